@@ -1,0 +1,49 @@
+"""A DNS reply as a plain value: what resolver prediction and the AAAA verdict reason about. probes/dns.py makes it; no I/O here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporter.model.family import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One DNS message, reduced. RFC 1035 section 4 for the counts and flags, RFC 8914 for `ede`.
+
+    `addresses` are those of the asked type at the end of the CNAME chain that starts at the question's name; an answer of
+    another type is none. `answers` is ANCOUNT, `additionals` ARCOUNT (an OPT record counts).
+    """
+
+    rcode: int = 0
+    aa: bool = False
+    ra: bool = True
+    tc: bool = False
+    answers: int = 0
+    additionals: int = 0
+    addresses: tuple[Address, ...] = ()
+    names: tuple[str, ...] = ()  # of MX or PTR records, where those were asked
+    chain: tuple[str, ...] = ()  # CNAME targets in order
+    soa_authority: bool = False
+    soa_additional: bool = False
+    ede: tuple[int, ...] = ()
+    ttl: int | None = None
+
+
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvConf:
+    """A resolv.conf as a libc reads it (resolv.conf(5)); `long_lines` are those over 255 bytes, which musl ignores whole."""
+
+    nameservers: tuple[Address, ...] = ()
+    search: tuple[str, ...] = ()
+    ndots: int = 1
+    timeout: int = 5
+    attempts: int = 2
+    options: frozenset[str] = (
+        frozenset()
+    )  # single-request, single-request-reopen, no-aaaa, edns0, use-vc, trust-ad, rotate ...
+    musl_search: tuple[str, ...] = ()  # the search list as musl keeps it (over-long lines dropped)
+    musl_nameservers: tuple[Address, ...] = ()

@@ -1,0 +1,298 @@
+"""What the kernel says, as frozen facts. kernel/ parses them from raw bytes; diagnosis compares them with the inventory.
+
+A part that could not be read is None, and the `Reading` of that reader says why: never a 0 that means "don't know". No I/O here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from exporter.model.family import Address, Family, Interface, Net, family_of
+
+
+class Reader(StrEnum):
+    """Every kernel reader; the label `reader`. API readers use the names of model.inventory.Kind."""
+
+    LINKS = "links"
+    ADDRESSES = "addresses"
+    ROUTES = "routes"
+    NAT = "nat"
+    KUBE_PROXY = "kube_proxy"
+    VXLAN = "vxlan"
+    CONNTRACK = "conntrack"
+    SNMP6 = "snmp6"
+    PODS = "pods"
+    NAMESPACES = "namespaces"
+    RESOLV_CONF = "resolv_conf"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How one reader fared in one round. `reason` is a model.report.Reason value where it failed, with `detail` for people."""
+
+    reader: str
+    success: bool
+    seconds: float
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inet6Conf:
+    """IFLA_INET6_CONF (linux/ipv6.h), the fields that matter here."""
+
+    forwarding: int
+    accept_ra: int
+    disable_ipv6: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFact:
+    index: int
+    name: str
+    up: bool  # IFF_UP
+    lower_up: bool  # IFF_LOWER_UP
+    mtu: int
+    mac: str = ""
+    kind: str = ""  # IFLA_INFO_KIND: vxlan, veth, bridge ...
+    parent: int = 0  # IFLA_LINK
+    loopback: bool = False
+    inet6: Inet6Conf | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddressFact:
+    """An address on a link, with the kernel's flags (linux/if_addr.h)."""
+
+    link: str
+    interface: Interface
+    scope: str  # global | site | link | host
+    tentative: bool = False
+    dadfailed: bool = False
+    deprecated: bool = False
+    temporary: bool = False
+    permanent: bool = True  # False: with a lifetime, as from a router advertisement
+    valid_seconds: int | None = None  # remaining, None for forever
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.interface)
+
+    @property
+    def is_global(self) -> bool:
+        """Of global scope as the kernel says; a ULA counts (contract section 7)."""
+        return self.scope == "global"
+
+    @property
+    def usable(self) -> bool:
+        return not (self.tentative or self.dadfailed)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFact:
+    """A route of the main table (unless `table` says otherwise). `destination` of a default route is ::/0 or 0.0.0.0/0."""
+
+    destination: Net
+    link: str = ""
+    gateway: Address | None = None
+    protocol: int = 0  # linux/rtnetlink.h RTPROT_*: 2 kernel, 3 boot, 4 static, 9 ra, 80 Calico
+    metric: int = 0
+    type: str = "unicast"  # unicast | blackhole | unreachable | prohibit | local ...
+    table: int = 254
+    expires: float | None = None  # seconds left, None for never
+    from_ra: bool = False  # RTPROT_RA, or RTF_ADDRCONF
+    onlink: bool = False
+    mtu: int | None = None
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.destination)
+
+    @property
+    def is_default(self) -> bool:
+        return self.destination.prefixlen == 0
+
+
+class Backend(StrEnum):
+    """Where NAT rules may stand; the label `backend`."""
+
+    IPTABLES_NFT = "iptables-nft"
+    IPTABLES_LEGACY = "iptables-legacy"
+    NFTABLES = "nftables"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMatch:
+    """One masquerading rule of the NAT-outgoing chain: the set that its source must be in, or the eBPF mark it asks for."""
+
+    set_name: str = ""
+    members: tuple[Net, ...] | None = None  # None: the set could not be read
+    mark: bool = False  # matches a mark instead of a set: eBPF
+    everything: bool = False  # no source match at all
+    target: str = "MASQUERADE"  # or SNAT
+
+
+@dataclass(frozen=True, slots=True)
+class NatBackend:
+    """cali-nat-outgoing in one backend, of one family. Existence alone says nothing: see `masquerades`."""
+
+    family: Family
+    backend: Backend
+    chain: bool  # cali-nat-outgoing exists
+    hooked: bool  # reached from the POSTROUTING hook
+    rules: tuple[SourceMatch, ...] = ()
+    packets: int = 0
+    bytes: int = 0
+
+    @property
+    def mark_rule(self) -> bool:
+        """The rule of eBPF: NAT outgoing is decided by the tc program and only carried out here."""
+        return any(r.mark for r in self.rules)
+
+    def masquerades(self, pool: Net) -> bool | None:
+        """Whether packets from the pool are masqueraded here; None where a set could not be read."""
+        verdicts = [self._covers(rule, pool) for rule in self.rules]
+        if not self.hooked:
+            return False
+        if any(v is True for v in verdicts):
+            return True
+        return None if any(v is None for v in verdicts) else False
+
+    @staticmethod
+    def _covers(rule: SourceMatch, pool: Net) -> bool | None:
+        if rule.everything or rule.mark:
+            return True
+        if rule.members is None:
+            return None
+        return any(m.version == pool.version and m.supernet_of(pool) for m in rule.members)  # type: ignore[arg-type]  # versions are equal
+
+
+@dataclass(frozen=True, slots=True)
+class NatFacts:
+    """NAT outgoing as the kernel has it: one entry per family and backend in which Calico's chains or their leftovers stand."""
+
+    backends: tuple[NatBackend, ...] = ()
+    read: frozenset[tuple[Family, Backend]] = (
+        frozenset()
+    )  # those that could be read, whether or not anything stood there
+    unread: Mapping[tuple[Family, Backend], str] = field(default_factory=dict)  # -> Reason value
+
+    def of(self, family: Family) -> tuple[NatBackend, ...]:
+        return tuple(b for b in self.backends if b.family is family)
+
+    def live(self, family: Family) -> NatBackend | None:
+        """The backend that carries traffic: hooked; else the one with the chain. Leftovers of a switched backend come second."""
+        found = sorted(self.of(family), key=lambda b: (not b.hooked, not b.chain, not b.rules, b.backend))
+        return found[0] if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class KubeProxyFacts:
+    """Service rules of kube-proxy per family: by mode, whether its chains stand and are hooked."""
+
+    mode: str  # iptables | nftables | ipvs | none
+    services: Mapping[Family, bool | None]  # rules for services exist; None: could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    address: Address
+    mac: str
+    permanent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VxlanDevice:
+    """vxlan-v6.calico or vxlan.calico as the kernel has it (linux/if_link.h IFLA_VXLAN_*)."""
+
+    name: str
+    up: bool
+    lower_up: bool
+    mtu: int
+    flow_based: bool = False  # IFLA_VXLAN_COLLECT_METADATA: eBPF's shared device, no fault
+    vni: int | None = None
+    port: int | None = None
+    local: Address | None = None
+    parent: str = ""
+    parent_up: bool | None = None
+    parent_mtu: int | None = None
+    learning: bool | None = None
+    mac: str = ""
+    addresses: tuple[AddressFact, ...] = ()
+    routes: tuple[RouteFact, ...] = ()  # over the device, main table
+    neighbours: tuple[Neighbour, ...] = ()
+    fdb: Mapping[str, Address] = field(default_factory=dict)  # MAC -> remote; only those with a destination
+
+
+@dataclass(frozen=True, slots=True)
+class VxlanFacts:
+    """Both tunnel devices; a name that is absent from `devices` does not exist in the kernel."""
+
+    devices: Mapping[str, VxlanDevice] = field(default_factory=dict)
+    bpf: bool = False  # link bpfin.cali exists: the eBPF dataplane
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening TCP socket (sock_diag). `v6only` tells whether one on [::] leaves IPv4 out."""
+
+    family: Family
+    address: Address
+    port: int
+    v6only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Small facts that explain failures."""
+
+    conntrack_count: int | None = None
+    conntrack_max: int | None = None
+    udp6_checksum_errors: int | None = None
+    kernel_release: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """The host's network namespace. Each part None where it was not read."""
+
+    links: tuple[LinkFact, ...] | None = None
+    addresses: tuple[AddressFact, ...] | None = None
+    routes: tuple[RouteFact, ...] | None = None  # main table, without those over the tunnel devices
+    all_conf: Inet6Conf | None = None  # net.ipv6.conf.all
+    forwarding_v4: bool | None = None
+    nat: NatFacts | None = None
+    kube_proxy: KubeProxyFacts | None = None
+    vxlan: VxlanFacts | None = None
+    limits: Limits = Limits()
+
+    def default_routes(self, family: Family) -> tuple[RouteFact, ...] | None:
+        if self.routes is None:
+            return None
+        return tuple(r for r in self.routes if r.is_default and r.family is family and r.type == "unicast")
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    """A pod's own namespace, read in one visit."""
+
+    links: tuple[LinkFact, ...] = ()
+    addresses: tuple[AddressFact, ...] = ()
+    routes: tuple[RouteFact, ...] = ()  # default routes of both families
+    disable_ipv6: bool = False  # all.disable_ipv6 or that of the pod's own link
+    listeners: tuple[Listener, ...] | None = None  # None: sock_diag could not be read
+    intercepted: bool | None = None  # REDIRECT/TPROXY of locally made TCP or port 53 in its own tables; None: not read
+
+    def global_addresses(self, family: Family) -> tuple[AddressFact, ...]:
+        return tuple(a for a in self.addresses if a.family is family and a.is_global)
+
+    def has_default_route(self, family: Family) -> bool:
+        return any(r.is_default and r.family is family for r in self.routes)
+
+    @property
+    def mtu(self) -> int | None:
+        """Smallest MTU of the links that are up and not loopback."""
+        sizes = [link.mtu for link in self.links if link.up and not link.loopback]
+        return min(sizes) if sizes else None

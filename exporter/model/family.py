@@ -1,0 +1,53 @@
+"""The two address families, and addresses as plain values. Every other module builds on this one; it imports none of ours."""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import StrEnum
+from typing import TypeAlias
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+class Family(StrEnum):
+    """An address family. The values are the Kubernetes API's IPFamily strings and the label values of `ip_family`."""
+
+    V4 = "IPv4"
+    V6 = "IPv6"
+
+    @property
+    def other(self) -> Family:
+        return Family.V6 if self is Family.V4 else Family.V4
+
+
+FAMILIES = (Family.V4, Family.V6)
+
+
+def family_of(value: Address | Net | Interface) -> Family:
+    """The family of an address or network. An IPv4-mapped IPv6 address counts as IPv6 here: unmap it where it enters."""
+    return Family.V6 if value.version == 6 else Family.V4
+
+
+def parse_address(text: object) -> Address | None:
+    """An address from foreign text; IPv4-mapped IPv6 is unmapped (RFC 4291 2.5.5.2); anything else is None, never an error."""
+    if not isinstance(text, str):
+        return None
+    try:
+        address = ipaddress.ip_address(text.strip().split("%", 1)[0])
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def parse_net(text: object) -> Net | None:
+    """A network from foreign text, host bits allowed; anything else is None."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        return None

@@ -1,0 +1,227 @@
+"""What is asked of the network and what came back: checks, observations, lookups. Between plan and diagnosis; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from exporter.model.dns import Reply
+from exporter.model.family import Address, Family, family_of
+from exporter.model.vantage import Vantage
+
+
+class Layer(StrEnum):
+    ICMP = "icmp"
+    TCP = "tcp"
+    TLS = "tls"
+    HTTP = "http"
+
+
+class Outcome(StrEnum):
+    """How a probe of one layer ended; closed, exported as a label."""
+
+    OK = "ok"
+    TIMEOUT = "timeout"
+    REFUSED = "refused"
+    RESET = "reset"
+    UNREACHABLE = "unreachable"
+    PROHIBITED = "prohibited"
+    TOO_BIG = "too_big"
+    NO_ADDRESS = "no_address"
+    NOT_REACHED = "not_reached"
+    NOT_ALLOWED = "not_allowed"
+    TLS_NAME = "tls_name"
+    TLS_CHAIN = "tls_chain"
+    TLS_EXPIRED = "tls_expired"
+    TLS_PROTOCOL = "tls_protocol"
+    PROTOCOL = "protocol"
+    STATUS = "status"
+    NO_PERMISSION = "no_permission"
+    VANISHED = "vanished"
+    LOCAL = "local"
+
+
+# Outcomes that say nothing of the path: they enter no ratio.
+NEUTRAL = frozenset({Outcome.NOT_REACHED, Outcome.NOT_ALLOWED, Outcome.NO_PERMISSION, Outcome.VANISHED, Outcome.LOCAL})
+
+
+class Group(StrEnum):
+    """The groups of targets that family_ok asks of (contract section 8); `apiserver` counts in none."""
+
+    SERVICE = "service"
+    PEERS = "peers"
+    CLUSTER_DNS = "cluster_dns"
+    APISERVER = "apiserver"
+    OUTSIDE = "outside"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Something to dial, with one address of each family that it is dialled over.
+
+    `name` is the label `target` (a configured name, or service, peers, cluster_dns, apiserver). `peer` is the node behind a peers
+    target. `server_name` is what TLS must prove; empty means the host name. Without any name, TLS is not asked.
+    """
+
+    name: str
+    group: Group
+    addresses: Mapping[Family, Address | None]  # None: the name has no address of that family; absent: not asked
+    port: int
+    layers: tuple[Layer, ...] = (Layer.TCP,)
+    host: str = ""
+    server_name: str = ""
+    path: str = "/"
+    statuses: tuple[tuple[int, int], ...] = ((200, 399),)
+    expect_reachable: bool = True
+    ca_file: str = ""
+    timeout: float | None = None
+    peer: str = ""
+
+    @property
+    def subject(self) -> str:
+        return f"peer/{self.peer}" if self.peer else f"target/{self.name}"
+
+    @property
+    def deepest(self) -> Layer:
+        """The deepest configured layer: where a target passes or not. icmp stands alone and is deepest only by itself."""
+        for layer in (Layer.HTTP, Layer.TLS, Layer.TCP):
+            if layer in self.layers:
+                return layer
+        return Layer.ICMP
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds, per phase, and one deadline over all phases of a check."""
+
+    icmp: float = 1.0
+    dns: float = 2.0
+    tcp: float = 3.0
+    tls: float = 5.0
+    http: float = 5.0
+    whole: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One dial: all wanted layers of one target from one vantage over one family. icmp and the connection are two sockets."""
+
+    vantage: Vantage
+    target: Target
+    family: Family
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    start: float = 0.0  # jitter: seconds after the round's beginning
+
+    @property
+    def address(self) -> Address | None:
+        return self.target.addresses.get(self.family)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one layer of one check came to. `seconds` is the layer's own duration; None where nothing was timed.
+
+    `detail` is for people (log, page, report), never a label. `full_size` is on icmp only: what became of the full-size echo and the
+    size in bytes (IP packet) that it had. `expires` is the earliest notAfter of the chain, on tls only. `time` is Unix seconds.
+    """
+
+    vantage: Vantage
+    target: Target
+    layer: Layer
+    family: Family
+    outcome: Outcome
+    seconds: float | None = None
+    detail: str = ""
+    time: float = 0.0
+    address: Address | None = None
+    full_size: Outcome | None = None
+    full_size_bytes: int = 0
+    expires: float | None = None
+    policy: bool = False  # an egress policy selects the pod: kept, but in no ratio and no path cause
+
+    @property
+    def passed(self) -> bool:
+        """Whether the layer did what is expected of the target; `refused` from a peer proves the path."""
+        if not self.target.expect_reachable:
+            return self.outcome not in NEUTRAL and self.outcome is not Outcome.OK
+        if self.target.group is Group.PEERS and self.outcome is Outcome.REFUSED:
+            return True
+        return self.outcome is Outcome.OK
+
+    @property
+    def counted(self) -> bool:
+        """Whether it enters ratios and causes."""
+        return self.outcome not in NEUTRAL and not self.policy
+
+
+class LookupOutcome(StrEnum):
+    """How a DNS question ended; closed, exported as a label."""
+
+    ANSWER = "answer"
+    NODATA = "nodata"
+    NXDOMAIN = "nxdomain"
+    SERVFAIL = "servfail"
+    REFUSED = "refused"
+    RCODE = "rcode"
+    TIMEOUT = "timeout"
+    UNREACHABLE = "unreachable"
+    MALFORMED = "malformed"
+    NOT_ALLOWED = "not_allowed"
+    NOT_ASKED = "not_asked"
+
+
+class Purpose(StrEnum):
+    """Why a question is asked; it decides which rule may use the answer."""
+
+    PULSE = "pulse"  # one name's AAAA from each sampled pod
+    VERDICT = "verdict"  # the AAAA verdict set
+    PREDICTION = "prediction"  # as a libc asks: per search candidate, without EDNS
+    REFERENCE = "reference"  # dns.names asked of dns.reference
+    TARGET = "target"  # resolving a target's host name
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A nameserver as asked: its address, and the bounded label under which it appears."""
+
+    address: Address
+    label: str
+    port: int = 53
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.address)
+
+    @property
+    def subject(self) -> str:
+        return f"server/{self.label}"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One DNS question from one vantage to one server. `name` is absolute without the final dot; `label` is what metrics call it."""
+
+    vantage: Vantage
+    server: Server
+    name: str
+    qtype: str  # A | AAAA | MX | PTR
+    label: str  # a configured name, canary or random
+    purpose: Purpose
+    edns: bool = True
+    allowed: bool = True  # False: only the pod's own file names this server; outcome not_allowed, nothing is sent
+    timeout: float = 2.0
+    start: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A question and what came of it. `reply` is None where none came."""
+
+    question: Question
+    outcome: LookupOutcome
+    seconds: float | None = None
+    reply: Reply | None = None
+    detail: str = ""
+    time: float = 0.0
+    truncated: bool = False  # UDP said TC and TCP was used

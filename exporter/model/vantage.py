@@ -1,0 +1,69 @@
+"""From where it is looked: the host's network namespace and each pod's. Made by discovery/pods.py, read by plan and everything after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from exporter.model.family import FAMILIES, Address, Family
+
+
+class PodState(StrEnum):
+    """Why a pod is looked from, or is not; the label `state` of dualstack_pods."""
+
+    ELIGIBLE = "eligible"
+    HOST_NETWORK = "host_network"
+    TERMINATING = "terminating"
+    STARTING = "starting"
+    NOT_RUNNING = "not_running"
+    SANDBOXED = "sandboxed"
+    INTERCEPTED = "intercepted"
+    OPTED_OUT = "opted_out"
+    UNREADABLE = "unreadable"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Netns:
+    """A network namespace as the broker can find it again: by device and inode of its nsfs file, through a pid or a name.
+
+    Exactly one of `pid` (with its start time, to notice reuse) and `path` (a named namespace) leads there; both zero and empty
+    for the host's, which is the broker's own.
+    """
+
+    device: int
+    inode: int
+    pid: int = 0
+    started: int = 0
+    path: str = ""
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return (self.device, self.inode)
+
+
+@dataclass(frozen=True, slots=True)
+class Vantage:
+    """One place to look from. `kind` host or pod is the label; `subject` names it in reports (section 1 of the contract)."""
+
+    kind: str  # host | pod
+    namespace: str  # "" for the host and for named namespaces
+    name: str
+    netns: Netns | None  # None: known from the inventory, its namespace not found
+    state: PodState = PodState.ELIGIBLE
+    families: tuple[Family, ...] = FAMILIES  # those it is meant to have
+    uid: str = ""
+    addresses: tuple[Address, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        if self.kind == "host":
+            return f"node/{self.name}"
+        return f"pod/{self.namespace}/{self.name}" if self.namespace else f"pod/{self.name}"
+
+    @property
+    def key(self) -> str:
+        """Stable over rounds for one life of the pod: its uid where known, else subject and namespace inode."""
+        if self.kind == "host":
+            return "host"
+        return self.uid or f"{self.subject}#{self.netns.inode if self.netns else 0}"
