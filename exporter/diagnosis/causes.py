@@ -21,8 +21,11 @@ RUNBOOKS = "https://github.com/dualstack-exporter/dualstack-exporter/blob/main/a
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One cause. `roles` are those that check it (role all checks every one); `stated`: the kernel or the API says so, so that one
-    round suffices. `family` is the family it is about (None: either); `says` is the one sentence that names what is wrong."""
+    """One cause.
+
+    `roles` are those that check it (role all checks every one); `stated`: the kernel or the API says so, so that one round suffices.
+    `family` is the family it is about (None: either); `says` is the one sentence that names what is wrong.
+    """
 
     cause: Cause
     scope: Scope
@@ -33,59 +36,60 @@ class Line:
     says: str
 
 
+STATED, SEEN_TWICE = True, False
 V4, V6 = Family.V4, Family.V6
 INFO, WARNING, CRITICAL = Severity.INFO, Severity.WARNING, Severity.CRITICAL
 DNS, PATH, ON_NODE, POD, WIDE = Scope.DNS, Scope.PATH, Scope.NODE, Scope.POD, Scope.CLUSTER
 
 # fmt: off
 TABLE: tuple[Line, ...] = (
-    Line(Cause.DNS_AAAA_BLOCKED, DNS, NODE, False, CRITICAL, V6, "A resolver that pods use withholds AAAA records."),
-    Line(Cause.DNS_A_BLOCKED, DNS, NODE, False, CRITICAL, V4, "A resolver that pods use withholds A records."),
-    Line(Cause.DNS_UNREACHABLE, DNS, NODE, False, WARNING, None, "A nameserver that pods use answers nothing."),
-    Line(Cause.DNS_SEARCH_BREAKS_MUSL, DNS, NODE, False, WARNING, None, "A search domain makes musl programs fail for names that glibc resolves."),
-    Line(Cause.SERVICE_AAAA_MISSING, DNS, CLUSTER, False, WARNING, V6, "A Service has an IPv6 ClusterIP and the cluster DNS has no AAAA for it."),
-    Line(Cause.IPV6_TCP_BLOCKED, PATH, NODE, False, WARNING, V6, "ICMPv6 passes and TCP over IPv6 does not, where IPv4 does."),
-    Line(Cause.IPV6_UNREACHABLE, PATH, NODE, False, WARNING, V6, "Destinations that answer over IPv4 cannot be reached over IPv6."),
-    Line(Cause.IPV6_MTU_BLACKHOLE, PATH, NODE, False, WARNING, V6, "Small packets pass over IPv6, full-size ones vanish in silence."),
-    Line(Cause.IPV6_TLS_FAILED, PATH, NODE, False, WARNING, V6, "TCP over IPv6 connects and TLS fails, where IPv4 works."),
-    Line(Cause.TARGET_DOWN, PATH, NODE, False, INFO, None, "A target fails over every family it has: it is the target, not a family."),
-    Line(Cause.NODE_IPV6_DISABLED, ON_NODE, NODE, True, WARNING, V6, "IPv6 is switched off by sysctl on the node."),
-    Line(Cause.NODE_NO_IPV6_ADDRESS, ON_NODE, NODE, True, WARNING, V6, "The node has no usable global IPv6 address."),
-    Line(Cause.NODE_NO_IPV6_DEFAULT_ROUTE, ON_NODE, NODE, True, WARNING, V6, "The node has no IPv6 default route."),
-    Line(Cause.NODE_FORWARDING_OFF, ON_NODE, NODE, True, WARNING, V6, "The node does not forward IPv6."),
-    Line(Cause.NODE_ACCEPT_RA_IGNORED, ON_NODE, NODE, True, WARNING, V6, "The node forwards and so ignores the router advertisements it lives from (accept_ra < 2)."),
-    Line(Cause.NAT_CHAIN_UNHOOKED, ON_NODE, NODE, True, WARNING, V6, "Calico's NAT chain for IPv6 exists and no hook reaches it."),
-    Line(Cause.NAT_MASQUERADE_MISSING, ON_NODE, NODE, True, WARNING, V6, "No rule masquerades an IPv6 pool that asks for natOutgoing."),
-    Line(Cause.NAT_POOL_NOT_IN_SET, ON_NODE, NODE, True, WARNING, V6, "The masquerade rule's source set lacks an IPv6 pool that asks for natOutgoing."),
-    Line(Cause.NAT_KUBE_PROXY_MISSING, ON_NODE, NODE, True, WARNING, V6, "IPv6 Services exist and kube-proxy has no IPv6 rules on the node."),
-    Line(Cause.VXLAN_DEVICE_MISSING, ON_NODE, NODE, True, WARNING, V6, "vxlan-v6.calico should exist and does not."),
-    Line(Cause.VXLAN_DEVICE_DOWN, ON_NODE, NODE, True, WARNING, V6, "vxlan-v6.calico is down."),
-    Line(Cause.VXLAN_MISCONFIGURED, ON_NODE, NODE, True, WARNING, V6, "vxlan-v6.calico differs from what Calico should have made."),
-    Line(Cause.VXLAN_PEER_INCOMPLETE, ON_NODE, NODE, True, WARNING, V6, "Route, neighbour and forwarding entry of a tunnel peer disagree."),
-    Line(Cause.POD_ROUTE_MISSING, ON_NODE, NODE, True, WARNING, V6, "A local pod has an IPv6 address and the node no route to it."),
-    Line(Cause.POD_IPV6_DISABLED, POD, NODE, True, WARNING, V6, "IPv6 is switched off by sysctl inside a pod."),
-    Line(Cause.POD_IPV6_MISSING, POD, NODE, True, WARNING, V6, "A pod has no global IPv6 address."),
-    Line(Cause.POD_IPV6_ADDRESS_UNUSABLE, POD, NODE, True, WARNING, V6, "A pod's IPv6 address cannot be used (tentative, failed duplicate detection, or link-local only)."),
-    Line(Cause.POD_IP_MISMATCH, POD, NODE, True, WARNING, V6, "An address of status.podIPs is on no interface of the pod."),
-    Line(Cause.POD_NO_IPV6_DEFAULT_ROUTE, POD, NODE, True, WARNING, V6, "A pod has an IPv6 address and no IPv6 default route."),
-    Line(Cause.POD_LISTENS_IPV4_ONLY, POD, NODE, True, INFO, V6, "An IPv6 Service sends to a port on which its pod listens over IPv4 alone."),
-    Line(Cause.NODE_POD_CIDR_MISSING, WIDE, CLUSTER, True, WARNING, V6, "A node has no IPv6 podCIDR while others have one."),
-    Line(Cause.NODE_INTERNAL_IP_MISSING, WIDE, CLUSTER, True, WARNING, V6, "A node has no usable IPv6 InternalIP while others have one."),
-    Line(Cause.CALICO_NODE_ADDRESS_MISSING, WIDE, CLUSTER, True, WARNING, V6, "Calico has not given a node the IPv6 addresses that its tunnel needs."),
-    Line(Cause.SERVICE_IPV6_MISSING, WIDE, CLUSTER, True, WARNING, V6, "A Service is single-stack where the policy says prefer_dual_stack."),
-    Line(Cause.ENDPOINTSLICE_IPV6_MISSING, WIDE, CLUSTER, True, WARNING, V6, "A Service with IPv6 has ready IPv4 endpoints and no IPv6 ones."),
-    Line(Cause.LOADBALANCER_IPV6_MISSING, WIDE, CLUSTER, True, WARNING, V6, "A dual-stack LoadBalancer got an address of one family."),
-    Line(Cause.IPPOOL_IPV6_MISSING, WIDE, CLUSTER, True, WARNING, V6, "No enabled IPv6 pool selects a node where IPv6 is expected."),
-    Line(Cause.IPPOOL_EXHAUSTED, WIDE, CLUSTER, True, WARNING, V6, "No free address is left in the blocks that a node may use."),
-    Line(Cause.IPPOOL_NAT_OUTGOING_OFF, WIDE, BOTH, True, INFO, V6, "An IPv6 pool of unique local addresses has natOutgoing off: pods cannot reach the outside over IPv6."),
-    Line(Cause.IPPOOL_VXLAN_MODE_MISMATCH, WIDE, BOTH, True, INFO, V6, "The IPv4 and IPv6 pools of the same nodes differ in vxlanMode."),
-    Line(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, WIDE, CLUSTER, True, WARNING, V6, "The Corefile withholds AAAA records."),
-    Line(Cause.CNI_NOT_ASSIGNING_IPV6, WIDE, BOTH, True, WARNING, V6, "The CNI configuration does not assign IPv6 addresses while an IPv6 pool exists."),
-    Line(Cause.FELIX_IPV6_OFF, WIDE, CLUSTER, True, WARNING, V6, "Felix does not support IPv6 on these nodes (ipv6Support)."),
-    Line(Cause.CIDR_OVERLAP, WIDE, CLUSTER, True, WARNING, None, "Address ranges of different kinds overlap."),
-    Line(Cause.CIDR_UNSUITABLE, WIDE, CLUSTER, True, INFO, None, "An address range is one that Kubernetes or Calico cannot use well."),
-    Line(Cause.NETWORK_POLICY_IPV6_GAP, WIDE, CLUSTER, True, INFO, V6, "A network policy's ipBlocks name one family only."),
-    Line(Cause.CONTROL_PLANE_FLAGS, WIDE, BOTH, True, WARNING, V6, "A component's arguments are not dual-stack, disagree, or no longer exist."),
+    Line(Cause.DNS_AAAA_BLOCKED, DNS, NODE, SEEN_TWICE, CRITICAL, V6, "A resolver that pods use withholds AAAA records."),
+    Line(Cause.DNS_A_BLOCKED, DNS, NODE, SEEN_TWICE, CRITICAL, V4, "A resolver that pods use withholds A records."),
+    Line(Cause.DNS_UNREACHABLE, DNS, NODE, SEEN_TWICE, WARNING, None, "A nameserver that pods use answers nothing."),
+    Line(Cause.DNS_SEARCH_BREAKS_MUSL, DNS, NODE, SEEN_TWICE, WARNING, None, "A search domain makes musl programs fail for names that glibc resolves."),
+    Line(Cause.SERVICE_AAAA_MISSING, DNS, CLUSTER, SEEN_TWICE, WARNING, V6, "A Service has an IPv6 ClusterIP and the cluster DNS has no AAAA for it."),
+    Line(Cause.IPV6_TCP_BLOCKED, PATH, NODE, SEEN_TWICE, WARNING, V6, "ICMPv6 passes and TCP over IPv6 does not, where IPv4 does."),
+    Line(Cause.IPV6_UNREACHABLE, PATH, NODE, SEEN_TWICE, WARNING, V6, "Destinations that answer over IPv4 cannot be reached over IPv6."),
+    Line(Cause.IPV6_MTU_BLACKHOLE, PATH, NODE, SEEN_TWICE, WARNING, V6, "Small packets pass over IPv6, full-size ones vanish in silence."),
+    Line(Cause.IPV6_TLS_FAILED, PATH, NODE, SEEN_TWICE, WARNING, V6, "TCP over IPv6 connects and TLS fails, where IPv4 works."),
+    Line(Cause.TARGET_DOWN, PATH, NODE, SEEN_TWICE, INFO, None, "A target fails over every family it has: it is the target, not a family."),
+    Line(Cause.NODE_IPV6_DISABLED, ON_NODE, NODE, STATED, WARNING, V6, "IPv6 is switched off by sysctl on the node."),
+    Line(Cause.NODE_NO_IPV6_ADDRESS, ON_NODE, NODE, STATED, WARNING, V6, "The node has no usable global IPv6 address."),
+    Line(Cause.NODE_NO_IPV6_DEFAULT_ROUTE, ON_NODE, NODE, STATED, WARNING, V6, "The node has no IPv6 default route."),
+    Line(Cause.NODE_FORWARDING_OFF, ON_NODE, NODE, STATED, WARNING, V6, "The node does not forward IPv6."),
+    Line(Cause.NODE_ACCEPT_RA_IGNORED, ON_NODE, NODE, STATED, WARNING, V6, "The node forwards and so ignores the router advertisements it lives from (accept_ra < 2)."),
+    Line(Cause.NAT_CHAIN_UNHOOKED, ON_NODE, NODE, STATED, WARNING, V6, "Calico's NAT chain for IPv6 exists and no hook reaches it."),
+    Line(Cause.NAT_MASQUERADE_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "No rule masquerades an IPv6 pool that asks for natOutgoing."),
+    Line(Cause.NAT_POOL_NOT_IN_SET, ON_NODE, NODE, STATED, WARNING, V6, "The masquerade rule's source set lacks an IPv6 pool that asks for natOutgoing."),
+    Line(Cause.NAT_KUBE_PROXY_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "IPv6 Services exist and kube-proxy has no IPv6 rules on the node."),
+    Line(Cause.VXLAN_DEVICE_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "vxlan-v6.calico should exist and does not."),
+    Line(Cause.VXLAN_DEVICE_DOWN, ON_NODE, NODE, STATED, WARNING, V6, "vxlan-v6.calico is down."),
+    Line(Cause.VXLAN_MISCONFIGURED, ON_NODE, NODE, STATED, WARNING, V6, "vxlan-v6.calico differs from what Calico should have made."),
+    Line(Cause.VXLAN_PEER_INCOMPLETE, ON_NODE, NODE, STATED, WARNING, V6, "Route, neighbour and forwarding entry of a tunnel peer disagree."),
+    Line(Cause.POD_ROUTE_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "A local pod has an IPv6 address and the node no route to it."),
+    Line(Cause.POD_IPV6_DISABLED, POD, NODE, STATED, WARNING, V6, "IPv6 is switched off by sysctl inside a pod."),
+    Line(Cause.POD_IPV6_MISSING, POD, NODE, STATED, WARNING, V6, "A pod has no global IPv6 address."),
+    Line(Cause.POD_IPV6_ADDRESS_UNUSABLE, POD, NODE, STATED, WARNING, V6, "A pod's IPv6 address cannot be used (tentative, failed duplicate detection, or link-local only)."),
+    Line(Cause.POD_IP_MISMATCH, POD, NODE, STATED, WARNING, V6, "An address of status.podIPs is on no interface of the pod."),
+    Line(Cause.POD_NO_IPV6_DEFAULT_ROUTE, POD, NODE, STATED, WARNING, V6, "A pod has an IPv6 address and no IPv6 default route."),
+    Line(Cause.POD_LISTENS_IPV4_ONLY, POD, NODE, STATED, INFO, V6, "An IPv6 Service sends to a port on which its pod listens over IPv4 alone."),
+    Line(Cause.NODE_POD_CIDR_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A node has no IPv6 podCIDR while others have one."),
+    Line(Cause.NODE_INTERNAL_IP_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A node has no usable IPv6 InternalIP while others have one."),
+    Line(Cause.CALICO_NODE_ADDRESS_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "Calico has not given a node the IPv6 addresses that its tunnel needs."),
+    Line(Cause.SERVICE_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A Service is single-stack where the policy says prefer_dual_stack."),
+    Line(Cause.ENDPOINTSLICE_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A Service with IPv6 has ready IPv4 endpoints and no IPv6 ones."),
+    Line(Cause.LOADBALANCER_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A dual-stack LoadBalancer got an address of one family."),
+    Line(Cause.IPPOOL_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "No enabled IPv6 pool selects a node where IPv6 is expected."),
+    Line(Cause.IPPOOL_EXHAUSTED, WIDE, CLUSTER, STATED, WARNING, V6, "No free address is left in the blocks that a node may use."),
+    Line(Cause.IPPOOL_NAT_OUTGOING_OFF, WIDE, BOTH, STATED, INFO, V6, "An IPv6 pool of unique local addresses has natOutgoing off: pods cannot reach the outside over IPv6."),
+    Line(Cause.IPPOOL_VXLAN_MODE_MISMATCH, WIDE, BOTH, STATED, INFO, V6, "The IPv4 and IPv6 pools of the same nodes differ in vxlanMode."),
+    Line(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, WIDE, CLUSTER, STATED, WARNING, V6, "The Corefile withholds AAAA records."),
+    Line(Cause.CNI_NOT_ASSIGNING_IPV6, WIDE, BOTH, STATED, WARNING, V6, "The CNI configuration does not assign IPv6 addresses while an IPv6 pool exists."),
+    Line(Cause.FELIX_IPV6_OFF, WIDE, CLUSTER, STATED, WARNING, V6, "Felix does not support IPv6 on these nodes (ipv6Support)."),
+    Line(Cause.CIDR_OVERLAP, WIDE, CLUSTER, STATED, WARNING, None, "Address ranges of different kinds overlap."),
+    Line(Cause.CIDR_UNSUITABLE, WIDE, CLUSTER, STATED, INFO, None, "An address range is one that Kubernetes or Calico cannot use well."),
+    Line(Cause.NETWORK_POLICY_IPV6_GAP, WIDE, CLUSTER, STATED, INFO, V6, "A network policy's ipBlocks name one family only."),
+    Line(Cause.CONTROL_PLANE_FLAGS, WIDE, BOTH, STATED, WARNING, V6, "A component's arguments are not dual-stack, disagree, or no longer exist."),
 )
 # fmt: on
 
