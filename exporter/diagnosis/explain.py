@@ -1,0 +1,223 @@
+"""What may explain what: the one table (contract section 7), and its application by (vantage, destination) pairs.
+
+The verdict applies it to the findings of one report and to the digest's causes; alerts/ generates Alertmanager's inhibition from it.
+A finding with pairs is explained when every pair of it is covered, by one or several found causes. A finding without pairs (a stated
+one) is explained only subject by subject, through the second table. What stays keeps its uncovered pairs as its subjects. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from exporter.model.report import Cause, Finding, Pair, Severity
+
+C = Cause
+
+
+class From(StrEnum):
+    """The vantages whose traffic an explaining cause spoils."""
+
+    OWN_POD = "own_pod"  # the pods that are its subjects
+    PODS = "pods"  # every pod of the node
+    ANYWHERE = "anywhere"  # pods and host
+
+
+class To(StrEnum):
+    """The destinations that it spoils."""
+
+    ANYTHING = "anything"
+    PEERS = "peers"  # peers and other nodes' pods, also behind a Service
+    OWN_PEER = "own_peer"  # the peers that are its subjects
+    OUTSIDE = "outside"
+    SERVICES = "services"
+    OWN_SERVERS = "own_servers"  # the destinations of its own pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """One line: these causes spoil traffic from these vantages to these destinations."""
+
+    causes: tuple[Cause, ...]
+    vantages: From
+    destinations: To
+
+
+POD_CAUSES = (
+    C.POD_IPV6_DISABLED, C.POD_IPV6_MISSING, C.POD_IPV6_ADDRESS_UNUSABLE, C.POD_IP_MISMATCH, C.POD_NO_IPV6_DEFAULT_ROUTE,
+)  # fmt: skip
+TUNNEL_CAUSES = (C.VXLAN_DEVICE_MISSING, C.VXLAN_DEVICE_DOWN, C.VXLAN_MISCONFIGURED)
+NAT_CAUSES = (C.NAT_CHAIN_UNHOOKED, C.NAT_MASQUERADE_MISSING, C.NAT_POOL_NOT_IN_SET)
+PATH_CAUSES = (C.IPV6_TCP_BLOCKED, C.IPV6_UNREACHABLE, C.IPV6_MTU_BLACKHOLE, C.IPV6_TLS_FAILED)
+
+REACHES: tuple[Reach, ...] = (
+    Reach((*POD_CAUSES, C.POD_ROUTE_MISSING), From.OWN_POD, To.ANYTHING),
+    Reach((C.NODE_IPV6_DISABLED, C.NODE_FORWARDING_OFF), From.PODS, To.ANYTHING),
+    Reach((C.NODE_IPV6_DISABLED,), From.ANYWHERE, To.OUTSIDE),
+    Reach((C.NODE_IPV6_DISABLED,), From.ANYWHERE, To.PEERS),
+    Reach(TUNNEL_CAUSES, From.ANYWHERE, To.PEERS),
+    Reach((C.VXLAN_PEER_INCOMPLETE,), From.ANYWHERE, To.OWN_PEER),
+    Reach((C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF, C.IPPOOL_VXLAN_MODE_MISMATCH), From.ANYWHERE, To.PEERS),
+    Reach((*NAT_CAUSES, C.IPPOOL_NAT_OUTGOING_OFF), From.PODS, To.OUTSIDE),
+    Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.ANYWHERE, To.OUTSIDE),
+    Reach((C.NAT_KUBE_PROXY_MISSING, C.ENDPOINTSLICE_IPV6_MISSING), From.ANYWHERE, To.SERVICES),
+    Reach(PATH_CAUSES, From.ANYWHERE, To.OWN_SERVERS),
+)
+
+# Cause by cause, where no traffic is in between: the first is explained by any of the others.
+FOLLOWS: dict[Cause, tuple[Cause, ...]] = {
+    C.NODE_NO_IPV6_DEFAULT_ROUTE: (C.NODE_ACCEPT_RA_IGNORED,),
+    C.POD_IPV6_MISSING: (C.CNI_NOT_ASSIGNING_IPV6, C.IPPOOL_IPV6_MISSING, C.IPPOOL_EXHAUSTED),
+    C.DNS_AAAA_BLOCKED: (C.COREDNS_TEMPLATE_BLOCKS_AAAA,),
+    C.DNS_SEARCH_BREAKS_MUSL: (C.DNS_AAAA_BLOCKED, C.COREDNS_TEMPLATE_BLOCKS_AAAA),
+    C.VXLAN_DEVICE_MISSING: (C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF, C.NODE_IPV6_DISABLED),
+    C.VXLAN_DEVICE_DOWN: (C.NODE_IPV6_DISABLED,),
+    C.VXLAN_MISCONFIGURED: (C.NODE_IPV6_DISABLED,),
+    C.VXLAN_PEER_INCOMPLETE: (C.NODE_IPV6_DISABLED, C.CALICO_NODE_ADDRESS_MISSING),
+    C.POD_ROUTE_MISSING: (C.NODE_IPV6_DISABLED, C.FELIX_IPV6_OFF),
+    C.SERVICE_AAAA_MISSING: (C.COREDNS_TEMPLATE_BLOCKS_AAAA, C.DNS_AAAA_BLOCKED),
+}
+
+# What a finding with pairs may be explained by: path and dns symptoms, never a stated cause.
+SYMPTOMS = frozenset({*PATH_CAUSES, C.DNS_UNREACHABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A cause that may explain: found in this report, or told by the digest (`elsewhere`)."""
+
+    cause: Cause
+    severity: Severity
+    subjects: tuple[str, ...]
+    pairs: frozenset[Pair] = frozenset()
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A finding after explanation: whole and explained by one cause, or what is left of it."""
+
+    finding: Finding
+    by: Cause | None
+    elsewhere: bool = False
+
+
+INSIDE = ("target/service", "target/apiserver", "target/cluster_dns", "service/")
+OVERLAY = ("peer/", "target/service", "target/cluster_dns", "server/cluster_dns", "service/", "pod/")
+SERVICE_LIKE = ("target/service", "target/apiserver", "target/cluster_dns", "server/cluster_dns", "service/")
+
+
+def explain(findings: tuple[Finding, ...], elsewhere: Iterable[Found] = ()) -> tuple[Explained, ...]:
+    """Apply the table. `explained_by` is always an unexplained cause; with several, the first in table order.
+
+    Causes of severity info explain nothing, unless what they explain raises them (see `raised`). A cause of the digest explains only
+    what is not more severe than itself. Explanation goes from the root outwards: a cause that is itself explained hands over its root.
+    """
+    local = [Found(f.cause, f.severity, f.subjects, f.pairs) for f in findings]
+    result: dict[int, Explained] = {}
+    for index in sorted(range(len(findings)), key=lambda i: _depth(findings[i].cause)):
+        finding = findings[index]
+        roots = [
+            found
+            for other, found in enumerate(local)
+            if other != index
+            and (other not in result or result[other].by is None)
+            and found.severity is not Severity.INFO
+        ]
+        roots += [f for f in elsewhere if f.severity.rank >= finding.severity.rank and f.severity is not Severity.INFO]
+        result[index] = _explain_one(finding, roots)
+    return tuple(result[i] for i in range(len(findings)))
+
+
+def raised(explained: tuple[Explained, ...]) -> tuple[Explained, ...]:
+    """Within a report an explaining cause takes the higher severity of what it explains."""
+    worst: dict[Cause, Severity] = {}
+    for item in explained:
+        if item.by is not None and not item.elsewhere:
+            worst[item.by] = max(worst.get(item.by, Severity.INFO), item.finding.severity, key=lambda s: s.rank)
+    return tuple(_raise(item, worst.get(item.finding.cause)) for item in explained)
+
+
+def covers(found: Found, pair: Pair) -> bool:
+    """Whether this cause accounts for the failure of this pair."""
+    return any(
+        found.cause in reach.causes and _from(reach, found, pair) and _to(reach, found, pair)
+        for reach in REACHES
+    )  # fmt: skip
+
+
+def _depth(cause: Cause) -> int:
+    """Roots first: stated causes, then what follows from them, then path symptoms, then dns symptoms."""
+    if cause is Cause.DNS_UNREACHABLE:
+        return 3
+    if cause in SYMPTOMS:
+        return 2
+    return 1 if cause in FOLLOWS else 0
+
+
+def _explain_one(finding: Finding, roots: list[Found]) -> Explained:
+    ordered = sorted(roots, key=lambda f: (f.elsewhere, list(Cause).index(f.cause)))
+    if finding.cause in FOLLOWS:
+        followed = next((f for f in ordered if f.cause in FOLLOWS[finding.cause] and _same_place(f, finding)), None)
+        return Explained(finding, followed.cause if followed else None, elsewhere=bool(followed and followed.elsewhere))
+    if finding.cause not in SYMPTOMS or not finding.pairs:
+        return Explained(finding, None)
+    usable = [f for f in ordered if f.cause not in PATH_CAUSES or finding.cause is Cause.DNS_UNREACHABLE]
+    cover = {pair: next((f for f in usable if covers(f, pair)), None) for pair in sorted(finding.pairs)}
+    left = frozenset(pair for pair, by in cover.items() if by is None)
+    if left:
+        return Explained(finding if left == finding.pairs else _narrow(finding, left), None)
+    first = min((f for f in cover.values() if f is not None), key=lambda f: (f.elsewhere, list(Cause).index(f.cause)))
+    return Explained(finding, first.cause, elsewhere=first.elsewhere)
+
+
+def _same_place(found: Found, finding: Finding) -> bool:
+    """A pod's cause follows from one about its node or pool; a node's own only from the same node, where subjects are nodes."""
+    theirs = {s for s in found.subjects if s.startswith("node/")}
+    ours = {s for s in finding.subjects if s.startswith("node/")}
+    return not theirs or not ours or bool(theirs & ours)
+
+
+def _narrow(finding: Finding, left: frozenset[Pair]) -> Finding:
+    kept = {end for pair in left for end in (pair.vantage, pair.destination)}
+    return replace(finding, pairs=left, subjects=tuple(s for s in finding.subjects if s in kept) or tuple(sorted(kept)))
+
+
+def _raise(item: Explained, severity: Severity | None) -> Explained:
+    if severity is None or severity.rank <= item.finding.severity.rank or item.by is not None:
+        return item
+    return replace(item, finding=replace(item.finding, severity=severity))
+
+
+def _from(reach: Reach, found: Found, pair: Pair) -> bool:
+    match reach.vantages:
+        case From.OWN_POD:
+            return pair.vantage in found.subjects
+        case From.PODS:
+            return pair.vantage.startswith("pod/")
+        case From.ANYWHERE:
+            return True
+
+
+def _to(reach: Reach, found: Found, pair: Pair) -> bool:
+    match reach.destinations:
+        case To.ANYTHING:
+            return True
+        case To.PEERS:
+            return pair.destination.startswith(OVERLAY)
+        case To.OWN_PEER:
+            return pair.destination in found.subjects or pair.destination.startswith(OVERLAY[1:])
+        case To.OUTSIDE:
+            return not pair.destination.startswith((*OVERLAY, *INSIDE))
+        case To.SERVICES:
+            return pair.destination.startswith(SERVICE_LIKE)
+        case To.OWN_SERVERS:
+            return any(
+                p.vantage == pair.vantage and _same_destination(p.destination, pair.destination) for p in found.pairs
+            )
+
+
+def _same_destination(one: str, other: str) -> bool:
+    """A nameserver and the target that dials it are one destination."""
+    return one.split("/", 1)[-1] == other.split("/", 1)[-1]

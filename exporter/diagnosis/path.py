@@ -1,0 +1,278 @@
+"""Path causes: what dials over the two families say together. Pure rules over the kept results and the probe before each.
+
+Each layer tells one thing: ICMP passes and TCP does not; small passes and full-size does not; TCP passes and TLS does not. A pair
+(vantage, destination) counts only if it showed the same in two probes, so nothing is decided on one sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from exporter.diagnosis.view import Judgement, Rule, View, finding
+from exporter.model.family import Family
+from exporter.model.probe import Group, Layer, Observation, Outcome
+from exporter.model.report import Cause, Finding, Pair, Reason
+from exporter.model.vantage import PodState, Vantage
+
+ARRIVED = frozenset({Outcome.OK, Outcome.REFUSED, Outcome.RESET})  # an answer came: the path works, whatever it said
+SILENCED = frozenset({Outcome.TIMEOUT, Outcome.PROHIBITED})
+SHOWN = 5  # pairs spelt out in the evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """All that one vantage's probe of one destination showed, by family and layer."""
+
+    vantage: Vantage
+    destination: str
+    group: Group
+    seen: Mapping[tuple[Family, Layer], Observation]
+
+    @property
+    def pair(self) -> Pair:
+        return Pair(self.vantage.subject, self.destination)
+
+    def outcome(self, family: Family, layer: Layer) -> Outcome | None:
+        """None: not asked, or says nothing of the path."""
+        observation = self.seen.get((family, layer))
+        return observation.outcome if observation is not None and observation.counted else None
+
+    def arrives(self, family: Family) -> bool:
+        """Whether TCP (or, where only echoes were sent, ICMP) arrives over the family."""
+        if (family, Layer.TCP) in self.seen:
+            return self.outcome(family, Layer.TCP) in ARRIVED
+        return self.outcome(family, Layer.ICMP) is Outcome.OK
+
+    @property
+    def has_ipv4(self) -> bool:
+        return any(family is Family.V4 for family, _ in self.seen)
+
+
+def ipv6_tcp_blocked(view: View) -> Judgement:
+    """ICMPv6 passes, TCP over IPv6 does not, TCP over IPv4 arrives: at least half of the destinations, or all of one vantage."""
+    return _judge(view, Cause.IPV6_TCP_BLOCKED, _blocked, "TCP over IPv6 {tcp6}, ICMPv6 {icmp6}, TCP over IPv4 {tcp4}")
+
+
+def ipv6_unreachable(view: View) -> Judgement:
+    """Neither ICMPv6 nor TCP over IPv6 arrives, TCP over IPv4 does."""
+    return _judge(
+        view, Cause.IPV6_UNREACHABLE, _unreachable, "ICMPv6 {icmp6}, TCP over IPv6 {tcp6}, TCP over IPv4 {tcp4}"
+    )
+
+
+def ipv6_mtu_blackhole(view: View) -> Judgement:
+    """A small echo passes and a full-size one vanishes in silence: to a peer, or to at least two destinations."""
+    return _judge(
+        view, Cause.IPV6_MTU_BLACKHOLE, _blackhole, "small echo ok, echo of {size} bytes unanswered, no Packet Too Big"
+    )
+
+
+def ipv6_tls_failed(view: View) -> Judgement:
+    """TCP over IPv6 connects and TLS by name fails; over IPv4 it works."""
+    return _judge(view, Cause.IPV6_TLS_FAILED, _tls_failed, "TLS over IPv6 {tls6}, over IPv4 {tls4}")
+
+
+def target_down(view: View) -> Judgement:
+    """A target that fails over every family it has, from every vantage: it is the target (or the peer), not a family."""
+    if not view.snapshot.kept:
+        return Reason.NO_TARGET
+    if not view.snapshot.kept_before:
+        return Reason.TOO_FEW_SAMPLES
+    down = _down(view.snapshot.kept) & _down(view.snapshot.kept_before)
+    if not down:
+        return ()
+    return (
+        finding(
+            Cause.TARGET_DOWN,
+            down,
+            evidence=[
+                f"{subject} failed over every family, from every vantage, in two probes"
+                for subject in sorted(down)[:SHOWN]
+            ],
+            command=_probe_command(next((o for o in view.snapshot.kept if o.target.subject in down), None)),
+        ),
+    )
+
+
+def dials(observations: Iterable[Observation]) -> tuple[Dial, ...]:
+    """Observations grouped by (vantage, destination)."""
+    table: dict[tuple[str, str], dict[tuple[Family, Layer], Observation]] = {}
+    for o in observations:
+        table.setdefault((o.vantage.key, o.target.subject), {})[o.family, o.layer] = o
+    return tuple(
+        Dial(first.vantage, first.target.subject, first.target.group, seen)
+        for seen in table.values()
+        for first in [next(iter(seen.values()))]
+    )
+
+
+Sieve = Callable[[tuple[Dial, ...]], frozenset[Pair]]
+
+
+def _judge(view: View, cause: Cause, sieve: Sieve, template: str) -> Judgement:
+    reason = _unknown(view, cause)
+    if reason is not None:
+        return reason
+    now, before = dials(view.snapshot.kept), dials(view.snapshot.kept_before)
+    pairs = sieve(now) & sieve(before)
+    if not pairs:
+        return ()
+    return (_finding(cause, [d for d in now if d.pair in pairs], template),)
+
+
+def _unknown(view: View, cause: Cause) -> Reason | None:
+    """Why the cause could not be told from these observations, if so."""
+    layers = {
+        Cause.IPV6_TLS_FAILED: (Layer.TLS,),
+        Cause.IPV6_MTU_BLACKHOLE: (Layer.ICMP,),
+        Cause.IPV6_TCP_BLOCKED: (Layer.TCP,),
+    }.get(cause, (Layer.TCP, Layer.ICMP))
+    made = [o for o in view.snapshot.kept if o.family is Family.V6 and o.layer in layers]
+    if not made:
+        return Reason.NO_TARGET
+    if all(o.policy for o in made):
+        return Reason.POLICY
+    return None if view.snapshot.kept_before else Reason.TOO_FEW_SAMPLES
+
+
+def _blocked(found: tuple[Dial, ...]) -> frozenset[Pair]:
+    """Destinations with all three answers decide; those dialled by TCP alone follow their vantage."""
+    full = [
+        d
+        for d in found
+        if d.outcome(Family.V6, Layer.ICMP) is Outcome.OK and d.outcome(Family.V4, Layer.TCP) in ARRIVED
+    ]
+    full = [d for d in full if d.outcome(Family.V6, Layer.TCP) is not None]
+    blocked = [d for d in full if d.outcome(Family.V6, Layer.TCP) in SILENCED]
+    if not blocked:
+        return frozenset()
+    if 2 * len(blocked) < len(full):
+        whole = {d.vantage.key for d in blocked} - {d.vantage.key for d in full if d not in blocked}
+        blocked = [d for d in blocked if d.vantage.key in whole]
+    vantages = {d.vantage.key for d in blocked}
+    followers = [d for d in found if d.vantage.key in vantages and _tcp_alone(d) and _silent_over_tcp(d)]
+    return frozenset(d.pair for d in (*blocked, *followers))
+
+
+def _tcp_alone(dial: Dial) -> bool:
+    return (Family.V6, Layer.ICMP) not in dial.seen
+
+
+def _silent_over_tcp(dial: Dial) -> bool:
+    return dial.outcome(Family.V6, Layer.TCP) in SILENCED and dial.outcome(Family.V4, Layer.TCP) in ARRIVED
+
+
+def _unreachable(found: tuple[Dial, ...]) -> frozenset[Pair]:
+    blocked = _blocked(found)
+    silent = [d for d in found if _silent_over_ipv6(d) and d.pair not in blocked]
+    proved = [d for d in silent if d.arrives(Family.V4)]
+    alone = [d for d in silent if not d.has_ipv4]
+    companions: dict[tuple[str, Group], set[str]] = {}
+    for d in (*proved, *alone):
+        companions.setdefault((d.vantage.key, d.group), set()).add(d.destination)
+    joined = [d for d in alone if len(companions[d.vantage.key, d.group]) > 1]
+    return frozenset(d.pair for d in (*proved, *joined))
+
+
+def _silent_over_ipv6(dial: Dial) -> bool:
+    tcp, icmp = dial.outcome(Family.V6, Layer.TCP), dial.outcome(Family.V6, Layer.ICMP)
+    if tcp is None and (dial.group is not Group.PEERS or (Family.V6, Layer.TCP) in dial.seen):
+        return False  # many networks drop echo: outside, ICMP alone proves nothing
+    unresolved = Outcome.NO_ADDRESS in {tcp, icmp}
+    return not unresolved and (tcp is not None or icmp is not None) and tcp not in ARRIVED and icmp is not Outcome.OK
+
+
+def _blackhole(found: tuple[Dial, ...]) -> frozenset[Pair]:
+    lost = [
+        d
+        for d in found
+        if (o := d.seen.get((Family.V6, Layer.ICMP))) is not None
+        and o.counted
+        and o.outcome is Outcome.OK
+        and o.full_size is Outcome.TIMEOUT
+    ]
+    if any(d.group is Group.PEERS for d in lost) or len({d.destination for d in lost}) > 1:
+        return frozenset(d.pair for d in lost)
+    return frozenset()
+
+
+def _tls_failed(found: tuple[Dial, ...]) -> frozenset[Pair]:
+    return frozenset(
+        d.pair
+        for d in found
+        if d.vantage.state is not PodState.INTERCEPTED
+        and d.outcome(Family.V6, Layer.TCP) is Outcome.OK
+        and d.outcome(Family.V6, Layer.TLS) not in {None, Outcome.OK}
+        and d.outcome(Family.V4, Layer.TLS) is Outcome.OK
+    )
+
+
+def _down(observations: Iterable[Observation]) -> set[str]:
+    """Subjects whose every counted probe failed at the deepest configured layer or before."""
+    passed: dict[str, bool] = {}
+    for o in observations:
+        if not o.counted or (o.layer is Layer.ICMP and o.target.deepest is not Layer.ICMP):
+            continue
+        fine = o.passed and o.layer is o.target.deepest
+        failed = not o.passed
+        if fine or failed:
+            passed[o.target.subject] = passed.get(o.target.subject, False) or fine
+    return {subject for subject, ok in passed.items() if not ok}
+
+
+def _finding(cause: Cause, failing: list[Dial], template: str) -> Finding:
+    failing = sorted(failing, key=lambda d: d.pair)
+    evidence = [f"{d.vantage.subject} to {d.destination}{_at(d)}: {_say(d, template)}" for d in failing[:SHOWN]]
+    if len(failing) > SHOWN:
+        evidence.append(f"and {len(failing) - SHOWN} more")
+    first = failing[0]
+    observation = next((o for (family, _), o in first.seen.items() if family is Family.V6), None)
+    return finding(
+        cause,
+        [s for d in failing for s in (d.vantage.subject, d.destination)],
+        evidence=evidence,
+        command=_probe_command(observation),
+        pairs=[d.pair for d in failing],
+    )
+
+
+def _say(dial: Dial, template: str) -> str:
+    def word(family: Family, layer: Layer) -> str:
+        observation = dial.seen.get((family, layer))
+        return observation.outcome.value if observation is not None else "not asked"
+
+    size = next((o.full_size_bytes for (f, layer), o in dial.seen.items() if f is Family.V6 and layer is Layer.ICMP), 0)
+    return template.format(
+        icmp6=word(Family.V6, Layer.ICMP),
+        tcp6=word(Family.V6, Layer.TCP),
+        tcp4=word(Family.V4, Layer.TCP),
+        tls6=word(Family.V6, Layer.TLS),
+        tls4=word(Family.V4, Layer.TLS),
+        size=size,
+    )
+
+
+def _at(dial: Dial) -> str:
+    address = next((o.address for (f, _), o in dial.seen.items() if f is Family.V6 and o.address is not None), None)
+    return f" ({address})" if address is not None else ""
+
+
+def _probe_command(observation: Observation | None) -> str:
+    if observation is None or observation.address is None:
+        return "dualstack-exporter check"
+    address = f"[{observation.address}]" if observation.address.version == 6 else str(observation.address)
+    place = observation.vantage
+    flag = ""
+    if place.kind == "pod":
+        flag = f" --netns={place.name}" if place.namespace == "netns" else f" --pod={place.namespace}/{place.name}"
+    return f"dualstack-exporter probe {address}:{observation.target.port}{flag}"
+
+
+PATH_RULES: dict[Cause, Rule] = {
+    Cause.IPV6_TCP_BLOCKED: ipv6_tcp_blocked,
+    Cause.IPV6_UNREACHABLE: ipv6_unreachable,
+    Cause.IPV6_MTU_BLACKHOLE: ipv6_mtu_blackhole,
+    Cause.IPV6_TLS_FAILED: ipv6_tls_failed,
+    Cause.TARGET_DOWN: target_down,
+}

@@ -1,0 +1,196 @@
+"""Causes that a pod's own namespace states: sysctl, addresses, default route, listeners; first match per pod. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from exporter.diagnosis.node import reader_reason
+from exporter.diagnosis.view import Judgement, Rule, View, finding
+from exporter.model.facts import PodFacts, Reader
+from exporter.model.family import Family, family_of
+from exporter.model.inventory import Pod, Service, ServicePort
+from exporter.model.report import Cause, Finding, PodView, Reason, Severity
+from exporter.model.vantage import PodState
+
+INSPECTED = frozenset({PodState.ELIGIBLE, PodState.INTERCEPTED})
+SHOWN = 5
+
+
+def pod_ipv6_disabled(view: View) -> Judgement:
+    """disable_ipv6 in the pod's namespace: all, or its own link."""
+    return _judge(view, Cause.POD_IPV6_DISABLED)
+
+
+def pod_ipv6_missing(view: View) -> Judgement:
+    """No global IPv6 address in the namespace."""
+    return _judge(view, Cause.POD_IPV6_MISSING)
+
+
+def pod_ipv6_address_unusable(view: View) -> Judgement:
+    """Its global addresses are tentative or failed duplicate address detection (RFC 4862 5.4)."""
+    return _judge(view, Cause.POD_IPV6_ADDRESS_UNUSABLE)
+
+
+def pod_ip_mismatch(view: View) -> Judgement:
+    """An address of status.podIPs is on no interface of the pod."""
+    return _judge(view, Cause.POD_IP_MISMATCH)
+
+
+def pod_no_ipv6_default_route(view: View) -> Judgement:
+    """A usable address and no default route."""
+    return _judge(view, Cause.POD_NO_IPV6_DEFAULT_ROUTE)
+
+
+def first_match(pod: PodView, facts: PodFacts) -> tuple[Cause, str] | None:
+    """The one thing that is wrong with a pod's IPv6, and what shows it."""
+    addresses = facts.global_addresses(Family.V6)
+    held = {a.interface.ip for a in facts.addresses}
+    absent = [a for a in pod.vantage.addresses if a not in held]
+    if facts.disable_ipv6:
+        return Cause.POD_IPV6_DISABLED, "disable_ipv6 = 1 in the pod's namespace"
+    if not addresses:
+        return Cause.POD_IPV6_MISSING, "no global IPv6 address on any link of the pod"
+    if not any(a.usable for a in addresses):
+        return (
+            Cause.POD_IPV6_ADDRESS_UNUSABLE,
+            f"{addresses[0].interface} is {'dadfailed' if addresses[0].dadfailed else 'tentative'}",
+        )
+    if absent:
+        return Cause.POD_IP_MISMATCH, f"status.podIPs names {absent[0]}, which is on no interface"
+    if not facts.has_default_route(Family.V6):
+        return Cause.POD_NO_IPV6_DEFAULT_ROUTE, f"address {addresses[0].interface}, no ::/0 in the pod"
+    return None
+
+
+def pod_listens_ipv4_only(view: View) -> Judgement:
+    """A Service with IPv6 sends to a port on which the pod's namespace listens over IPv4 and not over IPv6."""
+    if view.inventory.services is None or view.inventory.pods is None:
+        return Reason.NO_INVENTORY
+    services = [s for s in view.inventory.services if Family.V6 in s.families and s.selector]
+    objects = {p.key: p for p in view.inventory.local_pods(view.node)}
+    found: list[tuple[str, str]] = []
+    for pod in _inspected(view):
+        known = objects.get(f"{pod.vantage.namespace}/{pod.vantage.name}")
+        if known is not None and pod.facts is not None and Family.V6 in pod.vantage.families:
+            found.extend((pod.vantage.subject, text) for text in _deaf_ports(known, pod.facts, services))
+    if not found:
+        return ()
+    return (
+        finding(
+            Cause.POD_LISTENS_IPV4_ONLY,
+            [subject for subject, _ in found],
+            evidence=[f"{subject}: {text}" for subject, text in found[:SHOWN]],
+            command=f"kubectl exec -n {found[0][0].split('/')[1]} {found[0][0].split('/')[2]} -- ss -ltn",
+        ),
+    )
+
+
+def _judge(view: View, cause: Cause) -> Judgement:
+    pods = [p for p in view.snapshot.pods if p.vantage.state in INSPECTED]
+    if not pods:
+        return Reason.NO_PODS
+    inspected = [p for p in pods if p.facts is not None]
+    if not inspected:
+        return reader_reason(view, Reader.PODS)
+    if _no_pool(view):
+        return Reason.NOT_APPLICABLE
+    exempt = _exempt(view)
+    found: list[tuple[PodView, str]] = []
+    for pod in inspected:
+        match = first_match(pod, pod.facts) if pod.facts is not None and _meant(pod, exempt) else None
+        if match is not None and match[0] is cause:
+            found.append((pod, match[1]))
+    old = _older_than_ipv6(view)
+    fresh = [(p, text) for p, text in found if not old(p)]
+    stale = [(p, text + "; older than IPv6 on its node: restart it") for p, text in found if old(p)]
+    return (*_findings(cause, fresh, None), *_findings(cause, stale, Severity.INFO))
+
+
+def _findings(cause: Cause, found: list[tuple[PodView, str]], severity: Severity | None) -> tuple[Finding, ...]:
+    if not found:
+        return ()
+    first = found[0][0].vantage
+    where = (
+        f"ip netns exec {first.name}"
+        if first.namespace == "netns"
+        else f"kubectl exec -n {first.namespace} {first.name} --"
+    )
+    return (
+        finding(
+            cause,
+            [p.vantage.subject for p, _ in found],
+            evidence=[f"{p.vantage.subject}: {text}" for p, text in found[:SHOWN]],
+            command=f"{where} ip -6 address",
+            severity=severity,
+        ),
+    )
+
+
+def _inspected(view: View) -> list[PodView]:
+    return [p for p in view.snapshot.pods if p.vantage.state in INSPECTED and p.facts is not None]
+
+
+def _meant(pod: PodView, exempt: frozenset[str]) -> bool:
+    return Family.V6 in pod.vantage.families and pod.vantage.subject not in exempt
+
+
+def _exempt(view: View) -> frozenset[str]:
+    """Pods whose pools or families were chosen by annotation, on themselves or their namespace."""
+    spaces = {n.name for n in view.inventory.namespaces or () if n.address_choice}
+    return frozenset(f"pod/{p.key}" for p in view.inventory.pods or () if p.address_choice or p.namespace in spaces)
+
+
+def _no_pool(view: View) -> bool:
+    """No IPv6 pool, enabled or disabled, for this node: nobody means these pods to have IPv6."""
+    pools = view.inventory.pools
+    return (
+        pools is not None
+        and bool(pools)
+        and not any(family_of(p.cidr) is Family.V6 and p.selects(view.node) for p in pools)
+    )
+
+
+def _older_than_ipv6(view: View) -> Callable[[PodView], bool]:
+    begun = [
+        p.created
+        for p in view.inventory.pools or ()
+        if family_of(p.cidr) is Family.V6 and p.created and p.selects(view.node)
+    ]
+    created = {p.uid: p.created for p in view.inventory.pods or () if p.created}
+
+    def older(pod: PodView) -> bool:
+        birth = created.get(pod.vantage.uid)
+        return bool(begun) and birth is not None and birth < min(begun)
+
+    return older
+
+
+def _deaf_ports(pod: Pod, facts: PodFacts, services: Iterable[Service]) -> Iterable[str]:
+    if facts.listeners is None:
+        return
+    for service in services:
+        if service.namespace != pod.namespace or not service.selector.items() <= pod.labels.items():
+            continue
+        for port in service.ports:
+            number = _target_port(port, pod)
+            over = {listener.family for listener in facts.listeners if listener.port == number}
+            if port.protocol == "TCP" and over == {Family.V4}:
+                yield f"port {number} of service/{service.key} is bound over IPv4 alone"
+
+
+def _target_port(port: ServicePort, pod: Pod) -> int:
+    if not port.target:
+        return port.port
+    if port.target.isdigit():
+        return int(port.target)
+    return next((p.port for p in pod.ports if p.name == port.target), port.port)
+
+
+POD_RULES: dict[Cause, Rule] = {
+    Cause.POD_IPV6_DISABLED: pod_ipv6_disabled,
+    Cause.POD_IPV6_MISSING: pod_ipv6_missing,
+    Cause.POD_IPV6_ADDRESS_UNUSABLE: pod_ipv6_address_unusable,
+    Cause.POD_IP_MISMATCH: pod_ip_mismatch,
+    Cause.POD_NO_IPV6_DEFAULT_ROUTE: pod_no_ipv6_default_route,
+    Cause.POD_LISTENS_IPV4_ONLY: pod_listens_ipv4_only,
+}

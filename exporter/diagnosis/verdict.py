@@ -1,0 +1,101 @@
+"""From a snapshot to the report's verdict: runs the rules, remembers over rounds, applies explanation. Pure; the last step of diagnosis.
+
+Memory is a frozen value handed from round to round: a finding appears at once (rules of causes that are not stated look at two rounds
+by themselves), goes after two rounds in which it did not hold, and keeps its last value for five minutes when it cannot be checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from exporter.diagnosis.causes import LINES, TABLE, Line, checked_by
+from exporter.diagnosis.explain import Explained, Found, explain, raised
+from exporter.diagnosis.view import Judgement, Rule, View
+from exporter.model.report import Cause, CauseReport, Finding, Reason, Severity, Unchecked
+
+CLEAR_AFTER = 2  # rounds not holding
+KEEP_UNCHECKED = 300.0  # seconds that a value outlives the last check
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is remembered of one cause: what was found, since when, how many rounds it did not hold, when it was last checked."""
+
+    findings: tuple[Finding, ...] = ()
+    since: float = 0.0
+    clear: int = 0
+    checked: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    traces: Mapping[Cause, Trace] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    causes: tuple[CauseReport, ...]
+    checked: frozenset[Cause]
+    unchecked: tuple[Unchecked, ...]
+
+
+def judge(
+    view: View, memory: Memory, *, rules: Mapping[Cause, Rule], elsewhere: tuple[Found, ...] = ()
+) -> tuple[Verdict, Memory]:
+    """The verdict of this round and the memory for the next. `elsewhere`: the digest's found causes, not older than 5 minutes."""
+    traces: dict[Cause, Trace] = {}
+    unchecked: list[Unchecked] = []
+    for line in TABLE:
+        if not checked_by(line, view.role):
+            continue
+        judgement = _gate(line, view) or rules[line.cause](view)
+        before = memory.traces.get(line.cause)
+        trace = _remember(before, judgement, view.now)
+        if trace is not None:
+            traces[line.cause] = trace
+        elif isinstance(judgement, Reason):
+            unchecked.append(Unchecked(line.cause, judgement))
+    explained = raised(_explain_with_infos(traces, elsewhere))
+    causes = tuple(
+        CauseReport(
+            finding=item.finding,
+            scope=LINES[item.finding.cause].scope,
+            since=traces[item.finding.cause].since,
+            explained_by=item.by,
+            explained_elsewhere=item.elsewhere,
+        )
+        for item in explained
+    )
+    return Verdict(causes, frozenset(traces), tuple(unchecked)), Memory(traces)
+
+
+def _gate(line: Line, view: View) -> Reason | None:
+    """No cause about a family that is not expected."""
+    if line.family is None:
+        return None
+    expected = view.expected(line.family)
+    if expected is None:
+        return Reason.NO_INVENTORY
+    return None if expected else Reason.SINGLE_STACK
+
+
+def _remember(before: Trace | None, judgement: Judgement, now: float) -> Trace | None:
+    if isinstance(judgement, Reason):
+        if judgement is Reason.SINGLE_STACK or before is None or now - before.checked > KEEP_UNCHECKED:
+            return None
+        return before
+    if judgement:
+        since = before.since if before is not None and before.findings else now
+        return Trace(judgement, since, 0, now)
+    if before is None or not before.findings or before.clear + 1 >= CLEAR_AFTER:
+        return Trace((), 0.0, 0, now)
+    return Trace(before.findings, before.since, before.clear + 1, now)
+
+
+def _explain_with_infos(traces: Mapping[Cause, Trace], elsewhere: tuple[Found, ...]) -> tuple[Explained, ...]:
+    """A cause that stays info explains nothing, so infos take no part as roots; they are reported as they are."""
+    findings = tuple(f for trace in traces.values() for f in trace.findings)
+    loud = tuple(f for f in findings if f.severity is not Severity.INFO)
+    quiet = tuple(Explained(f, None) for f in findings if f.severity is Severity.INFO)
+    return (*explain(loud, elsewhere), *quiet)
