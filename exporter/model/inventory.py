@@ -56,7 +56,7 @@ class Node:
     ready_since: float | None = None
     internal_ips: tuple[Address, ...] = ()
     pod_cidrs: tuple[Net, ...] = ()
-    labels: Mapping[str, str] = EMPTY
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     calico_addresses: tuple[Interface, ...] = ()  # IPv4Address and IPv6Address, with prefix length
     tunnel_addresses: tuple[Address, ...] = ()  # IPv4VXLANTunnelAddr and IPv6VXLANTunnelAddr
     tunnel_macs: Mapping[Family, str] = field(default_factory=dict)  # VXLANTunnelMACAddr(V6) where annotated
@@ -101,7 +101,7 @@ class Pod:
     ips: tuple[Address, ...] = ()
     annotated_ips: tuple[Address, ...] = ()
     runtime_class: str = ""
-    labels: Mapping[str, str] = EMPTY
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     ports: tuple[ContainerPort, ...] = ()
     dns_servers: tuple[Address, ...] = ()  # spec.dnsConfig.nameservers
     dns_policy: str = ""
@@ -118,7 +118,7 @@ class Pod:
 class Namespace:
     name: str
     uid: str = ""
-    labels: Mapping[str, str] = EMPTY
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     families: tuple[Family, ...] | None = None
     address_choice: bool = False
 
@@ -145,8 +145,8 @@ class Service:
     families: tuple[Family, ...] = ()
     family_policy: str = ""  # SingleStack | PreferDualStack | RequireDualStack | "" (ExternalName)
     ports: tuple[ServicePort, ...] = ()
-    selector: Mapping[str, str] = EMPTY
-    labels: Mapping[str, str] = EMPTY
+    selector: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     ingress_ips: tuple[Address, ...] = ()  # status.loadBalancer
     ingress_hostnames: tuple[str, ...] = ()
 
@@ -286,7 +286,7 @@ class CalicoNode:
     """The calico-node DaemonSet as far as it matters: where it is, its literal env, and which names it takes from elsewhere."""
 
     namespace: str
-    env: Mapping[str, str] = EMPTY
+    env: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     env_unseen: frozenset[str] = frozenset()  # valueFrom or envFrom: cannot be seen
 
 
@@ -355,7 +355,7 @@ class ComponentFlags:
 
     component: str  # kube-apiserver | kube-controller-manager | kube-proxy | kubelet
     source: str
-    arguments: Mapping[str, str] = EMPTY  # name without dashes -> value
+    arguments: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # name without dashes -> value
     node: str = ""
 
 
