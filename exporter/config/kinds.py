@@ -1,0 +1,267 @@
+"""The kinds of value that a configuration may hold: how each is read, written back and named. Between document.py and schema.py.
+
+A kind decodes a node of the YAML tree into a plain value or raises Fault with the dotted path, and encodes the value so that
+decoding gives it again. It decides about one value alone; what several values say together is for consistency.py. No I/O.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from exporter.config.document import Entries, Fault, Items, Node, Scalar, ScalarType, is_empty, quote
+from exporter.durations import format_duration, parse_duration
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+Plain: TypeAlias = str | int | bool | list[Any] | dict[str, Any] | None
+"""What YAML can write. None stands for a key that is left out."""
+
+
+class Kind(ABC, Generic[T]):
+    """One kind of value."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The kind's name in the reference table: `duration`."""
+
+    @property
+    def noun(self) -> str:
+        """What messages say a value is not: `a duration (30s, 1m30s, 500ms)`."""
+        return self.label
+
+    @abstractmethod
+    def decode(self, node: Node, path: str) -> T:
+        """The value, or Fault."""
+
+    @abstractmethod
+    def encode(self, value: T) -> Plain:
+        """What decodes to the value again."""
+
+    def refuse(self, node: Node, path: str) -> Fault:
+        """The fault of a node that is not of this kind."""
+        return Fault(path, f"{show(node)} is not {self.noun}")
+
+
+def show(node: Node) -> str:
+    """A node as messages name it: a short scalar as written, anything else by its form."""
+    if isinstance(node, Items):
+        return "a list"
+    if isinstance(node, Entries):
+        return "a mapping"
+    return node.text if re.fullmatch(r"[A-Za-z0-9_.:/%+*=-]{1,60}", node.text) else quote(node.text)
+
+
+def scalar_text(node: Node, path: str, noun: str) -> str:
+    """The text of a scalar that YAML takes for text; a boolean or a number has to be quoted to be one."""
+    if not isinstance(node, Scalar):
+        raise Fault(path, f"{show(node)} is not {noun}")
+    if node.type is not ScalarType.TEXT:
+        raise Fault(path, f"{show(node)} is {node.type} in YAML, not {noun}: quote it")
+    return node.text
+
+
+@dataclass(frozen=True, slots=True)
+class Text(Kind[str]):
+    """One line of text, of which a pattern or a check accepts the whole. `wanted` says in words what it must be."""
+
+    wanted: str = "text"
+    check: re.Pattern[str] | Callable[[str], bool] = str.isprintable
+    empty: bool = False
+    longest: int = 4096
+
+    @property
+    def label(self) -> str:
+        return self.wanted.removeprefix("a ").removeprefix("an ").partition(" (")[0]
+
+    @property
+    def noun(self) -> str:
+        return self.wanted
+
+    def decode(self, node: Node, path: str) -> str:
+        text = scalar_text(node, path, self.noun)
+        if not text and self.empty:
+            return text
+        if not text or len(text) > self.longest or not text.isprintable() or not self._accepts(text):
+            raise self.refuse(node, path)
+        return text
+
+    def _accepts(self, text: str) -> bool:
+        return bool(self.check.fullmatch(text) if isinstance(self.check, re.Pattern) else self.check(text))
+
+    def encode(self, value: str) -> Plain:
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Flag(Kind[bool]):
+    """true or false."""
+
+    @property
+    def label(self) -> str:
+        return "boolean"
+
+    @property
+    def noun(self) -> str:
+        return "true or false"
+
+    def decode(self, node: Node, path: str) -> bool:
+        if not isinstance(node, Scalar) or node.type is not ScalarType.BOOLEAN:
+            raise self.refuse(node, path)
+        return node.text.lower() in {"true", "yes", "on"}
+
+    def encode(self, value: bool) -> Plain:
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Kind[int]):
+    """A whole number between two bounds."""
+
+    least: int = 0
+    most: int = 1000
+    what: str = "a number"
+
+    @property
+    def label(self) -> str:
+        return self.noun.removeprefix("a ")
+
+    @property
+    def noun(self) -> str:
+        return f"{self.what} ({self.least}-{self.most})"
+
+    def decode(self, node: Node, path: str) -> int:
+        if (
+            not isinstance(node, Scalar)
+            or node.type is not ScalarType.NUMBER
+            or not re.fullmatch("[0-9]{1,9}", node.text)
+        ):
+            raise self.refuse(node, path)
+        value = int(node.text)
+        if not self.least <= value <= self.most:
+            raise self.refuse(node, path)
+        return value
+
+    def encode(self, value: int) -> Plain:
+        return value
+
+
+PORT = Count(1, 65535, "a port")
+
+
+@dataclass(frozen=True, slots=True)
+class Duration(Kind[float]):
+    """A Prometheus duration, in seconds, between two bounds."""
+
+    least: float = 0.001
+    most: float = 86400.0
+
+    @property
+    def label(self) -> str:
+        return "duration"
+
+    @property
+    def noun(self) -> str:
+        return "a duration (30s, 1m30s, 500ms)"
+
+    def decode(self, node: Node, path: str) -> float:
+        # A bare 0 is a number to YAML and a duration to Prometheus.
+        if not isinstance(node, Scalar) or (node.type is not ScalarType.TEXT and node.text != "0"):
+            raise self.refuse(node, path)
+        try:
+            seconds = parse_duration(node.text)
+        except ValueError:
+            raise self.refuse(node, path) from None
+        if not self.least <= seconds <= self.most:
+            bounds = f"{format_duration(self.least)} to {format_duration(self.most)}"
+            raise Fault(path, f"{node.text} is out of range ({bounds})")
+        return seconds
+
+    def encode(self, value: float) -> Plain:
+        return format_duration(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Kind[E]):
+    """One member of a closed set."""
+
+    members: type[E]
+
+    @property
+    def label(self) -> str:
+        return " | ".join(self.members)
+
+    @property
+    def noun(self) -> str:
+        return f"one of {', '.join(self.members)}"
+
+    def decode(self, node: Node, path: str) -> E:
+        if not isinstance(node, Scalar):
+            raise self.refuse(node, path)
+        try:
+            return self.members(node.text)
+        except ValueError:
+            raise self.refuse(node, path) from None
+
+    def encode(self, value: E) -> Plain:
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf(Kind[tuple[T, ...]]):
+    """A list of one kind. `unique` refuses equal values, `least` says how many there must be."""
+
+    item: Kind[T]
+    least: int = 0
+    unique: bool = True
+
+    @property
+    def label(self) -> str:
+        label = self.item.label
+        return f"list of ({label})" if " | " in label else f"list of {label}"
+
+    @property
+    def noun(self) -> str:
+        return "a list"
+
+    def decode(self, node: Node, path: str) -> tuple[T, ...]:
+        if not isinstance(node, Items):
+            raise self.refuse(node, path)
+        if len(node.items) < self.least:
+            raise Fault(path, "must not be empty")
+        values: list[T] = []
+        for index, child in enumerate(node.items):
+            below = f"{path}[{index}]"
+            if is_empty(child):
+                raise Fault(below, "is empty")
+            value = self.item.decode(child, below)
+            if self.unique and value in values:
+                raise Fault(below, f"{show(child)} stands twice")
+            values.append(value)
+        return tuple(values)
+
+    def encode(self, value: tuple[T, ...]) -> Plain:
+        return [self.item.encode(item) for item in value]
+
+
+@dataclass(frozen=True, slots=True)
+class Maybe(Kind[T | None]):
+    """A kind whose key may be absent without taking a value: None, and written back by leaving the key out."""
+
+    kind: Kind[T]
+
+    @property
+    def label(self) -> str:
+        return self.kind.label
+
+    def decode(self, node: Node, path: str) -> T | None:
+        return self.kind.decode(node, path)
+
+    def encode(self, value: T | None) -> Plain:
+        return None if value is None else self.kind.encode(value)

@@ -1,0 +1,168 @@
+"""The kinds of value that name something on a network: addresses, host names, URLs, nameservers. Beside kinds.py, same rules; no I/O."""
+
+# ruff: noqa: RUF009  # option() makes a dataclasses.field, which no instance shares
+
+from __future__ import annotations
+
+import ipaddress
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from exporter.config.document import Fault, Node, Scalar
+from exporter.config.kinds import Kind, Plain, Text, show
+from exporter.config.sections import Section, option
+from exporter.model.family import Address, Net, parse_address
+
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+
+
+def is_domain_name(text: str) -> bool:
+    """Whether the text is a DNS name in letters, digits, hyphens and underscores (RFC 1035 2.3.4 for the lengths)."""
+    labels = text.removesuffix(".").split(".")
+    # A last label of digits alone is an IPv4 address to inet_aton, which libcs ask first.
+    return len(text) <= 254 and all(_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdecimal()
+
+
+def is_host(text: str) -> bool:
+    """Whether the text is a DNS name or an address without a zone."""
+    return is_domain_name(text) or ("%" not in text and parse_address(text) is not None)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return False
+    bare = "@" not in url.netloc and not url.fragment
+    return url.scheme in {"http", "https"} and is_host(url.hostname or "") and port != 0 and bare
+
+
+NODE_NAME = Text("a node name", re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?"), longest=253)
+NAME = Text("a name (letters, digits, . _ -; at most 63)", re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*"), longest=63)
+HOST = Text("a host name or address", is_host)
+DOMAIN_NAME = Text("a domain name", is_domain_name)
+GLOB = Text("a name or pattern (* ? [a-z])", re.compile(r"[A-Za-z0-9_.*?\[\]!@:+-]+"))
+URL = Text("an http or https URL without user and password", _is_url, empty=True)
+URL_PATH = Text("a path that begins with /", re.compile(r"/[!-\"$-~]*"))
+FILE = Text("a file name", empty=True)
+DIRECTORY = Text("an absolute directory", posixpath.isabs)
+
+
+@dataclass(frozen=True, slots=True)
+class IpAddress(Kind[Address]):
+    """One address that can be dialled from anywhere: no zone, no IPv4 inside IPv6, nothing unspecified, multicast or fe80::/10."""
+
+    @property
+    def label(self) -> str:
+        return "address"
+
+    @property
+    def noun(self) -> str:
+        return "an IPv4 or IPv6 address"
+
+    def decode(self, node: Node, path: str) -> Address:
+        if not isinstance(node, Scalar):
+            raise self.refuse(node, path)
+        try:
+            address = ipaddress.ip_address(node.text)
+        except ValueError:
+            raise self.refuse(node, path) from None
+        if isinstance(address, ipaddress.IPv6Address):
+            if address.scope_id is not None or address.is_link_local:
+                raise Fault(path, f"{show(node)} is link-local: it means something on one link only")
+            if address.ipv4_mapped is not None:
+                raise Fault(path, f"{show(node)} is an IPv4 address inside IPv6, write {address.ipv4_mapped}")
+        if address.is_unspecified or address.is_multicast or address == ipaddress.IPv4Address(0xFFFFFFFF):
+            raise Fault(path, f"{show(node)} is no single host's address")
+        return address
+
+    def encode(self, value: Address) -> Plain:
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Cidr(Kind[Net]):
+    """A network; an address alone is the network of itself."""
+
+    @property
+    def label(self) -> str:
+        return "CIDR"
+
+    @property
+    def noun(self) -> str:
+        return "a network (192.0.2.0/24, 2001:db8::/64)"
+
+    def decode(self, node: Node, path: str) -> Net:
+        if not isinstance(node, Scalar) or "%" in node.text:
+            raise self.refuse(node, path)
+        try:
+            whole = ipaddress.ip_network(node.text, strict=False)
+        except ValueError:
+            raise self.refuse(node, path) from None
+        if ipaddress.ip_interface(node.text).ip != whole.network_address:
+            raise Fault(path, f"{show(node)} has host bits set, write {whole}")
+        return whole
+
+    def encode(self, value: Net) -> Plain:
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class DnsServer:
+    """A nameserver that is asked, under its own name; without an address: whatever the pod's own resolv.conf lists."""
+
+    name: str = option(NAME, "label `server` in metrics")
+    address: Address | None = option(IpAddress(), "where it is asked, port 53")
+
+
+POD_SERVERS = DnsServer(name="pod", address=None)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedServer(Kind[DnsServer]):
+    """An entry of dns.servers: the word `pod`, or {name, address}."""
+
+    @property
+    def label(self) -> str:
+        return "pod | {name, address}"
+
+    @property
+    def noun(self) -> str:
+        return "pod or {name, address}"
+
+    def decode(self, node: Node, path: str) -> DnsServer:
+        if not isinstance(node, Scalar):
+            return Section(DnsServer).decode(node, path)
+        if node.text != POD_SERVERS.name:
+            raise self.refuse(node, path)
+        return POD_SERVERS
+
+    def encode(self, value: DnsServer) -> Plain:
+        return POD_SERVERS.name if value.address is None else Section(DnsServer).encode(value)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceServer(Kind[DnsServer]):
+    """An entry of dns.reference: an address (which then has no name of its own), or {name, address}."""
+
+    UNNAMED: ClassVar[str] = "reference"
+
+    @property
+    def label(self) -> str:
+        return "address | {name, address}"
+
+    @property
+    def noun(self) -> str:
+        return "an address or {name, address}"
+
+    def decode(self, node: Node, path: str) -> DnsServer:
+        if isinstance(node, Scalar):
+            return DnsServer(name=self.UNNAMED, address=IpAddress().decode(node, path))
+        return Section(DnsServer).decode(node, path)
+
+    def encode(self, value: DnsServer) -> Plain:
+        return Section(DnsServer).encode(value)
