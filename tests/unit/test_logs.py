@@ -1,0 +1,168 @@
+"""Log lines: one per record, readable by machines, safe with foreign text."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.logs import Format, JsonFormatter, Level, LogfmtFormatter, configure, fields
+
+log = logging.getLogger("exporter.test")
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    root, ours = logging.getLogger(), logging.getLogger("exporter")
+    before = (root.handlers[:], root.level, ours.level)
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:], root_level, our_level = before
+    root.setLevel(root_level)
+    ours.setLevel(our_level)
+
+
+def lines(level: Level, form: Format, write: object) -> list[str]:
+    stream = io.StringIO()
+    configure(level, form, stream)
+    assert callable(write)
+    write()
+    return stream.getvalue().splitlines()
+
+
+def test_logfmt_line_has_utc_time_level_source_message_and_fields() -> None:
+    def write() -> None:
+        log.info(
+            "round finished", extra=fields(probes=240, seconds=1.5, node="ra", what="two words", cut=False, none=None)
+        )
+
+    (line,) = lines(Level.INFO, Format.LOGFMT, write)
+    assert re.fullmatch(
+        r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=info source=test_logs\.py:\d+ msg=\"round finished\""
+        r" probes=240 seconds=1\.5 node=ra what=\"two words\" cut=false none=null",
+        line,
+    )
+
+
+def test_json_line_keeps_numbers_and_booleans() -> None:
+    def write() -> None:
+        log.warning("slow", extra=fields(seconds=1.5, probes=3, ok=True, ratio=float("nan"), pod="a/b"))
+
+    (line,) = lines(Level.INFO, Format.JSON, write)
+    record = json.loads(line)
+    assert record.pop("time").endswith("Z")
+    assert record.pop("source").startswith("test_logs.py:")
+    assert record == {
+        "level": "warn",
+        "msg": "slow",
+        "seconds": 1.5,
+        "probes": 3,
+        "ok": True,
+        "ratio": "nan",
+        "pod": "a/b",
+    }
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        (Level.DEBUG, ["debug", "info", "warn", "error"]),
+        (Level.INFO, ["info", "warn", "error"]),
+        (Level.WARN, ["warn", "error"]),
+        (Level.ERROR, ["error"]),
+    ],
+)
+def test_records_below_the_level_are_not_shown(level: Level, shown: list[str]) -> None:
+    def write() -> None:
+        for speak in (log.debug, log.info, log.warning, log.error):
+            speak("x")
+
+    assert [json.loads(line)["level"] for line in lines(level, Format.JSON, write)] == shown
+
+
+def test_libraries_speak_from_warning_upwards() -> None:
+    def write() -> None:
+        logging.getLogger("aiohttp.server").info("quiet")
+        logging.getLogger("aiohttp.server").warning("loud")
+
+    assert [json.loads(line)["msg"] for line in lines(Level.INFO, Format.JSON, write)] == ["loud"]
+    assert [json.loads(line)["msg"] for line in lines(Level.DEBUG, Format.JSON, write)] == ["quiet", "loud"]
+    assert lines(Level.ERROR, Format.JSON, write) == []
+
+
+@pytest.mark.parametrize("form", list(Format))
+def test_foreign_text_cannot_begin_a_line_or_paint_a_terminal(form: Format) -> None:
+    evil = 'x\nlevel=error msg="fake"\r\x1b[31m\x00\u2028\u202e\ud800"'
+
+    def write() -> None:
+        log.info("%s", evil, extra={"fields": {"pod": evil, "a b\n=": 1, "msg": "shadow"}})
+
+    (line,) = lines(Level.INFO, form, write)
+    assert line.isprintable()
+    line.encode()
+    if form is Format.JSON:
+        record = json.loads(line)
+        assert (record["msg"], record["pod"], record["a_b__"], record["msg_"]) == (evil, evil, 1, "shadow")
+    else:
+        assert line.count(" level=") == 1
+        assert r"x\nlevel=error msg=\"fake\"\r\u001b[31m\u0000\u2028\u202e\ud800\"" in line
+
+
+def test_exceptions_are_one_line_with_their_traceback() -> None:
+    def fail() -> None:
+        raise ValueError("two\nlines")
+
+    def write() -> None:
+        try:
+            fail()
+        except ValueError:
+            log.exception("failed")
+
+    (line,) = lines(Level.INFO, Format.JSON, write)
+    record = json.loads(line)
+    assert record["error"] == "ValueError: two\nlines"
+    assert record["traceback"].startswith("Traceback (most recent call last):\n")
+    (line,) = lines(Level.INFO, Format.LOGFMT, write)
+    assert 'msg=failed error="ValueError: two\\nlines" traceback="Traceback (most recent call last):\\n' in line
+
+
+def test_long_values_are_cut() -> None:
+    (line,) = lines(Level.INFO, Format.LOGFMT, lambda: log.info("x", extra=fields(reply="y" * 100_000)))
+    assert len(line) < 9000
+    assert line.endswith('... (100000 characters)"')
+
+
+def test_configuring_again_replaces_what_was() -> None:
+    first = io.StringIO()
+    configure(Level.INFO, Format.LOGFMT, first)
+    (line,) = lines(Level.INFO, Format.JSON, lambda: log.info("once"))
+    assert json.loads(line)["msg"] == "once"
+    assert first.getvalue() == ""
+
+
+def test_warnings_of_the_interpreter_are_records() -> None:
+    stream = io.StringIO()
+    configure(Level.INFO, Format.JSON, stream)
+    logging.captureWarnings(capture=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)
+        warnings.warn("old habit", DeprecationWarning, stacklevel=1)
+        logging.captureWarnings(capture=False)
+    assert json.loads(stream.getvalue())["level"] == "warn"
+    assert "old habit" in json.loads(stream.getvalue())["msg"]
+
+
+@given(st.text(), st.text(max_size=10))
+def test_every_text_is_one_printable_line(text: str, key: str) -> None:
+    record = logging.LogRecord("exporter", logging.INFO, "x.py", 1, "%s", (text,), None)
+    record.fields = {key: text}
+    assert LogfmtFormatter().format(record).isprintable()
+    assert json.loads(JsonFormatter().format(record))["msg"] == text
