@@ -1,0 +1,290 @@
+"""The composition root: builds the parts from configuration, runs the long-lived tasks, reloads, ends.
+
+Every task that should live for ever stands in one TaskGroup; one that ends by itself ends the daemon (the kubelet restarts it). Rounds
+are paced here: one that overruns the interval makes the next ones skipped, never piled up. This file decides nothing about the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import random
+import signal
+import socket
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any
+
+from exporter import __version__
+from exporter.assembly import build_rounds
+from exporter.broker.client import BrokerClient, BrokerGone
+from exporter.broker.privilege import missing_capabilities
+from exporter.catalogue.itself import Own
+from exporter.catalogue.metric import Round
+from exporter.config import Config, ConfigError, effective
+from exporter.diagnosis.families import names
+from exporter.discovery.sources import Source
+from exporter.errors import Errors
+from exporter.model.report import Report
+from exporter.options import Options
+from exporter.rounds import Pace, Rounds
+from exporter.session import Session, connect
+from exporter.totals import Totals, fold
+from exporter.web.exposition import Exposition
+from exporter.web.server import WebServer
+
+log = logging.getLogger(__name__)
+
+STALE_AFTER = 5  # intervals after which a report is exposed no more
+BROKER_PATIENCE = 30.0  # seconds that a named broker may take to come up
+WATCH_EVERY = 2.0  # seconds between looks at the configuration file
+LARGE = 500  # nodes from which on the interval grows, so that the cluster sees at most 1,000 queries/s
+
+
+def pace_of(config: Config, nodes: int) -> Pace:
+    """The configured pace, slower in a cluster of more than 500 nodes."""
+    return Pace(interval=config.round.interval * max(1.0, nodes / LARGE), timeout=config.round.timeout)
+
+
+class Daemon:
+    """One running exporter. The web server reads its state through the WebState protocol."""
+
+    def __init__(
+        self,
+        options: Options,
+        config: Config,
+        source: Source,
+        session: Session | None,
+        sockets: Sequence[socket.socket],
+    ) -> None:
+        self._options = options
+        self._config = config
+        self._source = source
+        self._session = session
+        self._sockets = sockets
+        self._errors = Errors()
+        self._totals = Totals()
+        self._report: Report | None = None
+        self._own = Own(
+            node=config.node_name,
+            role=config.role.value,
+            version=__version__,
+            revision=os.environ.get("DUALSTACK_EXPORTER_REVISION", ""),
+            python=platform.python_version(),
+            reload_successful=True,
+            reload_time=time.time(),
+        )
+        self._exposition = Exposition(own=self.own, fresh=self._fresh)
+        self._wake = asyncio.Event()
+        self._capabilities = 0
+        self._rounds: Rounds | None = None
+
+    # What the web server reads.
+
+    def own(self) -> Own:
+        """What the exporter knows of itself now."""
+        synced = self._source.current().synced
+        return replace(
+            self._own,
+            errors=self._errors.totals,
+            inventory_synced={} if synced is None else {"inventory": synced},
+        )
+
+    @property
+    def exposition(self) -> Exposition:
+        return self._exposition
+
+    @property
+    def report(self) -> Report | None:
+        """The last finished report, unless it is older than five intervals."""
+        return self._report if self._report is not None and self._fresh(self._report) else None
+
+    @property
+    def ready(self) -> bool:
+        return self.report is not None
+
+    @property
+    def config_text(self) -> str:
+        return effective(self._config)
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """The capabilities that the broker lacks, by name: what cannot be seen for want of them is said on the page."""
+        return () if self._rounds is None else missing_capabilities(self._capabilities)
+
+    async def reload(self) -> str:
+        """Read the configuration again and start a round with it. Returns the error, empty when it went well; a bad file changes nothing."""
+        try:
+            config = self._options.load()
+        except ConfigError as error:
+            self._own = replace(self._own, reload_successful=False)
+            log.error("the configuration was not reloaded", extra={"fields": {"error": str(error)}})  # noqa: TRY400 - its text is whole
+            return str(error)
+        fixed = {"role": self._config.role, "node_name": self._config.node_name, "inventory": self._config.inventory}
+        ignored = [key for key, value in fixed.items() if getattr(config, key) != value]
+        if ignored:
+            log.warning("needs a restart, kept as it was", extra={"fields": {"keys": ", ".join(ignored)}})
+        self._config = replace(config, **fixed)
+        self._own = replace(self._own, reload_successful=True, reload_time=time.time())
+        if self._rounds is not None:
+            self._rounds.configure(self._config, self._pace())
+        self._wake.set()
+        log.info("configuration reloaded")
+        return ""
+
+    # Its life.
+
+    async def run(self) -> int:
+        """Until SIGTERM or SIGINT (exit status 0), or until something essential ends (1)."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        reloads: set[asyncio.Task[str]] = set()
+
+        def hang_up() -> None:
+            task = loop.create_task(self.reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        stopper = asyncio.create_task(stop.wait(), name="stop")
+        tasks = {asyncio.create_task(work, name=name) for name, work in self._works().items()}
+        done, _ = await asyncio.wait({stopper, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in {stopper, *tasks}:
+            task.cancel()
+        await asyncio.gather(stopper, *tasks, return_exceptions=True)
+        return _status(done - {stopper})
+
+    def _works(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """The long-lived tasks by name."""
+        server = WebServer(self, options=self._options)
+        return {
+            "web server": server.serve(self._sockets),
+            "rounds": self._probe(),
+            "inventory": self._source.run(),
+            "configuration watch": self._watch(),
+        }
+
+    async def _probe(self) -> None:
+        broker = await connect(self._session, patience=BROKER_PATIENCE) if self._session is not None else None
+        try:
+            self._rounds = build_rounds(self._config, self._pace(), broker, self._errors)
+            if broker is not None:
+                self._capabilities = broker.welcome.capabilities
+                if self.unseen:
+                    log.warning(
+                        "not everything can be seen without these",
+                        extra={"fields": {"capabilities": ",".join(self.unseen)}},
+                    )
+            await self._source.first(self._config.round.timeout)
+            await _first_to_end(self._pace_rounds(self._rounds), _gone(broker))
+        finally:
+            if broker is not None:
+                broker.close()
+
+    def _pace(self) -> Pace:
+        return pace_of(self._config, len(self._source.current().nodes or ()))
+
+    async def _pace_rounds(self, rounds: Rounds) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            self._wake.clear()
+            began = loop.time()
+            pace = self._pace()
+            rounds.configure(self._config, pace)
+            await self._one_round(rounds)
+            self._own = replace(self._own, round_seconds=loop.time() - began)
+            due += pace.interval * random.uniform(0.98, 1.02)  # noqa: S311 - jitter, so that nodes drift apart
+            skipped = max(0, int((loop.time() - due) / pace.interval) + 1) if loop.time() > due else 0
+            if skipped:
+                self._own = replace(self._own, rounds_skipped=self._own.rounds_skipped + skipped)
+                due += skipped * pace.interval
+                log.warning("a round took longer than the interval", extra={"fields": {"skipped": skipped}})
+            if await _within(self._wake, due - loop.time()):
+                due = loop.time()
+
+    async def _one_round(self, rounds: Rounds) -> None:
+        """One of the two places that survive a bug of ours: it is counted and logged, and the round is lost."""
+        try:
+            report = await rounds.run(self._source.current)
+        except BrokerGone:
+            raise
+        except Exception:
+            self._errors.count("round")
+            log.exception("a round failed in an unexpected way")
+            return
+        self._totals = fold(self._totals, report)
+        self._report = report
+        self._own = replace(self._own, last_round=report.snapshot.finished, rounds=self._own.rounds + 1)
+        self._exposition.publish(Round(report, self._totals))
+        log.debug("round finished", extra={"fields": {"verdict": names(report.families)}})
+
+    async def _watch(self) -> None:
+        """Reload when the file changes: its own content, or the symlink of a ConfigMap swapped under it."""
+        seen = _stamp(self._options.config_file)
+        while True:
+            await asyncio.sleep(WATCH_EVERY)
+            now = _stamp(self._options.config_file)
+            if now != seen:
+                seen = now
+                await self.reload()
+
+    def _fresh(self, report: Report) -> bool:
+        return time.time() - report.snapshot.finished <= STALE_AFTER * self._pace().interval
+
+
+def _status(ended: set[asyncio.Task[Any]]) -> int:
+    """0 when nothing ended by itself; else say what did, and 1."""
+    for task in ended:
+        error = task.exception()
+        if isinstance(error, BrokerGone):
+            log.error("the broker ended, and so does the daemon")
+        else:
+            log.error("ended unexpectedly", exc_info=error, extra={"fields": {"task": task.get_name()}})
+    return 1 if ended else 0
+
+
+async def _gone(broker: BrokerClient | None) -> None:
+    """Return never, or raise BrokerGone when the broker ends: its end is the daemon's end."""
+    if broker is None:
+        await asyncio.Event().wait()
+    else:
+        await broker.closed.wait()
+        raise BrokerGone
+
+
+async def _first_to_end(*works: Coroutine[Any, Any, None]) -> None:
+    """Run all until one ends; end the others, and hand on its exception."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event was set within that time."""
+    try:
+        async with asyncio.timeout(max(0.0, seconds)):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """What changes when the file does; empty where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - followed through symlinks on purpose
+    except OSError:
+        return ()
+    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)

@@ -1,0 +1,29 @@
+"""Builds the parts of a round from a configuration and a broker: what the daemon and the one-shot commands share. No decisions."""
+
+from __future__ import annotations
+
+import time
+
+from exporter.asking import Asker
+from exporter.broker.client import BrokerClient
+from exporter.config import Config
+from exporter.errors import Errors
+from exporter.inspection import Inspector
+from exporter.network import BrokerNetwork, LocalNetwork
+from exporter.probes.tls import TlsContexts
+from exporter.resolution import Resolution
+from exporter.rounds import Pace, Rounds
+
+
+def build_rounds(config: Config, pace: Pace, broker: BrokerClient | None, errors: Errors) -> Rounds:
+    """Rounds over this broker; without one (role cluster) nothing of this machine is read, and sockets are the process's own."""
+    network = BrokerNetwork(broker) if broker is not None else LocalNetwork()
+    asker = Asker(network, TlsContexts(), errors, clock=time.time)
+    return Rounds(
+        config,
+        pace,
+        inspector=Inspector(config, broker, errors, clock=time.time) if broker is not None else None,
+        asker=asker,
+        resolution=Resolution(asker, clock=time.time, timeout=min(pace.whole, config.timeouts.dns)),
+        clock=time.time,
+    )

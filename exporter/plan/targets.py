@@ -1,0 +1,187 @@
+"""The targets of a node: what the inventory offers inside the cluster, what the operator configured outside. Pure.
+
+Peers form a deterministic ring over the nodes that are Ready for two minutes, so that every node is probed by as many as it probes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+from exporter.config.schema import Config, Expectation
+from exporter.config.schema import Target as TargetConfig
+from exporter.model.family import Address, Family, family_of, parse_address
+from exporter.model.inventory import EndpointSlice, Inventory, Node, Service
+from exporter.model.probe import Group, Layer, Target
+
+READY_FOR = 120.0
+OWN_SERVICE = "dualstack-exporter"
+DNS_NAMES = frozenset({"kube-dns", "coredns", "rke2-coredns-rke2-coredns", "dns-default"})
+
+
+def inside(inventory: Inventory, config: Config, families: Iterable[Family], now: float) -> tuple[Target, ...]:
+    """service, cluster_dns and apiserver where the inventory has them, and the peers of the ring."""
+    wanted = tuple(families)
+    found = (
+        own_service(inventory, wanted),
+        cluster_dns(inventory, wanted),
+        apiserver(inventory, wanted),
+    )
+    return (*(t for t in found if t is not None), *peers(inventory, config, wanted, now))
+
+
+def own_service(inventory: Inventory, families: tuple[Family, ...]) -> Target | None:
+    """The exporter's own PreferDualStack Service: the destination that always exists."""
+    service = next(
+        (
+            s
+            for s in inventory.services or ()
+            if s.labels.get("app.kubernetes.io/name") == OWN_SERVICE and s.cluster_ips and s.ports
+        ),
+        None,
+    )
+    if service is None:
+        return None
+    return _target("service", Group.SERVICE, service.cluster_ips, families, service.ports[0].port)
+
+
+def dns_services(inventory: Inventory) -> tuple[Service, ...]:
+    """The Services of the cluster's DNS, by their label or well-known name."""
+    return tuple(
+        s
+        for s in inventory.services or ()
+        if (s.labels.get("k8s-app") in {"kube-dns", "coredns"} or s.name in DNS_NAMES) and _serves_dns(s)
+    )
+
+
+def _serves_dns(service: Service) -> bool:
+    return not service.ports or any(p.port == 53 for p in service.ports)
+
+
+def dns_endpoints(inventory: Inventory, services: tuple[Service, ...]) -> tuple[Address, ...]:
+    """The ready endpoints behind the DNS Services: asked over a family that the Services lack."""
+    keys = {(s.namespace, s.name) for s in services}
+    slices: Iterable[EndpointSlice] = (e for e in inventory.endpoint_slices or () if (e.namespace, e.service) in keys)
+    ready = [a for s in slices for e in s.endpoints if e.ready for a in e.addresses]
+    if inventory.endpoint_slices is None:
+        selected = [s.selector for s in services if s.selector]
+        ready = [
+            a
+            for p in inventory.pods or ()
+            if p.ready and any(w.items() <= p.labels.items() for w in selected)
+            for a in p.ips
+        ]
+    return tuple(dict.fromkeys(ready))
+
+
+def cluster_dns(inventory: Inventory, families: tuple[Family, ...]) -> Target | None:
+    services = dns_services(inventory)
+    addresses = [a for s in services for a in s.cluster_ips]
+    have = {family_of(a) for a in addresses}
+    addresses += [a for a in dns_endpoints(inventory, services) if family_of(a) not in have]
+    if not addresses:
+        return None
+    return _target("cluster_dns", Group.CLUSTER_DNS, addresses, families, 53)
+
+
+def apiserver(inventory: Inventory, families: tuple[Family, ...]) -> Target | None:
+    service = next(
+        (s for s in inventory.services or () if (s.namespace, s.name) == ("default", "kubernetes") and s.cluster_ips),
+        None,
+    )
+    if service is None:
+        return None
+    port = service.ports[0].port if service.ports else 443
+    return _target("apiserver", Group.APISERVER, service.cluster_ips, families, port)
+
+
+def ring(nodes: Iterable[Node], me: str, count: int, now: float) -> tuple[Node, ...]:
+    """The next `count` nodes after this one on a circle ordered by the hash of their names."""
+    circle = sorted(
+        (n for n in nodes if n.name == me or _may_be_peer(n, now)),
+        key=lambda n: hashlib.sha256(n.name.encode()).digest(),
+    )
+    place = next((i for i, n in enumerate(circle) if n.name == me), None)
+    if place is None:
+        return ()
+    after = circle[place + 1 :] + circle[:place]
+    return tuple(after[:count])
+
+
+def _may_be_peer(node: Node, now: float) -> bool:
+    if not node.ready or node.windows or node.virtual:
+        return False
+    return node.ready_since is None or now - node.ready_since >= READY_FOR
+
+
+def peers(inventory: Inventory, config: Config, families: tuple[Family, ...], now: float) -> tuple[Target, ...]:
+    found = []
+    for node in ring(inventory.nodes or (), config.node_name, config.peers.count, now):
+        addresses = {f: node.tunnel_address(f) or _routable(node.internal_ip(f)) for f in families}
+        present = {f: a for f, a in addresses.items() if a is not None}
+        if present:
+            found.append(
+                Target(
+                    name="peers",
+                    group=Group.PEERS,
+                    addresses=present,
+                    port=config.peers.port,
+                    layers=tuple(config.peers.layers),
+                    peer=node.name,
+                )
+            )
+    return tuple(found)
+
+
+def _routable(address: Address | None) -> Address | None:
+    return None if address is None or address.is_link_local else address
+
+
+def outside(config: Config, families: Iterable[Family]) -> tuple[tuple[TargetConfig, Target | None], ...]:
+    """The configured targets; those with literal addresses as they are, those with names still to be resolved (None)."""
+    wanted = tuple(families)
+    return tuple((t, _literal(t, wanted)) for t in config.targets)
+
+
+def with_addresses(
+    target: TargetConfig, addresses: Mapping[Family, Address | None], families: Iterable[Family]
+) -> Target:
+    """A configured target with the addresses that its name has. families auto: those it has; named ones are asked in any case."""
+    wanted = [f for f in families if target.families is None or f in target.families]
+    if target.families is None and any(addresses.get(f) for f in wanted):
+        asked = {f: addresses[f] for f in wanted if f in addresses}
+    else:
+        asked = {f: addresses.get(f) for f in wanted}
+    return Target(
+        name=target.name,
+        group=Group.OUTSIDE,
+        addresses=asked,
+        port=target.port or 0,
+        layers=target.layers,
+        host=target.host,
+        server_name="" if parse_address(target.host) else target.host,
+        path=target.path,
+        statuses=target.status,
+        expect_reachable=target.expect is Expectation.REACHABLE,
+        ca_file=target.ca_file,
+        timeout=target.timeout,
+    )
+
+
+def _literal(target: TargetConfig, families: tuple[Family, ...]) -> Target | None:
+    literal = target.addresses or tuple(a for a in (parse_address(target.host),) if a is not None)
+    if not literal:
+        return None
+    return with_addresses(target, {family_of(a): a for a in reversed(literal)}, families)
+
+
+def _target(
+    name: str, group: Group, addresses: Iterable[Address], families: tuple[Family, ...], port: int
+) -> Target | None:
+    by_family: dict[Family, Address | None] = {}
+    for address in addresses:
+        if family_of(address) in families:
+            by_family.setdefault(family_of(address), address)
+    if not by_family:
+        return None
+    return Target(name=name, group=group, addresses=by_family, port=port, layers=(Layer.TCP,))

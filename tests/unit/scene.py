@@ -1,0 +1,66 @@
+"""Small constructors of snapshots for the rules' scenarios: what is not named is healthy and absent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from exporter.diagnosis.view import View
+from exporter.model.facts import HostFacts
+from exporter.model.family import Family
+from exporter.model.inventory import NO_INVENTORY, Inventory
+from exporter.model.probe import Group, Layer, Observation, Outcome, Target
+from exporter.model.report import PodView, Role, Snapshot
+from exporter.model.vantage import Netns, PodState, Vantage
+
+V4, V6 = Family.V4, Family.V6
+HOST = Vantage("host", "", "ra", None)
+
+
+def pod(name: str, *, state: PodState = PodState.ELIGIBLE, families: tuple[Family, ...] = (V4, V6)) -> Vantage:
+    return Vantage("pod", "default", name, Netns(4, 1000), state, families, uid=f"uid-{name}")
+
+
+def target(
+    name: str, group: Group = Group.OUTSIDE, *, peer: str = "", layers: tuple[Layer, ...] = (Layer.ICMP, Layer.TCP)
+) -> Target:
+    addresses = {V4: ip_address("192.0.2.80"), V6: ip_address("2001:db8::80")}
+    return Target(name=name, group=group, addresses=addresses, port=443, layers=layers, peer=peer)
+
+
+def seen(
+    vantage: Vantage, to: Target, said: str, *, full_size: Outcome | None = None, policy: bool = False
+) -> list[Observation]:
+    """Observations from words such as `icmp6=ok tcp6=timeout tcp4=ok`."""
+    made = []
+    for word in said.split():
+        where, outcome = word.split("=")
+        layer, family = Layer(where[:-1]), V6 if where.endswith("6") else V4
+        made.append(
+            Observation(
+                vantage, to, layer, family, Outcome(outcome), 0.001, address=to.addresses[family], time=100.0,
+                full_size=full_size if (layer, family) == (Layer.ICMP, V6) else None, full_size_bytes=1450, policy=policy,
+            )
+        )  # fmt: skip
+    return made
+
+
+def view(
+    *,
+    kept: Iterable[Observation] = (),
+    before: Iterable[Observation] | None = None,
+    inventory: Inventory = NO_INVENTORY,
+    facts: HostFacts | None = None,
+    pods: Iterable[PodView] = (),
+    role: Role = Role.NODE,
+    previous: Snapshot | None = None,
+    now: float = 1000.0,
+) -> View:
+    """A view in which the probe before showed the same as the kept one, unless `before` is given."""
+    kept = tuple(kept)
+    snapshot = Snapshot(
+        node="ra", role=role, started=now - 1, finished=now, complete=True, inventory=inventory, host=HOST, pods=tuple(pods),
+        observations=kept, kept=kept, kept_before=kept if before is None else tuple(before), host_facts=facts,
+        families={V4: True, V6: True},
+    )  # fmt: skip
+    return View(now, snapshot, previous)

@@ -1,0 +1,122 @@
+"""Each path cause by its own evidence, and what is not one."""
+
+from __future__ import annotations
+
+import pytest
+from scene import HOST, pod, seen, target, view
+
+from exporter.diagnosis.path import PATH_RULES
+from exporter.model.probe import Group, Layer, Observation, Outcome
+from exporter.model.report import Cause, Pair, Reason
+from exporter.model.vantage import PodState
+
+WEB, DB = pod("web"), pod("db")
+BABEL = target("peers", Group.PEERS, peer="babel")
+PYPI, CRATES = target("pypi"), target("crates")
+SERVICE = target("service", Group.SERVICE, layers=(Layer.TCP,))
+
+
+def found(kept: list[Observation], before: list[Observation] | None = None) -> dict[Cause, frozenset[Pair]]:
+    """The causes that hold, with their pairs."""
+    seen_by = view(kept=kept, before=before)
+    judged = {cause: rule(seen_by) for cause, rule in PATH_RULES.items()}
+    return {cause: said[0].pairs for cause, said in judged.items() if isinstance(said, tuple) and said}
+
+
+FINE = "icmp6=ok tcp6=ok tcp4=ok"
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        (FINE, None),
+        ("icmp6=ok tcp6=refused tcp4=refused", Cause.TARGET_DOWN),
+        ("icmp6=timeout tcp6=ok tcp4=ok", None),  # many networks drop echo
+        ("icmp6=ok tcp6=timeout tcp4=ok", Cause.IPV6_TCP_BLOCKED),
+        ("icmp6=ok tcp6=prohibited tcp4=refused", Cause.IPV6_TCP_BLOCKED),
+        ("icmp6=timeout tcp6=timeout tcp4=ok", Cause.IPV6_UNREACHABLE),
+        ("icmp6=unreachable tcp6=unreachable tcp4=ok", Cause.IPV6_UNREACHABLE),
+        ("tcp6=timeout tcp4=ok", Cause.IPV6_UNREACHABLE),
+        ("icmp6=timeout tcp6=timeout tcp4=timeout", Cause.TARGET_DOWN),
+        ("icmp6=timeout tcp6=timeout", Cause.TARGET_DOWN),  # a target that has IPv6 alone
+        ("icmp6=vanished tcp6=vanished tcp4=ok", None),
+        ("tcp6=ok tls6=tls_name tcp4=ok tls4=ok", Cause.IPV6_TLS_FAILED),
+        ("tcp6=ok tls6=tls_chain tcp4=ok tls4=tls_chain", None),
+    ],
+)
+def test_one_destination_from_one_pod(said: str, cause: Cause | None) -> None:
+    causes = found(seen(WEB, PYPI, said))
+    expected = set() if cause is None else {cause}
+    assert set(causes) - ({Cause.TARGET_DOWN} if cause is not Cause.TARGET_DOWN else set()) == expected
+
+
+def test_nothing_is_decided_on_one_sample() -> None:
+    assert found(seen(WEB, PYPI, "icmp6=timeout tcp6=timeout tcp4=ok"), before=seen(WEB, PYPI, FINE)) == {}
+
+
+def test_the_first_round_says_too_few_samples() -> None:
+    first = view(kept=seen(WEB, PYPI, "icmp6=timeout tcp6=timeout tcp4=ok"), before=[])
+    assert PATH_RULES[Cause.IPV6_UNREACHABLE](first) is Reason.TOO_FEW_SAMPLES
+
+
+def test_two_targets_that_have_ipv6_alone_and_fail_together_are_unreachable() -> None:
+    said = "icmp6=timeout tcp6=timeout"
+    causes = found([*seen(WEB, PYPI, said), *seen(WEB, CRATES, said), *seen(WEB, SERVICE, "tcp6=ok tcp4=ok")])
+    assert len(causes[Cause.IPV6_UNREACHABLE]) == 2
+
+
+def test_a_peer_that_fails_over_both_families_is_down_and_no_path_cause() -> None:
+    causes = found(
+        [*seen(HOST, BABEL, "icmp6=timeout tcp6=timeout icmp4=timeout tcp4=timeout"), *seen(HOST, PYPI, FINE)]
+    )
+    assert set(causes) == {Cause.TARGET_DOWN}
+
+
+def test_fewer_than_half_blocked_are_no_cause_unless_all_of_one_vantage() -> None:
+    blocked, fine = "icmp6=ok tcp6=timeout tcp4=ok", FINE
+    others = [o for n in range(3) for o in seen(pod(f"p{n}"), PYPI, fine)]
+    assert set(found([*seen(WEB, PYPI, blocked), *seen(WEB, CRATES, fine), *others])) == set()
+    causes = found(
+        [
+            *seen(WEB, PYPI, blocked),
+            *seen(WEB, CRATES, blocked),
+            *others,
+            *[o for n in range(3) for o in seen(pod(f"p{n}"), CRATES, fine)],
+        ]
+    )
+    assert {p.vantage for p in causes[Cause.IPV6_TCP_BLOCKED]} == {"pod/default/web"}
+
+
+def test_destinations_dialled_by_tcp_alone_follow_a_blocked_vantage() -> None:
+    causes = found([*seen(WEB, PYPI, "icmp6=ok tcp6=timeout tcp4=ok"), *seen(WEB, SERVICE, "tcp6=timeout tcp4=ok")])
+    assert Cause.IPV6_UNREACHABLE not in causes
+    assert {p.destination for p in causes[Cause.IPV6_TCP_BLOCKED]} == {"target/pypi", "target/service"}
+
+
+def test_a_full_size_echo_lost_to_one_outside_host_alone_proves_nothing() -> None:
+    lost = seen(WEB, PYPI, FINE, full_size=Outcome.TIMEOUT)
+    assert found(lost) == {}
+    assert set(found([*lost, *seen(WEB, CRATES, FINE, full_size=Outcome.TIMEOUT)])) == {Cause.IPV6_MTU_BLACKHOLE}
+    assert set(found(seen(WEB, BABEL, FINE, full_size=Outcome.TIMEOUT))) == {Cause.IPV6_MTU_BLACKHOLE}
+
+
+def test_packet_too_big_is_path_mtu_discovery_at_work() -> None:
+    assert found(seen(WEB, BABEL, FINE, full_size=Outcome.TOO_BIG)) == {}
+
+
+def test_a_pod_behind_a_mesh_blames_no_tls() -> None:
+    meshed = pod("meshed", state=PodState.INTERCEPTED)
+    assert found(seen(meshed, PYPI, "tcp6=ok tls6=tls_name tcp4=ok tls4=ok")) == {}
+
+
+def test_what_a_policy_may_stop_is_unchecked_not_blamed() -> None:
+    policed = seen(WEB, PYPI, "icmp6=timeout tcp6=timeout tcp4=ok", policy=True)
+    assert PATH_RULES[Cause.IPV6_UNREACHABLE](view(kept=policed)) is Reason.POLICY
+
+
+def test_the_evidence_and_the_command_name_the_place() -> None:
+    said = PATH_RULES[Cause.IPV6_UNREACHABLE](view(kept=seen(WEB, PYPI, "icmp6=timeout tcp6=timeout tcp4=ok")))
+    assert isinstance(said, tuple)
+    assert said[0].subjects == ("pod/default/web", "target/pypi")
+    assert "pod/default/web to target/pypi (2001:db8::80)" in said[0].evidence[0]
+    assert said[0].command == "dualstack-exporter probe [2001:db8::80]:443 --pod=default/web"

@@ -1,0 +1,151 @@
+"""Memory over rounds, gates of families, and explanation by pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from scene import V4, V6, view
+
+from exporter.diagnosis.causes import LINES, TABLE
+from exporter.diagnosis.explain import FOLLOWS, REACHES, Found, explain, raised
+from exporter.diagnosis.verdict import Memory, Verdict, judge
+from exporter.diagnosis.view import Judgement, Rule, finding
+from exporter.model.report import Cause, Finding, Pair, Reason, Severity
+
+NOTHING: Mapping[Cause, Rule] = {cause: lambda _: () for cause in Cause}
+
+
+def rules(**said: Judgement) -> dict[Cause, Rule]:
+    return {**NOTHING, **{Cause(name): (lambda _, judgement=judgement: judgement) for name, judgement in said.items()}}
+
+
+def a_finding(cause: Cause, *subjects: str, pairs: tuple[Pair, ...] = (), severity: Severity | None = None) -> Finding:
+    return finding(cause, subjects or ("node/ra",), evidence=("seen",), command="look", pairs=pairs, severity=severity)
+
+
+def run(*judgements: Judgement, cause: Cause = Cause.NODE_FORWARDING_OFF, step: float = 30.0) -> list[Verdict]:
+    """One verdict per round, 30 s apart."""
+    memory, verdicts = Memory(), []
+    for number, judgement in enumerate(judgements):
+        verdict, memory = judge(view(now=1000.0 + number * step), memory, rules=rules(**{cause.value: judgement}))
+        verdicts.append(verdict)
+    return verdicts
+
+
+def found(verdict: Verdict) -> set[Cause]:
+    return {item.finding.cause for item in verdict.causes}
+
+
+def test_every_cause_has_one_line_in_the_order_of_the_vocabulary() -> None:
+    assert [line.cause for line in TABLE] == list(Cause)
+
+
+def test_a_finding_stands_at_once_and_goes_after_two_rounds_not_holding() -> None:
+    held = (a_finding(Cause.NODE_FORWARDING_OFF),)
+    assert [found(v) for v in run(held, held, (), ())] == [{Cause.NODE_FORWARDING_OFF}] * 3 + [set()]
+
+
+def test_one_round_without_it_does_not_restart_its_age() -> None:
+    held = (a_finding(Cause.NODE_FORWARDING_OFF),)
+    assert {v.causes[0].since for v in run(held, (), held)} == {1000.0}
+
+
+def test_what_cannot_be_checked_keeps_its_value_five_minutes_and_is_then_absent() -> None:
+    held = (a_finding(Cause.NODE_FORWARDING_OFF),)
+    first, kept, gone = run(held, Reason.NO_PERMISSION, Reason.NO_PERMISSION, step=200.0)
+    assert found(first) == found(kept) == {Cause.NODE_FORWARDING_OFF}
+    assert Cause.NODE_FORWARDING_OFF not in gone.checked
+    assert (Cause.NODE_FORWARDING_OFF, Reason.NO_PERMISSION) in {(u.cause, u.reason) for u in gone.unchecked}
+
+
+@pytest.mark.parametrize(("expected", "reason"), [(False, Reason.SINGLE_STACK), (None, Reason.NO_INVENTORY)])
+def test_no_cause_about_a_family_that_is_not_expected(expected: bool | None, reason: Reason) -> None:
+    seen = view()
+    seen = replace(seen, snapshot=replace(seen.snapshot, families={V4: True, V6: expected}))
+    verdict, _ = judge(seen, Memory(), rules=rules(node_forwarding_off=(a_finding(Cause.NODE_FORWARDING_OFF),)))
+    assert found(verdict) == set()
+    assert (Cause.NODE_FORWARDING_OFF, reason) in {(u.cause, u.reason) for u in verdict.unchecked}
+
+
+POD_OUT = Pair("pod/default/web", "target/pypi")
+HOST_OUT = Pair("node/ra", "target/pypi")
+POD_PEER = Pair("pod/default/web", "peer/babel")
+
+
+@pytest.mark.parametrize(
+    ("root", "subjects", "pair", "explains"),
+    [
+        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), POD_OUT, True),
+        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), HOST_OUT, False),
+        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), POD_PEER, False),
+        (Cause.NODE_NO_IPV6_DEFAULT_ROUTE, ("node/ra",), HOST_OUT, True),
+        (Cause.VXLAN_DEVICE_MISSING, ("node/ra",), POD_PEER, True),
+        (Cause.VXLAN_DEVICE_MISSING, ("node/ra",), POD_OUT, False),
+        (Cause.VXLAN_PEER_INCOMPLETE, ("peer/babel",), POD_PEER, True),
+        (Cause.VXLAN_PEER_INCOMPLETE, ("peer/other",), POD_PEER, False),
+        (Cause.POD_NO_IPV6_DEFAULT_ROUTE, ("pod/default/web",), POD_OUT, True),
+        (Cause.POD_NO_IPV6_DEFAULT_ROUTE, ("pod/default/db",), POD_OUT, False),
+        (Cause.NODE_FORWARDING_OFF, ("node/ra",), POD_PEER, True),
+        (Cause.NAT_KUBE_PROXY_MISSING, ("node/ra",), Pair("node/ra", "target/service"), True),
+    ],
+)
+def test_a_root_explains_the_pairs_in_its_reach(
+    root: Cause, subjects: tuple[str, ...], pair: Pair, explains: bool
+) -> None:
+    symptom = a_finding(Cause.IPV6_UNREACHABLE, pair.vantage, pair.destination, pairs=(pair,))
+    said = explain((a_finding(root, *subjects), symptom))
+    assert said[1].by == (root if explains else None)
+
+
+def test_what_no_root_covers_stays_with_the_uncovered_pairs_as_subjects() -> None:
+    symptom = a_finding(Cause.IPV6_UNREACHABLE, "pod/default/web", "node/ra", "target/pypi", pairs=(POD_OUT, HOST_OUT))
+    said = explain((a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"), symptom))
+    assert said[1].by is None
+    assert said[1].finding.subjects == ("node/ra", "target/pypi")
+
+
+def test_two_roots_explain_together_and_the_first_in_the_table_is_named() -> None:
+    symptom = a_finding(Cause.IPV6_UNREACHABLE, pairs=(POD_OUT, POD_PEER))
+    said = explain((a_finding(Cause.NAT_MASQUERADE_MISSING), a_finding(Cause.VXLAN_DEVICE_MISSING), symptom))
+    assert [item.by for item in said] == [None, None, Cause.NAT_MASQUERADE_MISSING]
+
+
+def test_an_explaining_cause_takes_the_higher_severity() -> None:
+    blocked = a_finding(Cause.DNS_AAAA_BLOCKED, "server/cluster_dns", severity=Severity.CRITICAL)
+    corefile = a_finding(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, "configmap/kube-system/coredns", severity=Severity.WARNING)
+    said = raised(explain((blocked, corefile)))
+    assert said[0].by is Cause.COREDNS_TEMPLATE_BLOCKS_AAAA
+    assert said[1].finding.severity is Severity.CRITICAL
+
+
+def test_a_cause_of_the_digest_explains_only_what_is_not_more_severe() -> None:
+    blocked = a_finding(Cause.DNS_AAAA_BLOCKED, "server/cluster_dns", severity=Severity.CRITICAL)
+    for severity, by in ((Severity.WARNING, None), (Severity.CRITICAL, Cause.COREDNS_TEMPLATE_BLOCKS_AAAA)):
+        told = Found(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity, ("configmap/kube-system/coredns",), elsewhere=True)
+        assert explain((blocked,), (told,))[0].by is by
+
+
+def test_an_info_explains_nothing() -> None:
+    symptom = a_finding(Cause.IPV6_UNREACHABLE, pairs=(POD_OUT,))
+    verdict, _ = judge(
+        view(), Memory(),
+        rules=rules(ipv6_unreachable=(symptom,), ippool_nat_outgoing_off=(a_finding(Cause.IPPOOL_NAT_OUTGOING_OFF, severity=Severity.INFO),)),
+    )  # fmt: skip
+    assert {item.finding.cause: item.explained_by for item in verdict.causes}[Cause.IPV6_UNREACHABLE] is None
+
+
+def test_an_unreachable_nameserver_follows_from_the_path_to_it() -> None:
+    path = a_finding(Cause.IPV6_UNREACHABLE, pairs=(Pair("pod/default/web", "target/cluster_dns"),))
+    dns = a_finding(Cause.DNS_UNREACHABLE, "server/cluster_dns", pairs=(Pair("pod/default/web", "server/cluster_dns"),))
+    assert explain((dns, path))[0].by is Cause.IPV6_UNREACHABLE
+
+
+def test_explanation_never_runs_in_a_circle() -> None:
+    reached = {cause for reach in REACHES for cause in reach.causes}
+    assert not {c for c in FOLLOWS if c in {r for roots in FOLLOWS.values() for r in roots} and c in FOLLOWS.get(c, ())}
+    assert all(LINES[cause] for cause in reached)
+    everything = tuple(a_finding(cause, pairs=(POD_OUT, POD_PEER)) for cause in Cause)
+    by = {item.finding.cause: item.by for item in explain(everything)}
+    assert all(by[root] is None for root in by.values() if root is not None)
