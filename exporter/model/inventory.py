@@ -108,6 +108,8 @@ class Pod:
     families: tuple[Family, ...] | None = None  # annotation dualstack-exporter/families
     address_choice: bool = False  # pools or ipFamilies chosen by annotation on the pod
     static_uid: str = ""  # annotation kubernetes.io/config.hash: the uid in a static pod's cgroup
+    service_account: str = ""
+    component: ComponentFlags | None = None  # the flags it shows, where it runs a Kubernetes component
 
     @property
     def key(self) -> str:
@@ -204,8 +206,8 @@ class Policy:
     kind: PolicyKind
     namespace: str  # "" for cluster-wide kinds
     name: str
-    selects_all: bool = False
-    selected: frozenset[str] = frozenset()  # namespace/name of the pods it selects, as evaluated by discovery
+    selects_all: bool = False  # every pod of its namespace; of the cluster where that is empty
+    selected: frozenset[str] = frozenset()  # namespace/name of the pods; evaluated only where it restricts egress
     restricts_egress: frozenset[Family] = frozenset()  # families in which it does not allow everything outwards
     gaps: tuple[
         tuple[str, Family, Gap], ...
@@ -214,6 +216,14 @@ class Policy:
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    def selects(self, pod: Pod) -> bool:
+        """Whether an egress-restricting policy takes this pod; never one in the host's network, which policies do not reach."""
+        if pod.host_network:
+            return False
+        if self.selects_all:
+            return not self.namespace or self.namespace == pod.namespace
+        return pod.key in self.selected
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +268,7 @@ class IPAMBlock:
 
 @dataclass(frozen=True, slots=True)
 class Felix:
-    """Felix's settings, each None where no object sets it. `FelixSettings.of` (discovery) merges default, node and env."""
+    """Felix's settings, each None where no object sets it. `diagnosis.felix.effective` merges env, node and default."""
 
     ipv6_support: bool | None = None
     vxlan_vni: int | None = None
@@ -320,7 +330,9 @@ class AaaaBlock:
     line: int  # 1-based, in `file`
     text: str  # the directive as written, shortened
     file: str = "Corefile"
-    all_names: bool = True  # False: limited by a regex or a subzone
+    all_names: bool = True  # False: limited by a regex, a subzone or the client's address
+    except_zones: tuple[str, ...] = ()  # subzones that another server block serves without withholding
+    ipv4_clients_only: bool = False  # dns64 answers those that ask over IPv6
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +359,7 @@ class CniConfig:
     assign_ipv6_text: str | None = None  # as written, None when absent
     mtu: int | None = None
     error: str = ""
+    ipam: str = ""  # ipam.type of the main plugin: calico-ipam | host-local | ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +370,15 @@ class ComponentFlags:
     source: str
     arguments: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # name without dashes -> value
     node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An object of the source, or a part of it, that could not be read and was left out."""
+
+    kind: Kind
+    name: str  # namespace/name as far as it is known
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +409,9 @@ class Inventory:
     unread: Mapping[Kind, str] = field(default_factory=dict)  # kind -> reason (model.report.Reason value)
     service_count_v6: int | None = None  # Services with an IPv6 ClusterIP, where only the digest knows
     uid: str = ""  # of the Namespace kube-system
+    node_local: Corefile | None = None  # NodeLocal DNSCache's own Corefile
+    unreadable: tuple[Unreadable, ...] = ()  # the first of them, bounded
+    unreadable_count: int = 0
 
     def node(self, name: str) -> Node | None:
         """The Node of that name, if nodes were read and it exists."""
