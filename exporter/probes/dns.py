@@ -1,0 +1,127 @@
+"""One DNS question to one nameserver from one vantage: UDP, then TCP where the reply is truncated. RFC 1035, RFC 7766.
+
+From plan's Question to a Lookup. It asks exactly the server it was given, and sends nothing where the question is not allowed.
+The query is sent again once, at half its time, with the same id: one lost datagram is no failure.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from asyncio import timeout
+from contextlib import suppress
+
+import dns.message
+
+from exporter.broker.messages import SocketKind
+from exporter.model.dns import Reply
+from exporter.model.family import Family
+from exporter.model.probe import Lookup, LookupOutcome, Outcome, Question
+from exporter.network import Network, open_socket, readable
+from exporter.probes.dns_reply import build_query, judge, read_reply
+from exporter.probes.error_queue import read_error, watch_errors
+from exporter.probes.outcome import EXPECTED, Failure, describe, lookup_outcome_of
+from exporter.probes.tcp import connect, receive, send
+
+UDP_LIMIT = 65535  # bytes
+
+
+async def ask(question: Question, network: Network) -> Lookup:
+    """Ask within `question.timeout` seconds, TCP included. `seconds` counts from the first datagram to the last reply."""
+    if not question.allowed:
+        return _lookup(question, LookupOutcome.NOT_ALLOWED)
+    six = question.server.family is Family.V6
+    deadline = time.monotonic() + question.timeout
+    started: float | None = None
+    datagram: Reply | None = None  # the truncated one
+    try:
+        query = build_query(question)
+        sock, _ = await open_socket(
+            network, question.vantage, SocketKind.UDP6 if six else SocketKind.UDP4, question.timeout
+        )
+        with sock:
+            started = time.perf_counter()
+            reply = await _ask_datagram(sock, question, query, deadline - time.monotonic())
+        if reply.tc:
+            datagram = reply
+            sock, _ = await open_socket(
+                network, question.vantage, SocketKind.TCP6 if six else SocketKind.TCP4, deadline - time.monotonic()
+            )
+            with sock:
+                async with timeout(deadline - time.monotonic()):
+                    reply = await _ask_stream(sock, question, query)
+    except EXPECTED as error:
+        return _lookup(question, lookup_outcome_of(error), started, detail=describe(error), datagram=datagram)
+    return _lookup(question, judge(reply), started, reply=reply, datagram=datagram)
+
+
+def _lookup(
+    question: Question,
+    outcome: LookupOutcome,
+    started: float | None = None,
+    *,
+    reply: Reply | None = None,
+    detail: str = "",
+    datagram: Reply | None = None,
+) -> Lookup:
+    seconds = None if started is None else time.perf_counter() - started
+    if datagram is not None and reply is None:
+        detail = f"over TCP, after a truncated reply: {detail or 'nothing in time'}"
+    return Lookup(question, outcome, seconds, reply, detail, time.time(), datagram is not None, datagram)
+
+
+async def _ask_datagram(sock: socket.socket, question: Question, query: dns.message.Message, seconds: float) -> Reply:
+    """A connected socket: the kernel drops what comes from another address or port."""
+    wire = query.to_wire()
+    watch_errors(sock)
+    sock.connect((str(question.server.address), question.server.port))
+    for _ in range(2):
+        with suppress(TimeoutError):
+            async with timeout(seconds / 2):
+                sock.send(wire)
+                return await _await_reply(sock, query)
+    raise TimeoutError(f"no reply within {seconds:.3g} s")
+
+
+async def _await_reply(sock: socket.socket, query: dns.message.Message) -> Reply:
+    """The first datagram that is a reply to this query; one a turn, so that a flood cannot hold up the event loop."""
+    while True:
+        await readable(sock)
+        try:
+            reply = read_reply(query, sock.recv(UDP_LIMIT))
+        except BlockingIOError:
+            _raise_queued(sock)
+        except OSError:
+            _raise_queued(sock)
+            raise
+        else:
+            if reply is not None:
+                return reply
+
+
+def _raise_queued(sock: socket.socket) -> None:
+    said = read_error(sock)
+    if said is not None:
+        raise Failure(said.outcome, said.detail)
+
+
+async def _ask_stream(sock: socket.socket, question: Question, query: dns.message.Message) -> Reply:
+    """Over TCP there is one reply, and it must be ours."""
+    await connect(sock, question.server.address, question.server.port)
+    wire = query.to_wire()
+    await send(sock, len(wire).to_bytes(2, "big") + wire)
+    length = int.from_bytes(await _receive_exactly(sock, 2), "big")
+    reply = read_reply(query, await _receive_exactly(sock, length))
+    if reply is None:
+        raise Failure(Outcome.PROTOCOL, "the reply is to another question")
+    return reply
+
+
+async def _receive_exactly(sock: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        more = await receive(sock, size - len(data))
+        if not more:
+            raise Failure(Outcome.PROTOCOL, "closed in the middle of the reply")
+        data += more
+    return bytes(data)

@@ -1,0 +1,96 @@
+"""HTTP/1.1 as far as a probe needs it: one GET, the status line and the headers of the reply. Pure bytes; no I/O here.
+
+Under probes/connection.py. Strict where a lenient client would call garbage a reply (RFC 9112 sections 2 to 5).
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from urllib.parse import quote
+
+from exporter import __version__
+from exporter.model.family import Address, parse_address
+from exporter.model.probe import Layer, Outcome, Target
+from exporter.probes.outcome import Failure, printable
+
+HEAD_LIMIT = 32 * 1024  # bytes, interim replies included
+STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n\0]*)?")
+FIELD_LINE = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*")
+END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+PATH_SAFE = "/%:=&?~#+!$,;'@()*[]"
+INTERIM = frozenset({100, 102, 103})
+
+
+def build_request(target: Target, address: Address) -> bytes:
+    """GET by name: the Host header carries the target's name, wherever the connection was pinned to."""
+    default_port = 443 if Layer.TLS in target.layers else 80
+    port = "" if target.port == default_port else f":{target.port}"
+    lines = (
+        f"GET {quote(target.path or '/', safe=PATH_SAFE)} HTTP/1.1",
+        f"Host: {_host(target.host or target.server_name or str(address))}{port}",
+        f"User-Agent: dualstack-exporter/{__version__}",
+        "Accept: */*",
+        "Connection: close",
+    )
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
+def _host(name: str) -> str:
+    literal = parse_address(name.strip("[]"))
+    if literal is not None:
+        return f"[{literal}]" if literal.version == 6 else str(literal)
+    with suppress(UnicodeError):
+        name = name.encode("idna").decode("ascii")
+    return quote(name, safe="")  # nothing in a name may end the header
+
+
+class ReplyHead:
+    """Takes a reply's bytes as they come, until the headers' end. Failure(PROTOCOL) as soon as they cannot be an HTTP reply."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._interim = 0  # bytes of interim replies, taken out of the buffer
+        self._searched = (
+            0  # no end of the headers lies before it: a trickle must not cost a search of everything a byte
+        )
+
+    def feed(self, data: bytes) -> int | None:
+        """The final status, or None while more is needed; empty data is the connection's end."""
+        if not data:
+            begun = self._buffer or self._interim
+            raise Failure(Outcome.PROTOCOL, "closed before the headers ended" if begun else "closed without a reply")
+        self._buffer += data
+        while self._buffer:
+            if not b"HTTP/1.".startswith(self._buffer[:7]):
+                raise Failure(Outcome.PROTOCOL, f"not HTTP/1: {printable(bytes(self._buffer[:40]).decode('latin-1'))}")
+            end = END_OF_HEAD.search(self._buffer, self._searched)
+            if self._interim + (end.end() if end else len(self._buffer)) > HEAD_LIMIT:
+                raise Failure(Outcome.PROTOCOL, f"headers of more than {HEAD_LIMIT} bytes")
+            if end is None:
+                self._searched = max(0, len(self._buffer) - 3)
+                break
+            status = _parse_head(bytes(self._buffer[: end.start()]))
+            if status not in INTERIM:
+                return status
+            self._interim += end.end()
+            del self._buffer[: end.end()]
+            self._searched = 0
+        return None
+
+
+def _parse_head(head: bytes) -> int:
+    first, *fields = re.split(rb"\r?\n", head)
+    matched = STATUS_LINE.fullmatch(first)
+    if matched is None:
+        raise Failure(Outcome.PROTOCOL, f"no status line: {printable(first[:40].decode('latin-1'))}")
+    for line in fields:
+        if FIELD_LINE.fullmatch(line) is None:
+            raise Failure(Outcome.PROTOCOL, f"no header: {printable(line[:40].decode('latin-1'))}")
+    return int(matched[1])
+
+
+def judge_status(target: Target, status: int) -> None:
+    """Failure(STATUS) when the status lies in none of the target's ranges."""
+    if not any(low <= status <= high for low, high in target.statuses):
+        raise Failure(Outcome.STATUS, f"status {status}")

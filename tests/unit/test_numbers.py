@@ -1,0 +1,67 @@
+"""Source ports and ICMP ids: none twice within 180 s, per namespace and kind of socket."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from exporter.broker.messages import SocketKind
+from exporter.network import FIRST_NUMBER, LAST_NUMBER, SPAN, UNUSED_FOR, NoSocket, Numbers
+
+HERE, THERE = (1, 10), (1, 11)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def numbers(clock: Clock) -> Numbers:
+    return Numbers(clock, lambda span: span - 3)
+
+
+def test_numbers_go_round_from_the_drawn_start(numbers: Numbers) -> None:
+    taken = [numbers.take(HERE, SocketKind.TCP6) for _ in range(5)]
+    assert taken == [LAST_NUMBER - 2, LAST_NUMBER - 1, LAST_NUMBER, FIRST_NUMBER, FIRST_NUMBER + 1]
+
+
+def test_the_start_is_random() -> None:
+    assert len({Numbers().take(HERE, SocketKind.UDP4) for _ in range(50)}) > 10
+
+
+def test_every_number_is_taken_once_and_then_none_until_180_seconds_have_passed(clock: Clock, numbers: Numbers) -> None:
+    first = numbers.take(HERE, SocketKind.TCP6)
+    clock.now += 1
+    rest = {numbers.take(HERE, SocketKind.TCP6) for _ in range(SPAN - 1)}
+    assert {first, *rest} == set(range(FIRST_NUMBER, LAST_NUMBER + 1))
+    with pytest.raises(NoSocket) as refused:
+        numbers.take(HERE, SocketKind.TCP6)
+    assert refused.value.number == errno.EADDRNOTAVAIL
+    clock.now += UNUSED_FOR - 1
+    assert numbers.take(HERE, SocketKind.TCP6) == first
+    with pytest.raises(NoSocket):
+        numbers.take(HERE, SocketKind.TCP6)
+
+
+def test_another_namespace_and_another_kind_have_their_own(clock: Clock, numbers: Numbers) -> None:
+    for _ in range(SPAN):
+        numbers.take(HERE, SocketKind.UDP6)
+    assert numbers.take(THERE, SocketKind.UDP6)
+    assert numbers.take(HERE, SocketKind.UDP4)
+
+
+def test_namespaces_that_are_gone_are_forgotten(clock: Clock, numbers: Numbers) -> None:
+    for inode in range(10_000):
+        clock.now += 1
+        numbers.take((1, inode), SocketKind.TCP4)
+    assert len(numbers._rotations) <= UNUSED_FOR + 1

@@ -1,0 +1,148 @@
+"""resolv.conf as glibc and musl read it, hostile content included."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.model.dns import ResolvConf
+from exporter.resolvconf import parse_resolv_conf
+
+POD = b"""search default.svc.cluster.local svc.cluster.local cluster.local lan
+nameserver 10.152.183.10
+nameserver fd98::a
+options ndots:5
+"""
+
+
+def test_a_pods_file() -> None:
+    search = ("default.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan")
+    servers = (ip_address("10.152.183.10"), ip_address("fd98::a"))
+    assert parse_resolv_conf(POD) == ResolvConf(
+        nameservers=servers, search=search, ndots=5, musl_search=search, musl_nameservers=servers
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"# nameserver 10.0.0.1\n;nameserver 10.0.0.2\n", b"\0" * 100])
+def test_nothing_in_it_gives_the_defaults_and_no_nameserver(content: bytes) -> None:
+    assert parse_resolv_conf(content) == ResolvConf()
+
+
+@pytest.mark.parametrize(
+    ("line", "addresses"),
+    [
+        (b"nameserver 192.0.2.1", ["192.0.2.1"]),
+        (b"nameserver\t2001:db8::1 \t", ["2001:db8::1"]),
+        (b"nameserver   192.0.2.1 # the first", ["192.0.2.1"]),
+        (b"nameserver 192.0.2.1#53", ["192.0.2.1"]),
+        (b"nameserver fe80::1%eth0", ["fe80::1"]),
+        (b"nameserver ::ffff:192.0.2.1", ["192.0.2.1"]),
+        (b" nameserver 192.0.2.1", []),  # a keyword stands at the line's beginning
+        (b"nameserver192.0.2.1", []),
+        (b"nameserver", []),
+        (b"nameserver ", []),
+        (b"nameserver dns.example", []),
+        (b"nameserver 300.0.0.1", []),
+        (b"nameserver 192.0.2.1\0", ["192.0.2.1"]),
+        (b"NAMESERVER 192.0.2.1", []),
+    ],
+)
+def test_nameserver_lines(line: bytes, addresses: list[str]) -> None:
+    assert [str(a) for a in parse_resolv_conf(line).nameservers] == addresses
+
+
+def test_only_the_first_three_nameservers_are_asked() -> None:
+    content = b"".join(b"nameserver 192.0.2.%d\n" % number for number in range(250))
+    assert [str(a) for a in parse_resolv_conf(content).nameservers] == ["192.0.2.0", "192.0.2.1", "192.0.2.2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "glibc", "musl"),
+    [
+        (b"search a.test b.test\n", ("a.test", "b.test"), ("a.test", "b.test")),
+        (b"search a.test.\n", ("a.test",), ("a.test",)),
+        (b"search .\n", (".",), (".",)),
+        (b"search a.test\nsearch b.test\n", ("b.test",), ("b.test",)),
+        (b"domain a.test\n", ("a.test",), ("a.test",)),
+        (b"domain a.test b.test\n", ("a.test",), ("a.test", "b.test")),
+        (b"search a.test\ndomain b.test\n", ("b.test",), ("b.test",)),
+        (b"domain b.test\nsearch a.test\n", ("a.test",), ("a.test",)),
+        (b"search a.test\nsearch\n", ("a.test",), ("a.test",)),
+        (b"search \xff\xfe.test ok.test\n", ("ok.test",), ("ok.test",)),
+        (b"search " + b"x" * 254 + b" ok.test\n", ("ok.test",), ()),
+    ],
+)
+def test_search_lists(content: bytes, glibc: tuple[str, ...], musl: tuple[str, ...]) -> None:
+    parsed = parse_resolv_conf(content)
+    assert (parsed.search, parsed.musl_search) == (glibc, musl)
+
+
+@pytest.mark.parametrize(("length", "kept"), [(254, True), (255, False), (4000, False)])
+def test_musl_skips_a_line_that_does_not_fit_its_buffer_and_glibc_keeps_it(length: int, kept: bool) -> None:
+    line = b"search a.test"
+    line += b" " * (length - len(line) - 7) + b" b.test"
+    assert len(line) == length
+    parsed = parse_resolv_conf(b"nameserver 192.0.2.1\n" + line + b"\n")
+    assert parsed.search == ("a.test", "b.test")
+    assert parsed.musl_search == (("a.test", "b.test") if kept else ())
+
+
+@pytest.mark.parametrize(
+    ("content", "numbers"),
+    [
+        (b"options ndots:5 timeout:1 attempts:4", (5, 1, 4)),
+        (b"options ndots:99 timeout:99 attempts:99", (15, 30, 5)),
+        (b"options ndots:0", (0, 5, 2)),
+        (b"options ndots:1\noptions timeout:3\noptions ndots:2", (2, 3, 2)),
+        (b"options ndots: timeout:x attempts:-1", (1, 5, 2)),
+        (b"options ndots:" + b"9" * 5000, (15, 5, 2)),
+        (b"options ndots", (1, 5, 2)),
+    ],
+)
+def test_numbers_are_capped_as_in_glibc(content: bytes, numbers: tuple[int, int, int]) -> None:
+    parsed = parse_resolv_conf(content)
+    assert (parsed.ndots, parsed.timeout, parsed.attempts) == numbers
+
+
+def test_flags_are_kept_when_known_and_add_up_over_lines() -> None:
+    parsed = parse_resolv_conf(b"options edns0 single-request evil\noptions\ttrust-ad no-aaaa\n")
+    assert parsed.options == {"edns0", "single-request", "trust-ad", "no-aaaa"}
+
+
+def test_ten_thousand_search_domains_are_bounded() -> None:
+    parsed = parse_resolv_conf(b"search " + b" ".join(b"d%d.test" % n for n in range(10_000)))
+    assert len(parsed.search) == 32
+    assert parsed.musl_search == ()
+
+
+WORDS = st.sampled_from(
+    [
+        b"nameserver",
+        b"search",
+        b"domain",
+        b"options",
+        b" ",
+        b"\t",
+        b"\n",
+        b"ndots:",
+        b"9" * 30,
+        b"::1",
+        b"192.0.2.1",
+        b".",
+    ]
+)
+
+
+@given(st.lists(WORDS | st.binary(max_size=20), max_size=40).map(b"".join))
+def test_anything_at_all_gives_a_bounded_value(content: bytes) -> None:
+    parsed = parse_resolv_conf(content)
+    assert len(parsed.nameservers) <= 3
+    assert len(parsed.musl_nameservers) <= 3
+    assert len(parsed.search) <= 32
+    assert all(domain.isascii() and domain.isprintable() and 0 < len(domain) <= 253 for domain in parsed.search)
+    assert 0 <= parsed.ndots <= 15
+    assert 0 <= parsed.timeout <= 30
+    assert 0 <= parsed.attempts <= 5

@@ -1,0 +1,151 @@
+"""What the wire tests share: checks to loopback addresses, small servers there, and a network whose sockets are accounted for.
+
+Both loopback addresses are used as they are: a machine without ::1 fails these tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from exporter.broker.messages import SocketKind
+from exporter.model.family import Address, Family
+from exporter.model.probe import Check, Group, Layer, Observation, Outcome, Target, Timeouts
+from exporter.model.vantage import Netns, Vantage
+from exporter.network import LocalNetwork, Network
+from exporter.probes import run_check
+from exporter.probes.tls import TlsContexts
+
+HOST = Vantage("host", "", "tests", Netns(1, 1))
+LOOPBACK = {Family.V4: ip_address("127.0.0.1"), Family.V6: ip_address("::1")}
+DOMAIN = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
+SOON = Timeouts(icmp=0.4, dns=0.4, tcp=0.4, tls=0.4, http=0.4, whole=2.0)
+PATIENT = Timeouts(icmp=20, dns=20, tcp=20, tls=20, http=20, whole=20)
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def make_check(
+    family: Family,
+    port: int,
+    layers: tuple[Layer, ...] = (Layer.TCP,),
+    *,
+    address: Address | None = None,
+    timeouts: Timeouts = PATIENT,
+    vantage: Vantage = HOST,
+    group: Group = Group.OUTSIDE,
+    **target: Any,
+) -> Check:
+    """A check of the loopback address of a family, or of another address. Further arguments are those of Target."""
+    addresses = target.pop("addresses", {family: address or LOOPBACK[family]})
+    return Check(vantage, Target("web", group, addresses, port, layers, **target), family, timeouts)
+
+
+async def run(check: Check, network: Network | None = None, contexts: TlsContexts | None = None) -> list[Observation]:
+    return await run_check(check, network or LocalNetwork(), contexts or TlsContexts())
+
+
+def outcomes(observations: list[Observation]) -> dict[Layer, Outcome]:
+    return {observation.layer: observation.outcome for observation in observations}
+
+
+@asynccontextmanager
+async def serve(family: Family, handler: Handler, **options: Any) -> AsyncIterator[int]:
+    """A TCP server on the loopback address of one family; its connections end with it."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        try:
+            await handler(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, str(LOOPBACK[family]), 0, **options)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await server.wait_closed()
+
+
+@contextmanager
+def listener(family: Family, backlog: int = 8) -> Iterator[socket.socket]:
+    """A listening socket that nobody accepts from."""
+    with socket.socket(DOMAIN[family], socket.SOCK_STREAM) as sock:
+        sock.bind((str(LOOPBACK[family]), 0))
+        sock.listen(backlog)
+        yield sock
+
+
+@contextmanager
+def black_hole(family: Family) -> Iterator[int]:
+    """A port whose accept queue is full: the kernel drops every further SYN."""
+    with listener(family, 0) as sock, socket.socket(DOMAIN[family], socket.SOCK_STREAM) as filler:
+        filler.connect(sock.getsockname()[:2])
+        yield sock.getsockname()[1]
+
+
+@contextmanager
+def closed_port(family: Family) -> Iterator[int]:
+    """A port where nobody listens, and nobody will: it is bound."""
+    with socket.socket(DOMAIN[family], socket.SOCK_STREAM) as sock:
+        sock.bind((str(LOOPBACK[family]), 0))
+        yield sock.getsockname()[1]
+
+
+class Answering(LocalNetwork):
+    """A network that opens nothing: every socket is this errno, or never comes."""
+
+    def __init__(self, number: int | None) -> None:
+        super().__init__()
+        self._number = number
+        self.asked = 0
+
+    async def sockets(self, vantage: Vantage, kinds: Sequence[SocketKind]) -> list[socket.socket | int]:  # noqa: ARG002 - as the interface has it
+        self.asked += len(kinds)
+        if self._number is None:
+            await asyncio.get_running_loop().create_future()
+        return [self._number or 0 for _ in kinds]
+
+
+class Noting(LocalNetwork):
+    """A network that remembers which sockets it made, whatever becomes of them (TLS takes the descriptor over)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: set[int] = set()  # inodes
+        self.made_one = asyncio.Event()
+
+    async def sockets(self, vantage: Vantage, kinds: Sequence[SocketKind]) -> list[socket.socket | int]:
+        made = await super().sockets(vantage, kinds)
+        self.made |= {os.fstat(sock.fileno()).st_ino for sock in made if not isinstance(sock, int)}
+        self.made_one.set()
+        return made
+
+    def assert_all_closed(self) -> None:
+        """Some were made, and none of them is among this process's descriptors."""
+        assert self.made
+        held = set()
+        for descriptor in Path("/proc/self/fd").iterdir():
+            with suppress(FileNotFoundError):  # the descriptor of this listing
+                held.add(str(descriptor.readlink()))
+        assert not held & {f"socket:[{inode}]" for inode in self.made}
+
+
+async def cancel(task: asyncio.Task[Any]) -> None:
+    """Cancel and await the end; the task must end by that and nothing else."""
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=5)
+    assert done, "the task outlived its cancellation"
+    assert task.cancelled()
