@@ -222,4 +222,3 @@ class Report:
         default_factory=dict
     )  # (libc, name, request, code) -> pods
     inventory_age: float | None = None
-    vxlan_peers: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (device, state) -> peers, where read
