@@ -1,0 +1,104 @@
+"""What a metric is: its declaration, and the one way from a finished value to its rows. Pure; formats nothing.
+
+A state that was not read has no row, never a 0. Rows of one metric are unique by construction: each `rows` function yields from a
+mapping or a set. Labels are enums or names of the configuration and the inventory, never addresses, error texts or record data.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, TypeAlias, TypeVar
+
+from exporter.model.report import Report, Snapshot
+from exporter.totals import Histogram, Totals
+
+Row: TypeAlias = tuple[tuple[str, ...], float | Histogram]
+Source = TypeVar("Source")
+
+
+class Type(StrEnum):
+    """The metric types of the text format that are used here."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What the metrics of a round read: the last finished report, and the totals that it was folded into."""
+
+    report: Report
+    totals: Totals = field(default_factory=Totals)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.report.snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Metric(Generic[Source]):
+    """One metric, declared once.
+
+    `limit` caps the rows of each group that shares the first `per` label values (0: of the whole metric); what a cap leaves out is
+    counted in dualstack_series_truncated.
+    """
+
+    name: str
+    type: Type
+    help: str
+    labels: tuple[str, ...]
+    rows: Callable[[Source], Iterable[Row]]
+    limit: int | None = None
+    per: int = 0
+
+    def exposed(self, source: Source) -> list[Row]:
+        """The rows in label order, cut to the limit."""
+        rows = sorted(self.rows(source), key=_labels)
+        if self.limit is None:
+            return rows
+        seen: Counter[tuple[str, ...]] = Counter()
+        kept = []
+        for row in rows:
+            group = row[0][: self.per]
+            seen[group] += 1
+            if seen[group] <= self.limit:
+                kept.append(row)
+        return kept
+
+    def left_out(self, source: Source) -> int:
+        """How many rows the limit leaves out."""
+        return len(list(self.rows(source))) - len(self.exposed(source))
+
+
+def gauge(
+    name: str,
+    help: str,  # noqa: A002 (the exposition format's own word)
+    labels: tuple[str, ...],
+    rows: Callable[[Source], Iterable[Row]],
+    *,
+    limit: int | None = None,
+    per: int = 0,
+) -> Metric[Source]:
+    """A gauge of this prefix; see Metric."""
+    return Metric(PREFIX + name, Type.GAUGE, help, labels, rows, limit, per)
+
+
+def counter(
+    name: str,
+    help: str,  # noqa: A002 (the exposition format's own word)
+    labels: tuple[str, ...],
+    rows: Callable[[Source], Iterable[Row]],
+) -> Metric[Source]:
+    """A counter of this prefix; its name ends in _total."""
+    return Metric(PREFIX + name, Type.COUNTER, help, labels, rows)
+
+
+PREFIX = "dualstack_"
+
+
+def _labels(row: Row) -> tuple[str, ...]:
+    return row[0]
