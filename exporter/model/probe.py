@@ -225,3 +225,4 @@ class Lookup:
     detail: str = ""
     time: float = 0.0
     truncated: bool = False  # UDP said TC and TCP was used
+    datagram: Reply | None = None  # where truncated: the UDP reply that TCP replaced; musl 1.2.3 lives on that one

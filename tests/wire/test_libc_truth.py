@@ -1,0 +1,101 @@
+"""The resolver prediction against the C libraries of this machine, on fresh random worlds."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from exporter.diagnosis.resolver import Libc, predict
+from tests.worlds import World, address, draw
+
+HERE = Path(__file__).parent
+PROGRAM = HERE.parent / "data" / "resolver" / "getaddrinfo.c"
+SERVERS = tuple(address(text) for text in ("127.0.53.1", "127.0.53.2", "127.0.53.3", "fd00:53::1"))
+CLOSED = frozenset({address("127.0.53.9")})
+WORLDS = int(os.environ.get("LIBC_WORLDS", "150"))
+LIMIT = 240  # seconds for all worlds of one libc
+CODES = {0: "OK", -2: "EAI_NONAME", -3: "EAI_AGAIN", -4: "EAI_FAIL", -5: "EAI_NODATA"}
+
+pytestmark = pytest.mark.real
+
+
+def compile_program(compiler: list[str], folder: Path) -> Path:
+    program = folder / "getaddrinfo"
+    subprocess.run([*compiler, "-O1", "-Wall", "-Werror", "-o", str(program), str(PROGRAM)], check=True)
+    return program
+
+
+def musl_libc(program: Path) -> Libc:
+    """Which musl the program runs on, from the loader it names, which says its version when run."""
+    loader = re.search(rb"/[\w./-]*ld-musl-[\w.-]+", program.read_bytes())
+    assert loader is not None, "the program does not name a musl loader"
+    said = subprocess.run([loader.group().decode()], check=False, capture_output=True, text=True).stderr
+    version = re.search(r"Version (\d+)\.(\d+)\.(\d+)", said)
+    assert version is not None, said
+    return Libc.MUSL if tuple(map(int, version.groups())) >= (1, 2, 4) else Libc.MUSL_1_2_3
+
+
+def ask_libc(program: Path, worlds: list[World]) -> list[tuple[str, list[str], float]]:
+    """What the program got in each world: code, sorted addresses, seconds."""
+    work = {
+        "addresses": [str(server) for server in (*SERVERS, *CLOSED)],
+        "listen": [str(server) for server in SERVERS],
+        "script": [line for world in worlds for line in world.script()],
+        "runs": [
+            {"resolv_conf": world.resolv_conf(), "program": [str(program), world.request, world.name]}
+            for world in worlds
+        ],
+    }
+    namespaces = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    lab = subprocess.run(
+        [*namespaces, sys.executable, str(HERE / "libc_lab.py")],
+        input=json.dumps(work),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert lab.returncode == 0, lab.stderr
+    return [parse(output) for output in json.loads(lab.stdout)]
+
+
+def parse(output: str) -> tuple[str, list[str], float]:
+    first, *found = output.splitlines()
+    code, seconds = first.split()
+    return CODES[int(code)], sorted({str(address(text)) for text in found}), float(seconds)
+
+
+@pytest.mark.parametrize("compiler", [["gcc"], ["musl-gcc"]], ids=["glibc", "musl"])
+def test_prediction_equals_what_the_real_libc_returns(compiler: list[str], tmp_path: Path) -> None:
+    program = compile_program(compiler, tmp_path)
+    libc = Libc.GLIBC if compiler == ["gcc"] else musl_libc(program)
+    seed = int(os.environ.get("LIBC_SEED") or random.SystemRandom().randrange(2**32))
+    rng = random.Random(seed)
+    worlds = [draw(rng, index, SERVERS, CLOSED) for index in range(WORLDS)]
+
+    # A world is asked again only where it differs: a stalled machine passes, a wrong model does not.
+    wrong = disagreements(libc, worlds, ask_libc(program, worlds))
+    again = [world for world, _ in wrong]
+    wrong = disagreements(libc, again, ask_libc(program, again)) if again else []
+
+    assert not wrong, f"LIBC_SEED={seed}: {len(wrong)} of {len(worlds)}\n" + "\n".join(text for _, text in wrong[:5])
+
+
+def disagreements(
+    libc: Libc, worlds: list[World], truths: list[tuple[str, list[str], float]]
+) -> list[tuple[World, str]]:
+    wrong = []
+    for world, (code, found, seconds) in zip(worlds, truths, strict=True):
+        prediction = predict(libc, world.name, world.conf, world.answers(libc), request=world.request)
+        assert prediction is not None
+        same_time = abs(prediction.seconds - seconds) < 0.9  # a wait is a whole second at least
+        if (prediction.code, sorted(prediction.addresses)) != (code, found) or not same_time:
+            wrong.append((world, f"{world}\n  {libc}: {code} {found} {seconds}\n  predicted: {prediction}"))
+    return wrong
