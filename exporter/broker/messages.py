@@ -32,20 +32,26 @@ class Topic(IntEnum):
     NEIGHBOURS = 6  # RTM_GETNEIGH AF_INET/AF_INET6 of one link; number: ifindex
     FDB = 7  # RTM_GETNEIGH AF_BRIDGE of one link; number: ifindex
     NFT_GENERATION = 8
-    NFT_TABLES = 9  # NFT_MSG_GETTABLE dump of one family; number: 2 or 10 (NFPROTO_IPV4, NFPROTO_IPV6)
+    NFT_TABLES = 9  # NFT_MSG_GETTABLE dump; number: 2 or 10 (NFPROTO_IPV4, NFPROTO_IPV6), 0 for all families
     NFT_CHAIN = 10  # GETCHAIN of one chain; argument: "TABLE\0CHAIN", number: family. ENOENT when absent
-    NFT_CHAINS = 11  # GETCHAIN dump of one table's chains (names, hooks); argument: table, number: family
-    NFT_RULES = 12  # GETRULE, filtered by the kernel; argument: "TABLE\0CHAIN", number: family
+    NFT_CHAINS = (
+        11  # GETCHAIN dump of one table's chains (names, hooks); argument: table ("" for all), number: family (0: all)
+    )
+    NFT_RULES = (
+        12  # GETRULE, filtered by the kernel; argument: "TABLE\0CHAIN" or "TABLE" for a small table, number: family
+    )
     NFT_SET = 13  # GETSETELEM of one set; argument: "TABLE\0SET", number: family
     LEGACY_TABLES = 14  # /proc/thread-self/net/ip(6)_tables_names; number: family
     LEGACY_CHAINS = 15  # entries of the named chains of table nat; argument: chains joined by \0, number: family
     IPSET_NAME = 16  # name of an ipset by index; number: index
-    IPSET = 17  # members of one ipset; argument: name
+    IPSET = 17  # members of one ipset; argument: name, or "" with number: index
     SOCKETS = 18  # sock_diag: listening TCP sockets of both families
-    ALL_CONF = 19  # net.ipv6.conf.all: forwarding, disable_ipv6 ...; net.ipv4.ip_forward (RTM_GETNETCONF or /proc/sys)
-    CONNTRACK = 20  # count and limit
+    ALL_CONF = 19  # net.ipv6.conf.all: forwarding, disable_ipv6 ...; net.ipv4.ip_forward: lines "name value"
+    CONNTRACK = 20  # count and limit: lines "name value"
     SNMP6 = 21  # /proc/thread-self/net/snmp6
-    IPVS = 22  # generic netlink: IPVS services
+    IPVS = 22  # generic netlink: IPVS services. ENOENT where ip_vs is not loaded; asking does not load it
+    LEGACY_REACHABLE = 23  # entries of built-in chains and all they lead to; argument: "TABLE\0CHAIN\0..." (nat, mangle), number: family
+    NFT_SET_HEAD = 24  # as NFT_SET, the first packet of the dump alone: is the set empty?
 
 
 @dataclass(frozen=True, slots=True)

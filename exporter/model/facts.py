@@ -132,6 +132,7 @@ class SourceMatch:
     mark: bool = False  # matches a mark instead of a set: eBPF
     everything: bool = False  # no source match at all
     target: str = "MASQUERADE"  # or SNAT
+    protocol: int | None = None  # IPPROTO_* it is limited to: natPortRange has such rules beside the general one
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class NatBackend:
     family: Family
     backend: Backend
     chain: bool  # cali-nat-outgoing exists
-    hooked: bool  # reached from the POSTROUTING hook
+    hooked: bool  # reached from the POSTROUTING hook (without the chain: cali-POSTROUTING is)
     rules: tuple[SourceMatch, ...] = ()
     packets: int = 0
     bytes: int = 0
@@ -153,7 +154,7 @@ class NatBackend:
 
     def masquerades(self, pool: Net) -> bool | None:
         """Whether packets from the pool are masqueraded here; None where a set could not be read."""
-        verdicts = [self._covers(rule, pool) for rule in self.rules]
+        verdicts = [self._covers(rule, pool) for rule in self.rules if rule.protocol is None]
         if not self.hooked:
             return False
         if any(v is True for v in verdicts):
@@ -224,6 +225,18 @@ class VxlanDevice:
     routes: tuple[RouteFact, ...] = ()  # over the device, main table
     neighbours: tuple[Neighbour, ...] = ()
     fdb: Mapping[str, Address] = field(default_factory=dict)  # MAC -> remote; only those with a destination
+    kind: str = "vxlan"  # IFLA_INFO_KIND: another kind under this name is a misconfiguration
+
+
+class PeerState(StrEnum):
+    """What is wrong with a tunnel peer, the first that holds in this order; the label `state` of dualstack_vxlan_peers."""
+
+    COMPLETE = "complete"
+    MISSING_ROUTE = "missing_route"
+    MISSING_NEIGHBOR = "missing_neighbor"
+    WRONG_MAC = "wrong_mac"
+    MISSING_FDB = "missing_fdb"
+    WRONG_DESTINATION = "wrong_destination"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +268,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class LegacyTables:
+    """Chains of legacy iptables as last copied: (errno, bytes) per family. Kept by the reader between rounds, for nobody else."""
+
+    copied: float  # monotonic seconds
+    answers: Mapping[Family, tuple[int, bytes]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class HostFacts:
     """The host's network namespace. Each part None where it was not read."""
 
@@ -267,6 +288,7 @@ class HostFacts:
     kube_proxy: KubeProxyFacts | None = None
     vxlan: VxlanFacts | None = None
     limits: Limits = Limits()
+    legacy: LegacyTables | None = None
 
     def default_routes(self, family: Family) -> tuple[RouteFact, ...] | None:
         if self.routes is None:

@@ -1,0 +1,87 @@
+"""The broker's answers to one visit, by topic, and what an errno means to a reader. Pure but for the visit itself, which the broker makes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from exporter.broker.messages import Answer, KernelState, Place, ReadTopic
+from exporter.model.report import Reason
+
+ABSENT = frozenset({errno.ENOENT})
+_REFUSED = frozenset({errno.EPERM, errno.EACCES})
+_UNSUPPORTED = frozenset({errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.ENOPROTOOPT, errno.ENOSYS})
+_INTERRUPTED = "the kernel's tables changed during both attempts to read them"
+
+
+class KernelBroker(Protocol):
+    """What the readers need of the broker's client."""
+
+    async def read_kernel(self, place: Place, topics: tuple[ReadTopic, ...]) -> KernelState:
+        """Read these topics there, in one visit."""
+        ...
+
+
+class Unread(Exception):  # noqa: N818  # not an error of ours: a state of the world
+    """Something could not be read. `code` is the errno, 0 where there is none."""
+
+    def __init__(self, reason: Reason, detail: str, code: int = 0) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.code = code
+
+
+def reason_of(code: int, *, lsm: bool) -> Reason:
+    """What an errno means. `lsm`: a security module confines the broker, so a refusal is its doing."""
+    if code in _REFUSED:
+        return Reason.LSM if lsm and code == errno.EACCES else Reason.NO_PERMISSION
+    return Reason.KERNEL if code in _UNSUPPORTED else Reason.READER_FAILED
+
+
+def describe(code: int) -> str:
+    """An errno for people."""
+    return f"{errno.errorcode.get(code, str(code))}: {os.strerror(code)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """One visit's answers. `data` gives bytes or raises Unread."""
+
+    found: Mapping[ReadTopic, Answer]
+    seconds: float
+    visit_errno: int = 0
+    lsm: bool = False
+
+    def data(self, topic: ReadTopic, absent: frozenset[int] = ABSENT) -> bytes:
+        """What a topic gave; empty where it failed with an errno that means "there is none"."""
+        return self._data(topic, absent) or b""
+
+    def optional(self, topic: ReadTopic) -> bytes | None:
+        """What a topic gave; None where the thing asked for does not exist."""
+        return self._data(topic, ABSENT)
+
+    def _data(self, topic: ReadTopic, absent: frozenset[int]) -> bytes | None:
+        if self.visit_errno:
+            raise self.unread(self.visit_errno)
+        answer = self.found.get(topic)
+        if answer is None:
+            raise Unread(Reason.READER_FAILED, "the broker did not answer")
+        if answer.errno in absent:
+            return None
+        if answer.errno:
+            raise self.unread(answer.errno)
+        if answer.interrupted:
+            raise Unread(Reason.READER_FAILED, _INTERRUPTED, errno.EINTR)
+        return answer.data
+
+    def unread(self, code: int) -> Unread:
+        return Unread(reason_of(code, lsm=self.lsm), describe(code), code)
+
+
+def gather(topics: Iterable[ReadTopic], state: KernelState, seconds: float, *, lsm: bool) -> Answers:
+    """A KernelState by topic. Answers that are missing stay missing: their readers say so."""
+    return Answers(dict(zip(topics, state.answers, strict=False)), seconds, state.visit_errno, lsm)

@@ -1,0 +1,103 @@
+"""One pod namespace: listeners, and the whole put together as PodFacts. Pure: bytes and facts in, facts out."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from exporter.kernel import legacy, requests
+from exporter.kernel.answers import Answers, Unread
+from exporter.kernel.interception import is_intercepted
+from exporter.kernel.limits import parse_all_conf
+from exporter.kernel.links import parse_addresses, parse_links
+from exporter.kernel.malformed import Malformed
+from exporter.kernel.netlink import AF_INET, AF_INET6, read_address, read_attributes, read_u8, split_messages
+from exporter.kernel.nft import make_chain, parse_chains, parse_rules
+from exporter.kernel.routes import parse_routes
+from exporter.kernel.rules import Chain
+from exporter.model.facts import AddressFact, Inet6Conf, LinkFact, Listener, PodFacts
+from exporter.model.family import Address, family_of
+
+Part = TypeVar("Part")
+
+_INET_DIAG = struct.Struct("=BBBB")  # family, state, timer, retransmissions; a struct inet_diag_sockid follows
+_INET_DIAG_LENGTH = 72
+_PORT = struct.Struct("!H")
+_SOURCE_AT = 8  # behind the header and two ports
+_TCP_LISTEN = 10
+_SKV6ONLY = 11
+_SIZES = {AF_INET: 4, AF_INET6: 16}
+_TYPES = frozenset({18, 20})  # TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY
+
+
+def parse_listeners(data: bytes) -> tuple[Listener, ...]:
+    """Listening TCP sockets (linux/inet_diag.h). One on ::ffff:a.b.c.d counts as IPv4, which is what it serves."""
+    found = []
+    for kind, start, end in split_messages(data):
+        if kind not in _TYPES:
+            continue
+        if end - start < _INET_DIAG_LENGTH:
+            raise Malformed("a socket message ends early")
+        family, state, _, _ = _INET_DIAG.unpack_from(data, start)
+        if family not in _SIZES or state != _TCP_LISTEN:
+            continue
+        port = _PORT.unpack_from(data, start + _INET_DIAG.size)[0]
+        source = start + _SOURCE_AT
+        address: Address = read_address(family, data[source : source + _SIZES[family]])
+        if address.version == 6 and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        only = read_attributes(data, start + _INET_DIAG_LENGTH, end).get(_SKV6ONLY)
+        v6only = only is not None and bool(read_u8(only, "INET_DIAG_SKV6ONLY"))
+        found.append(Listener(family_of(address), address, port, v6only=v6only and address.version == 6))
+    return tuple(found)
+
+
+def is_ipv6_disabled(all_conf: Inet6Conf | None, links: Sequence[LinkFact], addresses: Iterable[AddressFact]) -> bool:
+    """Whether IPv6 is off: for all links, or for one of the pod's own (those that are not loopback and carry addresses, else all).
+
+    A namespace without net.ipv6 (the kernel has it off) has IPv6 disabled.
+    """
+    if all_conf is None or all_conf.disable_ipv6:
+        return True
+    carrying = {a.link for a in addresses}
+    real = [link for link in links if not link.loopback]
+    own = [link for link in real if link.name in carrying] or real
+    return any(link.inet6 is not None and link.inet6.disable_ipv6 for link in own)
+
+
+def read_pod_facts(first: Answers, second: Answers) -> PodFacts:
+    """A pod's facts from its one or two visits. Raises Unread or Malformed where links, addresses or routes cannot be had."""
+    links = parse_links(first.data(requests.LINKS))
+    names = {link.index: link.name for link in links}
+    addresses = parse_addresses(first.data(requests.ADDRESSES), names)
+    conf, _ = parse_all_conf(first.data(requests.ALL_CONF))
+    return PodFacts(
+        links=links,
+        addresses=addresses,
+        routes=parse_routes(first.data(requests.DEFAULT_ROUTES), names),
+        disable_ipv6=is_ipv6_disabled(conf, links, addresses),
+        listeners=_optional(lambda: parse_listeners(first.data(requests.SOCKETS, frozenset()))),
+        intercepted=_optional(lambda: is_intercepted(tuple(_tables(first, second)))),
+    )
+
+
+def _optional(read: Callable[[], Part]) -> Part | None:
+    """A part that the rest does without."""
+    try:
+        return read()
+    except (Unread, Malformed):
+        return None
+
+
+def _tables(first: Answers, second: Answers) -> Iterator[Mapping[str, Chain]]:
+    """The chains of each of the pod's own tables, by name."""
+    tables = requests.nft_tables_of(first)
+    if tables:
+        described = parse_chains(second.data(requests.NFT_CHAINS))
+        for number, table in tables:
+            rules = parse_rules(second.data(requests.nft_table_rules(number, table)))
+            yield {c.name: make_chain(c, rules) for c in described if (c.family, c.table) == (number, table)}
+    for family, names in requests.legacy_tables_of(first).items():
+        for table in names:
+            yield legacy.parse_chains(second.data(requests.legacy_reachable(family, table)), family)

@@ -1,0 +1,140 @@
+"""One pass over the host in three visits: what is there, what it holds, what the sets hold. Between the broker and HostFacts."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from exporter.kernel import filters, host, nft, requests
+from exporter.kernel.answers import Answers, Unread
+from exporter.kernel.filters import Filters
+from exporter.kernel.malformed import Malformed
+from exporter.kernel.readings import Readings
+from exporter.kernel.services import IPVS_LINK, kube_proxy_facts, parse_ipvs
+from exporter.kernel.visitor import Visitor
+from exporter.model.facts import HostFacts, KubeProxyFacts, LegacyTables, NatFacts, Reader, Reading
+from exporter.model.family import FAMILIES, Family
+from exporter.model.report import Reason
+
+LEGACY_EVERY = 60.0  # seconds between two copies of the legacy tables: the kernel hands them out whole
+
+NftTables = frozenset[tuple[int, str]] | Unread
+Copied = Mapping[Family, tuple[int, bytes] | Unread]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """`passing`: something failed, or changed between the visits, in a way that a second pass may heal."""
+
+    facts: HostFacts
+    readings: tuple[Reading, ...]
+    passing: bool
+
+
+async def survey_host(visitor: Visitor, previous: HostFacts | None) -> Survey:
+    """The host as three visits show it. Legacy tables are copied where `previous` has no copy younger than LEGACY_EVERY."""
+    readings = Readings(visitor.clock)
+    first = await visitor.visit(requests.HOST)
+    links = readings.take(Reader.LINKS, first.seconds, lambda: host.read_links(first))
+    tables = _nft_tables(first)
+    now = visitor.clock()
+    names = {family: _legacy_names(first, family) for family in FAMILIES}
+    kept = _kept_legacy(previous.legacy if previous else None, names, now)
+    ipvs = links is not None and links.has(IPVS_LINK)
+    second = await visitor.visit(
+        (
+            *(host.wanted_entries(links) if links else ()),
+            *(() if isinstance(tables, Unread) else requests.host_chains(tables)),
+            *(() if kept else (requests.LEGACY_CHAINS[f] for f in FAMILIES if _has_nat(names[f]))),
+            *((requests.IPVS,) if ipvs else ()),
+        )
+    )
+    legacy = kept or LegacyTables(now, {f: _legacy_answer(second, f) for f in FAMILIES if _has_nat(names[f])})
+    found = filters.read_filters(tables, second, _copied(names, legacy))
+    third = await visitor.visit((*filters.wanted_sets(found), requests.NFT_GENERATION))
+    facts = replace(
+        host.read_network(readings, links, first, second),
+        nat=_read_nat(readings, found, third, second.seconds + third.seconds),
+        kube_proxy=_read_kube_proxy(readings, found, second, ipvs=ipvs),
+        legacy=legacy,
+    )
+    return Survey(facts, readings.all(), readings.passing or _is_torn(first, third))
+
+
+def _nft_tables(first: Answers) -> NftTables:
+    try:
+        return frozenset(nft.parse_tables(first.data(requests.NFT_TABLES)))
+    except Unread as error:
+        return error
+    except Malformed as error:
+        return Unread(Reason.READER_FAILED, f"malformed: {error}")
+
+
+def _legacy_names(first: Answers, family: Family) -> frozenset[bytes] | Unread:
+    try:
+        return frozenset(first.data(requests.LEGACY_TABLES[family]).split())
+    except Unread as error:
+        return error
+
+
+def _has_nat(names: frozenset[bytes] | Unread) -> bool:
+    return not isinstance(names, Unread) and requests.IPTABLES_TABLE.encode() in names
+
+
+def _kept_legacy(
+    before: LegacyTables | None, names: Mapping[Family, frozenset[bytes] | Unread], now: float
+) -> LegacyTables | None:
+    """The last copy, while it is young and has every family that now has a nat table."""
+    if before is None or not 0 <= now - before.copied < LEGACY_EVERY:
+        return None
+    return before if all(f in before.answers for f in FAMILIES if _has_nat(names[f])) else None
+
+
+def _legacy_answer(second: Answers, family: Family) -> tuple[int, bytes]:
+    answer = second.found.get(requests.LEGACY_CHAINS[family])
+    if second.visit_errno or answer is None:
+        return second.visit_errno or errno.EIO, b""
+    return answer.errno, answer.data
+
+
+def _copied(names: Mapping[Family, frozenset[bytes] | Unread], legacy: LegacyTables) -> Copied:
+    """Each family's legacy chains; no bytes where it has no nat table."""
+    found: dict[Family, tuple[int, bytes] | Unread] = {}
+    for family, tables in names.items():
+        if isinstance(tables, Unread):
+            found[family] = tables
+        else:
+            found[family] = legacy.answers.get(family, (0, b"")) if _has_nat(tables) else (0, b"")
+    return found
+
+
+def _read_nat(readings: Readings, found: Filters, third: Answers, seconds: float) -> NatFacts | None:
+    nat = readings.take(Reader.NAT, seconds, lambda: filters.nat_facts(found, third))
+    if nat is None:
+        return None
+    facts, reason, detail = nat
+    if reason:
+        readings.fail(Reader.NAT, reason, detail)
+    return facts if facts.read else None
+
+
+def _read_kube_proxy(readings: Readings, found: Filters, second: Answers, *, ipvs: bool) -> KubeProxyFacts | None:
+    """None where no family's rules could be read."""
+    counted = readings.take(
+        Reader.KUBE_PROXY, second.seconds, lambda: parse_ipvs(second.data(requests.IPVS)) if ipvs else {}
+    )
+    facts = kube_proxy_facts(found.services, counted, ipvs_link=ipvs)
+    if any(verdict is None for verdict in facts.services.values()):
+        reason = next(iter(found.unread.values()), Reason.READER_FAILED.value)
+        readings.fail(Reader.KUBE_PROXY, reason, "; ".join(found.details))
+    return None if all(verdict is None for verdict in facts.services.values()) else facts
+
+
+def _is_torn(first: Answers, third: Answers) -> bool:
+    """Whether a transaction changed the rules between the first visit and the last."""
+    try:
+        before = nft.parse_generation(first.data(requests.NFT_GENERATION))
+        return before != nft.parse_generation(third.data(requests.NFT_GENERATION))
+    except (Unread, Malformed):
+        return False  # its readers say so
