@@ -1,0 +1,67 @@
+"""What the broker answers to each request of the closed set. Every privileged act starts here; nothing here talks to a client."""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import partial
+from pathlib import Path
+
+from exporter.broker import messages as m
+from exporter.broker.kernel import read_topics
+from exporter.broker.namespaces import Doorway
+from exporter.broker.podfiles import read_pod_files
+from exporter.broker.privilege import effective_capabilities
+from exporter.broker.processes import ProcessTable
+from exporter.broker.sockets import open_sockets
+
+_MAX_LSM = 128
+
+
+class Broker:
+    """Answers requests one at a time. `home` is its own network namespace, by device and inode."""
+
+    def __init__(self) -> None:
+        self._doorway = Doorway()
+        self._processes = ProcessTable(self._doorway.home)
+
+    def answer(self, request: m.Request) -> tuple[m.Reply, list[int]]:
+        """The reply, and the descriptors that go with it, which the caller closes."""
+        match request:
+            case m.Hello():
+                device, inode = self._doorway.home
+                return m.Welcome(device, inode, effective_capabilities(), os.getpid(), _read_lsm()), []
+            case m.ListNamespaces():
+                return self._processes.list_namespaces(), []
+            case m.ListNamed(directory):
+                return self._doorway.list_named(directory), []
+            case m.OpenSockets(place, kinds):
+                return self._open_sockets(place, kinds)
+            case m.ReadKernel(place, topics):
+                return self._read_kernel(place, topics), []
+            case m.ReadPodFiles(place):
+                return read_pod_files(place), []
+
+    def _open_sockets(self, place: m.Place, kinds: tuple[m.SocketKind, ...]) -> tuple[m.Sockets, list[int]]:
+        act = partial(open_sockets, kinds, at_home=self._doorway.is_home(place))
+        try:
+            errnos, descriptors = self._doorway.visit(place, act)
+        except OSError as error:
+            return m.Sockets(visit_errno=error.errno or errno.EIO, errnos=()), []
+        return m.Sockets(visit_errno=0, errnos=tuple(errnos)), descriptors
+
+    def _read_kernel(self, place: m.Place, topics: tuple[m.ReadTopic, ...]) -> m.KernelState:
+        try:
+            answers = self._doorway.visit(place, partial(read_topics, topics))
+        except OSError as error:
+            return m.KernelState(visit_errno=error.errno or errno.EIO, answers=())
+        return m.KernelState(visit_errno=0, answers=answers)
+
+
+def _read_lsm() -> str:
+    """The label that AppArmor or SELinux gave this process, "" without one: it may refuse what the capabilities would allow."""
+    try:
+        label = Path("/proc/self/attr/current").read_bytes()
+    except OSError:  # no such module is active
+        return ""
+    return label[:_MAX_LSM].strip(b"\0\n ").decode("ascii", "replace")

@@ -1,0 +1,123 @@
+"""Files of a pod: its resolv.conf, and whether its C libraries stand there. The pod may be hostile to whoever reads them.
+
+A path is followed as a process of the pod would, inside its root directory and through no magic link; nothing but a regular file is
+ever really opened, and no more is read than the bound. Mounts are followed: the kubelet mounts resolv.conf.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from exporter.broker.messages import Libc, Place, PodFiles
+from exporter.broker.namespaces import open_of_process
+from exporter.broker.syscalls import open_in_root
+from exporter.broker.wire import MAX_RESOLV_CONF
+
+_ATTEMPTS = 3  # openat2 gives EAGAIN when something was renamed while it went through `..`
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+
+# Where dynamic loaders and C libraries stand; symbolic links such as /lib64 -> usr/lib64 are followed.
+_MUSL = tuple(
+    f"lib/ld-musl-{name}.so.1"
+    for name in ("x86_64", "aarch64", "armhf", "arm", "i386", "powerpc64le", "s390x", "riscv64", "loongarch64")
+)
+_GLIBC = (
+    "lib64/ld-linux-x86-64.so.2",
+    "lib/ld-linux-aarch64.so.1",
+    "lib/x86_64-linux-gnu/libc.so.6",
+    "lib/aarch64-linux-gnu/libc.so.6",
+    "lib64/libc.so.6",
+    "lib/libc.so.6",
+    "lib/ld-linux-armhf.so.3",
+    "lib/ld-linux.so.2",
+    "lib64/ld64.so.2",  # ppc64le
+    "lib/ld64.so.1",  # s390x
+    "lib/ld-linux-riscv64-lp64d.so.1",
+    "lib64/ld-linux-loongarch-lp64d.so.1",
+)
+
+
+def read_pod_files(place: Place) -> PodFiles:
+    """The files of the process of `place`: ESTALE when it ended, EACCES when /proc/PID/root is closed to the broker, EINVAL without pid."""
+    if not place.pid:
+        return _unreadable(errno.EINVAL)
+    try:
+        root = open_of_process(place, "root", os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        return _unreadable(error.errno or errno.EIO)
+    try:
+        resolv_errno, resolv_conf = _read_resolv_conf(root)
+        libc_errno, libcs = _find_libcs(root)
+    finally:
+        os.close(root)
+    return PodFiles(resolv_errno=resolv_errno, resolv_conf=resolv_conf, libc_errno=libc_errno, libcs=libcs)
+
+
+def _unreadable(number: int) -> PodFiles:
+    return PodFiles(resolv_errno=number, resolv_conf=b"", libc_errno=number, libcs=())
+
+
+def _read_resolv_conf(root: int) -> tuple[int, bytes]:
+    try:
+        handle = _find(root, "etc/resolv.conf")
+        try:
+            return 0, _read_regular(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        return error.errno or errno.EIO, b""
+
+
+def _find(root: int, path: str) -> int:
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return open_in_root(root, path, os.O_PATH | os.O_CLOEXEC)
+        except BlockingIOError:
+            continue
+    return open_in_root(root, path, os.O_PATH | os.O_CLOEXEC)
+
+
+def _read_regular(handle: int) -> bytes:
+    info = os.fstat(handle)
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError(errno.EISDIR if stat.S_ISDIR(info.st_mode) else errno.EINVAL, "not a regular file")
+    if info.st_size > MAX_RESOLV_CONF:
+        raise OSError(errno.EFBIG, "too large")
+    if not info.st_size:  # empty, or one of procfs and its like, whose reading may wait for ever (/proc/kmsg)
+        return b""
+    descriptor = os.open(f"/proc/thread-self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        content = os.read(descriptor, MAX_RESOLV_CONF + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > MAX_RESOLV_CONF:  # it grew meanwhile
+        raise OSError(errno.EFBIG, "too large")
+    return content
+
+
+def _find_libcs(root: int) -> tuple[int, tuple[Libc, ...]]:
+    try:
+        musl = _find_first(root, _MUSL)
+        glibc = _find_first(root, _GLIBC, other_than=musl)
+    except OSError as error:
+        return error.errno or errno.EIO, ()
+    found = ((Libc.GLIBC, glibc), (Libc.MUSL, musl))
+    return 0, tuple(libc for libc, file in found if file)
+
+
+def _find_first(root: int, paths: tuple[str, ...], other_than: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """Device and inode of the first regular file of these. Alpine's libc6-compat links glibc's loader name to musl: not that one."""
+    for path in paths:
+        try:
+            handle = _find(root, path)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                continue
+            raise
+        info = os.fstat(handle)
+        os.close(handle)
+        if stat.S_ISREG(info.st_mode) and (info.st_dev, info.st_ino) != other_than:
+            return (info.st_dev, info.st_ino)
+    return None
