@@ -34,12 +34,8 @@ class Topic(IntEnum):
     NFT_GENERATION = 8
     NFT_TABLES = 9  # NFT_MSG_GETTABLE dump; number: 2 or 10 (NFPROTO_IPV4, NFPROTO_IPV6), 0 for all families
     NFT_CHAIN = 10  # GETCHAIN of one chain; argument: "TABLE\0CHAIN", number: family. ENOENT when absent
-    NFT_CHAINS = (
-        11  # GETCHAIN dump of one table's chains (names, hooks); argument: table ("" for all), number: family (0: all)
-    )
-    NFT_RULES = (
-        12  # GETRULE, filtered by the kernel; argument: "TABLE\0CHAIN" or "TABLE" for a small table, number: family
-    )
+    NFT_CHAINS = 11  # GETCHAIN dump of a table's chains (names, hooks); argument: table or "", number: family (0: all)
+    NFT_RULES = 12  # GETRULE, filtered by the kernel; argument: "TABLE\0CHAIN", or "TABLE"; number: family
     NFT_SET = 13  # GETSETELEM of one set; argument: "TABLE\0SET", number: family
     LEGACY_TABLES = 14  # /proc/thread-self/net/ip(6)_tables_names; number: family
     LEGACY_CHAINS = 15  # entries of the named chains of table nat; argument: chains joined by \0, number: family
