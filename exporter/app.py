@@ -24,50 +24,68 @@ from exporter.broker.client import BrokerClient, BrokerGone
 from exporter.broker.privilege import missing_capabilities
 from exporter.catalogue.itself import Own
 from exporter.catalogue.metric import Round
-from exporter.config import Config, ConfigError, effective
+from exporter.config import Config, ConfigError, format_config
 from exporter.diagnosis.families import names
 from exporter.discovery.sources import Source
 from exporter.errors import Errors
+from exporter.logs import fields
 from exporter.model.report import Report
 from exporter.options import Options
+from exporter.plan.checks import SPREAD
+from exporter.report.document import document_of, to_json
 from exporter.rounds import Pace, Rounds
 from exporter.session import Session, connect
 from exporter.totals import Totals, fold
-from exporter.web.exposition import Exposition
-from exporter.web.server import WebServer
+from exporter.web.exposition import Exposition, Rendered
+from exporter.web.page import page as render_page
+from exporter.web.rotation import WebSettings
+from exporter.web.server import WebOptions, WebServer
+from exporter.web.style import STYLE
 
 log = logging.getLogger(__name__)
 
 STALE_AFTER = 5  # intervals after which a report is exposed no more
 BROKER_PATIENCE = 30.0  # seconds that a named broker may take to come up
+WHOLE = 10.0  # seconds that one connection may take over all its phases
 WATCH_EVERY = 2.0  # seconds between looks at the configuration file
 LARGE = 500  # nodes from which on the interval grows, so that the cluster sees at most 1,000 queries/s
 
 
 def pace_of(config: Config, nodes: int) -> Pace:
     """The configured pace, slower in a cluster of more than 500 nodes."""
-    return Pace(interval=config.round.interval * max(1.0, nodes / LARGE), timeout=config.round.timeout)
+    timeout = config.round.timeout
+    spread = min(SPREAD, timeout / 5)
+    return Pace(
+        interval=config.round.interval * max(1.0, nodes / LARGE),
+        timeout=timeout,
+        whole=min(WHOLE, timeout - spread),
+        spread=spread,
+    )
 
 
 class Daemon:
-    """One running exporter. The web server reads its state through the WebState protocol."""
+    """One running exporter. The web server reads its state through web.server.State."""
 
     def __init__(
         self,
         options: Options,
         config: Config,
+        *,
         source: Source,
         session: Session | None,
         sockets: Sequence[socket.socket],
+        web_settings: WebSettings,
     ) -> None:
         self._options = options
         self._config = config
         self._source = source
         self._session = session
         self._sockets = sockets
+        self._web = web_settings
         self._errors = Errors()
         self._totals = Totals()
         self._report: Report | None = None
+        self._document: tuple[Report, bytes] | None = None
         self._own = Own(
             node=config.node_name,
             role=config.role.value,
@@ -94,25 +112,31 @@ class Daemon:
         )
 
     @property
-    def exposition(self) -> Exposition:
-        return self._exposition
-
-    @property
-    def report(self) -> Report | None:
-        """The last finished report, unless it is older than five intervals."""
-        return self._report if self._report is not None and self._fresh(self._report) else None
-
-    @property
     def ready(self) -> bool:
-        return self.report is not None
+        """Whether a round has finished and is not older than five intervals."""
+        return self._report is not None and self._fresh(self._report)
 
-    @property
+    def render(self, accept: str, *, gzip: bool) -> Rendered:
+        return self._exposition.render(accept, gzip=gzip)
+
+    def report(self) -> bytes | None:
+        """The last finished report as JSON, made when it is first asked for."""
+        if self._report is None or not self._fresh(self._report):
+            return None
+        if self._document is None or self._document[0] is not self._report:
+            self._document = (self._report, to_json(document_of(self._report)).encode())
+        return self._document[1]
+
+    def page(self) -> str:
+        fresh = self._report is not None and self._fresh(self._report)
+        return render_page(self._report, self.own(), now=time.time(), fresh=fresh, metrics=self._options.telemetry_path)
+
     def config_text(self) -> str:
-        return effective(self._config)
+        return format_config(self._config)
 
     @property
-    def unseen(self) -> tuple[str, ...]:
-        """The capabilities that the broker lacks, by name: what cannot be seen for want of them is said on the page."""
+    def _missing(self) -> tuple[str, ...]:
+        """The capabilities that the broker lacks, by name."""
         return () if self._rounds is None else missing_capabilities(self._capabilities)
 
     async def reload(self) -> str:
@@ -121,13 +145,16 @@ class Daemon:
             config = self._options.load()
         except ConfigError as error:
             self._own = replace(self._own, reload_successful=False)
-            log.error("the configuration was not reloaded", extra={"fields": {"error": str(error)}})  # noqa: TRY400 - its text is whole
+            log.error("the configuration was not reloaded", extra=fields(problem=str(error)))  # noqa: TRY400 - its text is whole
             return str(error)
-        fixed = {"role": self._config.role, "node_name": self._config.node_name, "inventory": self._config.inventory}
-        ignored = [key for key, value in fixed.items() if getattr(config, key) != value]
-        if ignored:
-            log.warning("needs a restart, kept as it was", extra={"fields": {"keys": ", ".join(ignored)}})
-        self._config = replace(config, **fixed)
+        kept = replace(
+            config, role=self._config.role, node_name=self._config.node_name, inventory=self._config.inventory
+        )
+        if kept != config:
+            log.warning(
+                "role, node_name and inventory change at a restart only", extra=fields(file=self._options.config_file)
+            )
+        self._config = kept
         self._own = replace(self._own, reload_successful=True, reload_time=time.time())
         if self._rounds is not None:
             self._rounds.configure(self._config, self._pace())
@@ -161,9 +188,12 @@ class Daemon:
 
     def _works(self) -> dict[str, Coroutine[Any, Any, None]]:
         """The long-lived tasks by name."""
-        server = WebServer(self, options=self._options)
+        options = WebOptions(
+            telemetry_path=self._options.telemetry_path, lifecycle=self._options.enable_lifecycle, style=STYLE
+        )
+        server = WebServer(self, self._web, options)
         return {
-            "web server": server.serve(self._sockets),
+            "web server": server.run(self._sockets),
             "rounds": self._probe(),
             "inventory": self._source.run(),
             "configuration watch": self._watch(),
@@ -175,10 +205,10 @@ class Daemon:
             self._rounds = build_rounds(self._config, self._pace(), broker, self._errors)
             if broker is not None:
                 self._capabilities = broker.welcome.capabilities
-                if self.unseen:
+                if self._missing:
                     log.warning(
                         "not everything can be seen without these",
-                        extra={"fields": {"capabilities": ",".join(self.unseen)}},
+                        extra=fields(capabilities=",".join(self._missing)),
                     )
             await self._source.first(self._config.round.timeout)
             await _first_to_end(self._pace_rounds(self._rounds), _gone(broker))
@@ -204,7 +234,7 @@ class Daemon:
             if skipped:
                 self._own = replace(self._own, rounds_skipped=self._own.rounds_skipped + skipped)
                 due += skipped * pace.interval
-                log.warning("a round took longer than the interval", extra={"fields": {"skipped": skipped}})
+                log.warning("a round took longer than the interval", extra=fields(skipped=skipped))
             if await _within(self._wake, due - loop.time()):
                 due = loop.time()
 
@@ -222,7 +252,7 @@ class Daemon:
         self._report = report
         self._own = replace(self._own, last_round=report.snapshot.finished, rounds=self._own.rounds + 1)
         self._exposition.publish(Round(report, self._totals))
-        log.debug("round finished", extra={"fields": {"verdict": names(report.families)}})
+        log.debug("round finished", extra=fields(verdict=names(report.families)))
 
     async def _watch(self) -> None:
         """Reload when the file changes: its own content, or the symlink of a ConfigMap swapped under it."""
@@ -245,7 +275,7 @@ def _status(ended: set[asyncio.Task[Any]]) -> int:
         if isinstance(error, BrokerGone):
             log.error("the broker ended, and so does the daemon")
         else:
-            log.error("ended unexpectedly", exc_info=error, extra={"fields": {"task": task.get_name()}})
+            log.error("ended unexpectedly", exc_info=error, extra=fields(task=task.get_name()))
     return 1 if ended else 0
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from exporter.errors import Errors
+from exporter.logs import fields
 from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Question
 from exporter.network import Network
 from exporter.probes import ask, run_check
@@ -92,7 +93,7 @@ class Asker:
             return await run_check(check, self._network, self._contexts)
         except Exception:
             self._errors.count("probe")
-            log.exception("a probe failed in an unexpected way", extra={"fields": {"target": check.target.name}})
+            log.exception("a probe failed in an unexpected way", extra=fields(target=check.target.name))
             return self._cut(check, "an error of the exporter itself, see its log")
 
     async def _ask(self, question: Question) -> Lookup:
@@ -100,7 +101,7 @@ class Asker:
             return await ask(question, self._network)
         except Exception:
             self._errors.count("dns")
-            log.exception("a lookup failed in an unexpected way", extra={"fields": {"server": question.server.label}})
+            log.exception("a lookup failed in an unexpected way", extra=fields(server=question.server.label))
             return Lookup(
                 question, LookupOutcome.NOT_ASKED, detail="an error of the exporter itself", time=self._clock()
             )

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from exporter import __version__
-from exporter.config import ConfigError, effective
+from exporter.config import ConfigError, format_config
 from exporter.logs import Format, Level, configure
 from exporter.options import Options
 
@@ -157,7 +157,7 @@ def _daemon(parsed: argparse.Namespace) -> int:
 
 
 def _config(parsed: argparse.Namespace) -> int:
-    sys.stdout.write(effective(_options(parsed).load()))
+    sys.stdout.write(format_config(_options(parsed).load()))
     return 0
 
 

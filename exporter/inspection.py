@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter.broker.client import BrokerClient
-from exporter.broker.messages import Libc, Place, PodFiles
+from exporter.broker.messages import Libc, Place, PodFiles, Welcome
+from exporter.broker.privilege import missing_capabilities
 from exporter.config.schema import Config
 from exporter.discovery.pods import Listing, locate, namespaces_of, unmatched
 from exporter.errors import Errors
@@ -39,7 +40,7 @@ class Inspection:
 
     host: Vantage
     pods: tuple[PodView, ...]
-    host_facts: HostFacts
+    host_facts: HostFacts | None
     host_resolv_conf: ResolvConf | None
     readings: tuple[Reading, ...]
 
@@ -65,10 +66,8 @@ class Inspector:
         began = self._clock()
         listing = await self._listing(inventory)
         vantages = locate(listing, inventory, self._config, began)
-        found = Reading(
-            Reader.NAMESPACES, success=not listing.refused, seconds=self._clock() - began, **_refused(listing)
-        )
-        facts, readings = await read_host(self._broker, previous=self._facts)
+        found = _listed(listing, vantages, self._broker.welcome, self._clock() - began)
+        facts, readings = await read_host(self._broker, previous=self._facts, lsm=_confined(self._broker.welcome.lsm))
         self._facts = facts
         own = read_own_resolv_conf()
         slots = asyncio.Semaphore(AT_ONCE)
@@ -99,7 +98,7 @@ class Inspector:
         if vantage.state is not PodState.ELIGIBLE or place is None:
             return PodView(vantage), None
         async with slots:
-            facts, reading = await read_pod(self._broker, place)
+            facts, reading = await read_pod(self._broker, place, lsm=_confined(self._broker.welcome.lsm))
             if facts is None:
                 if reading.reason == "vanished":
                     return None, None
@@ -134,18 +133,25 @@ def read_named_resolv_conf(name: str) -> ResolvConf | None:
     return None if os.sep in name or name.startswith(".") else read_own_resolv_conf(f"/etc/netns/{name}/resolv.conf")
 
 
-def _refused(listing: Listing) -> dict[str, str]:
-    if not listing.refused:
-        return {}
-    return {
-        "reason": Reason.NO_PERMISSION.value,
-        "detail": f"{listing.refused} processes' namespaces could not be read (SYS_PTRACE)",
-    }
+def _listed(listing: Listing, vantages: Sequence[Vantage], welcome: Welcome, seconds: float) -> Reading:
+    """A failure where refusals hide something: pods whose namespace was not found, or everything for want of a capability.
+
+    A single process of a foreign user namespace may refuse (the init of a sandbox does), and hides no pod.
+    """
+    powerless = "SYS_PTRACE" in missing_capabilities(welcome.capabilities)
+    hidden = [v for v in vantages if v.state is PodState.UNREADABLE]
+    if not listing.refused or not (powerless or hidden):
+        return Reading(Reader.NAMESPACES, success=True, seconds=seconds)
+    reason = Reason.NO_PERMISSION if powerless else Reason(_reason(errno.EACCES, welcome.lsm))
+    detail = f"{listing.refused} processes' namespaces could not be read" + (
+        " (SYS_PTRACE is missing)" if powerless else ""
+    )
+    return Reading(Reader.NAMESPACES, success=False, seconds=seconds, reason=reason, detail=detail)
 
 
 def _reason(number: int, lsm: str) -> str:
     if number in {errno.EACCES, errno.EPERM}:
-        return Reason.LSM if lsm not in {"", "unconfined"} else Reason.NO_PERMISSION
+        return Reason.LSM if _confined(lsm) else Reason.NO_PERMISSION
     return Reason.READER_FAILED
 
 
@@ -158,3 +164,8 @@ def _summary(readings: Sequence[Reading]) -> tuple[Reading, ...]:
     if failed is None:
         return (Reading(Reader.PODS, success=True, seconds=seconds),)
     return (Reading(Reader.PODS, success=False, seconds=seconds, reason=failed.reason, detail=failed.detail),)
+
+
+def _confined(label: str) -> bool:
+    """Whether a security module's label of the broker names a profile."""
+    return label not in {"", "unconfined"} and not label.endswith("unconfined_t:s0")

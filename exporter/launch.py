@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from exporter.app import Daemon
 from exporter.command import Refusal
 from exporter.discovery.file import InventoryError
 from exporter.discovery.sources import open_source
+from exporter.logs import fields
 from exporter.model.report import Role
 from exporter.options import Options
 from exporter.session import open_session
-from exporter.web.listening import ListenError, bind
-from exporter.web.settings import WebSettingsError, load_web_settings
+from exporter.web.listening import DEFAULT_ADDRESSES, ListenError, bind, format_address
+from exporter.web.rotation import WebSettings
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +27,25 @@ def launch(options: Options) -> int:
     """Run the daemon until it is told to stop; its exit status."""
     config = options.load()
     try:
-        settings = load_web_settings(options.web_config_file)
+        settings = WebSettings(options.web_config_file)
         source = open_source(config)
-        sockets = bind(options.listen)
-    except (WebSettingsError, InventoryError, ListenError) as error:
+        sockets = bind(options.listen or DEFAULT_ADDRESSES)
+    except (InventoryError, ListenError) as error:
         raise Refusal(str(error)) from error
     session = open_session(options.broker_socket) if config.role is not Role.CLUSTER else None
+    for listener in sockets:
+        log.info("listening", extra=fields(address=format_address(listener)))
     try:
-        return asyncio.run(Daemon(options, config, source, session, sockets, settings).run())
+        return asyncio.run(
+            _run(
+                lambda: Daemon(options, config, source=source, session=session, sockets=sockets, web_settings=settings)
+            )
+        )
     finally:
         if session is not None:
             session.end()
+
+
+async def _run(build: Callable[[], Daemon]) -> int:
+    """Built inside the loop that it belongs to."""
+    return await build().run()

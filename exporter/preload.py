@@ -33,4 +33,4 @@ def preload(further: Iterable[str] = ()) -> None:
     """Load them all. `further`: modules that only some roles need."""
     for name in (*LATE, *(f"encodings.{codec}" for codec in CODECS), *further):
         importlib.import_module(name)
-    dns.rdata.load_all_types(disable_dynamic_load=True)
+    dns.rdata.load_all_types(disable_dynamic_load=True)  # type: ignore[no-untyped-call]  # dnspython leaves it bare

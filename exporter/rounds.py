@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 from exporter.asking import Asker, Deadline
 from exporter.config.schema import Config, Place
+from exporter.diagnosis.dns import aaaa_blocks, predictions
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.explain import Found
 from exporter.diagnosis.families import family_reports
-from exporter.diagnosis.rules import RULES, aaaa_blocks, predictions
+from exporter.diagnosis.rules import RULES
 from exporter.diagnosis.verdict import Memory, judge
 from exporter.diagnosis.view import Expectations, ServicePolicy, View
 from exporter.inspection import Inspection, Inspector
@@ -200,8 +201,8 @@ class Rounds:
 
     def _timeouts(self) -> Timeouts:
         t, whole = self._config.timeouts, self._pace.whole
-        phases = (min(seconds, whole) for seconds in (t.icmp, t.dns, t.tcp, t.tls, t.http))
-        return Timeouts(*phases, whole=whole)
+        icmp, dns, tcp, tls, http = (min(seconds, whole) for seconds in (t.icmp, t.dns, t.tcp, t.tls, t.http))
+        return Timeouts(icmp, dns, tcp, tls, http, whole)
 
     def _host_checks(self, scene: Scene, targets: Iterable[Target]) -> tuple[Check, ...]:
         return host_checks(scene.inspection.host, targets, scene.families, self._timeouts(), spread=self._pace.spread)

@@ -12,7 +12,6 @@ import socket
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from exporter.broker.client import BrokerClient, spawn_broker
 from exporter.broker.privilege import drop_capabilities, drop_to
@@ -36,8 +35,8 @@ class Session:
         if self.connection is not None:
             return await BrokerClient.from_socket(self.connection)
         client = await BrokerClient.connect(self.path)
-        if (client.welcome.device, client.welcome.inode) != own_namespace():
-            await client.close()
+        if not client.shares_namespace:
+            client.close()
             raise ForeignBrokerError(self.path)
         return client
 
@@ -57,12 +56,6 @@ class ForeignBrokerError(Exception):
 
     def __init__(self, path: str) -> None:
         super().__init__(f"{path}: that broker lives in another network namespace than this process; start one here")
-
-
-def own_namespace() -> tuple[int, int]:
-    """Device and inode of the network namespace that this process was started in."""
-    status = Path("/proc/self/ns/net").stat()
-    return status.st_dev, status.st_ino
 
 
 def open_session(path: str, *, further: Iterable[str] = ()) -> Session:

@@ -14,6 +14,7 @@ from typing import Protocol
 from exporter.config.schema import Config
 from exporter.config.schema import Source as Kind
 from exporter.discovery.file import InventoryError, load_file
+from exporter.logs import fields
 from exporter.model.inventory import NO_INVENTORY, Inventory
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class FileSource:
         except InventoryError as error:
             self._inventory = replace(self._inventory, stale=True)
             log.warning(
-                "the inventory file went bad, the last one stays in use", extra={"fields": {"error": str(error)}}
+                "the inventory file went bad, the last one stays in use", extra=fields(problem=str(error))
             )
 
 

@@ -75,10 +75,11 @@ async def _rounds(
         broker = await connect(session, patience=BROKER_WAIT) if session is not None else None
         rounds = build_rounds(config, PACE, broker, Errors())
         report = await _settle(rounds, source)
-        documents, missing = [document_of(report)], ()
+        documents = [document_of(report)]
+        missing: tuple[str, ...] = ()
         if all_nodes:
             others, missing = await collect_nodes(source.current(), documents[0].node)
-            documents += others
+            documents.extend(others)
         return documents, missing
     finally:
         if broker is not None:

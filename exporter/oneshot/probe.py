@@ -115,7 +115,9 @@ async def _dial(
 ) -> tuple[Observation, ...]:
     asker = Asker(BrokerNetwork(broker), TlsContexts(), Errors(), clock=time.time)
     deadline = Deadline(asyncio.get_running_loop().time() + config.round.timeout)
-    addresses = await _addresses(config, asker, view, host_conf or ResolvConf(), wanted, deadline)
+    addresses = await _addresses(
+        config, asker, view=view, host_conf=host_conf or ResolvConf(), wanted=wanted, deadline=deadline
+    )
     target = Target(
         name=wanted.host,
         group=Group.OUTSIDE,
@@ -133,7 +135,7 @@ async def _dial(
 
 
 async def _addresses(
-    config: Config, asker: Asker, view: PodView, host_conf: ResolvConf, wanted: Wanted, deadline: Deadline
+    config: Config, asker: Asker, *, view: PodView, host_conf: ResolvConf, wanted: Wanted, deadline: Deadline
 ) -> Mapping[Family, Address | None]:
     """The literal, or what the nameservers of that place's resolv.conf say: the operator asks, so all of them may be asked."""
     if wanted.literal is not None:

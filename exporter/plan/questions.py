@@ -1,0 +1,176 @@
+"""Which DNS questions a round asks, of whom, and from where; within the node's budget. Pure.
+
+One pod per distinct resolv.conf asks the AAAA verdict set and what the libcs would ask; the other sampled pods ask one name's AAAA;
+each nameserver of dns.servers is asked the verdict set from one place. What exceeds the budget waits: the order turns with each round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from exporter.config.schema import Config
+from exporter.diagnosis.resolver import all_candidates
+from exporter.model.dns import ResolvConf
+from exporter.model.inventory import Inventory, Pod
+from exporter.model.probe import Purpose, Question, Server
+from exporter.model.report import PodView
+from exporter.model.vantage import PodState, Vantage
+from exporter.plan.labels import canary, cluster_domain, random_label
+from exporter.plan.servers import Known, servers_of
+from exporter.plan.verdict_set import CANARY, DNS64_NAME, Wanted, verdict_set
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What the questions of a round depend on besides the vantages. `budget` None: a check, where it does not bind."""
+
+    config: Config
+    inventory: Inventory
+    known: Known
+    number: int
+    now: float
+    budget: int | None
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place to ask from: its file, and the servers of it with whether each may be asked."""
+
+    vantage: Vantage
+    conf: ResolvConf
+    servers: tuple[tuple[Server, bool], ...]
+
+    @property
+    def allowed(self) -> tuple[Server, ...]:
+        return tuple(server for server, allowed in self.servers if allowed)
+
+
+def plan_questions(
+    host: Vantage, sample: Sequence[PodView], host_conf: ResolvConf | None, asking: Asking
+) -> tuple[Question, ...]:
+    """The questions in order of worth, cut to the budget; what may not be asked is listed as such and costs nothing."""
+    places = _places(host, sample, host_conf, asking)
+    asked_of_pods = any(server.address is None for server in asking.config.dns.servers)
+    leaders, others = _leaders(places if asked_of_pods else [], asking.number)
+    questions = [
+        *_configured(places, asking),
+        *(q for leader in leaders for q in _verdict_and_prediction(leader, asking)),
+        *(q for place in others for q in _pulse(place, asking)),
+        *_reference(host, asking),
+    ]
+    unique = {(q.vantage.key, q.server.address, q.name, q.qtype, q.purpose): q for q in questions}
+    asked = [q for q in unique.values() if q.allowed]
+    refused = [q for q in unique.values() if not q.allowed]
+    return (*asked[: asking.budget], *refused)
+
+
+def control_names(asking: Asking) -> tuple[str, ...]:
+    """dns.names; on a host without Kubernetes ipv4only.arpa unless the key says otherwise (contract section 3)."""
+    if asking.config.dns.names is not None:
+        return tuple(n.name for n in asking.config.dns.names)
+    return () if asking.inventory.source != "none" else (DNS64_NAME,)
+
+
+def _places(host: Vantage, sample: Sequence[PodView], host_conf: ResolvConf | None, asking: Asking) -> list[Place]:
+    """The sampled pods that are no mesh's; without any, the host stands in with its own file."""
+    pods = {p.uid: p for p in asking.inventory.local_pods(asking.config.node_name)}
+    found = [
+        _place(view.vantage, view.resolv_conf, asking.known, pods.get(view.vantage.uid))
+        for view in sample
+        if view.resolv_conf is not None and view.vantage.state is PodState.ELIGIBLE
+    ]
+    if not found and host_conf is not None:
+        return [_place(host, host_conf, asking.known, None)]
+    return found
+
+
+def _place(vantage: Vantage, conf: ResolvConf, known: Known, pod: Pod | None) -> Place:
+    return Place(vantage, conf, servers_of(conf, known, pod))
+
+
+def _leaders(places: Sequence[Place], number: int) -> tuple[list[Place], list[Place]]:
+    """One place per distinct file, in an order that turns with the round; and the rest."""
+    first: dict[ResolvConf, Place] = {}
+    for place in places:
+        first.setdefault(place.conf, place)
+    leaders = list(first.values())
+    turn = number % len(leaders) if leaders else 0
+    leading = {id(p) for p in leaders}
+    return leaders[turn:] + leaders[:turn], [p for p in places if id(p) not in leading]
+
+
+def _wanted(conf: ResolvConf | None, asking: Asking) -> tuple[Wanted, ...]:
+    domain = cluster_domain(asking.inventory, conf)
+    service = canary(asking.inventory) if domain else None
+    return verdict_set(
+        canary=f"{service.name}.{service.namespace}.svc.{domain}" if service is not None else "",
+        domain=domain,
+        names=control_names(asking),
+        random=random_label(asking.inventory, asking.config.node_name, asking.now),
+    )
+
+
+def _verdict_and_prediction(place: Place, asking: Asking) -> Iterator[Question]:
+    wanted = _wanted(place.conf, asking)
+    for server, allowed in place.servers:
+        if not allowed and wanted:
+            yield _question(place.vantage, server, wanted[0], Purpose.VERDICT, asking, allowed=False)
+            continue
+        for item in wanted:
+            yield _question(place.vantage, server, item, Purpose.VERDICT, asking)
+    for name, label in _predicted(wanted).items():
+        for candidate in all_candidates(name, place.conf):
+            for server in place.allowed:
+                for qtype in ("A", "AAAA"):
+                    yield _question(place.vantage, server, Wanted(candidate, qtype, label), Purpose.PREDICTION, asking)
+
+
+def _predicted(wanted: Iterable[Wanted]) -> dict[str, str]:
+    """The names whose resolution is predicted, with their labels: those that exist."""
+    return {w.name: w.label for w in wanted if w.qtype == "MX"}
+
+
+def _pulse(place: Place, asking: Asking) -> Iterator[Question]:
+    """One name's AAAA: the canary's, else a control name's."""
+    wanted = [w for w in _wanted(place.conf, asking) if w.qtype == "AAAA"]
+    for server, allowed in place.servers[:1]:
+        if wanted:
+            yield _question(place.vantage, server, wanted[0], Purpose.PULSE, asking, allowed=allowed)
+
+
+def _configured(places: Sequence[Place], asking: Asking) -> Iterator[Question]:
+    """Each named nameserver of dns.servers, from one pod a round; from the host where there are none (its place stands in)."""
+    if not places:
+        return
+    place = places[asking.number % len(places)]
+    for server in asking.config.dns.servers:
+        if server.address is not None:
+            for item in _wanted(place.conf, asking):
+                yield _question(place.vantage, Server(server.address, server.name), item, Purpose.VERDICT, asking)
+
+
+def _reference(host: Vantage, asking: Asking) -> Iterator[Question]:
+    for server in asking.config.dns.reference:
+        for name in asking.config.dns.names or ():
+            for qtype in ("A", "AAAA"):
+                if server.address is not None:
+                    item = Wanted(name.name, qtype, name.name)
+                    yield _question(host, Server(server.address, server.name), item, Purpose.REFERENCE, asking)
+
+
+def _question(
+    vantage: Vantage, server: Server, wanted: Wanted, purpose: Purpose, asking: Asking, *, allowed: bool = True
+) -> Question:
+    return Question(
+        vantage=vantage,
+        server=server,
+        name=wanted.name,
+        qtype=wanted.qtype,
+        label=wanted.label or CANARY,
+        purpose=purpose,
+        edns=purpose is not Purpose.PREDICTION,
+        allowed=allowed,
+        timeout=asking.timeout,
+    )
