@@ -478,6 +478,24 @@ async def test_a_replaced_certificate_is_used_for_new_connections(
         assert await serial() != before
 
 
+@pytest.mark.real
+def test_prometheus_own_tool_accepts_the_files_that_we_accept(tmp_path: Path, authority: trustme.CA) -> None:
+    write_certificate(tmp_path, authority)
+    for text in (
+        TLS + users(alice="secret"),
+        MUTUAL.format("RequireAndVerifyClientCert", ", min_version: TLS13, curve_preferences: [X25519]"),
+        TLS.replace(
+            "}", ", cipher_suites: [TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384], prefer_server_cipher_suites: false}"
+        ),
+        "http_server_config: {http2: false, headers: {X-Frame-Options: sameorigin, Strict-Transport-Security: max-age=1}}",
+        "basic_auth_users:\n",
+    ):
+        path = tmp_path / "web.yaml"
+        path.write_text(text)
+        WebSettings(str(path))
+        subprocess.run(["promtool", "check", "web-config", str(path)], check=True, capture_output=True)
+
+
 # Slow and hostile clients
 
 QUICK = Limits(connections=8, handshake=0.4, head=0.4, request=0.4, idle=0.4)
