@@ -1,0 +1,49 @@
+"""Whether pods of the cluster are meant to have each family (dualstack_family_expected). Pure; the first step of every diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from exporter.model.family import FAMILIES, Family, family_of
+from exporter.model.inventory import Inventory, Kind
+from exporter.model.report import Reason
+
+
+def families_expected(inventory: Inventory, configured: Sequence[Family] | None) -> Mapping[Family, bool | None]:
+    """As configured; else (None: auto) as the cluster names the family.
+
+    True: an enabled pool, a podCIDR, a service range, the CNI configuration or the address of a pod of the pod network names it.
+    False: all of these could be read and none does. None: not known.
+    """
+    if configured is not None:
+        return {family: family in configured for family in FAMILIES}
+    named = set(_named(inventory))
+    absent = None if _unknown(inventory) else False
+    return {family: True if family in named else absent for family in FAMILIES}
+
+
+def _named(inventory: Inventory) -> Iterator[Family]:
+    yield from (family_of(pool.cidr) for pool in inventory.pools or () if not pool.disabled)
+    yield from (family_of(net) for node in inventory.nodes or () for net in node.pod_cidrs)
+    yield from (family_of(net) for each in inventory.service_cidrs or () for net in each.cidrs)
+    yield from map(family_of, (*inventory.cluster_pod_cidrs, *inventory.cluster_service_cidrs))
+    # Before ServiceCIDR objects existed, the Services' own addresses show the range.
+    yield from (family_of(address) for service in inventory.services or () for address in service.cluster_ips)
+    for config in inventory.cni or ():
+        if config.main_plugin == "calico" and not config.error:
+            yield from (f for f, on in ((Family.V4, config.assign_ipv4), (Family.V6, config.assign_ipv6)) if on)
+    # A pod on the host's network has the node's addresses.
+    yield from (family_of(address) for pod in inventory.pods or () if not pod.host_network for address in pod.ips)
+
+
+def _unknown(inventory: Inventory) -> bool:
+    """Whether something that could name a family was not read."""
+    ranges = inventory.services if inventory.service_cidrs is None else inventory.service_cidrs
+    needed = {
+        Kind.IP_POOLS: inventory.pools,
+        Kind.NODES: inventory.nodes,
+        Kind.SERVICE_CIDRS: ranges,
+        Kind.CONFIG_MAPS: inventory.cni,
+        Kind.PODS: inventory.pods,
+    }
+    return any(read is None and inventory.unread.get(kind) != Reason.NOT_APPLICABLE for kind, read in needed.items())

@@ -1,0 +1,106 @@
+"""Felix's effective settings on a node: its environment, then node.NAME, then default, then what is built in. Pure.
+
+Order and names after felix/config: environment variables beat the objects. Used by the rules of tunnels, NAT and Felix itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from exporter.model.inventory import CalicoNode, Felix, Inventory
+
+BUILT_IN_IPV6_SUPPORT = True  # felix/config/config_params.go; Calico's manifests set the environment variable to false
+# The settings kept here, by their environment variables.
+VARIABLES: Mapping[str, str] = {
+    "ipv6_support": "FELIX_IPV6SUPPORT",
+    "vxlan_vni": "FELIX_VXLANVNI",
+    "vxlan_port": "FELIX_VXLANPORT",
+    "vxlan_mtu_v6": "FELIX_VXLANMTUV6",
+    "vxlan_mtu": "FELIX_VXLANMTU",
+    "bpf_enabled": "FELIX_BPFENABLED",
+    "nftables_mode": "FELIX_NFTABLESMODE",
+    "iptables_backend": "FELIX_IPTABLESBACKEND",
+    "wireguard_v6": "FELIX_WIREGUARDENABLEDV6",
+    "interface_prefix": "FELIX_INTERFACEPREFIX",
+    "nat_outgoing_address": "FELIX_NATOUTGOINGADDRESS",
+}
+NUMBERS = frozenset({"vxlan_vni", "vxlan_port", "vxlan_mtu_v6", "vxlan_mtu"})
+FLAGS = frozenset({"ipv6_support", "bpf_enabled", "wireguard_v6"})
+TRUE = frozenset({"true", "1", "yes", "y", "t"})
+FALSE = frozenset({"false", "0", "no", "n", "f"})
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A boolean setting with the place that decides it."""
+
+    value: bool
+    origin: str
+
+
+def effective(inventory: Inventory, node: str) -> Felix:
+    """All settings for the node, None where nothing sets one and the built-in default holds."""
+    objects = {each.name: each.felix for each in inventory.felix or ()}
+    layers = (
+        _environment(inventory.calico_node),
+        objects.get(f"node.{node}", Felix()),
+        objects.get("default", Felix()),
+    )
+    merged = {
+        field.name: next((v for v in (getattr(layer, field.name) for layer in layers) if v is not None), None)
+        for field in fields(Felix)
+    }
+    return Felix(**merged)
+
+
+def ipv6_support(inventory: Inventory, nodes: tuple[str, ...]) -> dict[str, Setting]:
+    """Whether Felix handles IPv6 on each of the nodes, and what says so."""
+    variable = VARIABLES["ipv6_support"]
+    from_env = _environment(inventory.calico_node).ipv6_support
+    if from_env is not None and inventory.calico_node is not None:
+        where = f"daemonset {inventory.calico_node.namespace}/calico-node"
+        return dict.fromkeys(nodes, Setting(from_env, f"{where}: env {variable}={str(from_env).lower()}"))
+    objects = {each.name: each.felix.ipv6_support for each in inventory.felix or ()}
+    general = objects.get("default")
+    shared = Setting(BUILT_IN_IPV6_SUPPORT, f"built-in default {str(BUILT_IN_IPV6_SUPPORT).lower()}")
+    if general is not None:
+        shared = Setting(general, f"felixconfiguration default: ipv6Support {str(general).lower()}")
+    found = {}
+    for node in nodes:
+        own = objects.get(f"node.{node}")
+        found[node] = (
+            shared if own is None else Setting(own, f"felixconfiguration node.{node}: ipv6Support {str(own).lower()}")
+        )
+    return found
+
+
+def sets_ipv6_support(calico_node: CalicoNode | None) -> bool:
+    """Whether the environment decides, whatever the objects say."""
+    return _environment(calico_node).ipv6_support is not None
+
+
+def unseen_environment(calico_node: CalicoNode | None) -> str:
+    """A sentence where an environment variable could decide otherwise and cannot be seen, else ""."""
+    variable = VARIABLES["ipv6_support"]
+    if calico_node is None:
+        return f"the environment of calico-node was not read; {variable} counts as unset"
+    if variable in calico_node.env_unseen or (calico_node.env_unseen & {"*"} and variable not in calico_node.env):
+        return f"{variable} of calico-node comes from elsewhere and cannot be seen; it counts as unset"
+    return ""
+
+
+def _environment(calico_node: CalicoNode | None) -> Felix:
+    env = calico_node.env if calico_node is not None else {}
+    given = {name: env[variable].strip() for name, variable in VARIABLES.items() if env.get(variable, "").strip()}
+    values: dict[str, Any] = {name: _value(name, text) for name, text in given.items()}
+    return Felix(**values)
+
+
+def _value(name: str, text: str) -> bool | int | str | None:
+    if name in FLAGS:
+        return True if text.lower() in TRUE else False if text.lower() in FALSE else None
+    if name in NUMBERS:
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    return text
