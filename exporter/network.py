@@ -175,10 +175,10 @@ async def open_socket(
 
 
 def _bind(sock: socket.socket, numbers: Numbers, namespace: NamespaceKey, kind: SocketKind) -> int:
-    if kind in IPV6_KINDS:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     if sock.type == socket.SOCK_RAW:
         return numbers.take(namespace, kind)
+    if kind in IPV6_KINDS:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # a raw socket refuses it, and has no port to share
     for _ in range(BIND_TRIES):
         number = numbers.take(namespace, kind)
         try:
