@@ -141,7 +141,8 @@ make_environment() {
         rm -f "$venv"/stamp-*
         if [ "$kind" = dev ]; then lock=requirements-dev.lock package='--editable .'; else lock=requirements.lock package=.; fi
         say "installing the packages of $lock, hashes checked"
-        "$venv/bin/python" -m pip install --quiet --quiet --require-hashes --requirement requirements-build.lock --requirement "$lock"
+        "$venv/bin/python" -m pip install --quiet --quiet --require-hashes --requirement requirements-build.lock --requirement "$lock" ||
+            fail "pip could not install them (its words are above)"
         # shellcheck disable=SC2086  # an option and its value
         "$venv/bin/python" -m pip install --quiet --quiet --no-deps --no-build-isolation --force-reinstall $package
         rm -rf build # setuptools would take removed modules from it the next time

@@ -1,0 +1,51 @@
+# One verb each; the work is done by scripts/, which set up what they need and say so.
+IMAGE ?= dualstack-exporter:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' exporter/__init__.py)
+# A bare name means docker.io/library/ to the kubelet, but localhost/ to podman: said in full, it is the same to all.
+TAG := $(if $(findstring /,$(IMAGE)),$(IMAGE),docker.io/library/$(IMAGE))
+REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+CONTAINER_TOOL ?= $(shell command -v podman || command -v docker)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test fast lint format lock bench demo image archive manifest reference
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## set up and start the exporter on port 10046
+	scripts/run
+
+test: ## set up and run every check and test (as root: also those on real kernels and servers)
+	scripts/test
+
+fast: ## linters and unit tests only
+	scripts/test --fast
+
+lint: ## linters and types only
+	scripts/test --lint
+
+format: ## format the Python sources
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix --quiet .
+
+lock: ## write the lock files anew with the newest versions
+	scripts/lock
+
+bench: ## measure against blackbox_exporter; prints one table
+	scripts/bench
+
+demo: ## a small dual-stack lab with a fault in it, and the exporter looking at it
+	scripts/demo
+
+image: ## build the container image; IMAGE=name:tag
+	$(CONTAINER_TOOL) build $(if $(findstring podman,$(CONTAINER_TOOL)),--format docker) --build-arg REVISION=$(REVISION) --tag $(TAG) .
+
+archive: image ## the image as build/image.tar, for `microk8s images import` or `ctr -n k8s.io images import`
+	mkdir -p build
+	$(CONTAINER_TOOL) save --output build/image.tar $(TAG)
+
+manifest: ## write deploy/daemonset.yaml from deploy/base/; with IMAGE=name:tag for an image of your own
+	scripts/manifest $(if $(filter command line environment,$(origin IMAGE)),$(IMAGE)) > deploy/daemonset.yaml.new
+	mv deploy/daemonset.yaml.new deploy/daemonset.yaml
+
+reference: ## write the generated tables into README.md
+	scripts/reference

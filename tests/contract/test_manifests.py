@@ -1,0 +1,412 @@
+"""deploy/: valid for every supported Kubernetes, least power, and in agreement with the code, the image and each other."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]
+import pytest
+import yaml
+from kubernetes_validate.utils import all_versions  # type: ignore[import-untyped]
+
+from exporter import __version__
+from exporter.broker.privilege import missing_capabilities
+from exporter.command import parser
+from exporter.config import load_config
+from tests.contract.kustomize import Object, containers, identity, read_objects, render
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+SINGLE_FILE = DEPLOY / "daemonset.yaml"
+OVERLAYS = sorted(path.parent for path in (DEPLOY / "overlays").glob("*/kustomization.yaml"))
+ROOTS = [DEPLOY / "base", *OVERLAYS]
+
+OLDEST = (1, 28)
+VERSIONS = [v for v in all_versions() if tuple(int(part) for part in v.split(".")[:2]) >= OLDEST]
+WITHOUT_SCHEMA = {"PodMonitor", "PrometheusRule", "SecurityContextConstraints"}  # of other projects' APIs
+UNPRIVILEGED = 65532
+
+name_of_root = pytest.mark.parametrize("directory", ROOTS, ids=lambda path: path.name)
+
+
+@pytest.fixture(scope="module")
+def manifest() -> list[Object]:
+    return read_objects(SINGLE_FILE)
+
+
+def the(objects: list[Object], kind: str, name: str) -> Object:
+    (found,) = (o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
+    return found
+
+
+def pod_specs(objects: list[Object]) -> dict[str, Any]:
+    """The pod template of each workload by its name."""
+    return {o["metadata"]["name"]: o["spec"]["template"] for o in objects if "template" in o.get("spec", {})}
+
+
+def the_container(template: Any, name: str) -> Any:
+    (found,) = (c for c in template["spec"]["containers"] if c["name"] == name)
+    return found
+
+
+# Validity
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schemas_read_once() -> Iterator[None]:
+    """The library reads megabytes of definitions anew for each object."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            kubernetes_validate.utils, "schema_contents", functools.cache(kubernetes_validate.utils.schema_contents)
+        )
+        yield
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_of_every_overlay_is_strictly_valid(version: str) -> None:
+    different = {json.dumps(document, sort_keys=True): document for root in ROOTS for document in render(root)}
+    for document in different.values():
+        if document["kind"] not in WITHOUT_SCHEMA:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_validation_refuses_a_misspelt_field(manifest: list[Object]) -> None:
+    template = pod_specs(manifest)["dualstack-exporter"]
+    template["spec"]["hostPid"] = template["spec"].pop("hostPID")
+    with pytest.raises(kubernetes_validate.ValidationError, match="hostPid"):
+        kubernetes_validate.validate(the(manifest, "DaemonSet", "dualstack-exporter"), VERSIONS[-1], strict=True)
+    template["spec"]["hostPID"] = template["spec"].pop("hostPid")
+
+
+def test_the_apparmor_component_is_valid_where_the_field_exists(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{DEPLOY / 'base'}]\ncomponents: [{DEPLOY / 'components/apparmor-field'}]\n"
+    )
+    daemonset = the(render(tmp_path), "DaemonSet", "dualstack-exporter")
+    template = daemonset["spec"]["template"]
+    assert the_container(template, "broker")["securityContext"]["appArmorProfile"] == {"type": "Unconfined"}
+    assert not any("apparmor" in key for key in template["metadata"]["annotations"])
+    for version in VERSIONS[VERSIONS.index("1.30.0") :]:
+        kubernetes_validate.validate(daemonset, version, strict=True)
+
+
+def test_the_single_file_is_the_base_with_its_image() -> None:
+    assert subprocess.run([ROOT / "scripts/manifest"], capture_output=True, text=True, check=True).stdout == (
+        SINGLE_FILE.read_text()
+    ), "run `make manifest`"
+    assert read_objects(SINGLE_FILE) == render(DEPLOY / "base")
+
+
+@pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="no kubectl to compare with; the other tests do not need it"
+)
+@name_of_root
+def test_kubectl_renders_the_same(directory: Path) -> None:
+    done = subprocess.run(["kubectl", "kustomize", directory], capture_output=True, text=True, check=True)
+    theirs = {identity(o): _ordered(o) for o in yaml.safe_load_all(done.stdout)}
+    assert theirs == {identity(o): _ordered(o) for o in render(directory)}
+
+
+def _ordered(value: Any) -> Any:
+    """Lists of named things in the order of their names: kustomize puts what a patch adds first."""
+    if isinstance(value, dict):
+        return {key: _ordered(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return sorted((_ordered(each) for each in value), key=lambda each: json.dumps(each, sort_keys=True))
+    return value
+
+
+# Names and references
+
+
+@name_of_root
+def test_objects_are_ours_to_delete(directory: Path) -> None:
+    """`kubectl delete -k` leaves nothing, and takes nothing: every object is labelled and bears our name."""
+    objects = render(directory)
+    assert len({identity(o) for o in objects}) == len(objects)
+    for document in objects:
+        metadata = document["metadata"]
+        assert metadata["name"].startswith("dualstack-exporter")
+        assert metadata["labels"]["app.kubernetes.io/name"].startswith("dualstack-exporter")
+        elsewhere = document["kind"] in {"Role", "RoleBinding"} and "dns" in str(metadata["namespace"])
+        assert metadata.get("namespace", "dualstack-exporter") in {"dualstack-exporter", "kube-system"} or elsewhere
+
+
+@name_of_root
+def test_references_resolve(directory: Path) -> None:
+    objects = render(directory)
+    known = {(o["kind"], o["metadata"]["name"]) for o in objects}
+    templates = list(pod_specs(objects).values())
+    for template in templates:
+        assert ("ServiceAccount", template["spec"]["serviceAccountName"]) in known
+        volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+        mounted = {mount["name"] for c in template["spec"]["containers"] for mount in c.get("volumeMounts", ())}
+        assert mounted == set(volumes)
+        for volume in volumes.values():
+            assert "configMap" not in volume or ("ConfigMap", volume["configMap"]["name"]) in known
+    for document in objects:
+        if document["kind"].endswith("Binding"):
+            role = document["roleRef"]
+            assert (role["kind"], role["name"]) in known or role["name"].startswith("system:openshift:scc:")
+            assert all(("ServiceAccount", subject["name"]) in known for subject in document["subjects"])
+        if document["kind"] == "Service":
+            selector, ports = document["spec"]["selector"].items(), document["spec"]["ports"]
+            chosen = [t for t in templates if selector <= t["metadata"]["labels"].items()]
+            assert len(chosen) == 1
+            offered = {p["name"] for c in chosen[0]["spec"]["containers"] for p in c.get("ports", ())}
+            assert {p["targetPort"] for p in ports} <= offered
+            assert {p["port"] for p in ports} == {10046}
+
+
+@name_of_root
+def test_one_image_of_this_version(directory: Path) -> None:
+    (image,) = yaml.safe_load((DEPLOY / "components/image/kustomization.yaml").read_text())["images"]
+    assert image["newTag"] == __version__
+    used = {container["image"] for document in render(directory) for container in containers(document)}
+    assert used == {f"{image['newName']}:{image['newTag']}"}
+
+
+def test_services_have_both_families_and_one_is_the_known_destination(manifest: list[Object]) -> None:
+    services = [o for o in manifest if o["kind"] == "Service"]
+    assert {s["spec"]["ipFamilyPolicy"] for s in services} == {"PreferDualStack"}
+    # Nodes find the Service that they probe by this label and by its having an address.
+    probed = [
+        s["metadata"]["name"]
+        for s in services
+        if s["metadata"]["labels"]["app.kubernetes.io/name"] == "dualstack-exporter"
+        and s["spec"].get("clusterIP") != "None"
+    ]
+    assert probed == ["dualstack-exporter"]
+
+
+# Configuration and command line
+
+
+@name_of_root
+def test_the_shipped_configuration_loads_and_its_hash_is_in_the_pods(directory: Path) -> None:
+    objects = render(directory)
+    text = the(objects, "ConfigMap", "dualstack-exporter")["data"]["config.yaml"]
+    load_config(text, path="config.yaml", environment={"NODE_NAME": "ra"}, hostname="ra")
+    expected = hashlib.sha256(text.encode()).hexdigest()[:16]
+    for template in pod_specs(objects).values():
+        assert template["metadata"]["annotations"]["dualstack-exporter/config-hash"] == expected
+
+
+def test_the_commented_example_of_the_configuration_loads_too(manifest: list[Object]) -> None:
+    text = the(manifest, "ConfigMap", "dualstack-exporter")["data"]["config.yaml"]
+    example = "\n".join(re.sub(r"^# (?=( |\w+:$))", "", line) for line in text.splitlines())
+    config = load_config(example, path="config.yaml", environment={}, hostname="ra")
+    assert [target.name for target in config.targets] == ["pypi"]
+    assert [name.name for name in config.dns.names or ()] == ["pypi.org"]
+
+
+def test_arguments_are_ones_that_the_command_takes(manifest: list[Object]) -> None:
+    templates = pod_specs(manifest)
+    node = parser().parse_args(the_container(templates["dualstack-exporter"], "exporter")["args"])
+    cluster = parser().parse_args(the_container(templates["dualstack-exporter-cluster"], "exporter")["args"])
+    assert cluster.role == "cluster"
+    assert not hasattr(node, "role")
+    broker = the_container(templates["dualstack-exporter"], "broker")["args"]
+    assert broker == ["broker", f"--socket={node.broker_socket}", f"--client-uid={UNPRIVILEGED}"]
+    for template in templates.values():
+        mounts = {m["mountPath"] for m in the_container(template, "exporter")["volumeMounts"]}
+        assert str(Path(node.config_file).parent) in mounts
+
+
+def test_both_containers_share_the_sockets_directory_and_nothing_else(manifest: list[Object]) -> None:
+    template = pod_specs(manifest)["dualstack-exporter"]
+    broker, exporter = (the_container(template, name)["volumeMounts"] for name in ("broker", "exporter"))
+    assert broker == [{"name": "run", "mountPath": "/run/dualstack-exporter"}]
+    assert broker[0] in exporter
+
+
+# Power
+
+
+def test_the_broker_has_the_capabilities_that_its_code_uses_and_no_other(manifest: list[Object]) -> None:
+    context = the_container(pod_specs(manifest)["dualstack-exporter"], "broker")["securityContext"]
+    # Spelt without CAP_: the API refuses allowPrivilegeEscalation: false beside CAP_SYS_ADMIN. Effective for uid 0 alone.
+    assert set(context["capabilities"]["add"]) == set(missing_capabilities(0))
+    assert context["capabilities"]["drop"] == ["ALL"]
+    assert context["runAsUser"] == 0
+
+
+@name_of_root
+def test_no_other_container_has_any_power(directory: Path) -> None:
+    for name, template in pod_specs(render(directory)).items():
+        for container in template["spec"]["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert "privileged" not in context
+            if container["name"] == "broker":
+                continue
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            effective = {**template["spec"]["securityContext"], **context}
+            if container["name"] == "exporter":
+                assert (effective["runAsUser"], effective["runAsNonRoot"]) == (UNPRIVILEGED, True), name
+
+
+@name_of_root
+def test_seccomp_is_on_and_no_host_directory_is_writable(directory: Path) -> None:
+    for template in pod_specs(render(directory)).values():
+        assert template["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        host = {v["name"]: v["hostPath"]["path"] for v in template["spec"]["volumes"] if "hostPath" in v}
+        assert set(host.values()) <= {"/var/snap/microk8s/current/args"}
+        for container in template["spec"]["containers"]:
+            for mount in container["volumeMounts"]:
+                assert mount["name"] not in host or mount["readOnly"] is True
+
+
+def test_only_the_exporters_container_can_read_the_token(manifest: list[Object]) -> None:
+    for template in pod_specs(manifest).values():
+        assert template["spec"]["automountServiceAccountToken"] is False
+        (volume,) = (v["name"] for v in template["spec"]["volumes"] if "projected" in v)
+        holders = [
+            c["name"] for c in template["spec"]["containers"] if volume in {m["name"] for m in c["volumeMounts"]}
+        ]
+        assert holders == ["exporter"]
+    assert all(o["automountServiceAccountToken"] is False for o in manifest if o["kind"] == "ServiceAccount")
+
+
+def rules(objects: list[Object]) -> Iterator[tuple[str, Any]]:
+    for document in objects:
+        if document["kind"] in {"Role", "ClusterRole"}:
+            for rule in document["rules"]:
+                yield document["metadata"]["name"], rule
+
+
+@name_of_root
+def test_access_is_reading_of_named_kinds_only(directory: Path) -> None:
+    for _, rule in rules(render(directory)):
+        assert set(rule["verbs"]) <= {"get", "list", "watch"}
+        assert "*" not in [*rule["apiGroups"], *rule["resources"]]
+        assert "secrets" not in rule["resources"]
+        if set(rule["resources"]) & {"configmaps", "daemonsets"}:
+            assert rule["resourceNames"]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("exporter.discovery.access") is None, reason="declared with the API source"
+)
+def test_access_is_what_the_code_declares(manifest: list[Object]) -> None:
+    access = importlib.import_module("exporter.discovery.access")
+    granted: dict[str, set[tuple[str, ...]]] = {"node": set(), "cluster": set()}
+    for name, rule in rules(manifest):
+        role = "cluster" if name.endswith("-cluster") else "node"
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                granted[role].add((group, resource, *sorted(rule["verbs"]), *sorted(rule.get("resourceNames", ()))))
+    for role, rows in granted.items():
+        declared = {
+            (rule.group, rule.resource, *sorted(rule.verbs), *sorted(rule.names)) for rule in access.RULES[role]
+        }
+        assert rows == declared
+
+
+# The pod as a whole
+
+
+def test_the_node_pod_runs_everywhere_and_outlives_the_network(manifest: list[Object]) -> None:
+    daemonset = the(manifest, "DaemonSet", "dualstack-exporter")
+    spec = daemonset["spec"]["template"]["spec"]
+    assert daemonset["spec"]["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": "10%"}
+    assert (spec["hostNetwork"], spec["hostPID"], spec["dnsPolicy"]) == (True, True, "Default")
+    assert spec["priorityClassName"] == "system-node-critical"
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert spec["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    quota = the(manifest, "ResourceQuota", "dualstack-exporter-critical-pods")
+    (scope,) = quota["spec"]["scopeSelector"]["matchExpressions"]
+    assert {t["spec"]["priorityClassName"] for t in pod_specs(manifest).values()} == set(scope["values"])
+
+
+@name_of_root
+def test_pod_security_labels_fit_the_pods(directory: Path) -> None:
+    objects = render(directory)
+    labels = the(objects, "Namespace", "dualstack-exporter")["metadata"]["labels"]
+    level = "privileged" if "dualstack-exporter" in pod_specs(objects) else "restricted"
+    assert {v for k, v in labels.items() if k.startswith("pod-security.")} == {level}
+
+
+def test_cluster_only_is_the_deployment_without_any_capability() -> None:
+    objects = render(DEPLOY / "overlays/cluster-only")
+    assert list(pod_specs(objects)) == ["dualstack-exporter-cluster"]
+    assert "add" not in str([c["securityContext"] for o in objects for c in containers(o)])
+    assert "NET_ADMIN" not in str(objects)
+
+
+def test_probes_ask_paths_that_need_no_authentication(manifest: list[Object]) -> None:
+    for template in pod_specs(manifest).values():
+        exporter = the_container(template, "exporter")
+        assert exporter["livenessProbe"]["httpGet"] == {"path": "/-/healthy", "port": "metrics"}
+        assert exporter["readinessProbe"]["httpGet"] == {"path": "/-/ready", "port": "metrics"}
+
+
+def test_openshift_constraints_allow_what_the_pod_asks_for_and_no_more() -> None:
+    objects = render(DEPLOY / "overlays/openshift")
+    constraints = the(objects, "SecurityContextConstraints", "dualstack-exporter")
+    template = pod_specs(objects)["dualstack-exporter"]
+    asked = {
+        name for c in template["spec"]["containers"] for name in c["securityContext"]["capabilities"].get("add", ())
+    }
+    assert set(constraints["allowedCapabilities"]) == asked
+    kinds = {key for volume in template["spec"]["volumes"] for key in volume if key != "name"}
+    assert kinds <= set(constraints["volumes"])
+    account = f"system:serviceaccount:dualstack-exporter:{template['spec']['serviceAccountName']}"
+    assert constraints["users"] == [account]
+    assert constraints["allowHostDirVolumePlugin"] is False
+
+
+# Scraping
+
+
+def test_the_pod_monitor_scrapes_every_pod_and_names_its_node() -> None:
+    objects = render(DEPLOY / "overlays/prometheus-operator")
+    monitor = the(objects, "PodMonitor", "dualstack-exporter")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["honorLabels"] is True
+    ports = {p["name"] for t in pod_specs(objects).values() for p in the_container(t, "exporter")["ports"]}
+    assert ports == {endpoint["port"]}
+    selector = monitor["spec"]["selector"]["matchLabels"].items()
+    assert all(selector <= template["metadata"]["labels"].items() for template in pod_specs(objects).values())
+    (relabel,) = (r for r in endpoint["relabelings"] if r["targetLabel"] == "node")
+    assert node_label(relabel["regex"], "node", "ra") == "ra"
+    assert node_label(relabel["regex"], "cluster", "ra") is None
+    assert monitor["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
+def test_the_plain_scrape_configuration_does_the_same() -> None:
+    (job,) = yaml.safe_load((DEPLOY / "prometheus/dualstack-exporter.yaml").read_text())["scrape_configs"]
+    assert job["honor_labels"] is True
+    assert job["job_name"] == "dualstack-exporter"  # what jobLabel makes of the PodMonitor's job
+    (relabel,) = (r for r in job["relabel_configs"] if r.get("target_label") == "node")
+    assert node_label(relabel["regex"], "node", "ra") == "ra"
+    assert node_label(relabel["regex"], "cluster", "ra") is None
+
+
+def node_label(regex: str, component: str, node: str) -> str | None:
+    """What a relabelling makes of the joined component and node name: Prometheus anchors its expressions."""
+    found = re.fullmatch(regex, f"{component};{node}")
+    return found.group(1) if found else None
+
+
+@pytest.mark.real
+def test_promtool_accepts_the_plain_scrape_configuration(tmp_path: Path) -> None:
+    config = yaml.safe_load((DEPLOY / "prometheus/dualstack-exporter.yaml").read_text())
+    for job in config["scrape_configs"]:
+        job.pop("kubernetes_sd_configs")  # Debian's build knows no Kubernetes discovery
+        job["static_configs"] = [{"targets": ["[::1]:10046"]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    done = subprocess.run(
+        ["promtool", "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
