@@ -1,0 +1,394 @@
+"""Report -> rows: what each metric says of the bad day, of a quiet one and of a blind exporter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exporter.catalogue import CATALOGUE, ITSELF, ROUND
+from exporter.catalogue.dns import BLOCK_KINDS
+from exporter.catalogue.itself import Own
+from exporter.catalogue.metric import Round, Type
+from exporter.catalogue.probes import FAILING_ROWS
+from exporter.catalogue.verdict import SUBJECTS_PER_CAUSE, split_subject
+from exporter.model.facts import Backend, HostFacts, NatFacts, Reading
+from exporter.model.family import Family
+from exporter.model.probe import Layer, Outcome
+from exporter.model.report import (
+    Cause,
+    CauseReport,
+    FamilyReport,
+    Finding,
+    Reason,
+    Report,
+    Role,
+    Scope,
+    Severity,
+    Unchecked,
+)
+from exporter.totals import Totals
+from tests.unit import sample
+from tests.unit.sample import NOW, bad_day, blind, own, quiet_day, round_of
+
+V4, V6 = Family.V4, Family.V6
+
+
+def rows(report: Report, name: str) -> dict[tuple[str, ...], Any]:
+    metric = next(m for m in ROUND if m.name == f"dualstack_{name}")
+    return dict(metric.exposed(round_of(report)))
+
+
+def with_facts(**parts: Any) -> Report:
+    report = bad_day()
+    return replace(report, snapshot=replace(report.snapshot, host_facts=HostFacts(**parts)))
+
+
+def found(
+    cause: Cause, severity: Severity, *, by: Cause | None = None, subjects: tuple[str, ...] = ("node/a",)
+) -> CauseReport:
+    return CauseReport(Finding(cause, severity, subjects, (), ""), Scope.NODE, since=NOW, explained_by=by)
+
+
+def with_causes(
+    *causes: CauseReport, checked: frozenset[Cause] = frozenset(), unchecked: tuple[Unchecked, ...] = ()
+) -> Report:
+    return replace(bad_day(), causes=causes, checked=checked, unchecked=unchecked)
+
+
+# The declarations.
+
+
+def test_names_are_unique_prefixed_and_end_in_total_only_for_counters() -> None:
+    names = [m.name for m in CATALOGUE]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"dualstack_[a-z0-9_]+", name) for name in names)
+    assert all(m.name.endswith("_total") == (m.type is Type.COUNTER) for m in CATALOGUE)
+
+
+def test_help_is_a_sentence_and_label_names_are_legal_and_few() -> None:
+    for metric in CATALOGUE:
+        assert re.fullmatch(r"[A-Z][^\n]+\.", metric.help), metric.name
+        assert len(metric.labels) == len(set(metric.labels)) <= 6, metric.name
+        assert all(re.fullmatch(r"[a-z][a-z_]*", label) for label in metric.labels), metric.name
+
+
+@pytest.mark.parametrize("report", [bad_day(), quiet_day(), blind()], ids=["bad", "quiet", "blind"])
+def test_every_row_has_the_declared_labels_and_is_unique(report: Report) -> None:
+    for metric in ROUND:
+        made = list(metric.rows(round_of(report)))
+        assert all(len(names) == len(metric.labels) for names, _ in made), metric.name
+        assert len({names for names, _ in made}) == len(made), metric.name
+
+
+def test_the_bad_day_holds_a_row_of_every_metric() -> None:
+    assert [m.name for m in ROUND if not m.exposed(round_of(bad_day()))] == []
+    assert all(m.exposed(own()) for m in ITSELF)
+
+
+def test_no_label_holds_an_address_or_an_error_text() -> None:
+    addresses = re.compile(r"\d+\.\d+\.\d+\.\d+|[0-9a-f]*:[0-9a-f:]{2,}")
+    details = {o.detail for o in bad_day().snapshot.observations if o.detail}
+    for metric in ROUND:
+        for names, _ in metric.exposed(round_of(bad_day())):
+            assert not any(addresses.search(name) or name in details for name in names), (metric.name, names)
+
+
+def test_the_same_pod_listed_twice_gives_no_row_twice() -> None:
+    report = bad_day()
+    twice = replace(
+        report,
+        snapshot=replace(
+            report.snapshot,
+            pods=report.snapshot.pods * 2,
+            kept=report.snapshot.kept * 2,
+            readings=report.snapshot.readings * 2,
+        ),
+    )
+    for metric in ROUND:
+        made = [names for names, _ in metric.rows(round_of(twice))]
+        assert len(made) == len(set(made)), metric.name
+
+
+# Families.
+
+
+@pytest.mark.parametrize(
+    ("state", "expected", "ok"),
+    [
+        (FamilyReport(expected=True, ok=True), 1.0, 1.0),
+        (FamilyReport(expected=True, ok=False), 1.0, 0.0),
+        (FamilyReport(expected=True, ok=None), 1.0, None),
+        (FamilyReport(expected=False, ok=False), 0.0, None),
+        (FamilyReport(expected=None, ok=True), None, 1.0),
+    ],
+)
+def test_a_family_is_ok_only_where_it_was_asked_of_and_is_not_unexpected(
+    state: FamilyReport, expected: float | None, ok: float | None
+) -> None:
+    report = replace(bad_day(), families={V6: state})
+    assert rows(report, "family_expected").get(("IPv6",)) == expected
+    assert rows(report, "family_ok").get(("IPv6",)) == ok
+
+
+# Causes.
+
+
+def test_every_checked_cause_has_one_series_with_its_usual_severity() -> None:
+    checked = frozenset({Cause.NODE_IPV6_DISABLED, Cause.TARGET_DOWN, Cause.DNS_AAAA_BLOCKED})
+    assert rows(with_causes(checked=checked), "cause") == {
+        ("node_ipv6_disabled", "node", "warning"): 0.0,
+        ("target_down", "path", "info"): 0.0,
+        ("dns_aaaa_blocked", "dns", "critical"): 0.0,
+    }
+
+
+def test_a_found_cause_carries_the_severity_of_its_finding() -> None:
+    report = with_causes(found(Cause.DNS_AAAA_BLOCKED, Severity.INFO), checked=frozenset({Cause.DNS_AAAA_BLOCKED}))
+    assert rows(report, "cause") == {("dns_aaaa_blocked", "dns", "info"): 1.0}
+
+
+def test_several_findings_of_one_cause_are_one_series_of_the_highest_unexplained_severity() -> None:
+    report = with_causes(
+        found(Cause.POD_IPV6_MISSING, Severity.INFO, subjects=("pod/a/1",)),
+        found(Cause.POD_IPV6_MISSING, Severity.WARNING, subjects=("pod/a/2",)),
+        found(Cause.POD_IPV6_MISSING, Severity.CRITICAL, subjects=("pod/a/3",), by=Cause.IPPOOL_EXHAUSTED),
+    )
+    assert rows(report, "cause") == {("pod_ipv6_missing", "pod", "warning"): 1.0}
+    assert rows(report, "cause_subjects") == {("pod_ipv6_missing",): 2.0}
+    assert rows(report, "cause_explained") == {}
+
+
+def test_an_explained_cause_is_zero_and_names_what_explains_it() -> None:
+    report = bad_day()
+    assert rows(report, "cause")["ipv6_unreachable", "path", "warning"] == 0.0
+    assert rows(report, "cause_explained") == {
+        ("dns_search_breaks_musl", "dns_aaaa_blocked"): 1.0,
+        ("ipv6_unreachable", "nat_masquerade_missing"): 1.0,
+    }
+
+
+def test_an_unchecked_cause_has_a_reason_and_no_value() -> None:
+    report = bad_day()
+    assert rows(report, "cause_unchecked")["ipv6_mtu_blackhole", "too_few_samples"] == 1.0
+    assert not [names for names in rows(report, "cause") if names[0] == "ipv6_mtu_blackhole"]
+
+
+def test_a_cause_that_keeps_its_value_is_not_unchecked_yet() -> None:
+    kept = Cause.NAT_CHAIN_UNHOOKED
+    report = with_causes(checked=frozenset({kept}), unchecked=(Unchecked(kept, Reason.READER_FAILED),))
+    assert rows(report, "cause") == {("nat_chain_unhooked", "node", "warning"): 0.0}
+    assert rows(report, "cause_unchecked") == {}
+
+
+def test_subjects_are_named_for_twenty_of_each_cause_and_the_rest_is_counted() -> None:
+    many = tuple(f"pod/shop/web-{n:02d}" for n in range(25))
+    report = with_causes(
+        found(Cause.POD_IPV6_MISSING, Severity.WARNING, subjects=many),
+        found(Cause.NODE_FORWARDING_OFF, Severity.WARNING, subjects=("node/a",)),
+    )
+    named = rows(report, "cause_subject_info")
+    assert len(named) == SUBJECTS_PER_CAUSE + 1
+    assert ("pod_ipv6_missing", "pod", "shop", "web-00") in named
+    assert rows(report, "cause_subjects")["pod_ipv6_missing",] == 25.0
+    assert rows(report, "series_truncated")["dualstack_cause_subject_info",] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("subject", "parts"),
+    [
+        ("node/a", ("node", "", "a")),
+        ("pod/shop/web", ("pod", "shop", "web")),
+        ("pod/red", ("pod", "", "red")),
+        ("server/kube-system/kube-dns", ("server", "", "kube-system/kube-dns")),
+        ("policy/global", ("policy", "", "global")),
+        ("configmap/kube-system/coredns", ("configmap", "kube-system", "coredns")),
+        ("pool/default-ipv6-ippool", ("pool", "", "default-ipv6-ippool")),
+    ],
+)
+def test_a_subject_is_split_into_kind_namespace_and_name(subject: str, parts: tuple[str, str, str]) -> None:
+    assert split_subject(subject) == parts
+
+
+# Probes.
+
+
+def test_a_ratio_counts_what_says_something_of_the_path_alone() -> None:
+    ratios = rows(bad_day(), "probe_success_ratio")
+    assert ratios["pod", "pypi", "tcp", "IPv6"] == 0.0
+    assert ratios["pod", "pypi", "http", "IPv4"] == pytest.approx(5 / 6)
+    assert ratios["host", "peers", "tcp", "IPv6"] == 0.5  # refused by one peer is arrival, the other timed out
+    assert ("pod", "pypi", "tls", "IPv6") not in ratios  # not reached: behind the failure
+    assert ratios["host", "metadata", "tcp", "IPv4"] == 1.0  # expect: unreachable
+
+
+def test_failures_are_counted_by_outcome_and_policy_is_no_failure() -> None:
+    failures = rows(bad_day(), "probe_failures")
+    assert failures["pod", "pypi", "tcp", "IPv6", "timeout"] == 5.0
+    assert failures["pod", "pypi", "tcp", "IPv6", "unreachable"] == 1.0
+    assert ("pod", "pypi", "tcp", "IPv6", "prohibited") not in failures
+    assert ("pod", "pypi", "tls", "IPv6", "not_reached") not in failures
+
+
+def test_failing_pods_and_peers_are_named_once_for_each_way_in_which_they_fail() -> None:
+    assert rows(bad_day(), "pod_failing")["tools", "before-ipv6-0", "IPv6", "tcp", "unreachable"] == 1.0
+    assert rows(bad_day(), "peer_failing") == {("node-c", "host", "IPv6", "tcp", "timeout"): 1.0}
+
+
+def test_failing_pods_are_capped_and_the_cap_is_told() -> None:
+    report = bad_day()
+    pods = tuple(sample.pod(n, "many", f"pod-{n:03d}") for n in range(250))
+    broken = tuple(sample.seen(p, sample.SERVICE, Layer.TCP, V6, Outcome.TIMEOUT) for p in pods)
+    report = replace(report, snapshot=replace(report.snapshot, kept=broken))
+    assert len(rows(report, "pod_failing")) == FAILING_ROWS
+    assert rows(report, "series_truncated")["dualstack_pod_failing",] == 50.0
+
+
+def test_the_earliest_end_of_a_chain_is_told() -> None:
+    report = bad_day()
+    early = sample.seen(sample.WEB, sample.PYPI, Layer.TLS, V4, expires=NOW + 5)
+    report = replace(report, snapshot=replace(report.snapshot, kept=(*report.snapshot.kept, early)))
+    assert rows(report, "tls_certificate_expiry_timestamp_seconds")["pypi", "IPv4"] == NOW + 5
+
+
+def test_coverage_tells_from_how_many_places_a_target_was_tested() -> None:
+    coverage = rows(bad_day(), "target_vantages")
+    assert coverage["service", "IPv6"] == 7.0
+    assert coverage["apiserver", "IPv4"] == 1.0
+    assert ("apiserver", "IPv6") not in coverage
+    assert rows(bad_day(), "pods_probed") == {(): 6.0}
+
+
+# Names.
+
+
+def test_the_ip_family_of_a_lookup_is_that_of_the_server_and_not_of_the_question() -> None:
+    assert rows(bad_day(), "dns_lookups")["pod", "cluster_dns", "pypi.org", "AAAA", "IPv4", "nodata"] == 2.0
+
+
+def test_aaaa_block_is_a_state_set_over_the_closed_kinds() -> None:
+    states = rows(bad_day(), "dns_aaaa_block")
+    assert {kind for server, kind in states if server == "cluster_dns"} == set(BLOCK_KINDS)
+    assert [kind for (server, kind), value in states.items() if server == "cluster_dns" and value] == ["blanket_nodata"]
+
+
+# Pods.
+
+
+def test_every_pod_state_has_a_row() -> None:
+    states = rows(bad_day(), "pods")
+    assert states["eligible",] == 6.0
+    assert states["intercepted",] == 1.0
+    assert states["sandboxed",] == 0.0
+
+
+def test_pods_that_cannot_be_listed_are_absent_and_not_zero() -> None:
+    assert rows(blind(), "pods") == {}
+    assert rows(blind(), "pods_with_address") == {}
+    assert rows(blind(), "pods_libc") == {}
+
+
+def test_the_cluster_role_has_no_pods_of_its_own() -> None:
+    report = bad_day()
+    assert rows(replace(report, snapshot=replace(report.snapshot, role=Role.CLUSTER, pods=())), "pods") == {}
+
+
+def test_a_pod_counts_as_having_an_address_by_what_its_own_namespace_holds() -> None:
+    assert rows(bad_day(), "pods_with_address") == {("IPv4",): 6.0, ("IPv6",): 5.0}
+    assert rows(bad_day(), "pods_libc") == {("glibc",): 5.0, ("musl",): 1.0, ("none",): 0.0}
+
+
+# The kernel.
+
+
+def test_nat_is_told_for_each_backend_that_could_be_read() -> None:
+    assert rows(bad_day(), "nat_masquerade_rules") == {
+        ("IPv4", "iptables-nft"): 1.0,
+        ("IPv6", "iptables-nft"): 0.0,
+        ("IPv4", "nftables"): 0.0,
+        ("IPv6", "nftables"): 0.0,
+    }
+    assert rows(bad_day(), "nat_pool_masqueraded") == {
+        ("IPv4", "default-ipv4-ippool"): 1.0,
+        ("IPv6", "default-ipv6-ippool"): 0.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("nat", "expected"),
+    [
+        (NatFacts(read=frozenset({(V6, Backend.NFTABLES)})), {("IPv6", "default-ipv6-ippool"): 0.0}),
+        (NatFacts(unread={(V6, Backend.NFTABLES): "no_permission"}), {}),
+        (NatFacts(read=frozenset({(V6, Backend.NFTABLES)}), unread={(V6, Backend.IPTABLES_LEGACY): "kernel"}), {}),
+        (NatFacts(), {}),
+    ],
+)
+def test_a_pool_is_unmasqueraded_only_where_every_backend_could_be_read(
+    nat: NatFacts, expected: Mapping[tuple[str, str], float]
+) -> None:
+    assert rows(with_facts(nat=nat), "nat_pool_masqueraded") == expected
+
+
+def test_a_pool_that_asks_for_nothing_has_no_row() -> None:
+    report = bad_day()
+    pools = tuple(replace(pool, nat_outgoing=False) for pool in report.snapshot.inventory.pools or ())
+    inventory = replace(report.snapshot.inventory, pools=pools)
+    assert rows(replace(report, snapshot=replace(report.snapshot, inventory=inventory)), "nat_pool_masqueraded") == {}
+
+
+def test_the_tunnel_and_its_peers_are_told_by_device() -> None:
+    assert rows(bad_day(), "vxlan_up") == {("vxlan.calico",): 1.0, ("vxlan-v6.calico",): 1.0}
+    assert ("vxlan-v6.calico", "4097", "4789", "ens3", "false") in rows(bad_day(), "vxlan_info")
+    peers = rows(bad_day(), "vxlan_peers")
+    assert peers["vxlan-v6.calico", "wrong_mac"] == 1.0
+    assert peers["vxlan-v6.calico", "complete"] == 1.0
+    assert peers["vxlan-v6.calico", "missing_fdb"] == 0.0
+
+
+def test_addresses_are_counted_by_their_worst_flag() -> None:
+    assert rows(bad_day(), "host_addresses") == {
+        ("IPv4", "usable"): 1.0,
+        ("IPv6", "usable"): 1.0,
+        ("IPv6", "dadfailed"): 1.0,
+        ("IPv6", "tentative"): 0.0,
+        ("IPv6", "deprecated"): 0.0,
+    }
+
+
+def test_accept_ra_is_told_of_links_that_lead_outside_and_not_of_pods_links() -> None:
+    assert rows(bad_day(), "host_accept_ra") == {("ens3",): 2.0}
+
+
+def test_what_the_kernel_did_not_tell_is_absent() -> None:
+    report = with_facts()
+    kernel = [m for m in ROUND if re.match(r"dualstack_(nat|vxlan|host|conntrack|udp6|kernel|kube_proxy)_", m.name)]
+    assert len(kernel) > 12
+    assert [m.name for m in kernel if m.exposed(Round(report, Totals()))] == []
+
+
+def test_a_reader_that_ran_twice_succeeded_only_if_it_always_did() -> None:
+    report = bad_day()
+    readings = (Reading("pods", success=True, seconds=0.25), Reading("pods", success=False, seconds=0.5))
+    report = replace(report, snapshot=replace(report.snapshot, readings=readings))
+    assert rows(report, "reader_success") == {("pods",): 0.0}
+    assert rows(report, "reader_duration_seconds") == {("pods",): 0.75}
+
+
+# The exporter itself.
+
+
+def test_what_has_not_happened_yet_is_absent_and_counters_begin_at_zero() -> None:
+    exposed = {m.name: dict(m.exposed(Own(node="a", role="node"))) for m in ITSELF}
+    assert exposed["dualstack_exporter_last_round_timestamp_seconds"] == {}
+    assert exposed["dualstack_exporter_config_last_reload_successful"] == {}
+    assert exposed["dualstack_exporter_rounds_total"] == {(): 0.0}
+    assert exposed["dualstack_exporter_info"] == {("a", "node"): 1.0}
+
+
+def test_an_inventory_that_does_not_exist_is_neither_stale_nor_old() -> None:
+    assert rows(blind(), "inventory_stale") == {}
+    assert rows(blind(), "inventory_age_seconds") == {}
+    assert rows(bad_day(), "inventory_stale") == {(): 0.0}

@@ -1,0 +1,308 @@
+"""The status page as its reader finds it: parsed as HTML, never compared as text."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import ClassVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.model.facts import HostFacts
+from exporter.model.family import Family
+from exporter.model.probe import Layer, Outcome
+from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Role, Scope, Severity
+from exporter.web.markup import age, element
+from exporter.web.page import page
+from exporter.web.style import STYLE
+from tests.unit import sample
+from tests.unit.sample import NOW, bad_day, blind, own, quiet_day
+
+
+class Parsed(HTMLParser):
+    """The page's words, its elements with their attributes, and whether it is well-formed."""
+
+    VOID: ClassVar = {"meta", "link", "br"}
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.words: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def shown(report: Report | None, *, fresh: bool = True, now: float = NOW + 12) -> Parsed:
+    return Parsed(page(report, own(), now=now, fresh=fresh))
+
+
+def with_snapshot(report: Report, **changes: object) -> Report:
+    return replace(report, snapshot=replace(report.snapshot, **changes))  # type: ignore[arg-type]
+
+
+ALL = {"bad": bad_day(), "quiet": quiet_day(), "blind": blind(), "none": None}
+
+
+@pytest.mark.parametrize("report", ALL.values(), ids=ALL)
+def test_the_page_is_well_formed_and_loads_and_runs_nothing(report: Report | None) -> None:
+    parsed = shown(report)
+    names = {name for name, _ in parsed.elements}
+    assert not names & {"script", "link", "img", "iframe", "form", "object", "base"}
+    assert not [
+        a for _, attributes in parsed.elements for a in attributes if a.startswith("on") or a in {"style", "src"}
+    ]
+    assert len(parsed.named("style")) == 1
+    assert "<style>" + STYLE + "</style>" in page(report, own(), now=NOW)
+    assert not re.search(r"url\(|@import", STYLE)
+
+
+def test_the_verdict_comes_first_in_signs_and_words() -> None:
+    text = shown(bad_day()).text
+    assert (
+        text.index("node-a")
+        < text.index("✗ IPv6 does not work")
+        < text.index("✓ IPv4 works")
+        < text.index("What to fix")
+    )
+    assert text.startswith("IPv6✗ IPv4✓")  # the browser's tab
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (FamilyReport(expected=True, ok=True), "✓ IPv6 works"),
+        (FamilyReport(expected=True, ok=False), "✗ IPv6 does not work"),
+        (FamilyReport(expected=None, ok=None), "? IPv6 unknown"),
+        (FamilyReport(expected=False, ok=None), "– IPv6 is not expected"),  # noqa: RUF001 (the sign that is shown)
+    ],
+)
+def test_each_state_of_a_family_has_its_sign_and_its_words(state: FamilyReport, words: str) -> None:
+    assert words in shown(replace(bad_day(), families={Family.V6: state})).text
+
+
+def test_a_cause_says_what_is_wrong_whom_it_affects_what_it_explains_and_what_to_do() -> None:
+    text = shown(bad_day()).text
+    told = text[text.index("nat_masquerade_missing warning") :]
+    for words in (
+        "for 60 min",
+        "No rule masquerades an IPv6 pool that asks for natOutgoing.",
+        "Affects pool/default-ipv6-ippool",
+        "Evidence ip6tables-nft, chain cali-nat-outgoing: 0 rules, reached from POSTROUTING",
+        "Explains ipv6_unreachable (6)",
+        "Run first ip6tables-nft -t nat -S cali-nat-outgoing",
+        "Runbook DualstackNatMasqueradeMissing.md",
+    ):
+        assert words in told
+        told = told[told.index(words) :]
+
+
+def test_causes_stand_in_order_of_severity_and_explained_ones_are_folded_away_behind_them() -> None:
+    text = shown(bad_day()).text
+    places = [
+        text.index(words)
+        for words in ("dns_aaaa_blocked critical", "nat_masquerade_missing warning", "pod_ipv6_missing info")
+    ]
+    places.append(text.index("Follows from something else (2)"))
+    places.append(text.index("ipv6_unreachable warning"))
+    assert places == sorted(places)
+
+
+def test_many_subjects_are_folded_and_cut() -> None:
+    finding = Finding(
+        Cause.POD_IPV6_MISSING, Severity.WARNING, tuple(f"pod/shop/web-{n:03d}" for n in range(150)), (), "true"
+    )
+    text = shown(replace(bad_day(), causes=(CauseReport(finding, Scope.POD, since=NOW - 5),))).text
+    assert "pod/shop/web-005 and 144 more" in text
+    assert "pod/shop/web-099 and 50 more" in text
+    assert "pod/shop/web-100" not in text
+
+
+def test_without_a_cause_the_page_says_what_that_means() -> None:
+    assert "✓ 30 causes were checked and none holds." in shown(quiet_day()).text
+    assert "? No cause could be checked." in shown(replace(quiet_day(), checked=frozenset())).text
+    broken = replace(quiet_day(), families={Family.V6: FamilyReport(expected=True, ok=False)})
+    assert "? IPv6 fails and no cause that was checked says why" in shown(broken).text
+
+
+def test_the_matrix_shows_each_failing_pod_with_how_and_to_what() -> None:
+    text = shown(bad_day()).text
+    assert "before-ipv6-0 ✗ unreachable to pypi, 1 of 2 ✓ 2 ✗ unreachable to pypi, 1 of 3" in text
+    assert "· not reached" in text
+    assert "host ✓ 3 ✓ 3 ✗ timeout to peer node-c, 1 of 4" in text
+    assert "shop 3 pods ✗ 3 of 6" in text
+
+
+def test_a_policy_is_no_failure_in_the_matrix() -> None:
+    observation = replace(sample.seen(sample.DB, sample.PYPI, Layer.TCP, Family.V6, Outcome.PROHIBITED), policy=True)
+    text = shown(with_snapshot(bad_day(), kept=(observation,))).text
+    assert "prohibited" not in text
+    assert "failing probe" not in text
+
+
+def test_pods_in_which_nothing_fails_are_one_line() -> None:
+    parsed = shown(quiet_day())
+    assert "20 pods in which nothing fails" in parsed.text
+    assert "90 pods whose turn has not come yet" in parsed.text
+    assert len(parsed.named("tr")) < 12
+
+
+def test_every_failing_probe_is_told_with_when_and_why() -> None:
+    text = shown(bad_day()).text
+    assert "✗ 14 failing probes, one by one" in text
+    assert "10:10:28 node/node-a peer node-c IPv6 tcp ✗ timeout no answer to SYN within 3 s" in text
+
+
+def test_names_and_the_kernel_are_told_in_short() -> None:
+    text = shown(bad_day()).text
+    assert "cluster_dns IPv4 ✗ withheld blanket nodata 4 nodata 3 answer 1 nxdomain" in text
+    assert "✗ musl would give EAI_NODATA for pypi.org in 6 pods" in text
+    assert "pool default-ipv6-ippool ✗ asks for it and is not masqueraded" in text
+    assert "IPv6 default ✓ via fe80::1 on ens3, from a router advertisement, expires in 25 min" in text
+    assert "its peers ✗ 1 complete, 1 wrong mac" in text
+
+
+def test_what_was_not_checked_is_told_by_reason() -> None:
+    text = shown(bad_day()).text
+    assert "Not checked 4 causes" in text
+    assert "2: needs objects of the cluster that were not read (no_inventory)" in text
+
+
+def test_what_cannot_be_seen_is_told_with_the_capability_that_would_show_it() -> None:
+    text = shown(blind()).text
+    assert "Pods cannot be seen: see below what is missing." in text
+    assert "? NAT rules: a permission is missing; CAP_NET_ADMIN would show it" in text
+    assert "? Network namespaces: a permission is missing; CAP_SYS_ADMIN and CAP_SYS_PTRACE would show it" in text
+    assert "? The cluster: there is no inventory" in text
+
+
+# Empty and unusual states.
+
+
+def test_before_the_first_round_the_page_says_so() -> None:
+    text = shown(None).text
+    assert "No round has finished yet" in text
+    assert "IPv6" not in text
+
+
+def test_a_stale_round_an_incomplete_one_and_a_stale_inventory_stand_above_everything() -> None:
+    report = bad_day()
+    report = with_snapshot(report, complete=False, inventory=replace(report.snapshot.inventory, stale=True))
+    text = shown(report, fresh=False, now=NOW + 400).text
+    for words in (
+        "! Rounds have stalled. The last one finished 6 min ago",
+        "! This round is not complete.",
+        "! The inventory is stale.",
+    ):
+        assert text.index(words) < text.index("IPv6 does not work")
+
+
+def test_a_host_without_pods_and_without_probes_says_what_to_do() -> None:
+    text = shown(with_snapshot(bad_day(), pods=(), kept=(), observations=())).text
+    assert "No probe was made." in text
+    assert "No pod runs here" in text
+
+
+def test_the_cluster_role_shows_no_matrix_and_no_kernel() -> None:
+    text = shown(with_snapshot(bad_day(), role=Role.CLUSTER)).text
+    assert "From where" not in text
+    assert "This node's kernel" not in text
+    assert "dns_aaaa_blocked" in text
+
+
+def test_facts_that_were_not_read_leave_no_empty_boxes() -> None:
+    text = shown(with_snapshot(bad_day(), host_facts=HostFacts())).text
+    assert "This node's kernel" not in text
+
+
+def test_the_links_are_there() -> None:
+    links = [a["href"] for a in Parsed(page(bad_day(), own(), now=NOW, metrics="/m")).named("a")]
+    assert links[-3:] == ["/m", "/api/v1/report", "/config"]
+
+
+# Foreign text.
+
+HOSTILE = "<script>alert(1)</script>\"'&lt;\u202e\x1b[31m\x00"
+
+
+def hostile_report(text: str) -> Report:
+    vantage = replace(sample.WEB, namespace=text, name=text, uid="hostile")
+    observation = sample.seen(
+        vantage, replace(sample.PYPI, name=text), Layer.TCP, Family.V6, Outcome.TIMEOUT, detail=text
+    )
+    finding = Finding(Cause.POD_IPV6_MISSING, Severity.WARNING, (text, vantage.subject), (text,), text)
+    report = replace(bad_day(), causes=(CauseReport(finding, Scope.POD, since=NOW),), aaaa_blocks={text: "refused"})
+    views = (
+        *report.snapshot.pods,
+        replace(report.snapshot.pods[0], vantage=replace(sample.DB, name=text, uid="other")),
+    )
+    return with_snapshot(report, kept=(observation,), pods=views, node=text)
+
+
+def test_foreign_text_stays_text() -> None:
+    html = page(hostile_report(HOSTILE), replace(own(), node=HOSTILE, revision=HOSTILE), now=NOW)
+    parsed = Parsed(html)
+    assert parsed.named("script") == []
+    assert "<script" not in html
+    assert "alert(1)" in parsed.text
+    assert not set(html) & set("\u202e\x1b\x00")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text())
+def test_any_foreign_text_leaves_the_page_well_formed_and_encodable(text: str) -> None:
+    html = page(hostile_report(text), own(), now=NOW)
+    assert html.encode()
+    Parsed(html)
+
+
+def test_an_element_escapes_what_it_is_given() -> None:
+    assert element("b", "<i>", title='"') == '<b title="&quot;">&lt;i&gt;</b>'
+
+
+def test_250_failing_pods_are_a_page_of_bounded_size_and_quick() -> None:
+    pods = tuple(sample.pod(n, f"ns-{n % 40}", f"app-{n}") for n in range(250))
+    layers = (Layer.ICMP, Layer.TCP)
+    broken = tuple(
+        sample.seen(p, sample.PYPI, layer, Family.V6, Outcome.TIMEOUT, detail="x" * 60)
+        for p in pods
+        for layer in layers
+    )
+    report = with_snapshot(bad_day(), kept=broken, pods=tuple(replace(sample.PODS[0], vantage=p) for p in pods))
+    begun = time.process_time()
+    html = page(report, own(), now=NOW)
+    assert time.process_time() - begun < 1.0
+    assert len(html) < 200_000
+    assert "more in which something fails: see the report as JSON" in html
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-3, "0 s"), (0, "0 s"), (119, "119 s"), (120, "2 min"), (7_199, "119 min"), (7_200, "2 h"), (172_800, "2 days")],
+)
+def test_ages_are_told_in_one_unit(seconds: float, words: str) -> None:
+    assert age(seconds) == words
