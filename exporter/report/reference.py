@@ -1,0 +1,123 @@
+"""The reference tables in Markdown: metrics, causes, alerts, configuration. `dualstack-exporter reference` prints them, README holds them.
+
+Each table is made from the one place that the program itself runs on: the catalogue, the table of causes, the configuration's schema;
+alerts come from the rules file where the repository is at hand. README's copies stand between markers and are checked by a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from exporter.catalogue import CATALOGUE
+from exporter.config.reference import list_keys
+from exporter.diagnosis.causes import TABLE, Line
+from exporter.model.report import Role
+from exporter.report.document import runbook
+
+ALERTS = Path(__file__).parents[2] / "alerts" / "dualstack.yaml"
+
+MARKERS = ("<!-- {name}: begin (made by `dualstack-exporter reference`) -->", "<!-- {name}: end -->")
+
+
+def reference() -> str:
+    """All tables, each under its heading."""
+    return "\n".join(f"## {name.capitalize()}\n\n{table}" for name, table in tables().items())
+
+
+def tables() -> Mapping[str, str]:
+    """The tables by name, in the order of README."""
+    found = {"metrics": metrics_table(), "causes": causes_table()}
+    if ALERTS.is_file():
+        found["alerts"] = alerts_table(ALERTS.read_text(encoding="utf-8"))
+    return found | {"configuration": configuration_table()}
+
+
+def metrics_table() -> str:
+    rows = (
+        (_code(metric.name), metric.type.value, ", ".join(metric.labels), metric.help) for metric in CATALOGUE
+    )  # fmt: skip
+    return markdown(("metric", "type", "labels", "meaning"), rows)
+
+
+def causes_table() -> str:
+    rows = (
+        (
+            f"[`{line.cause}`]({runbook(line.cause)})",
+            line.scope.value,
+            _roles(line),
+            line.severity.value,
+            _found(line),
+            line.says,
+        )
+        for line in TABLE
+    )
+    return markdown(("cause", "scope", "role", "severity", "found", "what is wrong"), rows)
+
+
+def _roles(line: Line) -> str:
+    return ", ".join(role.value for role in Role if role in line.roles)
+
+
+def _found(line: Line) -> str:
+    return "at once" if line.stated else "in two rounds"
+
+
+def configuration_table() -> str:
+    rows = ((_code(row.key), row.type, _code(row.default), row.meaning) for row in list_keys())
+    return markdown(("key", "type", "default", "meaning"), rows)
+
+
+def alerts_table(rules: str) -> str:
+    """The alerts of a Prometheus rules file (its YAML text); recording rules are left out."""
+    rows = (
+        (_alert_link(rule), _label(rule, "severity"), str(rule.get("for", "0s")), _annotation(rule, "summary"))
+        for group in yaml.safe_load(rules)["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    )
+    return markdown(("alert", "severity", "for", "meaning"), rows)
+
+
+def _alert_link(rule: Mapping[str, Any]) -> str:
+    address = _annotation(rule, "runbook_url")
+    return f"[`{rule['alert']}`]({address})" if address else _code(rule["alert"])
+
+
+def _label(rule: Mapping[str, Any], name: str) -> str:
+    return str(rule.get("labels", {}).get(name, ""))
+
+
+def _annotation(rule: Mapping[str, Any], name: str) -> str:
+    return str(rule.get("annotations", {}).get(name, ""))
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def markdown(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table; a bar or a line break inside a cell would end it and is written otherwise."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(_cell(cell) for cell in line)} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def replace_between_markers(document: str, name: str, table: str) -> str:
+    """The document with this table between the markers of that name.
+
+    Raises:
+        ValueError: it does not hold both markers once, in order.
+    """
+    begin, end = (marker.format(name=name) for marker in MARKERS)
+    if document.count(begin) != 1 or document.count(end) != 1 or document.index(begin) > document.index(end):
+        raise ValueError(f"the document needs the lines {begin} and {end}, once each and in this order")
+    head, rest = document.split(begin)
+    _, tail = rest.split(end)
+    return f"{head}{begin}\n{table}{end}{tail}"
