@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client import generate_latest as process_text
 from prometheus_client.openmetrics.exposition import generate_latest as process_openmetrics
 
-from exporter.catalogue import ITSELF, ROUND
+from exporter.catalogue import CATALOGUE, ITSELF, ROUND
 from exporter.catalogue.itself import Own
 from exporter.catalogue.metric import Metric, Round, Row, Source, Type
 from exporter.model.report import Report
@@ -137,14 +137,31 @@ def write(metrics: Iterable[Metric[Source]], source: Source, chosen: Format) -> 
 def _write_metric(metric: Metric[Source], rows: list[Row], chosen: Format) -> str:
     if not rows:
         return ""
-    family = metric.name.removesuffix("_total") if chosen is Format.OPENMETRICS else metric.name
-    documentation = _escape(metric.help) if chosen is Format.OPENMETRICS else _escape_help(metric.help)
-    head = f"# HELP {family} {documentation}\n# TYPE {family} {metric.type.value}\n"
+    if chosen is Format.OPENMETRICS:
+        family, kind = _openmetrics_family(metric)
+        head = f"# HELP {family} {_escape(metric.help)}\n# TYPE {family} {kind}\n"
+    else:
+        head = f"# HELP {metric.name} {_escape_help(metric.help)}\n# TYPE {metric.name} {metric.type.value}\n"
     if metric.type is Type.HISTOGRAM:
         return head + "".join(_write_histograms(metric, rows))
     labels = ",".join(f'{label}="%s"' for label in metric.labels)
     line = (metric.name + ("{" + labels + "}" if labels else "") + " %s\n").__mod__
     return head + "".join([line((*map(_escape, names), _number(value))) for names, value in rows])  # type: ignore[arg-type]  # no histogram
+
+
+def _openmetrics_family(metric: Metric[Source]) -> tuple[str, str]:
+    """Name and type of the family in OpenMetrics, where a counter's family is named without _total.
+
+    dns_lookups is a gauge and dns_lookups_total a counter: two families of one name are not allowed, so such a counter is written as
+    unknown, which keeps its sample's name and value.
+    """
+    family = metric.name.removesuffix("_total")
+    if metric.type is not Type.COUNTER:
+        return metric.name, metric.type.value
+    return (metric.name, "unknown") if family in _NAMES else (family, "counter")
+
+
+_NAMES = frozenset(metric.name for metric in CATALOGUE)
 
 
 def _write_histograms(metric: Metric[Source], rows: list[Row]) -> Iterable[str]:
