@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scene import HOST, pod, seen, target, view
+from tests.unit.scene import HOST, pod, seen, target, view
 
 from exporter.diagnosis.path import PATH_RULES
 from exporter.model.probe import Group, Layer, Observation, Outcome

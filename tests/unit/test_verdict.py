@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from scene import V4, V6, view
+from tests.unit.scene import V4, V6, view
 
 from exporter.diagnosis.causes import LINES, TABLE
 from exporter.diagnosis.explain import FOLLOWS, REACHES, Found, explain, raised
@@ -18,7 +18,10 @@ NOTHING: Mapping[Cause, Rule] = {cause: lambda _: () for cause in Cause}
 
 
 def rules(**said: Judgement) -> dict[Cause, Rule]:
-    return {**NOTHING, **{Cause(name): (lambda _, judgement=judgement: judgement) for name, judgement in said.items()}}
+    def always(judgement: Judgement) -> Rule:
+        return lambda _: judgement
+
+    return {**NOTHING, **{Cause(name): always(judgement) for name, judgement in said.items()}}
 
 
 def a_finding(cause: Cause, *subjects: str, pairs: tuple[Pair, ...] = (), severity: Severity | None = None) -> Finding:
