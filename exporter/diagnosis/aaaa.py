@@ -1,0 +1,181 @@
+"""Whether a nameserver withholds AAAA (or A), and how: the verdict over two rounds of its answers (dualstack_dns_aaaa_block). Pure.
+
+Between lookups and the rules of dns.py; what single answers show stands in aaaa_signs.py. Nothing is decided on one sample: a sign
+counts if both rounds show it for the same name. An honest resolver must never be called a blocker, so a foreign zone's own faults
+(a server that forgets an SOA, or one that denies names by type) need two names or zones, or knowledge from elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from exporter.diagnosis.aaaa_signs import DNS64_NAME, Seen, Sign, Truth, read_signs, within, zone
+from exporter.model.probe import Lookup
+
+SHOWN = 4  # lines of evidence
+
+
+class Kind(StrEnum):
+    """The kinds of dualstack_dns_aaaa_block, in the contract's order."""
+
+    NONE = "none"
+    BLANKET_NODATA = "blanket_nodata"
+    BLANKET_NXDOMAIN = "blanket_nxdomain"
+    FILTERED = "filtered"
+    REFUSED = "refused"
+    SERVFAIL = "servfail"
+    DROPPED = "dropped"
+    SINKHOLE = "sinkhole"
+    DNS64 = "dns64"
+    UNDECIDED = "undecided"
+
+
+# Of several servers under one label the worst is shown: in the order listed, and none only if all say so.
+WORST_FIRST = (*tuple(Kind)[1:], Kind.NONE)
+CRITICAL = frozenset({Kind.BLANKET_NODATA, Kind.BLANKET_NXDOMAIN, Kind.REFUSED, Kind.SERVFAIL, Kind.DROPPED})
+ORDER = (
+    Sign.BLANKET_NODATA, Sign.BLANKET_NXDOMAIN, Sign.REFUSED, Sign.SERVFAIL, Sign.DROPPED, Sign.SINKHOLE, Sign.FILTERED,
+)  # fmt: skip
+ERRORS = frozenset({Sign.REFUSED, Sign.SERVFAIL, Sign.DROPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The kind, whether it is a cause (`withholds`; kind filtered on one name alone is none), and the answers that show it."""
+
+    kind: Kind
+    withholds: bool = False
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """The signs that both rounds show, by sign and name, and what is known from elsewhere."""
+
+    qtype: str
+    truth: Truth
+    signs: Mapping[Sign, Mapping[str, Seen]]
+
+    def of(self, sign: Sign) -> Mapping[str, Seen]:
+        return self.signs.get(sign, {})
+
+
+def aaaa_verdict(now: Iterable[Lookup], before: Iterable[Lookup], truth: Truth, *, qtype: str = "AAAA") -> Verdict:
+    """The verdict on one nameserver from the verdict sets of this round and the one before, whichever places asked.
+
+    Answers of one place are compared with each other only; without a round before, everything is undecided.
+    """
+    first, second = _signs(now, qtype), _signs(before, qtype)
+    signs = {
+        sign: {name: seen for name, seen in names.items() if name in second.get(sign, {})}
+        for sign, names in first.items()
+    }
+    case = _Case(qtype, truth, {sign: names for sign, names in signs.items() if names})
+    return _withheld(case) or _open(case)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict | None:
+    """The worst of several servers under one label; a cause before what is none."""
+    return min(verdicts, key=lambda verdict: (not verdict.withholds, WORST_FIRST.index(verdict.kind)), default=None)
+
+
+def _signs(lookups: Iterable[Lookup], qtype: str) -> dict[Sign, dict[str, Seen]]:
+    """The signs of a round over all places that asked; each place is read by itself, as a server may treat them differently."""
+    places: dict[str, list[Lookup]] = {}
+    for lookup in lookups:
+        places.setdefault(lookup.question.vantage.key, []).append(lookup)
+    found: dict[Sign, dict[str, Seen]] = {}
+    for asked in places.values():
+        for seen in read_signs(asked, qtype):
+            found.setdefault(seen.sign, {}).setdefault(seen.name, seen)
+    return found
+
+
+def _withheld(case: _Case) -> Verdict | None:
+    """The first kind, in the order of decisions, whose signs suffice."""
+    for sign in ORDER:
+        seen = _with_marks(case) if sign is Sign.FILTERED else case.of(sign)
+        if seen and _suffices(case, sign, seen):
+            return Verdict(Kind(sign.value), withholds=True, evidence=_texts(seen))
+    return None
+
+
+def _with_marks(case: _Case) -> Mapping[str, Seen]:
+    """Names whose records were removed, and those with an extended error, once two names show something."""
+    seen = {**case.of(Sign.MARKED), **case.of(Sign.FILTERED)}
+    return seen if len(seen) > 1 else case.of(Sign.FILTERED)
+
+
+def _suffices(case: _Case, sign: Sign, seen: Mapping[str, Seen]) -> bool:
+    names = list(seen)
+    if (
+        sign in ERRORS
+    ):  # one lost or failed answer may be chance or a foreign server's: two names, and not of one foreign zone
+        inside = sum(case.truth.inside(name) for name in names)
+        return inside > 1 or _zones(case, names) > 1
+    if sign is Sign.BLANKET_NODATA:
+        return _zones(case, names) > 1 or any(_undoubted(case, name) for name in names)
+    if sign is Sign.BLANKET_NXDOMAIN:
+        return _zones(case, names) > 1 or any(_trusted(case, n) or _known(case, n, expected=True) for n in names)
+    if sign is Sign.SINKHOLE:
+        return len(names) > 1 or any(_trusted(case, n) or _known(case, n, expected=True) for n in names)
+    return len(names) > 1 or any(_known(case, name) for name in names)
+
+
+def _trusted(case: _Case, name: str) -> bool:
+    """Whether no foreign server can be at fault for what is said of this name."""
+    return case.truth.inside(name) or within(name, DNS64_NAME)
+
+
+def _known(case: _Case, name: str, *, expected: bool = False) -> bool:
+    """Whether the name is known to have such a record."""
+    has = case.truth.stated.get(name, frozenset())
+    return case.qtype in (has | case.truth.expected.get(name, frozenset()) if expected else has)
+
+
+def _undoubted(case: _Case, random: str) -> bool:
+    """A random name missing for one type only: in a foreign zone, some name of it must be known to have what is not served."""
+    if _trusted(case, random):
+        return True
+    served = case.of(Sign.SERVED)
+    related = {*case.truth.expected, *case.truth.stated}
+    return any(
+        _same_zone(random, name) and _known(case, name, expected=True) and name not in served for name in related
+    )
+
+
+def _zones(case: _Case, names: Iterable[str]) -> int:
+    """How many zones the names lie in, as far as names tell: the cluster's domain is one."""
+    zones: list[str] = []
+    for name in names:
+        place = case.truth.domain if case.truth.inside(name) else name
+        if not any(_same_zone(place, known) for known in zones):
+            zones.append(place)
+    return len(zones)
+
+
+def _same_zone(one: str, other: str) -> bool:
+    a, b = (zone(name.removeprefix("random.")) for name in (one, other))
+    return within(a, b) or within(b, a)
+
+
+def _open(case: _Case) -> Verdict:
+    """No kind is proven: filtered on one name is told, an open sign leaves it undecided, DNS64 and honest answers are named."""
+    filtered = case.of(Sign.FILTERED)
+    if filtered:
+        return Verdict(Kind.FILTERED, evidence=_texts(filtered))
+    doubtful = {name: seen for sign in (*ORDER, Sign.MARKED) for name, seen in case.of(sign).items()}
+    if doubtful:
+        return Verdict(Kind.UNDECIDED, evidence=_texts(doubtful))
+    if case.of(Sign.DNS64):
+        return Verdict(Kind.DNS64, evidence=_texts(case.of(Sign.DNS64)))
+    honest = {**case.of(Sign.ABSENT), **case.of(Sign.SERVED)}
+    if honest:
+        return Verdict(Kind.NONE, evidence=_texts(honest))
+    return Verdict(Kind.UNDECIDED, evidence=_texts(case.of(Sign.UNCLEAR)))
+
+
+def _texts(seen: Mapping[str, Seen]) -> tuple[str, ...]:
+    return tuple(one.text for one in sorted(seen.values(), key=lambda one: one.name)[:SHOWN])

@@ -1,0 +1,269 @@
+"""The verdict on resolvers, against the recorded answers of real ones and against what fools such verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+
+from exporter.diagnosis.aaaa import Kind, Verdict, aaaa_verdict, worst
+from exporter.diagnosis.aaaa_signs import Truth
+from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply
+from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question
+from exporter.model.vantage import Netns, Vantage
+from exporter.probes.dns_reply import judge
+from tests.captures import FOLDER, HOST, capture, chosen, names, server
+from tests.worlds import address
+
+DOMAIN = "cluster.local"
+CANARY = f"web.default.svc.{DOMAIN}"
+BOTH = frozenset({"A", "AAAA"})
+TRUTH = Truth(domain=DOMAIN, stated={CANARY: BOTH}, expected={"both.example": BOTH, "both.corp.test": BOTH})
+
+# What each recorded server is, of AAAA: blockers by kind, and those that must never be called one.
+BLOCKERS = {
+    "bind-filter-aaaa-break-dnssec": Kind.FILTERED,
+    "bind-filter-aaaa-yes": Kind.FILTERED,
+    "bind-rpz": Kind.FILTERED,
+    "coredns-acl-filter-aaaa": Kind.BLANKET_NODATA,
+    "coredns-cache-cold-and-warm-template-noerror": Kind.BLANKET_NODATA,
+    "coredns-rewrite-aaaa-to-a": Kind.FILTERED,
+    "coredns-template-noerror": Kind.BLANKET_NODATA,
+    "coredns-template-noerror-upstream-down": Kind.BLANKET_NODATA,
+    "coredns-template-nxdomain": Kind.BLANKET_NXDOMAIN,
+    "coredns-template-one-zone": Kind.BLANKET_NODATA,
+    "coredns-template-refused": Kind.REFUSED,
+    "dnsmasq-address-hash": Kind.SINKHOLE,
+    "dnsmasq-address-null": Kind.SINKHOLE,
+    "dnsmasq-filter-AAAA": Kind.FILTERED,
+    "unbound-local-data-null": Kind.SINKHOLE,
+    "unbound-local-zone-always-null": Kind.SINKHOLE,
+    "unbound-private-address": Kind.FILTERED,
+}
+DNS64 = {
+    "bind-dns64",
+    "bind-dns64-exclude-all",
+    "coredns-dns64-allow-ipv4",
+    "coredns-dns64-translate-all",
+    "unbound-dns64",
+    "unbound-dns64-synthall",
+}
+A_BLOCKERS = {
+    "dnsmasq-address-hash": Kind.SINKHOLE,
+    "dnsmasq-filter-A": Kind.FILTERED,
+    "unbound-local-data-null": Kind.SINKHOLE,
+    "unbound-local-zone-always-null": Kind.SINKHOLE,
+}
+ALL = sorted(path.stem for path in FOLDER.glob("*.json"))
+REWRITING = {name for name in ALL if "local-zone" in name} - set(BLOCKERS)
+
+
+def twice(lookups: Iterable[Lookup], truth: Truth = TRUTH, qtype: str = "AAAA") -> Verdict:
+    made = list(lookups)
+    return aaaa_verdict(made, made, truth, qtype=qtype)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_recorded_server_is_judged_as_what_it_is(name: str) -> None:
+    verdict = twice(capture(name).values())
+    if name in BLOCKERS:
+        assert (verdict.kind, verdict.withholds) == (BLOCKERS[name], True)
+    else:
+        assert not verdict.withholds
+        assert verdict.kind is (Kind.DNS64 if name in DNS64 else Kind.UNDECIDED if "deny" in name else Kind.NONE)
+    assert verdict.evidence
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_withheld_a_records_are_found_the_same_way(name: str) -> None:
+    verdict = twice(capture(name).values(), qtype="A")
+    assert verdict.withholds == (name in A_BLOCKERS)
+    assert verdict.kind is A_BLOCKERS.get(name, verdict.kind)
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - set(BLOCKERS)))
+def test_no_choice_of_control_names_makes_an_honest_resolver_a_blocker(name: str) -> None:
+    """Even where the operator wrongly expects both types of every name."""
+    found = capture(name)
+    for size in (1, 2):
+        for wanted in combinations(names(found), size):
+            truth = Truth(domain=DOMAIN, stated={CANARY: BOTH}, expected=dict.fromkeys(wanted, BOTH))
+            assert not twice(chosen(found, *wanted), truth).withholds, wanted
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name in BLOCKERS if name.startswith("coredns") and "cache" not in name)
+)
+def test_a_blocker_is_found_inside_the_cluster_domain_alone(name: str) -> None:
+    inside = [lookup for lookup in chosen(capture(name), CANARY) if lookup.question.name.endswith(DOMAIN)]
+    if name == "coredns-template-one-zone":  # it leaves the cluster domain alone
+        assert twice(inside).kind is Kind.NONE
+    else:
+        assert twice(inside, Truth(domain=DOMAIN, stated={CANARY: BOTH})).withholds
+
+
+@pytest.mark.parametrize("name", sorted(REWRITING))
+def test_a_rewriting_local_zone_is_left_undecided(name: str) -> None:
+    found = capture(name)
+    verdict = twice(chosen(found, "both.example", "v4only.example"))
+    honest = name in {"unbound-local-zone-typetransparent", "unbound-local-zone-transparent"}
+    assert verdict.kind is (Kind.NONE if honest else Kind.UNDECIDED)
+
+
+def ask(name: str, reply: Reply | None, qtype: str, label: str = "", where: Vantage = HOST) -> Lookup:
+    question = Question(where, server(), name, qtype, label or name, Purpose.VERDICT)
+    return Lookup(question, LookupOutcome.TIMEOUT if reply is None else judge(reply), 0.001, reply)
+
+
+def data(text: str) -> Reply:
+    return Reply(answers=1, addresses=(address(text),))
+
+
+NODATA = Reply(soa_authority=True)
+BARE = Reply(aa=True, ra=False)  # a template's
+MISSING = Reply(rcode=NXDOMAIN, soa_authority=True)
+RANDOM_INSIDE = f"x1.default.svc.{DOMAIN}"
+
+
+def pair(name: str, a: Reply | None, aaaa: Reply | None, mx: Reply | None = NODATA, **more: str) -> list[Lookup]:
+    """A name's answers; random names are not asked for MX."""
+    made = [ask(name, a, "A", **more), ask(name, aaaa, "AAAA", **more)]  # type: ignore[arg-type]
+    return made if more.get("label") == "random" else [*made, ask(name, mx, "MX", **more)]  # type: ignore[arg-type]
+
+
+BLOCKED = [*pair(CANARY, data("10.0.0.1"), BARE), *pair(RANDOM_INSIDE, MISSING, BARE, label="random")]
+HONEST = [*pair(CANARY, data("10.0.0.1"), data("fd00::1")), *pair(RANDOM_INSIDE, MISSING, MISSING, label="random")]
+
+
+def test_nothing_is_decided_on_one_sample() -> None:
+    assert aaaa_verdict(BLOCKED, [], TRUTH).kind is Kind.UNDECIDED
+    assert aaaa_verdict(BLOCKED, HONEST, TRUTH) == Verdict(Kind.UNDECIDED)
+    assert aaaa_verdict(HONEST, BLOCKED, TRUTH).withholds is False
+    assert aaaa_verdict(BLOCKED, BLOCKED, TRUTH).withholds is True
+    assert aaaa_verdict([], [], TRUTH) == Verdict(Kind.UNDECIDED)
+
+
+def test_the_random_label_may_turn_between_the_rounds() -> None:
+    later = [*BLOCKED[:3], *pair(f"x2.default.svc.{DOMAIN}", MISSING, BARE, label="random")]
+    assert aaaa_verdict(later, BLOCKED, TRUTH).kind is Kind.BLANKET_NODATA
+
+
+def test_the_evidence_shows_both_answers_of_the_name() -> None:
+    (line,) = twice(BLOCKED[3:]).evidence
+    assert line.startswith(f"{RANDOM_INSIDE}: A NXDOMAIN, AAAA NOERROR without an address without SOA")
+
+
+def test_an_upstream_that_fails_while_a_is_still_cached_is_no_block() -> None:
+    fail = Reply(rcode=SERVFAIL)
+    cached = [
+        *pair("both.example", data("192.0.2.1"), fail, fail),
+        *pair("both.corp.test", data("192.0.2.2"), fail, fail),
+    ]
+    assert twice(cached).kind is Kind.UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(rcode=SERVFAIL), Kind.SERVFAIL),
+        (Reply(rcode=REFUSED), Kind.REFUSED),
+        (Reply(rcode=4), Kind.REFUSED),
+        (None, Kind.DROPPED),
+    ],
+)
+def test_an_error_for_aaaa_alone_needs_two_names_and_not_of_one_foreign_zone(reply: Reply | None, kind: Kind) -> None:
+    canary = pair(CANARY, data("10.0.0.1"), reply)
+    random = pair(RANDOM_INSIDE, MISSING, reply, label="random")
+    assert (twice(canary + random).kind, twice(canary + random).withholds) == (kind, True)
+    assert twice(canary).kind is Kind.UNDECIDED  # one lost answer, twice
+    broken_zone = [
+        *pair("www.pypi.example", data("192.0.2.1"), reply),
+        *pair("x1.pypi.example", MISSING, reply, label="random"),
+    ]
+    assert twice(broken_zone).kind is Kind.UNDECIDED
+    assert twice([*broken_zone, *pair("other.test", data("192.0.2.2"), reply)]).kind is kind
+
+
+def test_a_foreign_server_that_denies_names_by_type_is_not_the_resolvers_fault() -> None:
+    zone = [*pair("lb.example", data("192.0.2.1"), NODATA), *pair("x1.lb.example", MISSING, BARE, label="random")]
+    assert twice([*HONEST, *zone], Truth(domain=DOMAIN)).kind is Kind.UNDECIDED
+    other = pair("lb.example", data("192.0.2.1"), Reply(rcode=NXDOMAIN))
+    assert twice([*HONEST, *other], Truth(domain=DOMAIN)).kind is Kind.UNDECIDED
+    served = [*pair("lb.example", data("192.0.2.1"), data("2001:db8::1")), *zone[3:]]
+    assert not twice([*HONEST, *served], Truth(domain=DOMAIN, expected={"lb.example": BOTH})).withholds
+
+
+def test_filtered_needs_two_names_or_knowledge_from_elsewhere() -> None:
+    removed = pair("both.example", data("192.0.2.1"), Reply(), NODATA)
+    alone = twice(removed)
+    assert (alone.kind, alone.withholds) == (Kind.FILTERED, False)  # the operator's word is no reference
+    assert twice([*removed, *pair("mail.example", data("192.0.2.2"), Reply(), NODATA)]).withholds
+    assert twice(removed, replace(TRUTH, stated={"both.example": BOTH})).withholds
+    assert twice(
+        [*HONEST[:0], *pair(CANARY, data("10.0.0.1"), Reply(), NODATA)]
+    ).withholds  # the API has an IPv6 ClusterIP
+
+
+def test_an_extended_error_on_one_name_proves_nothing() -> None:
+    marked = pair("v4only.example", data("192.0.2.1"), Reply(ede=(17,)), Reply())
+    assert twice(marked).kind is Kind.UNDECIDED
+    two = [*marked, *pair("v4only.corp.test", data("192.0.2.2"), Reply(ede=(15,)), Reply())]
+    assert (twice(two).kind, twice(two).withholds) == (Kind.FILTERED, True)
+    everything = pair("ads.example", Reply(ede=(15,)), Reply(ede=(15,)), Reply(ede=(15,)))
+    assert not twice([*everything, *pair("ads.corp.test", *[Reply(ede=(15,))] * 3)]).withholds
+
+
+def test_a_hosts_entry_is_not_called_filtered() -> None:
+    entries = [
+        *pair("both.example", data("192.0.2.9"), Reply(), Reply()),
+        *pair("both.corp.test", data("192.0.2.8"), Reply(), Reply()),
+    ]
+    assert twice(entries).kind is Kind.UNDECIDED
+    assert twice([*HONEST, *entries]).kind is Kind.NONE
+
+
+def test_one_zone_that_publishes_the_unspecified_address_is_no_sinkhole() -> None:
+    published = pair("off.example", data("192.0.2.1"), data("::"))
+    assert twice([*HONEST, *published]).kind is Kind.UNDECIDED
+    assert twice([*published, *pair("x1.example", MISSING, data("::"), label="random")]).kind is Kind.SINKHOLE
+
+
+def test_dns64_is_known_by_the_name_that_has_no_aaaa() -> None:
+    made = ask("ipv4only.arpa", data("2001:db8:64::c000:aa"), "AAAA", "canary")
+    assert twice([*HONEST, made]).kind is Kind.DNS64
+    assert twice([*HONEST, ask("ipv4only.arpa", NODATA, "AAAA", "canary")]).kind is Kind.NONE
+    assert twice(pair("ipv4only.arpa", data("192.0.0.170"), NODATA)).kind is Kind.NONE
+
+
+def test_a_host_without_a_cluster_finds_a_blanket_block_by_that_name() -> None:
+    asked = [
+        *pair("ipv4only.arpa", data("192.0.0.170"), BARE),
+        *pair("x1.ipv4only.arpa", MISSING, BARE, label="random"),
+    ]
+    assert twice(asked, Truth()).kind is Kind.BLANKET_NODATA
+    denied = pair("ipv4only.arpa", data("192.0.0.170"), Reply(rcode=NXDOMAIN))
+    assert twice(denied, Truth()).kind is Kind.BLANKET_NXDOMAIN
+
+
+def test_a_server_that_blocks_some_clients_only_is_found_and_places_are_not_mixed() -> None:
+    one, two = (Vantage("pod", "default", name, Netns(4, inode), uid=name) for name, inode in (("one", 1), ("two", 2)))
+
+    def of(where: Vantage, lookups: list[Lookup]) -> list[Lookup]:
+        return [replace(lookup, question=replace(lookup.question, vantage=where)) for lookup in lookups]
+
+    assert twice([*of(one, HONEST), *of(two, BLOCKED)]).kind is Kind.BLANKET_NODATA
+    half = [
+        *of(one, pair(RANDOM_INSIDE, MISSING, BARE, label="random")[:1]),
+        *of(two, pair(RANDOM_INSIDE, MISSING, BARE, label="random")[1:]),
+    ]
+    assert not twice(half).withholds
+
+
+def test_the_worst_server_stands_for_its_label_and_a_cause_before_none() -> None:
+    filtered, none = Verdict(Kind.FILTERED), Verdict(Kind.NONE)
+    sinkhole, undecided = Verdict(Kind.SINKHOLE, withholds=True), Verdict(Kind.UNDECIDED)
+    assert worst([none, undecided]) is undecided
+    assert worst([none, filtered, sinkhole]) is sinkhole
+    assert worst([]) is None
