@@ -33,7 +33,9 @@ def run(*command: str | Path, **options: object) -> str:
     """Run a command to its end and give its stdout; a failure shows everything it said."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
     if done.returncode != 0:
-        raise AssertionError(f"{shlex.join(done.args)} exited {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+        raise AssertionError(
+            f"{shlex.join(done.args)} exited {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        )
     return str(done.stdout)
 
 
@@ -138,4 +140,5 @@ def build_image(podman: Podman) -> str:
             "--build-arg", f"PYTHON_VERSION={base.python}", "--build-arg", f"DEBIAN_RELEASE={base.release}",
             "--build-arg", "REVISION=test", "--tag", IMAGE, ROOT,
         )  # fmt: skip
+    podman("image", "prune", "--force", "--filter", "until=24h")  # what older builds left behind
     return IMAGE
