@@ -23,7 +23,7 @@ _SEEN: tuple[Metric[Round], ...] = (*VERDICT, *PROBES, *DNS, *PODS, *KERNEL, *IN
 def truncated(source: Round) -> Iterator[Row]:
     """How many rows each cap left out, 0 included."""
     for metric in _SEEN:
-        if metric.limit is not None:
+        if metric.capped:
             yield (metric.name,), float(metric.left_out(source))
 
 

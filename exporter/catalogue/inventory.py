@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporter.catalogue.metric import Metric, Round, Row, gauge
+from exporter.model.family import FAMILIES, Family
 
 
 def inventory_stale(source: Round) -> Iterator[Row]:
@@ -18,6 +19,68 @@ def inventory_age(source: Round) -> Iterator[Row]:
         yield (), source.report.inventory_age
 
 
+def _wanted(source: Round) -> frozenset[Family]:
+    """Lacking a family that is not expected is no lack."""
+    return frozenset(
+        f for f in FAMILIES if f not in source.report.families or source.report.families[f].expected is not False
+    )
+
+
+def objects_with_family(source: Round) -> Iterator[Row]:
+    for count in source.census.counts:
+        if not count.namespace:
+            yield (count.resource.value, count.family.value), float(count.having)
+
+
+def objects_without_family(source: Round) -> Iterator[Row]:
+    wanted = _wanted(source)
+    for count in source.census.counts:
+        if not count.namespace and count.family in wanted:
+            yield (count.resource.value, count.family.value), float(count.lacking)
+
+
+def namespace_objects_without_family(source: Round) -> Iterator[Row]:
+    """Only namespaces that lack something: a finished migration leaves no series."""
+    wanted = _wanted(source)
+    for count in source.census.counts:
+        if count.namespace and count.lacking and count.family in wanted:
+            yield (count.resource.value, count.namespace, count.family.value), float(count.lacking)
+
+
+def migration_ratio(source: Round) -> Iterator[Row]:
+    for progress in source.census.progress:
+        if progress.ratio is not None:
+            yield (progress.resource.value,), progress.ratio
+
+
+MIGRATION: tuple[Metric[Round], ...] = (
+    gauge(
+        "objects_with_family",
+        "Objects of the cluster that have an address, endpoint or ClusterIP of the family (role cluster).",
+        ("resource", "ip_family"),
+        objects_with_family,
+    ),
+    gauge(
+        "objects_without_family",
+        "Objects of the cluster that are meant to have the family and lack it (role cluster).",
+        ("resource", "ip_family"),
+        objects_without_family,
+    ),
+    gauge(
+        "namespace_objects_without_family",
+        "The same by namespace, for the largest namespaces in which some object lacks it.",
+        ("resource", "namespace", "ip_family"),
+        namespace_objects_without_family,
+        omitted=lambda source: source.census.namespaces_left_out,
+    ),
+    gauge(
+        "migration_ratio",
+        "Dual-stack objects of the cluster by those that could be (role cluster).",
+        ("resource",),
+        migration_ratio,
+    ),
+)
+
 INVENTORY: tuple[Metric[Round], ...] = (
     gauge(
         "inventory_stale",
@@ -26,4 +89,5 @@ INVENTORY: tuple[Metric[Round], ...] = (
         inventory_stale,
     ),
     gauge("inventory_age_seconds", "Age of the inventory at the last finished round.", (), inventory_age),
+    *MIGRATION,
 )

@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Generic, TypeAlias, TypeVar
 
-from exporter.model.report import Report, Snapshot
+from exporter.diagnosis.census import Census, take_census
+from exporter.model.report import Report, Role, Snapshot
 from exporter.totals import Histogram, Totals
 
 Row: TypeAlias = tuple[tuple[str, ...], float | Histogram]
@@ -27,7 +29,7 @@ class Type(StrEnum):
     HISTOGRAM = "histogram"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Round:
     """What the metrics of a round read: the last finished report, and the totals that it was folded into."""
 
@@ -38,13 +40,18 @@ class Round:
     def snapshot(self) -> Snapshot:
         return self.report.snapshot
 
+    @cached_property
+    def census(self) -> Census:
+        """Counted once for all metrics that read it: a cluster may hold 150,000 pods. Empty for a role that sees one node's."""
+        return Census() if self.snapshot.role is Role.NODE else take_census(self.snapshot.inventory)
+
 
 @dataclass(frozen=True, slots=True)
 class Metric(Generic[Source]):
     """One metric, declared once.
 
     `limit` caps the rows of each group that shares the first `per` label values (0: of the whole metric); what a cap leaves out is
-    counted in dualstack_series_truncated.
+    counted in dualstack_series_truncated. `omitted` tells how many the source had left out before.
     """
 
     name: str
@@ -54,6 +61,11 @@ class Metric(Generic[Source]):
     rows: Callable[[Source], Iterable[Row]]
     limit: int | None = None
     per: int = 0
+    omitted: Callable[[Source], int] | None = None
+
+    @property
+    def capped(self) -> bool:
+        return self.limit is not None or self.omitted is not None
 
     def exposed(self, source: Source) -> list[Row]:
         """The rows in label order, cut to the limit."""
@@ -70,8 +82,9 @@ class Metric(Generic[Source]):
         return kept
 
     def left_out(self, source: Source) -> int:
-        """How many rows the limit leaves out."""
-        return len(list(self.rows(source))) - len(self.exposed(source))
+        """How many rows the caps leave out."""
+        omitted = self.omitted(source) if self.omitted is not None else 0
+        return omitted + len(list(self.rows(source))) - len(self.exposed(source))
 
 
 def gauge(
@@ -82,9 +95,10 @@ def gauge(
     *,
     limit: int | None = None,
     per: int = 0,
+    omitted: Callable[[Source], int] | None = None,
 ) -> Metric[Source]:
     """A gauge of this prefix; see Metric."""
-    return Metric(PREFIX + name, Type.GAUGE, help, labels, rows, limit, per)
+    return Metric(PREFIX + name, Type.GAUGE, help, labels, rows, limit=limit, per=per, omitted=omitted)
 
 
 def counter(

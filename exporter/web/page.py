@@ -10,11 +10,12 @@ from exporter.catalogue.itself import Own
 from exporter.catalogue.probes import failing, kept
 from exporter.diagnosis.causes import LINES
 from exporter.model.family import Family
-from exporter.model.report import Cause, CauseReport, FamilyReport, Report
+from exporter.model.report import Cause, CauseReport, FamilyReport, Report, Role
 from exporter.report.document import rfc3339, runbook
 from exporter.web.facts import blind_section, dns_section, kernel_section, unchecked_section
 from exporter.web.markup import NOTHING, Html, age, definitions, element, join
 from exporter.web.matrix import failures_section, matrix_section
+from exporter.web.migration import migration_section
 from exporter.web.style import STYLE
 
 ORDER = {cause: place for place, cause in enumerate(Cause)}
@@ -63,6 +64,7 @@ def _body(report: Report | None, own: Own, now: float, *, fresh: bool) -> Html:
         failures_section(report),
         dns_section(report),
         kernel_section(report),
+        migration_section(report),
         unchecked_section(report),
         blind_section(report),
     )
@@ -137,6 +139,8 @@ def _why(report: Report, family: Family) -> str:
     failed = {o.vantage.key for o in failing(results) if o.family is family}
     if report.families.get(family, FamilyReport(None, None)).expected is False:
         return "Nothing in this cluster asks for it."
+    if report.snapshot.role is Role.CLUSTER:
+        return "This role probes nothing: each node's own page tells."
     if not made:
         return "No probe over it has a result."
     if not failed:
