@@ -1,0 +1,503 @@
+"""DNS questions to a real BIND and to servers that misbehave, over both loopback addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+
+from exporter.model.dns import NOTIMP
+from exporter.model.family import FAMILIES, Family
+from exporter.model.probe import Lookup, LookupOutcome
+from exporter.network import LocalNetwork
+from exporter.probes import ask
+from tests.wire.loopback import DOMAIN, LOOPBACK, Answering, Noting, cancel, closed_port, serve
+from tests.wire.nameserver import Script, bind9, make_question, scripted
+
+both_families = pytest.mark.parametrize("family", FAMILIES)
+RECORDS = {"A": "192.0.2.1", "AAAA": "2001:db8::1"}
+
+
+@pytest.fixture(scope="module")
+def bind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with bind9(tmp_path_factory.mktemp("named")) as port:
+        yield port
+
+
+async def look_up(family: Family, port: int, name: str, qtype: str = "A", **options: object) -> Lookup:
+    return await ask(make_question(family, port, name, qtype, **options), LocalNetwork())
+
+
+def respond(query: bytes, *records: tuple[str, str, str], rcode: int = 0, flags: int = 0) -> dns.message.Message:
+    """A reply to this query with (owner, type, data) records."""
+    response = dns.message.make_response(dns.message.from_wire(query), recursion_available=True)
+    response.set_rcode(dns.rcode.Rcode(rcode))
+    response.flags |= flags
+    response.answer = [dns.rrset.from_text(owner, 60, "IN", kind, data) for owner, kind, data in records]
+    return response
+
+
+def right(query: bytes) -> bytes:
+    """The one honest answer of the scripted servers."""
+    question = dns.message.from_wire(query).question[0]
+    kind = question.rdtype.name
+    return respond(query, (question.name.to_text(), kind, RECORDS[kind])).to_wire()
+
+
+@pytest.mark.real
+@both_families
+@pytest.mark.parametrize("edns", [True, False])
+@pytest.mark.parametrize(
+    ("name", "qtype", "outcome", "addresses", "chain"),
+    [
+        ("both.wire.test", "A", LookupOutcome.ANSWER, ["192.0.2.10"], ()),
+        ("both.wire.test", "AAAA", LookupOutcome.ANSWER, ["2001:db8::10"], ()),
+        ("BOTH.wire.TEST", "AAAA", LookupOutcome.ANSWER, ["2001:db8::10"], ()),
+        ("both.wire.test.", "A", LookupOutcome.ANSWER, ["192.0.2.10"], ()),
+        ("v4only.wire.test", "AAAA", LookupOutcome.NODATA, [], ()),
+        ("v6only.wire.test", "A", LookupOutcome.NODATA, [], ()),
+        ("none.wire.test", "A", LookupOutcome.NODATA, [], ()),
+        ("mapped.wire.test", "AAAA", LookupOutcome.ANSWER, ["::ffff:192.0.2.50"], ()),
+        ("nowhere.wire.test", "AAAA", LookupOutcome.NXDOMAIN, [], ()),
+        ("alias.wire.test", "AAAA", LookupOutcome.ANSWER, ["2001:db8::10"], ("both.wire.test",)),
+        ("alias2.wire.test", "A", LookupOutcome.ANSWER, ["192.0.2.10"], ("alias.wire.test", "both.wire.test")),
+        ("alias4.wire.test", "AAAA", LookupOutcome.NODATA, [], ("v4only.wire.test",)),
+        ("dangling.wire.test", "A", LookupOutcome.NXDOMAIN, [], ("nowhere.wire.test",)),
+        ("loop.wire.test", "A", LookupOutcome.SERVFAIL, [], ("loop2.wire.test", "loop.wire.test")),
+        (
+            "hop12.wire.test",
+            "A",
+            LookupOutcome.ANSWER,
+            ["192.0.2.30"],
+            tuple(f"hop{n}.wire.test" for n in range(13, 21)),
+        ),
+        ("both.broken.test", "A", LookupOutcome.SERVFAIL, [], ()),
+        ("elsewhere.example", "A", LookupOutcome.REFUSED, [], ()),
+    ],
+)
+async def test_what_a_real_server_answers(
+    family: Family,
+    edns: bool,
+    name: str,
+    qtype: str,
+    outcome: LookupOutcome,
+    addresses: list[str],
+    chain: tuple[str, ...],
+    bind: int,
+) -> None:
+    lookup = await look_up(family, bind, name, qtype, edns=edns)
+    assert lookup.outcome is outcome
+    assert lookup.reply is not None
+    assert [str(a) for a in lookup.reply.addresses] == [str(ip_address(a)) for a in addresses]
+    assert lookup.reply.chain == chain
+    assert lookup.reply.additionals == (1 if edns else 0)
+    assert not lookup.truncated
+    assert lookup.seconds is not None
+    assert 0 < lookup.seconds < 5
+
+
+@pytest.mark.real
+async def test_flags_counts_and_lifetimes_of_a_real_answer(bind: int) -> None:
+    answered = (await look_up(Family.V6, bind, "alias.wire.test", "AAAA")).reply
+    missing = (await look_up(Family.V6, bind, "v4only.wire.test", "AAAA")).reply
+    assert answered is not None
+    assert missing is not None
+    assert (answered.aa, answered.ra, answered.tc, answered.answers, answered.ttl) == (True, False, False, 2, 60)
+    assert (missing.soa_authority, missing.soa_additional, missing.answers, missing.ttl) == (True, False, 0, None)
+
+
+@pytest.mark.real
+async def test_names_of_mail_and_pointer_records(bind: int) -> None:
+    mail = await look_up(Family.V6, bind, "mail.wire.test", "MX")
+    pointer = await look_up(Family.V6, bind, "pointer.wire.test", "PTR")
+    assert mail.reply is not None
+    assert pointer.reply is not None
+    assert (mail.outcome, set(mail.reply.names)) == (LookupOutcome.ANSWER, {"mx.wire.test", "mx2.wire.test"})
+    assert (pointer.outcome, pointer.reply.names) == (LookupOutcome.ANSWER, ("both.wire.test",))
+
+
+@pytest.mark.real
+@both_families
+@pytest.mark.parametrize("edns", [True, False])
+async def test_a_truncated_reply_is_asked_again_over_tcp(family: Family, edns: bool, bind: int) -> None:
+    lookup = await look_up(family, bind, "big.wire.test", "AAAA", edns=edns)
+    assert (lookup.outcome, lookup.truncated) == (LookupOutcome.ANSWER, True)
+    assert lookup.reply is not None
+    assert lookup.datagram is not None
+    assert (len(lookup.reply.addresses), lookup.reply.answers, lookup.reply.tc) == (100, 100, False)
+    assert lookup.datagram.tc
+    assert lookup.datagram.answers < 100
+
+
+def chained(links: int, *, loop: bool = False) -> Script:
+    records = [(f"hop{n}.test.", "CNAME", f"hop{n + 1}.test.") for n in range(links)]
+    end = (f"hop{links}.test.", "CNAME", "hop0.test.") if loop else (f"hop{links}.test.", "A", "192.0.2.1")
+    return lambda query: [respond(query, *records, end).to_wire()]
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome", "length"),
+    [
+        (chained(16), LookupOutcome.ANSWER, 16),
+        (chained(17), LookupOutcome.NODATA, 16),
+        (chained(0, loop=True), LookupOutcome.NODATA, 1),
+        (chained(4, loop=True), LookupOutcome.NODATA, 5),
+    ],
+)
+async def test_chains_are_followed_so_far_and_loops_end(script: Script, outcome: LookupOutcome, length: int) -> None:
+    async with scripted(Family.V6, script) as port:
+        lookup = await look_up(Family.V6, port, "hop0.test")
+    assert lookup.reply is not None
+    assert (lookup.outcome, len(lookup.reply.chain)) == (outcome, length)
+
+
+@both_families
+async def test_an_answer_of_another_type_is_no_answer(family: Family) -> None:
+    async with scripted(family, lambda q: [respond(q, ("x.test.", "A", "192.0.2.1")).to_wire()]) as port:
+        lookup = await look_up(family, port, "x.test", "AAAA")
+    assert lookup.outcome is LookupOutcome.NODATA
+    assert lookup.reply is not None
+    assert (lookup.reply.answers, lookup.reply.addresses) == (1, ())
+
+
+async def test_an_answer_about_another_name_is_no_answer() -> None:
+    async with scripted(Family.V6, lambda q: [respond(q, ("y.test.", "A", "192.0.2.1")).to_wire()]) as port:
+        lookup = await look_up(Family.V6, port, "x.test", "A")
+    assert lookup.outcome is LookupOutcome.NODATA
+
+
+@both_families
+async def test_the_query_is_what_was_asked_for(family: Family) -> None:
+    queries: list[dns.message.Message] = []
+
+    def note(query: bytes) -> list[bytes]:
+        queries.append(dns.message.from_wire(query))
+        return [right(query)]
+
+    async with scripted(family, note) as port:
+        for edns in (True, False):
+            await look_up(family, port, "x.test", "AAAA", edns=edns)
+    assert [str(q.question[0]) for q in queries] == ["x.test. IN AAAA"] * 2
+    assert [(q.edns, q.payload) for q in queries] == [(0, 1232), (-1, 0)]
+    assert all(q.flags == dns.flags.RD for q in queries)
+
+
+async def test_ids_and_source_ports_differ_from_question_to_question() -> None:
+    ids, sources = set(), set()
+    network, loop = LocalNetwork(), asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
+        server.bind(("::1", 0))
+        server.settimeout(0)
+        for _ in range(30):
+            task = asyncio.create_task(ask(make_question(Family.V6, server.getsockname()[1], "x.test"), network))
+            query, client = await loop.sock_recvfrom(server, 512)
+            ids.add(query[:2])
+            sources.add(client[1])
+            server.sendto(right(query), client)
+            await task
+    assert len(sources) == 30
+    assert len(ids) >= 29  # of 65,536: two equal ones happen once in 150 runs
+
+
+def other_id(reply: bytes) -> bytes:
+    return bytes([reply[0] ^ 1]) + reply[1:]
+
+
+def other_question(query: bytes) -> bytes:
+    wrong = dns.message.make_query("evil.test", "A")
+    wrong.id = dns.message.from_wire(query).id
+    return respond(wrong.to_wire(), ("x.test.", "A", "203.0.113.66")).to_wire()
+
+
+WRONG = {
+    "wrong id": lambda q: other_id(right(q)),
+    "wrong question": other_question,
+    "the query itself": lambda q: q,
+    "short": lambda q: q[:11],
+    "nothing": lambda _: b"",
+}
+
+
+@both_families
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+async def test_what_is_no_reply_to_the_question_is_passed_over(family: Family, wrong: Callable[[bytes], bytes]) -> None:
+    async with (
+        scripted(family, lambda q: [wrong(q)] * 50) as alone,
+        scripted(family, lambda q: [*[wrong(q)] * 50, right(q)]) as before,
+    ):
+        nothing = await look_up(family, alone, "x.test", timeout=0.3)
+        found = await look_up(family, before, "x.test")
+    assert nothing.outcome is LookupOutcome.TIMEOUT
+    assert found.outcome is LookupOutcome.ANSWER
+
+
+@both_families
+async def test_a_reply_from_another_port_is_not_taken(family: Family) -> None:
+    with (
+        socket.socket(DOMAIN[family], socket.SOCK_DGRAM) as server,
+        socket.socket(DOMAIN[family], socket.SOCK_DGRAM) as forger,
+    ):
+        server.bind((str(LOOPBACK[family]), 0))
+        server.settimeout(0)
+        task = asyncio.create_task(look_up(family, server.getsockname()[1], "x.test", timeout=0.5))
+        query, client = await asyncio.get_running_loop().sock_recvfrom(server, 512)
+        forger.sendto(right(query), client)
+        assert (await task).outcome is LookupOutcome.TIMEOUT
+
+
+@both_families
+async def test_silence_is_a_timeout_after_one_retransmission_with_the_same_id(family: Family) -> None:
+    queries: list[bytes] = []
+
+    def note(query: bytes) -> list[bytes]:
+        queries.append(query)
+        return []
+
+    async with scripted(family, note) as port:
+        lookup = await look_up(family, port, "x.test", timeout=0.3)
+    assert lookup.outcome is LookupOutcome.TIMEOUT
+    assert lookup.reply is None
+    assert lookup.seconds == pytest.approx(0.3, abs=0.2)
+    assert len(queries) == 2
+    assert queries[0] == queries[1]
+
+
+@both_families
+async def test_one_lost_datagram_is_no_failure(family: Family) -> None:
+    seen: list[bytes] = []
+
+    def deaf_at_first(query: bytes) -> list[bytes]:
+        seen.append(query)
+        return [right(query)] if len(seen) > 1 else []
+
+    async with scripted(family, deaf_at_first) as port:
+        lookup = await look_up(family, port, "x.test", timeout=1)
+    assert lookup.outcome is LookupOutcome.ANSWER
+    assert lookup.seconds == pytest.approx(0.5, abs=0.2)
+
+
+async def test_a_slow_answer_to_the_first_datagram_is_taken_after_the_second() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
+        server.bind(("::1", 0))
+        server.settimeout(0)
+        task = asyncio.create_task(look_up(Family.V6, server.getsockname()[1], "x.test", timeout=1))
+        query, client = await loop.sock_recvfrom(server, 512)
+        await loop.sock_recvfrom(server, 512)
+        await loop.sock_sendto(server, right(query), client)
+        assert (await task).outcome is LookupOutcome.ANSWER
+
+
+def compressed(query: bytes, pointer: int) -> bytes:
+    """A reply whose answer's owner is a compression pointer to there."""
+    head = query[:2] + struct.pack("!5H", 0x8180, 1, 1, 0, 0)
+    question = query[12 : 12 + len(b"\1x\4test\0") + 4]
+    return head + question + struct.pack("!HHHIH", 0xC000 | pointer, 1, 1, 60, 4) + b"\xc0\0\2\1"
+
+
+MALFORMED: dict[str, Script] = {
+    "loop of compression": lambda q: [compressed(q, 24)],
+    "pointer forward": lambda q: [compressed(q, 30)],
+    "pointer outside": lambda q: [compressed(q, 0x3FFF)],
+    "records missing": lambda q: [right(q)[:-4]],
+    "counts too high": lambda q: [right(q)[:6] + b"\xff\xff" + right(q)[8:]],
+    "header alone": lambda q: [q[:2] + struct.pack("!5H", 0x8180, 1, 0, 0, 0)],
+    "rdata too short": lambda q: [right(q).replace(b"\0\4\xc0\0\2\1", b"\0\3\xc0\0\2")],
+}
+
+
+@both_families
+@pytest.mark.parametrize("script", MALFORMED.values(), ids=MALFORMED.keys())
+async def test_a_broken_reply_is_malformed_at_once(family: Family, script: Script) -> None:
+    async with scripted(family, script) as port:
+        lookup = await look_up(family, port, "x.test", edns=False)
+    assert lookup.outcome is LookupOutcome.MALFORMED
+    assert lookup.detail
+    assert lookup.reply is None
+
+
+async def test_other_response_codes_with_or_without_the_question() -> None:
+    def bare(query: bytes) -> list[bytes]:
+        return [query[:2] + struct.pack("!5H", 0x8180 | NOTIMP, 0, 0, 0, 0)]
+
+    async with (
+        scripted(Family.V6, bare) as short,
+        scripted(Family.V6, lambda q: [respond(q, rcode=9).to_wire()]) as full,
+    ):
+        assert (await look_up(Family.V6, short, "x.test")).outcome is LookupOutcome.RCODE
+        lookup = await look_up(Family.V6, full, "x.test")
+    assert lookup.outcome is LookupOutcome.RCODE
+    assert lookup.reply is not None
+    assert lookup.reply.rcode == 9
+
+
+async def test_extended_errors_are_kept() -> None:
+    def filtered(query: bytes) -> list[bytes]:
+        response = respond(query)
+        response.use_edns(
+            0,
+            options=[
+                dns.edns.EDEOption(dns.edns.EDECode.FILTERED, "filtered"),
+                dns.edns.EDEOption(dns.edns.EDECode.BLOCKED),
+            ],
+        )
+        return [response.to_wire()]
+
+    async with scripted(Family.V6, filtered) as port:
+        lookup = await look_up(Family.V6, port, "x.test", "AAAA")
+    assert lookup.reply is not None
+    assert (lookup.outcome, lookup.reply.ede) == (LookupOutcome.NODATA, (17, 15))
+
+
+@both_families
+async def test_a_port_where_nobody_listens_is_unreachable_at_once(family: Family) -> None:
+    with closed_port(family) as port:
+        lookup = await look_up(family, port, "x.test")
+    assert lookup.outcome is LookupOutcome.UNREACHABLE
+    assert "port unreachable" in lookup.detail
+
+
+async def test_a_server_that_may_not_be_asked_is_not_asked() -> None:
+    network = Answering(errno.EIO)
+    lookup = await ask(make_question(Family.V6, 53, "x.test", allowed=False), network)
+    assert (lookup.outcome, lookup.seconds, lookup.reply) == (LookupOutcome.NOT_ALLOWED, None, None)
+    assert not network.asked
+
+
+@pytest.mark.parametrize("name", ["x" * 64 + ".test", "a.." + "test", ".".join(["label"] * 60), "\\999.test"])
+async def test_a_name_that_is_none_is_not_asked(name: str) -> None:
+    network = Answering(errno.EIO)
+    lookup = await ask(make_question(Family.V6, 53, name), network)
+    assert lookup.outcome is LookupOutcome.NOT_ASKED
+    assert "no DNS name" in lookup.detail
+    assert not network.asked
+
+
+@pytest.mark.parametrize(
+    ("number", "outcome"),
+    [
+        (errno.ESTALE, LookupOutcome.NOT_ASKED),
+        (errno.EPERM, LookupOutcome.NOT_ASKED),
+        (errno.EAFNOSUPPORT, LookupOutcome.UNREACHABLE),
+        (None, LookupOutcome.NOT_ASKED),
+    ],
+)
+async def test_no_socket_in_that_namespace(number: int | None, outcome: LookupOutcome) -> None:
+    lookup = await ask(make_question(Family.V6, 53, "x.test", timeout=0.1), Answering(number))
+    assert (lookup.outcome, lookup.seconds) == (outcome, None)
+
+
+def truncated(query: bytes) -> list[bytes]:
+    return [respond(query, flags=dns.flags.TC).to_wire()]
+
+
+def cut_short(query: bytes) -> list[bytes]:
+    """As some servers do: TC, and the last record cut in the middle."""
+    return [respond(query, ("x.test.", "A", "192.0.2.1"), flags=dns.flags.TC).to_wire()[:-3]]
+
+
+def over_tcp(wire: bytes) -> bytes:
+    return len(wire).to_bytes(2, "big") + wire
+
+
+@both_families
+@pytest.mark.parametrize("script", [truncated, cut_short])
+async def test_tcp_to_the_same_server_after_truncation(family: Family, script: Script) -> None:
+    async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        query = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+        for byte in over_tcp(right(query)):
+            writer.write(bytes([byte]))
+            await writer.drain()
+        await reader.read()
+
+    async with serve(family, stream) as port, scripted(family, script, port):
+        lookup = await look_up(family, port, "x.test", edns=False)
+    assert (lookup.outcome, lookup.truncated) == (LookupOutcome.ANSWER, True)
+    assert lookup.datagram is not None
+    assert lookup.datagram.tc
+
+
+async def test_a_reply_of_very_many_addresses_is_bounded() -> None:
+    async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        query = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+        response = respond(query)
+        response.answer = [dns.rrset.from_text("x.test.", 60, "IN", "AAAA", *[f"2001:db8::{n:x}" for n in range(400)])]
+        writer.write(over_tcp(response.to_wire(max_size=65535)))
+
+    async with serve(Family.V6, stream) as port, scripted(Family.V6, truncated, port):
+        lookup = await look_up(Family.V6, port, "x.test", "AAAA")
+    assert lookup.reply is not None
+    assert (len(lookup.reply.addresses), lookup.reply.answers) == (256, 400)
+
+
+@both_families
+async def test_truncation_without_tcp_is_unreachable_and_says_so(family: Family) -> None:
+    with closed_port(family) as port:
+        async with scripted(family, truncated, port):
+            lookup = await look_up(family, port, "x.test")
+    assert (lookup.outcome, lookup.truncated, lookup.reply) == (LookupOutcome.UNREACHABLE, True, None)
+    assert lookup.detail == "over TCP, after a truncated reply: Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("make", "outcome"),
+    [
+        (lambda q: over_tcp(other_id(right(q))), LookupOutcome.MALFORMED),
+        (lambda q: over_tcp(right(q))[:-1], LookupOutcome.MALFORMED),
+        (lambda _: b"\0\0", LookupOutcome.MALFORMED),
+        (lambda _: b"", LookupOutcome.MALFORMED),
+        (lambda q: over_tcp(respond(q, flags=dns.flags.TC).to_wire()), LookupOutcome.NODATA),
+    ],
+    ids=["wrong id", "cut", "empty", "closed", "truncated again"],
+)
+async def test_odd_replies_over_tcp(make: Callable[[bytes], bytes], outcome: LookupOutcome) -> None:
+    async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        query = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+        writer.write(make(query))
+        await writer.drain()
+
+    async with serve(Family.V6, stream) as port, scripted(Family.V6, truncated, port):
+        lookup = await look_up(Family.V6, port, "x.test")
+    assert (lookup.outcome, lookup.truncated) == (outcome, True)
+
+
+async def test_the_deadline_covers_tcp_too() -> None:
+    async def say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with serve(Family.V6, say_nothing) as port, scripted(Family.V6, truncated, port):
+        lookup = await look_up(Family.V6, port, "x.test", timeout=0.3)
+    assert (lookup.outcome, lookup.truncated) == (LookupOutcome.TIMEOUT, True)
+    assert lookup.seconds == pytest.approx(0.3, abs=0.2)
+
+
+@both_families
+async def test_cancelling_over_udp_and_over_tcp_leaves_no_socket_open(family: Family) -> None:
+    network, arrived = Noting(), asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        arrived.set()
+        await reader.read()
+
+    def note(_: bytes) -> list[bytes]:
+        arrived.set()
+        return []
+
+    async with serve(family, say_nothing) as port, scripted(family, truncated, port), scripted(family, note) as silent:
+        for there in (silent, port):
+            arrived.clear()
+            task = asyncio.create_task(ask(make_question(family, there, "x.test"), network))
+            await asyncio.wait_for(arrived.wait(), 5)
+            await cancel(task)
+            network.assert_all_closed()
