@@ -176,9 +176,9 @@ def _encode_cause(entry: CauseEntry) -> dict[str, Any]:
 
 
 def to_json(documents: Document | Iterable[Document]) -> str:
-    """One report as an object, several as a list; indented, for people and programs alike."""
+    """One report as an object, several as a list; indented, and ASCII alone so that no terminal and no foreign text can break it."""
     value: Any = encode(documents) if isinstance(documents, Document) else [encode(document) for document in documents]
-    return json.dumps(value, ensure_ascii=False, indent=1)
+    return json.dumps(value, indent=1)
 
 
 def rfc3339(seconds: float) -> str:

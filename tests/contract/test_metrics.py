@@ -12,7 +12,7 @@ from exporter.catalogue.metric import Type
 from exporter.catalogue.pods import LIBCS
 from exporter.model.report import Report
 from exporter.web.exposition import Exposition
-from tests.unit.sample import bad_day, blind, own, quiet_day, round_of
+from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day, round_of
 
 PROBE = "vantage target layer ip_family"
 PROMISED = {
@@ -77,7 +77,11 @@ def test_state_sets_hold_the_promised_values() -> None:
     assert {"glibc", "musl"} == set(LIBCS)
 
 
-@pytest.mark.parametrize("report", [bad_day(), quiet_day(), blind(), None], ids=["bad", "quiet", "blind", "none"])
+@pytest.mark.parametrize(
+    "report",
+    [bad_day(), quiet_day(), blind(), migration_day(), None],
+    ids=["bad", "quiet", "blind", "migration", "none"],
+)
 def test_promtool_finds_nothing_in_a_scrape(report: Report | None) -> None:
     exposed = Exposition(own=own)
     if report is not None:

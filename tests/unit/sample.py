@@ -33,7 +33,7 @@ from exporter.model.facts import (
     VxlanFacts,
 )
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Inventory, IPPool, Kind, Node, VxlanMode
+from exporter.model.inventory import Inventory, IPPool, Kind, Node, Pod, Service, VxlanMode
 from exporter.model.probe import (
     Group,
     Layer,
@@ -553,6 +553,60 @@ def blind() -> Report:
         aaaa_blocks={},
         predictions={},
         inventory_age=None,
+    )
+
+
+def migration_day() -> Report:
+    """The cluster role of a cluster half on its way: pods older than IPv6, Services left single-stack."""
+    day = bad_day()
+    pods = tuple(
+        Pod(
+            namespace,
+            f"app-{n}",
+            phase="Running",
+            ips=tuple(map(ip_address, ("10.1.17.9", "fd00:10:1:17::9")[: 1 + (n % 3 > 0)])),
+        )
+        for namespace in ("shop", "tools")
+        for n in range(15 if namespace == "shop" else 3)
+    )
+    both = (ip_address("10.152.183.7"), ip_address("fd00:10:2::7"))
+    services = (
+        Service("shop", "web", cluster_ips=both, families=FAMILIES, family_policy="PreferDualStack"),
+        Service("shop", "cart", cluster_ips=both[:1], families=(V4,), family_policy="SingleStack"),
+    )
+    inventory = replace(
+        INVENTORY,
+        pods=pods,
+        services=services,
+        nodes=tuple(replace(n, internal_ips=tuple(a.ip for a in n.calico_addresses)) for n in NODES),
+    )
+    snapshot = Snapshot(
+        node="dualstack-exporter-cluster-0",
+        role=Role.CLUSTER,
+        started=STARTED,
+        finished=NOW,
+        complete=True,
+        inventory=inventory,
+        host=None,
+        readings=tuple(Reading(kind.value, success=True, seconds=0.02) for kind in Kind),
+        families={V4: True, V6: True},
+    )
+    overlap = Finding(
+        Cause.CIDR_OVERLAP,
+        Severity.WARNING,
+        ("pool/default-ipv6-ippool",),
+        ("pool default-ipv6-ippool (fd00:10:1::/48) overlaps the Service range fd00:10:1:ff::/108",),
+        "kubectl get ippools,servicecidrs -o wide",
+    )
+    return replace(
+        day,
+        snapshot=snapshot,
+        families=dict.fromkeys(FAMILIES, FamilyReport(expected=True, ok=None)),
+        causes=(CauseReport(overlap, Scope.CLUSTER, since=NOW - 90),),
+        checked=frozenset(list(Cause)[list(Cause).index(Cause.NODE_POD_CIDR_MISSING) :]),
+        unchecked=(),
+        aaaa_blocks={},
+        predictions={},
     )
 
 

@@ -32,7 +32,7 @@ from exporter.model.report import (
 )
 from exporter.totals import Totals
 from tests.unit import sample
-from tests.unit.sample import NOW, bad_day, blind, own, quiet_day, round_of
+from tests.unit.sample import NOW, bad_day, blind, migration_day, own, quiet_day, round_of
 
 V4, V6 = Family.V4, Family.V6
 
@@ -76,7 +76,9 @@ def test_help_is_a_sentence_and_label_names_are_legal_and_few() -> None:
         assert all(re.fullmatch(r"[a-z][a-z_]*", label) for label in metric.labels), metric.name
 
 
-@pytest.mark.parametrize("report", [bad_day(), quiet_day(), blind()], ids=["bad", "quiet", "blind"])
+@pytest.mark.parametrize(
+    "report", [bad_day(), quiet_day(), blind(), migration_day()], ids=["bad", "quiet", "blind", "migration"]
+)
 def test_every_row_has_the_declared_labels_and_is_unique(report: Report) -> None:
     for metric in ROUND:
         made = list(metric.rows(round_of(report)))
@@ -84,8 +86,9 @@ def test_every_row_has_the_declared_labels_and_is_unique(report: Report) -> None
         assert len({names for names, _ in made}) == len(made), metric.name
 
 
-def test_the_bad_day_holds_a_row_of_every_metric() -> None:
-    assert [m.name for m in ROUND if not m.exposed(round_of(bad_day()))] == []
+def test_the_sample_days_hold_a_row_of_every_metric() -> None:
+    days = [round_of(bad_day()), round_of(migration_day())]
+    assert [m.name for m in ROUND if not any(m.exposed(day) for day in days)] == []
     assert all(m.exposed(own()) for m in ITSELF)
 
 
@@ -392,3 +395,45 @@ def test_an_inventory_that_does_not_exist_is_neither_stale_nor_old() -> None:
     assert rows(blind(), "inventory_stale") == {}
     assert rows(blind(), "inventory_age_seconds") == {}
     assert rows(bad_day(), "inventory_stale") == {(): 0.0}
+
+
+# The cluster on its way.
+
+
+def test_objects_are_counted_by_family_and_by_namespace_where_they_lack_one() -> None:
+    report = migration_day()
+    assert rows(report, "objects_with_family")["pods", "IPv6"] == 12.0
+    assert rows(report, "objects_without_family") == {
+        ("nodes", "IPv4"): 0.0,
+        ("nodes", "IPv6"): 0.0,
+        ("pods", "IPv4"): 0.0,
+        ("pods", "IPv6"): 6.0,
+        ("services", "IPv4"): 0.0,
+        ("services", "IPv6"): 1.0,
+    }
+    assert rows(report, "namespace_objects_without_family") == {
+        ("pods", "shop", "IPv6"): 5.0,
+        ("pods", "tools", "IPv6"): 1.0,
+        ("services", "shop", "IPv6"): 1.0,
+    }
+    assert rows(report, "migration_ratio") == {("nodes",): 1.0, ("pods",): pytest.approx(2 / 3), ("services",): 0.5}
+
+
+def test_lacking_a_family_that_is_not_expected_is_no_lack() -> None:
+    report = replace(migration_day(), families={V6: FamilyReport(expected=False, ok=None)})
+    assert {family for _, family in rows(report, "objects_without_family")} == {"IPv4"}
+    assert rows(report, "namespace_objects_without_family") == {}
+
+
+def test_one_nodes_pods_are_no_census_of_the_cluster() -> None:
+    report = migration_day()
+    assert rows(replace(report, snapshot=replace(report.snapshot, role=Role.NODE)), "objects_with_family") == {}
+
+
+def test_namespaces_beyond_the_cap_of_the_census_are_told() -> None:
+    report = migration_day()
+    many = tuple(replace((report.snapshot.inventory.pods or ())[0], namespace=f"ns-{n:03d}") for n in range(130))
+    inventory = replace(report.snapshot.inventory, pods=many, services=())
+    report = replace(report, snapshot=replace(report.snapshot, inventory=inventory))
+    assert len(rows(report, "namespace_objects_without_family")) == 100
+    assert rows(report, "series_truncated")["dualstack_namespace_objects_without_family",] == 30.0

@@ -28,7 +28,7 @@ from exporter.catalogue.metric import Metric, Round, Row, Type
 from exporter.model.report import Report
 from exporter.totals import BOUNDS, Histogram
 from exporter.web.exposition import Exposition, Format, negotiate, write
-from tests.unit.sample import bad_day, blind, own, quiet_day, round_of
+from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day, round_of
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 Sample = tuple[str, tuple[tuple[str, str], ...], float]
@@ -91,7 +91,9 @@ def ours(text: str) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if "dualstack_" in line or line == "# EOF\n")
 
 
-@pytest.mark.parametrize("report", [bad_day(), quiet_day(), blind()], ids=["bad", "quiet", "blind"])
+@pytest.mark.parametrize(
+    "report", [bad_day(), quiet_day(), blind(), migration_day()], ids=["bad", "quiet", "blind", "migration"]
+)
 def test_the_text_says_what_the_client_library_would_say(report: Report) -> None:
     registry = CollectorRegistry()
     registry.register(Oracle(round_of(report)))
@@ -101,7 +103,9 @@ def test_the_text_says_what_the_client_library_would_say(report: Report) -> None
     assert types == {line for line in generate_latest(registry).decode().splitlines() if line.startswith("#")}
 
 
-@pytest.mark.parametrize("report", [bad_day(), quiet_day(), blind()], ids=["bad", "quiet", "blind"])
+@pytest.mark.parametrize(
+    "report", [bad_day(), quiet_day(), blind(), migration_day()], ids=["bad", "quiet", "blind", "migration"]
+)
 def test_openmetrics_says_what_the_client_library_would_say(report: Report) -> None:
     registry = CollectorRegistry()
     registry.register(Oracle(round_of(report), unknown=frozenset({"dualstack_dns_lookups_total"})))

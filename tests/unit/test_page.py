@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from exporter.model.facts import HostFacts
 from exporter.model.family import Family
 from exporter.model.probe import Layer, Outcome
-from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Role, Scope, Severity
+from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
 from exporter.web.markup import age, element
 from exporter.web.page import page
 from exporter.web.style import STYLE
 from tests.unit import sample
-from tests.unit.sample import NOW, bad_day, blind, own, quiet_day
+from tests.unit.sample import NOW, bad_day, blind, migration_day, own, quiet_day
 
 
 class Parsed(HTMLParser):
@@ -65,7 +65,7 @@ def with_snapshot(report: Report, **changes: object) -> Report:
     return replace(report, snapshot=replace(report.snapshot, **changes))  # type: ignore[arg-type]
 
 
-ALL = {"bad": bad_day(), "quiet": quiet_day(), "blind": blind(), "none": None}
+ALL = {"bad": bad_day(), "migration": migration_day(), "quiet": quiet_day(), "blind": blind(), "none": None}
 
 
 @pytest.mark.parametrize("report", ALL.values(), ids=ALL)
@@ -227,11 +227,14 @@ def test_a_host_without_pods_and_without_probes_says_what_to_do() -> None:
     assert "No pod runs here" in text
 
 
-def test_the_cluster_role_shows_no_matrix_and_no_kernel() -> None:
-    text = shown(with_snapshot(bad_day(), role=Role.CLUSTER)).text
+def test_the_cluster_role_shows_the_migration_and_neither_matrix_nor_kernel() -> None:
+    text = shown(migration_day()).text
     assert "From where" not in text
     assert "This node's kernel" not in text
-    assert "dns_aaaa_blocked" in text
+    assert "cidr_overlap warning" in text
+    assert "pods 12 18 12 of 18 (67%)" in text
+    assert "services without IPv6: 1 shop/cart" in text
+    assert "? IPv6 unknown This role probes nothing" in text
 
 
 def test_facts_that_were_not_read_leave_no_empty_boxes() -> None:

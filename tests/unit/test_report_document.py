@@ -28,7 +28,7 @@ from exporter.report.document import (
     to_json,
 )
 from tests.unit import sample
-from tests.unit.sample import NOW, bad_day, blind, quiet_day
+from tests.unit.sample import NOW, bad_day, blind, migration_day, quiet_day
 
 
 def with_cause(severity: Severity, by: Cause | None = None, subjects: int = 1) -> Document:
@@ -66,7 +66,9 @@ def test_the_object_has_exactly_the_promised_members() -> None:
     assert {c["cause"]: c["explained_by"] for c in data["causes"]}["ipv6_unreachable"] == "nat_masquerade_missing"
 
 
-@pytest.mark.parametrize("report", [bad_day(), quiet_day(), blind()], ids=["bad", "quiet", "blind"])
+@pytest.mark.parametrize(
+    "report", [bad_day(), quiet_day(), blind(), migration_day()], ids=["bad", "quiet", "blind", "migration"]
+)
 def test_what_is_written_is_read_back_equal(report: Any) -> None:
     document = document_of(report)
     assert parse(to_json(document).encode()) == document
@@ -75,6 +77,12 @@ def test_what_is_written_is_read_back_equal(report: Any) -> None:
 def test_several_reports_are_a_list() -> None:
     data = json.loads(to_json([document_of(bad_day()), document_of(quiet_day())]))
     assert [item["version"] for item in data] == [1, 1]
+
+
+def test_foreign_text_that_no_encoding_holds_is_written_all_the_same() -> None:
+    document = replace(with_cause(Severity.INFO), node="a\ud800✓")
+    assert to_json(document).isascii()
+    assert parse(to_json(document).encode()) == document
 
 
 def test_subjects_are_cut_at_a_hundred_and_counted_whole() -> None:
