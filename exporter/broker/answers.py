@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from functools import partial
-from pathlib import Path
 
 from exporter.broker import messages as m
 from exporter.broker.kernel import read_topics
@@ -14,6 +13,7 @@ from exporter.broker.podfiles import read_pod_files
 from exporter.broker.privilege import effective_capabilities
 from exporter.broker.processes import ProcessTable
 from exporter.broker.sockets import open_sockets
+from exporter.broker.syscalls import read_file
 
 _MAX_LSM = 128
 
@@ -61,7 +61,7 @@ class Broker:
 def _read_lsm() -> str:
     """The label that AppArmor or SELinux gave this process, "" without one: it may refuse what the capabilities would allow."""
     try:
-        label = Path("/proc/self/attr/current").read_bytes()
+        label = read_file("/proc/self/attr/current")
     except OSError:  # no such module is active
         return ""
     return label[:_MAX_LSM].strip(b"\0\n ").decode("ascii", "replace")

@@ -7,7 +7,6 @@ import os
 import socket
 import stat
 from contextlib import suppress
-from pathlib import Path
 
 _BACKLOG = 16
 
@@ -55,7 +54,7 @@ class Listener:
         with suppress(OSError):  # gone, or not ours to remove: the next broker replaces it
             info = os.lstat(self._path)
             if (info.st_dev, info.st_ino) == self._file:
-                Path(self._path).unlink()
+                os.unlink(self._path)  # noqa: PTH108 - as below
 
 
 def _remove_stale(path: str) -> None:
@@ -65,7 +64,7 @@ def _remove_stale(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:  # nobody listens: the broker that made it has ended
-            Path(path).unlink()
+            os.unlink(path)  # noqa: PTH108 - pathlib would be a megabyte of the broker's memory
         except OSError as error:  # a socket of another type, or one whose queue is full
             raise SocketInUseError("something listens there") from error
         else:

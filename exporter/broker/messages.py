@@ -82,12 +82,12 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class ListNamespaces:
-    """Which network namespaces do processes live in."""
+    """Which network namespaces do processes live in, the broker's own left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListNamed:
-    """Which network namespaces have names in this directory (files of nsfs only; anything else there is not mentioned)."""
+    """Which network namespaces have names in this directory (files of nsfs with printable names; nothing else there is mentioned)."""
 
     directory: str
 
@@ -110,7 +110,7 @@ class ReadKernel:
 
 @dataclass(frozen=True, slots=True)
 class ReadPodFiles:
-    """Read /etc/resolv.conf inside the root of the pid of `place`, and say which C libraries stand there."""
+    """Read /etc/resolv.conf inside the root of the pid of `place`, and say which C libraries stand there. EINVAL without a pid."""
 
     place: Place
 
@@ -133,7 +133,7 @@ class Welcome:
 class Process:
     pid: int
     started: int
-    cgroup: bytes  # the line of /proc/PID/cgroup that names a pod, else the first; bounded
+    cgroup: bytes  # the path in /proc/PID/cgroup that names a pod, else the longest; bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class FoundNamespace:
 @dataclass(frozen=True, slots=True)
 class Namespaces:
     found: tuple[FoundNamespace, ...]
-    refused: int  # processes whose namespace could not be read (EACCES, EPERM)
+    refused: int  # processes whose namespace could not be read (EACCES): without SYS_PTRACE, or an LSM's or a sandbox's doing
 
 
 @dataclass(frozen=True, slots=True)

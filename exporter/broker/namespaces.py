@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TypeVar
 
 from exporter.broker.messages import HOME, Named, NamedNamespace, Place
-from exporter.broker.syscalls import CLONE_NEWNET, setns
+from exporter.broker.syscalls import CLONE_NEWNET, read_file, setns
 from exporter.broker.wire import MAX_NAMES
 
 NO_WAY_HOME = 71  # exit status (EX_OSERR of sysexits.h): home could not be entered again
@@ -142,9 +142,5 @@ def open_of_process(place: Place, name: str, flags: int) -> int:
 
 def read_start(name: str, directory: int | None = None) -> int:
     """When a process began, in clock ticks since boot: field 22 of its /proc/PID/stat, the file `name` (proc_pid_stat(5))."""
-    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        text = os.read(descriptor, 4096)
-    finally:
-        os.close(descriptor)
+    text = read_file(name, directory=directory)
     return int(text.rpartition(b")")[2].split()[19])  # the name in parentheses may hold anything

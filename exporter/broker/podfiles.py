@@ -18,24 +18,33 @@ from exporter.broker.wire import MAX_RESOLV_CONF
 _ATTEMPTS = 3  # openat2 gives EAGAIN when something was renamed while it went through `..`
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
-# Where dynamic loaders and C libraries stand; symbolic links such as /lib64 -> usr/lib64 are followed.
-_MUSL = tuple(
-    f"lib/ld-musl-{name}.so.1"
-    for name in ("x86_64", "aarch64", "armhf", "arm", "i386", "powerpc64le", "s390x", "riscv64", "loongarch64")
-)
-_GLIBC = (
-    "lib64/ld-linux-x86-64.so.2",
-    "lib/ld-linux-aarch64.so.1",
-    "lib/x86_64-linux-gnu/libc.so.6",
-    "lib/aarch64-linux-gnu/libc.so.6",
+# What this machine may run, by its name in uname(2), as the names of the architectures in those of the dynamic loaders below.
+_RUNS = {
+    "x86_64": ("x86_64", "i386"),
+    "aarch64": ("aarch64", "armhf", "arm"),
+    "armv7l": ("armhf", "arm"),
+    "ppc64le": ("powerpc64le",),
+}
+_GLIBC_LOADERS = {
+    "x86_64": "lib64/ld-linux-x86-64.so.2",
+    "i386": "lib/ld-linux.so.2",
+    "aarch64": "lib/ld-linux-aarch64.so.1",
+    "armhf": "lib/ld-linux-armhf.so.3",
+    "arm": "lib/ld-linux.so.3",
+    "powerpc64le": "lib64/ld64.so.2",
+    "s390x": "lib/ld64.so.1",
+    "riscv64": "lib/ld-linux-riscv64-lp64d.so.1",
+    "loongarch64": "lib64/ld-linux-loongarch-lp64d.so.1",
+}
+_MACHINE = os.uname().machine
+_ARCHITECTURES = _RUNS.get(_MACHINE, (_MACHINE,))
+# Symbolic links such as /lib64 -> usr/lib64 are followed.
+MUSL_FILES = tuple(f"lib/ld-musl-{name}.so.1" for name in _ARCHITECTURES)
+GLIBC_FILES = (
+    *(_GLIBC_LOADERS[name] for name in _ARCHITECTURES if name in _GLIBC_LOADERS),
+    f"lib/{_MACHINE}-linux-gnu/libc.so.6",
     "lib64/libc.so.6",
     "lib/libc.so.6",
-    "lib/ld-linux-armhf.so.3",
-    "lib/ld-linux.so.2",
-    "lib64/ld64.so.2",  # ppc64le
-    "lib/ld64.so.1",  # s390x
-    "lib/ld-linux-riscv64-lp64d.so.1",
-    "lib64/ld-linux-loongarch-lp64d.so.1",
 )
 
 
@@ -99,8 +108,8 @@ def _read_regular(handle: int) -> bytes:
 
 def _find_libcs(root: int) -> tuple[int, tuple[Libc, ...]]:
     try:
-        musl = _find_first(root, _MUSL)
-        glibc = _find_first(root, _GLIBC, other_than=musl)
+        musl = _find_first(root, MUSL_FILES)
+        glibc = _find_first(root, GLIBC_FILES, other_than=musl)
     except OSError as error:
         return error.errno or errno.EIO, ()
     found = ((Libc.GLIBC, glibc), (Libc.MUSL, musl))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 from exporter.broker.syscalls import (
     PR_CAPBSET_DROP,
     PR_SET_NO_NEW_PRIVS,
     get_capabilities,
     prctl,
+    read_file,
     set_capabilities,
 )
 
@@ -78,10 +78,9 @@ def drop_to(uid: int, gid: int) -> None:
 
 
 def _verify_powerless() -> None:
-    for status in Path("/proc/self/task").glob("*/status"):
-        for line in (
-            status.read_bytes().splitlines()
-        ):  # bytes: a codec might have to be imported, which this uid may not be able to
+    for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 - the broker does without pathlib
+        # Read as bytes: a codec might have to be imported, from files that this uid may not be able to read.
+        for line in read_file(f"/proc/self/task/{thread}/status").splitlines():
             name, _, value = line.partition(b":")
             if name in _CAPABILITY_FIELDS and int(value, 16):
-                raise RuntimeError(f"thread {status.parent.name} still holds capabilities: {line!r}")
+                raise RuntimeError(f"thread {thread} still holds capabilities: {line!r}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +17,7 @@ from time import monotonic
 
 from exporter.broker.messages import FoundNamespace, Namespaces, Process
 from exporter.broker.namespaces import read_start
+from exporter.broker.syscalls import read_file
 from exporter.broker.wire import MAX_CGROUP, MAX_NAMESPACES, MAX_PROCESSES
 
 _MAX_PIDS = 100_000  # beyond that, the highest pids are not seen: a fork bomb must not eat the broker's memory
@@ -60,7 +62,7 @@ class ProcessTable:
         now, last_pid = monotonic(), _read_last_pid()
         pids = {int(name) for name in islice(os.listdir("/proc"), _MAX_PIDS) if name.isdecimal()}  # noqa: PTH208 - names, at a third of the cost
         known = self._known.keys()
-        for pid in (known - pids) | {pid for pid in known if _given_between(pid, self._last_pid, last_pid)}:
+        for pid in (known - pids) | _given_between(self._last_pid, last_pid, known):
             self._forget(pid)
         for pid in pids - known:
             self._known[pid] = _Known(now)
@@ -147,29 +149,21 @@ class ProcessTable:
 
 def _read_last_pid() -> int:
     """The pid given last: the fifth field of proc_loadavg(5)."""
-    return int(_read(b"/proc/loadavg").split()[4])
+    return int(read_file("/proc/loadavg").split()[4])
 
 
-def _given_between(pid: int, before: int, after: int) -> bool:
-    """Whether this pid may have been given anew since `before` was the last one. Pids are given in rising order and wrap around."""
+def _given_between(before: int, after: int, pids: Iterable[int]) -> set[int]:
+    """Those that may have been given anew since `before` was the last one. Pids are given in rising order and wrap around."""
     if before <= after:
-        return before < pid <= after
-    return pid > before or pid <= after
+        return {pid for pid in pids if before < pid <= after}
+    return {pid for pid in pids if pid > before or pid <= after}
 
 
 def _read_cgroup(pid: int) -> bytes:
     try:
-        return choose_cgroup(_read(b"/proc/%d/cgroup" % pid))
+        return choose_cgroup(read_file(f"/proc/{pid}/cgroup"))
     except OSError:
         return b""
-
-
-def _read(path: bytes) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, 16 * 1024)
-    finally:
-        os.close(descriptor)
 
 
 def choose_cgroup(text: bytes) -> bytes:

@@ -88,17 +88,18 @@ class Server:
         client.close()
 
     def _attend(self, client: Connection) -> None:
-        if not client.is_sending:
+        was_sending = client.is_sending
+        if not was_sending:
             request = client.receive()
             if request is None:
                 self._dismiss(client)
                 return
             reply, descriptors = self._broker.answer(request)
             client.queue(encode_reply(reply), descriptors)
-        if client.flush():
-            self._poll.modify(client.stream, select.POLLOUT if client.is_sending else select.POLLIN)
-        else:
+        if not client.flush():
             self._dismiss(client)
+        elif client.is_sending != was_sending:
+            self._poll.modify(client.stream, select.POLLOUT if client.is_sending else select.POLLIN)
 
 
 class _UsageError(Exception):

@@ -1,4 +1,4 @@
-"""The few system calls that Python 3.11 lacks, through ctypes. Used by the broker and by privilege.py; decides nothing.
+"""The few system calls that Python 3.11 lacks, through ctypes, and the plainest read. Used by the broker; decides nothing.
 
 Every function raises OSError with the kernel's errno. Constants are those of the kernel's uapi headers.
 """
@@ -28,6 +28,15 @@ def _checked(result: int) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+def read_file(name: str, *, directory: int | None = None, limit: int = 16 * 1024) -> bytes:
+    """What one read(2) gives of a file, which is the whole of a small one of procfs."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return os.read(descriptor, limit)
+    finally:
+        os.close(descriptor)
 
 
 def setns(descriptor: int) -> None:

@@ -138,28 +138,34 @@ def _sequence(item: _Codec[_T], limit: int) -> _Codec[tuple[_T, ...]]:
     return _Codec(put, get)
 
 
-def _record(kind: Callable[..., _T], **codecs: _Codec[Any]) -> _Codec[_T]:
-    """The dataclass `kind`, its fields in the order of their declaration."""
-    assert [field.name for field in fields(kind)] == list(codecs), kind  # type: ignore[arg-type]  # a dataclass
+def _record(kind: Callable[..., _T], *, numbers: str = "", **codecs: _Codec[Any]) -> _Codec[_T]:
+    """The dataclass `kind`: the numbers that it begins with as struct codes, read at once, then its other fields in order."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+    leading = names[: len(numbers)]
+    assert names[len(numbers) :] == list(codecs), kind
+    layout = struct.Struct("<" + numbers)
     pairs = tuple(codecs.items())
     getters = tuple(codec.get for codec in codecs.values())
 
     def put(out: bytearray, value: _T) -> None:
+        out += layout.pack(*[getattr(value, name) for name in leading])
         for name, codec in pairs:
             codec.put(out, getattr(value, name))
 
     def get(source: _Source) -> _T:
-        return kind(*[getter(source) for getter in getters])
+        first = layout.unpack_from(source.data, source.at)
+        source.at += layout.size
+        return kind(*first, *[getter(source) for getter in getters])
 
     return _Codec(put, get)
 
 
-_PLACE = _record(m.Place, device=_U64, inode=_U64, pid=_U32, started=_U64, path=_text(MAX_PATH))
+_PLACE = _record(m.Place, numbers="QQIQ", path=_text(MAX_PATH))
 _TOPIC = _record(m.ReadTopic, topic=_choice(m.Topic), argument=_octets(MAX_PATH), number=_U32)
-_PROCESS = _record(m.Process, pid=_U32, started=_U64, cgroup=_octets(MAX_CGROUP))
-_FOUND = _record(m.FoundNamespace, device=_U64, inode=_U64, processes=_sequence(_PROCESS, MAX_PROCESSES))
+_PROCESS = _record(m.Process, numbers="IQ", cgroup=_octets(MAX_CGROUP))
+_FOUND = _record(m.FoundNamespace, numbers="QQ", processes=_sequence(_PROCESS, MAX_PROCESSES))
 _NAMED = _record(m.NamedNamespace, name=_text(255), device=_U64, inode=_U64)
-_ANSWER = _record(m.Answer, errno=_U16, data=_octets(MAX_REPLY), interrupted=_FLAG)
+_ANSWER = _record(m.Answer, numbers="H", data=_octets(MAX_REPLY), interrupted=_FLAG)
 
 _REQUESTS: dict[int, tuple[type[m.Request], _Codec[Any]]] = {
     1: (m.Hello, _record(m.Hello)),
@@ -170,16 +176,16 @@ _REQUESTS: dict[int, tuple[type[m.Request], _Codec[Any]]] = {
     6: (m.ReadPodFiles, _record(m.ReadPodFiles, place=_PLACE)),
 }
 _REPLIES: dict[int, tuple[type[m.Reply], _Codec[Any]]] = {
-    1: (m.Welcome, _record(m.Welcome, device=_U64, inode=_U64, capabilities=_U64, pid=_U32, lsm=_text(255))),
+    1: (m.Welcome, _record(m.Welcome, numbers="QQQI", lsm=_text(255))),
     2: (m.Namespaces, _record(m.Namespaces, found=_sequence(_FOUND, MAX_NAMESPACES), refused=_U32)),
     3: (m.Named, _record(m.Named, found=_sequence(_NAMED, MAX_NAMES), errno=_U16)),
-    4: (m.Sockets, _record(m.Sockets, visit_errno=_U16, errnos=_sequence(_U16, MAX_SOCKETS))),
-    5: (m.KernelState, _record(m.KernelState, visit_errno=_U16, answers=_sequence(_ANSWER, MAX_TOPICS))),
+    4: (m.Sockets, _record(m.Sockets, numbers="H", errnos=_sequence(_U16, MAX_SOCKETS))),
+    5: (m.KernelState, _record(m.KernelState, numbers="H", answers=_sequence(_ANSWER, MAX_TOPICS))),
     6: (
         m.PodFiles,
         _record(
             m.PodFiles,
-            resolv_errno=_U16,
+            numbers="H",
             resolv_conf=_octets(MAX_RESOLV_CONF),
             libc_errno=_U16,
             libcs=_sequence(_choice(m.Libc), len(m.Libc)),

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from exporter.broker.messages import HOME, Libc, Place, PodFiles
-from exporter.broker.podfiles import read_pod_files
+from exporter.broker.podfiles import GLIBC_FILES, MUSL_FILES, read_pod_files
 from exporter.broker.privilege import BROKER_CAPABILITIES, limit_capabilities
 from exporter.broker.wire import MAX_RESOLV_CONF
 from tests.kernel.broker_lab import descriptors_of, place_of_pid, process, run_forked
@@ -240,24 +240,26 @@ def put(root: Path, *files: str) -> None:
 
 def test_which_c_libraries_stand_there(root: Path) -> None:
     assert read(root).libcs == ()
-    put(root, "lib/ld-musl-x86_64.so.1")
+    put(root, MUSL_FILES[0])
     assert read(root).libcs == (Libc.MUSL,)
-    put(root, "lib/x86_64-linux-gnu/libc.so.6")
+    put(root, f"lib/{os.uname().machine}-linux-gnu/libc.so.6")
     assert read(root).libcs == (Libc.GLIBC, Libc.MUSL)
 
 
 def test_a_library_is_found_through_the_links_of_a_merged_usr(root: Path) -> None:
-    put(root, "usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1")
-    (root / "lib").symlink_to("usr/lib")
-    (root / "usr/lib/ld-linux-aarch64.so.1").symlink_to("/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1")
+    folder, _, loader = GLIBC_FILES[0].partition("/")
+    put(root, f"usr/{folder}/here/{loader}")
+    (root / folder).symlink_to(f"usr/{folder}")
+    (root / "usr" / folder / loader).symlink_to(f"/{folder}/here/{loader}")
     files = read(root)
     assert (files.libc_errno, files.libcs) == (0, (Libc.GLIBC,))
 
 
 def test_alpines_compatibility_link_is_no_glibc(root: Path) -> None:
-    put(root, "lib/ld-musl-x86_64.so.1")
-    (root / "lib64").mkdir()
-    (root / "lib64/ld-linux-x86-64.so.2").symlink_to("/lib/ld-musl-x86_64.so.1")
+    put(root, MUSL_FILES[0])
+    link = root / GLIBC_FILES[0]
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to("/" + MUSL_FILES[0])
     assert read(root).libcs == (Libc.MUSL,)
 
 

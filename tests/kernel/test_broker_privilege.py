@@ -13,7 +13,21 @@ from pathlib import Path
 import pytest
 
 from exporter.broker.client import BrokerClient, spawn_broker
-from exporter.broker.messages import HOME, Libc, ReadTopic, SocketKind, Topic
+from exporter.broker.messages import (
+    HOME,
+    Hello,
+    Libc,
+    ListNamed,
+    ListNamespaces,
+    Named,
+    Namespaces,
+    OpenSockets,
+    Place,
+    ReadTopic,
+    SocketKind,
+    Topic,
+    Welcome,
+)
 from exporter.broker.privilege import (
     BROKER_CAPABILITIES,
     drop_capabilities,
@@ -22,6 +36,7 @@ from exporter.broker.privilege import (
     limit_capabilities,
     missing_capabilities,
 )
+from exporter.broker.server import _begin
 from tests.kernel.broker_lab import (
     broker_process,
     closing,
@@ -154,6 +169,45 @@ def test_the_powerless_exporter_works_through_its_broker() -> None:
         cookie = cookie_of(name)
         said = run_forked(lambda: asyncio.run(ask(name)))
         assert said == f"129 {cookie} {errno.ECONNREFUSED} 0 0 EACCES EACCES EACCES EACCES EACCES"
+
+
+def test_without_root_a_broker_works_at_home_and_says_what_it_lacks() -> None:
+    with named_namespace() as name, named_namespace() as other:
+        place = place_of_name(other)
+
+        def act() -> str:
+            enter(name)
+            Path("/proc/sys/net/ipv4/ping_group_range").write_text(f"{NOBODY} {NOBODY}")
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            broker = _begin()
+            welcome, _ = broker.answer(Hello())
+            assert isinstance(welcome, Welcome)
+            own = Place(welcome.device, welcome.inode, path="/nowhere")  # home by any way is home
+            said = [",".join(missing_capabilities(welcome.capabilities))]
+            for where in (HOME, own):
+                sockets, descriptors = broker.answer(
+                    OpenSockets(where, (SocketKind.TCP6, SocketKind.ICMP6, SocketKind.ICMP4))
+                )
+                kinds = [socket.socket(fileno=descriptor).type.name for descriptor in descriptors]
+                said.append(f"{sockets} {kinds}")
+            said.append(f"{broker.answer(OpenSockets(place, ()))[0]}")
+            listed, _ = broker.answer(ListNamed("/run/netns"))
+            assert isinstance(listed, Named)
+            said.append(str({name, other} <= {named.name for named in listed.found}))
+            namespaces, _ = broker.answer(ListNamespaces())
+            assert isinstance(namespaces, Namespaces)
+            said.append(str(namespaces.refused > 0))
+            return "|".join(said)
+
+        assert run_forked(act).split("|") == [
+            "NET_ADMIN,NET_RAW,SYS_ADMIN,SYS_PTRACE",
+            *["Sockets(visit_errno=0, errnos=(0, 0, 0)) ['SOCK_STREAM', 'SOCK_DGRAM', 'SOCK_DGRAM']"] * 2,
+            f"Sockets(visit_errno={errno.EPERM}, errnos=())",
+            "True",
+            "True",
+        ]
 
 
 async def lost_without(capability: int, name: str, pid: int) -> dict[str, object]:
