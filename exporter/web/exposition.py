@@ -25,6 +25,7 @@ from exporter.model.report import Report
 from exporter.totals import BOUNDS, Histogram
 
 GZIP = 16 + zlib.MAX_WBITS
+_NAMES = frozenset(metric.name for metric in CATALOGUE)
 
 
 class Format(Enum):
@@ -146,7 +147,8 @@ def _write_metric(metric: Metric[Source], rows: list[Row], chosen: Format) -> st
         return head + "".join(_write_histograms(metric, rows))
     labels = ",".join(f'{label}="%s"' for label in metric.labels)
     line = (metric.name + ("{" + labels + "}" if labels else "") + " %s\n").__mod__
-    return head + "".join([line((*map(_escape, names), _number(value))) for names, value in rows])  # type: ignore[arg-type]  # no histogram
+    escaped = _Escaped().__getitem__
+    return head + "".join([line((*map(escaped, names), _number(value))) for names, value in rows])  # type: ignore[arg-type]  # no histogram
 
 
 def _openmetrics_family(metric: Metric[Source]) -> tuple[str, str]:
@@ -161,9 +163,6 @@ def _openmetrics_family(metric: Metric[Source]) -> tuple[str, str]:
     return (metric.name, "unknown") if family in _NAMES else (family, "counter")
 
 
-_NAMES = frozenset(metric.name for metric in CATALOGUE)
-
-
 def _write_histograms(metric: Metric[Source], rows: list[Row]) -> Iterable[str]:
     inner = ",".join(f'{label}="%s"' for label in metric.labels)
     bounds = (*map(_number, BOUNDS), "+Inf")
@@ -176,10 +175,16 @@ def _write_histograms(metric: Metric[Source], rows: list[Row]) -> Iterable[str]:
         yield f"{metric.name}_sum{{{labels}}} {_number(value.sum)}\n"
 
 
+class _Escaped(dict[str, str]):
+    """Label values already escaped: most rows of a metric share most of theirs."""
+
+    def __missing__(self, text: str) -> str:
+        escaped = self[text] = _escape(text)
+        return escaped
+
+
 def _escape(text: str) -> str:
     """A label value or OpenMetrics help: backslash, quote and newline escaped. A lone surrogate, which UTF-8 cannot hold, becomes ?."""
-    if text.isalnum():
-        return text if text.isascii() else text.encode(errors="replace").decode()
     text = text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
     return text if text.isascii() else text.encode(errors="replace").decode()
 
@@ -190,9 +195,8 @@ def _escape_help(text: str) -> str:
 
 def _number(value: float) -> str:
     """A float as the formats spell it: shortest form that reads back equal; +Inf, -Inf and NaN."""
-    number = float(value)
-    if number != number:  # noqa: PLR0124 (NaN alone differs from itself)
-        return "NaN"
-    if number in {float("inf"), float("-inf")}:
-        return "+Inf" if number > 0 else "-Inf"
-    return repr(number)
+    if value - value == 0:  # finite: neither NaN nor an infinity
+        return repr(float(value))
+    if value > 0:
+        return "+Inf"
+    return "-Inf" if value < 0 else "NaN"

@@ -9,6 +9,7 @@ from exporter.catalogue.kernel import address_state, pool_masqueraded, tunnel_pe
 from exporter.catalogue.metric import Round
 from exporter.model.facts import HostFacts, PeerState, Reader, Reading, RouteFact, VxlanDevice
 from exporter.model.family import Family
+from exporter.model.inventory import Inventory, Kind
 from exporter.model.probe import LookupOutcome, Outcome
 from exporter.model.report import Reason, Report, Role
 from exporter.web.markup import NOTHING, Html, age, definitions, element, join
@@ -257,7 +258,7 @@ def unchecked_section(report: Report) -> Html:
 
 def blind_section(report: Report) -> Html:
     """What this exporter cannot see, and which capability would show it."""
-    items = [_unread(reading) for reading in report.snapshot.readings if not reading.success]
+    items = [_unread(reading, report.snapshot.inventory) for reading in report.snapshot.readings if not reading.success]
     if any(o.outcome is Outcome.NO_PERMISSION for o in report.snapshot.observations):
         items.append(element("li", "? ICMP: some probes were refused; CAP_NET_RAW would allow them"))
     if report.snapshot.inventory.source == "none":
@@ -269,12 +270,15 @@ def blind_section(report: Report) -> Html:
     return element("section", element("h2", "Cannot be seen"), element("ul", *items, class_="card"), id="blind")
 
 
-def _unread(reading: Reading) -> Html:
-    what, capability = READERS.get(reading.reader, (reading.reader, ""))
-    why = REASONS.get(reading.reason, reading.reason or "failed")
-    shows = f"; {capability} would show it" if capability and reading.reason == Reason.NO_PERMISSION else ""
-    return element(
-        "li",
-        f"? {what[:1].upper()}{what[1:]}: {why}{shows}",
-        element("small", f" ({reading.detail})", class_="soft") if reading.detail else "",
+def _unread(reading: Reading, inventory: Inventory) -> Html:
+    """One reader that failed. Readers of the API bear the names of kinds, two of which the kernel's readers bear as well."""
+    kind = reading.reader in set(Kind) and (reading.reader not in READERS or Kind(reading.reader) in inventory.unread)
+    what, capability = (
+        (f"the cluster's {reading.reader}", "") if kind else READERS.get(reading.reader, (reading.reader, ""))
     )
+    why = REASONS.get(reading.reason, reading.reason or "failed")
+    shows = ""
+    if reading.reason == Reason.NO_PERMISSION:
+        shows = "; RBAC does not allow it" if kind else f"; {capability} would show it" if capability else ""
+    detail = element("small", f" ({reading.detail})", class_="soft") if reading.detail else ""
+    return element("li", f"? {what[:1].upper()}{what[1:]}: {why}{shows}", detail)

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.model.facts import HostFacts
+from exporter.model.facts import HostFacts, Reading
 from exporter.model.family import Family
+from exporter.model.inventory import Kind
 from exporter.model.probe import Layer, Outcome
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
 from exporter.web.markup import age, element
@@ -198,6 +199,18 @@ def test_what_cannot_be_seen_is_told_with_the_capability_that_would_show_it() ->
     assert "? NAT rules: a permission is missing; CAP_NET_ADMIN would show it" in text
     assert "? Network namespaces: a permission is missing; CAP_SYS_ADMIN and CAP_SYS_PTRACE would show it" in text
     assert "? The cluster: there is no inventory" in text
+
+
+def test_what_the_api_refuses_is_told_apart_from_what_the_kernel_refuses() -> None:
+    refused = [Reading(name, success=False, seconds=0.0, reason="no_permission") for name in ("pods", "ippools")]
+    report = with_snapshot(bad_day(), readings=tuple(refused))
+    assert (
+        "? The inside of pods' namespaces: a permission is missing; CAP_SYS_ADMIN and CAP_SYS_PTRACE would show it"
+        in shown(report).text
+    )
+    report = with_snapshot(report, inventory=replace(report.snapshot.inventory, unread={Kind.PODS: "no_permission"}))
+    assert "? The cluster's pods: a permission is missing; RBAC does not allow it" in shown(report).text
+    assert "? The cluster's ippools: a permission is missing; RBAC does not allow it" in shown(report).text
 
 
 # Empty and unusual states.
