@@ -156,9 +156,7 @@ class Daemon:
             )
         self._config = kept
         self._own = replace(self._own, reload_successful=True, reload_time=time.time())
-        if self._rounds is not None:
-            self._rounds.configure(self._config, self._pace())
-        self._wake.set()
+        self._wake.set()  # the next round takes it up: one that is under way ends as it began
         log.info("configuration reloaded")
         return ""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 
 from exporter.app import Daemon
@@ -19,6 +20,7 @@ from exporter.options import Options
 from exporter.session import open_session
 from exporter.web.listening import DEFAULT_ADDRESSES, ListenError, bind, format_address
 from exporter.web.rotation import WebSettings
+from exporter.web.server import check_telemetry_path
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +29,14 @@ def launch(options: Options) -> int:
     """Run the daemon until it is told to stop; its exit status."""
     config = options.load()
     try:
+        check_telemetry_path(options.telemetry_path)
         settings = WebSettings(options.web_config_file)
         source = open_source(config)
         sockets = bind(options.listen or DEFAULT_ADDRESSES)
-    except (InventoryError, ListenError) as error:
+    except (InventoryError, ListenError, ValueError) as error:
         raise Refusal(str(error)) from error
     session = open_session(options.broker_socket) if config.role is not Role.CLUSTER else None
+    _say_unreadable(options)
     for listener in sockets:
         log.info("listening", extra=fields(address=format_address(listener)))
     try:
@@ -49,3 +53,11 @@ def launch(options: Options) -> int:
 async def _run(build: Callable[[], Daemon]) -> int:
     """Built inside the loop that it belongs to."""
     return await build().run()
+
+
+def _say_unreadable(options: Options) -> None:
+    """What a reload reads must be readable without privilege: said once where it is not."""
+    files = (options.config_file, options.web_config_file, options.inventory_file)
+    lost = [file for file in files if file and not os.access(file, os.R_OK)]
+    if lost:
+        log.warning("readable to root alone, so a reload will fail", extra=fields(files=", ".join(lost)))

@@ -9,22 +9,24 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exporter.broker.client import BrokerClient, spawn_broker
-from exporter.broker.privilege import drop_capabilities, drop_to
+from exporter.broker.client import BrokerClient, connect_broker, spawn_broker
+from exporter.broker.privilege import drop_capabilities, drop_to, effective_capabilities
 from exporter.preload import preload
 
 UNPRIVILEGED = 65532  # uid and gid of "nonroot", as images use it
 DEFAULT_SOCKET = "/run/dualstack-exporter/broker.sock"
+MAY_CHANGE_UID = 1 << 6 | 1 << 7  # SETGID, SETUID (linux/capability.h)
 STOP_WAIT = 3.0
 
 
 @dataclass(slots=True)
 class Session:
-    """A connected but not yet greeted broker: a path to connect to, or a child with our end of its socket."""
+    """A broker that is connected but not yet greeted, or whose socket is still to come; `child` is set where it was started here."""
 
     path: str = ""
     connection: socket.socket | None = None
@@ -32,9 +34,8 @@ class Session:
 
     async def client(self) -> BrokerClient:
         """Greet the broker. A running one that lives in another network namespace is refused: its host is not ours."""
-        if self.connection is not None:
-            return await BrokerClient.from_socket(self.connection)
-        client = await BrokerClient.connect(self.path)
+        connection = self.connection or connect_broker(self.path)
+        client = await BrokerClient.from_socket(connection)
         if not client.shares_namespace:
             client.close()
             raise ForeignBrokerError(self.path)
@@ -61,24 +62,21 @@ class ForeignBrokerError(Exception):
 def open_session(path: str, *, further: Iterable[str] = ()) -> Session:
     """Find or start a broker, then give up every privilege. `path`: --broker.socket, or "" for the default place.
 
-    A socket that was named must be there (it may come a little later: two containers start side by side, so the caller waits). At the
-    default place a broker that does not answer is passed over and a child started instead.
+    It is connected to before privilege is given up: its socket may admit root alone. A socket that was named must be there, though it
+    may come a little later (two containers start side by side, and there is no privilege to wait for); at the default place one that
+    does not answer is passed over and a child started instead.
     """
-    if path:
-        session = Session(path=path)
-    elif _answers(DEFAULT_SOCKET):
-        session = Session(path=DEFAULT_SOCKET)
-    else:
-        connection, child = spawn_broker()
-        session = Session(connection=connection, child=child)
+    session = Session(path=path, connection=_connected(path or DEFAULT_SOCKET))
+    if not path and session.connection is None:
+        session.connection, session.child = spawn_broker()
     preload(further)
     give_up_privilege()
     return session
 
 
 def give_up_privilege() -> None:
-    """An unprivileged uid where we are root, no capability and no_new_privs in any case."""
-    if os.geteuid() == 0:
+    """An unprivileged uid where we are root and may change it, no capability and no_new_privs in any case."""
+    if os.geteuid() == 0 and effective_capabilities() & MAY_CHANGE_UID == MAY_CHANGE_UID:
         drop_to(UNPRIVILEGED, UNPRIVILEGED)
     else:
         drop_capabilities()
@@ -97,11 +95,23 @@ async def connect(session: Session, *, patience: float = 0.0) -> BrokerClient:
             await asyncio.sleep(0.1)
 
 
-def _answers(path: str) -> bool:
-    """Whether something listens there, in this very network namespace's sense of it: the greeting decides later."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True
+def _connected(path: str) -> socket.socket | None:
+    """A connection to a broker of this very network namespace; None where there is none."""
+    try:
+        connection = connect_broker(path)
+    except (FileNotFoundError, ConnectionRefusedError, PermissionError):
+        return None
+    pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if _lives_elsewhere(pid):
+        connection.close()
+        return None
+    return connection
+
+
+def _lives_elsewhere(pid: int) -> bool:
+    """Whether that process is seen to live in another network namespace. Unseen (pid 0: another pid namespace) the greeting tells."""
+    try:
+        there, here = (os.stat(f"/proc/{who}/ns/net") for who in (pid, "self"))  # noqa: PTH116 - procfs
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino)

@@ -86,8 +86,8 @@ def node_forwarding_off(view: View) -> Judgement:
     facts = view.snapshot.host_facts
     if facts is None or facts.all_conf is None:
         return reader_reason(view, Reader.LINKS)
-    if not view.snapshot.pods and not view.inventory.pools:
-        return Reason.NO_PODS
+    if view.inventory.nodes is None and view.inventory.pools is None:
+        return Reason.NO_INVENTORY  # a host that is no node need not forward
     if facts.all_conf.forwarding or node_ipv6_disabled(view):
         return ()
     evidence = ["net.ipv6.conf.all.forwarding = 0"]

@@ -29,6 +29,7 @@ from exporter.web.rotation import WebSettings
 
 _log = logging.getLogger(__name__)
 _HEALTHY, _READY = ("/-/healthy", "/healthz", "/livez"), ("/-/ready", "/readyz")
+_PATHS = frozenset({"/", "/api/v1/report", "/api/v1/digest", "/config", "/-/reload"})
 _MOST_HEADERS, _LONGEST_LINE = 64, 8190
 _SHUTDOWN = 2.0  # seconds that responses under way have when the daemon ends
 _GZIP = 16 + zlib.MAX_WBITS
@@ -79,6 +80,14 @@ class WebOptions:
     lifecycle: bool = False
     style: str = ""
     limits: Limits = field(default_factory=Limits)
+
+
+def check_telemetry_path(path: str) -> None:
+    """Raise ValueError, in one line, for what is no path or the path of something else."""
+    if not path.startswith("/") or set(path) & set("{}?# ") or not path.isprintable():
+        raise ValueError(f"{path!r} is not a path")
+    if path in _PATHS or path in (*_HEALTHY, *_READY):
+        raise ValueError(f"{path} is the path of something else")
 
 
 class WebServer:
@@ -134,12 +143,8 @@ class WebServer:
             *(web.get(path, self._healthy) for path in _HEALTHY),
             *(web.get(path, self._ready) for path in _READY),
         ]
-        path = self._options.telemetry_path
-        if not path.startswith("/") or set(path) & set("{}?# ") or not path.isprintable():
-            raise ValueError(f"{path!r} is not a path")
-        if any(path == route.path for route in routes):
-            raise ValueError(f"{path} is the path of something else")
-        return [*routes, web.get(path, self._metrics)]
+        check_telemetry_path(self._options.telemetry_path)
+        return [*routes, web.get(self._options.telemetry_path, self._metrics)]
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard], client_max_size=1024)

@@ -1,0 +1,244 @@
+"""The main job: the daemon on a host without Kubernetes, looking from inside the namespaces that really are there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.daemon import Daemon, children_of, run_exporter, status_of
+from tests.kernel import namespaces
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def world() -> Iterator[dict[str, str]]:
+    """Two namespaces behind a router: `both` has both families, `four` no IPv6; a server at the router listens over each."""
+    prefix = namespaces.unique_prefix()
+    names = {name: f"{prefix}{name}" for name in ("router", "both", "four")}
+    for name in names.values():
+        namespaces.run("ip", "netns", "add", name)
+    try:
+        _wire(names)
+        yield names
+    finally:
+        for name in names.values():
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+def _wire(names: dict[str, str]) -> None:
+    router = names["router"]
+    for number, leaf in enumerate(("both", "four"), 1):
+        namespaces.run(
+            "ip",
+            "-n",
+            router,
+            "link",
+            "add",
+            f"to-{leaf}",
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            names[leaf],
+        )
+        six = [
+            f"-n {router} address add 2001:db8:{number}::1/64 dev to-{leaf} nodad",
+            f"-n {names[leaf]} address add 2001:db8:{number}::2/64 dev eth0 nodad",
+        ]
+        four = [
+            f"-n {router} address add 192.0.2.{number * 16 + 1}/28 dev to-{leaf}",
+            f"-n {names[leaf]} address add 192.0.2.{number * 16 + 2}/28 dev eth0",
+        ]
+        up = [
+            f"-n {router} link set to-{leaf} up",
+            f"-n {names[leaf]} link set eth0 up",
+            f"-n {names[leaf]} link set lo up",
+        ]
+        routes = [f"-n {names[leaf]} route add default via 192.0.2.{number * 16 + 1}"]
+        if leaf == "both":
+            routes.append(f"-n {names[leaf]} -6 route add default via 2001:db8:{number}::1")
+        else:
+            six = []
+        for line in (*up, *six, *four, *routes):
+            namespaces.run("ip", *line.split())
+    namespaces.run("ip", "-n", router, "link", "set", "lo", "up")
+
+
+CONFIG = """
+families: [IPv4, IPv6]
+node_name: here
+round: {{interval: 1s, timeout: 900ms}}
+timeouts: {{icmp: 300ms, tcp: 300ms, dns: 300ms}}
+netns: {{include: ["{prefix}*"]}}
+dns: {{names: []}}
+targets:
+  - {{name: router, host: router.test, addresses: ["2001:db8:1::1", 192.0.2.17], port: 8443, layers: [icmp, tcp], vantages: [pod]}}
+"""
+
+
+def _config(world: dict[str, str]) -> str:
+    return CONFIG.format(prefix=world["router"].removesuffix("router"))
+
+
+def _serve(world: dict[str, str]) -> subprocess.Popen[bytes]:
+    server = "import socket,time\nfor f,a in ((10,'::'),(2,'0.0.0.0')):\n s=socket.socket(f);s.setsockopt(1,2,1)\n"
+    server += " f==10 and s.setsockopt(41,26,1)\n s.bind((a,8443));s.listen(64);globals()['s%d'%f]=s\nprint(flush=True)\ntime.sleep(600)"
+    process = namespaces.start_inside(world["router"], "python3", "-c", server, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def test_it_tells_which_family_fails_at_which_layer_from_each_namespace(world: dict[str, str]) -> None:
+    server = _serve(world)
+    try:
+        with Daemon(_config(world)) as daemon:
+            daemon.wait_rounds(3)
+            report = daemon.report()
+            series = daemon.series()
+            page = daemon.get("/")[1]
+            scrape = daemon.get("/metrics")[1]
+    finally:
+        server.kill()
+        server.communicate()
+    seen = {(p["subject"], p["layer"], p["ip_family"]): p["outcome"] for p in report["probes"]}
+    both, four = f"pod/netns/{world['both']}", f"pod/netns/{world['four']}"
+    assert seen[both, "tcp", "IPv6"] == seen[both, "icmp", "IPv6"] == "ok"
+    assert seen[both, "tcp", "IPv4"] == seen[four, "tcp", "IPv4"] == "ok"
+    assert seen[four, "tcp", "IPv6"] == seen[four, "icmp", "IPv6"] == "unreachable"
+    causes = {c["cause"]: c for c in report["causes"]}
+    assert causes["pod_ipv6_missing"]["subjects"] == sorted(f"pod/netns/{world[n]}" for n in ("four",))
+    assert causes["ipv6_unreachable"]["explained_by"] == "pod_ipv6_missing"
+    assert series['dualstack_pods{state="eligible"}'] == 3
+    assert world["four"] in page
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=scrape, capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_the_main_process_holds_no_capability_and_cannot_get_one(world: dict[str, str]) -> None:
+    with Daemon(_config(world)) as daemon:
+        daemon.wait_ready()
+        status = status_of(daemon.pid)
+        brokers = children_of(daemon.pid)
+        kept = [status_of(child)["CapEff"] for child in brokers]
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+    assert set(status["Uid"].split()) == {"65532"}
+    assert kept == ["0000000000283000"]  # NET_ADMIN NET_RAW SYS_PTRACE SYS_ADMIN
+
+
+def test_the_end_of_the_broker_is_the_end_of_the_daemon(world: dict[str, str]) -> None:
+    with Daemon(_config(world)) as daemon:
+        daemon.wait_ready()
+        os.kill(children_of(daemon.pid)[0], signal.SIGKILL)
+        assert daemon.process.wait(10) == 1
+        assert "the broker ended" in daemon.log_text()
+
+
+def test_the_end_of_the_daemon_is_the_end_of_the_broker(world: dict[str, str]) -> None:
+    with Daemon(_config(world)) as daemon:
+        daemon.wait_ready()
+        broker = children_of(daemon.pid)[0]
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(10) == 0
+        assert not Path(f"/proc/{broker}").exists()
+
+
+def test_a_bad_configuration_keeps_the_old_one_and_a_good_one_is_taken_up(
+    world: dict[str, str], tmp_path: Path
+) -> None:
+    with Daemon(_config(world)) as daemon:
+        daemon.wait_ready()
+        daemon.config.write_text("targets: [{nme: x}]")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait(lambda: daemon.series()["dualstack_exporter_config_last_reload_successful"] == 0, "the refusal")
+        assert "targets[0].nme" in daemon.log_text()
+        assert "router" in daemon.get("/config")[1]
+        daemon.config.write_text(_config(world).replace("name: router", "name: renamed"))
+        daemon.wait(lambda: any('target="renamed"' in name for name in daemon.series()), "the new target")
+        assert daemon.series()["dualstack_exporter_config_last_reload_successful"] == 1
+        assert not any(
+            'target="router"' in name and "_total" not in name and "_bucket" not in name
+            for name in daemon.series()
+            if "ratio" in name
+        )
+
+
+def test_a_namespace_that_goes_takes_its_series_along(world: dict[str, str]) -> None:
+    with Daemon(_config(world)) as daemon:
+        daemon.wait(lambda: any(f'pod="{world["four"]}"' in name for name in daemon.series()), "the failing one")
+        namespaces.run("ip", "netns", "delete", world["four"])
+        daemon.wait(lambda: not any(world["four"] in name for name in daemon.series()), "its end")
+
+
+def test_it_runs_where_the_unprivileged_uid_cannot_read_the_code(world: dict[str, str], tmp_path: Path) -> None:
+    """A checkout under a private home directory."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    subprocess.run(["cp", "-r", "exporter", str(private)], check=True)
+    with Daemon(_config(world), environment={"PYTHONPATH": str(private), "PYTHONSAFEPATH": "1"}) as daemon:
+        daemon.wait_rounds(2)
+        assert daemon.series().get('dualstack_exporter_errors_total{component="round"}', 0) == 0
+        assert daemon.get("/")[0] == 200
+        assert Path(f"/proc/{daemon.pid}/maps").exists()
+
+
+def test_without_root_it_runs_and_names_what_it_cannot_see() -> None:
+    prefix = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]
+    executable = subprocess.run([*prefix, "test", "-r", os.path.realpath(os.sys.executable)], check=False)  # type: ignore[attr-defined]
+    if executable.returncode:
+        prefix = [
+            *prefix[:1],
+            *prefix[3:],
+        ]  # a Python under /root: keep the uid that can read it, without any capability
+        prefix = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    with Daemon("round: {interval: 1s, timeout: 900ms}", prefix=prefix) as daemon:
+        daemon.wait_ready()
+        assert "SYS_ADMIN" in daemon.log_text()
+        assert daemon.series()['dualstack_reader_success{reader="links"}'] == 1
+        assert daemon.series()['dualstack_reader_success{reader="nat"}'] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config", "says"),
+    [
+        ((), "tragets: []", "tragets"),
+        ((), "round: {interval: soon}", "round.interval"),
+        ((), "targets: [{name: a, host: a.test, port: 70000}]", "targets[0].port"),
+        (("--web.listen-address=nowhere",), "", "nowhere"),
+        (("--web.telemetry-path=/config",), "", "/config"),
+        (("--web.config.file=/nonexistent",), "", "/nonexistent"),
+        (("--inventory.file=/nonexistent",), "", "/nonexistent"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_status_2(
+    arguments: tuple[str, ...], config: str, says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(config)
+    done = run_exporter(f"--config.file={file}", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_address_in_use_is_one_clear_line_and_status_2() -> None:
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.bind(("::1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run_exporter(f"--web.listen-address=[::1]:{port}")
+    assert done.returncode == 2
+    assert str(port) in done.stderr
+    assert done.stderr.count("\n") == 1
