@@ -1,0 +1,218 @@
+"""Packet filter rules as Felix and kube-proxy write them, as text for the real tools. Nothing is run here.
+
+Felix: felix/rules/nat.go, felix/rules/static.go, felix/nftables; comments carry its hash (felix/iptables). kube-proxy:
+pkg/proxy/iptables and pkg/proxy/nftables.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+OLD_ALL_POOLS, NEW_ALL_POOLS = "all-ipam-pools", "network-ip-pools"
+
+
+@dataclass(frozen=True)
+class NatInput:
+    """What the rules of one family are made from."""
+
+    six: bool
+    pools: tuple[str, ...]  # those with natOutgoing
+    all_pools: tuple[str, ...]
+    all_set: str  # the part of the set's name behind cali60
+    tunnel: str  # device
+    service: str  # ClusterIP
+    endpoints: tuple[str, ...]
+    pod_range: str
+    mark_rule: bool = False  # eBPF's form
+
+    @property
+    def prefix(self) -> str:
+        return "cali60" if self.six else "cali40"
+
+    @property
+    def masq_set(self) -> str:
+        return f"{self.prefix}masq-ipam-pools"
+
+    @property
+    def everything_set(self) -> str:
+        return f"{self.prefix}{self.all_set}"
+
+
+def felix_hashes(chain: str, rules: Iterable[str]) -> list[str]:
+    """The 16 characters that Felix writes into each rule's comment: a chain of SHA-224 over the rules so far."""
+    state = hashlib.sha224(chain.encode()).digest()
+    found = []
+    for rule in rules:
+        state = hashlib.sha224(state + f"-A {chain} HASH {rule}".encode()).digest()
+        found.append(base64.urlsafe_b64encode(state).decode()[:16])
+    return found
+
+
+def _felix_chain(chain: str, rules: Sequence[str]) -> list[str]:
+    return [
+        f'-A {chain} -m comment --comment "cali:{mark}" {rule}'
+        for rule, mark in zip(rules, felix_hashes(chain, rules), strict=True)
+    ]
+
+
+def _outgoing(rules: NatInput) -> list[str]:
+    if rules.mark_rule:
+        return ["-m mark --mark 0x1800000/0x1f00000 --jump MASQUERADE --random-fully"]
+    if not rules.pools:
+        return []
+    return [
+        f"-m set --match-set {rules.masq_set} src -m set ! --match-set {rules.everything_set} dst --jump MASQUERADE --random-fully"
+    ]
+
+
+def ipset_restore(rules: NatInput) -> str:
+    """Felix's sets of pools, for `ipset restore`."""
+    family = "inet6" if rules.six else "inet"
+    lines = []
+    for name, members in ((rules.masq_set, rules.pools), (rules.everything_set, rules.all_pools)):
+        lines.append(f"create {name} hash:net family {family} maxelem 1048576 -exist")
+        lines.append(f"flush {name}")
+        lines += [f"add {name} {member}" for member in members]
+    return "\n".join(lines) + "\n"
+
+
+def nat_restore(rules: NatInput) -> str:
+    """Table nat with kube-proxy's and Calico's rules, for ip(6)tables-restore."""
+    parts = [_kube_lines(rules), _calico_lines(rules)]
+    chains = [line for part in parts for line in part if line.startswith(":")]
+    body = [line for part in parts for line in part if not line.startswith(":")]
+    return "\n".join(["*nat", *chains, *body, "COMMIT", ""])
+
+
+def _calico_lines(rules: NatInput) -> list[str]:
+    """Calico's part of table nat."""
+    tunnel = (
+        f"-o {rules.tunnel} -m addrtype ! --src-type LOCAL --limit-iface-out -m addrtype --src-type LOCAL "
+        "--jump MASQUERADE --random-fully"
+    )
+    chains = {
+        "cali-PREROUTING": ["--jump cali-fip-dnat"],
+        "cali-OUTPUT": ["--jump cali-fip-dnat"],
+        "cali-fip-dnat": [],
+        "cali-fip-snat": [],
+        "cali-nat-outgoing": _outgoing(rules),
+        "cali-POSTROUTING": [
+            "--jump cali-fip-snat",
+            "--jump cali-nat-outgoing",
+            *([] if rules.mark_rule else [tunnel]),
+        ],
+    }
+    lines = [f":{chain} - [0:0]" for chain in chains]
+    for chain, body in chains.items():
+        lines += _felix_chain(chain, body)
+    lines.append('-A PREROUTING -m comment --comment "cali:6gwbT8clXdHdC1b1" -j cali-PREROUTING')
+    lines.append('-A OUTPUT -m comment --comment "cali:tVnHkvAo15HuiPy0" -j cali-OUTPUT')
+    lines.append('-A POSTROUTING -m comment --comment "cali:0i8pjzKKPyA34aQD" -j cali-POSTROUTING')
+    return lines
+
+
+def _kube_lines(rules: NatInput) -> list[str]:
+    """kube-proxy's part of table nat, with one Service."""
+    chains = ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-MARK-MASQ", "KUBE-SVC-DSWEBSERVICE0001"]
+    ends = [f"KUBE-SEP-DSWEBENDPOINT{i:03}" for i in range(len(rules.endpoints))]
+    service = "KUBE-SVC-DSWEBSERVICE0001"
+    length = 128 if rules.six else 32
+    lines = [f":{chain} - [0:0]" for chain in (*chains, *ends)]
+    lines += [
+        '-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES',
+        '-A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES',
+        '-A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING',
+        (
+            f'-A KUBE-SERVICES -d {rules.service}/{length} -p tcp -m comment --comment "default/web:http cluster IP" '
+            f"-m tcp --dport 80 -j {service}"
+        ),
+        '-A KUBE-SERVICES -m comment --comment "kubernetes service nodeports" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS',
+        "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000",
+        "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
+        "-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0",
+        "-A KUBE-POSTROUTING -j MASQUERADE --random-fully",
+        f"-A {service} ! -s {rules.pod_range} -d {rules.service}/{length} -p tcp -m tcp --dport 80 -j KUBE-MARK-MASQ",
+    ]
+    for i, (end, address) in enumerate(zip(ends, rules.endpoints, strict=True)):
+        left = len(ends) - i
+        chance = f"-m statistic --mode random --probability {1 / left:.5f} " if left > 1 else ""
+        target = f"[{address}]:8080" if rules.six else f"{address}:8080"
+        lines.append(f"-A {service} {chance}-j {end}")
+        lines.append(f"-A {end} -s {address}/{length} -j KUBE-MARK-MASQ")
+        lines.append(f"-A {end} -p tcp -m tcp -j DNAT --to-destination {target}")
+    return lines
+
+
+def calico_nft(rules: NatInput) -> str:
+    """Calico's own table, for `nft -f` (felix/nftables: layer prefixes on chains, sets in the table)."""
+    family, kind = ("ip6", "ipv6_addr") if rules.six else ("ip", "ipv4_addr")
+    outgoing = ""
+    if rules.mark_rule:
+        outgoing = 'meta mark & 0x1f00000 == 0x1800000 counter masquerade fully-random comment "cali:lab_bpf_markrule;"'
+    elif rules.pools:
+        outgoing = (
+            f"{family} saddr @{rules.masq_set} {family} daddr != @{rules.everything_set} "
+            'counter masquerade fully-random comment "cali:lab_outgoing_000;"'
+        )
+
+    def elements(members: Sequence[str]) -> str:
+        return f"elements = {{ {', '.join(members)} }}" if members else ""
+
+    return f"""
+table {family} calico
+delete table {family} calico
+table {family} calico {{
+    set {rules.masq_set} {{ type {kind}; flags interval; {elements(rules.pools)}; }}
+    set {rules.everything_set} {{ type {kind}; flags interval; {elements(rules.all_pools)}; }}
+    chain nat-cali-fip-snat {{ }}
+    chain nat-cali-nat-outgoing {{
+        {outgoing}
+    }}
+    chain nat-cali-POSTROUTING {{
+        counter jump nat-cali-fip-snat comment "cali:tyzVzs_JgnIisxS6;"
+        counter jump nat-cali-nat-outgoing comment "cali:_Ye9aC74uuE93XON;"
+        oifname "{rules.tunnel}" fib saddr . oif type != local fib saddr type local counter masquerade fully-random
+    }}
+    chain nat-POSTROUTING {{
+        type nat hook postrouting priority srcnat + 10; policy accept;
+        counter jump nat-cali-POSTROUTING comment "cali:z057H0Z77Fcko47w;"
+    }}
+}}
+"""
+
+
+def kube_nft(rules: NatInput) -> str:
+    """kube-proxy's own table in nftables mode, with one Service, for `nft -f`."""
+    family, kind = ("ip6", "ipv6_addr") if rules.six else ("ip", "ipv4_addr")
+    chains = []
+    branches = []
+    for i, address in enumerate(rules.endpoints):
+        target = f"[{address}]:8080" if rules.six else f"{address}:8080"
+        masquerade = f"{family} saddr {address} jump mark-for-masquerade"
+        chains.append(f"chain endpoint-{i} {{ {masquerade}\n meta l4proto tcp dnat to {target}; }}")
+        branches.append(f"{i} : goto endpoint-{i}")
+    return f"""
+table {family} kube-proxy
+delete table {family} kube-proxy
+table {family} kube-proxy {{
+    chain mark-for-masquerade {{ mark set mark or 0x4000; }}
+    {chr(10).join(chains)}
+    chain service-web {{ numgen random mod {len(rules.endpoints)} vmap {{ {", ".join(branches)} }}; }}
+    map service-ips {{
+        type {kind} . inet_proto . inet_service : verdict
+        elements = {{ {rules.service} . tcp . 80 : goto service-web }}
+    }}
+    chain services {{ {family} daddr . meta l4proto . th dport vmap @service-ips; }}
+    chain masquerading {{
+        mark and 0x4000 == 0 return
+        mark set mark xor 0x4000
+        masquerade fully-random
+    }}
+    chain nat-prerouting {{ type nat hook prerouting priority dstnat; jump services; }}
+    chain nat-output {{ type nat hook output priority -100; jump services; }}
+    chain nat-postrouting {{ type nat hook postrouting priority srcnat; jump masquerading; }}
+}}
+"""

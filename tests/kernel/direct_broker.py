@@ -1,0 +1,59 @@
+"""The broker's kernel reading without a broker: called in a forked child inside a namespace, watched for what it must not do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from exporter.broker.kernel import read_topics
+from exporter.broker.messages import Answer, KernelState, Place, ReadTopic
+from tests.kernel.namespaces import call_inside
+
+FORBIDDEN = (
+    "subprocess.",
+    "os.exec",
+    "os.fork",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.system",
+    "pty.",
+    "import",
+    "os.startfile",
+)
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def watched(act: Callable[..., Any], *arguments: Any) -> tuple[Any, list[str]]:
+    """What `act` returns, and the audit events of programs started, modules imported and files opened for writing meanwhile."""
+    seen: list[str] = []
+    watching = True
+
+    def note(event: str, details: tuple[Any, ...]) -> None:
+        if watching and (
+            event.startswith(FORBIDDEN) or (event == "open" and isinstance(details[2], int) and details[2] & WRITING)
+        ):
+            seen.append(f"{event} {details}")
+
+    sys.addaudithook(note)  # for the life of the process: call this in a forked child
+    found = act(*arguments)
+    watching = False
+    return found, seen
+
+
+class DirectBroker:
+    """Answers read_kernel for one namespace. `visits` counts them; `spoil` may change an answer before it goes out."""
+
+    def __init__(self, namespace: str, spoil: Callable[[ReadTopic, Answer], Answer] | None = None) -> None:
+        self.namespace = namespace
+        self.visits: list[tuple[ReadTopic, ...]] = []
+        self._spoil = spoil
+
+    async def read_kernel(self, place: Place, topics: tuple[ReadTopic, ...]) -> KernelState:  # noqa: ARG002  # its place is the namespace it was made for
+        self.visits.append(topics)
+        answers, seen = call_inside(self.namespace, watched, read_topics, topics)
+        assert not seen, seen
+        if self._spoil is not None:
+            answers = tuple(self._spoil(topic, answer) for topic, answer in zip(topics, answers, strict=True))
+        return KernelState(0, answers)
