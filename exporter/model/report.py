@@ -171,6 +171,7 @@ class Snapshot:
     kept_before: tuple[Observation, ...] = ()  # the probe before the kept one, of the same vantages
     lookups: tuple[Lookup, ...] = ()
     lookups_kept: tuple[Lookup, ...] = ()  # last answers per (vantage, server, name, type), this round's included
+    lookups_before: tuple[Lookup, ...] = ()  # of each nameserver, the answers of the round before it was last asked
     host_facts: HostFacts | None = None
     host_resolv_conf: ResolvConf | None = None
     readings: tuple[Reading, ...] = ()

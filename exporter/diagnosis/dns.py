@@ -1,0 +1,231 @@
+"""DNS causes: what the nameservers that pods use withhold, or that they answer nothing. Pure rules over two rounds of lookups.
+
+After the lookups, beside path.py; the verdict on a resolver stands in aaaa.py, the search list's in searchlist.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from exporter.diagnosis.aaaa import CRITICAL, WORST_FIRST, Verdict, aaaa_verdict, worst
+from exporter.diagnosis.aaaa_signs import describe
+from exporter.diagnosis.dns_samples import UNSENT, Samples, cluster_domain, nothing_asked, samples, services, truth
+from exporter.diagnosis.grounds import bounded, lacking
+from exporter.diagnosis.searchlist import dns_search_breaks_musl, predictions
+from exporter.diagnosis.view import Judgement, Rule, View, finding
+from exporter.model.family import Family, family_of
+from exporter.model.inventory import Kind as Resource
+from exporter.model.inventory import Service
+from exporter.model.probe import Lookup, LookupOutcome, Purpose, Server
+from exporter.model.report import Cause, Pair, Reason, Severity
+from exporter.plan.policies import under_policy
+
+__all__ = ["DNS_RULES", "aaaa_blocks", "predictions"]
+
+UNANSWERED = frozenset({LookupOutcome.TIMEOUT, LookupOutcome.UNREACHABLE})
+LEAST = 3  # questions that a nameserver must leave unanswered
+FRESH = 120.0  # seconds that a new Service may be missing from DNS
+CLUSTER_LABELS = frozenset({"cluster_dns", "node_local"})
+NEGATIVE = frozenset({LookupOutcome.NODATA, LookupOutcome.NXDOMAIN})
+
+
+def aaaa_blocks(view: View) -> Mapping[str, str]:
+    """Server label -> kind (dualstack_dns_aaaa_block); of several servers under one label the worst."""
+    labels: dict[str, list[Verdict]] = {}
+    for one, verdict in _verdicts(view, "AAAA"):
+        labels.setdefault(one.server.label, []).append(verdict)
+    return {label: found.kind.value for label, verdicts in labels.items() if (found := worst(verdicts)) is not None}
+
+
+def dns_aaaa_blocked(view: View) -> Judgement:
+    """A resolver that pods use, or that dns.servers names, withholds AAAA; info where that is on purpose."""
+    return _blocked(view, Cause.DNS_AAAA_BLOCKED, "AAAA", on_purpose=view.expect.aaaa == "blocked")
+
+
+def dns_a_blocked(view: View) -> Judgement:
+    """The same of A."""
+    return _blocked(view, Cause.DNS_A_BLOCKED, "A", on_purpose=False)
+
+
+def _verdicts(view: View, qtype: str) -> list[tuple[Samples, Verdict]]:
+    found = []
+    for one in samples(view, Purpose.VERDICT):
+        known = truth(view, one.now)
+        found.append((one, aaaa_verdict(one.now, one.before, known, qtype=qtype)))
+    return found
+
+
+def _blocked(view: View, cause: Cause, qtype: str, *, on_purpose: bool) -> Judgement:
+    verdicts = _verdicts(view, qtype)
+    if not verdicts:
+        return nothing_asked(view)
+    held = [(one.server, verdict) for one, verdict in verdicts if verdict.withholds]
+    if not held:
+        return () if any(one.before for one, _ in verdicts) else Reason.TOO_FEW_SAMPLES
+    held.sort(key=lambda item: (WORST_FIRST.index(item[1].kind), item[0].label, str(item[0].address)))
+    kind = held[0][1].kind
+    severity = Severity.CRITICAL if kind in CRITICAL else Severity.WARNING
+    return (
+        finding(
+            cause,
+            [server.subject for server, _ in held],
+            evidence=bounded(
+                f"{_called(server)}, {verdict.kind}: {text}" for server, verdict in held for text in verdict.evidence
+            ),
+            command=_dig(held[0][0], held[0][1]),
+            severity=Severity.INFO if on_purpose else severity,
+            kind=kind.value,
+        ),
+    )
+
+
+def _called(server: Server) -> str:
+    return f"{server.subject} ({server.address})"
+
+
+def _dig(server: Server, verdict: Verdict) -> str:
+    """The two questions whose answers show it."""
+    name = verdict.evidence[0].partition(":")[0]
+    return f"dig @{server.address} {name} A {name} AAAA"
+
+
+def dns_unreachable(view: View) -> Judgement:
+    """A nameserver leaves every question of a place unanswered, in two rounds and three questions at least."""
+    now, before = _sent(view.snapshot.lookups), _sent(view.previous.lookups if view.previous is not None else ())
+    if not now:
+        return nothing_asked(view)
+    restricted = under_policy(view.inventory)
+    told = [one for one in now if (one.question.vantage.subject, one.question.server.family) not in restricted]
+    if not told:
+        return Reason.POLICY
+    if not before:
+        return Reason.TOO_FEW_SAMPLES
+    pairs = {pair: asked for pair, asked in _pairs(told).items() if _dead(pair, asked, told, before)}
+    if not pairs:
+        return ()
+    places = {pair.vantage for pair in pairs}
+    first = min(pairs, key=lambda pair: (pair.destination, pair.vantage))
+    return (
+        finding(
+            Cause.DNS_UNREACHABLE,
+            [pair.destination for pair in pairs],
+            evidence=bounded(_silence(pair, asked) for pair, asked in sorted(pairs.items())),
+            command=f"dig @{pairs[first][0].question.server.address} {pairs[first][0].question.name} A",
+            severity=Severity.CRITICAL if len(places) > 1 else Severity.WARNING,
+            pairs=pairs,
+        ),
+    )
+
+
+def _sent(lookups: Iterable[Lookup]) -> list[Lookup]:
+    """What was asked of nameservers that pods use or that dns.servers names; a reference is neither."""
+    return [one for one in lookups if one.outcome not in UNSENT and one.question.purpose is not Purpose.REFERENCE]
+
+
+def _pairs(lookups: Iterable[Lookup]) -> dict[Pair, list[Lookup]]:
+    """Lookups by (place, nameserver); servers under one label are told apart by their address in `_dead`."""
+    found: dict[Pair, list[Lookup]] = {}
+    for one in lookups:
+        found.setdefault(Pair(one.question.vantage.subject, one.question.server.subject), []).append(one)
+    return found
+
+
+def _dead(pair: Pair, asked: list[Lookup], now: list[Lookup], before: list[Lookup]) -> bool:
+    """Whether some nameserver of this pair answered nothing now, and nothing in the round before to whoever asked it."""
+    for address in {one.question.server.address for one in asked}:
+        own = [one for one in asked if one.question.server.address == address]
+        earlier = [one for one in before if one.question.server.address == address]
+        same = [one for one in earlier if one.question.vantage.subject == pair.vantage] or earlier
+        silent = all(one.outcome in UNANSWERED for one in (*own, *same))
+        everywhere = [one for one in now if one.question.server.address == address]
+        nobody = all(one.outcome in UNANSWERED for one in (*everywhere, *earlier))
+        enough = len(everywhere) + len(earlier) if nobody else len(own) + len(same)
+        if earlier and silent and enough >= LEAST:
+            return True
+    return False
+
+
+def _silence(pair: Pair, asked: list[Lookup]) -> str:
+    servers = sorted({f"{one.question.server.address}" for one in asked})
+    outcomes = sorted({one.outcome.value for one in asked})
+    return f"{pair.vantage} got no answer from {pair.destination} ({', '.join(servers)}) to {len(asked)} questions: {', '.join(outcomes)}"
+
+
+def service_aaaa_missing(view: View) -> Judgement:
+    """A Service has an IPv6 ClusterIP and the cluster DNS, which knows it otherwise, no AAAA: in two rounds."""
+    reason = lacking(view.inventory, Resource.SERVICES)
+    if reason is not None:
+        return reason
+    now = _of_cluster((*view.snapshot.lookups_kept, *view.snapshot.lookups))
+    earlier = _of_cluster(view.snapshot.lookups_before)
+    if view.previous is not None:
+        earlier += _of_cluster((*view.previous.lookups_kept, *view.previous.lookups))
+    wanted = {name: one for name, one in services(view, cluster_domain(now)).items() if _settled(one, view.now)}
+    if not any(one.question.name in wanted and one.question.qtype == "AAAA" for one in now):
+        return nothing_asked(view)
+    if not earlier:
+        return Reason.TOO_FEW_SAMPLES
+    before = _denied(earlier, wanted)
+    lasting = {
+        name: asked[-1]
+        for name, asked in _denied(now, wanted).items()
+        if any(one is not asked[-1] for one in before.get(name, ()))
+    }
+    if not lasting:
+        return ()
+    first = lasting[min(lasting)].question
+    return (
+        finding(
+            Cause.SERVICE_AAAA_MISSING,
+            [f"service/{wanted[name].key}" for name in lasting],
+            evidence=bounded(_shown(one, wanted[name], now) for name, one in sorted(lasting.items())),
+            command=f"dig @{first.server.address} {first.name} A {first.name} AAAA",
+        ),
+    )
+
+
+def _of_cluster(lookups: Iterable[Lookup]) -> list[Lookup]:
+    return [one for one in lookups if one.outcome not in UNSENT and one.question.server.label in CLUSTER_LABELS]
+
+
+def _settled(service: Service, now: float) -> bool:
+    """Whether it has an IPv6 ClusterIP and is no longer new to DNS."""
+    old = service.created is None or now - service.created > FRESH
+    return old and any(family_of(address) is Family.V6 for address in service.cluster_ips)
+
+
+def _denied(lookups: list[Lookup], wanted: Mapping[str, Service]) -> dict[str, list[Lookup]]:
+    """The answers that deny the AAAA of a Service whose A the same DNS has, or that has no IPv4 ClusterIP."""
+    known = {one.question.name for one in lookups if one.question.qtype == "A" and one.outcome is LookupOutcome.ANSWER}
+    found: dict[str, list[Lookup]] = {}
+    for one in lookups:
+        service = wanted.get(one.question.name)
+        if service is None or one.question.qtype != "AAAA" or one.outcome not in NEGATIVE:
+            continue
+        if one.question.name in known or all(family_of(address) is Family.V6 for address in service.cluster_ips):
+            found.setdefault(one.question.name, []).append(one)
+    return found
+
+
+def _shown(one: Lookup, service: Service, lookups: Iterable[Lookup]) -> str:
+    address = next(a for a in service.cluster_ips if family_of(a) is Family.V6)
+    pointers = [p for p in lookups if p.question.qtype == "PTR" and p.question.name == address.reverse_pointer]
+    pointer = (
+        f"; PTR of {address}: {describe(pointers[0]) if not _named(pointers[0]) else _named(pointers[0])}"
+        if pointers
+        else ""
+    )
+    return f"{one.question.name} has ClusterIP {address}, {_called(one.question.server)} says AAAA {describe(one)}{pointer}"
+
+
+def _named(pointer: Lookup) -> str:
+    return ", ".join(pointer.reply.names[:2]) if pointer.reply is not None else ""
+
+
+DNS_RULES: dict[Cause, Rule] = {
+    Cause.DNS_AAAA_BLOCKED: dns_aaaa_blocked,
+    Cause.DNS_A_BLOCKED: dns_a_blocked,
+    Cause.DNS_UNREACHABLE: dns_unreachable,
+    Cause.DNS_SEARCH_BREAKS_MUSL: dns_search_breaks_musl,
+    Cause.SERVICE_AAAA_MISSING: service_aaaa_missing,
+}

@@ -1,0 +1,116 @@
+"""Lookups as the DNS rules want them: per nameserver, this round's and those of the round before it, with what is known of names. Pure.
+
+Between snapshot and dns.py, searchlist.py. Two rounds of a nameserver are two rounds in which it was asked, whichever place asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from exporter.diagnosis.aaaa_signs import DNS64_NAME, OTHER, RANDOM, Truth
+from exporter.diagnosis.view import View
+from exporter.model.family import Address, Family, family_of
+from exporter.model.inventory import Service
+from exporter.model.probe import Lookup, LookupOutcome, Purpose, Server
+from exporter.model.report import Reason
+
+UNSENT = frozenset({LookupOutcome.NOT_ALLOWED, LookupOutcome.NOT_ASKED})
+RECORD = {Family.V4: "A", Family.V6: "AAAA"}
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What one nameserver said for one purpose: now, and in the round before (empty where there was none)."""
+
+    server: Server
+    now: tuple[Lookup, ...]
+    before: tuple[Lookup, ...]
+
+
+def samples(view: View, purpose: Purpose) -> tuple[Samples, ...]:
+    """Per nameserver that was asked for this purpose, its last two rounds."""
+    asked: dict[Address, Server] = {}
+    for lookup in (*view.snapshot.lookups, *view.snapshot.lookups_kept):
+        if lookup.question.purpose is purpose and lookup.outcome not in UNSENT:
+            asked.setdefault(lookup.question.server.address, lookup.question.server)
+    return tuple(_of(view, server, purpose) for server in asked.values())
+
+
+def _of(view: View, server: Server, purpose: Purpose) -> Samples:
+    def chosen(lookups: Iterable[Lookup]) -> tuple[Lookup, ...]:
+        return tuple(one for one in lookups if one.question.server.address == server.address and _counts(one, purpose))
+
+    now = chosen(view.snapshot.lookups) or chosen(view.snapshot.lookups_kept)
+    rounds = [view.snapshot.lookups_before]
+    if view.previous is not None:
+        rounds = [view.previous.lookups, view.previous.lookups_kept, *rounds]
+    seen = {id(one) for one in now}  # an answer that is only kept is not a second one
+    earlier = (tuple(one for one in chosen(lookups) if id(one) not in seen) for lookups in rounds)
+    return Samples(server, now, next((before for before in earlier if before), ()))
+
+
+def _counts(lookup: Lookup, purpose: Purpose) -> bool:
+    return lookup.question.purpose is purpose and lookup.outcome not in UNSENT
+
+
+def nothing_asked(view: View) -> Reason:
+    """Why there are no answers: no place to ask from, or no nameserver that may be asked."""
+    return Reason.NO_VANTAGE if view.snapshot.host is None and not view.snapshot.pods else Reason.NO_TARGET
+
+
+def cluster_domain(lookups: Iterable[Lookup]) -> str:
+    """The cluster's domain, from the names asked inside it (SERVICE.NAMESPACE.svc.DOMAIN); empty where none was."""
+    for lookup in lookups:
+        labels = lookup.question.name.lower().removesuffix(".").split(".")
+        if lookup.question.label in {"canary", RANDOM} and len(labels) > 3 and labels[2] == "svc":
+            return ".".join(labels[3:])
+    return ""
+
+
+def truth(view: View, asked: tuple[Lookup, ...]) -> Truth:
+    """What is known of the names asked: Services from the API, names from a reference that agrees, and the operator's word."""
+    domain = cluster_domain(asked)
+    stated = {
+        name: frozenset(RECORD[family_of(a)] for a in service.cluster_ips)
+        for name, service in services(view, domain).items()
+    }
+    for name, types in _referenced(view, asked).items():
+        stated[name] = stated.get(name, frozenset()) | types
+    expected = {name.lower().removesuffix("."): frozenset(types) for name, types in view.expect.control_names}
+    return Truth(domain=domain, stated=stated, expected=expected or {DNS64_NAME: frozenset({"A"})})
+
+
+def services(view: View, domain: str) -> dict[str, Service]:
+    """Services with a ClusterIP by absolute name; empty without a domain."""
+    if not domain:
+        return {}
+    found = (service for service in view.inventory.services or () if service.cluster_ips)
+    return {f"{service.name}.{service.namespace}.svc.{domain}": service for service in found}
+
+
+def _referenced(view: View, asked: Iterable[Lookup]) -> dict[str, frozenset[str]]:
+    """Types that a reference resolver has for a name, where it and the server asked share an address of the other type.
+
+    Without that the server has data of its own (a hosts entry, split horizon, another region): then the reference proves nothing.
+    """
+    said = _addresses(
+        one
+        for one in (*view.snapshot.lookups_kept, *view.snapshot.lookups)
+        if one.question.purpose is Purpose.REFERENCE
+    )
+    own = _addresses(asked)
+    found: dict[str, frozenset[str]] = {}
+    for name, qtype in said:
+        if said.get((name, OTHER[qtype]), frozenset()) & own.get((name, OTHER[qtype]), frozenset()):
+            found[name] = found.get(name, frozenset()) | {qtype}
+    return found
+
+
+def _addresses(lookups: Iterable[Lookup]) -> dict[tuple[str, str], frozenset[Address]]:
+    found: dict[tuple[str, str], frozenset[Address]] = {}
+    for lookup in lookups:
+        if lookup.reply is not None and lookup.reply.addresses and lookup.question.qtype in OTHER:
+            key = (lookup.question.name.lower().removesuffix("."), lookup.question.qtype)
+            found[key] = found.get(key, frozenset()) | frozenset(lookup.reply.addresses)
+    return found

@@ -1,0 +1,308 @@
+"""The DNS causes over whole snapshots, with the answers of recorded servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exporter.diagnosis.dns import DNS_RULES, aaaa_blocks, predictions
+from exporter.diagnosis.resolver import all_candidates
+from exporter.diagnosis.view import Expectations, View
+from exporter.model.dns import Reply, ResolvConf
+from exporter.model.family import Family
+from exporter.model.inventory import Inventory, Policy, PolicyKind, Service
+from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
+from exporter.model.report import Cause, Finding, Pair, PodView, Reason, Role, Severity, Snapshot
+from exporter.model.vantage import Vantage
+from exporter.probes.dns_reply import judge
+from tests.captures import capture, chosen, names, server
+from tests.unit.scene import HOST, pod
+from tests.worlds import address, messages
+
+CANARY = "web.default.svc.cluster.local"
+WEB = Service("default", "web", cluster_ips=(address("10.152.183.114"), address("fd98::e:4afa")))
+INVENTORY = Inventory(source="kubernetes", services=(WEB,), pods=(), policies=())
+CONF = ResolvConf(
+    nameservers=(address("192.0.2.53"),),
+    search=("default.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"),
+    musl_search=("default.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"),
+    ndots=5,
+    musl_nameservers=(address("192.0.2.53"),),
+)
+ONE, TWO = pod("one"), pod("two")
+
+
+def asked_by(vantage: Vantage, lookups: Iterable[Lookup], of: Server | None = None) -> tuple[Lookup, ...]:
+    """The lookups as made anew by that place, the canary under its label."""
+    made = []
+    for lookup in lookups:
+        q = lookup.question
+        label = "canary" if q.name == CANARY else q.label
+        made.append(replace(lookup, question=replace(q, vantage=vantage, label=label, server=of or q.server)))
+    return tuple(made)
+
+
+def view(now: tuple[Lookup, ...], before: tuple[Lookup, ...] | None = None, **more: Any) -> View:
+    values = {"inventory": INVENTORY, "pods": (PodView(ONE, resolv_conf=CONF),), "role": Role.ALL, **more}
+    expect = values.pop("expect", Expectations())
+
+    def snapshot(lookups: tuple[Lookup, ...], finished: float) -> Snapshot:
+        return Snapshot(
+            node="ra", started=finished - 1, finished=finished, complete=True, host=HOST, lookups=lookups, lookups_kept=lookups,
+            families={Family.V4: True, Family.V6: True}, **values,
+        )  # fmt: skip
+
+    earlier = tuple(replace(lookup) for lookup in now) if before is None else before
+    return View(1000.0, snapshot(now, 1000.0), snapshot(earlier, 970.0) if earlier else None, expect)
+
+
+def found(cause: Cause, of: View) -> Finding | None:
+    judgement = DNS_RULES[cause](of)
+    assert not isinstance(judgement, Reason), judgement
+    assert len(judgement) <= 1
+    return judgement[0] if judgement else None
+
+
+def inside(name: str) -> list[Lookup]:
+    return [one for one in chosen(capture(name), CANARY) if one.question.name.endswith("cluster.local")]
+
+
+def test_a_blanket_block_is_critical_and_says_what_to_ask() -> None:
+    round_ = view(asked_by(ONE, inside("coredns-template-noerror")))
+    finding = found(Cause.DNS_AAAA_BLOCKED, round_)
+    assert finding is not None
+    assert (finding.severity, finding.kind, finding.subjects) == (
+        Severity.CRITICAL,
+        "blanket_nodata",
+        ("server/cluster_dns",),
+    )
+    assert finding.command.startswith("dig @192.0.2.53 zq7x1k.")
+    assert "A NXDOMAIN, AAAA NOERROR without an address" in finding.evidence[0]
+    assert found(Cause.DNS_A_BLOCKED, round_) is None
+    assert aaaa_blocks(round_) == {"cluster_dns": "blanket_nodata"}
+
+
+def test_a_block_on_purpose_is_info() -> None:
+    finding = found(
+        Cause.DNS_AAAA_BLOCKED,
+        view(asked_by(ONE, inside("coredns-template-noerror")), expect=Expectations(aaaa="blocked")),
+    )
+    assert finding is not None
+    assert finding.severity is Severity.INFO
+
+
+def test_filtering_is_a_warning_and_one_filtered_name_is_told_by_the_metric_alone() -> None:
+    both = view(asked_by(ONE, capture("bind-filter-aaaa-yes").values()))
+    finding = found(Cause.DNS_AAAA_BLOCKED, both)
+    assert finding is not None
+    assert (finding.severity, finding.kind) == (Severity.WARNING, "filtered")
+    one = view(asked_by(ONE, chosen(capture("bind-filter-aaaa-yes"), "both.example")))
+    assert found(Cause.DNS_AAAA_BLOCKED, one) is None
+    assert aaaa_blocks(one) == {"cluster_dns": "filtered"}
+
+
+def referenced(name: str) -> tuple[Lookup, ...]:
+    """What a trusted resolver says of both.example beside a recorded server's answers about it."""
+    trusted = [
+        one
+        for one in chosen(capture("honest-recursive"), "both.example")
+        if one.question.qtype != "MX" and one.question.label != "random"
+    ]
+    reference = tuple(
+        replace(one, question=replace(one.question, purpose=Purpose.REFERENCE, server=server("192.0.2.1", "trusted")))
+        for one in trusted
+    )
+    return (*asked_by(ONE, chosen(capture(name), "both.example")), *reference)
+
+
+def test_a_reference_makes_one_filtered_name_a_cause_unless_the_server_has_data_of_its_own() -> None:
+    assert found(Cause.DNS_AAAA_BLOCKED, view(referenced("bind-filter-aaaa-yes"))) is not None
+    assert found(Cause.DNS_AAAA_BLOCKED, view(referenced("coredns-hosts-override"))) is None
+    assert "trusted" not in aaaa_blocks(view(referenced("bind-filter-aaaa-yes")))
+
+
+@pytest.mark.parametrize(
+    "name", ["coredns-healthy", "coredns-hosts-override", "coredns-dns64-allow-ipv4", "coredns-upstream-down"]
+)
+def test_healthy_and_honest_clusters_have_no_dns_cause(name: str) -> None:
+    round_ = view(
+        asked_by(ONE, chosen(capture(name), *names(capture(name)))),
+        expect=Expectations(control_names=(("v4only.example", ("A", "AAAA")),)),
+    )
+    for cause in (Cause.DNS_AAAA_BLOCKED, Cause.DNS_A_BLOCKED, Cause.DNS_UNREACHABLE, Cause.SERVICE_AAAA_MISSING):
+        assert found(cause, round_) is None
+
+
+def test_what_was_not_asked_is_said_and_not_guessed() -> None:
+    lookups = asked_by(ONE, inside("coredns-template-noerror"))
+    unsent = tuple(replace(one, outcome=LookupOutcome.NOT_ALLOWED, reply=None) for one in lookups)
+    for cause in (Cause.DNS_AAAA_BLOCKED, Cause.DNS_UNREACHABLE, Cause.DNS_SEARCH_BREAKS_MUSL):
+        assert DNS_RULES[cause](view(unsent)) is Reason.NO_TARGET
+    assert DNS_RULES[Cause.DNS_AAAA_BLOCKED](view(lookups, before=())) is Reason.TOO_FEW_SAMPLES
+    assert (
+        DNS_RULES[Cause.SERVICE_AAAA_MISSING](view(lookups, inventory=Inventory(source="none"))) is Reason.NO_INVENTORY
+    )
+
+
+def test_a_kept_answer_is_no_second_sample_and_the_last_two_askings_are() -> None:
+    lookups = asked_by(ONE, inside("coredns-template-noerror"))
+    quiet = view((), before=())
+    kept = replace(quiet.snapshot, lookups_kept=lookups)
+    idle = View(1000.0, kept, replace(kept, finished=970.0))
+    assert DNS_RULES[Cause.DNS_AAAA_BLOCKED](idle) is Reason.TOO_FEW_SAMPLES
+    before = replace(kept, lookups_before=tuple(replace(one) for one in lookups))
+    assert found(Cause.DNS_AAAA_BLOCKED, View(1000.0, before, replace(kept, finished=970.0))) is not None
+
+
+def silent(
+    vantage: Vantage, count: int, of: Server | None = None, outcome: LookupOutcome = LookupOutcome.TIMEOUT
+) -> tuple[Lookup, ...]:
+    questions = (Question(vantage, of or server(), f"n{i}.test", "A", "canary", Purpose.VERDICT) for i in range(count))
+    return tuple(Lookup(question, outcome) for question in questions)
+
+
+def test_a_silent_nameserver_is_critical_once_two_places_see_it() -> None:
+    finding = found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3)))
+    assert finding is not None
+    assert (finding.severity, finding.subjects) == (Severity.WARNING, ("server/cluster_dns",))
+    assert finding.pairs == {Pair("pod/default/one", "server/cluster_dns")}
+    finding = found(Cause.DNS_UNREACHABLE, view((*silent(ONE, 3), *silent(TWO, 1))))
+    assert finding is not None
+    assert finding.severity is Severity.CRITICAL
+
+
+def test_a_nameserver_that_answers_somebody_is_unreachable_only_from_where_three_questions_were_lost() -> None:
+    healthy = asked_by(ONE, inside("coredns-healthy"))
+    finding = found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(TWO, 3))))
+    assert finding is not None
+    assert finding.pairs == {Pair("pod/default/two", "server/cluster_dns")}
+    assert found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(TWO, 1)))) is None
+    assert found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(ONE, 9)))) is None  # names outside alone time out
+
+
+def test_few_lost_questions_one_bad_round_and_references_make_no_unreachable_nameserver() -> None:
+    assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 1))) is None
+    assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3), before=asked_by(ONE, inside("coredns-healthy")))) is None
+    reference = tuple(replace(one, question=replace(one.question, purpose=Purpose.REFERENCE)) for one in silent(ONE, 9))
+    assert DNS_RULES[Cause.DNS_UNREACHABLE](view(reference)) is Reason.NO_TARGET
+
+
+def test_a_pod_that_a_policy_restricts_says_nothing_of_the_nameserver() -> None:
+    policy = Policy(
+        PolicyKind.KUBERNETES,
+        "default",
+        "deny",
+        selected=frozenset({"default/one"}),
+        restricts_egress=frozenset({Family.V4}),
+    )
+    under = replace(INVENTORY, policies=(policy,))
+    assert DNS_RULES[Cause.DNS_UNREACHABLE](view(silent(ONE, 3), inventory=under)) is Reason.POLICY
+    assert found(Cause.DNS_UNREACHABLE, view((*silent(ONE, 3), *silent(TWO, 3)), inventory=under)) is not None
+
+
+def test_two_servers_under_one_label_are_told_apart() -> None:
+    other = server("192.0.2.54")
+    healthy = asked_by(ONE, inside("coredns-healthy"))
+    finding = found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(ONE, 3, other))))
+    assert finding is not None
+    assert "192.0.2.54" in finding.evidence[0]
+    blocked = asked_by(ONE, inside("coredns-template-nxdomain"), other)
+    assert aaaa_blocks(view((*healthy, *blocked))) == {"cluster_dns": "blanket_nxdomain"}
+
+
+def predicted(words: dict[str, tuple[str, str]], vantage: Vantage = ONE) -> tuple[Lookup, ...]:
+    """The prediction lookups of the canary's neighbour pypi.example, and the verdict question that names it."""
+    name = "pypi.example"
+    named = Question(vantage, server(), name, "MX", name, Purpose.VERDICT)
+    made = [Lookup(named, LookupOutcome.NODATA)]
+    for candidate in all_candidates(name, CONF):
+        for qtype, word in zip(("A", "AAAA"), words.get(candidate, ("nx", "nx")), strict=True):
+            question = Question(vantage, server(), candidate, qtype, name, Purpose.PREDICTION, edns=False)
+            message = messages(word, candidate, qtype)[0]
+            reply = message.reply() if message else None
+            made.append(Lookup(question, judge(reply) if reply else LookupOutcome.TIMEOUT, 0.001, reply))
+    return tuple(made)
+
+
+TRAP = {"pypi.example.lan": ("nodata", "nodata"), "pypi.example": ("addr", "addr")}
+
+
+def test_a_search_domain_that_breaks_musl_names_the_pods_that_hold_a_musl_loader() -> None:
+    pods = (
+        PodView(ONE, resolv_conf=CONF, libc=frozenset({"musl"})),
+        PodView(TWO, resolv_conf=CONF, libc=frozenset({"glibc"})),
+    )
+    round_ = view(predicted(TRAP), pods=pods)
+    finding = found(Cause.DNS_SEARCH_BREAKS_MUSL, round_)
+    assert finding is not None
+    assert (finding.subjects, finding.severity) == (("pod/default/one",), Severity.WARNING)
+    assert finding.command == "dualstack-exporter resolve pypi.example --pod=default/one"
+    assert "musl EAI_NODATA" in finding.evidence[0]
+    assert "a cure: write the name with a final dot" in finding.evidence[0]
+    counts = predictions(round_)
+    assert counts["glibc", "pypi.example", "any", "OK"] == 2
+    assert counts["musl", "pypi.example", "any", "EAI_NODATA"] == 2
+    assert counts["musl_1_2_3", "pypi.example", "6", "EAI_NONAME"] == 2
+
+
+def test_without_a_musl_loader_it_is_info_and_a_broken_name_itself_is_another_matter() -> None:
+    finding = found(Cause.DNS_SEARCH_BREAKS_MUSL, view(predicted(TRAP)))
+    assert finding is not None
+    assert finding.severity is Severity.INFO
+    assert found(Cause.DNS_SEARCH_BREAKS_MUSL, view(predicted({"pypi.example": ("addr", "nx")}))) is None
+    assert (
+        found(Cause.DNS_SEARCH_BREAKS_MUSL, view(predicted(TRAP), before=predicted({"pypi.example": ("addr", "addr")})))
+        is None
+    )
+    assert DNS_RULES[Cause.DNS_SEARCH_BREAKS_MUSL](view(predicted(TRAP), before=())) is Reason.TOO_FEW_SAMPLES
+
+
+def test_files_whose_nameservers_were_not_asked_are_not_predicted() -> None:
+    elsewhere = replace(CONF, nameservers=(address("192.0.2.99"),), musl_nameservers=(address("192.0.2.99"),))
+    round_ = view(predicted(TRAP), pods=(PodView(ONE, resolv_conf=elsewhere, libc=frozenset({"musl"})),))
+    assert found(Cause.DNS_SEARCH_BREAKS_MUSL, round_) is None
+    assert predictions(round_) == {}
+
+
+def test_without_pods_the_host_stands_in() -> None:
+    round_ = view(predicted(TRAP, HOST), pods=(), host_resolv_conf=CONF)
+    assert predictions(round_)["musl", "pypi.example", "any", "EAI_NODATA"] == 1
+
+
+def service_answers(aaaa: str, a: str = "addr", of: Server | None = None) -> tuple[Lookup, ...]:
+    made = []
+    for qtype, word in (("A", a), ("AAAA", aaaa)):
+        message = messages(word, CANARY, qtype)[0]
+        assert message is not None
+        question = Question(HOST, of or server(), CANARY, qtype, "canary", Purpose.VERDICT)
+        made.append(Lookup(question, judge(message.reply()), 0.001, message.reply()))
+    return tuple(made)
+
+
+def test_a_service_without_its_aaaa_is_named_with_address_and_answer() -> None:
+    pointer = Reply(answers=1, names=("web.default.svc.cluster.local",))
+    asked = Question(HOST, server(), address("fd98::e:4afa").reverse_pointer, "PTR", "canary", Purpose.VERDICT)
+    finding = found(
+        Cause.SERVICE_AAAA_MISSING,
+        view((*service_answers("nodata"), Lookup(asked, LookupOutcome.ANSWER, 0.1, pointer))),
+    )
+    assert finding is not None
+    assert finding.subjects == ("service/default/web",)
+    assert "fd98::e:4afa" in finding.evidence[0]
+    assert finding.evidence[0].endswith("PTR of fd98::e:4afa: web.default.svc.cluster.local")
+
+
+def test_services_that_are_new_unknown_to_dns_or_asked_elsewhere_are_not_missing_an_aaaa() -> None:
+    assert found(Cause.SERVICE_AAAA_MISSING, view(service_answers("addr"))) is None
+    assert found(Cause.SERVICE_AAAA_MISSING, view(service_answers("nx", "nx"))) is None
+    corporate = server("192.0.2.54", "corp")
+    assert (
+        found(Cause.SERVICE_AAAA_MISSING, view((*service_answers("addr"), *service_answers("nx", "nx", corporate))))
+        is None
+    )
+    fresh = replace(INVENTORY, services=(replace(WEB, created=950.0),))
+    assert DNS_RULES[Cause.SERVICE_AAAA_MISSING](view(service_answers("nodata"), inventory=fresh)) is Reason.NO_TARGET
+    assert found(Cause.SERVICE_AAAA_MISSING, view(service_answers("nodata"), before=service_answers("addr"))) is None
