@@ -115,7 +115,7 @@ def parse_daemonset(source: Mapping[str, Any]) -> CalicoNode | None:
     if name_of(metadata.get("name")) not in DAEMONSETS:
         return None
     template = mapping(mapping(mapping(source.get("spec")).get("template")).get("spec"))
-    containers = [c for c in map(mapping, items(template.get("containers"))) if c.get("name") in CONTAINERS]
+    containers = [c for c in map(mapping, items(template.get("containers"))) if text(c.get("name")) in CONTAINERS]
     env: dict[str, str] = {}
     unseen: set[str] = set()
     for container in containers:

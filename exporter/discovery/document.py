@@ -22,7 +22,7 @@ _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-_PLAIN_TAGS = (None, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:int", "tag:yaml.org,2002:bool")
+_PLAIN_TAGS = frozenset({None, "!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "bool", "map", "seq"))})
 
 
 class DocumentError(ValueError):
@@ -72,6 +72,7 @@ def _build(events: Iterator[Any]) -> Iterator[Any]:
         if isinstance(event, yaml.ScalarEvent):
             _put(stack, root, _scalar(event))
         elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            _refuse_tag(event)
             container: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
             _put(stack, root, container)
             stack.append((container, []))
@@ -102,8 +103,7 @@ def _put(stack: list[tuple[Any, list[str]]], root: list[Any], value: Any) -> Non
 
 
 def _scalar(event: Any) -> Any:
-    if event.tag not in _PLAIN_TAGS:
-        raise DocumentError(f"{_line(event)}tags are not accepted")
+    _refuse_tag(event)
     content: str = event.value
     if not event.implicit[0]:  # quoted, or a block
         return content
@@ -112,6 +112,11 @@ def _scalar(event: Any) -> Any:
     if _INTEGER.fullmatch(content):
         return int(content)
     return float(content) if _FLOAT.fullmatch(content) else content
+
+
+def _refuse_tag(event: Any) -> None:
+    if event.tag not in _PLAIN_TAGS:
+        raise DocumentError(f"{_line(event)}tags are not accepted")
 
 
 def _line(event: Any) -> str:

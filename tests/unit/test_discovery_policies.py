@@ -1,0 +1,218 @@
+"""Policies of every kind: in which families they restrict egress, what they leave out, and whom they select."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from exporter.discovery.assembly import build_inventory
+from exporter.discovery.objects import parse_object
+from exporter.model.family import Family
+from exporter.model.inventory import Gap, Kind, Namespace, Pod, Policy
+from tests.unit import recorded
+
+V4, V6 = Family.V4, Family.V6
+NONE: frozenset[Family] = frozenset()
+ALL = frozenset({V4, V6})
+WEB, DB = {"app": "web"}, {"app": "db"}
+PODS = (
+    Pod("shop", "web-1", labels=WEB),
+    Pod("shop", "web-2", labels=WEB),
+    Pod("shop", "db-1", labels=DB),
+    Pod("shop", "host", labels=WEB, host_network=True),
+    Pod("blog", "web-1", labels=WEB, service_account="writer"),
+    Pod("blog", "bare"),
+)
+NAMESPACES = (Namespace("shop", labels={"team": "a"}), Namespace("blog", labels={"team": "b"}))
+
+
+def policy(version: str, kind: str, spec: Any, name: str = "p") -> Policy:
+    """The policy as the inventory has it, among PODS."""
+    source = {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "shop"}, "spec": spec}
+    objects = {Kind.POLICIES: [parse_object(Kind.POLICIES, source)], Kind.PODS: PODS, Kind.NAMESPACES: NAMESPACES}
+    policies = build_inventory(objects, source="file").policies
+    assert policies is not None
+    return policies[0]
+
+
+def kubernetes(**spec: Any) -> Policy:
+    return policy("networking.k8s.io/v1", "NetworkPolicy", {"podSelector": {}, **spec})
+
+
+def cidr(net: str, *excepted: str) -> dict[str, Any]:
+    return {"ipBlock": {"cidr": net, "except": list(excepted)}}
+
+
+V4_WORLD, V6_WORLD = cidr("0.0.0.0/0"), cidr("::/0")
+DENIED6, OPEN6 = ("egress", V6, Gap.DENIED), ("egress", V6, Gap.OPEN)
+
+
+@pytest.mark.parametrize(
+    ("spec", "restricts", "gaps"),
+    [
+        ({"policyTypes": ["Egress"]}, ALL, ()),
+        ({"policyTypes": ["Egress"], "egress": [{}]}, NONE, ()),
+        ({"egress": [{}]}, NONE, ()),  # types absent: Egress by the section
+        ({"policyTypes": ["Ingress"], "egress": [{"to": [V4_WORLD]}]}, NONE, ()),
+        ({"egress": [{"to": [V4_WORLD]}]}, {V6}, (DENIED6,)),
+        ({"egress": [{"to": [V4_WORLD, V6_WORLD]}]}, NONE, ()),
+        ({"egress": [{"to": [V4_WORLD]}, {"to": [V6_WORLD]}]}, NONE, ()),
+        ({"egress": [{"to": [V4_WORLD]}, {}]}, NONE, ()),
+        ({"egress": [{"to": [V4_WORLD], "ports": [{"port": 443}]}]}, ALL, (DENIED6,)),
+        ({"egress": [{"to": [cidr("0.0.0.0/0", "10.0.0.0/8"), cidr("::/0", "fc00::/7")]}]}, ALL, ()),
+        ({"egress": [{"to": [cidr("0.0.0.0/0", "10.0.0.0/8"), V6_WORLD]}]}, {V4}, (OPEN6,)),
+        ({"egress": [{"to": [cidr("0.0.0.0/0", "10.0.0.0/8"), cidr("2001:db8::/32")]}]}, ALL, ()),
+        ({"egress": [{"to": [{"podSelector": {}}]}]}, ALL, ()),
+        ({"egress": [{"to": [{"podSelector": {}}, cidr("192.0.2.1/32")]}]}, ALL, (DENIED6,)),
+        ({"ingress": [{"from": [cidr("2001:db8::/32")]}]}, NONE, (("ingress", V4, Gap.DENIED),)),
+        ({"egress": None, "ingress": None, "policyTypes": None}, NONE, ()),
+    ],
+)
+def test_a_network_policy_of_kubernetes(spec: dict[str, Any], restricts: frozenset[Family], gaps: Any) -> None:
+    found = kubernetes(**spec)
+    assert (found.restricts_egress, found.gaps) == (restricts, gaps)
+
+
+def allow(**destination: Any) -> dict[str, Any]:
+    return {"action": "Allow", "destination": destination}
+
+
+def deny(**destination: Any) -> dict[str, Any]:
+    return {"action": "Deny", "destination": destination}
+
+
+@pytest.mark.parametrize(
+    ("egress", "restricts", "gaps"),
+    [
+        ([], ALL, ()),
+        ([{"action": "Allow"}], NONE, ()),
+        ([{"action": "Log"}, {"action": "Pass"}], NONE, ()),
+        ([{"action": "Allow", "protocol": "TCP"}], ALL, ()),
+        ([{"action": "Allow", "ipVersion": 4}], {V6}, ()),
+        ([{"action": "Allow", "ipVersion": 4}, {"action": "Allow", "ipVersion": 6}], NONE, ()),
+        ([allow(nets=["0.0.0.0/0"])], {V6}, (DENIED6,)),
+        ([allow(nets=["0.0.0.0/0"]), allow(nets=["::/0"])], NONE, ()),
+        ([allow(nets=["192.0.2.0/24"]), {"action": "Allow", "ipVersion": 6}], {V4}, ()),
+        ([allow(notNets=["10.0.0.0/8"])], {V4}, (OPEN6,)),
+        ([deny(nets=["10.0.0.0/8"]), {"action": "Allow"}], {V4}, (OPEN6,)),
+        ([deny(nets=["10.0.0.0/8", "fc00::/7"]), {"action": "Allow"}], ALL, ()),
+        ([deny(selector="app == 'db'"), {"action": "Allow"}], ALL, ()),
+        ([{"action": "Allow"}, deny(nets=["10.0.0.0/8"])], NONE, (OPEN6,)),
+        ([allow(selector="app == 'db'"), allow(nets=["10.0.0.0/8"])], ALL, (DENIED6,)),
+    ],
+)
+def test_a_policy_of_calico_goes_by_the_order_of_its_rules(
+    egress: Any, restricts: frozenset[Family], gaps: Any
+) -> None:
+    found = policy("crd.projectcalico.org/v1", "NetworkPolicy", {"types": ["Egress"], "egress": egress})
+    assert (found.restricts_egress, found.gaps) == (restricts, gaps)
+
+
+@pytest.mark.parametrize(
+    ("spec", "restricts", "gaps"),
+    [
+        ({"egress": [{}]}, ALL, ()),
+        ({"egress": [{"toEntities": ["all"]}]}, NONE, ()),
+        ({"egress": [{"toEntities": ["cluster", "world"]}]}, NONE, ()),
+        ({"egress": [{"toEntities": ["cluster", "world-ipv4"]}]}, {V6}, ()),
+        ({"egress": [{"toEntities": ["all"], "toPorts": [{"ports": []}]}]}, ALL, ()),
+        ({"egress": [{"toCIDR": ["0.0.0.0/0"]}]}, ALL, (DENIED6,)),
+        ({"egress": [{"toCIDR": ["0.0.0.0/0", "::/0"]}]}, ALL, ()),
+        (
+            {"egress": [{"toCIDRSet": [{"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}, {"cidr": "::/0"}]}]},
+            ALL,
+            (OPEN6,),
+        ),
+        ({"egressDeny": [{"toCIDR": ["10.0.0.0/8"]}]}, ALL, (OPEN6,)),
+        ({"enableDefaultDeny": {"egress": False}, "egress": [{"toCIDR": ["10.0.0.0/8", "fc00::/7"]}]}, NONE, ()),
+        ({"ingress": [{"fromEntities": ["cluster"]}]}, NONE, ()),
+    ],
+)
+def test_a_policy_of_cilium(spec: Any, restricts: frozenset[Family], gaps: Any) -> None:
+    found = policy("cilium.io/v2", "CiliumNetworkPolicy", {"endpointSelector": {}, **spec})
+    assert (found.restricts_egress, found.gaps) == (restricts, gaps)
+
+
+def admin(action: str, *peers: Any, **rest: Any) -> dict[str, Any]:
+    return {"action": action, "to": list(peers), **rest}
+
+
+@pytest.mark.parametrize(
+    ("egress", "restricts", "gaps"),
+    [
+        ([], NONE, ()),
+        ([admin("Deny", {"networks": ["10.0.0.0/8"]})], {V4}, (OPEN6,)),
+        ([admin("Deny", {"networks": ["10.0.0.0/8", "fc00::/7"]})], ALL, ()),
+        ([admin("Deny", {"namespaces": {}})], ALL, ()),
+        ([admin("Allow", {"networks": ["0.0.0.0/0"]}), admin("Deny", {"networks": ["10.0.0.0/8"]})], NONE, (OPEN6,)),
+        (
+            [admin("Allow", {"networks": ["0.0.0.0/0"]}, ports=[{}]), admin("Deny", {"networks": ["10.0.0.0/8"]})],
+            {V4},
+            (OPEN6,),
+        ),
+    ],
+)
+def test_an_admin_policy_only_takes_away(egress: Any, restricts: frozenset[Family], gaps: Any) -> None:
+    found = policy(
+        "policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", {"subject": {"namespaces": {}}, "egress": egress}
+    )
+    assert (found.restricts_egress, found.gaps) == (restricts, gaps)
+
+
+CALICO_GLOBAL, CILIUM = (
+    ("projectcalico.org/v3", "GlobalNetworkPolicy"),
+    ("cilium.io/v2", "CiliumClusterwideNetworkPolicy"),
+)
+CALICO = ("crd.projectcalico.org/v1", "NetworkPolicy")
+EGRESS = {"types": ["Egress"]}
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "spec", "selected"),
+    [
+        ("networking.k8s.io/v1", "NetworkPolicy", {"podSelector": {"matchLabels": WEB}, "policyTypes": ["Egress"]}, ["shop/web-1", "shop/web-2"]),
+        ("networking.k8s.io/v1", "NetworkPolicy", {"podSelector": {}, "policyTypes": ["Egress"]}, ["shop/db-1", "shop/web-1", "shop/web-2"]),
+        (*CALICO, {"selector": "app != 'db'", **EGRESS}, ["shop/web-1", "shop/web-2"]),
+        (*CALICO_GLOBAL, {"selector": "all()", **EGRESS}, ["blog/bare", "blog/web-1", "shop/db-1", "shop/web-1", "shop/web-2"]),
+        (*CALICO_GLOBAL, {"selector": "app == 'web'", "namespaceSelector": "team == 'b'", **EGRESS}, ["blog/web-1"]),
+        (*CALICO_GLOBAL, {"namespaceSelector": "projectcalico.org/name == 'blog'", **EGRESS}, ["blog/bare", "blog/web-1"]),
+        (*CALICO_GLOBAL, {"selector": "projectcalico.org/namespace not in {'shop'}", **EGRESS}, ["blog/bare", "blog/web-1"]),
+        (*CALICO_GLOBAL, {"selector": "has(app) && !(app in {'web'})", **EGRESS}, ["shop/db-1"]),
+        (*CALICO_GLOBAL, {"selector": "app == 'db' || projectcalico.org/serviceaccount == 'writer'", **EGRESS}, ["blog/web-1", "shop/db-1"]),
+        (*CALICO_GLOBAL, {"selector": "app == 'db' || app == 'web'", **EGRESS}, ["blog/web-1", "shop/db-1", "shop/web-1", "shop/web-2"]),
+        (*CALICO_GLOBAL, {"selector": "pcns.team == 'b'", **EGRESS}, ["blog/bare", "blog/web-1"]),
+        (*CALICO_GLOBAL, {"selector": "global()", **EGRESS}, []),
+        (*CILIUM, {"endpointSelector": {"matchLabels": {"k8s:app": "web", "k8s:io.kubernetes.pod.namespace": "blog"}}, "egress": [{}]}, ["blog/web-1"]),
+        (*CILIUM, {"endpointSelector": {"matchLabels": {"io.cilium.k8s.namespace.labels.team": "b"}}, "egress": [{}]}, ["blog/bare", "blog/web-1"]),
+        ("policy.networking.k8s.io/v1alpha1", "BaselineAdminNetworkPolicy",
+         {"subject": {"pods": {"namespaceSelector": {"matchLabels": {"team": "a"}}, "podSelector": {"matchLabels": DB}}},
+          "egress": [admin("Deny", {"pods": {}})]}, ["shop/db-1"]),
+    ],
+)  # fmt: skip
+def test_a_policy_selects_the_pods_its_author_means(version: str, kind: str, spec: Any, selected: list[str]) -> None:
+    found = policy(version, kind, spec)
+    assert found.restricts_egress
+    assert sorted(pod.key for pod in PODS if found.selects(pod)) == selected
+
+
+def test_a_cilium_policy_of_nodes_selects_no_pod_and_restricts_none() -> None:
+    found = policy(*CILIUM, {"nodeSelector": {}, "egress": [{}]})
+    assert not found.restricts_egress
+    assert not any(found.selects(pod) for pod in PODS)
+
+
+def test_a_kubernetes_policy_seen_through_calicos_api_counts_once() -> None:
+    source = {
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "knp.default.p", "namespace": "shop"},
+    }
+    assert parse_object(Kind.POLICIES, source) is None
+
+
+def test_the_recorded_policy_of_ipv4_alone_shuts_ipv6_out() -> None:
+    objects = {Kind.POLICIES: [parse_object(Kind.POLICIES, item) for item in recorded.listed("networkpolicies")]}
+    policies = {each.name: each for each in build_inventory(objects, source="file").policies or ()}
+    assert policies["egress-v4-only"].gaps == (DENIED6,)
+    assert [name for name, each in policies.items() if each.gaps] == ["egress-v4-only"]
