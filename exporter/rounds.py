@@ -23,13 +23,13 @@ from exporter.inspection import Inspection, Inspector
 from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory
-from exporter.model.probe import Check, Lookup, Observation, Outcome, Target, Timeouts
-from exporter.model.report import PodView, Report, Snapshot
+from exporter.model.probe import Check, Lookup, Observation, Outcome, Question, Target, Timeouts
+from exporter.model.report import PodView, Report, Role, Snapshot
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan import kept
 from exporter.plan.checks import SPREAD, host_checks, pod_checks
 from exporter.plan.policies import under_policy
-from exporter.plan.questions import Asking, plan_questions
+from exporter.plan.questions import Asking, plan_questions, plan_service_questions, service_rotation
 from exporter.plan.servers import Known, known_servers, servers_of
 from exporter.plan.targets import inside, outside, with_addresses
 from exporter.resolution import Resolution
@@ -80,7 +80,7 @@ class Rounds:
         self._resolution = resolution
         self._clock = clock
         self._store = kept.EMPTY
-        self._lookups: dict[tuple[object, ...], Lookup] = {}
+        self._answers = kept.NO_ANSWERS
         self._memory = Memory()
         self._previous: Snapshot | None = None
         self._number = 0
@@ -127,6 +127,18 @@ class Rounds:
 
     async def _probe(self, scene: Scene, deadline: Deadline) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
         """Dials to what has an address start at once; those to names wait for their own resolution only."""
+        questions = self._questions(scene)
+        if self._inspector is None:
+            return (), await self._asker.ask_all(questions, deadline)
+        direct, asked, named = await asyncio.gather(
+            self._asker.check_all(self._direct(scene), deadline),
+            self._asker.ask_all(questions, deadline),
+            self._named(scene, deadline),
+        )
+        return (*direct, *named[0]), (*asked, *named[1])
+
+    def _questions(self, scene: Scene) -> tuple[Question, ...]:
+        """Those of a node, from its pods; those of the cluster, from a cluster role that really runs in one."""
         asking = Asking(
             config=self._config,
             inventory=scene.inventory,
@@ -136,13 +148,13 @@ class Rounds:
             budget=int(2 * self._pace.interval) if self._pace.bounded else None,
             timeout=self._timeouts().dns,
         )
-        questions = plan_questions(scene.inspection.host, self._views(scene), scene.inspection.host_resolv_conf, asking)
-        direct, asked, named = await asyncio.gather(
-            self._asker.check_all(self._direct(scene), deadline),
-            self._asker.ask_all(questions, deadline),
-            self._named(scene, deadline),
-        )
-        return (*direct, *named[0]), (*asked, *named[1])
+        host = scene.inspection.host
+        questions: list[Question] = []
+        if self._inspector is not None:
+            questions += plan_questions(host, self._views(scene), scene.inspection.host_resolv_conf, asking)
+        if self._config.role is not Role.NODE and scene.inventory.source == "kubernetes":
+            questions += plan_service_questions(host, asking)
+        return tuple(questions)
 
     def _direct(self, scene: Scene) -> tuple[Check, ...]:
         within = inside(scene.inventory, self._config, scene.families, scene.now)
@@ -236,13 +248,14 @@ class Rounds:
             finished=self._clock(),
             complete=not self._asker.overrun,
             inventory=inventory,
-            host=scene.inspection.host if self._inspector is not None else None,
+            host=scene.inspection.host if self._inspector is not None or inventory.source == "kubernetes" else None,
             pods=pods,
             observations=made,
             kept=self._store.observations(),
             kept_before=self._store.before(),
             lookups=lookups,
-            lookups_kept=tuple(self._lookups.values()),
+            lookups_kept=tuple(self._answers.last.values()),
+            lookups_before=tuple(self._answers.before.values()),
             host_facts=scene.inspection.host_facts,
             host_resolv_conf=scene.inspection.host_resolv_conf,
             readings=scene.inspection.readings,
@@ -260,10 +273,8 @@ class Rounds:
             by_vantage[o.vantage.key] = (*by_vantage.get(o.vantage.key, ()), o)
         present = [*probed, scene.inspection.host.key]
         self._store = kept.fold(self._store, by_vantage, present=present, now=now, keep=keep)
-        for lookup in lookups:
-            q = lookup.question
-            self._lookups[q.server.address, q.name, q.qtype, q.purpose, q.edns] = lookup
-        self._lookups = {k: v for k, v in self._lookups.items() if now - v.time <= keep}
+        keep = max(keep, 2 * service_rotation(scene.inventory) * self._pace.interval)
+        self._answers = kept.fold_answers(self._answers, lookups, now=now, keep=keep)
 
     def _judge(self, snapshot: Snapshot, elsewhere: tuple[Found, ...]) -> Report:
         view = View(snapshot.finished, snapshot, self._previous, expectations(self._config))

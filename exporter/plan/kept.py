@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
+from typing import TypeAlias
 
-from exporter.model.probe import Observation
+from exporter.model.family import Address
+from exporter.model.probe import Lookup, Observation, Purpose
 from exporter.model.vantage import Vantage
 
 PASSES_TO_TRUST = 2
@@ -40,6 +42,30 @@ class Store:
 
 
 EMPTY = Store({})
+
+LookupKey: TypeAlias = tuple[Address, str, str, Purpose, bool]  # server, name, type, purpose, EDNS
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The last answer to each question and the one of the round before it, whichever vantage asked."""
+
+    last: Mapping[LookupKey, Lookup]
+    before: Mapping[LookupKey, Lookup]
+
+
+NO_ANSWERS = Answers({}, {})
+
+
+def fold_answers(answers: Answers, made: Iterable[Lookup], *, now: float, keep: float) -> Answers:
+    """The answers after a round. Several vantages that asked the same in one round are one round."""
+    asked: dict[LookupKey, Lookup] = {}
+    for lookup in made:
+        q = lookup.question
+        asked[q.server.address, q.name, q.qtype, q.purpose, q.edns] = lookup
+    before = {**answers.before, **{key: answers.last[key] for key in asked if key in answers.last}}
+    last = {key: one for key, one in {**answers.last, **asked}.items() if now - one.time <= keep}
+    return Answers(last, {key: one for key, one in before.items() if key in last and now - one.time <= 2 * keep})
 
 
 def rotation(pods: int, sample: int, interval: float) -> float:

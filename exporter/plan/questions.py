@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from exporter.config.schema import Config
 from exporter.diagnosis.resolver import all_candidates
 from exporter.model.dns import ResolvConf
-from exporter.model.inventory import Inventory, Pod
+from exporter.model.inventory import Inventory, Pod, Service
 from exporter.model.probe import Purpose, Question, Server
 from exporter.model.report import PodView
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan.labels import canary, cluster_domain, random_label
-from exporter.plan.servers import Known, servers_of
+from exporter.plan.servers import CLUSTER_DNS, Known, servers_of
+from exporter.plan.targets import dns_services
 from exporter.plan.verdict_set import CANARY, DNS64_NAME, Wanted, verdict_set
 
 
@@ -64,6 +65,44 @@ def plan_questions(
     asked = [q for q in unique.values() if q.allowed]
     refused = [q for q in unique.values() if not q.allowed]
     return (*asked[: asking.budget], *refused)
+
+
+SERVICES_A_ROUND = (
+    15  # Services whose records the cluster role asks in one round: with A, AAAA and PTR well within its budget
+)
+
+
+def plan_service_questions(host: Vantage, asking: Asking) -> tuple[Question, ...]:
+    """The cluster role's: A, AAAA and PTR of Services with an IPv6 ClusterIP, of the cluster DNS, in rotation."""
+    servers = [Server(a, CLUSTER_DNS) for s in dns_services(asking.inventory) for a in s.cluster_ips]
+    domain = cluster_domain(asking.inventory, None)
+    services = _services_with_ipv6(asking.inventory)
+    if not servers or not domain or not services:
+        return ()
+    first = asking.number * SERVICES_A_ROUND % len(services)
+    turn = [services[(first + n) % len(services)] for n in range(min(SERVICES_A_ROUND, len(services)))]
+    return tuple(
+        _question(host, servers[0], item, Purpose.VERDICT, asking)
+        for service in turn
+        for item in _records(service, domain)
+    )
+
+
+def service_rotation(inventory: Inventory) -> int:
+    """Rounds until every Service was asked about once."""
+    return -(-len(_services_with_ipv6(inventory)) // SERVICES_A_ROUND)
+
+
+def _services_with_ipv6(inventory: Inventory) -> list[Service]:
+    return [s for s in inventory.services or () if any(a.version == 6 for a in s.cluster_ips)]
+
+
+def _records(service: Service, domain: str) -> Iterator[Wanted]:
+    name = f"{service.name}.{service.namespace}.svc.{domain}"
+    yield Wanted(name, "A", CANARY)
+    yield Wanted(name, "AAAA", CANARY)
+    address = next(a for a in service.cluster_ips if a.version == 6)
+    yield Wanted(address.reverse_pointer, "PTR", CANARY)
 
 
 def control_names(asking: Asking) -> tuple[str, ...]:
