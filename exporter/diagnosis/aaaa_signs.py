@@ -215,8 +215,7 @@ def describe(lookup: Lookup) -> str:
     if reply.names:
         return "with records"
     named = {NOERROR: "NOERROR without an address", NXDOMAIN: "NXDOMAIN", SERVFAIL: "SERVFAIL", REFUSED: "REFUSED"}
-    words = [named.get(reply.rcode, f"rcode {reply.rcode}")]
-    if reply.rcode in {NOERROR, NXDOMAIN} and not reply.soa_authority:
-        words.append("without SOA")
+    unsigned = {NOERROR: " or SOA", NXDOMAIN: " without SOA"}.get(reply.rcode, "") if not reply.soa_authority else ""
+    words = [named.get(reply.rcode, f"rcode {reply.rcode}") + unsigned]
     words += [f"EDE {code}" for code in reply.ede[:2]]
     return " ".join(words)

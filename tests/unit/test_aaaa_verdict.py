@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter.diagnosis.aaaa import Kind, Verdict, aaaa_verdict, worst
 from exporter.diagnosis.aaaa_signs import Truth
@@ -159,7 +161,7 @@ def test_the_random_label_may_turn_between_the_rounds() -> None:
 
 def test_the_evidence_shows_both_answers_of_the_name() -> None:
     (line,) = twice(BLOCKED[3:]).evidence
-    assert line.startswith(f"{RANDOM_INSIDE}: A NXDOMAIN, AAAA NOERROR without an address without SOA")
+    assert line.startswith(f"{RANDOM_INSIDE}: A NXDOMAIN, AAAA NOERROR without an address or SOA")
 
 
 def test_an_upstream_that_fails_while_a_is_still_cached_is_no_block() -> None:
@@ -274,3 +276,34 @@ def test_the_worst_server_stands_for_its_label_and_a_cause_before_none() -> None
     assert worst([none, undecided]) is undecided
     assert worst([none, filtered, sinkhole]) is sinkhole
     assert worst([]) is None
+
+
+foreign = st.none() | st.builds(
+    Reply,
+    rcode=st.integers(0, 15),
+    aa=st.booleans(),
+    tc=st.booleans(),
+    answers=st.integers(0, 2),
+    addresses=st.sampled_from([(), (address("192.0.2.1"),), (address("::"),), (address("64:ff9b::c000:201"),)]),
+    chain=st.sampled_from([(), ("c.test",)]),
+    soa_authority=st.booleans(),
+    soa_additional=st.booleans(),
+    ede=st.sampled_from([(), (15,), (22, 17)]),
+)
+
+
+@given(replies=st.lists(foreign, min_size=5, max_size=5), qtype=st.sampled_from(["A", "AAAA"]))
+def test_whatever_a_server_says_is_judged_and_a_served_record_is_never_called_withheld(
+    replies: list[Reply | None], qtype: str
+) -> None:
+    a, aaaa, mx, random_a, random_aaaa = replies
+    verdict = twice(
+        [*pair(CANARY, a, aaaa, mx), *pair(RANDOM_INSIDE, random_a, random_aaaa, label="random")], qtype=qtype
+    )
+    assert verdict.kind in Kind
+    assert not verdict.withholds or verdict.evidence
+    served = [
+        *pair(CANARY, data("10.0.0.1"), data("fd00::1"), mx),
+        *pair(RANDOM_INSIDE, MISSING, MISSING, label="random"),
+    ]
+    assert not twice(served, qtype=qtype).withholds
