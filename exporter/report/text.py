@@ -161,7 +161,11 @@ def _cause(group: _Group, reports: Sequence[Document], style: Style) -> Iterator
 def _verdict(reports: Sequence[Document], style: Style) -> Iterator[str]:
     """What is to be said where no cause is left, and of causes that another report's cause explains."""
     if not any(report.unexplained for report in reports):
-        yield style.paint("No cause found.", BOLD)
+        broken = sorted(
+            {f.value for r in reports for f, state in r.families.items() if state.ok is False}, reverse=True
+        )
+        but = f" that says why {' and '.join(broken)} does not work" if broken else ""
+        yield style.paint(f"No cause found{but}.", BOLD)
     here = {entry.cause for report in reports for entry in report.unexplained}
     away = {
         (e.cause, e.explained_by) for r in reports for e in r.causes if e.explained_by is not None and e.explained_by not in here
@@ -181,14 +185,15 @@ def _unchecked(reports: Sequence[Document], style: Style) -> Iterator[str]:
     yield style.paint(f"Not checked: {len(set.union(*reasons.values()))}", BOLD)
     width = max(len(reason) for reason in reasons)
     for reason, causes in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0])):
-        names = ", ".join(sorted(causes, key=lambda c: ORDER.get(c, len(ORDER))))
+        ordered = sorted(causes, key=lambda c: ORDER.get(c, len(ORDER)))
+        names = _few(ordered, len(ordered), style)
         yield from _wrap(f"{reason:<{width}}  {len(causes):>2}  {names}", style, indent=2, hang=width + 8)
 
 
 def _failures(reports: Sequence[Document], style: Style) -> Iterator[str]:
     """What fails, grouped: one line for each target, layer, family and outcome."""
     failed = [(report.node, probe) for report in reports for probe in report.probes if probe.failed]
-    made = sum(probe.outcome not in NEUTRAL for report in reports for probe in report.probes)
+    made = sum(p.outcome not in NEUTRAL for report in reports for p in report.probes)
     if not made and any(report.role != Role.CLUSTER for report in reports):
         yield style.paint("Nothing was probed.", BOLD)
     if not failed:

@@ -1,4 +1,4 @@
-"""The page's lower part: name resolution, the kernel in short, what was not checked and what cannot be seen, with the reason."""
+"""The page's lower part: the kernel in short, what was not checked and what cannot be seen, with the reason."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from exporter.catalogue.metric import Round
 from exporter.model.facts import HostFacts, PeerState, Reader, Reading, RouteFact, VxlanDevice
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory, Kind
-from exporter.model.probe import LookupOutcome, Outcome
+from exporter.model.probe import Outcome
 from exporter.model.report import Reason, Report, Role
-from exporter.web.markup import NOTHING, Html, age, definitions, element, join
+from exporter.web.markup import Html, age, definitions, element, join
 
 FAMILIES = (Family.V6, Family.V4)
 
@@ -51,78 +51,6 @@ READERS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def dns_section(report: Report) -> Html:
-    """Lookups by nameserver, family of its address and type, with how each ended."""
-    snapshot = report.snapshot
-    ended: dict[tuple[str, str], dict[str, Counter[LookupOutcome]]] = {}
-    for lookup in snapshot.lookups_kept or snapshot.lookups:
-        question = lookup.question
-        row = ended.setdefault((question.server.label, question.server.family.value), {})
-        row.setdefault(question.qtype, Counter())[lookup.outcome] += 1
-    if not ended:
-        return Html("")
-    types = sorted({qtype for row in ended.values() for qtype in row}, key=lambda t: (t != "AAAA", t != "A", t))
-    head = element("tr", *(element("th", name, scope="col") for name in ("nameserver", "over", "AAAA is", *types)))
-    rows = [
-        element(
-            "tr",
-            element("th", server, scope="row"),
-            element("td", family),
-            _block(report.aaaa_blocks.get(server)),
-            *(_answers(row.get(qtype, Counter())) for qtype in types),
-        )
-        for (server, family), row in sorted(ended.items())
-    ]
-    table = element("table", element("thead", head), element("tbody", *rows), class_="names")
-    title = element("h2", "Names", element("small", "questions asked of each nameserver, by how they ended"))
-    box = element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Lookups")
-    return element("section", title, box, _predictions(report), id="dns")
-
-
-def _block(kind: str | None) -> Html:
-    """How the server treats AAAA, in words; none and dns64 are no fault."""
-    if kind is None or kind == "undecided":
-        return element("td", "? undecided" if kind else NOTHING, class_="none-text")
-    if kind == "none":
-        return element("td", "✓ served", class_="good-text")
-    if kind == "dns64":
-        return element("td", "✓ made by DNS64", class_="good-text")
-    return element("td", "✗ withheld", element("small", kind.replace("_", " ")), class_="bad-text")
-
-
-def _answers(outcomes: Counter[LookupOutcome]) -> Html:
-    """Counts by outcome. Whether no answer is wrong depends on the name, so only silence and errors are marked as failing."""
-    if not outcomes:
-        return element("td", NOTHING, class_="none-text")
-    failed = outcomes.keys() & {
-        LookupOutcome.TIMEOUT,
-        LookupOutcome.UNREACHABLE,
-        LookupOutcome.SERVFAIL,
-        LookupOutcome.REFUSED,
-    }
-    said = ", ".join(f"{count} {outcome.value.replace('_', ' ')}" for outcome, count in sorted(outcomes.items()))
-    return element("td", f"✗ {said}" if failed else said, class_="bad-text" if failed else None)
-
-
-def _predictions(report: Report) -> Html:
-    """What a program would get, where the libcs do not all find the name."""
-    failing = sorted(
-        (libc, name, code, pods)
-        for (libc, name, request, code), pods in report.predictions.items()
-        if code != "OK" and request == "any"
-    )
-    if not failing:
-        return Html("")
-    items = [
-        element(
-            "li",
-            f"✗ {libc.replace('musl_1_2_3', 'musl until 1.2.3')} would give {code} for {name} in {pods} {'pod' if pods == 1 else 'pods'}",
-        )
-        for libc, name, code, pods in failing
-    ]
-    return element("ul", *items, class_="note")
-
-
 def kernel_section(report: Report) -> Html:
     """The node's kernel in short: addresses and routes, NAT, tunnel, limits."""
     facts = report.snapshot.host_facts
@@ -151,29 +79,31 @@ def _sign(good: bool | None, words: str) -> Html:
     return element("span", f"✗ {words}", class_="bad-text")
 
 
-def _wanted(report: Report, family: Family) -> bool:
+def _missing(report: Report, family: Family) -> bool | None:
+    """How the lack of something is judged: bad where the family is expected, else neither good nor bad."""
     state = report.families.get(family)
-    return state is None or state.expected is not False
+    return False if state is not None and state.expected else None
 
 
 def _addressing(report: Report, facts: HostFacts) -> Iterator[tuple[str, Html]]:
     for family in FAMILIES:
-        wanted = _wanted(report, family)
+        lack = _missing(report, family)
         if facts.addresses is not None:
             states = Counter(address_state(a) for a in facts.addresses if a.is_global and a.family is family)
             words = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
             yield (
                 f"{family.value} address",
-                _sign(bool(states["usable"]) or (None if not wanted else False), f"{words} (global)"),
+                _sign(True if states["usable"] else lack, f"{words} (global)"),
             )
         routes = facts.default_routes(family)
         if routes is not None:
             words = "; ".join(_route(route) for route in routes) or "none"
-            yield f"{family.value} default", _sign(bool(routes) or (None if not wanted else False), words)
+            yield f"{family.value} default", _sign(True if routes else lack, words)
     if facts.all_conf is not None:
-        yield "IPv6 forwarding", _sign(facts.all_conf.forwarding != 0, "on" if facts.all_conf.forwarding else "off")
+        on, lack = facts.all_conf.forwarding != 0, _missing(report, Family.V6)
+        yield "IPv6 forwarding", _sign(True if on else lack, "on" if on else "off")
         if facts.all_conf.disable_ipv6:
-            yield "IPv6", _sign(good=False, words="switched off by sysctl (all.disable_ipv6)")
+            yield "IPv6", _sign(lack, "switched off by sysctl (all.disable_ipv6)")
 
 
 def _route(route: RouteFact) -> str:

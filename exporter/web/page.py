@@ -12,10 +12,11 @@ from exporter.diagnosis.causes import LINES
 from exporter.model.family import Family
 from exporter.model.report import Cause, CauseReport, FamilyReport, Report, Role
 from exporter.report.document import rfc3339, runbook
-from exporter.web.facts import blind_section, dns_section, kernel_section, unchecked_section
+from exporter.web.facts import blind_section, kernel_section, unchecked_section
 from exporter.web.markup import NOTHING, Html, age, definitions, element, join
 from exporter.web.matrix import failures_section, matrix_section
 from exporter.web.migration import migration_section
+from exporter.web.names import dns_section
 from exporter.web.style import STYLE
 
 ORDER = {cause: place for place, cause in enumerate(Cause)}
@@ -167,9 +168,9 @@ def _causes(report: Report) -> Html:
 
 def _no_cause(report: Report) -> str:
     """What an empty list of causes means: all is well, or nothing could be told."""
-    left = f" {len(report.unchecked)} could not be checked: see below." if report.unchecked else ""
     if not report.checked:
-        return f"? No cause could be checked.{left}"
+        return f"? None of the {len(report.unchecked)} causes could be checked: see below."
+    left = f" {len(report.unchecked)} could not be checked: see below." if report.unchecked else ""
     broken = [f.value for f, state in report.families.items() if state.ok is False]
     if broken:
         return f"? {' and '.join(broken)} fails and no cause that was checked says why: the matrix shows where.{left}"

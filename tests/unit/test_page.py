@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.model.facts import HostFacts, Reading
+from exporter.model.facts import HostFacts, Inet6Conf, Reading
 from exporter.model.family import Family
 from exporter.model.inventory import Kind
 from exporter.model.probe import Layer, Outcome
@@ -20,8 +20,10 @@ from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Rep
 from exporter.web.markup import age, element
 from exporter.web.page import page
 from exporter.web.style import STYLE
-from tests.unit import sample
-from tests.unit.sample import NOW, bad_day, blind, migration_day, own, quiet_day
+from tests.unit import sample_probes
+from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day
+from tests.unit.sample_node import PODS
+from tests.unit.sample_probes import NOW
 
 
 class Parsed(HTMLParser):
@@ -145,7 +147,7 @@ def test_many_subjects_are_folded_and_cut() -> None:
 
 def test_without_a_cause_the_page_says_what_that_means() -> None:
     assert "✓ 30 causes were checked and none holds." in shown(quiet_day()).text
-    assert "? No cause could be checked." in shown(replace(quiet_day(), checked=frozenset())).text
+    assert "? None of the 18 causes could be checked: see below." in shown(replace(blind(), checked=frozenset())).text
     broken = replace(quiet_day(), families={Family.V6: FamilyReport(expected=True, ok=False)})
     assert "? IPv6 fails and no cause that was checked says why" in shown(broken).text
 
@@ -159,7 +161,9 @@ def test_the_matrix_shows_each_failing_pod_with_how_and_to_what() -> None:
 
 
 def test_a_policy_is_no_failure_in_the_matrix() -> None:
-    observation = replace(sample.seen(sample.DB, sample.PYPI, Layer.TCP, Family.V6, Outcome.PROHIBITED), policy=True)
+    observation = replace(
+        sample_probes.seen(sample_probes.DB, sample_probes.PYPI, Layer.TCP, Family.V6, Outcome.PROHIBITED), policy=True
+    )
     text = shown(with_snapshot(bad_day(), kept=(observation,))).text
     assert "prohibited" not in text
     assert "failing probe" not in text
@@ -176,6 +180,16 @@ def test_every_failing_probe_is_told_with_when_and_why() -> None:
     text = shown(bad_day()).text
     assert "✗ 14 failing probes, one by one" in text
     assert "10:10:28 node/node-a peer node-c IPv6 tcp ✗ timeout no answer to SYN within 3 s" in text
+
+
+def test_what_nobody_expects_is_not_shown_as_a_fault() -> None:
+    off = HostFacts(addresses=(), routes=(), all_conf=Inet6Conf(forwarding=0, accept_ra=0, disable_ipv6=1))
+    plain_host = with_snapshot(blind(), host_facts=off)
+    text = shown(plain_host).text
+    assert "IPv6 forwarding off IPv6 switched off by sysctl" in text
+    text = shown(replace(plain_host, families=bad_day().families)).text
+    assert "IPv6 default ✗ none" in text
+    assert "IPv6 forwarding ✗ off IPv6 ✗ switched off by sysctl" in text
 
 
 def test_names_and_the_kernel_are_told_in_short() -> None:
@@ -266,15 +280,15 @@ HOSTILE = "<script>alert(1)</script>\"'&lt;\u202e\x1b[31m\x00"
 
 
 def hostile_report(text: str) -> Report:
-    vantage = replace(sample.WEB, namespace=text, name=text, uid="hostile")
-    observation = sample.seen(
-        vantage, replace(sample.PYPI, name=text), Layer.TCP, Family.V6, Outcome.TIMEOUT, detail=text
+    vantage = replace(sample_probes.WEB, namespace=text, name=text, uid="hostile")
+    observation = sample_probes.seen(
+        vantage, replace(sample_probes.PYPI, name=text), Layer.TCP, Family.V6, Outcome.TIMEOUT, detail=text
     )
     finding = Finding(Cause.POD_IPV6_MISSING, Severity.WARNING, (text, vantage.subject), (text,), text)
     report = replace(bad_day(), causes=(CauseReport(finding, Scope.POD, since=NOW),), aaaa_blocks={text: "refused"})
     views = (
         *report.snapshot.pods,
-        replace(report.snapshot.pods[0], vantage=replace(sample.DB, name=text, uid="other")),
+        replace(report.snapshot.pods[0], vantage=replace(sample_probes.DB, name=text, uid="other")),
     )
     return with_snapshot(report, kept=(observation,), pods=views, node=text)
 
@@ -301,14 +315,14 @@ def test_an_element_escapes_what_it_is_given() -> None:
 
 
 def test_250_failing_pods_are_a_page_of_bounded_size_and_quick() -> None:
-    pods = tuple(sample.pod(n, f"ns-{n % 40}", f"app-{n}") for n in range(250))
+    pods = tuple(sample_probes.pod(n, f"ns-{n % 40}", f"app-{n}") for n in range(250))
     layers = (Layer.ICMP, Layer.TCP)
     broken = tuple(
-        sample.seen(p, sample.PYPI, layer, Family.V6, Outcome.TIMEOUT, detail="x" * 60)
+        sample_probes.seen(p, sample_probes.PYPI, layer, Family.V6, Outcome.TIMEOUT, detail="x" * 60)
         for p in pods
         for layer in layers
     )
-    report = with_snapshot(bad_day(), kept=broken, pods=tuple(replace(sample.PODS[0], vantage=p) for p in pods))
+    report = with_snapshot(bad_day(), kept=broken, pods=tuple(replace(PODS[0], vantage=p) for p in pods))
     begun = time.process_time()
     html = page(report, own(), now=NOW)
     assert time.process_time() - begun < 1.0

@@ -27,8 +27,9 @@ from exporter.report.document import (
     runbook,
     to_json,
 )
-from tests.unit import sample
-from tests.unit.sample import NOW, bad_day, blind, migration_day, quiet_day
+from tests.unit import sample_probes
+from tests.unit.sample import bad_day, blind, migration_day, quiet_day
+from tests.unit.sample_probes import NOW
 
 
 def with_cause(severity: Severity, by: Cause | None = None, subjects: int = 1) -> Document:
@@ -95,8 +96,8 @@ def test_a_runbook_is_named_after_the_alert() -> None:
     assert runbook(Cause.DNS_AAAA_BLOCKED).endswith("/alerts/runbooks/DualstackDnsAaaaBlocked.md")
 
 
-def failed(outcome: Outcome, *, target: Any = sample.PYPI, policy: bool = False) -> bool:
-    observation = replace(sample.seen(sample.WEB, target, Layer.TCP, Family.V4, outcome), policy=policy)
+def failed(outcome: Outcome, *, target: Any = sample_probes.PYPI, policy: bool = False) -> bool:
+    observation = replace(sample_probes.seen(sample_probes.WEB, target, Layer.TCP, Family.V4, outcome), policy=policy)
     report = bad_day()
     document = document_of(replace(report, snapshot=replace(report.snapshot, kept=(observation,))))
     (probe,) = parse(to_json(document).encode()).probes
@@ -106,13 +107,13 @@ def failed(outcome: Outcome, *, target: Any = sample.PYPI, policy: bool = False)
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_a_reader_of_the_json_can_tell_failures_as_this_process_can(outcome: Outcome) -> None:
-    for target in (sample.PYPI, sample.PEER_B, sample.BLOCKED):
+    for target in (sample_probes.PYPI, sample_probes.PEER_B, sample_probes.BLOCKED):
         for policy in (False, True):
             failed(outcome, target=target, policy=policy)
     assert failed(Outcome.TIMEOUT)
-    assert not failed(Outcome.REFUSED, target=sample.PEER_B)
-    assert not failed(Outcome.TIMEOUT, target=sample.BLOCKED)
-    assert failed(Outcome.OK, target=sample.BLOCKED)
+    assert not failed(Outcome.REFUSED, target=sample_probes.PEER_B)
+    assert not failed(Outcome.TIMEOUT, target=sample_probes.BLOCKED)
+    assert failed(Outcome.OK, target=sample_probes.BLOCKED)
     assert not failed(Outcome.TIMEOUT, policy=True)
 
 

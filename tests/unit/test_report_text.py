@@ -80,6 +80,7 @@ def test_what_could_not_be_checked_is_counted_by_reason() -> None:
         ["too_few_samples", "1"],
     ]
     assert told[1].endswith("nat_kube_proxy_missing, control_plane_flags")
+    assert "ippool_exhausted and 9 more" in squeezed(write([BLIND]))
 
 
 def test_failing_probes_are_grouped_and_the_most_frequent_come_first() -> None:
@@ -93,6 +94,10 @@ def test_failing_probes_are_grouped_and_the_most_frequent_come_first() -> None:
 
 def test_a_good_day_is_short() -> None:
     assert write([QUIET]) == "[node-a] IPv6:✓ IPv4:✓\n\nNo cause found.\n"
+
+
+def test_a_bad_day_without_a_cause_is_not_called_a_good_one() -> None:
+    assert "No cause found that says why IPv6 does not work." in write([replace(BAD, causes=())])
 
 
 def test_an_exporter_that_probed_nothing_says_so() -> None:

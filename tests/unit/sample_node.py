@@ -1,0 +1,166 @@
+"""What the sample days read of the node and the cluster: pools, nodes, kernel facts, readings, inventory."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface, ip_network
+
+from exporter.kernel.peers import tunnel_mac
+from exporter.model.dns import ResolvConf
+from exporter.model.facts import (
+    AddressFact,
+    Backend,
+    HostFacts,
+    Inet6Conf,
+    KubeProxyFacts,
+    Limits,
+    LinkFact,
+    NatBackend,
+    NatFacts,
+    Neighbour,
+    PodFacts,
+    Reader,
+    Reading,
+    RouteFact,
+    SourceMatch,
+    VxlanDevice,
+    VxlanFacts,
+)
+from exporter.model.family import Family
+from exporter.model.inventory import Inventory, IPPool, Kind, Node, VxlanMode
+from exporter.model.report import (
+    PodView,
+    Reason,
+)
+from exporter.model.vantage import Vantage
+from tests.unit.sample_probes import ALPINE, ELIGIBLE, NODE, NOW, OLD, SKIPPED, V4, V6
+
+POOL_V4 = IPPool("default-ipv4-ippool", ip_network("10.1.0.0/16"), VxlanMode.ALWAYS, nat_outgoing=True, block_size=26)
+POOL_V6 = IPPool(
+    "default-ipv6-ippool", ip_network("fd00:10:1::/48"), VxlanMode.ALWAYS, nat_outgoing=True, block_size=122
+)
+
+NUMBERS = {NODE: 10, "node-b": 11, "node-c": 12}
+NODES = tuple(
+    Node(
+        name,
+        ready=True,
+        ready_since=NOW - 86_400,
+        calico_addresses=(ip_interface(f"192.0.2.{number}/24"), ip_interface(f"2001:db8:0:1::{number}/64")),
+        tunnel_addresses=(ip_address(f"10.1.{number}.0"), ip_address(f"fd00:10:1:{number}::")),
+    )
+    for name, number in NUMBERS.items()
+)
+
+
+def tunnel(family: Family, broken: str = "") -> VxlanDevice:
+    """The device as Felix leaves it, but for one peer whose neighbour entry has a foreign MAC."""
+    peers = [n for n in NODES if n.name != NODE]
+    macs = {n.name: tunnel_mac(n.name, family) for n in peers}
+    ends = {n.name: (n.tunnel_address(family), n.calico_address(family)) for n in peers}
+    return VxlanDevice(
+        "vxlan-v6.calico" if family is V6 else "vxlan.calico",
+        up=True,
+        lower_up=True,
+        mtu=1430 if family is V6 else 1450,
+        vni=4097 if family is V6 else 4096,
+        port=4789,
+        parent="ens3",
+        parent_mtu=1500,
+        neighbours=tuple(
+            Neighbour(end, "02:00:00:00:00:99" if name == broken else macs[name], permanent=True)
+            for name, (end, _) in ends.items()
+            if end is not None
+        ),
+        fdb={macs[name]: address.ip for name, (_, address) in ends.items() if address is not None},
+    )
+
+
+HOST_NAT = NatFacts(
+    backends=(
+        NatBackend(
+            V4,
+            Backend.IPTABLES_NFT,
+            chain=True,
+            hooked=True,
+            rules=(SourceMatch("cali40masq-ipam-pools", (ip_network("10.1.0.0/16"),)),),
+            packets=81_234,
+            bytes=6_400_112,
+        ),
+        NatBackend(V6, Backend.IPTABLES_NFT, chain=True, hooked=True),
+    ),
+    read=frozenset(
+        {(V4, Backend.IPTABLES_NFT), (V6, Backend.IPTABLES_NFT), (V4, Backend.NFTABLES), (V6, Backend.NFTABLES)}
+    ),
+)
+
+HOST_FACTS = HostFacts(
+    links=(
+        LinkFact(1, "lo", up=True, lower_up=True, mtu=65536, loopback=True),
+        LinkFact(2, "ens3", up=True, lower_up=True, mtu=1500, mac="52:54:00:00:00:0a", inet6=Inet6Conf(1, 2, 0)),
+        LinkFact(7, "cali0a1b2c3d4e5", up=True, lower_up=True, mtu=1430, inet6=Inet6Conf(1, 1, 0)),
+    ),
+    addresses=(
+        AddressFact("ens3", ip_interface("192.0.2.10/24"), "global"),
+        AddressFact("ens3", ip_interface("2001:db8:0:1::10/64"), "global", permanent=False, valid_seconds=86_000),
+        AddressFact("ens3", ip_interface("2001:db8:0:1::dad/64"), "global", dadfailed=True, tentative=True),
+        AddressFact("ens3", ip_interface("fe80::10/64"), "link"),
+    ),
+    routes=(
+        RouteFact(ip_network("0.0.0.0/0"), "ens3", ip_address("192.0.2.1"), protocol=4),
+        RouteFact(ip_network("::/0"), "ens3", ip_address("fe80::1"), protocol=9, from_ra=True, expires=1500.0),
+    ),
+    all_conf=Inet6Conf(forwarding=1, accept_ra=1, disable_ipv6=0),
+    forwarding_v4=True,
+    nat=HOST_NAT,
+    kube_proxy=KubeProxyFacts("iptables", {V4: True, V6: True}),
+    vxlan=VxlanFacts(devices={device.name: device for device in (tunnel(V4), tunnel(V6, broken="node-c"))}),
+    limits=Limits(
+        conntrack_count=4_812, conntrack_max=262_144, udp6_checksum_errors=0, kernel_release="6.1.0-42-amd64"
+    ),
+)
+
+
+def pod_facts(vantage: Vantage, *, ipv6: bool = True) -> PodFacts:
+    interfaces = [ip_interface(f"{a}/{a.max_prefixlen}") for a in vantage.addresses if ipv6 or a.version == 4]
+    return PodFacts(
+        links=(LinkFact(3, "eth0", up=True, lower_up=True, mtu=1430),),
+        addresses=tuple(AddressFact("eth0", i, "global") for i in interfaces),
+        routes=tuple(RouteFact(ip_network(text), "eth0") for text in ("0.0.0.0/0", "::/0")[: 2 if ipv6 else 1]),
+    )
+
+
+RESOLV_CONF = ResolvConf(
+    (ip_address("10.152.183.10"),), ("shop.svc.cluster.local", "svc.cluster.local", "cluster.local"), ndots=5
+)
+
+PODS = (
+    *(
+        PodView(
+            v,
+            pod_facts(v, ipv6=v is not OLD),
+            resolv_conf=RESOLV_CONF,
+            libc=frozenset({"musl" if v is ALPINE else "glibc"}),
+        )
+        for v in ELIGIBLE
+    ),
+    *(PodView(v) for v in SKIPPED),
+)
+
+READINGS = (
+    *(Reading(reader.value, success=True, seconds=0.0021) for reader in Reader if reader is not Reader.CONNTRACK),
+    Reading(
+        Reader.CONNTRACK.value,
+        success=False,
+        seconds=0.0001,
+        reason=Reason.NO_PERMISSION.value,
+        detail="EPERM: NET_ADMIN is missing",
+    ),
+    Reading(Kind.IP_POOLS.value, success=True, seconds=0.05),
+)
+
+INVENTORY = Inventory(
+    source="kubernetes",
+    synced=NOW - 12,
+    nodes=NODES,
+    pools=(POOL_V4, POOL_V6),
+)
