@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import struct
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -43,17 +45,38 @@ def watched(act: Callable[..., Any], *arguments: Any) -> tuple[Any, list[str]]:
 
 
 class DirectBroker:
-    """Answers read_kernel for one namespace. `visits` counts them; `spoil` may change an answer before it goes out."""
+    """Answers read_kernel for one namespace. `visits` keeps what was asked.
 
-    def __init__(self, namespace: str, spoil: Callable[[ReadTopic, Answer], Answer] | None = None) -> None:
+    `spoil` may change an answer before it goes out; `prepare` runs in the child, inside the namespace, before it reads.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        spoil: Callable[[ReadTopic, Answer], Answer] | None = None,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
         self.namespace = namespace
         self.visits: list[tuple[ReadTopic, ...]] = []
         self._spoil = spoil
+        self._prepare = prepare
 
-    async def read_kernel(self, place: Place, topics: tuple[ReadTopic, ...]) -> KernelState:  # noqa: ARG002  # its place is the namespace it was made for
+    async def read_kernel(self, place: Place, topics: tuple[ReadTopic, ...]) -> KernelState:  # noqa: ARG002  # its place is the namespace
         self.visits.append(topics)
-        answers, seen = call_inside(self.namespace, watched, read_topics, topics)
+        answers, seen = call_inside(self.namespace, self._read, topics)
         assert not seen, seen
         if self._spoil is not None:
             answers = tuple(self._spoil(topic, answer) for topic, answer in zip(topics, answers, strict=True))
         return KernelState(0, answers)
+
+    def _read(self, topics: tuple[ReadTopic, ...]) -> tuple[tuple[Answer, ...], list[str]]:
+        if self._prepare is not None:
+            self._prepare()
+        return watched(read_topics, topics)
+
+
+def drop_capabilities() -> None:
+    """Give up every capability of this process (capset, _LINUX_CAPABILITY_VERSION_3)."""
+    header = struct.pack("=II", 0x20080522, 0)
+    if ctypes.CDLL(None, use_errno=True).capset(header, bytes(24)) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
