@@ -160,17 +160,16 @@ def _cause(group: _Group, reports: Sequence[Document], style: Style) -> Iterator
 
 def _verdict(reports: Sequence[Document], style: Style) -> Iterator[str]:
     """What is to be said where no cause is left, and of causes that another report's cause explains."""
-    if not any(report.unexplained for report in reports):
+    here = {entry.cause for report in reports for entry in report.unexplained}
+    follows = {(e.cause, e.explained_by) for r in reports for e in r.causes if e.explained_by is not None}
+    away = sorted((cause, by) for cause, by in follows if by not in here)
+    if not here:
         broken = sorted(
             {f.value for r in reports for f, state in r.families.items() if state.ok is False}, reverse=True
         )
-        but = f" that says why {' and '.join(broken)} does not work" if broken else ""
+        but = f" that says why {' and '.join(broken)} does not work" if broken and not away else ""
         yield style.paint(f"No cause found{but}.", BOLD)
-    here = {entry.cause for report in reports for entry in report.unexplained}
-    away = {
-        (e.cause, e.explained_by) for r in reports for e in r.causes if e.explained_by is not None and e.explained_by not in here
-    }  # fmt: skip
-    for cause, by in sorted(away):
+    for cause, by in away:
         yield from _wrap(f"{cause} follows from {by}, which the cluster role reports.", style)
 
 
