@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from exporter.broker.messages import SocketKind
-from exporter.model.family import Family
+from exporter.model.family import Family, parse_address
 from exporter.model.probe import Check, Layer, Observation, Outcome
 from exporter.network import Network, open_socket, readable
 from exporter.probes.error_queue import read_error, watch_errors
@@ -141,7 +141,7 @@ class _Path:
     def __init__(self, sock: socket.socket, check: Check, identifier: int) -> None:
         self.form = FORMS[check.family]
         self._sock = sock
-        self._address = str(check.address)
+        self._address = check.address
         self._identifier = identifier
         self._raw = sock.type == socket.SOCK_RAW
         self._sequence = 0
@@ -153,7 +153,7 @@ class _Path:
         if self._raw:
             self._sock.setsockopt(*self.form.filter)
         watch_errors(self._sock)
-        self._sock.connect((self._address, 0))
+        self._sock.connect((str(self._address), 0))
 
     def mtu(self) -> int | None:
         """The route's MTU as the kernel knows it now, learned limits included; None when there is no route any more."""
@@ -195,7 +195,7 @@ class _Path:
         while True:
             await readable(self._sock)
             try:
-                packet = self._sock.recv(RECEIVED)
+                packet, sender = self._sock.recvfrom(RECEIVED)
             except BlockingIOError:
                 self._read_errors(sent)
             except OSError:
@@ -203,7 +203,7 @@ class _Path:
                     raise
             else:
                 sequence = self._match(packet, payload)
-                if sequence in sent:
+                if sequence in sent and parse_address(sender[0]) == self._address:  # ping sockets take any sender's
                     return sequence
 
     def _match(self, packet: bytes, payload: bytes) -> int:

@@ -18,7 +18,7 @@ from exporter.broker.messages import SocketKind
 from exporter.model.family import Address, Family
 from exporter.model.probe import Check, Group, Layer, Observation, Outcome, Target, Timeouts
 from exporter.model.vantage import Netns, Vantage
-from exporter.network import LocalNetwork, Network
+from exporter.network import LocalNetwork, Network, make_socket
 from exporter.probes import run_check
 from exporter.probes.tls import TlsContexts
 
@@ -122,13 +122,14 @@ class Answering(LocalNetwork):
 class Noting(LocalNetwork):
     """A network that remembers which sockets it made, whatever becomes of them (TLS takes the descriptor over)."""
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[SocketKind], socket.socket | int] = make_socket) -> None:
         super().__init__()
+        self._make = make
         self.made: set[int] = set()  # inodes
         self.made_one = asyncio.Event()
 
-    async def sockets(self, vantage: Vantage, kinds: Sequence[SocketKind]) -> list[socket.socket | int]:
-        made = await super().sockets(vantage, kinds)
+    async def sockets(self, vantage: Vantage, kinds: Sequence[SocketKind]) -> list[socket.socket | int]:  # noqa: ARG002 - as the interface has it
+        made = [self._make(kind) for kind in kinds]
         self.made |= {os.fstat(sock.fileno()).st_ino for sock in made if not isinstance(sock, int)}
         self.made_one.set()
         return made
