@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
-from exporter.model.dns import Reply, ResolvConf
+from exporter.model.dns import Reply
 from exporter.model.family import Address, parse_address
 from exporter.model.probe import Lookup, LookupOutcome
 
@@ -123,10 +123,3 @@ def _answer(lookup: Lookup) -> Answer | None:
     if not lookup.truncated:
         return Answer(final, seconds=seconds)
     return Answer(lookup.datagram or Reply(tc=True), stream=final, seconds=seconds)
-
-
-def questions(conf: ResolvConf, names: Iterable[str], qtypes: Iterable[str]) -> tuple[tuple[str, str, Address], ...]:
-    """Every (name, type, nameserver) that the models may want for these candidate names."""
-    servers = dict.fromkeys((*nameservers(conf.nameservers), *nameservers(conf.musl_nameservers or conf.nameservers)))
-    types = tuple(qtypes)
-    return tuple((fold(name), qtype, server) for name in names for qtype in types for server in servers)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from exporter.diagnosis import glibc, musl
-from exporter.diagnosis.replies import Answer, Answers, Failure, Result, UnaskedError, encodable, fold, nameservers
+from exporter.diagnosis.replies import Answer, Answers, Failure, Result, UnaskedError, encodable, fold
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
 from exporter.model.family import Address, parse_address
 from exporter.model.report import Prediction
@@ -164,10 +164,3 @@ def _missing(answer: Answer) -> Answer:
     if isinstance(reply, Failure) or reply.rcode != NOERROR or reply.addresses:
         return answer
     return Answer(Reply(rcode=NXDOMAIN, soa_authority=True))
-
-
-def asked(conf: ResolvConf) -> tuple[Address, ...]:
-    """The nameservers that some libc asks under this file."""
-    return tuple(
-        dict.fromkeys((*nameservers(conf.nameservers), *nameservers(conf.musl_nameservers or conf.nameservers)))
-    )
