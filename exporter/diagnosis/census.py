@@ -7,8 +7,10 @@ namespaces; totals (namespace "") always cover all.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from heapq import nsmallest
+from typing import TypeAlias
 
 from exporter.model.family import FAMILIES, Family, family_of
 from exporter.model.inventory import EndpointSlice, Inventory, Node, Pod, Service
@@ -71,32 +73,44 @@ class Census:
     namespaces_left_out: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """One counted object: where, its name, and the families it has. `wanted`: those it is meant to have, lacking none else."""
+_Member: TypeAlias = tuple[str, str, frozenset[Family], frozenset[Family]]
+"""One counted object: namespace, name, the families it has, those it is meant to have."""
 
-    namespace: str
-    name: str
-    families: frozenset[Family]
-    wanted: frozenset[Family] = frozenset(FAMILIES)
+_BOTH = frozenset(FAMILIES)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """One resource: how many objects by namespace, families had and families meant; and the names of those lacking one."""
+
+    groups: dict[tuple[str, frozenset[Family], frozenset[Family]], int] = field(default_factory=dict)
+    names: dict[Family, list[str]] = field(default_factory=lambda: {family: [] for family in FAMILIES})
+
+    def add(self, members: Iterable[_Member]) -> _Tally:
+        for namespace, name, families, wanted in members:
+            group = (namespace, families, wanted)
+            self.groups[group] = self.groups.get(group, 0) + 1
+            for family in wanted - families:
+                self.names[family].append(f"{namespace}/{name}" if namespace else name)
+        return self
 
 
 def take_census(inventory: Inventory) -> Census:
     """The counts of everything that was read."""
-    members: dict[Resource, list[_Member]] = {}
+    tallies: dict[Resource, _Tally] = {}
     if inventory.nodes is not None:
-        members[Resource.NODES] = list(_nodes(inventory.nodes))
+        tallies[Resource.NODES] = _Tally().add(_nodes(inventory.nodes))
     if inventory.pods is not None:
-        members[Resource.PODS] = list(_pods(inventory.pods))
+        tallies[Resource.PODS] = _Tally().add(_pods(inventory.pods))
     if inventory.services is not None:
-        members[Resource.SERVICES] = list(_services(inventory.services))
+        tallies[Resource.SERVICES] = _Tally().add(_services(inventory.services))
     if inventory.endpoint_slices is not None:
-        members[Resource.ENDPOINT_SLICES] = list(_slices(inventory.endpoint_slices))
-    shown, left_out = _largest_namespaces(members.values())
+        tallies[Resource.ENDPOINT_SLICES] = _Tally().add(_slices(inventory.endpoint_slices))
+    shown, left_out = _largest_namespaces(tallies.values())
     return Census(
-        counts=tuple(count for resource, found in members.items() for count in _counts(resource, found, shown)),
-        progress=tuple(_progress(resource, found) for resource, found in members.items()),
-        lacking=tuple(row for resource, found in members.items() for row in _lacking(resource, found)),
+        counts=tuple(count for resource, tally in tallies.items() for count in _counts(resource, tally, shown)),
+        progress=tuple(_progress(resource, tally) for resource, tally in tallies.items()),
+        lacking=tuple(row for resource, tally in tallies.items() for row in _lacking(resource, tally)),
         namespaces_left_out=left_out,
     )
 
@@ -105,25 +119,27 @@ def _nodes(nodes: Iterable[Node]) -> Iterator[_Member]:
     """Nodes by InternalIP; a link-local one is none."""
     for node in nodes:
         if not node.virtual:
-            yield _Member("", node.name, frozenset(family_of(a) for a in node.internal_ips if not a.is_link_local))
+            yield "", node.name, frozenset(family_of(a) for a in node.internal_ips if not a.is_link_local), _BOTH
 
 
 def _pods(pods: Iterable[Pod]) -> Iterator[_Member]:
     """Pods of the pod network that have an address: those on the host's network have the node's, ended ones none."""
-    cached: dict[tuple[int, ...], frozenset[Family]] = {}
+    shared: dict[tuple[int, ...], frozenset[Family]] = {}
     for pod in pods:
         if pod.host_network or not pod.ips or pod.phase in ENDED:
             continue
-        versions = tuple(address.version for address in pod.ips)
-        families = cached.setdefault(versions, frozenset(map(family_of, pod.ips)))
-        yield _Member(pod.namespace, pod.name, families, frozenset(pod.families or FAMILIES))
+        versions = tuple([address.version for address in pod.ips])
+        families = shared.get(versions)
+        if families is None:
+            families = shared[versions] = frozenset(map(family_of, pod.ips))
+        yield pod.namespace, pod.name, families, frozenset(pod.families) if pod.families else _BOTH
 
 
 def _services(services: Iterable[Service]) -> Iterator[_Member]:
     """Services with families: not ExternalName, and not the API server's own."""
     for service in services:
         if service.families and service.key != API_SERVICE:
-            yield _Member(service.namespace, service.name, frozenset(service.families))
+            yield service.namespace, service.name, frozenset(service.families), _BOTH
 
 
 def _slices(slices: Iterable[EndpointSlice]) -> Iterator[_Member]:
@@ -138,44 +154,41 @@ def _slices(slices: Iterable[EndpointSlice]) -> Iterator[_Member]:
                 families.add(each.family)
     for (namespace, service), families in found.items():
         if families and f"{namespace}/{service}" != API_SERVICE:
-            yield _Member(namespace, service, frozenset(families))
+            yield namespace, service, frozenset(families), _BOTH
 
 
-def _largest_namespaces(members: Iterable[list[_Member]]) -> tuple[frozenset[str], int]:
+def _largest_namespaces(tallies: Iterable[_Tally]) -> tuple[frozenset[str], int]:
     """The namespaces shown one by one, by number of objects and then name; and how many are not."""
     sizes: dict[str, int] = {}
-    for found in members:
-        for member in found:
-            if member.namespace:
-                sizes[member.namespace] = sizes.get(member.namespace, 0) + 1
+    for tally in tallies:
+        for (namespace, _, _), number in tally.groups.items():
+            if namespace:
+                sizes[namespace] = sizes.get(namespace, 0) + number
     ordered = sorted(sizes, key=lambda name: (-sizes[name], name))
     return frozenset(ordered[:MAX_NAMESPACES]), max(0, len(ordered) - MAX_NAMESPACES)
 
 
-def _counts(resource: Resource, members: list[_Member], shown: frozenset[str]) -> Iterator[Count]:
-    totals: dict[tuple[str, Family], list[int]] = {("", family): [0, 0] for family in FAMILIES}
-    for member in members:
-        for place in {"", member.namespace if member.namespace in shown else ""}:
+def _counts(resource: Resource, tally: _Tally, shown: frozenset[str]) -> Iterator[Count]:
+    cells: dict[tuple[str, Family], list[int]] = {("", family): [0, 0] for family in FAMILIES}
+    for (namespace, families, wanted), number in tally.groups.items():
+        for place in {"", namespace if namespace in shown else ""}:
             for family in FAMILIES:
-                cell = totals.setdefault((place, family), [0, 0])
-                if family in member.families:
-                    cell[0] += 1
-                elif family in member.wanted:
-                    cell[1] += 1
-    for (namespace, family), (having, lacking) in sorted(totals.items()):
+                cell = cells.setdefault((place, family), [0, 0])
+                if family in families:
+                    cell[0] += number
+                elif family in wanted:
+                    cell[1] += number
+    for (namespace, family), (having, lacking) in sorted(cells.items()):
         yield Count(resource, namespace, family, having, lacking)
 
 
-def _progress(resource: Resource, members: list[_Member]) -> Progress:
-    """Members that are meant to have one family alone are not on their way anywhere."""
-    able = [member for member in members if len(member.wanted) == len(FAMILIES)]
-    return Progress(resource, sum(len(member.families) == len(FAMILIES) for member in able), len(able))
+def _progress(resource: Resource, tally: _Tally) -> Progress:
+    """Objects that are meant to have one family alone are not on their way anywhere."""
+    able = {group: number for group, number in tally.groups.items() if group[2] == _BOTH}
+    return Progress(resource, sum(n for (_, families, _), n in able.items() if families == _BOTH), sum(able.values()))
 
 
-def _lacking(resource: Resource, members: list[_Member]) -> Iterator[Lacking]:
-    for family in FAMILIES:
-        names = [
-            m.name if not m.namespace else f"{m.namespace}/{m.name}" for m in members if family in m.wanted - m.families
-        ]
+def _lacking(resource: Resource, tally: _Tally) -> Iterator[Lacking]:
+    for family, names in tally.names.items():
         if names:
-            yield Lacking(resource, family, tuple(sorted(names)[:MAX_NAMES]), len(names))
+            yield Lacking(resource, family, tuple(nsmallest(MAX_NAMES, names)), len(names))

@@ -1,0 +1,70 @@
+"""How long the cluster role's judgement takes at full size: `python -m tests.bench.cluster_rules [NODES]`, 5,000 by default.
+
+Prints seconds for putting the inventory together, for every rule, and for the census; exits 1 where all rules together take 2 s.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from exporter.diagnosis.census import take_census
+from exporter.diagnosis.cluster import CLUSTER_RULES
+from exporter.diagnosis.expectation import families_expected
+from exporter.diagnosis.view import View
+from exporter.discovery.assembly import build_inventory
+from exporter.model.inventory import Inventory
+from exporter.model.report import Reason, Role, Snapshot
+from tests.bench.big_cluster import big_cluster
+
+BUDGET = 2.0
+T = TypeVar("T")
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    begun = time.perf_counter()
+    done = work()
+    return done, time.perf_counter() - begun
+
+
+def rule_times(inventory: Inventory) -> dict[str, tuple[float, str]]:
+    """Seconds of each rule, and what it found."""
+    families = families_expected(inventory, None)
+    view = View(
+        0.0, Snapshot("", Role.CLUSTER, 0.0, 0.0, complete=True, inventory=inventory, host=None, families=families)
+    )
+    found = {}
+    for cause, rule in CLUSTER_RULES.items():
+        said, seconds = timed(partial(rule, view))
+        what = str(said) if isinstance(said, Reason) else f"{sum(len(f.subjects) for f in said)} subjects"
+        found[str(cause)] = (seconds, what)
+    return found
+
+
+def main(nodes: int) -> int:
+    objects, made = timed(lambda: big_cluster(nodes))
+    gc.collect()
+    inventory, built = timed(lambda: build_inventory(objects, source="kubernetes"))
+    census, counted = timed(lambda: take_census(inventory))
+    times = rule_times(inventory)
+    total = sum(seconds for seconds, _ in times.values())
+    lines = [
+        f"{nodes} nodes, {len(inventory.pods or ())} pods, {len(inventory.services or ())} Services (made in {made:.2f} s)",
+        f"{built:8.3f} s  build_inventory",
+        f"{counted:8.3f} s  take_census ({len(census.counts)} rows)",
+        *(
+            f"{seconds:8.3f} s  {cause}: {what}"
+            for cause, (seconds, what) in sorted(times.items(), key=lambda each: -each[1][0])
+        ),
+        f"{total:8.3f} s  all rules (budget {BUDGET} s)",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0 if total < BUDGET else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5_000))

@@ -1,0 +1,291 @@
+"""Causes of pools, address ranges and component arguments: each found by its own evidence, and each "not when" silent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from exporter.model.inventory import ComponentFlags, Inventory, IPAMBlock, IPPool, ServiceCIDR, VxlanMode
+from exporter.model.report import Cause, Reason, Severity
+from tests.unit.cluster_scene import (
+    BOTH,
+    CNI,
+    HEALTHY,
+    NODES,
+    POOL4,
+    POOL6,
+    V4,
+    V6,
+    changed,
+    judge,
+    node,
+    pool,
+    service,
+    severity,
+    subjects,
+)
+
+ONE = frozenset({"ra"})
+OTHERS = frozenset({"anubis", "babel"})
+
+
+@pytest.mark.parametrize(
+    ("pools", "expected"),
+    [
+        ((POOL4,), ("node/anubis", "node/babel", "node/ra")),
+        ((POOL4, replace(POOL6, disabled=True)), ("node/anubis", "node/babel", "node/ra")),
+        ((POOL4, replace(POOL6, nodes=OTHERS)), ("node/ra",)),
+        ((POOL4, replace(POOL6, nodes=OTHERS), pool("ra", "fd02::/48", nodes=ONE)), ()),
+        ((POOL4, replace(POOL6, allowed_uses=frozenset({"Tunnel"}))), ("node/anubis", "node/babel", "node/ra")),
+        ((POOL6,), ()),
+    ],
+)
+def test_every_node_needs_an_enabled_ipv6_pool(pools: tuple[IPPool, ...], expected: tuple[str, ...]) -> None:
+    assert subjects(Cause.IPPOOL_IPV6_MISSING, changed(pools=pools), families=BOTH) == expected
+
+
+def test_pools_matter_only_where_pods_live_from_them() -> None:
+    no_calico = changed(pools=(), felix=(), block_affinities=(), calico_node=None, cni=())
+    assert judge(Cause.IPPOOL_IPV6_MISSING, no_calico, families=BOTH) is Reason.NOT_APPLICABLE
+    by_pod_cidr = changed(pools=(POOL4,), cni=(replace(CNI, ipam="host-local"),))
+    assert judge(Cause.IPPOOL_IPV6_MISSING, by_pod_cidr, families=BOTH) is Reason.NOT_APPLICABLE
+
+
+def test_nodes_on_which_calico_has_no_ipv6_need_no_pool() -> None:
+    nodes = (*NODES[:2], replace(NODES[2], windows=True), node("virtual", 14, virtual=True))
+    assert (
+        subjects(
+            Cause.IPPOOL_IPV6_MISSING, changed(nodes=nodes, pools=(POOL4, replace(POOL6, nodes=OTHERS))), families=BOTH
+        )
+        == ()
+    )
+
+
+SMALL = pool("small", "fd01::/121")  # two blocks of /122
+
+
+def block(net: str, used: int, on: str = "ra") -> IPAMBlock:
+    return IPAMBlock(ip_network(net), on, used, 64)
+
+
+FULL = (block("fd01::/122", 64), block("fd01::40/122", 64, "anubis"))
+
+
+@pytest.mark.parametrize(
+    ("pools", "blocks", "expected"),
+    [
+        ((SMALL,), FULL, ("pool/small",)),
+        ((SMALL,), (FULL[0],), ()),  # a block is left to claim
+        ((SMALL,), (FULL[0], block("fd01::40/122", 63, "anubis")), ()),  # and to borrow from
+        ((POOL6,), FULL, ()),
+        ((SMALL, pool("more", "fd02::/64")), FULL, ()),
+        ((SMALL, pool("more", "fd02::/64", nodes=OTHERS)), FULL, ("pool/small",)),  # ra has the small one alone
+        ((SMALL, pool("more", "fd02::/64", disabled=True)), FULL, ("pool/small",)),
+        ((replace(SMALL, disabled=True),), FULL, ()),  # no enabled pool of the family
+        ((POOL4,), FULL, ()),
+        ((replace(SMALL, nodes=frozenset()),), FULL, ()),
+    ],
+)
+def test_a_pool_is_exhausted_when_a_node_has_no_address_left(
+    pools: Any, blocks: Any, expected: tuple[str, ...]
+) -> None:
+    assert subjects(Cause.IPPOOL_EXHAUSTED, changed(pools=pools, ipam_blocks=blocks), families=BOTH) == expected
+
+
+def test_exhaustion_cannot_be_told_without_blocks() -> None:
+    assert judge(Cause.IPPOOL_EXHAUSTED, changed(ipam_blocks=())) is Reason.NO_INVENTORY
+    assert judge(Cause.IPPOOL_EXHAUSTED, changed(ipam_blocks=None)) is Reason.NO_INVENTORY
+
+
+NO_NAT = replace(POOL6, nat_outgoing=False)
+
+
+@pytest.mark.parametrize(
+    ("pools", "expected"),
+    [
+        ((POOL4, NO_NAT), ("pool/v6",)),
+        ((POOL4, POOL6), ()),
+        ((POOL4, replace(NO_NAT, cidr=ip_network("2001:db8:1::/48"))), ()),  # global addresses need no NAT
+        ((POOL4, replace(NO_NAT, disabled=True)), ()),
+        ((replace(POOL4, nat_outgoing=False), NO_NAT), ()),  # nobody asks for NAT
+        ((replace(POOL4, nodes=OTHERS), replace(NO_NAT, nodes=ONE)), ()),  # other nodes
+        ((replace(POOL4, nodes=ONE), NO_NAT), ("pool/v6",)),
+        ((NO_NAT,), ()),
+    ],
+)
+def test_nat_is_missing_where_ipv4_has_it(pools: Any, expected: tuple[str, ...]) -> None:
+    inventory = changed(pools=pools)
+    assert subjects(Cause.IPPOOL_NAT_OUTGOING_OFF, inventory) == expected
+    if expected:
+        assert severity(Cause.IPPOOL_NAT_OUTGOING_OFF, inventory) is Severity.INFO
+
+
+CROSS = replace(POOL6, vxlan_mode=VxlanMode.CROSS_SUBNET)
+
+
+@pytest.mark.parametrize(
+    ("pools", "expected"),
+    [
+        ((POOL4, CROSS), ("pool/v6",)),
+        ((POOL4, POOL6), ()),
+        ((POOL4, replace(CROSS, disabled=True)), ()),
+        ((replace(POOL4, nodes=OTHERS), replace(CROSS, nodes=ONE)), ()),
+        ((replace(POOL4, vxlan_mode=VxlanMode.NEVER, ipip_mode="Always"), CROSS), ()),
+        ((POOL4, pool("v4b", "10.2.0.0/16", vxlan_mode=VxlanMode.CROSS_SUBNET), CROSS), ()),
+        ((CROSS,), ()),
+    ],
+)
+def test_encapsulation_differs_by_family(pools: Any, expected: tuple[str, ...]) -> None:
+    inventory = changed(pools=pools)
+    assert subjects(Cause.IPPOOL_VXLAN_MODE_MISMATCH, inventory) == expected
+    if expected:
+        assert severity(Cause.IPPOOL_VXLAN_MODE_MISMATCH, inventory) is Severity.INFO
+
+
+def service_range(*nets: str) -> tuple[ServiceCIDR, ...]:
+    return (ServiceCIDR("kubernetes", tuple(map(ip_network, nets))),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"service_cidrs": service_range("fd01::ff00:0:0/108")}, ("pool/v6",)),
+        ({"service_cidrs": service_range("10.0.0.0/8")}, ("node/anubis", "node/babel", "node/ra", "pool/v4")),
+        ({"nodes": (*NODES, node("wolf", 14, internal_ips=(ip_address("10.1.200.1"),)))}, ("node/wolf", "pool/v4")),
+        ({"nodes": (*NODES, node("wolf", 14, pod_cidrs=(ip_network("fd98::/112"),)))}, ("node/wolf",)),
+        ({"pools": (POOL4,), "nodes": (node("a", 1, pod_cidrs=(ip_network("fd98::/64"),)),)}, ("node/a",)),
+        ({"pools": (POOL4, pool("lb", "fd98::/112", allowed_uses=frozenset({"LoadBalancer"})))}, ()),
+        ({"service_cidrs": None, "cluster_service_cidrs": (ip_network("fd01::/108"),)}, ("pool/v6",)),
+        ({"service_cidrs": None, "services": (service("x", (V6,), cluster_ips=(ip_address("fd01::9"),)),), "components": ()},
+         ("pool/v6", "service/default/x")),
+        ({"service_cidrs": None, "components": (ComponentFlags("kube-apiserver", "pod/x/y", {"service-cluster-ip-range": "fd01::/112"}),)},
+         ("pool/v6",)),
+        ({"cluster_pod_cidrs": (ip_network("10.152.0.0/16"),)}, ("configmap/kube-system/kubeadm-config",)),
+        ({"cluster_pod_cidrs": (ip_network("10.1.0.0/16"), ip_network("fd01::/48"))}, ()),
+    ],
+)  # fmt: skip
+def test_ranges_of_different_kinds_must_not_overlap(changes: dict[str, Any], expected: tuple[str, ...]) -> None:
+    assert subjects(Cause.CIDR_OVERLAP, changed(**changes)) == expected
+
+
+def test_pod_cidrs_inside_their_pool_are_no_overlap() -> None:
+    assert all(any(net.network_address in p.cidr for p in (POOL4, POOL6)) for n in NODES for net in n.pod_cidrs)
+    assert subjects(Cause.CIDR_OVERLAP, HEALTHY) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"pools": (POOL4, pool("x", "fe80:0:0:1::/64"))}, ("pool/x",)),
+        ({"pools": (POOL4, pool("x", "169.254.0.0/24"))}, ("pool/x",)),
+        ({"pools": (POOL4, pool("x", "fc01::/48"))}, ("pool/x",)),
+        ({"pools": (POOL4, pool("x", "fc00::/7"))}, ("pool/x",)),
+        ({"pools": (POOL4, pool("x", "fd02::/48", block_size=64))}, ("pool/x",)),
+        ({"pools": (POOL4, pool("x", "fd02::/125"))}, ("pool/x",)),
+        ({"pools": (POOL4, pool("x", "2001:db8:1::/64"))}, ()),
+        ({"nodes": (*NODES, node("wolf", 14, pod_cidrs=(ip_network("fc02::/64"),)))}, ("node/wolf",)),
+        ({"service_cidrs": service_range("fd98::/64")}, ("service/default/kubernetes",)),
+        ({"service_cidrs": service_range("fd98::/108", "10.96.0.0/12")}, ()),
+        ({"service_cidrs": service_range("10.0.0.0/8"), "nodes": (), "pools": ()}, ("service/default/kubernetes",)),
+        ({"service_cidrs": service_range("10.96.0.0/30")}, ("service/default/kubernetes",)),
+    ],
+)
+def test_ranges_that_the_components_cannot_use_well(changes: dict[str, Any], expected: tuple[str, ...]) -> None:
+    inventory = changed(**changes)
+    assert subjects(Cause.CIDR_UNSUITABLE, inventory) == expected
+    if expected:
+        assert severity(Cause.CIDR_UNSUITABLE, inventory) is Severity.INFO
+
+
+def manager(cidrs: str, source: str = "pod/kube-system/kcm", **more: str) -> ComponentFlags:
+    given = {"cluster-cidr": cidrs, "allocate-node-cidrs": "true", **{k.replace("_", "-"): v for k, v in more.items()}}
+    return ComponentFlags("kube-controller-manager", source, {k: v for k, v in given.items() if v}, "cp")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (manager("10.1.0.0/16,fd01::/48"), ()),
+        (manager("10.1.0.0/16,fd01::/40"), ("pod/kube-system/kcm",)),  # 2^24 nodes of /64
+        (manager("fd01::/40", node_cidr_mask_size_ipv6="56"), ()),
+        (manager("fd01::/108"), ("pod/kube-system/kcm",)),  # smaller than one node's /64
+        (manager("fd01::/40", allocate_node_cidrs="false"), ()),
+    ],
+)
+def test_cluster_cidrs_that_the_controller_manager_refuses(flags: ComponentFlags, expected: tuple[str, ...]) -> None:
+    assert subjects(Cause.CIDR_UNSUITABLE, changed(components=(flags,))) == expected
+
+
+def shows(*flags: ComponentFlags) -> Inventory:
+    return changed(components=flags)
+
+
+def flags(component: str, source: str = "pod/kube-system/x", **arguments: str) -> ComponentFlags:
+    return ComponentFlags(component, source, {k.replace("_", "-"): v for k, v in arguments.items()}, "ra")
+
+
+DUAL = "10.152.183.0/24,fd98::/108"
+PODS = "10.1.0.0/16,fd01::/48"
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        (flags("kube-apiserver", service_cluster_ip_range=DUAL),),
+        (manager(PODS), flags("kube-proxy", "configmap/kube-system/kube-proxy", cluster_cidr=PODS)),
+        (manager(PODS), flags("kube-proxy", cluster_cidr="fd01::/48,10.1.0.0/16")),
+        (flags("kubelet", "/args/kubelet", node_ip="10.0.10.13,2001:db8:10::13"),),
+        (flags("kubelet", "/args/kubelet", node_ip="::"),),
+        (flags("kubelet", "/args/kubelet", node_ip="10.0.10.13"),),  # the cloud provider completed the node's addresses
+        (flags("kube-proxy", feature_gates="Other=true"),),
+        (flags("kube-apiserver", service_cluster_ip_range="${RANGE}"),),
+        (flags("kube-controller-manager", allocate_node_cidrs="false"),),
+    ],
+)
+def test_arguments_that_are_dual_stack_and_agree(shown: tuple[ComponentFlags, ...]) -> None:
+    assert subjects(Cause.CONTROL_PLANE_FLAGS, shows(*shown)) == ()
+
+
+X = ("pod/kube-system/x",)
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected", "said"),
+    [
+        ((flags("kube-apiserver", service_cluster_ip_range="10.152.183.0/24"),), X, "names no IPv6"),
+        ((flags("kube-proxy", cluster_cidr="fd01::/48"),), X, "names no IPv4"),
+        ((manager("10.1.0.0/16"),), ("pod/kube-system/kcm",), "names no IPv6"),
+        ((manager(PODS, allocate_node_cidrs=""),), ("pod/kube-system/kcm",), "no --allocate-node-cidrs: nodes get no podCIDR"),
+        ((manager(PODS, allocate_node_cidrs="false"),), ("pod/kube-system/kcm",), "--allocate-node-cidrs=false"),
+        ((manager(PODS, node_cidr_mask_size="24"),), ("pod/kube-system/kcm",), "is refused with two families"),
+        ((flags("kubelet", "/args/kubelet", feature_gates="A=true,IPv6DualStack=true"),), ("node/ra",), "does not exist since Kubernetes 1.25"),
+        ((flags("kube-apiserver", service_cluster_ip_range=DUAL), manager(PODS, service_cluster_ip_range="10.152.183.0/24,fd99::/108")),
+         ("pod/kube-system/kcm", *X), "--service-cluster-ip-range differs"),
+        ((manager(PODS), manager("10.1.0.0/16,fd02::/48", "/args/kcm")), ("node/cp", "pod/kube-system/kcm"), "--cluster-cidr differs"),
+    ],
+)  # fmt: skip
+def test_arguments_that_are_wrong(shown: tuple[ComponentFlags, ...], expected: tuple[str, ...], said: str) -> None:
+    found = judge(Cause.CONTROL_PLANE_FLAGS, shows(*shown))
+    assert not isinstance(found, Reason)
+    assert found[0].subjects == expected
+    assert found[0].severity is Severity.WARNING
+    assert any(said in line for line in found[0].evidence)
+
+
+def test_a_kubelet_of_one_family_makes_its_node_single_stack() -> None:
+    nodes = (*NODES[:2], replace(NODES[2], internal_ips=(ip_address("10.0.10.13"),)))
+    inventory = changed(nodes=nodes, components=(flags("kubelet", "/args/kubelet", node_ip="10.0.10.13"),))
+    assert subjects(Cause.CONTROL_PLANE_FLAGS, inventory) == ("node/ra",)
+
+
+def test_a_cluster_of_one_family_needs_arguments_of_that_one() -> None:
+    shown = shows(flags("kube-apiserver", service_cluster_ip_range="fd98::/108"))
+    assert subjects(Cause.CONTROL_PLANE_FLAGS, shown, families=(V6,)) == ()
+    assert subjects(Cause.CONTROL_PLANE_FLAGS, shown, families=(V4, V6)) == X
+
+
+def test_where_no_argument_is_visible_nothing_is_said() -> None:
+    assert judge(Cause.CONTROL_PLANE_FLAGS, shows()) is Reason.NO_INVENTORY

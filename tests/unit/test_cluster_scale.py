@@ -1,0 +1,74 @@
+"""Judgement, census and assembly grow with the cluster and no faster: work is counted, not timed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import cache, partial
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from exporter.diagnosis.census import take_census
+from exporter.diagnosis.cluster import CLUSTER_RULES
+from exporter.diagnosis.expectation import families_expected
+from exporter.diagnosis.view import View
+from exporter.discovery.assembly import build_inventory
+from exporter.model.inventory import Inventory, Kind
+from exporter.model.report import Cause, Role, Snapshot
+from tests.bench.big_cluster import big_cluster
+
+SMALL, FOUR_TIMES = 25, 100
+
+
+@cache
+def objects(nodes: int) -> dict[Kind, list[Any]]:
+    return big_cluster(nodes)
+
+
+@cache
+def inventory(nodes: int) -> Inventory:
+    return build_inventory(objects(nodes), source="kubernetes")
+
+
+def lines_run(work: Callable[[], object]) -> int:
+    """How many lines of Python the work runs: its cost, whatever the machine is doing."""
+    run = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal run
+        run += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return run
+
+
+def growth(small: Callable[[], object], large: Callable[[], object]) -> float:
+    return lines_run(large) / max(500, lines_run(small))
+
+
+def judge(cause: Cause, nodes: int) -> object:
+    known = inventory(nodes)
+    families = families_expected(known, None)
+    snapshot = Snapshot("", Role.CLUSTER, 0.0, 0.0, complete=True, inventory=known, host=None, families=families)
+    return CLUSTER_RULES[cause](View(0.0, snapshot))
+
+
+@pytest.mark.parametrize("cause", CLUSTER_RULES)
+def test_a_rule_grows_no_faster_than_the_cluster(cause: Cause) -> None:
+    inventory(SMALL), inventory(FOUR_TIMES)  # made before anything is counted
+    assert growth(partial(judge, cause, SMALL), partial(judge, cause, FOUR_TIMES)) < 5
+
+
+def test_assembly_and_census_grow_no_faster_than_the_cluster() -> None:
+    assert growth(
+        partial(build_inventory, objects(SMALL), source="x"), partial(build_inventory, objects(FOUR_TIMES), source="x")
+    ) < 5  # fmt: skip
+    assert growth(partial(take_census, inventory(SMALL)), partial(take_census, inventory(FOUR_TIMES))) < 5
