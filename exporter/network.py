@@ -153,7 +153,7 @@ def make_socket(kind: SocketKind) -> socket.socket | int:
 
 
 async def open_socket(
-    network: Network, vantage: Vantage, kind: SocketKind, seconds: float
+    network: Network, vantage: Vantage, kind: SocketKind, *, seconds: float
 ) -> tuple[socket.socket, int]:
     """One socket with its number: source port (bound), or ICMP id (bound for a ping socket, the caller's to write on a raw one).
 
@@ -168,13 +168,13 @@ async def open_socket(
     if isinstance(made, int):
         raise NoSocket(made)
     try:
-        return made, _bind(made, network.numbers, vantage.netns.key if vantage.netns else (0, 0), kind)
+        return made, _bind(made, kind, network.numbers, namespace=vantage.netns.key if vantage.netns else (0, 0))
     except BaseException:
         made.close()
         raise
 
 
-def _bind(sock: socket.socket, numbers: Numbers, namespace: NamespaceKey, kind: SocketKind) -> int:
+def _bind(sock: socket.socket, kind: SocketKind, numbers: Numbers, *, namespace: NamespaceKey) -> int:
     if sock.type == socket.SOCK_RAW:
         return numbers.take(namespace, kind)
     if kind in IPV6_KINDS:

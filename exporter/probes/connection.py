@@ -45,7 +45,7 @@ async def probe_connection(check: Check, network: Network, contexts: TlsContexts
     wanted = [layer for layer in PHASES if layer in check.target.layers]
     if not wanted:
         return []
-    ended = await _run_phases(check, network, contexts, wanted)
+    ended = await _run_phases(check, network, contexts, wanted=wanted)
     last = list(ended)[-1]
     told_at = next(layer for layer in wanted if PHASES.index(layer) >= PHASES.index(last))
     phases = {layer: ended[last] if layer is told_at else ended.get(layer) for layer in wanted}
@@ -56,14 +56,16 @@ def _observe(check: Check, layer: Layer, phase: Phase) -> Observation:
     return observe(check, layer, phase.outcome, seconds=phase.seconds, detail=phase.detail, expires=phase.expires)
 
 
-async def _run_phases(check: Check, network: Network, contexts: TlsContexts, wanted: list[Layer]) -> dict[Layer, Phase]:
+async def _run_phases(
+    check: Check, network: Network, contexts: TlsContexts, *, wanted: list[Layer]
+) -> dict[Layer, Phase]:
     """The phases that were run, in order, up to the first that was not ok. tcp is always one of them."""
     if check.address is None:
         return {Layer.TCP: Phase(Outcome.NO_ADDRESS)}
     deadline = time.monotonic() + check.timeouts.whole
     kind = SocketKind.TCP6 if check.family is Family.V6 else SocketKind.TCP4
     try:
-        sock, _ = await open_socket(network, check.vantage, kind, check.timeouts.whole)
+        sock, _ = await open_socket(network, check.vantage, kind, seconds=check.timeouts.whole)
     except EXPECTED as error:
         return {Layer.TCP: Phase(outcome_of(error), detail=describe(error))}
     connection = _Connection(sock, check.address, check, contexts)

@@ -31,22 +31,19 @@ async def ask(question: Question, network: Network) -> Lookup:
     if not question.allowed:
         return _lookup(question, LookupOutcome.NOT_ALLOWED)
     six = question.server.family is Family.V6
+    udp, tcp = (SocketKind.UDP6, SocketKind.TCP6) if six else (SocketKind.UDP4, SocketKind.TCP4)
     deadline = time.monotonic() + question.timeout
     started: float | None = None
     datagram: Reply | None = None  # the truncated one
     try:
         query = build_query(question)
-        sock, _ = await open_socket(
-            network, question.vantage, SocketKind.UDP6 if six else SocketKind.UDP4, question.timeout
-        )
+        sock, _ = await open_socket(network, question.vantage, udp, seconds=question.timeout)
         with sock:
             started = time.perf_counter()
-            reply = await _ask_datagram(sock, question, query, deadline - time.monotonic())
+            reply = await _ask_datagram(sock, question, query, seconds=deadline - time.monotonic())
         if reply.tc:
             datagram = reply
-            sock, _ = await open_socket(
-                network, question.vantage, SocketKind.TCP6 if six else SocketKind.TCP4, deadline - time.monotonic()
-            )
+            sock, _ = await open_socket(network, question.vantage, tcp, seconds=deadline - time.monotonic())
             with sock:
                 async with timeout(deadline - time.monotonic()):
                     reply = await _ask_stream(sock, question, query)
@@ -70,7 +67,9 @@ def _lookup(
     return Lookup(question, outcome, seconds, reply, detail, time.time(), datagram is not None, datagram)
 
 
-async def _ask_datagram(sock: socket.socket, question: Question, query: dns.message.Message, seconds: float) -> Reply:
+async def _ask_datagram(
+    sock: socket.socket, question: Question, query: dns.message.Message, *, seconds: float
+) -> Reply:
     """A connected socket: the kernel drops what comes from another address or port."""
     wire = query.to_wire()
     watch_errors(sock)

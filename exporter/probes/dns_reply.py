@@ -68,10 +68,10 @@ def read_reply(query: dns.message.Message, wire: bytes) -> Reply | None:
         raise Failure(Outcome.PROTOCOL, printable(str(error) or type(error).__name__)) from error
     if not query.is_response(message):
         return None
-    return _reduce(query, message, answers, additionals)
+    return _reduce(query, message, answers=answers, additionals=additionals)
 
 
-def _reduce(query: dns.message.Message, message: dns.message.Message, answers: int, additionals: int) -> Reply:
+def _reduce(query: dns.message.Message, message: dns.message.Message, *, answers: int, additionals: int) -> Reply:
     rrsets: _RRsets = {(r.name, r.rdtype): r for r in message.answer if r.rdclass == dns.rdataclass.IN}
     owner, chain, lifetimes = _follow(query, rrsets)
     found = rrsets.get((owner, query.question[0].rdtype))

@@ -43,6 +43,7 @@ class Namespace:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.filtered = False
 
     def ip(self, *commands: str) -> None:
         execute("ip", "-n", self.name, "-batch", "-", stdin="\n".join(commands))
@@ -58,6 +59,7 @@ class Namespace:
             f"chain {hook} {{ type filter hook {hook} priority 0; }}\n" for hook in ("input", "forward", "output")
         )
         added = "".join(f"add rule inet test {rule}\n" for rule in rules)
+        self.filtered = bool(rules)
         script = f"flush ruleset\ntable inet test {{\n{chains}}}\n{added}"
         execute("ip", "netns", "exec", self.name, "nft", "-f", "-", stdin=script)
 
@@ -104,6 +106,7 @@ class Row:
 
     def __init__(self, prefix: str) -> None:
         self.client, self.router, self.server = (Namespace(f"{prefix}{end}") for end in "crs")
+        self.mtu = 1500
         self.vantage = Vantage("pod", "tests", "client", Netns(0, next(_COUNTER) + 1))
 
     def build(self) -> None:
@@ -142,8 +145,10 @@ class Row:
     def reset(self) -> None:
         """No rules, full size, nothing learned of the path: as built."""
         for namespace in (self.client, self.router, self.server):
-            namespace.nft()
-        self.narrow(1500)
+            if namespace.filtered:
+                namespace.nft()
+        if self.mtu != 1500:
+            self.narrow(1500)
         for family in ("-4", "-6"):
             execute("ip", family, "-n", self.client.name, "route", "flush", "cache")
 
@@ -154,6 +159,7 @@ class Row:
 
     def narrow(self, mtu: int) -> None:
         """Make the link between router and server smaller."""
+        self.mtu = mtu
         self.router.ip(f"link set r1 mtu {mtu}")
         self.server.ip(f"link set s0 mtu {mtu}")
 

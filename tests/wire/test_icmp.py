@@ -16,7 +16,7 @@ from exporter.model.family import FAMILIES, Address, Family
 from exporter.model.probe import Check, Layer, Observation, Outcome
 from exporter.network import FIRST_NUMBER, LAST_NUMBER, make_socket
 from exporter.probes import run_check
-from exporter.probes.icmp import checksum_of
+from exporter.probes.echo import checksum_of
 from exporter.probes.tls import TlsContexts
 from tests.wire.loopback import PATIENT, SOON, Answering, Noting, cancel, make_check, run
 from tests.wire.namespaces import CLIENT, NOWHERE, SECOND, SERVER, NamespaceNetwork, Row
@@ -98,6 +98,14 @@ async def test_silence_at_the_told_size_is_a_full_size_timeout_too(row: Row, fam
 
 
 @both_families
+async def test_a_deadline_that_cuts_the_full_size_echo_short_leaves_it_unjudged(row: Row, family: Family) -> None:
+    check = check_of(row, family)
+    check = replace(check, timeouts=replace(check.timeouts, icmp=2.0, whole=0.9))
+    (observation,) = await run(check, NamespaceNetwork(row.client))
+    assert (observation.outcome, observation.full_size, observation.full_size_bytes) == (Outcome.OK, None, 0)
+
+
+@both_families
 async def test_the_routes_own_mtu_is_the_full_size(row: Row, family: Family) -> None:
     gateway = "10.99.1.254" if family is Family.V4 else "fd99:1::fe"
     prefix = f"{SERVER[family]}/{32 if family is Family.V4 else 128}"
@@ -125,6 +133,7 @@ async def test_silence_is_a_timeout_and_nothing_full_size_is_sent(row: Row, fami
     ("rule", "outcome", "words"),
     [
         ("forward reject with icmpx type admin-prohibited", Outcome.PROHIBITED, "administratively prohibited, said by"),
+        ("forward reject with icmpx type port-unreachable", Outcome.PROHIBITED, "port unreachable, said by"),
         ("forward reject with icmpx type no-route", Outcome.UNREACHABLE, "said by"),
         ("forward reject with icmpx type host-unreachable", Outcome.UNREACHABLE, "said by"),
     ],
