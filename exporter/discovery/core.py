@@ -92,6 +92,7 @@ def parse_pod(source: Mapping[str, Any]) -> Pod:
     containers = [mapping(each) for each in items(spec.get("containers"))]
     namespace, name = intern(name_of(metadata.get("namespace"))), name_of(metadata.get("name"))
     given = [mapping(each).get("ip") for each in items(status.get("podIPs"))] or [status.get("podIP")]
+    ips = addresses(given)
     return Pod(
         namespace=namespace,
         name=name,
@@ -103,10 +104,10 @@ def parse_pod(source: Mapping[str, Any]) -> Pod:
         deleting=bool(metadata.get("deletionTimestamp")),
         created=moment(metadata.get("creationTimestamp")),
         started=moment(status.get("startTime")),
-        ips=addresses(given),
-        annotated_ips=_annotated_addresses(notes),
+        ips=ips,
+        annotated_ips=_annotated_addresses(notes, given, ips),
         runtime_class=text(spec.get("runtimeClassName")),
-        labels=string_map(metadata.get("labels")),
+        labels=string_map(metadata.get("labels"), intern),
         ports=_ports(containers),
         dns_servers=addresses(items(mapping(spec.get("dnsConfig")).get("nameservers"))),
         dns_policy=intern(text(spec.get("dnsPolicy"))[:32]),
@@ -124,10 +125,14 @@ def _is_ready(status: Mapping[str, Any]) -> bool:
     )
 
 
-def _annotated_addresses(notes: Mapping[str, Any]) -> tuple[Address, ...]:
-    """Calico's cni.projectcalico.org/podIPs: addresses with prefix length, by commas; emptied when the pod is taken down."""
-    given = text(notes.get("cni.projectcalico.org/podIPs")) or text(notes.get("cni.projectcalico.org/podIP"))
-    return addresses(part.partition("/")[0] for part in given.split(",")) if given else ()
+def _annotated_addresses(notes: Mapping[str, Any], given: list[Any], ips: tuple[Address, ...]) -> tuple[Address, ...]:
+    """Calico's cni.projectcalico.org/podIPs: addresses with prefix length, by commas; emptied when the pod is taken down.
+
+    Nearly always the same text as status.podIPs, whose values are then shared: there are many pods.
+    """
+    said = text(notes.get("cni.projectcalico.org/podIPs")) or text(notes.get("cni.projectcalico.org/podIP"))
+    parts = [part.partition("/")[0] for part in said.split(",")] if said else []
+    return ips if parts == given else addresses(parts)
 
 
 def _ports(containers: list[Mapping[str, Any]]) -> tuple[ContainerPort, ...]:

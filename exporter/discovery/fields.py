@@ -7,7 +7,7 @@ so no parser touches a dict but through these.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -44,7 +44,8 @@ def name_of(value: object) -> str:
     """A name that may go into labels and reports: printable, without blanks and slashes, of Kubernetes' length; else ""."""
     if not isinstance(value, str) or not value or len(value) > NAME_LIMIT:
         return ""
-    return value if value.isprintable() and not any(c.isspace() or c == "/" for c in value) else ""
+    # Of all blanks only the space is printable.
+    return value if value.isprintable() and " " not in value and "/" not in value else ""
 
 
 def flag(value: object) -> bool | None:
@@ -75,11 +76,11 @@ def moment(value: object) -> float | None:
         return None
 
 
-def string_map(value: object) -> Mapping[str, str]:
-    """The string entries of an object; the shared empty mapping where there is none."""
+def string_map(value: object, share: Callable[[str], str] = str) -> Mapping[str, str]:
+    """The string entries of an object; the shared empty mapping where there is none. `share` may intern what repeats a lot."""
     if not isinstance(value, dict) or not value:
         return EMPTY
-    return MappingProxyType({k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, str)})
+    return MappingProxyType({share(k): share(v) for k, v in value.items() if isinstance(k, str) and isinstance(v, str)})
 
 
 def addresses(values: Iterable[object]) -> tuple[Address, ...]:
