@@ -110,7 +110,8 @@ class Inspector:
     async def _with_files(self, view: PodView, own: ResolvConf | None) -> PodView:
         place = place_of(view.vantage)
         if place is None or not place.pid:
-            conf = read_named_resolv_conf(view.vantage.name) or own
+            name = place.path.rsplit(os.sep, 1)[-1] if place is not None else view.vantage.name
+            conf = read_named_resolv_conf(name) or own
             return replace(view, resolv_conf=conf, resolv_conf_unread="" if conf else Reason.READER_FAILED)
         files: PodFiles = await self._broker.read_pod_files(place)
         libc = frozenset(LIBCS[c] for c in files.libcs) if not files.libc_errno else None

@@ -179,7 +179,8 @@ class Rounds:
     ) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
         asker, conf = self._resolver_of(scene, group[0])
         servers = [s for s, allowed in servers_of(conf, scene.known) if allowed]
-        named = [t for t, made in outside(self._config, scene.families) if made is None]
+        kinds = {Place(v.kind) for v in group}
+        named = [t for t, made in outside(self._config, scene.families) if made is None and kinds & set(t.vantages)]
         resolved = await asyncio.gather(
             *(self._resolution.resolve(t.host, asker, conf, servers, deadline) for t in named)
         )

@@ -21,6 +21,7 @@ class From(StrEnum):
 
     OWN_POD = "own_pod"  # the pods that are its subjects
     PODS = "pods"  # every pod of the node
+    HOST = "host"
     ANYWHERE = "anywhere"  # pods and host
 
 
@@ -61,6 +62,9 @@ REACHES: tuple[Reach, ...] = (
     Reach((C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF, C.IPPOOL_VXLAN_MODE_MISMATCH), From.ANYWHERE, To.PEERS),
     Reach((*NAT_CAUSES, C.IPPOOL_NAT_OUTGOING_OFF), From.PODS, To.OUTSIDE),
     Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.ANYWHERE, To.OUTSIDE),
+    # Measured: the host looks up a route before a ClusterIP is translated, and a tunnel cannot leave from an address that is gone.
+    Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.HOST, To.SERVICES),
+    Reach((C.NODE_NO_IPV6_ADDRESS,), From.ANYWHERE, To.PEERS),
     Reach((C.NAT_KUBE_PROXY_MISSING, C.ENDPOINTSLICE_IPV6_MISSING), From.ANYWHERE, To.SERVICES),
     Reach(PATH_CAUSES, From.ANYWHERE, To.OWN_SERVERS),
 )
@@ -92,6 +96,7 @@ class Found:
     subjects: tuple[str, ...]
     pairs: frozenset[Pair] = frozenset()
     elsewhere: bool = False
+    spoils: frozenset[str] = frozenset()  # destinations behind which its subjects stand
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ def explain(findings: tuple[Finding, ...], elsewhere: Iterable[Found] = ()) -> t
     Causes of severity info explain nothing, unless what they explain raises them (see `raised`). A cause of the digest explains only
     what is not more severe than itself. Explanation goes from the root outwards: a cause that is itself explained hands over its root.
     """
-    local = [Found(f.cause, f.severity, f.subjects, f.pairs) for f in findings]
+    local = [Found(f.cause, f.severity, f.subjects, f.pairs, spoils=f.spoils) for f in findings]
     result: dict[int, Explained] = {}
     for index in sorted(range(len(findings)), key=lambda i: _depth(findings[i].cause)):
         finding = findings[index]
@@ -140,7 +145,9 @@ def raised(explained: tuple[Explained, ...]) -> tuple[Explained, ...]:
 
 
 def covers(found: Found, pair: Pair) -> bool:
-    """Whether this cause accounts for the failure of this pair."""
+    """Whether this cause accounts for the failure of this pair: by its line in the table, or as an endpoint behind the destination."""
+    if pair.destination in found.spoils:
+        return True
     return any(
         found.cause in reach.causes and _from(reach, found, pair) and _to(reach, found, pair)
         for reach in REACHES
@@ -196,6 +203,8 @@ def _from(reach: Reach, found: Found, pair: Pair) -> bool:
             return pair.vantage in found.subjects
         case From.PODS:
             return pair.vantage.startswith("pod/")
+        case From.HOST:
+            return pair.vantage.startswith("node/")
         case From.ANYWHERE:
             return True
 

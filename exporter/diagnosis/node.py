@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv6Address, ip_network
 
+from exporter.diagnosis.endpoints import services_behind
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.model.facts import AddressFact, HostFacts, Inet6Conf, LinkFact, Reader, RouteFact
 from exporter.model.family import Family, family_of
@@ -159,6 +160,9 @@ def pod_route_missing(view: View) -> Judgement:
             [subject for subject, _ in missing],
             evidence=[f"{subject} {said}" for subject, said in missing[:5]],
             command=f"ip -6 route get {missing[0][1].split(': ')[0]}",
+            spoils=services_behind(
+                view.inventory, [p.vantage for p in pods if p.vantage.subject in {s for s, _ in missing}]
+            ),
         ),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from exporter.diagnosis.endpoints import services_behind
 from exporter.diagnosis.node import reader_reason
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.model.facts import PodFacts, Reader
@@ -103,10 +104,12 @@ def _judge(view: View, cause: Cause) -> Judgement:
     old = _older_than_ipv6(view)
     fresh = [(p, text) for p, text in found if not old(p)]
     stale = [(p, text + "; older than IPv6 on its node: restart it") for p, text in found if old(p)]
-    return (*_findings(cause, fresh, None), *_findings(cause, stale, Severity.INFO))
+    return (*_findings(cause, fresh, view, None), *_findings(cause, stale, view, Severity.INFO))
 
 
-def _findings(cause: Cause, found: list[tuple[PodView, str]], severity: Severity | None) -> tuple[Finding, ...]:
+def _findings(
+    cause: Cause, found: list[tuple[PodView, str]], view: View, severity: Severity | None
+) -> tuple[Finding, ...]:
     if not found:
         return ()
     first = found[0][0].vantage
@@ -122,6 +125,7 @@ def _findings(cause: Cause, found: list[tuple[PodView, str]], severity: Severity
             evidence=[f"{p.vantage.subject}: {text}" for p, text in found[:SHOWN]],
             command=f"{where} ip -6 address",
             severity=severity,
+            spoils=services_behind(view.inventory, [p.vantage for p, _ in found]),
         ),
     )
 

@@ -72,6 +72,7 @@ def finding(
     severity: Severity | None = None,
     pairs: Iterable[Pair] = (),
     kind: str = "",
+    spoils: Iterable[str] = (),
 ) -> Finding:
     """A finding with the cause's usual severity unless another is given; subjects sorted and unique."""
     return Finding(
@@ -82,4 +83,5 @@ def finding(
         command=command,
         pairs=frozenset(pairs),
         kind=kind,
+        spoils=frozenset(spoils),
     )

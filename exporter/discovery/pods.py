@@ -59,14 +59,17 @@ def container_id(cgroup: str) -> str | None:
 
 
 def namespaces_of(listing: Listing) -> dict[tuple[int, int], Netns]:
-    """One Netns per (device, inode), without the host's; a process leads there rather than a name (its root holds resolv.conf)."""
+    """One Netns per (device, inode), without the host's; a process leads there rather than a name (its root holds resolv.conf).
+
+    Without an inventory a name comes before a process that is no container's: see `_without_inventory`.
+    """
     places: dict[tuple[int, int], Netns] = {}
     for named in listing.named:
         key = (named.device, named.inode)
         places[key] = Netns(named.device, named.inode, path=f"{listing.directory}/{named.name}")
     for found in listing.found:
         key = (found.device, found.inode)
-        if found.processes and (key not in places or _process_is_contained(found)):
+        if found.processes:
             first = found.processes[0]
             places[key] = Netns(found.device, found.inode, pid=first.pid, started=first.started)
     places.pop(listing.home, None)
@@ -129,12 +132,6 @@ def _owner(found: FoundNamespace, by_uid: Mapping[str, Pod]) -> Pod | None:
         if uid is not None and uid in by_uid:
             return by_uid[uid]
     return None
-
-
-def _process_is_contained(found: FoundNamespace) -> bool:
-    return any(
-        container_id(text) or pod_uid(text) for text in (p.cgroup.decode(errors="replace") for p in found.processes)
-    )
 
 
 def _vantage(pod: Pod, place: Netns | None, inventory: Inventory, config: Config, now: float) -> Vantage:

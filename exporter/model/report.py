@@ -134,6 +134,7 @@ class Finding:
     command: str
     pairs: frozenset[Pair] = frozenset()
     kind: str = ""  # a finer kind where the cause has one (dualstack_dns_aaaa_block)
+    spoils: frozenset[str] = frozenset()  # destinations behind which its subjects stand, as endpoints of a Service
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,9 @@ def _verdict_and_prediction(place: Place, asking: Asking) -> Iterator[Question]:
         for candidate in all_candidates(name, place.conf):
             for server in place.allowed:
                 for qtype in ("A", "AAAA"):
-                    yield _question(place.vantage, server, Wanted(candidate, qtype, label), Purpose.PREDICTION, asking)
+                    item = Wanted(candidate, qtype, label)
+                    edns = "edns0" in place.conf.options  # as a libc asks
+                    yield _question(place.vantage, server, item, Purpose.PREDICTION, asking, edns=edns)
 
 
 def _predicted(wanted: Iterable[Wanted]) -> dict[str, str]:
@@ -200,7 +202,14 @@ def _reference(host: Vantage, asking: Asking) -> Iterator[Question]:
 
 
 def _question(
-    vantage: Vantage, server: Server, wanted: Wanted, purpose: Purpose, asking: Asking, *, allowed: bool = True
+    vantage: Vantage,
+    server: Server,
+    wanted: Wanted,
+    purpose: Purpose,
+    asking: Asking,
+    *,
+    allowed: bool = True,
+    edns: bool = True,
 ) -> Question:
     return Question(
         vantage=vantage,
@@ -209,7 +218,7 @@ def _question(
         qtype=wanted.qtype,
         label=wanted.label or CANARY,
         purpose=purpose,
-        edns=purpose is not Purpose.PREDICTION,
+        edns=edns,
         allowed=allowed,
         timeout=asking.timeout,
     )

@@ -1,0 +1,116 @@
+"""A nameserver that behaves as CoreDNS 1.13.1 was recorded to (tests/data/dns): the kubernetes plugin, and templates before it.
+
+    python -m tests.lab.coredns ADDRESS4 ADDRESS6 MODE_FILE RECORDS_FILE
+
+MODE_FILE holds a word that is read at each question: healthy, or what a template makes of AAAA. RECORDS_FILE is JSON:
+name -> {"A": [...], "AAAA": [...]}. What lies below cluster.local and is not there is NXDOMAIN with an SOA; other names are answered
+as a forwarder to an honest resolver would.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+TTL = 5
+IP_FREEBIND = 15  # linux/in.h
+
+
+class Server:
+    def __init__(self, mode: Path, records: Path) -> None:
+        self._mode = mode
+        self._records = records
+
+    def answer(self, wire: bytes) -> bytes | None:
+        query = dns.message.from_wire(wire)
+        question = query.question[0]
+        mode = self._mode.read_text().strip()
+        blocked = question.rdtype == dns.rdatatype.AAAA and mode != "healthy"
+        if mode == "silent" or (blocked and mode == "dropped"):
+            return None
+        reply = dns.message.make_response(query, recursion_available=not blocked)
+        if blocked and mode in {"noerror", "nxdomain", "refused", "servfail"}:
+            reply.flags |= dns.flags.AA
+            reply.set_rcode(dns.rcode.from_text(mode.upper()))
+            return reply.to_wire()
+        self._serve(
+            reply,
+            question.name.to_text(omit_final_dot=True).lower(),
+            dns.rdatatype.to_text(question.rdtype),
+            filtered=mode == "filtered",
+        )
+        return reply.to_wire()
+
+    def _serve(self, reply: dns.message.Message, name: str, qtype: str, *, filtered: bool) -> None:
+        records = json.loads(self._records.read_text())
+        reply.flags |= dns.flags.AA
+        known = records.get(name)
+        found = known.get(qtype, []) if known else []
+        if filtered and qtype == "AAAA" and found:
+            return  # removed from an upstream's answer: no SOA either
+        if found:
+            reply.answer.append(dns.rrset.from_text(name + ".", TTL, "IN", qtype, *found))
+            return
+        zone = "cluster.local." if name.endswith("cluster.local") else "test."
+        soa = f"ns.dns.{zone} hostmaster.{zone} 1 7200 1800 86400 5"
+        reply.authority.append(dns.rrset.from_text(zone, TTL, "IN", "SOA", soa))
+        below = any(other.endswith("." + name) for other in records)
+        if known is None and not below:
+            reply.set_rcode(dns.rcode.NXDOMAIN)
+
+    def datagrams(self, sock: socket.socket) -> None:
+        while True:
+            wire, peer = sock.recvfrom(65535)
+            said = self.answer(wire)
+            if said is not None:
+                sock.sendto(said, peer)
+
+    def streams(self, sock: socket.socket) -> None:
+        while True:
+            connection, _ = sock.accept()
+            with connection:
+                connection.settimeout(1)
+                try:
+                    size = int.from_bytes(connection.recv(2), "big")
+                    said = self.answer(connection.recv(size)) if size else None
+                    if said is not None:
+                        connection.sendall(len(said).to_bytes(2, "big") + said)
+                except OSError:
+                    continue
+
+
+def main(address4: str, address6: str, mode: str, records: str) -> None:
+    server = Server(Path(mode), Path(records))
+    threads = []
+    for family, address in ((socket.AF_INET, address4), (socket.AF_INET6, address6)):
+        datagram = socket.socket(family, socket.SOCK_DGRAM)
+        datagram.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+        datagram.bind((address, 53))
+        stream = socket.socket(family, socket.SOCK_STREAM)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stream.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+        stream.bind((address, 53))
+        stream.listen(64)
+        threads += [
+            threading.Thread(target=server.datagrams, args=(datagram,)),
+            threading.Thread(target=server.streams, args=(stream,)),
+        ]
+    for thread in threads:
+        thread.start()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
