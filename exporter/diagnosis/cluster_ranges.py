@@ -36,8 +36,7 @@ def cidr_overlap(view: View) -> Judgement:
             Cause.CIDR_OVERLAP,
             (each.subject for pair in pairs for side in pair for each in side if _is_named(each)),
             evidence=bounded(
-                f"{outer[0].label} ({outer[0].kind}) overlaps {listed((each.label for each in inner), 3)} ({inner[0].kind})"
-                for outer, inner in pairs
+                f"{outer[0].label} contains {listed((each.label for each in inner), 3)}" for outer, inner in pairs
             ),
             command=COMMAND,
         ),

@@ -10,11 +10,12 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any, TypeAlias, TypeVar
 
+from exporter.discovery.calico_selectors import parse_calico
 from exporter.discovery.configmaps import ConfigMap, ConfigMapContents, read_config_maps
 from exporter.discovery.objects import Parsed
 from exporter.discovery.policies import PolicyDraft
 from exporter.discovery.selection import settle
-from exporter.discovery.selectors import Everything, SelectorError, matches, parse_calico
+from exporter.discovery.selectors import Everything, SelectorError, matches
 from exporter.model.inventory import (
     BlockAffinity,
     CalicoNode,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from exporter.discovery.calico_selectors import parse_calico
 from exporter.discovery.fields import items, mapping, name_of, number, text, texts
 from exporter.discovery.policies import (
     BOTH,
@@ -21,7 +22,7 @@ from exporter.discovery.policies import (
     lone,
     whole_families,
 )
-from exporter.discovery.selectors import EVERYTHING, parse_calico
+from exporter.discovery.selectors import EVERYTHING
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Gap, PolicyKind
 

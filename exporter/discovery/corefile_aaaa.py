@@ -7,28 +7,18 @@ Pure; used by corefile.py. Semantics after the plugins' own setup and ServeDNS c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from exporter.discovery.corefile_syntax import Directive
+from exporter.discovery.corefile_template import Template, read_template
 from exporter.discovery.corefile_zones import ROOT, meet, within, zone_of
 from exporter.model.family import Family, family_of, parse_address, parse_net
 from exporter.model.inventory import AaaaBlock, AaaaFate
 
 TEXT_LIMIT = 160
 MAX_HOSTS = 20
-AFTER_RCODE = {"NOERROR": AaaaFate.NODATA, "NXDOMAIN": AaaaFate.NXDOMAIN, "REFUSED": AaaaFate.REFUSED}
-RCODES = frozenset(
-    (
-        "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE",
-        "BADSIG", "BADVERS", "BADKEY", "BADTIME", "BADMODE", "BADNAME", "BADALG", "BADTRUNC", "BADCOOKIE",
-    )
-)  # fmt: skip
 ACL_FATES = {"block": AaaaFate.REFUSED, "filter": AaaaFate.FILTERED, "drop": AaaaFate.DROPPED}
-EVERY_NAME = frozenset({".*", "^.*$", "(.*)", "^(.*)$", ".", "^.*", ".*$", r".*\.", r"^.*\.$", ".+", "^.+$"})
-# An answer line of a template may take its type from the question.
-_ANSWERS_AAAA = re.compile(r"\b(?:AAAA|CNAME|DNAME)\b|\{\{-?\s*\.Type\s*-?\}\}")
 # dns64 makes AAAA of A where the plugins behind it gave none; not of NXDOMAIN, and it needs some message (plugin/dns64).
 NOT_SYNTHESIZED = frozenset({AaaaFate.NXDOMAIN, AaaaFate.SERVFAIL, AaaaFate.DROPPED})
 
@@ -166,54 +156,6 @@ def _acl_policy(line: tuple[str, ...]) -> tuple[str, frozenset[str], bool]:
     return line[0].lower(), frozenset(sections.get("type", [])), "*" in sources or len(whole) == 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Template:
-    """A template's block, as far as it decides about AAAA."""
-
-    regexes: tuple[str, ...] = ()
-    conditional: bool = False
-    answers: tuple[str, ...] = ()
-    rcode: str = "NOERROR"
-    falls_through: tuple[str, ...] | None = None
-
-    @property
-    def limited(self) -> bool:
-        return self.conditional or (bool(self.regexes) and not EVERY_NAME.intersection(self.regexes))
-
-    @property
-    def fate(self) -> AaaaFate | None:
-        """What it makes of AAAA; None where it answers with addresses."""
-        if self.rcode == "SERVFAIL":
-            return AaaaFate.SERVFAIL
-        if any(_ANSWERS_AAAA.search(answer) for answer in self.answers):
-            return None
-        return AFTER_RCODE.get(self.rcode, AaaaFate.SERVFAIL)
-
-    def passes_on(self, zone: str) -> bool:
-        """Whether names of the zone that no regex matches go on to the next template and plugin."""
-        return self.falls_through is not None and any(within(zone, each) for each in self.falls_through)
-
-
-def _read_template(directive: Directive, errors: list[str]) -> _Template:
-    found: dict[str, list[str]] = {"match": [], "answer": [], "expr": []}
-    rcode, through = "NOERROR", None
-    for line in directive.body:
-        words = list(line)
-        while words:
-            key = words.pop(0)
-            if key == "rcode":  # takes one word; a block on one line may go on behind it
-                rcode = words.pop(0) if words else "NOERROR"
-                continue
-            if key == "fallthrough":
-                through = tuple(zone for zone in map(zone_of, words) if zone) if words else (ROOT,)
-            elif key in found:
-                found[key] += words
-            words = []
-    if rcode not in RCODES:
-        errors.append(f"line {directive.line}: template does not know rcode {rcode[:40]}")
-    return _Template(tuple(found["match"]), bool(found["expr"]), tuple(found["answer"]), rcode, through)
-
-
 def _run_template(fate: _Fate) -> None:
     for directive in fate.server.of("template"):
         if len(directive.arguments) < 2:
@@ -222,7 +164,7 @@ def _run_template(fate: _Fate) -> None:
         dns_class, qtype, *written = directive.arguments
         if dns_class not in ("IN", "ANY") or qtype not in ("AAAA", "A", "ANY"):
             continue
-        template = _read_template(directive, fate.server.errors)
+        template = read_template(directive, fate.server.errors)
         zones = [zone for zone in map(zone_of, written) if zone]
         for zone in meet(fate.server.zones, zones) if written else fate.server.zones:
             if qtype == "A":
@@ -231,7 +173,7 @@ def _run_template(fate: _Fate) -> None:
                 _apply_template(fate, directive, zone, template)
 
 
-def _apply_template(fate: _Fate, directive: Directive, zone: str, template: _Template) -> None:
+def _apply_template(fate: _Fate, directive: Directive, zone: str, template: Template) -> None:
     """One template that AAAA queries of the zone meet. Type ANY withholds only where A fares differently."""
     refuses_rest = template.limited and not template.passes_on(zone)
     aaaa_alone = directive.arguments[1] == "AAAA" or fate.a_differs(zone)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any
 
+from exporter.discovery.calico_selectors import parse_calico
 from exporter.discovery.policies import BOTH as BOTH_FAMILIES
 from exporter.discovery.policies import PolicyDraft
-from exporter.discovery.selectors import In, parse_calico
+from exporter.discovery.selectors import In
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import (
     BlockAffinity,

@@ -16,11 +16,12 @@ from exporter.diagnosis.cluster import CLUSTER_RULES
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.view import View
 from exporter.discovery.assembly import build_inventory
+from exporter.discovery.calico_selectors import parse_calico
 from exporter.discovery.corefile import read_corefile
 from exporter.discovery.document import DocumentError, read_documents
 from exporter.discovery.file import InventoryError, load_text
 from exporter.discovery.objects import identify, parse_object
-from exporter.discovery.selectors import SelectorError, matches, parse_calico, parse_labels
+from exporter.discovery.selectors import SelectorError, matches, parse_labels
 from exporter.model.inventory import Kind
 from exporter.model.report import Role, Snapshot
 from tests.unit import recorded
