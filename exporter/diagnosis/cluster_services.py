@@ -130,7 +130,7 @@ def _pod_has_v6(pod: Pod) -> bool:
 def _endpoint_evidence(service: Service, endpoints: list[Endpoint], pods: dict[str, Pod]) -> str:
     able = [endpoint.pod for endpoint in endpoints if endpoint.pod in pods and _pod_has_v6(pods[endpoint.pod])]
     behind = f"of their pods {len(able)} have IPv6 (pod/{able[0]})" if able else "written by hand, no pods behind them"
-    return f"service/{service.key}: ipFamilies [{listed(service.families)}], {len(endpoints)} ready IPv4 endpoints, none of IPv6; {behind}"
+    return f"service/{service.key}: ipFamilies [{listed(service.families)}], {counted(len(endpoints), 'ready IPv4 endpoint')}, none of IPv6; {behind}"
 
 
 def loadbalancer_ipv6_missing(view: View) -> Judgement:

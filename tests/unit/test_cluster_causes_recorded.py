@@ -8,8 +8,10 @@ from exporter.diagnosis.cluster import CLUSTER_RULES
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.verdict import Memory, Verdict, judge
 from exporter.diagnosis.view import Expectations, ServicePolicy, View
+from exporter.discovery.assembly import build_inventory
+from exporter.discovery.objects import parse_object
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, Kind
 from exporter.model.report import Cause, Reason, Role, Severity, Snapshot
 from tests.unit import recorded
 
@@ -73,6 +75,42 @@ def test_a_recorded_cluster_has_its_cause_and_no_other(
     found = verdict(recorded.cluster(scenario))
     assert shown(found) == expected
     assert all(each.finding.evidence and each.finding.command for each in found.causes)
+
+
+LISTS = {
+    Kind.NODES: "nodes",
+    Kind.PODS: "pods",
+    Kind.SERVICES: "services",
+    Kind.ENDPOINT_SLICES: "endpointslices",
+    Kind.SERVICE_CIDRS: "servicecidrs",
+    Kind.POLICIES: "networkpolicies",
+    Kind.IP_POOLS: "ippools",
+    Kind.BLOCK_AFFINITIES: "blockaffinities",
+    Kind.FELIX: "felixconfigurations",
+    Kind.CALICO_DAEMONSET: "daemonsets-kube-system",
+    Kind.CONFIG_MAPS: "configmaps-kube-system",
+}
+
+
+def test_the_recorded_mixed_cluster_has_all_of_its_causes() -> None:
+    objects = {kind: [parse_object(kind, item) for item in recorded.listed(name)] for kind, name in LISTS.items()}
+    assert shown(verdict(build_inventory(objects, source="kubernetes"))) == [
+        (Cause.NODE_INTERNAL_IP_MISSING, Severity.WARNING, ("node/ra",)),
+        (Cause.CALICO_NODE_ADDRESS_MISSING, Severity.WARNING, ("node/ra",)),
+        # The pods behind legacy-api-dual have IPv4 alone: not the slices' fault.
+        (
+            Cause.ENDPOINTSLICE_IPV6_MISSING,
+            Severity.WARNING,
+            ("service/default/headless-no-selector", "service/default/no-selector"),
+        ),
+        (Cause.LOADBALANCER_IPV6_MISSING, Severity.WARNING, ("service/default/web-lb-v4ingress",)),
+        (Cause.FELIX_IPV6_OFF, Severity.WARNING, ("node/babel",)),
+        (Cause.NODE_POD_CIDR_MISSING, Severity.INFO, ("node/ra",)),
+        (Cause.SERVICE_IPV6_MISSING, Severity.INFO, ("service/default/db-v4", "service/default/legacy-api")),
+        (Cause.IPPOOL_NAT_OUTGOING_OFF, Severity.INFO, ("pool/lan-v6",)),
+        (Cause.IPPOOL_VXLAN_MODE_MISMATCH, Severity.INFO, ("pool/lan-v6",)),
+        (Cause.NETWORK_POLICY_IPV6_GAP, Severity.INFO, ("policy/shop/egress-v4-only",)),
+    ]
 
 
 def test_every_recorded_cluster_is_expected_above() -> None:
