@@ -13,6 +13,7 @@ import dns.rdata
 
 CODECS = ("idna", "utf_8", "ascii", "latin_1")
 LATE = (
+    "_strptime",  # ssl.cert_time_to_seconds
     "asyncio.base_subprocess",
     "aiohttp.web",
     "concurrent.futures.thread",

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 
-from exporter.asking import Asker, Deadline
-from exporter.broker.client import BrokerClient, BrokerGone
 from exporter.command import Refusal
-from exporter.config import Config
-from exporter.discovery.file import InventoryError
-from exporter.discovery.sources import Source, open_source
-from exporter.errors import Errors
-from exporter.inspection import Inspector
-from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
 from exporter.model.probe import Check, Group, Layer, Observation, Outcome, Server, Target, Timeouts
-from exporter.model.report import PodView
-from exporter.network import BrokerNetwork
-from exporter.oneshot.vantage import find
+from exporter.oneshot.looking import Looking, look
 from exporter.options import Options
-from exporter.probes.tls import TlsContexts
 from exporter.resolution import Resolution
-from exporter.session import ForeignBrokerError, Session, connect, open_session
 
 WANTED = {"any": FAMILIES, "4": (Family.V4,), "6": (Family.V6,)}
-INVENTORY_WAIT, BROKER_WAIT = 5.0, 1.0
 LITERAL_TLS = (
     "TLS to a literal address proves nothing: without a name there is nothing that its certificate could prove, and the error that "
     "follows says nothing about IPv6. Give the name, with --family"
@@ -39,19 +24,13 @@ LITERAL_TLS = (
 def probe(options: Options, parsed: argparse.Namespace) -> int:
     """Print what each layer did; 0 when every family that was asked passed, 1 when one did not, 2 for bad input."""
     host, port = split_target(parsed.target)
-    layers = parse_layers(parsed.layers, host, port)
-    config = options.load()
-    try:
-        source = open_source(config)
-    except InventoryError as error:
-        raise Refusal(str(error)) from error
-    session = open_session(options.broker_socket)
-    try:
-        made = asyncio.run(_probe(config, source, session, parsed, Wanted(host, port, layers, WANTED[parsed.family])))
-    except (ForeignBrokerError, BrokerGone, OSError) as error:
-        raise Refusal(str(error)) from error
-    finally:
-        session.end()
+    wanted = Wanted(host, port, parse_layers(parsed.layers, host, port), WANTED[parsed.family])
+
+    async def work(looking: Looking) -> tuple[Observation, ...]:
+        sys.stdout.write(f"from {looking.view.vantage.subject}\n")
+        return await _dial(looking, wanted)
+
+    made = look(options, work, pod=parsed.pod, netns=parsed.netns)
     return 0 if made and all(o.passed for o in made) else 1
 
 
@@ -92,32 +71,8 @@ def parse_layers(text: str, host: str, port: int) -> tuple[Layer, ...]:
     return tuple(layer for layer in Layer if layer.value in words)
 
 
-async def _probe(
-    config: Config, source: Source, session: Session, parsed: argparse.Namespace, wanted: Wanted
-) -> tuple[Observation, ...]:
-    broker = await connect(session, patience=BROKER_WAIT)
-    keeping = asyncio.create_task(source.run())
-    try:
-        await source.first(INVENTORY_WAIT)
-        inspector = Inspector(config, broker, Errors(), clock=time.time)
-        view, inspection = await find(inspector, source.current(), config, pod=parsed.pod, netns=parsed.netns)
-        sys.stdout.write(f"from {view.vantage.subject}\n")
-        return await _dial(config, broker, view, inspection.host_resolv_conf, wanted)
-    finally:
-        keeping.cancel()
-        with suppress(asyncio.CancelledError):
-            await keeping
-        broker.close()
-
-
-async def _dial(
-    config: Config, broker: BrokerClient, view: PodView, host_conf: ResolvConf | None, wanted: Wanted
-) -> tuple[Observation, ...]:
-    asker = Asker(BrokerNetwork(broker), TlsContexts(), Errors(), clock=time.time)
-    deadline = Deadline(asyncio.get_running_loop().time() + config.round.timeout)
-    addresses = await _addresses(
-        config, asker, view=view, host_conf=host_conf or ResolvConf(), wanted=wanted, deadline=deadline
-    )
+async def _dial(looking: Looking, wanted: Wanted) -> tuple[Observation, ...]:
+    addresses = await _addresses(looking, wanted)
     target = Target(
         name=wanted.host,
         group=Group.OUTSIDE,
@@ -127,23 +82,21 @@ async def _dial(
         host=wanted.host,
         server_name="" if wanted.literal is not None else wanted.host,
     )
-    t = config.timeouts
+    t = looking.config.timeouts
     timeouts = Timeouts(t.icmp, t.dns, t.tcp, t.tls, t.http)
-    made = await asker.check_all([Check(view.vantage, target, f, timeouts) for f in wanted.families], deadline)
+    checks = [Check(looking.view.vantage, target, family, timeouts) for family in wanted.families]
+    made = await looking.asker.check_all(checks, looking.deadline)
     sys.stdout.write("".join(_lines(made, wanted.families, addresses)))
     return made
 
 
-async def _addresses(
-    config: Config, asker: Asker, *, view: PodView, host_conf: ResolvConf, wanted: Wanted, deadline: Deadline
-) -> Mapping[Family, Address | None]:
+async def _addresses(looking: Looking, wanted: Wanted) -> Mapping[Family, Address | None]:
     """The literal, or what the nameservers of that place's resolv.conf say: the operator asks, so all of them may be asked."""
     if wanted.literal is not None:
         return {family_of(wanted.literal): wanted.literal}
-    conf = view.resolv_conf or host_conf
-    resolution = Resolution(asker, clock=time.time, timeout=config.timeouts.dns)
-    servers = [Server(a, "host") for a in conf.nameservers[:3]]
-    resolved = await resolution.resolve(wanted.host, view.vantage, conf, servers, deadline)
+    resolution = Resolution(looking.asker, clock=time.time, timeout=looking.config.timeouts.dns)
+    servers = [Server(a, "host") for a in looking.conf.nameservers]
+    resolved = await resolution.resolve(wanted.host, looking.view.vantage, looking.conf, servers, looking.deadline)
     for lookup in resolved.lookups:
         q = lookup.question
         said = (

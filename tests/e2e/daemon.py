@@ -49,6 +49,7 @@ class Daemon:
         config: str,
         *arguments: str,
         prefix: Sequence[str] = (),
+        command: Sequence[str] = (sys.executable, "-m", "exporter"),
         environment: dict[str, str] | None = None,
     ) -> None:
         self.port = free_port()
@@ -61,7 +62,7 @@ class Daemon:
         self._log = self.log.open("wb")
         self.process = subprocess.Popen(
             [
-                *prefix, sys.executable, "-m", "exporter", f"--config.file={self.config}",
+                *prefix, *command, f"--config.file={self.config}",
                 f"--web.listen-address=:{self.port}", "--log.level=debug", *arguments,
             ],
             stderr=self._log, stdout=self._log, cwd=ROOT, env={**os.environ, **(environment or {})},
