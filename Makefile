@@ -48,4 +48,4 @@ manifest: ## write deploy/daemonset.yaml from deploy/base/; with IMAGE=name:tag 
 	mv deploy/daemonset.yaml.new deploy/daemonset.yaml
 
 reference: ## write the generated tables into README.md
-	scripts/reference
+	.venv/bin/python scripts/reference

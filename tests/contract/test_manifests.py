@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from exporter import __version__
 from exporter.broker.privilege import missing_capabilities
 from exporter.command import parser
 from exporter.config import load_config
+from exporter.discovery.readings import CLUSTER, NODE, PODS, Reading
 from tests.contract.kustomize import Object, containers, identity, read_objects, render
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -278,39 +278,41 @@ def test_only_the_exporters_container_can_read_the_token(manifest: list[Object])
     assert all(o["automountServiceAccountToken"] is False for o in manifest if o["kind"] == "ServiceAccount")
 
 
-def rules(objects: list[Object]) -> Iterator[tuple[str, Any]]:
-    for document in objects:
-        if document["kind"] in {"Role", "ClusterRole"}:
-            for rule in document["rules"]:
-                yield document["metadata"]["name"], rule
+def granted(objects: list[Object], role: str) -> set[tuple[str, str, str, str]]:
+    """What a role may read: namespace ("" for all), group, resource and name ("" for all of them)."""
+    return {
+        (document["metadata"].get("namespace", ""), group, resource, name)
+        for document in objects
+        if document["kind"] in {"Role", "ClusterRole"} and document["metadata"]["name"] == role
+        for rule in document["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", [""])
+    }
+
+
+def declared(readings: Iterable[Reading]) -> set[tuple[str, str, str, str]]:
+    return {
+        (reading.namespace, group, reading.resource, reading.name) for reading in readings for group in reading.groups
+    }
+
+
+def test_access_is_what_the_code_reads(manifest: list[Object]) -> None:
+    cluster = {row for row in declared(CLUSTER) if row[0] != "openshift-dns"}
+    assert granted(manifest, "dualstack-exporter-cluster") == cluster
+    assert granted(manifest, "dualstack-exporter") == declared([*NODE, PODS])
+    openshift = granted(render(DEPLOY / "overlays/openshift"), "dualstack-exporter-cluster")
+    assert openshift == declared(CLUSTER)
 
 
 @name_of_root
-def test_access_is_reading_of_named_kinds_only(directory: Path) -> None:
-    for _, rule in rules(render(directory)):
-        assert set(rule["verbs"]) <= {"get", "list", "watch"}
+def test_access_is_listing_and_watching_only(directory: Path) -> None:
+    rules = [r for o in render(directory) if o["kind"] in {"Role", "ClusterRole"} for r in o["rules"]]
+    for rule in rules:
+        assert set(rule["verbs"]) == {"list", "watch"}
         assert "*" not in [*rule["apiGroups"], *rule["resources"]]
         assert "secrets" not in rule["resources"]
-        if set(rule["resources"]) & {"configmaps", "daemonsets"}:
-            assert rule["resourceNames"]
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("exporter.discovery.access") is None, reason="declared with the API source"
-)
-def test_access_is_what_the_code_declares(manifest: list[Object]) -> None:
-    access = importlib.import_module("exporter.discovery.access")
-    granted: dict[str, set[tuple[str, ...]]] = {"node": set(), "cluster": set()}
-    for name, rule in rules(manifest):
-        role = "cluster" if name.endswith("-cluster") else "node"
-        for group in rule["apiGroups"]:
-            for resource in rule["resources"]:
-                granted[role].add((group, resource, *sorted(rule["verbs"]), *sorted(rule.get("resourceNames", ()))))
-    for role, rows in granted.items():
-        declared = {
-            (rule.group, rule.resource, *sorted(rule.verbs), *sorted(rule.names)) for rule in access.RULES[role]
-        }
-        assert rows == declared
+        assert "configmaps" not in rule["resources"] or rule["resourceNames"]
 
 
 # The pod as a whole
