@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from exporter.diagnosis.felix import effective
 from exporter.diagnosis.node import reader_reason
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.kernel.peers import PeerFinding, expect_peers, peer_states
 from exporter.model.facts import PeerState, Reader, VxlanDevice, VxlanFacts
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import BlockAffinity, Felix, Node, VxlanMode
+from exporter.model.inventory import BlockAffinity, Node, VxlanMode
 from exporter.model.report import Cause, Reason
 
 DEVICE = "vxlan-v6.calico"
@@ -144,7 +145,7 @@ def _vxlan_pools(view: View) -> list[str]:
 
 
 def _differences(device: VxlanDevice, view: View) -> Iterator[str]:
-    felix = _felix(view)
+    felix = effective(view.inventory, view.node)
     node = view.inventory.node(view.node)
     vni, port = felix.vxlan_vni or DEFAULT_VNI, felix.vxlan_port or DEFAULT_PORT
     if device.vni is not None and device.vni != vni:
@@ -178,13 +179,6 @@ def _wrong_mtu(device: VxlanDevice, view: View) -> Iterator[str]:
     largest = max(sizes, default=None)
     if largest is not None and device.mtu < largest[0]:
         yield f"MTU {device.mtu} is below that of {largest[1]} ({largest[0]})"
-
-
-def _felix(view: View) -> Felix:
-    """The node's settings: its own object where it says something, else the default one. The fields used here have no env of note."""
-    named = {c.name: c.felix for c in view.inventory.felix or ()}
-    default, own = named.get("default", Felix()), named.get(f"node.{view.node}", Felix())
-    return Felix(vxlan_vni=own.vxlan_vni or default.vxlan_vni, vxlan_port=own.vxlan_port or default.vxlan_port)
 
 
 def _annotations(view: View) -> Iterator[str]:
