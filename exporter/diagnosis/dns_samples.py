@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from exporter.diagnosis.aaaa_signs import DNS64_NAME, OTHER, RANDOM, Truth
 from exporter.diagnosis.view import View
@@ -16,6 +17,7 @@ from exporter.model.probe import Lookup, LookupOutcome, Purpose, Server
 from exporter.model.report import Reason
 
 UNSENT = frozenset({LookupOutcome.NOT_ALLOWED, LookupOutcome.NOT_ASKED})
+Questions: TypeAlias = dict[tuple[str, str], list[Lookup]]  # by name and type
 RECORD = {Family.V4: "A", Family.V6: "AAAA"}
 
 
@@ -38,16 +40,29 @@ def samples(view: View, purpose: Purpose) -> tuple[Samples, ...]:
 
 
 def _of(view: View, server: Server, purpose: Purpose) -> Samples:
-    def chosen(lookups: Iterable[Lookup]) -> tuple[Lookup, ...]:
-        return tuple(one for one in lookups if one.question.server.address == server.address and _counts(one, purpose))
+    """Question by question, since the budget may spread a server's set over several rounds: its last answer, and the one before."""
 
-    now = chosen(view.snapshot.lookups) or chosen(view.snapshot.lookups_kept)
-    rounds = [view.snapshot.lookups_before]
+    def chosen(lookups: Iterable[Lookup]) -> Questions:
+        found: Questions = {}
+        for one in lookups:
+            if one.question.server.address == server.address and _counts(one, purpose):
+                found.setdefault((one.question.name, one.question.qtype), []).append(one)
+        return found
+
+    now = {**chosen(view.snapshot.lookups_kept), **chosen(view.snapshot.lookups)}
+    rounds = [chosen(view.snapshot.lookups_before)]
     if view.previous is not None:
-        rounds = [view.previous.lookups, view.previous.lookups_kept, *rounds]
-    seen = {id(one) for one in now}  # an answer that is only kept is not a second one
-    earlier = (tuple(one for one in chosen(lookups) if id(one) not in seen) for lookups in rounds)
-    return Samples(server, now, next((before for before in earlier if before), ()))
+        rounds += [chosen(view.previous.lookups), chosen(view.previous.lookups_kept)]
+    seen = {id(one) for answers in now.values() for one in answers}  # an answer that is only kept is not a second one
+    before: Questions = {}
+    for earlier in rounds:
+        for question, answers in earlier.items():
+            fresh = [one for one in answers if id(one) not in seen]
+            if fresh:
+                before.setdefault(question, fresh)
+    return Samples(
+        server, tuple(o for made in now.values() for o in made), tuple(o for made in before.values() for o in made)
+    )
 
 
 def _counts(lookup: Lookup, purpose: Purpose) -> bool:

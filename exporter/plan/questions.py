@@ -1,7 +1,7 @@
 """Which DNS questions a round asks, of whom, and from where; within the node's budget. Pure.
 
 One pod per distinct resolv.conf asks the AAAA verdict set and what the libcs would ask; the other sampled pods ask one name's AAAA;
-each nameserver of dns.servers is asked the verdict set from one place. What exceeds the budget waits: the order turns with each round.
+each nameserver of dns.servers is asked the verdict set from one place. What exceeds the budget waits: the next round goes on where this one stopped.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Place:
 def plan_questions(
     host: Vantage, sample: Sequence[PodView], host_conf: ResolvConf | None, asking: Asking
 ) -> tuple[Question, ...]:
-    """The questions in order of worth, cut to the budget; what may not be asked is listed as such and costs nothing."""
+    """The questions in order of worth, within the budget; what may not be asked is listed as such and costs nothing."""
     places = _places(host, sample, host_conf, asking)
     asked_of_pods = any(server.address is None for server in asking.config.dns.servers)
     leaders, others = _leaders(places if asked_of_pods else [], asking.number)
@@ -64,7 +64,15 @@ def plan_questions(
     unique = {(q.vantage.key, q.server.address, q.name, q.qtype, q.purpose): q for q in questions}
     asked = [q for q in unique.values() if q.allowed]
     refused = [q for q in unique.values() if not q.allowed]
-    return (*asked[: asking.budget], *refused)
+    return (*_within_budget(asked, asking), *refused)
+
+
+def _within_budget(asked: Sequence[Question], asking: Asking) -> Sequence[Question]:
+    """All of them, or as many as the budget allows from where the round before stopped."""
+    if asking.budget is None or len(asked) <= asking.budget:
+        return asked
+    first = asking.number * asking.budget % len(asked)
+    return [*asked[first:], *asked[:first]][: asking.budget]
 
 
 SERVICES_A_ROUND = (
