@@ -113,7 +113,7 @@ def _fabric_mtu(mtu: int) -> Act:
 
 
 def _gateway_filter(*rules: str, hook: str = "forward") -> Act:
-    text = f"table ip6 lab {{ chain fault {{ type filter hook {hook} priority 0;\n" + "\n".join(rules) + "\n} }\n"
+    text = f"table ip6 lab {{ chain fault {{ type filter hook {hook} priority 0;\n" + "\n".join(rules) + "\n}\n}\n"
     return lambda lab, _: _nft(lab, lab.gateway, text)
 
 
@@ -138,7 +138,7 @@ def _outside_open(lab: Lab, node: LabNode) -> None:
 def _tunnel_drops_tcp(lab: Lab, node: LabNode) -> None:
     rule = f'iifname "{TUNNEL}" meta l4proto tcp drop'
     _nft(
-        lab, node.netns, f"table ip6 lab {{ chain fault {{ type filter hook prerouting priority -300;\n{rule}\n}} }}\n"
+        lab, node.netns, f"table ip6 lab {{ chain fault {{ type filter hook prerouting priority -300;\n{rule}\n}}\n}}\n"
     )
 
 
