@@ -27,8 +27,8 @@ class Watch(importlib.abc.MetaPathFinder):
     def find_spec(
         self,
         fullname: str,
-        path: Sequence[str] | None,
-        target: ModuleType | None = None,  # noqa: ARG002 - the interface
+        path: Sequence[str] | None,  # noqa: ARG002 - the interface's
+        target: ModuleType | None = None,  # noqa: ARG002 - the interface's
     ) -> importlib.machinery.ModuleSpec | None:
         self._record.write(fullname + "\n")
         return None

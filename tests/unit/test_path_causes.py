@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.scene import HOST, pod, seen, target, view
 
 from exporter.diagnosis.path import PATH_RULES
 from exporter.model.probe import Group, Layer, Observation, Outcome
 from exporter.model.report import Cause, Pair, Reason
 from exporter.model.vantage import PodState
+from tests.unit.scene import HOST, pod, seen, target, view
 
 WEB, DB = pod("web"), pod("db")
 BABEL = target("peers", Group.PEERS, peer="babel")

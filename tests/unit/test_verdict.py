@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from tests.unit.scene import V4, V6, view
 
 from exporter.diagnosis.causes import LINES, TABLE
 from exporter.diagnosis.explain import FOLLOWS, REACHES, Found, explain, raised
 from exporter.diagnosis.verdict import Memory, Verdict, judge
 from exporter.diagnosis.view import Judgement, Rule, finding
 from exporter.model.report import Cause, Finding, Pair, Reason, Severity
+from tests.unit.scene import V4, V6, view
 
 NOTHING: Mapping[Cause, Rule] = {cause: lambda _: () for cause in Cause}
 
