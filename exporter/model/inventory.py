@@ -412,6 +412,7 @@ class Inventory:
     node_local: Corefile | None = None  # NodeLocal DNSCache's own Corefile
     unreadable: tuple[Unreadable, ...] = ()  # the first of them, bounded
     unreadable_count: int = 0
+    read_at: Mapping[Kind, float] = field(default_factory=dict)  # when each kind was last known to be current
 
     def node(self, name: str) -> Node | None:
         """The Node of that name, if nodes were read and it exists."""

@@ -1,0 +1,55 @@
+"""The rights that each role needs at the API server: exactly those of its readings, no more. Pure; the manifests are checked against it.
+
+Reading only, and only by list and watch. What is read of one object by name is granted by resourceNames: a list with the field selector
+metadata.name is authorised for that name. Why whole objects are read where metadata would be less is said in readings.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from exporter.discovery.readings import CLUSTER, NODE, PODS, Reading, readings
+from exporter.model.report import Role
+
+VERBS = ("list", "watch")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Right:
+    """One verb on one resource of one API group. Empty `namespace`: in all of them; empty `name`: of any name."""
+
+    group: str
+    resource: str
+    name: str
+    verb: str
+    namespace: str
+
+
+def rights(role: Role, *, digest: bool = False) -> frozenset[Right]:
+    """What the service account of that role must be allowed. `digest`: of a node that learns the rest from the cluster role."""
+    if role is Role.NODE and digest:
+        # RBAC cannot limit a right to the objects of one node, and a node's name is not known when rights are granted.
+        return _rights(each for each in (PODS, *NODE) if each.resource in {"pods", "nodes"})
+    return _rights(CLUSTER if role is not Role.NODE else (PODS, *NODE))
+
+
+def _rights(wanted: Iterable[Reading]) -> frozenset[Right]:
+    return frozenset(
+        Right(group, reading.resource, reading.name, verb, reading.namespace)
+        for reading in wanted
+        if not reading.optional
+        for group in reading.groups
+        for verb in VERBS
+    )
+
+
+def optional_rights(role: Role) -> frozenset[Right]:
+    """What some distributions' overlays grant on top."""
+    return frozenset(
+        Right(group, reading.resource, reading.name, verb, reading.namespace)
+        for reading in readings(role, "")
+        if reading.optional
+        for group in reading.groups
+        for verb in VERBS
+    )

@@ -1,0 +1,259 @@
+"""The connection to the API server: addresses, credentials and TLS by the kubernetes package, raw bodies out. The rim of discovery.
+
+No model or API class of that package is used: decoding to them costs seven times the CPU. Whatever goes wrong leaves here as ApiError.
+Service account tokens are read again by the package every minute; after a refused credential or certificate everything is loaded anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import kube_config as kube_config_files
+from kubernetes.aio.config.config_exception import ConfigException
+
+from exporter import __version__
+from exporter.discovery.trouble import ApiError, Trouble, error_of_answer
+from exporter.logs import fields
+
+log = logging.getLogger(__name__)
+
+JSON = "application/json"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+CONNECT = 10.0  # seconds for a connection, TLS included
+ANSWER = 60.0  # seconds for a whole answer that is no watch; a page of 500 pods has 2 to 5 MB
+LOAD = 30.0  # seconds for loading a kubeconfig: its exec plugin may have to ask elsewhere
+RELOAD_EVERY = 60.0
+MAX_BODY = 256 << 20
+MAX_LINE = 16 << 20  # etcd's limit of one object is 1.5 MB
+MAX_ERROR = 64 << 10
+MAX_CONNECTIONS = 64
+
+# A connection whose other end vanished without a word is found dead within a minute and a half.
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 90_000),
+)
+
+Query = Sequence[tuple[str, str]]
+Loader = Callable[[], Awaitable[ApiClient]]
+
+
+class AccessError(Exception):
+    """No way to an API server: no service account, or a kubeconfig that cannot be used. The message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A successful answer; status 304 has no body."""
+
+    status: int
+    body: bytes
+    etag: str
+
+
+async def load_service_account() -> ApiClient:
+    """The service account of the pod, at KUBERNETES_SERVICE_HOST. AccessError where there is none."""
+    configuration = Configuration()
+    try:
+        kube_config.load_incluster_config(client_configuration=configuration)
+        return _api_client(configuration)
+    except (ConfigException, OSError, ValueError) as error:
+        raise AccessError(f"service account: {_one_line(error)}") from None
+
+
+async def load_kubeconfig(path: str) -> ApiClient:
+    """The current context of a kubeconfig: token, client certificate, exec plugin. AccessError where it cannot be used."""
+    configuration = Configuration()
+    try:
+        async with asyncio.timeout(LOAD):
+            await kube_config.load_kube_config(path, client_configuration=configuration, persist_config=False)
+        return _api_client(configuration)
+    except TimeoutError:
+        raise AccessError(f"{path}: its credentials did not come within {LOAD:g} s") from None
+    except Exception as error:  # noqa: BLE001 - a wrong kubeconfig makes the package raise TypeError, KeyError and worse
+        raise AccessError(f"{path}: {_one_line(error)}") from None
+    finally:
+        # Keys of the kubeconfig that the package wrote to files; they are loaded by now.
+        kube_config_files._cleanup_temp_files()  # noqa: SLF001 - the package offers no other way
+
+
+def _api_client(configuration: Any) -> ApiClient:
+    client = ApiClient(configuration)
+    client.user_agent = f"dualstack-exporter/{__version__}"
+    return client
+
+
+class ApiServer:
+    """Requests to one API server. `loader` opens it anew when its credentials or certificates are no longer taken."""
+
+    def __init__(self, client: ApiClient, loader: Loader) -> None:
+        self._client = client
+        self._loader = loader
+        self._loaded = time.monotonic()
+        self._connector: aiohttp.TCPConnector | None = None
+        self._reload_failed = ""
+
+    @property
+    def host(self) -> str:
+        """Where it is, for the log."""
+        return str(self._client.configuration.host)
+
+    async def get(self, path: str, query: Query = (), *, accept: str = JSON, etag: str = "") -> Answer:
+        """One whole answer.
+
+        Raises:
+            ApiError: none came within a minute, it is larger than 256 MiB, or its status is 400 or more.
+        """
+        headers = {"Accept": accept} | ({"If-None-Match": etag} if etag else {})
+        try:
+            async with asyncio.timeout(ANSWER), self._request(path, query, headers) as response:
+                return Answer(response.status, await _body(response, MAX_BODY), response.headers.get("Etag", ""))
+        except TimeoutError:
+            raise ApiError(Trouble.SILENT, f"no answer within {ANSWER:g} s") from None
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, query: Query, *, accept: str, silence: float
+    ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
+        """The lines of an answer as they come, each without its end; a last line that was cut off is left out.
+
+        Raises:
+            ApiError: also while the lines are read. SILENT when no byte came for `silence` seconds.
+        """
+        try:
+            async with asyncio.timeout(CONNECT + ANSWER) as patience:
+                async with self._request(path, query, {"Accept": accept}) as response:
+                    patience.reschedule(None)
+                    yield _lines(response, silence)
+        except TimeoutError:
+            raise ApiError(Trouble.SILENT, "no answer to a watch") from None
+
+    @asynccontextmanager
+    async def _request(self, path: str, query: Query, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response, status below 400; released in the end, and cut off where it was not read to its end."""
+        try:
+            response = await self._send(path, query, headers)
+            try:
+                if response.status >= 400:
+                    raise error_of_answer(response.status, response.headers, await _body(response, MAX_ERROR))
+                yield response
+            finally:
+                response.close()
+        except ApiError as error:
+            if error.kind is Trouble.UNAUTHORIZED:
+                await self._reload()
+            raise
+        except aiohttp.ClientConnectorCertificateError as error:
+            await self._reload()
+            raise ApiError(Trouble.UNREACHABLE, f"its certificate is not trusted: {_one_line(error)}") from None
+        except TimeoutError:
+            raise
+        except (aiohttp.ClientError, ConfigException, OSError, ValueError) as error:
+            raise ApiError(Trouble.UNREACHABLE, _one_line(error)) from None
+
+    async def _send(self, path: str, query: Query, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        client = self._client
+        if self._connector is None or self._connector.closed:
+            self._connector = aiohttp.TCPConnector(
+                limit=MAX_CONNECTIONS, ssl=client.rest_client.ssl_context, socket_factory=_socket
+            )
+            client.configuration.client_session_kwargs = {
+                "connector": self._connector,
+                "cookie_jar": aiohttp.DummyCookieJar(),
+            }
+        method, url, sent, body, form = await client.param_serialize(
+            "GET", path, query_params=list(query), header_params=headers, auth_settings=["BearerToken"]
+        )
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT)
+        found = await client.call_api(method, url, sent, body, form, _request_timeout=timeout)
+        response: aiohttp.ClientResponse = found.response
+        return response
+
+    async def _reload(self) -> None:
+        """Load everything anew, at most once a minute. What cannot be loaded leaves the old one in use."""
+        now = time.monotonic()
+        if now - self._loaded < RELOAD_EVERY:
+            return
+        self._loaded = now
+        try:
+            client = await self._loader()
+        except AccessError as error:
+            if str(error) != self._reload_failed:
+                log.warning("credentials could not be loaded again", extra=fields(problem=str(error)))
+            self._reload_failed = str(error)
+            return
+        self._reload_failed = ""
+        await self.close()
+        self._client, self._connector = client, None
+
+    async def close(self) -> None:
+        """End every connection; the next request opens them anew."""
+        connector, self._connector = self._connector, None
+        await self._client.close()
+        self._client.rest_client.pool_manager = None
+        if connector is not None:
+            await connector.close()
+
+
+def _socket(info: Any) -> socket.socket:
+    family, kind, protocol, *_ = info
+    made = socket.socket(family, kind, protocol)
+    try:
+        for level, option, value in _KEEPALIVE:
+            made.setsockopt(level, option, value)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The whole body, unpacked."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > limit:
+            raise ApiError(Trouble.MALFORMED, f"an answer of more than {limit} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _lines(response: aiohttp.ClientResponse, silence: float) -> AsyncGenerator[bytes, None]:
+    rest = b""
+    try:
+        while True:
+            async with asyncio.timeout(silence):
+                part = await response.content.readany()
+            if not part:
+                return
+            *lines, rest = (rest + part).split(b"\n") if rest else part.split(b"\n")
+            for line in lines:
+                if line.strip():
+                    yield line
+            if len(rest) > MAX_LINE:
+                raise ApiError(Trouble.MALFORMED, f"a watch line of more than {MAX_LINE} bytes")
+    except TimeoutError:
+        raise ApiError(Trouble.SILENT, f"nothing came for {silence:g} s") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise ApiError(Trouble.UNREACHABLE, _one_line(error)) from None
+
+
+def _one_line(error: BaseException) -> str:
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}"[:200] if said else type(error).__name__

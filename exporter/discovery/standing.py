@@ -1,0 +1,120 @@
+"""How a reading of the API stands, and what follows from it: stale or not, why a kind was not read, what the log says. No I/O but the log.
+
+Written by watching.py, read by kubernetes.py. Times are Unix seconds of the source's clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from exporter.discovery.readings import Reading
+from exporter.discovery.trouble import REFUSALS, ApiError, Trouble
+from exporter.logs import fields
+from exporter.model.inventory import Kind
+from exporter.model.report import Reason
+
+log = logging.getLogger(__name__)
+
+HELD = 2.0  # seconds that a watch must last to count: what the server has against a version it says at once
+OUTAGE = 10.0  # seconds without a watch before what was read counts as stale
+OVERDUE = 150.0  # seconds without a byte from a server that sends bookmarks every minute
+
+
+@dataclass(slots=True)
+class Standing:
+    """How a reading stands."""
+
+    settled: bool = False  # answered once, or failed once
+    held: bool = False  # something was read, and is kept
+    opened: float | None = None  # since when a watch is open
+    lost: float | None = None  # since when none is, or only such as ended at once
+    seen: float | None = None  # when what is kept was last known to be current
+    bookmarked: bool = False  # the server sends bookmarks for it
+    trouble: ApiError | None = None  # of the last attempt
+
+    def open(self, now: float) -> None:
+        """A watch began."""
+        self.opened, self.trouble = now, None
+
+    def close(self, now: float) -> None:
+        """A watch ended, or could not begin."""
+        if self.lost is None or (self.opened is not None and now - self.opened >= HELD):
+            self.lost = now
+        self.opened = None
+
+    def see(self, now: float) -> None:
+        """Everything that is kept is current."""
+        self.settled, self.held, self.seen, self.trouble = True, True, now, None
+        if self.opened is not None:
+            self.lost = None
+
+    def stale(self, now: float) -> bool:
+        """Whether what is kept may be out of date because the API does not answer."""
+        if not self.held or self.seen is None:
+            return False
+        if self.opened is not None and (self.lost is None or now - self.opened >= HELD):
+            return self.bookmarked and now - self.seen > OVERDUE
+        return now - max(self.lost or self.seen, self.seen) > OUTAGE
+
+
+def why_unread(standings: Mapping[Reading, Standing]) -> dict[Kind, str]:
+    """For each kind of which a reading is missing, the Reason (model.report): a refusal first, then an outage, then absence."""
+    ranked: dict[Kind, Reason] = {}
+    for reading, standing in standings.items():
+        reason = None if standing.held else _reason(standing)
+        if reason is None or (reading.optional and standing.settled):
+            continue
+        before = ranked.get(reading.kind)
+        if before is None or _RANK.index(reason) < _RANK.index(before):
+            ranked[reading.kind] = reason
+    held = {reading.kind for reading, standing in standings.items() if standing.held}
+    # A kind that is partly there lacks only what is refused; that some group is not served is nothing to tell.
+    return {
+        kind: str(reason) for kind, reason in ranked.items() if kind not in held or reason is not Reason.NOT_APPLICABLE
+    }
+
+
+_RANK = (Reason.NO_PERMISSION, Reason.API_UNAVAILABLE, Reason.NOT_APPLICABLE)
+
+
+def _reason(standing: Standing) -> Reason:
+    kind = standing.trouble.kind if standing.trouble is not None else None
+    if kind is Trouble.FORBIDDEN:
+        return Reason.NO_PERMISSION
+    return Reason.NOT_APPLICABLE if kind is Trouble.ABSENT else Reason.API_UNAVAILABLE
+
+
+class Herald:
+    """Says in the log what changed: an outage once for all readings, a refusal once for each."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._out = False
+        self._refused: set[Reading] = set()
+
+    def tell(self, standings: Mapping[Reading, Standing], now: float) -> None:
+        """Compare with what was said last. A connection that broke and was made again is nothing to tell."""
+        self._tell_outage((r, s) for r, s in standings.items() if not s.held or s.stale(now))
+        for reading, standing in standings.items():
+            trouble = standing.trouble
+            if trouble is not None and trouble.kind in REFUSALS and not reading.optional:
+                if reading not in self._refused and not standing.held:
+                    self._refused.add(reading)
+                    level = logging.WARNING if trouble.kind is Trouble.FORBIDDEN else logging.INFO
+                    log.log(level, "not read", extra=fields(resource=reading.label, problem=str(trouble)))
+            elif standing.opened is not None and reading in self._refused:
+                self._refused.remove(reading)
+                log.info("read again", extra=fields(resource=reading.label))
+
+    def _tell_outage(self, standings: Iterable[tuple[Reading, Standing]]) -> None:
+        ordinary = {*REFUSALS, Trouble.EXPIRED}
+        failing = [(r, s.trouble) for r, s in standings if s.trouble is not None and s.trouble.kind not in ordinary]
+        if failing and not self._out:
+            reading, trouble = failing[0]
+            said = fields(server=self._host, resource=reading.label, problem=str(trouble))
+            log.warning("the API server fails; what was read last stays in use", extra=said)
+        elif self._out and not failing:
+            log.info("the API server answers again", extra=fields(server=self._host))
+        self._out = bool(failing)

@@ -1,0 +1,232 @@
+"""One reading kept current: list, then watch, then whatever the server's answer to that asks for. One task per reading.
+
+A watch is resumed from the last version seen. Listed again is only after an answer that makes the version worthless (410 in all its
+forms, a version that the server does not know), or after a watch in which nothing at all came: bookmarks come every minute, so that
+version is from the future or the stream from a dead server. Whatever fails is retried with growing, jittered delays, for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from exporter.discovery.client import JSON, METADATA, METADATA_LIST, ApiServer, Query
+from exporter.discovery.readings import Reading
+from exporter.discovery.standing import OVERDUE, Standing
+from exporter.discovery.store import Key, Store, Value, parse_all
+from exporter.discovery.stream import Change, Event, Page, read_event, read_page
+from exporter.discovery.trouble import REFUSALS, ApiError, Trouble
+
+PAGE = 500
+SLICE = 100  # objects parsed before other tasks have their turn
+
+
+@dataclass(frozen=True, slots=True)
+class Tempo:
+    """Seconds of everything that waits. Tests shorten them."""
+
+    watch: float = 300.0  # timeoutSeconds of a watch, within a fifth
+    slack: float = 30.0  # beyond that, before a silent stream counts as dead
+    first_delay: float = 1.0
+    longest_delay: float = 60.0
+    first_refused: float = 10.0
+    longest_refused: float = 300.0
+    grace: float = 60.0  # a refusal of what was read before: API servers refuse while they start up
+    overdue: float = OVERDUE
+
+
+class Watcher:
+    """Keeps one reading of the store current; `standing` tells how it is. `report` is called after every change of either."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        *,
+        api: ApiServer,
+        store: Store,
+        tempo: Tempo,
+        clock: Callable[[], float],
+        report: Callable[[], None],
+    ) -> None:
+        self.reading = reading
+        self.standing = Standing()
+        self._api = api
+        self._store = store
+        self._tempo = tempo
+        self._clock = clock
+        self._report = report
+        self._path = ""
+        self._version = ""  # to watch from; empty: list first
+        self._reached = ""  # the newest version known, which a list from the cache must not be older than
+        self._failures = 0
+
+    async def run(self, path: str) -> None:
+        """Read from this path until cancelled."""
+        self._path = path
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            delay = self._tempo.first_delay
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+                # A server that ends watches at once is asked once a second, not in a loop.
+                delay = max(0.0, began + self._tempo.first_delay - loop.time())
+            except ApiError as error:
+                delay = self._fail(error)
+            await asyncio.sleep(delay)
+
+    def miss(self, error: ApiError) -> None:
+        """It cannot be asked for: served nowhere (what was read of it is gone), or what is served could not be learnt."""
+        if error.kind is Trouble.ABSENT:
+            self._forget(error)
+        else:
+            self.standing.settled, self.standing.trouble = True, error
+        self._report()
+
+    # Lists
+
+    async def _list(self) -> None:
+        """Read everything. A list that had to go on at a newer version than it began with is made once more, to be exact."""
+        found, version, exact = await self._read_pages()
+        if not exact:
+            self._take(found, version)
+            found, version, _ = await self._read_pages()
+        self._take(found, version)
+
+    async def _read_pages(self) -> tuple[dict[Key, Value], str, bool]:
+        found: dict[Key, Value] = {}
+        more, exact = "", True
+        while True:
+            try:
+                page = await self._read_page(more)
+            except ApiError as error:
+                if not (more and error.resume):
+                    raise
+                more, exact = error.resume, False  # the page expired: the server offers to go on at a newer version
+                continue
+            for start in range(0, len(page.objects), SLICE):
+                found.update(parse_all(self.reading, page.objects[start : start + SLICE]))
+                await asyncio.sleep(0)
+            more = page.more
+            if not more:
+                return found, page.version, exact
+
+    async def _read_page(self, more: str) -> Page:
+        query = self._selectors()
+        if self.reading.paged:
+            query.append(("limit", str(PAGE)))
+            if more:
+                query.append(("continue", more))
+        else:
+            # From the server's cache, but never back in time; limit would be ignored.
+            query.append(("resourceVersion", self._reached or "0"))
+        accept = f"{METADATA_LIST},{JSON}" if self.reading.metadata_only else JSON
+        try:
+            return read_page((await self._api.get(self._path, query, accept=accept)).body)
+        except ApiError as error:
+            if error.kind in {Trouble.EXPIRED, Trouble.AHEAD, Trouble.REJECTED}:
+                self._reached = ""
+            raise
+
+    def _take(self, found: dict[Key, Value], version: str) -> None:
+        self._store.fill(self.reading, found, self._clock())
+        self._version = self._reached = version
+        self._current()
+
+    # Watches
+
+    async def _watch(self) -> None:
+        timeout = max(1, round(self._tempo.watch * random.uniform(0.8, 1.2)))  # noqa: S311 - so that they do not all end at once
+        query: Query = [
+            *self._selectors(),
+            ("watch", "true"),
+            ("allowWatchBookmarks", "true"),
+            ("resourceVersion", self._version),
+            ("timeoutSeconds", str(timeout)),
+        ]
+        accept = f"{METADATA},{JSON}" if self.reading.metadata_only else JSON
+        loop = asyncio.get_running_loop()
+        anything = False
+        silence = timeout + self._tempo.slack
+        if self.standing.bookmarked:
+            silence = min(silence, self._tempo.overdue)
+        async with self._api.stream(self._path, query, accept=accept, silence=silence) as lines:
+            began = loop.time()
+            self.standing.open(self._clock())
+            self._report()
+            async with aclosing(lines):
+                async for line in lines:
+                    event = read_event(line)
+                    if event is not None:
+                        anything = True
+                        self._apply(event)
+        self.standing.close(self._clock())
+        self._report()
+        if not anything and loop.time() - began >= timeout * 0.9:
+            self._version = ""
+
+    def _apply(self, event: Event) -> None:
+        if event.change is Change.SET:
+            self._store.set(self.reading, event.source, self._clock())
+        elif event.change is Change.GONE:
+            self._store.remove(self.reading, event.source)
+        else:
+            self.standing.bookmarked = True
+        if event.version:
+            self._version = self._reached = event.version
+        self._current()
+
+    def _selectors(self) -> list[tuple[str, str]]:
+        chosen = (("fieldSelector", self.reading.field_selector), ("labelSelector", self.reading.labels))
+        return [(name, value) for name, value in chosen if value]
+
+    # How it stands
+
+    def _current(self) -> None:
+        self._failures = 0
+        self.standing.see(self._clock())
+        self._report()
+
+    def _fail(self, error: ApiError) -> float:
+        """Take note of a failure; the seconds to wait."""
+        if not self._keeps_version(error):
+            self._version = ""
+        self.standing.close(self._clock())
+        self.standing.trouble, self.standing.settled = error, True
+        if (
+            error.kind in REFUSALS
+            and self.standing.held
+            and self._clock() - (self.standing.lost or 0) >= self._tempo.grace
+        ):
+            self._forget(error)
+        self._report()
+        return self._delay(error)
+
+    def _keeps_version(self, error: ApiError) -> bool:
+        """Whether a watch may go on from the last version: what failed was the connection or the server, not the version."""
+        if error.kind in {Trouble.UNREACHABLE, Trouble.THROTTLED, Trouble.UNAUTHORIZED, *REFUSALS}:
+            return True
+        # A version that is no number is a 500; one 500 alone may be anything. Inside a watch it is about this watch.
+        return error.kind is Trouble.SERVER and self.standing.opened is None and not self._failures
+
+    def _forget(self, error: ApiError) -> None:
+        self._version = self._reached = ""
+        self.standing = Standing(settled=True, trouble=error)
+        self._store.forget(self.reading)
+
+    def _delay(self, error: ApiError) -> float:
+        tempo = self._tempo
+        failures, self._failures = self._failures, self._failures + 1
+        if error.kind is Trouble.EXPIRED and not failures:
+            # Nothing is wrong with the server; but all nodes are told so at the same moment, when it was restarted.
+            return tempo.first_delay * random.uniform(0.0, 3.0)  # noqa: S311 - jitter
+        first, longest = tempo.first_delay, tempo.longest_delay
+        if error.kind in REFUSALS and not self.standing.held:
+            first, longest = tempo.first_refused, tempo.longest_refused
+        delay: float = min(longest, first * 2.0 ** min(failures, 20))
+        return max(delay, error.retry_after or 0.0) * random.uniform(1.0, 1.3)  # noqa: S311 - jitter

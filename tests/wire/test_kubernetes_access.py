@@ -1,0 +1,266 @@
+"""Credentials of every kind, rotated under the source; exactly the declared rights; and what must not be loaded."""
+
+from __future__ import annotations
+
+import base64
+import json
+import ssl
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import trustme
+from kubernetes.aio.config import incluster_config
+
+from exporter.config import load_config
+from exporter.discovery import client
+from exporter.discovery.access import Right, optional_rights, rights
+from exporter.discovery.client import AccessError, ApiServer, load_kubeconfig, load_service_account
+from exporter.discovery.file import InventoryError
+from exporter.discovery.kubernetes import KubernetesSource, open_kubernetes
+from exporter.discovery.readings import readings
+from exporter.discovery.trouble import ApiError, Trouble
+from exporter.model.inventory import Kind
+from exporter.model.report import Role
+from tests.wire.kubernetes_api import KubernetesApi, serving
+from tests.wire.kubernetes_lab import following, recorded_api, until, write_kubeconfig
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def server_context(authority: trustme.CA, *, clients: bool = False) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    if clients:
+        authority.configure_trust(context)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+# Rights
+
+
+@pytest.mark.parametrize(
+    ("role", "digest", "declared"),
+    [
+        (Role.NODE, False, rights(Role.NODE)),
+        (Role.NODE, True, rights(Role.NODE, digest=True)),
+        (Role.CLUSTER, False, rights(Role.CLUSTER) | optional_rights(Role.CLUSTER)),
+        (Role.ALL, False, rights(Role.ALL) | optional_rights(Role.ALL)),
+    ],
+)
+async def test_each_role_uses_every_declared_right_and_no_other(
+    tmp_path: Path, role: Role, digest: bool, declared: frozenset[Right]
+) -> None:
+    api = recorded_api()
+    served = {right.group for right in declared} - {"", "projectcalico.org"}
+    for right in declared:
+        if right.group in served and not any(
+            p.startswith(f"{right.group}/") and r == right.resource for p, r in api.collections
+        ):
+            version = {"operator.tigera.io": "v1", "cilium.io": "v2", "policy.networking.k8s.io": "v1alpha1"}
+            api.add_kind(f"{right.group}/{version.get(right.group, 'v1')}", right.resource)
+    used: set[Right] = set()
+
+    def allowed(group: str, resource: str, name: str, verb: str, namespace: str) -> bool:
+        # As RBAC: a rule with resourceNames covers requests that select that name.
+        fitting = {
+            right
+            for right in declared
+            if (right.group, right.resource, right.verb) == (group, resource, verb)
+            and right.name in ("", name)
+            and right.namespace in ("", namespace)
+        }
+        used.update(fitting)
+        return bool(fitting)
+
+    api.allowed = allowed
+    async with serving(api) as port, following(tmp_path, port, readings(role, "ra", digest=digest)) as source:
+        # Calico's other group is not served here: its rights are for other clusters.
+        await until(lambda: used == {right for right in declared if right.group != "projectcalico.org"})
+        assert "no_permission" not in source.current().unread.values()
+
+
+# Credentials
+
+
+async def test_a_refused_token_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "RELOAD_EVERY", 0.0)
+    api = recorded_api()
+    api.tokens = {"first"}
+    async with serving(api) as port:
+        path = write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}", token="first")
+        server = ApiServer(await load_kubeconfig(str(path)), lambda: load_kubeconfig(str(path)))
+        try:
+            assert (await server.get("/version")).status == 200
+            api.tokens = {"second"}
+            write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}", token="second")
+            with pytest.raises(ApiError) as refused:
+                await server.get("/version")
+            assert refused.value.kind is Trouble.UNAUTHORIZED
+            assert (await server.get("/version")).status == 200
+        finally:
+            await server.close()
+
+
+async def test_a_kubeconfig_that_became_unreadable_leaves_the_old_credentials_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(client, "RELOAD_EVERY", 0.0)
+    api = recorded_api()
+    api.tokens = {"other"}
+    async with serving(api) as port:
+        path = write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}", token="first")
+        server = ApiServer(await load_kubeconfig(str(path)), lambda: load_kubeconfig(str(path)))
+        try:
+            path.unlink()
+            for _ in range(3):
+                with pytest.raises(ApiError):
+                    await server.get("/version")
+            api.tokens = {"first"}
+            assert (await server.get("/version")).status == 200
+        finally:
+            await server.close()
+    assert [r.message for r in caplog.records].count("credentials could not be loaded again") == 1
+
+
+async def test_the_service_account_is_used_over_tls_and_its_rotated_token_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA
+) -> None:
+    monkeypatch.setattr(client, "RELOAD_EVERY", 0.0)
+    token, bundle = tmp_path / "token", tmp_path / "ca.crt"
+    authority.cert_pem.write_to_path(bundle)
+    token.write_text("first")
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(bundle))
+    api = recorded_api()
+    api.tokens = {"first"}
+    async with serving(api, context=server_context(authority)) as port:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(port))
+        server = ApiServer(await load_service_account(), load_service_account)
+        try:
+            assert (await server.get("/version")).status == 200
+            token.write_text("second")
+            api.tokens = {"second"}
+            with pytest.raises(ApiError):
+                await server.get("/version")
+            assert (await server.get("/version")).status == 200
+            assert [a.token for a in api.requests] == ["first", "first", "second"]
+        finally:
+            await server.close()
+
+
+async def test_a_server_of_another_authority_gets_no_token(tmp_path: Path, authority: trustme.CA) -> None:
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    api = recorded_api()
+    async with serving(api, context=server_context(trustme.CA())) as port:
+        path = write_kubeconfig(tmp_path, f"https://127.0.0.1:{port}", **{"certificate-authority": str(bundle)})
+        server = ApiServer(await load_kubeconfig(str(path)), lambda: load_kubeconfig(str(path)))
+        try:
+            with pytest.raises(ApiError, match="not trusted"):
+                await server.get("/version")
+        finally:
+            await server.close()
+    assert api.requests == []
+
+
+async def test_client_certificates_inside_a_kubeconfig_leave_no_file_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    own = authority.issue_cert("someone")
+    user = {
+        "client-certificate-data": base64.b64encode(own.cert_chain_pems[0].bytes()).decode(),
+        "client-key-data": base64.b64encode(own.private_key_pem.bytes()).decode(),
+    }
+    trusted = {"certificate-authority-data": base64.b64encode(authority.cert_pem.bytes()).decode()}
+    api = recorded_api()
+    async with serving(api, context=server_context(authority, clients=True)) as port:
+        path = write_kubeconfig(tmp_path, f"https://127.0.0.1:{port}", **trusted)
+        config = json.loads(path.read_text())
+        config["users"][0]["user"] = user
+        path.write_text(json.dumps(config))
+        for _ in range(2):  # also when loaded a second time
+            server = ApiServer(await load_kubeconfig(str(path)), lambda: load_kubeconfig(str(path)))
+            try:
+                assert list(scratch.iterdir()) == []
+                assert (await server.get("/version")).status == 200
+            finally:
+                await server.close()
+
+
+async def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
+    plugin = tmp_path / "plugin"
+    answer = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": "from-plugin"},
+    }
+    plugin.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+    plugin.chmod(0o755)
+    api = recorded_api()
+    api.tokens = {"from-plugin"}
+    async with serving(api) as port:
+        path = write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}")
+        config = json.loads(path.read_text())
+        config["users"][0]["user"] = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin)}}
+        path.write_text(json.dumps(config))
+        server = ApiServer(await load_kubeconfig(str(path)), lambda: load_kubeconfig(str(path)))
+        try:
+            assert (await server.get("/version")).status == 200
+        finally:
+            await server.close()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "a: b", "{", "current-context: x\ncontexts: 7", "\x00", "current-context: x\ncontexts: [{name: x}]"],
+)
+async def test_a_kubeconfig_that_is_none_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(content)
+    with pytest.raises(AccessError) as refused:
+        await load_kubeconfig(str(path))
+    assert str(refused.value).startswith(f"{path}: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_no_way_to_a_server_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    config = load_config("inventory: {source: kubernetes}", path="", environment={}, hostname="ra")
+    with pytest.raises(InventoryError, match="service account: "):
+        open_kubernetes(config)
+    config = load_config(f"inventory: {{kubeconfig: {tmp_path}/none}}", path="", environment={}, hostname="ra")
+    with pytest.raises(InventoryError, match="none: "):
+        open_kubernetes(config)
+
+
+def test_neither_models_nor_api_classes_are_loaded() -> None:
+    """They cost memory, and decoding to them seven times the CPU."""
+    program = (
+        "import sys\nimport exporter.discovery.kubernetes\n"
+        "print([m for m in sys.modules if m.startswith('kubernetes.') and ('.models.' in m or '.api.' in m)])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+async def test_nothing_is_left_open_when_the_source_ends(tmp_path: Path) -> None:
+    api: KubernetesApi = recorded_api()
+    async with serving(api) as port:
+        async with following(tmp_path, port) as source:
+            assert isinstance(source, KubernetesSource)
+            assert source.current().unread.keys() >= {Kind.INSTALLATION}
+            assert api.watching > 10
+        await until(lambda: api.watching == 0)
