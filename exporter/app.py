@@ -29,13 +29,14 @@ from exporter.diagnosis.families import names
 from exporter.discovery.sources import Source
 from exporter.errors import Errors
 from exporter.logs import fields
-from exporter.model.report import Report
+from exporter.model.report import Report, Role
 from exporter.options import Options
 from exporter.plan.checks import SPREAD
 from exporter.report.document import document_of, to_json
 from exporter.rounds import Pace, Rounds
 from exporter.session import Session, connect
 from exporter.totals import Totals, fold
+from exporter.web.digest import DigestPublisher
 from exporter.web.exposition import Exposition, Rendered
 from exporter.web.page import page as render_page
 from exporter.web.rotation import WebSettings
@@ -84,6 +85,7 @@ class Daemon:
         self._web = web_settings
         self._errors = Errors()
         self._totals = Totals()
+        self._digest = DigestPublisher() if config.role is not Role.NODE else None
         self._report: Report | None = None
         self._document: tuple[Report, bytes] | None = None
         self._own = Own(
@@ -104,11 +106,14 @@ class Daemon:
 
     def own(self) -> Own:
         """What the exporter knows of itself now."""
-        synced = self._source.current().synced
+        inventory = self._source.current()
+        synced = {kind.value: at for kind, at in inventory.read_at.items()}
+        if not synced and inventory.synced is not None:
+            synced = {"inventory": inventory.synced}
         return replace(
             self._own,
             errors=self._errors.totals,
-            inventory_synced={} if synced is None else {"inventory": synced},
+            inventory_synced=synced,
         )
 
     @property
@@ -187,7 +192,10 @@ class Daemon:
     def _works(self) -> dict[str, Coroutine[Any, Any, None]]:
         """The long-lived tasks by name."""
         options = WebOptions(
-            telemetry_path=self._options.telemetry_path, lifecycle=self._options.enable_lifecycle, style=STYLE
+            telemetry_path=self._options.telemetry_path,
+            lifecycle=self._options.enable_lifecycle,
+            style=STYLE,
+            digest=self._digest,
         )
         server = WebServer(self, self._web, options)
         return {
@@ -239,7 +247,7 @@ class Daemon:
     async def _one_round(self, rounds: Rounds) -> None:
         """One of the two places that survive a bug of ours: it is counted and logged, and the round is lost."""
         try:
-            report = await rounds.run(self._source.current)
+            report = await rounds.run(self._source.current, self._source.elsewhere())
         except BrokerGone:
             raise
         except Exception:
@@ -248,6 +256,8 @@ class Daemon:
             return
         self._totals = fold(self._totals, report)
         self._report = report
+        if self._digest is not None:
+            self._digest.publish(report)
         self._own = replace(self._own, last_round=report.snapshot.finished, rounds=self._own.rounds + 1)
         self._exposition.publish(Round(report, self._totals))
         log.debug("round finished", extra=fields(verdict=names(report.families)))

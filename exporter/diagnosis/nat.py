@@ -39,7 +39,8 @@ def nat_kube_proxy_missing(view: View) -> Judgement:
     services, known = view.inventory.services, view.inventory.service_count_v6
     if services is None and known is None:
         return Reason.NO_INVENTORY
-    count = known if services is None else sum(1 for s in services if any(a.version == 6 for a in s.cluster_ips))
+    # Where a digest counted them, the Services listed beside it are only some of them.
+    count = sum(1 for s in services or () if any(a.version == 6 for a in s.cluster_ips)) if known is None else known
     if not count:
         return ()
     facts = view.snapshot.host_facts.kube_proxy if view.snapshot.host_facts is not None else None

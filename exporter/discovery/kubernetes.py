@@ -18,6 +18,7 @@ from exporter.config.schema import Config
 from exporter.diagnosis.explain import Found
 from exporter.discovery.assembly import build_inventory
 from exporter.discovery.client import AccessError, ApiServer, Loader, load_kubeconfig, load_service_account
+from exporter.discovery.digest_source import DigestClient, DigestedSource
 from exporter.discovery.file import InventoryError
 from exporter.discovery.nodefiles import read_arguments, read_cni
 from exporter.discovery.places import Places
@@ -150,7 +151,7 @@ async def _within(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-def open_kubernetes(config: Config) -> KubernetesSource:
+def open_kubernetes(config: Config) -> KubernetesSource | DigestedSource:
     """The source that the configuration names, its credentials loaded: this is called while root's files may still be read.
 
     Raises:
@@ -162,9 +163,11 @@ def open_kubernetes(config: Config) -> KubernetesSource:
         client = asyncio.run(_load(loader))
     except AccessError as error:
         raise InventoryError(str(error)) from None
-    read = readings(config.role, config.node_name, digest=bool(config.digest.url))
+    digested = config.role is Role.NODE and bool(config.digest.url)
+    read = readings(config.role, config.node_name, digest=digested)
     node = "" if config.role is Role.CLUSTER else config.node_name
-    return KubernetesSource(ApiServer(client, loader), read, node=node)
+    own = KubernetesSource(ApiServer(client, loader), read, node=node)
+    return DigestedSource(own, DigestClient(config.digest.url)) if digested else own
 
 
 async def _load(loader: Loader) -> Any:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from exporter.config.schema import Config
 from exporter.config.schema import Source as Kind
+from exporter.diagnosis.explain import Found
 from exporter.discovery.file import InventoryError, load_file
 from exporter.logs import fields
 from exporter.model.inventory import NO_INVENTORY, Inventory
@@ -24,9 +25,14 @@ LOOK_EVERY = 2.0  # seconds between looks at an inventory file
 
 
 class Source(Protocol):
-    """A source of inventories. `current` never waits; `run` keeps it current until it is cancelled."""
+    """A source of inventories. `current` never waits; `run` keeps it current until it is cancelled.
+
+    `first` waits for the first inventory and says whether it came; `elsewhere` has the cluster role's found causes, where it told any.
+    """
 
     def current(self) -> Inventory: ...
+
+    def elsewhere(self) -> tuple[Found, ...]: ...
 
     async def first(self, patience: float) -> bool: ...
 
@@ -38,6 +44,9 @@ class NoSource:
 
     def current(self) -> Inventory:
         return NO_INVENTORY
+
+    def elsewhere(self) -> tuple[Found, ...]:
+        return ()
 
     async def first(self, patience: float) -> bool:  # noqa: ARG002 - the protocol says so
         return True
@@ -57,6 +66,9 @@ class FileSource:
     def current(self) -> Inventory:
         return self._inventory
 
+    def elsewhere(self) -> tuple[Found, ...]:
+        return ()
+
     async def first(self, patience: float) -> bool:  # noqa: ARG002 - the protocol says so
         return True
 
@@ -73,9 +85,7 @@ class FileSource:
             self._inventory = load_file(self._path)
         except InventoryError as error:
             self._inventory = replace(self._inventory, stale=True)
-            log.warning(
-                "the inventory file went bad, the last one stays in use", extra=fields(problem=str(error))
-            )
+            log.warning("the inventory file went bad, the last one stays in use", extra=fields(problem=str(error)))
 
 
 def source_kind(config: Config) -> Kind:

@@ -100,7 +100,7 @@ async def _settle(rounds: Rounds, source: Source) -> Report:
 
 async def _paced(rounds: Rounds, source: Source) -> Report:
     began = time.monotonic()
-    report = await rounds.run(source.current)
+    report = await rounds.run(source.current, source.elsewhere())
     await asyncio.sleep(max(0.0, BETWEEN - (time.monotonic() - began)))
     return report
 

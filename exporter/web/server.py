@@ -25,6 +25,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from exporter.logs import fields
 from exporter.web.admission import Admission
 from exporter.web.connections import Connections, Limits
+from exporter.web.digest import DigestPublisher
 from exporter.web.rotation import WebSettings
 
 _log = logging.getLogger(__name__)
@@ -74,12 +75,16 @@ class State(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebOptions:
-    """What flags say of the server. `style` is the text inside the page's one <style> element: the only style a browser may apply."""
+    """What flags say of the server. `style` is the text inside the page's one <style> element: the only style a browser may apply.
+
+    `digest`: what the nodes are told, where the role tells them anything; else there is no such path.
+    """
 
     telemetry_path: str = "/metrics"
     lifecycle: bool = False
     style: str = ""
     limits: Limits = field(default_factory=Limits)
+    digest: DigestPublisher | None = None
 
 
 def check_telemetry_path(path: str) -> None:
@@ -144,6 +149,8 @@ class WebServer:
             *(web.get(path, self._ready) for path in _READY),
         ]
         check_telemetry_path(self._options.telemetry_path)
+        if self._options.digest is not None:
+            routes.append(web.get("/api/v1/digest", self._digest))
         return [*routes, web.get(self._options.telemetry_path, self._metrics)]
 
     def _application(self) -> web.Application:
@@ -214,6 +221,10 @@ class WebServer:
             headers["Content-Encoding"] = "gzip"
             body = await self._zip(body)
         return web.Response(body=body, headers=headers)
+
+    async def _digest(self, request: web.Request) -> web.Response:
+        assert self._options.digest is not None
+        return await self._options.digest.answer(request, gzipped=_takes_gzip(request))
 
     async def _zip(self, body: bytes) -> bytes:
         """The body gzipped; kept as long as it is asked for. On a thread: a large report would hold up the probes' timing."""

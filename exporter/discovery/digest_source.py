@@ -1,0 +1,157 @@
+"""A node's source where the cluster role tells the rest: its own pods and Node from the API, everything else from the digest.
+
+The rim beside kubernetes.py. The last digest stays in use whatever happens; the node never lists the cluster itself instead, or 5,000
+nodes would do so at the very moment when the cluster role is down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import aiohttp
+
+from exporter.diagnosis.explain import Found
+from exporter.discovery.digest import MAX_BYTES, Digest, DigestError, accept_header, read_digest, unite
+from exporter.discovery.sources import Source
+from exporter.logs import fields
+from exporter.model.inventory import Inventory
+
+log = logging.getLogger(__name__)
+
+EVERY = 30.0  # seconds between two looks
+AT_MOST = 50.0  # looks a second that all nodes together may make: beyond 1,500 nodes each looks less often
+WAIT = 15.0
+FOUND_FOR = 300.0  # seconds for which found causes explain (contract section 7)
+STALE_AFTER = 300.0  # seconds without an answer, or four missed looks
+MAX_AGE = 1e7
+
+
+class DigestClient:
+    """Fetches the digest and keeps the last one."""
+
+    def __init__(self, url: str, *, every: float = EVERY, clock: Callable[[], float] = time.time) -> None:
+        self._url = url
+        self._every = every
+        self._clock = clock
+        self._etag = ""
+        self._problem = ""
+        self.digest: Digest | None = None
+        self.made: float | None = None  # when the cluster's round ended that the last answer told of, by our clock
+        self.answered: float | None = None  # when the last answer came
+        self.tried = asyncio.Event()
+
+    @property
+    def interval(self) -> float:
+        """Seconds from one look to the next."""
+        nodes = len(self.digest.inventory.nodes or ()) if self.digest is not None else 0
+        return max(self._every, nodes / AT_MOST)
+
+    async def run(self) -> None:
+        """Look again and again until cancelled."""
+        connector = aiohttp.TCPConnector(limit=2)
+        timeout = aiohttp.ClientTimeout(total=WAIT)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            while True:
+                await self._look(session)
+                self.tried.set()
+                await asyncio.sleep(self.interval * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
+
+    async def _look(self, session: aiohttp.ClientSession) -> None:
+        headers = {"Accept": accept_header()} | ({"If-None-Match": self._etag} if self._etag else {})
+        try:
+            async with session.get(self._url, headers=headers, allow_redirects=False) as response:
+                if response.status == 200:
+                    body = await _bounded(response)
+                    self.digest = await asyncio.to_thread(read_digest, body)
+                    self._etag = response.headers.get("ETag", "")
+                elif response.status != 304 or self.digest is None:
+                    self._tell(f"HTTP status {response.status}")
+                    return
+                self.answered = self._clock()
+                self.made = self.answered - _age(response)
+        except (aiohttp.ClientError, DigestError, TimeoutError, OSError, ValueError) as error:
+            self._tell(f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])
+            return
+        self._tell("")
+
+    def _tell(self, problem: str) -> None:
+        if problem and not self._problem:
+            log.warning("no digest; the last one stays in use", extra=fields(url=self._url, problem=problem))
+        elif self._problem and not problem:
+            log.info("the digest comes again", extra=fields(url=self._url))
+        self._problem = problem
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    """The body unpacked, as far as it may be long."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > MAX_BYTES:
+            raise DigestError(f"larger than {MAX_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _age(response: aiohttp.ClientResponse) -> float:
+    """Seconds since the cluster's round; without the header nothing is known of it, and nothing found is used."""
+    text = response.headers.get("Age", "")
+    return min(float(text), MAX_AGE) if text.isascii() and text.isdigit() and len(text) < 12 else MAX_AGE
+
+
+class DigestedSource:
+    """A source (discovery.sources.Source) of role node: the node's own objects united with the digest."""
+
+    def __init__(self, own: Source, client: DigestClient, clock: Callable[[], float] = time.time) -> None:
+        self._own = own
+        self._client = client
+        self._clock = clock
+        self._united: tuple[Inventory, Digest | None, Inventory] | None = None
+
+    def current(self) -> Inventory:
+        """The last inventory, with its age as of now."""
+        own, client = self._own.current(), self._client
+        # Ages differ at every call; what they are the ages of does not.
+        still = replace(own, synced=None, stale=False, read_at={})
+        if self._united is None or self._united[0] != still or self._united[1] is not client.digest:
+            self._united = (still, client.digest, unite(still, client.digest))
+        united = self._united[2]
+        if client.digest is None or client.answered is None:
+            return replace(united, synced=own.synced, stale=own.stale, read_at=own.read_at)
+        silent = self._clock() - client.answered > max(STALE_AFTER, 4 * client.interval)
+        synced = None if own.synced is None else min(own.synced, client.made or client.answered)
+        stale = own.stale or united.stale or silent
+        return replace(united, synced=synced, stale=stale, read_at=own.read_at)
+
+    def elsewhere(self) -> tuple[Found, ...]:
+        """The causes found in the cluster's objects, while they are not older than five minutes."""
+        client = self._client
+        if client.digest is None or client.made is None or self._clock() - client.made > FOUND_FOR:
+            return ()
+        return client.digest.found
+
+    async def first(self, patience: float) -> bool:
+        """Wait for the node's own objects and the first digest; whether both were tried in time."""
+        own, tried = await asyncio.gather(self._own.first(patience), _within(self._client.tried, patience))
+        return own and tried
+
+    async def run(self) -> None:
+        """Keep both current until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._own.run())
+            group.create_task(self._client.run())
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
