@@ -13,7 +13,7 @@ from exporter.diagnosis.dns_samples import UNSENT, Samples, cluster_domain, noth
 from exporter.diagnosis.grounds import bounded, lacking
 from exporter.diagnosis.searchlist import dns_search_breaks_musl, predictions
 from exporter.diagnosis.view import Judgement, Rule, View, finding
-from exporter.model.family import Family, family_of
+from exporter.model.family import FAMILIES, Family, family_of
 from exporter.model.inventory import Kind as Resource
 from exporter.model.inventory import Service
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Server
@@ -95,7 +95,11 @@ def dns_unreachable(view: View) -> Judgement:
     if not now:
         return nothing_asked(view)
     restricted = under_policy(view.inventory)
+    cut_off = isolated(view)
+    now = [one for one in now if one.question.vantage.subject not in cut_off]
     told = [one for one in now if (one.question.vantage.subject, one.question.server.family) not in restricted]
+    if not now:
+        return Reason.NO_TARGET
     if not told:
         return Reason.POLICY
     if not before:
@@ -114,6 +118,17 @@ def dns_unreachable(view: View) -> Judgement:
             severity=Severity.CRITICAL if len(places) > 1 else Severity.WARNING,
             pairs=pairs,
         ),
+    )
+
+
+def isolated(view: View) -> frozenset[str]:
+    """Namespaces without a default route, where no inventory says that they are pods: nobody meant them to reach a nameserver."""
+    if view.inventory.pods is not None:
+        return frozenset()
+    return frozenset(
+        pod.vantage.subject
+        for pod in view.snapshot.pods
+        if pod.facts is not None and not any(pod.facts.has_default_route(family) for family in FAMILIES)
     )
 
 

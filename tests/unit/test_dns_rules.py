@@ -12,6 +12,7 @@ from exporter.diagnosis.dns import DNS_RULES, aaaa_blocks, predictions
 from exporter.diagnosis.resolver import all_candidates
 from exporter.diagnosis.view import Expectations, View
 from exporter.model.dns import Reply, ResolvConf
+from exporter.model.facts import PodFacts
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory, Policy, PolicyKind, Service
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
@@ -188,6 +189,13 @@ def test_few_lost_questions_one_bad_round_and_references_make_no_unreachable_nam
     assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3), before=asked_by(ONE, inside("coredns-healthy")))) is None
     reference = tuple(replace(one, question=replace(one.question, purpose=Purpose.REFERENCE)) for one in silent(ONE, 9))
     assert DNS_RULES[Cause.DNS_UNREACHABLE](view(reference)) is Reason.NO_TARGET
+
+
+def test_a_namespace_without_any_default_route_is_no_place_to_blame_a_nameserver_from_unless_it_is_a_pod() -> None:
+    alone = (PodView(ONE, facts=PodFacts(), resolv_conf=CONF),)
+    host = view(silent(ONE, 3), inventory=Inventory(source="none"), pods=alone)
+    assert DNS_RULES[Cause.DNS_UNREACHABLE](host) is Reason.NO_TARGET
+    assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3), pods=alone)) is not None
 
 
 def test_a_pod_that_a_policy_restricts_says_nothing_of_the_nameserver() -> None:
