@@ -53,7 +53,8 @@ class DigestClient:
 
     async def run(self) -> None:
         """Look again and again until cancelled."""
-        connector = aiohttp.TCPConnector(limit=2)
+        # Closed after each look: the server holds few connections at once, and there may be 5,000 nodes.
+        connector = aiohttp.TCPConnector(limit=2, force_close=True)
         timeout = aiohttp.ClientTimeout(total=WAIT)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             while True:

@@ -1,0 +1,67 @@
+"""The rights that the manifests grant are those that the code declares, verb by verb; no other right at the API server is granted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.discovery.access import Right, optional_rights, rights
+from exporter.model.report import Role
+from tests.contract.kustomize import read_objects, render
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+ACCOUNTS = {Role.NODE: "dualstack-exporter", Role.CLUSTER: "dualstack-exporter-cluster"}
+
+
+def granted(objects: list[Any], account: str) -> frozenset[Right]:
+    """What a service account may, over every binding to it."""
+    rules = {
+        (o["kind"], o["metadata"].get("namespace", ""), o["metadata"]["name"]): o["rules"]
+        for o in objects
+        if "rules" in o
+    }
+    found = set()
+    for binding in objects:
+        if binding["kind"] not in {"RoleBinding", "ClusterRoleBinding"}:
+            continue
+        if not any(s["kind"] == "ServiceAccount" and s["name"] == account for s in binding["subjects"]):
+            continue
+        namespace = binding["metadata"].get("namespace", "")
+        role = binding["roleRef"]
+        for rule in rules[role["kind"], namespace if role["kind"] == "Role" else "", role["name"]]:
+            assert set(rule) <= {"apiGroups", "resources", "resourceNames", "verbs"}
+            found |= {
+                Right(group, resource, name, verb, namespace)
+                for group in rule["apiGroups"]
+                for resource in rule["resources"]
+                for name in rule.get("resourceNames", [""])
+                for verb in rule["verbs"]
+            }
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("role", [Role.NODE, Role.CLUSTER])
+def test_the_manifest_grants_exactly_what_the_code_declares(role: Role) -> None:
+    assert granted(read_objects(DEPLOY / "daemonset.yaml"), ACCOUNTS[role]) == rights(role)
+
+
+@pytest.mark.parametrize(
+    "overlay", sorted(path.parent.name for path in (DEPLOY / "overlays").glob("*/kustomization.yaml"))
+)
+def test_no_overlay_grants_anything_else(overlay: str) -> None:
+    objects = render(DEPLOY / "overlays" / overlay)
+    for role, account in ACCOUNTS.items():
+        found = granted(objects, account)
+        assert found in (frozenset(), rights(role), rights(role) | optional_rights(role)), overlay
+    cluster = granted(objects, ACCOUNTS[Role.CLUSTER])
+    assert (cluster == rights(Role.CLUSTER) | optional_rights(Role.CLUSTER)) == (overlay == "openshift")
+
+
+def test_a_node_with_a_digest_needs_less() -> None:
+    assert rights(Role.NODE, digest=True) == {
+        Right("", resource, "", verb, "") for resource in ("nodes", "pods") for verb in ("list", "watch")
+    }
+    assert rights(Role.NODE, digest=True) < rights(Role.NODE)
+    assert rights(Role.ALL) == rights(Role.CLUSTER)

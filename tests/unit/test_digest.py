@@ -1,0 +1,273 @@
+"""The digest: a node that has it decides as one that listed the cluster itself, and hostile bytes are refused."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import fields, replace
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.config import Config, load_config
+from exporter.diagnosis.expectation import families_expected
+from exporter.diagnosis.explain import Found
+from exporter.diagnosis.felix import effective
+from exporter.discovery.codec import CodecError, decode, encode
+from exporter.discovery.digest import (
+    MAX_RESTRICTED,
+    MEDIA,
+    VERSION,
+    DigestError,
+    accept_header,
+    negotiate,
+    read_digest,
+    readable,
+    reduce,
+    restrictions,
+    unite,
+    write_digest,
+)
+from exporter.kernel.peers import expect_peers
+from exporter.model.family import FAMILIES, Family
+from exporter.model.inventory import Inventory, Kind, Node, Policy, PolicyKind, Service, ServicePort
+from exporter.model.report import Cause, CauseReport, Finding, Scope, Severity
+from exporter.plan.labels import cluster_domain, random_label
+from exporter.plan.policies import under_policy
+from exporter.plan.servers import known_servers
+from exporter.plan.targets import inside
+from tests.unit import recorded
+
+NOW = 1_800_000_000.0
+CONFIG: Config = load_config("", path="", environment={"NODE_NAME": "ra"}, hostname="ra")
+
+
+def own_part(whole: Inventory, node: str) -> Inventory:
+    """What a node with a digest lists itself."""
+    return replace(
+        Inventory(source="kubernetes"),
+        pods=tuple(p for p in whole.pods or () if p.node == node),
+        nodes=tuple(n for n in whole.nodes or () if n.name == node),
+        unread={kind: "no_inventory" for kind in Kind if kind not in {Kind.PODS, Kind.NODES}},
+        synced=NOW,
+    )
+
+
+def through(whole: Inventory, causes: tuple[CauseReport, ...] = ()) -> Inventory:
+    """The union of a node's own part with the digest of the whole, written and read."""
+    return unite(own_part(whole, "ra"), read_digest(write_digest(whole, causes, NOW)))
+
+
+@pytest.mark.parametrize("scenario", recorded.SCENARIOS)
+def test_a_node_with_the_digest_decides_as_one_that_listed_the_cluster(scenario: str) -> None:
+    whole = recorded.cluster(scenario)
+    found = through(whole)
+    assert inside(found, CONFIG, FAMILIES, NOW) == inside(whole, CONFIG, FAMILIES, NOW)
+    assert known_servers(found, CONFIG, None) == known_servers(whole, CONFIG, None)
+    assert families_expected(found, None) == families_expected(whole, None)
+    assert cluster_domain(found, None) == cluster_domain(whole, None)
+    assert random_label(found, "ra", NOW) == random_label(whole, "ra", NOW)
+    assert effective(found, "ra") == effective(whole, "ra")
+    for family in FAMILIES:
+        assert expect_peers(found, "ra", family) == expect_peers(whole, "ra", family)
+    mine = {f"pod/{pod.key}" for pod in whole.local_pods("ra")}
+    assert {each for each in under_policy(found) if each[0] in mine} == {
+        each for each in under_policy(whole) if each[0] in mine
+    }
+    assert found.service_count_v6 == sum(any(a.version == 6 for a in s.cluster_ips) for s in whole.services or ())
+
+
+def test_the_same_cluster_gives_the_same_bytes_whenever_it_is_written() -> None:
+    whole = recorded.cluster("healthy-dual-stack")
+    assert write_digest(whole, (), NOW) == write_digest(replace(whole, synced=NOW + 40), (), NOW + 40)
+
+
+def test_times_of_changes_are_told_while_they_matter() -> None:
+    nodes = (Node("new", created=NOW - 10, changed=NOW - 5), Node("old", created=NOW - 1e6, changed=NOW - 1e4))
+    told = reduce(Inventory(source="kubernetes", nodes=nodes), NOW).nodes
+    assert told is not None
+    assert [(n.created, n.changed) for n in told] == [(NOW - 10, NOW - 5), (None, None)]
+
+
+def test_what_was_not_read_stays_unread_with_its_reason() -> None:
+    whole = Inventory(source="kubernetes", nodes=(Node("ra"),), unread={Kind.IP_POOLS: "no_permission"})
+    found = through(whole)
+    assert found.pools is None
+    assert found.unread[Kind.IP_POOLS] == "no_permission"
+    assert found.policies is None
+    assert found.service_count_v6 is None
+
+
+def test_without_a_digest_everything_but_the_node_s_own_is_awaited() -> None:
+    found = unite(own_part(recorded.cluster("healthy-dual-stack"), "ra"), None)
+    assert found.pods
+    assert [n.name for n in found.nodes or ()] == ["ra"]
+    assert set(found.unread.values()) == {"api_unavailable"}
+
+
+def test_the_node_s_own_object_is_newer_than_the_digest_s() -> None:
+    whole = recorded.cluster("healthy-dual-stack")
+    own = own_part(whole, "ra")
+    fresh = replace(own, nodes=(replace((own.nodes or ())[0], ready=False),))
+    found = unite(fresh, read_digest(write_digest(whole, (), NOW)))
+    node = found.node("ra")
+    assert node is not None
+    assert not node.ready
+    assert len(found.nodes or ()) == len(whole.nodes or ())
+
+
+def test_a_stale_cluster_makes_the_nodes_stale() -> None:
+    whole = replace(recorded.cluster("healthy-dual-stack"), stale=True)
+    assert through(whole).stale
+
+
+# Found causes
+
+
+def cause_report(
+    cause: Cause, severity: Severity = Severity.WARNING, *, explained_by: Cause | None = None, subjects: int = 1
+) -> CauseReport:
+    finding = Finding(cause, severity, tuple(f"pool/p{i}" for i in range(subjects)), ("evidence",), "command")
+    return CauseReport(finding, Scope.CLUSTER, NOW, explained_by)
+
+
+def test_found_causes_come_through_if_they_may_explain() -> None:
+    causes = (
+        cause_report(Cause.FELIX_IPV6_OFF),
+        cause_report(Cause.IPPOOL_NAT_OUTGOING_OFF, Severity.INFO),
+        cause_report(Cause.SERVICE_AAAA_MISSING, explained_by=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA),
+        cause_report(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, Severity.CRITICAL),
+    )
+    found = read_digest(write_digest(recorded.cluster("healthy-dual-stack"), causes, NOW)).found
+    assert found == (
+        Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, ("pool/p0",), elsewhere=True),
+        Found(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, Severity.CRITICAL, ("pool/p0",), elsewhere=True),
+    )
+
+
+def test_subjects_are_bounded() -> None:
+    found = read_digest(
+        write_digest(Inventory("kubernetes"), (cause_report(Cause.FELIX_IPV6_OFF, subjects=9000),), NOW)
+    ).found
+    assert len(found[0].subjects) == 500
+
+
+def test_causes_of_a_newer_exporter_are_passed_over() -> None:
+    document = json.loads(write_digest(Inventory("kubernetes"), (cause_report(Cause.FELIX_IPV6_OFF),), NOW))
+    document["found"].insert(0, {"cause": "of_next_year", "severity": "warning", "subjects": []})
+    document["inventory"]["of_next_year"] = {"a": 1}
+    read = read_digest(json.dumps(document).encode())
+    assert [each.cause for each in read.found] == [Cause.FELIX_IPV6_OFF]
+
+
+# Policies and Services
+
+
+def test_restricted_pods_are_told_once_whatever_number_of_policies_selects_them() -> None:
+    both = frozenset(FAMILIES)
+    policies = (
+        Policy(PolicyKind.KUBERNETES, "shop", "a", selected=frozenset({"shop/web", "shop/db"}), restricts_egress=frozenset({Family.V6})),
+        Policy(PolicyKind.CALICO, "shop", "b", selected=frozenset({"shop/web"}), restricts_egress=both),
+        Policy(PolicyKind.KUBERNETES, "locked", "c", selects_all=True, restricts_egress=both),
+        Policy(PolicyKind.KUBERNETES, "open", "d", selects_all=True),
+    )  # fmt: skip
+    told = restrictions(policies)
+    assert [(p.namespace, p.selects_all, sorted(p.selected), sorted(p.restricts_egress)) for p in told] == [
+        ("locked", True, [], ["IPv4", "IPv6"]),
+        ("", False, ["shop/web"], ["IPv4"]),
+        ("", False, ["shop/db", "shop/web"], ["IPv6"]),
+    ]
+
+
+def test_too_many_restricted_pods_are_told_by_namespace() -> None:
+    many = frozenset(f"n{i % 7}/p{i}" for i in range(MAX_RESTRICTED + 1))
+    told = restrictions(
+        [Policy(PolicyKind.KUBERNETES, "", "x", selected=many, restricts_egress=frozenset({Family.V6}))]
+    )
+    assert {(p.namespace, p.selects_all) for p in told} == {(f"n{i}", True) for i in range(7)}
+
+
+def test_services_behind_which_pods_may_listen_are_told_and_headless_or_ipv4_ones_are_not() -> None:
+    def service(name: str, *ips: str, **more: Any) -> Service:
+        addresses = tuple(map(ip_address, ips))
+        return Service(
+            "shop", name, cluster_ips=addresses, selector={"app": name}, ports=(ServicePort("", 80),), **more
+        )
+
+    services = (service("both", "10.0.0.1", "fd00::1"), service("four", "10.0.0.2"), service("none", headless=True))
+    told = reduce(Inventory("kubernetes", services=services), NOW)
+    assert [s.name for s in told.services or ()] == ["both"]
+    assert told.service_count_v6 == 1
+
+
+# The format
+
+
+def test_the_newest_format_that_both_sides_know_is_written() -> None:
+    assert readable() == (VERSION,)
+    assert negotiate(accept_header()) == VERSION
+    assert negotiate("*/*") == negotiate("") == VERSION
+    three, two, one = (MEDIA.format(n) for n in (3, 2, 1))
+    assert negotiate(f"{two}, {one}", offered=(3, 2)) == 2
+    assert negotiate(f"{three}, {two}", offered=(2, 1)) == 2
+    assert negotiate(f"{one}", offered=(3, 2)) is None
+
+
+def test_every_value_of_the_inventory_survives_the_format() -> None:
+    whole = recorded.cluster("healthy-dual-stack-kubeadm")
+    again = decode(Inventory, json.loads(json.dumps(encode(whole))))
+    for each in fields(Inventory):
+        assert getattr(again, each.name) == getattr(whole, each.name), each.name
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{}", b"[]", b"null", b'{"version":1}', b'{"version":2,"inventory":{"source":"x"},"found":[]}', b"[" * 100_000,
+        b'{"version":1,"inventory":{"source":7},"found":[]}',
+        b'{"version":1,"inventory":{"source":"digest","nodes":[{"name":"a\\nb"}]},"found":[]}',
+        b'{"version":1,"inventory":{"source":"digest","nodes":[{}]},"found":[]}',
+        b'{"version":1,"inventory":{"source":"digest","nodes":7},"found":[]}',
+        b'{"version":1,"inventory":{"source":"digest","synced":NaN},"found":[]}',
+        b'{"version":1,"inventory":{"source":"digest","pools":[{"name":"p","cidr":"10.0.0.0/99"}]},"found":[]}',
+        b'{"version":1,"inventory":{"source":"digest"},"found":[{"cause":[],"subjects":7}]}',
+        b'{"version":1,"inventory":{"source":"digest"},"found":[{"cause":"felix_ipv6_off","severity":"x","subjects":[]}]}',
+    ],
+)  # fmt: skip
+def test_bytes_that_are_no_digest_are_refused_in_one_line(body: bytes) -> None:
+    with pytest.raises(DigestError) as refused:
+        read_digest(body)
+    assert "\n" not in str(refused.value)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), json_values)
+def test_a_digest_with_any_value_anywhere_is_read_or_refused(data: st.DataObject, junk: Any) -> None:
+    document = json.loads(write_digest(recorded.cluster("single-stack-v4"), (cause_report(Cause.FELIX_IPV6_OFF),), NOW))
+    at: Any = document
+    while True:
+        keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(at[key], dict | list) or not at[key] or data.draw(st.booleans()):
+            at[key] = junk
+            break
+        at = at[key]
+    with suppress(DigestError):
+        read_digest(json.dumps(document).encode())
+
+
+def test_a_type_that_json_cannot_spell_is_a_codec_error() -> None:
+    with pytest.raises(CodecError):
+        decode(Node, {"name": "x" * 2000})
+    with pytest.raises(CodecError):
+        decode(Node, {"name": "x", "ready": 1})
