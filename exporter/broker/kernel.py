@@ -10,16 +10,18 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from exporter.broker import legacy, nfnetlink, rtnetlink
-from exporter.broker.messages import Answer, ReadTopic, Topic
+from exporter.broker.messages import POD_TOPICS, Answer, ReadTopic, Topic
 from exporter.broker.visit import Visit
 
 MAX_ARGUMENT = 1024
 MAX_VISIT = 32 << 20  # bytes of all topics of one visit
 _MAX_FILE = 1 << 16
+_POD_HEADS = struct.Struct("<" + "HBI" * len(POD_TOPICS))
 _ALL_CONF = (
     ("ipv6.forwarding", "/proc/sys/net/ipv6/conf/all/forwarding"),
     ("ipv6.accept_ra", "/proc/sys/net/ipv6/conf/all/accept_ra"),
@@ -60,6 +62,22 @@ def _read_topic(visit: Visit, topic: ReadTopic) -> Answer:
     except OSError as error:
         return Answer(error.errno or errno.EIO)
     return Answer(0, data, visit.interrupted)
+
+
+def _pod(visit: Visit, _topic: ReadTopic) -> bytes:
+    heads: list[int] = []
+    parts: list[bytes] = []
+    for topic, fetch in _POD_FETCH:
+        visit.interrupted = False
+        code, data = 0, b""
+        try:
+            data = fetch(visit, topic)
+        except OSError as error:
+            code = error.errno or errno.EIO
+        heads += (code, visit.interrupted, len(data))
+        parts.append(data)
+    visit.interrupted = False  # it stands in the heads
+    return b"".join((_POD_HEADS.pack(*heads), *parts))
 
 
 def _legacy_family(topic: ReadTopic) -> int:
@@ -112,7 +130,8 @@ def _snmp6(_visit: Visit, _topic: ReadTopic) -> bytes:
     return _read_file("/proc/thread-self/net/snmp6")
 
 
-_FETCH: Mapping[Topic, Callable[[Visit, ReadTopic], bytes]] = MappingProxyType(
+_Fetch = Callable[[Visit, ReadTopic], bytes]
+_FETCH: Mapping[Topic, _Fetch] = MappingProxyType(
     {
         Topic.LINKS: rtnetlink.fetch_links,
         Topic.ADDRESSES: rtnetlink.fetch_addresses,
@@ -138,5 +157,7 @@ _FETCH: Mapping[Topic, Callable[[Visit, ReadTopic], bytes]] = MappingProxyType(
         Topic.CONNTRACK: _conntrack,
         Topic.SNMP6: _snmp6,
         Topic.IPVS: nfnetlink.fetch_ipvs,
+        Topic.POD: _pod,
     }
 )
+_POD_FETCH: tuple[tuple[ReadTopic, _Fetch], ...] = tuple((topic, _FETCH[topic.topic]) for topic in POD_TOPICS)

@@ -45,9 +45,9 @@ class _Layout:
     names: str
 
 
-_LAYOUTS = {
-    socket.AF_INET: _Layout(socket.IPPROTO_IP, 112, "/proc/thread-self/net/ip_tables_names"),
-    socket.AF_INET6: _Layout(socket.IPPROTO_IPV6, 168, "/proc/thread-self/net/ip6_tables_names"),
+_LAYOUTS: dict[int, _Layout] = {
+    int(socket.AF_INET): _Layout(socket.IPPROTO_IP, 112, "/proc/thread-self/net/ip_tables_names"),
+    int(socket.AF_INET6): _Layout(socket.IPPROTO_IPV6, 168, "/proc/thread-self/net/ip6_tables_names"),
 }
 
 
@@ -68,7 +68,7 @@ def _getsockopt(asked: socket.socket, option: tuple[int, int], address: int, len
 def table_names(family: int) -> bytes:
     """The legacy tables that exist in this namespace, one a line. Empty where ip(6)_tables is not loaded."""
     try:
-        descriptor = os.open(_LAYOUTS[socket.AddressFamily(family)].names, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(_LAYOUTS[family].names, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return b""
     try:
@@ -96,7 +96,7 @@ def read_reachable(family: int, table: bytes, chains: tuple[bytes, ...]) -> byte
 
 
 def _copy_table(family: int, table: bytes) -> LegacyTable | None:
-    layout = _LAYOUTS[socket.AddressFamily(family)]
+    layout = _LAYOUTS[family]
     if table not in _TABLES:
         raise OSError(errno.EINVAL, "no such table")
     if table not in table_names(family).split():

@@ -24,6 +24,8 @@ class SocketKind(IntEnum):
 class Topic(IntEnum):
     """A kernel state that may be read. `argument` and `number` of ReadTopic mean what the comment says."""
 
+    __hash__ = int.__hash__  # answers are kept by topic, and an enum's own hash is slow
+
     LINKS = 1  # RTM_GETLINK dump
     ADDRESSES = 2  # RTM_GETADDR dump, both families
     ROUTES4 = 3  # RTM_GETROUTE dump, main table; number: RTA_OIF filter (0: all)
@@ -48,6 +50,7 @@ class Topic(IntEnum):
     IPVS = 22  # generic netlink: IPVS services. ENOENT where ip_vs is not loaded; asking does not load it
     LEGACY_REACHABLE = 23  # entries of built-in chains and all they lead to; argument: "TABLE\0CHAIN\0..." (nat, mangle), number: family
     NFT_SET_HEAD = 24  # as NFT_SET, the first packet of the dump alone: is the set empty?
+    POD = 25  # what POD_TOPICS give: per topic u16 errno, u8 interrupted, u32 length (little-endian); then the bytes of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,18 @@ class ReadTopic:
     topic: Topic
     argument: bytes = b""
     number: int = 0
+
+
+POD_TOPICS = (
+    ReadTopic(Topic.ADDRESSES),
+    ReadTopic(Topic.LINKS),
+    ReadTopic(Topic.DEFAULT_ROUTES),
+    ReadTopic(Topic.SOCKETS),
+    ReadTopic(Topic.NFT_TABLES),
+    ReadTopic(Topic.LEGACY_TABLES, number=2),
+    ReadTopic(Topic.LEGACY_TABLES, number=10),
+)
+"""What a pod is asked in every round, together as Topic.POD: with hundreds of pods each single topic's way would show."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import struct
 
 from exporter.broker.legacy import exchange_option
 from exporter.broker.messages import ReadTopic
-from exporter.broker.netlink import ATTRIBUTE, HEADER, attribute
+from exporter.broker.netlink import ATTRIBUTE, HEADER, attribute, dump_request, question
 from exporter.broker.visit import Visit
 
 _NETLINK_SOCK_DIAG = 4
@@ -31,6 +31,8 @@ _GENL_ID_CTRL = 16
 _CTRL_CMD_GETFAMILY = 3
 _IPVS_CMD_GET_SERVICE = 4
 _CTRL_ATTR_FAMILY_ID, _CTRL_ATTR_FAMILY_NAME = 1, 2
+# struct inet_diag_req of linux/inet_diag.h: family and lengths, a 48-byte socket id, states, marks
+_SOCKETS = dump_request(_TCPDIAG_GETSOCK, bytes(4 + 48) + struct.pack("=II", 1 << _TCP_LISTEN, 0))
 
 
 def _nfgen(family: int) -> bytes:
@@ -49,20 +51,22 @@ def _named(argument: bytes, kinds: tuple[int, int]) -> bytes:
 
 
 def fetch_nft_generation(visit: Visit, _topic: ReadTopic) -> bytes:
-    return visit.ask(_NETLINK_NETFILTER, _NFT_GETGEN, _nfgen(0))
+    return visit.fetch(_NETLINK_NETFILTER, question(_NFT_GETGEN, _nfgen(0)))
 
 
 def fetch_nft_tables(visit: Visit, topic: ReadTopic) -> bytes:
-    return visit.dump(_NETLINK_NETFILTER, _NFT_GETTABLE, _nfgen(topic.number))
+    return visit.fetch(_NETLINK_NETFILTER, dump_request(_NFT_GETTABLE, _nfgen(topic.number)))
 
 
 def fetch_nft_chain(visit: Visit, topic: ReadTopic) -> bytes:
-    return visit.ask(_NETLINK_NETFILTER, _NFT_GETCHAIN, _nfgen(topic.number) + _named(topic.argument, (1, 3)))
+    return visit.fetch(
+        _NETLINK_NETFILTER, question(_NFT_GETCHAIN, _nfgen(topic.number) + _named(topic.argument, (1, 3)))
+    )
 
 
 def fetch_nft_chains(visit: Visit, topic: ReadTopic) -> bytes:
     """The kernel filters this dump by family alone; messages of other tables stay here."""
-    data = visit.dump(_NETLINK_NETFILTER, _NFT_GETCHAIN, _nfgen(topic.number))
+    data = visit.fetch(_NETLINK_NETFILTER, dump_request(_NFT_GETCHAIN, _nfgen(topic.number)))
     if not topic.argument:
         return data
     wanted = attribute(1, topic.argument + b"\0")
@@ -78,16 +82,20 @@ def fetch_nft_chains(visit: Visit, topic: ReadTopic) -> bytes:
 
 
 def fetch_nft_rules(visit: Visit, topic: ReadTopic) -> bytes:
-    return visit.dump(_NETLINK_NETFILTER, _NFT_GETRULE, _nfgen(topic.number) + _named(topic.argument, (1, 2)))
+    return visit.fetch(
+        _NETLINK_NETFILTER, dump_request(_NFT_GETRULE, _nfgen(topic.number) + _named(topic.argument, (1, 2)))
+    )
 
 
 def fetch_nft_set(visit: Visit, topic: ReadTopic) -> bytes:
-    return visit.dump(_NETLINK_NETFILTER, _NFT_GETSETELEM, _nfgen(topic.number) + _named(topic.argument, (1, 2)))
+    return visit.fetch(
+        _NETLINK_NETFILTER, dump_request(_NFT_GETSETELEM, _nfgen(topic.number) + _named(topic.argument, (1, 2)))
+    )
 
 
 def fetch_nft_set_head(visit: Visit, topic: ReadTopic) -> bytes:
     body = _nfgen(topic.number) + _named(topic.argument, (1, 2))
-    return visit.dump_head(_NETLINK_NETFILTER, _NFT_GETSETELEM, body)
+    return visit.fetch_head(_NETLINK_NETFILTER, dump_request(_NFT_GETSETELEM, body))
 
 
 def fetch_ipset_name(_visit: Visit, topic: ReadTopic) -> bytes:
@@ -108,22 +116,20 @@ def fetch_ipset(visit: Visit, topic: ReadTopic) -> bytes:
     if len(name) >= _IP_SET_NAME_LENGTH or b"\0" in name:
         raise OSError(errno.EINVAL, "not a set name")
     body = _nfgen(socket.AF_INET) + attribute(1, bytes((_IPSET_PROTOCOL,))) + attribute(2, name + b"\0")
-    return visit.dump(_NETLINK_NETFILTER, _IPSET_CMD_LIST, body)
+    return visit.fetch(_NETLINK_NETFILTER, dump_request(_IPSET_CMD_LIST, body))
 
 
 def fetch_sockets(visit: Visit, _topic: ReadTopic) -> bytes:
-    """Struct inet_diag_req of linux/inet_diag.h: family and lengths, a 48-byte socket id, states, marks."""
-    body = bytes(4 + 48) + struct.pack("=II", 1 << _TCP_LISTEN, 0)
-    return visit.dump(_NETLINK_SOCK_DIAG, _TCPDIAG_GETSOCK, body)
+    return visit.fetch(_NETLINK_SOCK_DIAG, _SOCKETS)
 
 
 def fetch_ipvs(visit: Visit, _topic: ReadTopic) -> bytes:
     """IPVS services. ENOENT without ip_vs: looking the family up would load the module, so /proc is looked at first."""
     os.stat("/proc/thread-self/net/ip_vs")  # noqa: PTH116  # the broker does without pathlib
     lookup = struct.pack("=BBH", _CTRL_CMD_GETFAMILY, 1, 0) + attribute(_CTRL_ATTR_FAMILY_NAME, b"IPVS\0")
-    answer = visit.ask(_NETLINK_GENERIC, _GENL_ID_CTRL, lookup)
+    answer = visit.fetch(_NETLINK_GENERIC, question(_GENL_ID_CTRL, lookup))
     family = _first_u16(answer, _CTRL_ATTR_FAMILY_ID)
-    return visit.dump(_NETLINK_GENERIC, family, struct.pack("=BBH", _IPVS_CMD_GET_SERVICE, 1, 0))
+    return visit.fetch(_NETLINK_GENERIC, dump_request(family, struct.pack("=BBH", _IPVS_CMD_GET_SERVICE, 1, 0)))
 
 
 def _first_u16(answer: bytes, kind: int) -> int:

@@ -15,6 +15,8 @@ MAX_DUMP = 16 << 20  # bytes of one dump
 class Visit:
     """Raises OSError throughout. `interrupted` is set by a dump that was interrupted (NLM_F_DUMP_INTR) twice; its reader clears it."""
 
+    __slots__ = ("_sockets", "interrupted")
+
     def __init__(self) -> None:
         self._sockets: dict[int, Netlink] = {}
         self.interrupted = False
@@ -24,32 +26,29 @@ class Visit:
             each.close()
         self._sockets.clear()
 
-    def ask(self, protocol: int, kind: int, body: bytes) -> bytes:
-        return self._idle_socket(protocol).ask(kind, body)
-
-    def dump(self, protocol: int, kind: int, body: bytes) -> bytes:
-        """A whole dump. Interrupted or overrun (ENOBUFS), it is made once more."""
+    def fetch(self, protocol: int, request: bytes) -> bytes:
+        """The whole answer to a request. A dump that is interrupted or overrun (ENOBUFS) is made once more."""
         try:
-            data, interrupted = self._idle_socket(protocol).dump(kind, body, MAX_DUMP)
+            data, interrupted = self._idle_socket(protocol).fetch(request, MAX_DUMP)
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
             data, interrupted = b"", True
         if interrupted:
-            data, interrupted = self._idle_socket(protocol).dump(kind, body, MAX_DUMP)
-        self.interrupted |= interrupted
+            data, interrupted = self._idle_socket(protocol).fetch(request, MAX_DUMP)
+            self.interrupted |= interrupted
         return data
 
-    def dump_head(self, protocol: int, kind: int, body: bytes) -> bytes:
+    def fetch_head(self, protocol: int, request: bytes) -> bytes:
         """The first packet of a dump."""
-        return self._idle_socket(protocol).dump_head(kind, body)
+        return self._idle_socket(protocol).fetch_head(request)
 
     def _idle_socket(self, protocol: int) -> Netlink:
         """The visit's socket of this protocol; a fresh one where the kernel may still be answering the last request."""
         found = self._sockets.get(protocol)
-        if found is not None and not found.busy:
-            return found
         if found is not None:
+            if not found.busy:
+                return found
             found.close()
             del self._sockets[protocol]
         made = self._sockets[protocol] = Netlink(protocol)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from exporter.broker.messages import Answer, KernelState, Place, ReadTopic
+from exporter.broker.messages import POD_TOPICS, Answer, KernelState, Place, ReadTopic, Topic
 from exporter.model.report import Reason
 
 ABSENT = frozenset({errno.ENOENT})
 _REFUSED = frozenset({errno.EPERM, errno.EACCES})
 _UNSUPPORTED = frozenset({errno.EPROTONOSUPPORT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.ENOPROTOOPT, errno.ENOSYS})
+POD = ReadTopic(Topic.POD)
+_POD_HEADS = struct.Struct("<" + "HBI" * len(POD_TOPICS))
 _INTERRUPTED = "the kernel's tables changed during both attempts to read them"
 
 
@@ -82,6 +85,26 @@ class Answers:
         return Unread(reason_of(code, lsm=self.lsm), describe(code), code)
 
 
-def gather(topics: Iterable[ReadTopic], state: KernelState, seconds: float, *, lsm: bool) -> Answers:
-    """A KernelState by topic. Answers that are missing stay missing: their readers say so."""
-    return Answers(dict(zip(topics, state.answers, strict=False)), seconds, state.visit_errno, lsm)
+def _split_pod(data: bytes) -> dict[ReadTopic, Answer]:
+    """The parts of a Topic.POD; those that are missing stay missing."""
+    if len(data) < _POD_HEADS.size:
+        return {}
+    heads = iter(_POD_HEADS.unpack_from(data))
+    found = {}
+    at = _POD_HEADS.size
+    for topic, code, interrupted, length in zip(POD_TOPICS, heads, heads, heads, strict=True):
+        if length > len(data) - at:
+            break
+        found[topic] = Answer(code, data[at : at + length], bool(interrupted))
+        at += length
+    return found
+
+
+def gather(topics: tuple[ReadTopic, ...], state: KernelState, seconds: float, *, lsm: bool) -> Answers:
+    """A KernelState by topic, a Topic.POD that was asked alone by its parts. Answers that are missing stay missing: their readers say so."""
+    if topics == (POD,) and state.answers:
+        whole = state.answers[0]
+        found = dict.fromkeys(POD_TOPICS, whole) if whole.errno else _split_pod(whole.data)
+    else:
+        found = dict(zip(topics, state.answers, strict=False))
+    return Answers(found, seconds, state.visit_errno, lsm)

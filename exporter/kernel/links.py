@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_interface
+from functools import lru_cache
 
 from exporter.kernel.malformed import Malformed
 from exporter.kernel.netlink import (
     AF_INET,
     AF_INET6,
     Attributes,
-    read_address,
+    pick_attributes,
     read_attributes,
+    read_interface,
     read_mac,
     read_nested,
     read_text,
@@ -25,6 +26,7 @@ _RTM_NEWLINK, _RTM_NEWADDR = 16, 20
 _IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
 _IFF_UP, _IFF_LOOPBACK, _IFF_LOWER_UP = 0x1, 0x8, 0x10000
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_AF_SPEC = 1, 3, 4, 5, 18, 26
+_IFLA_WANTED = frozenset({_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_LINKINFO, _IFLA_AF_SPEC})
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_INET6_CONF = 2
 _DEVCONF_FORWARDING, _DEVCONF_ACCEPT_RA, _DEVCONF_DISABLE_IPV6 = 0, 3, 26
@@ -35,8 +37,9 @@ _CACHEINFO = struct.Struct("=II")  # preferred, valid (seconds); two stamps foll
 _FOREVER = 0xFFFFFFFF
 _F_TEMPORARY, _F_DADFAILED, _F_DEPRECATED, _F_TENTATIVE, _F_PERMANENT = 0x01, 0x08, 0x20, 0x40, 0x80
 _SCOPES = {0: "global", 200: "site", 253: "link", 254: "host"}
-_BITS = {AF_INET: 32, AF_INET6: 128}
+_FAMILIES = frozenset({AF_INET, AF_INET6})
 _I32 = struct.Struct("=i")
+_REMEMBERED = 1024  # links that change nothing but their counters from round to round
 
 
 def split_links(data: bytes) -> Iterable[tuple[LinkFact, bytes]]:
@@ -51,7 +54,7 @@ def split_links(data: bytes) -> Iterable[tuple[LinkFact, bytes]]:
             continue  # AF_BRIDGE and AF_INET6 have dumps of their own, in the same message type
         if index <= 0:
             raise Malformed("a link without an index")
-        attributes = read_attributes(data, start + _IFINFOMSG.size, end)
+        attributes = pick_attributes(data, start + _IFINFOMSG.size, end, _IFLA_WANTED)
         info = read_nested(attributes.get(_IFLA_LINKINFO))
         yield _link_fact(index, flags, attributes, info), info.get(_IFLA_INFO_DATA, b"")
 
@@ -79,8 +82,9 @@ def _link_fact(index: int, flags: int, attributes: Attributes, info: Attributes)
     )
 
 
+@lru_cache(_REMEMBERED)
 def _inet6_conf(af_spec: bytes | None) -> Inet6Conf | None:
-    """IFLA_AF_SPEC > AF_INET6 > IFLA_INET6_CONF: an array of s32. None where the link has no IPv6 (or the kernel none)."""
+    """IFLA_AF_SPEC > AF_INET6 > IFLA_INET6_CONF: an array of s32. None where the link has no IPv6 (or the kernel none). Remembered."""
     values = read_nested(read_nested(af_spec).get(AF_INET6)).get(_IFLA_INET6_CONF)
     if values is None:
         return None
@@ -102,10 +106,8 @@ def parse_addresses(data: bytes, names: Mapping[int, str]) -> tuple[AddressFact,
         if end - start < _IFADDRMSG.size:
             raise Malformed("an address message ends early")
         family, length, flags, scope, index = _IFADDRMSG.unpack_from(data, start)
-        if family not in _BITS:
+        if family not in _FAMILIES:
             continue
-        if length > _BITS[family]:
-            raise Malformed(f"a prefix length of {length}")
         attributes = read_attributes(data, start + _IFADDRMSG.size, end)
         value = attributes.get(_IFA_LOCAL, attributes.get(_IFA_ADDRESS))
         if value is None:
@@ -114,11 +116,9 @@ def parse_addresses(data: bytes, names: Mapping[int, str]) -> tuple[AddressFact,
             flags = read_u32(attributes[_IFA_FLAGS], "IFA_FLAGS")
         found.append(
             AddressFact(
-                link=names.get(index, f"#{index}"),
-                interface=ip_interface((int(read_address(family, value)), length))
-                if family == AF_INET6
-                else ip_interface((value, length)),
-                scope=_SCOPES.get(scope, str(scope)),
+                link=names.get(index) or f"#{index}",
+                interface=read_interface(family, value, length),
+                scope=_SCOPES.get(scope) or str(scope),
                 tentative=bool(flags & _F_TENTATIVE),
                 dadfailed=bool(flags & _F_DADFAILED),
                 deprecated=bool(flags & _F_DEPRECATED),

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 from exporter.kernel.malformed import Malformed
-from exporter.model.family import Address
+from exporter.model.family import Address, Interface, Net
 
 AF_INET = 2
 AF_INET6 = 10
@@ -20,6 +21,8 @@ _ATTRIBUTE = struct.Struct("=HH")
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _U8, _U16, _U32 = struct.Struct("=B"), struct.Struct("=H"), struct.Struct("=I")
 _BE16, _BE32, _BE64 = struct.Struct("!H"), struct.Struct("!I"), struct.Struct("!Q")
+
+_REMEMBERED = 1 << 15  # values of pure functions: some MiB at most
 
 Attributes = dict[int, bytes]
 
@@ -36,21 +39,43 @@ def split_messages(data: bytes) -> Iterator[tuple[int, int, int]]:
         if not 16 <= length <= size - offset:
             raise Malformed("a netlink message of impossible length")
         yield kind, offset + 16, offset + length
-        offset += (length + 3) & ~3
+        offset += (length + 3) & -4
 
 
 def read_attributes(data: bytes, start: int, end: int) -> Attributes:
     """The attributes between two offsets, by type. Of a repeated type the last one counts, as in the kernel."""
     found: Attributes = {}
     unpack = _ATTRIBUTE.unpack_from
-    while start < end:
-        if end - start < 4:
-            raise Malformed("an attribute ends early")
-        length, kind = unpack(data, start)
-        if not 4 <= length <= end - start:
-            raise Malformed("an attribute of impossible length")
-        found[kind & _TYPE_MASK] = data[start + 4 : start + length]
-        start += (length + 3) & ~3
+    try:
+        while start < end:
+            length, kind = unpack(data, start)
+            if length < 4:
+                raise Malformed("an attribute of impossible length")
+            found[kind & _TYPE_MASK] = data[start + 4 : start + length]
+            start += (length + 3) & -4
+    except struct.error:
+        raise Malformed("an attribute ends early") from None
+    if start > end + 3:
+        raise Malformed("an attribute of impossible length")
+    return found
+
+
+def pick_attributes(data: bytes, start: int, end: int, wanted: frozenset[int]) -> Attributes:
+    """As read_attributes, of the wanted types alone: a link has dozens."""
+    found: Attributes = {}
+    unpack = _ATTRIBUTE.unpack_from
+    try:
+        while start < end:
+            length, kind = unpack(data, start)
+            if length < 4:
+                raise Malformed("an attribute of impossible length")
+            if kind & _TYPE_MASK in wanted:
+                found[kind & _TYPE_MASK] = data[start + 4 : start + length]
+            start += (length + 3) & -4
+    except struct.error:
+        raise Malformed("an attribute ends early") from None
+    if start > end + 3:
+        raise Malformed("an attribute of impossible length")
     return found
 
 
@@ -113,8 +138,9 @@ def read_text(value: bytes | None, what: str) -> str:
     return value.split(b"\0", 1)[0].decode(errors="backslashreplace")
 
 
+@lru_cache(_REMEMBERED)
 def read_address(family: int, value: bytes) -> Address:
-    """An address of AF_INET or AF_INET6, by family and length."""
+    """An address of AF_INET or AF_INET6, by family and length. Remembered: the same ones come in every round."""
     if family == AF_INET6 and len(value) == 16:
         return IPv6Address(value)
     if family == AF_INET and len(value) == 4:
@@ -122,6 +148,26 @@ def read_address(family: int, value: bytes) -> Address:
     raise Malformed(f"an address of family {family} with {len(value)} bytes")
 
 
+@lru_cache(_REMEMBERED)
+def read_interface(family: int, value: bytes, length: int) -> Interface:
+    """An address with the length of its prefix. Remembered."""
+    address = read_address(family, value)
+    if length > address.max_prefixlen:
+        raise Malformed(f"a prefix length of {length}")
+    return IPv6Interface((int(address), length)) if address.version == 6 else IPv4Interface((int(address), length))
+
+
+@lru_cache(_REMEMBERED)
+def read_network(family: int, value: bytes, length: int) -> Net:
+    """A network. Remembered. Malformed where bits of the host part are set."""
+    address = read_address(family, value)
+    try:
+        return IPv6Network((value, length)) if address.version == 6 else IPv4Network((value, length))
+    except ValueError as error:
+        raise Malformed(f"a network: {error}") from None
+
+
+@lru_cache(_REMEMBERED)
 def read_mac(value: bytes) -> str:
-    """A link-layer address as text; "" for those that are no Ethernet address (tunnels have others)."""
+    """A link-layer address as text; "" for those that are no Ethernet address (tunnels have others). Remembered."""
     return value.hex(":") if len(value) == 6 else ""

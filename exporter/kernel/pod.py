@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import TypeVar
 
+from exporter.broker.messages import ReadTopic
 from exporter.kernel import legacy, requests
 from exporter.kernel.answers import Answers, Unread
 from exporter.kernel.interception import is_intercepted
@@ -16,7 +19,7 @@ from exporter.kernel.netlink import AF_INET, AF_INET6, read_address, read_attrib
 from exporter.kernel.nft import make_chain, parse_chains, parse_rules
 from exporter.kernel.routes import parse_routes
 from exporter.kernel.rules import Chain
-from exporter.model.facts import AddressFact, Inet6Conf, LinkFact, Listener, PodFacts
+from exporter.model.facts import AddressFact, Inet6Conf, LinkFact, Listener, PodFacts, RouteFact
 from exporter.model.family import Address, family_of
 
 Part = TypeVar("Part")
@@ -28,11 +31,13 @@ _SOURCE_AT = 8  # behind the header and two ports
 _TCP_LISTEN = 10
 _SKV6ONLY = 11
 _SIZES = {AF_INET: 4, AF_INET6: 16}
+_REMEMBERED = 1024  # pods whose bytes are those of the round before
 _TYPES = frozenset({18, 20})  # TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY
 
 
+@lru_cache(_REMEMBERED)
 def parse_listeners(data: bytes) -> tuple[Listener, ...]:
-    """Listening TCP sockets (linux/inet_diag.h). One on ::ffff:a.b.c.d counts as IPv4, which is what it serves."""
+    """Listening TCP sockets (linux/inet_diag.h). One on ::ffff:a.b.c.d counts as IPv4, which is what it serves. Remembered."""
     found = []
     for kind, start, end in split_messages(data):
         if kind not in _TYPES:
@@ -53,12 +58,22 @@ def parse_listeners(data: bytes) -> tuple[Listener, ...]:
     return tuple(found)
 
 
+def suspects_all(links: Sequence[LinkFact]) -> bool:
+    """Whether net.ipv6.conf.all must be read: switching `all` off switches every link off, loopback included.
+
+    The files of /proc/sys are dear with hundreds of namespaces (fs/proc/proc_sysctl.c compares each one's entry in turn).
+    """
+    return any(link.inet6 is not None and link.inet6.disable_ipv6 for link in links)
+
+
 def is_ipv6_disabled(all_conf: Inet6Conf | None, links: Sequence[LinkFact], addresses: Iterable[AddressFact]) -> bool:
     """Whether IPv6 is off: for all links, or for one of the pod's own (those that are not loopback and carry addresses, else all).
 
-    A namespace without net.ipv6 (the kernel has it off) has IPv6 disabled.
+    `all_conf` None: not read, since no link suggests it. Where no link has IPv6 at all the kernel has it off.
     """
-    if all_conf is None or all_conf.disable_ipv6:
+    if all_conf is not None and all_conf.disable_ipv6:
+        return True
+    if all(link.inet6 is None for link in links):
         return True
     carrying = {a.link for a in addresses}
     real = [link for link in links if not link.loopback]
@@ -66,20 +81,48 @@ def is_ipv6_disabled(all_conf: Inet6Conf | None, links: Sequence[LinkFact], addr
     return any(link.inet6 is not None and link.inet6.disable_ipv6 for link in own)
 
 
-def read_pod_facts(first: Answers, second: Answers) -> PodFacts:
-    """A pod's facts from its one or two visits. Raises Unread or Malformed where links, addresses or routes cannot be had."""
+@lru_cache(_REMEMBERED)
+def _addresses(data: bytes, names: tuple[tuple[int, str], ...]) -> tuple[AddressFact, ...]:
+    return parse_addresses(data, dict(names))
+
+
+@lru_cache(_REMEMBERED)
+def _routes(data: bytes, names: tuple[tuple[int, str], ...]) -> tuple[RouteFact, ...]:
+    return parse_routes(data, dict(names))
+
+
+def read_pod_facts(first: Answers) -> PodFacts:
+    """A pod's facts from its first visit. Raises Unread or Malformed where links, addresses or routes cannot be had.
+
+    `intercepted` is None where wanted_more asks for tables or they could not be listed.
+    """
     links = parse_links(first.data(requests.LINKS))
-    names = {link.index: link.name for link in links}
-    addresses = parse_addresses(first.data(requests.ADDRESSES), names)
-    conf, _ = parse_all_conf(first.data(requests.ALL_CONF))
+    names = tuple((link.index, link.name) for link in links)
+    addresses = _addresses(first.data(requests.ADDRESSES), names)
     return PodFacts(
         links=links,
         addresses=addresses,
-        routes=parse_routes(first.data(requests.DEFAULT_ROUTES), names),
-        disable_ipv6=is_ipv6_disabled(conf, links, addresses),
+        routes=_routes(first.data(requests.DEFAULT_ROUTES), names),
+        disable_ipv6=is_ipv6_disabled(None, links, addresses),
         listeners=_optional(lambda: parse_listeners(first.data(requests.SOCKETS, frozenset()))),
-        intercepted=_optional(lambda: is_intercepted(tuple(_tables(first, second)))),
+        intercepted=_optional(lambda: None if requests.has_tables(first) else False),
     )
+
+
+def wanted_more(facts: PodFacts, first: Answers) -> tuple[ReadTopic, ...]:
+    """What a pod is asked in a second visit: mostly nothing."""
+    conf = (requests.ALL_CONF,) if suspects_all(facts.links) else ()
+    return (*conf, *requests.pod_filters(first)) if facts.intercepted is None else conf
+
+
+def complete_pod_facts(facts: PodFacts, first: Answers, second: Answers) -> PodFacts:
+    """The facts with what the second visit gave. Raises Unread or Malformed where the switch for all links cannot be had."""
+    if suspects_all(facts.links):
+        conf, _ = parse_all_conf(second.data(requests.ALL_CONF))
+        facts = replace(facts, disable_ipv6=is_ipv6_disabled(conf, facts.links, facts.addresses))
+    if facts.intercepted is None:
+        facts = replace(facts, intercepted=_optional(lambda: is_intercepted(tuple(_tables(first, second)))))
+    return facts
 
 
 def _optional(read: Callable[[], Part]) -> Part | None:

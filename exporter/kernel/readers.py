@@ -14,7 +14,7 @@ from exporter.kernel import requests
 from exporter.kernel.answers import KernelBroker, Unread
 from exporter.kernel.links import parse_addresses
 from exporter.kernel.malformed import Malformed
-from exporter.kernel.pod import read_pod_facts
+from exporter.kernel.pod import complete_pod_facts, read_pod_facts, wanted_more
 from exporter.kernel.settling import has_new_gaps
 from exporter.kernel.survey import survey_host
 from exporter.kernel.visitor import Clock, Visitor
@@ -54,16 +54,20 @@ async def read_pod(
     """One pod's facts. None where they could not be read: reason `vanished` for a namespace that is gone, else a Reason value."""
     began = clock()
     visitor = Visitor(broker, clock, lsm, place)
-    first = await visitor.visit(requests.POD)
+    first = await visitor.visit(requests.POD_FIRST)
     facts: PodFacts | None = None
     reason, detail = "", ""
     try:
-        second = await visitor.visit(requests.pod_filters(first)) if not first.visit_errno else first
-        facts = read_pod_facts(first, second)
+        facts = read_pod_facts(first)
+        more = wanted_more(facts, first)
+        if more:
+            facts = complete_pod_facts(facts, first, await visitor.visit(more))
     except Unread as error:
+        facts = None
         reason = VANISHED if first.visit_errno in _GONE else error.reason.value
         detail = error.detail
     except Malformed as error:
+        facts = None
         reason, detail = Reason.READER_FAILED.value, f"malformed: {error}"
     return facts, Reading(Reader.PODS.value, not reason, clock() - began, reason, detail)
 

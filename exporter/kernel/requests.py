@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from exporter.broker.messages import ReadTopic, Topic
+from exporter.broker.messages import POD_TOPICS, ReadTopic, Topic
 from exporter.kernel import services
-from exporter.kernel.answers import Answers, Unread
+from exporter.kernel.answers import POD, Answers, Unread
 from exporter.kernel.malformed import Malformed
 from exporter.kernel.nat import NATIVE_TABLE, nat_chain_names
 from exporter.kernel.nft import NFPROTO_IPV4, NFPROTO_IPV6, parse_tables
@@ -21,20 +21,17 @@ from exporter.model.report import Reason
 FAMILY_NUMBERS: Mapping[Family, int] = {Family.V4: NFPROTO_IPV4, Family.V6: NFPROTO_IPV6}
 IPTABLES_TABLE = "nat"
 
-LINKS = ReadTopic(Topic.LINKS)
-ADDRESSES = ReadTopic(Topic.ADDRESSES)
+# The very objects of POD_TOPICS: answers are looked up by them hundreds of times a round.
+ADDRESSES, LINKS, DEFAULT_ROUTES, SOCKETS, NFT_TABLES, _LEGACY4, _LEGACY6 = POD_TOPICS
 ROUTES4 = ReadTopic(Topic.ROUTES4)
 ROUTES6 = ReadTopic(Topic.ROUTES6)
-DEFAULT_ROUTES = ReadTopic(Topic.DEFAULT_ROUTES)
 ALL_CONF = ReadTopic(Topic.ALL_CONF)
 CONNTRACK = ReadTopic(Topic.CONNTRACK)
 SNMP6 = ReadTopic(Topic.SNMP6)
-SOCKETS = ReadTopic(Topic.SOCKETS)
 IPVS = ReadTopic(Topic.IPVS)
 NFT_GENERATION = ReadTopic(Topic.NFT_GENERATION)
-NFT_TABLES = ReadTopic(Topic.NFT_TABLES)
 NFT_CHAINS = ReadTopic(Topic.NFT_CHAINS)
-LEGACY_TABLES = {f: ReadTopic(Topic.LEGACY_TABLES, number=FAMILY_NUMBERS[f]) for f in FAMILIES}
+LEGACY_TABLES = {Family.V4: _LEGACY4, Family.V6: _LEGACY6}
 
 HOST = (
     NFT_GENERATION,
@@ -48,7 +45,7 @@ HOST = (
     NFT_TABLES,
     *LEGACY_TABLES.values(),
 )
-POD = (LINKS, ADDRESSES, DEFAULT_ROUTES, ALL_CONF, SOCKETS, NFT_TABLES, *LEGACY_TABLES.values())
+POD_FIRST = (POD,)
 
 _LEGACY_HOST_CHAINS = ("POSTROUTING", *services.HOOKS, "cali-POSTROUTING", "cali-nat-outgoing", services.SERVICES)
 LEGACY_CHAINS = {
@@ -122,7 +119,8 @@ def host_chains(tables: Iterable[tuple[int, str]]) -> tuple[ReadTopic, ...]:
 def nft_tables_of(first: Answers) -> tuple[tuple[int, str], ...]:
     """The tables of nftables in a pod; none on a kernel without nftables."""
     try:
-        return tuple(dict.fromkeys(parse_tables(first.data(NFT_TABLES))))
+        data = first.data(NFT_TABLES)
+        return tuple(dict.fromkeys(parse_tables(data))) if data else ()
     except Unread as error:
         if error.reason is Reason.KERNEL:
             return ()
@@ -137,10 +135,17 @@ def legacy_tables_of(first: Answers) -> Mapping[Family, tuple[str, ...]]:
     }
 
 
-def pod_filters(first: Answers) -> tuple[ReadTopic, ...]:
-    """A pod's second visit: all chains of its own nftables, and what the hooks of its legacy tables lead to.
+def has_tables(first: Answers) -> bool:
+    """Whether a pod has packet filter tables that can intercept. Raises Unread where they could not be listed."""
+    return bool(nft_tables_of(first)) or any(
+        first.data(t) and legacy_tables_of(first)[f] for f, t in LEGACY_TABLES.items()
+    )
 
-    Where the tables could not be listed nothing more is asked: interception then stays unknown.
+
+def pod_filters(first: Answers) -> tuple[ReadTopic, ...]:
+    """What a pod's tables are asked in a second visit: all chains of nftables, and what the hooks of legacy tables lead to.
+
+    Where the tables could not be listed nothing is asked: interception then stays unknown.
     """
     try:
         tables, legacy = nft_tables_of(first), legacy_tables_of(first)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
 
 from exporter.kernel.malformed import Malformed
 from exporter.kernel.netlink import (
@@ -14,6 +13,7 @@ from exporter.kernel.netlink import (
     read_address,
     read_attributes,
     read_nested,
+    read_network,
     read_u32,
     split_messages,
 )
@@ -47,7 +47,6 @@ _TYPES = {
     9: "throw",
     10: "nat",
 }
-_BITS = {AF_INET: 32, AF_INET6: 128}
 _ANY = {AF_INET: bytes(4), AF_INET6: bytes(16)}
 
 
@@ -61,7 +60,7 @@ def parse_routes(data: bytes, names: Mapping[int, str]) -> tuple[RouteFact, ...]
         if end - start < 12:
             raise Malformed("a route message ends early")
         header = unpack(data, start)
-        if header[0] not in _BITS or header[8] & _RTM_F_CLONED:
+        if header[0] not in _ANY or header[8] & _RTM_F_CLONED:
             continue
         attributes = read_attributes(data, start + 12, end)
         if _RTA_MULTIPATH in attributes:
@@ -81,7 +80,7 @@ def _route_fact(header: tuple[int, ...], attributes: Attributes, names: Mapping[
         _gateway(family, attributes),
         protocol,
         read_u32(attributes[_RTA_PRIORITY], "RTA_PRIORITY") if _RTA_PRIORITY in attributes else 0,
-        _TYPES.get(kind, str(kind)),
+        _TYPES.get(kind) or str(kind),
         read_u32(attributes[_RTA_TABLE], "RTA_TABLE") if _RTA_TABLE in attributes else table,
         _expires(attributes.get(_RTA_CACHEINFO)),
         protocol == _RTPROT_RA,
@@ -114,18 +113,11 @@ def _name(index: int, names: Mapping[int, str]) -> str:
 
 
 def _destination(family: int, length: int, value: bytes | None) -> Net:
-    if length > _BITS[family]:
-        raise Malformed(f"a route with a prefix length of {length}")
     if value is None:
         if length:
             raise Malformed("a route without its destination")
         value = _ANY[family]
-    try:
-        if family == AF_INET6:
-            return IPv6Network((value, length))
-        return IPv4Network((value, length))
-    except ValueError as error:  # host bits set, or a wrong number of bytes
-        raise Malformed(f"a route's destination: {error}") from None
+    return read_network(family, value, length)
 
 
 def _gateway(family: int, attributes: Attributes) -> Address | None:

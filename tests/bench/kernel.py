@@ -1,0 +1,306 @@
+"""What reading the kernel costs, against the tools that people would run instead: ratios of CPU within one run. Needs root.
+
+    python -m tests.bench.kernel
+
+Prints one line per bar, with what was measured; the exit code is 1 where a bar is missed. CPU is user and system time of this process,
+its children, or the broker; each figure is the best of several, so that other work on the machine matters little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any
+
+from pyroute2 import IPRoute
+
+from exporter.broker.client import BrokerClient, spawn_broker
+from exporter.broker.kernel import read_topics
+from exporter.broker.messages import Place, ReadTopic
+from exporter.kernel import requests
+from exporter.kernel.answers import Answers
+from exporter.kernel.host import read_addresses, read_links, read_routes, read_vxlan, wanted_entries
+from exporter.kernel.legacy import parse_chains as parse_legacy
+from exporter.kernel.nft import parse_rules
+from exporter.kernel.readers import read_pod
+from exporter.model.family import Family
+from tests.kernel.namespaces import batch, call_inside, create, delete, path_of, run_inside, unique_prefix
+
+PEERS = 5_000
+PODS = 250
+FEW, MANY = 10_000, 50_000
+TUNNEL = "vxlan-v6.calico"
+
+
+@dataclass(frozen=True)
+class Bar:
+    what: str
+    measured: float
+    limit: float
+    detail: str
+
+    @property
+    def reached(self) -> bool:
+        return self.measured <= self.limit
+
+
+@contextmanager
+def namespace() -> Iterator[str]:
+    name = unique_prefix() + "bench"
+    create([name])
+    try:
+        yield name
+    finally:
+        delete([name])
+
+
+def cpu(who: int = resource.RUSAGE_SELF) -> float:
+    usage = resource.getrusage(who)
+    return usage.ru_utime + usage.ru_stime
+
+
+def best_of(act: Callable[[], object], *, turns: int, times: int = 1) -> float:
+    """Seconds of this process's CPU per call."""
+    gc.collect()
+    gc.disable()
+    found = []
+    for _ in range(turns):
+        began = time.process_time()
+        for _ in range(times):
+            act()
+        found.append((time.process_time() - began) / times)
+    gc.enable()
+    return min(found)
+
+
+def command_cost(name: str, *argv: str, turns: int = 3) -> float:
+    """Seconds of CPU of a command in a namespace."""
+    found = []
+    for _ in range(turns):
+        before = cpu(resource.RUSAGE_CHILDREN)
+        run_inside(name, *argv)
+        found.append(cpu(resource.RUSAGE_CHILDREN) - before)
+    return min(found)
+
+
+def kube_rules(rules: int) -> str:
+    """Table nat as kube-proxy fills it (five rules and three chains a Service), with Calico's chains hooked behind it."""
+    services = rules // 5
+    lines = [
+        "*nat",
+        ":KUBE-SERVICES - [0:0]",
+        ":KUBE-MARK-MASQ - [0:0]",
+        ":cali-POSTROUTING - [0:0]",
+        ":cali-nat-outgoing - [0:0]",
+    ]
+    body = ["-A PREROUTING -j KUBE-SERVICES", "-A OUTPUT -j KUBE-SERVICES", "-A POSTROUTING -j cali-POSTROUTING"]
+    body += ["-A cali-POSTROUTING -j cali-nat-outgoing", "-A cali-nat-outgoing -s fd00:10:244::/48 -j MASQUERADE"]
+    for i in range(services):
+        service, endpoint = f"KUBE-SVC-{i:016X}", f"KUBE-SEP-{i:016X}"
+        address = f"fd00:96::{i:x}/128"
+        lines += [f":{service} - [0:0]", f":{endpoint} - [0:0]"]
+        body += [
+            f"-A KUBE-SERVICES -d {address} -p tcp -m tcp --dport 80 -j {service}",
+            f"-A {service} ! -s fd00:10:244::/48 -d {address} -p tcp -m tcp --dport 80 -j KUBE-MARK-MASQ",
+            f'-A {service} -m comment --comment "default/s{i}:http" -j {endpoint}',
+            f"-A {endpoint} -s fd00:10:244::{i % 60000 + 1:x}/128 -j KUBE-MARK-MASQ",
+            f"-A {endpoint} -p tcp -m tcp -j DNAT --to-destination [fd00:10:244::{i % 60000 + 1:x}]:8080",
+        ]
+    return "\n".join([*lines, *body, "COMMIT", ""])
+
+
+def read_chain() -> None:
+    topics = (requests.nft_rules(Family.V6, "nat", "cali-nat-outgoing"),)
+    (answer,) = read_topics(topics)
+    (found,) = parse_rules(answer.data)
+    assert found.rule.verdict == "MASQUERADE"
+
+
+def read_legacy() -> None:
+    (answer,) = read_topics((requests.LEGACY_CHAINS[Family.V6],))
+    assert parse_legacy(answer.data, Family.V6)["cali-nat-outgoing"].rules
+
+
+def measure_nft() -> Iterator[Bar]:
+    costs = {}
+    saved = 0.0
+    for rules in (FEW, MANY):
+        with namespace() as name:
+            run_inside(name, "ip6tables-nft-restore", text=kube_rules(rules))
+            costs[rules] = call_inside(name, lambda: best_of(read_chain, turns=20, times=50))
+            saved = command_cost(name, "ip6tables-nft-save", "-t", "nat")
+    few, many = costs[FEW], costs[MANY]
+    yield Bar("one NAT chain, 50,000 rules against 10,000", many / few, 1.2, f"{many * 1e6:.0f} us, {few * 1e6:.0f} us")
+    yield Bar(
+        "one NAT chain against ip6tables-nft-save", many / saved, 1 / 1000, f"{many * 1e6:.0f} us, {saved * 1e3:.0f} ms"
+    )
+
+
+def measure_legacy() -> Iterator[Bar]:
+    with namespace() as name:
+        run_inside(name, "ip6tables-legacy-restore", "-w", "60", text=kube_rules(MANY))
+        own = call_inside(name, lambda: best_of(read_legacy, turns=7))
+        saved = command_cost(name, "ip6tables-legacy-save", "-t", "nat", turns=5)
+        yield Bar(
+            "legacy chains against ip6tables-legacy-save", own / saved, 0.5, f"{own * 1e3:.0f} ms, {saved * 1e3:.0f} ms"
+        )
+
+
+def make_peers(name: str) -> None:
+    """5,000 peers on one tunnel device: a neighbour, a route and a forwarding entry each."""
+    lines = [
+        "link add eth0 type veth peer name other",
+        "link set eth0 up",
+        "address add 2001:db8:1::1/64 dev eth0 nodad",
+        f"link add {TUNNEL} type vxlan id 4096 dstport 4789 local 2001:db8:1::1 dev eth0 nolearning",
+        f"link set {TUNNEL} up",
+    ]
+    entries = []
+    base = int(IPv6Address("fd00:10:244::"))
+    for i in range(PEERS):
+        tunnel = IPv6Address(base + ((i + 1) << 16))
+        mac = (0x66 << 40 | i).to_bytes(6, "big").hex(":")
+        lines.append(f"neigh add {tunnel} lladdr {mac} dev {TUNNEL} nud permanent")
+        lines.append(f"route add {tunnel}/122 via {tunnel} dev {TUNNEL} onlink")
+        entries.append(f"fdb add {mac} dev {TUNNEL} dst 2001:db8:2::{i:x} self permanent")
+    batch({name: lines})
+    batch({name: entries}, "bridge")
+
+
+def visit(topics: tuple[ReadTopic, ...]) -> Answers:
+    return Answers(dict(zip(topics, read_topics(topics), strict=True)), 0.0)
+
+
+def read_peers() -> None:
+    first = visit((requests.LINKS, requests.ADDRESSES, requests.ROUTES4, requests.ROUTES6))
+    links = read_links(first)
+    second = visit(wanted_entries(links))
+    names = links.names
+    device = read_vxlan(links, read_addresses(first, names), read_routes(first, names), second).devices[TUNNEL]
+    assert len(device.fdb) == PEERS
+    assert sum(n.permanent for n in device.neighbours) >= PEERS
+
+
+def dump_peers() -> None:
+    with IPRoute() as route:
+        index = route.link_lookup(ifname=TUNNEL)[0]
+        assert len(list(route.get_neighbours(family=10, ifindex=index))) >= PEERS
+        assert len(list(route.fdb("dump", ifindex=index))) >= PEERS
+        assert len(list(route.get_routes(family=10))) >= PEERS
+
+
+def measure_peers() -> Iterator[Bar]:
+    with namespace() as name:
+        make_peers(name)
+        own = call_inside(name, lambda: best_of(read_peers, turns=7))
+        other = call_inside(name, lambda: best_of(dump_peers, turns=3))
+        yield Bar(
+            "5,000 VXLAN peers against pyroute2's dumps", own / other, 0.1, f"{own * 1e3:.0f} ms, {other * 1e3:.0f} ms"
+        )
+
+
+def make_pods(prefix: str) -> list[str]:
+    names = [f"{prefix}pod-{i}" for i in range(PODS)]
+    hub = prefix + "hub"
+    create([hub, *names])
+    batch({"": [f"link add cali{i} netns {hub} type veth peer name eth0 netns {name}" for i, name in enumerate(names)]})
+    batch({hub: ["link set lo up", *(f"link set cali{i} up" for i in range(PODS))]})
+    for start in range(0, PODS, 50):
+        batch({name: pod_lines(start + i) for i, name in enumerate(names[start : start + 50])})
+    return [hub, *names]
+
+
+def pod_lines(number: int) -> list[str]:
+    return [
+        "link set lo up",
+        "link set eth0 up",
+        f"address add fd00:10:244::{number + 1:x}/128 dev eth0 nodad",
+        f"address add 10.244.1.{number + 1}/32 dev eth0",
+        "route add 169.254.1.1 dev eth0 scope link",
+        "route add default via 169.254.1.1 dev eth0",
+        "route add default via fe80::ecee:eeff:feee:eeee dev eth0",
+    ]
+
+
+def place_of(name: str) -> Place:
+    info = Path(path_of(name)).stat()
+    return Place(info.st_dev, info.st_ino, path=path_of(name))
+
+
+def broker_cpu(pid: int) -> float:
+    """Seconds on a CPU, to the nanosecond (Documentation/scheduler/sched-stats)."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+async def inspect_pods(names: list[str]) -> tuple[float, float]:
+    """Seconds of CPU for one inspection of every pod: of this process, and of the broker."""
+    connection, process = spawn_broker()
+    client = await BrokerClient.from_socket(connection)
+    slots = asyncio.Semaphore(16)
+
+    async def inspect(place: Place) -> Any:
+        async with slots:
+            return await read_pod(client, place)
+
+    found = []
+    try:
+        places = [place_of(name) for name in names]
+        for _ in range(10):
+            gc.collect()
+            gc.disable()
+            own, its = time.process_time(), broker_cpu(process.pid)
+            results = await asyncio.gather(*map(inspect, places))
+            found.append((time.process_time() - own, broker_cpu(process.pid) - its))
+            gc.enable()
+            assert all(facts is not None and facts.has_default_route(Family.V6) for facts, _ in results)
+    finally:
+        client.close()
+        process.wait()
+    return min(found, key=sum)
+
+
+def measure_pods() -> Iterator[Bar]:
+    prefix = unique_prefix()
+    made = [prefix + "hub", *(f"{prefix}pod-{i}" for i in range(PODS))]
+    try:
+        make_pods(prefix)
+        own, its = asyncio.run(inspect_pods(made[1:]))
+        detail = f"{own * 1e3:.0f} ms here, {its * 1e3:.0f} ms in the broker"
+        yield Bar("250 pods inspected, broker included, ms", (own + its) * 1e3, 120, detail)
+    finally:
+        delete(made)
+
+
+MEASURES: dict[str, Callable[[], Iterator[Bar]]] = {
+    "nft": measure_nft,
+    "legacy": measure_legacy,
+    "peers": measure_peers,
+    "pods": measure_pods,
+}
+
+
+def main(wanted: list[str]) -> int:
+    missed = 0
+    print(f"Python {sys.version.split()[0]}, kernel {os.uname().release}")
+    print(f"{'bar':46} {'measured':>9} {'limit':>9}  ")
+    for name in wanted or MEASURES:
+        for bar in MEASURES[name]():
+            missed += not bar.reached
+            print(
+                f"{bar.what:46} {bar.measured:9.4g} {bar.limit:9.4g}  {'ok' if bar.reached else 'MISSED'}  ({bar.detail})",
+                flush=True,
+            )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
