@@ -30,6 +30,8 @@ def granted(objects: list[Any], account: str) -> frozenset[Right]:
             continue
         namespace = binding["metadata"].get("namespace", "")
         role = binding["roleRef"]
+        if role["name"].startswith("system:openshift:scc:"):
+            continue  # the use of a security context constraint, no right to read
         for rule in rules[role["kind"], namespace if role["kind"] == "Role" else "", role["name"]]:
             assert set(rule) <= {"apiGroups", "resources", "resourceNames", "verbs"}
             found |= {
