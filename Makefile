@@ -6,7 +6,7 @@ REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 CONTAINER_TOOL ?= $(shell command -v podman || command -v docker)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fast lint format lock bench demo image archive manifest reference
+.PHONY: help run test fast lint format lock bench demo image archive manifest alerts reference
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,13 +39,16 @@ demo: ## a small dual-stack lab with a fault in it, and the exporter looking at 
 image: ## build the container image; IMAGE=name:tag
 	$(CONTAINER_TOOL) build $(if $(findstring podman,$(CONTAINER_TOOL)),--format docker) --build-arg REVISION=$(REVISION) --tag $(TAG) .
 
-archive: image ## the image as build/image.tar, for `microk8s images import` or `ctr -n k8s.io images import`
-	mkdir -p build
-	$(CONTAINER_TOOL) save --output build/image.tar $(TAG)
+archive: image ## the image as dist/image.tar, for `microk8s images import` or `ctr -n k8s.io images import`
+	mkdir -p dist
+	$(CONTAINER_TOOL) save --output dist/image.tar $(TAG)
 
 manifest: ## write deploy/daemonset.yaml from deploy/base/; with IMAGE=name:tag for an image of your own
 	scripts/manifest $(if $(filter command line environment,$(origin IMAGE)),$(IMAGE)) > deploy/daemonset.yaml.new
 	mv deploy/daemonset.yaml.new deploy/daemonset.yaml
+
+alerts: ## write what alerts/ derives: the PrometheusRules and Alertmanager's inhibition
+	scripts/alerts
 
 reference: ## write the generated tables into README.md
 	.venv/bin/python scripts/reference

@@ -1,0 +1,211 @@
+"""What alerts/ is derived from: the PrometheusRule from the rules file, and Alertmanager's inhibition from the table of explanations.
+
+`make alerts` runs it; tests hold the files in alerts/ against it. Not used by the daemon. Within one report the verdict has already
+explained, pair by pair; inhibition covers what reports cannot tell each other: a node's tunnel seen by other nodes, the cluster role's
+causes where no digest says them, and the minutes in which a symptom outlives its cause. An alert is muted by no milder one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.diagnosis.causes import LINES, RUNBOOKS
+from exporter.diagnosis.explain import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, To
+from exporter.model.report import Cause, Role
+from exporter.report.document import runbook
+
+ALERTS = Path(__file__).parents[2] / "alerts"
+BEGIN = "  # begin: what explains what (written by `make alerts` from exporter/diagnosis/explain.py)\n"
+END = "  # end\n"
+HEADER = """\
+# For the Prometheus Operator. Written by `make alerts` from {source}: do not edit.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: dualstack-exporter
+  namespace: dualstack-exporter
+  labels: {{app.kubernetes.io/name: dualstack-exporter}}
+spec:
+"""
+# How the rules file is laid out: a rule begins with its kind, labels and annotations stand below it.
+RULE, SEVERITY, ANNOTATIONS = "      - ", "        labels: {severity: ", "        annotations:"
+SAME_NODE: tuple[str, ...] = ("cluster", "node")
+SAME_CLUSTER: tuple[str, ...] = ("cluster",)
+IPV6_DOWN = "DualstackIpv6Down"
+
+
+@dataclass(frozen=True, slots=True)
+class Inhibition:
+    """While one of the sources is firing, the targets with the same values of `equal` are muted."""
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    equal: tuple[str, ...]
+    whole_cluster: bool = False  # only sources that concern the whole cluster (no label node)
+    mutes_critical: bool = True  # a critical source mutes critical targets
+
+
+def alert_name(cause: Cause) -> str:
+    """The alert of a cause, which is also its runbook's file name: DualstackDnsAaaaBlocked for dns_aaaa_blocked."""
+    return runbook(cause).removeprefix(RUNBOOKS).removesuffix(".md")
+
+
+def prometheus_rule(rules: str, source: str = "dualstack.yaml") -> str:
+    """The rules file as a PrometheusRule, its comments included."""
+    body = "".join(f"  {line}" if line.strip() else line for line in rules.splitlines(keepends=True))
+    return HEADER.format(source=source) + body
+
+
+def observing_rule(rules: str) -> str:
+    """The same for the first week: every alert is info, so nothing pages; the label would_be tells what it is otherwise."""
+    return prometheus_rule("".join(_observing(rules.splitlines(keepends=True))), source="../dualstack.yaml")
+
+
+def _observing(lines: Iterable[str]) -> Iterator[str]:
+    """The lines of the rules file, with labels added to those alerts that have none and changed in those that have."""
+    unlabelled = False
+    for line in lines:
+        if line.startswith(RULE):
+            unlabelled = line.startswith(f"{RULE}alert:")
+        severity = line.removeprefix(SEVERITY).rstrip("}\n") if line.startswith(SEVERITY) else ""
+        if severity in {"critical", "warning"} and unlabelled:
+            yield f"{SEVERITY}info, would_be: {severity}}}\n"
+        elif unlabelled and line.startswith(ANNOTATIONS):
+            yield f"{SEVERITY}info, would_be: '{{{{ $labels.severity }}}}'}}\n{line}"
+        else:
+            yield line
+        unlabelled = unlabelled and not line.startswith((SEVERITY, ANNOTATIONS))
+
+
+def inhibitions() -> tuple[Inhibition, ...]:
+    """Everything that the two tables of exporter/diagnosis/explain.py say of alerts, widest first."""
+    roots = [cause for cause in _in_order(c for reach in REACHES for c in reach.causes) if cause not in SYMPTOMS]
+    tunnels = {c for reach in REACHES if reach.destinations in {To.PEERS, To.OWN_PEER} for c in reach.causes}
+    symptoms = _names(SYMPTOMS)
+    return (
+        # On the node itself.
+        Inhibition(_names(c for c in roots if Role.NODE in LINES[c].roles), symptoms, SAME_NODE),
+        Inhibition(_names(PATH_CAUSES), _names(SYMPTOMS - set(PATH_CAUSES)), SAME_NODE),
+        # On the nodes at the other end of its tunnels. Never a page: another node may be down for a reason of its own.
+        Inhibition(
+            _names(c for c in roots if c in tunnels and Role.NODE in LINES[c].roles),
+            symptoms,
+            SAME_CLUSTER,
+            mutes_critical=False,
+        ),
+        # From the cluster to its nodes.
+        Inhibition(
+            _names(c for c in roots if Role.CLUSTER in LINES[c].roles), symptoms, SAME_CLUSTER, whole_cluster=True
+        ),
+        *_followers(),
+        # Nothing found is known to be the reason for a family that is down, and what could be needs no ticket beside the page.
+        Inhibition((IPV6_DOWN,), _names(_reasons()), SAME_NODE, mutes_critical=False),
+    )
+
+
+def _followers() -> Iterator[Inhibition]:
+    """FOLLOWS, the causes that the same ones explain together."""
+    together: dict[tuple[tuple[str, ...], tuple[str, ...], bool], list[Cause]] = {}
+    for cause, explaining in FOLLOWS.items():
+        roles = LINES[cause].roles
+        on_the_node = [c for c in explaining if Role.NODE in LINES[c].roles & roles]
+        downwards = [c for c in explaining if Role.CLUSTER in LINES[c].roles]
+        upwards = [c for c in explaining if Role.CLUSTER not in LINES[c].roles and Role.NODE not in roles]
+        for sources, equal, whole in (
+            (on_the_node, SAME_NODE, False),
+            (downwards, SAME_CLUSTER, True),
+            (upwards, SAME_CLUSTER, False),
+        ):
+            if sources:
+                together.setdefault((_names(sources), equal, whole), []).append(cause)
+    for (names, equal, whole), causes in together.items():
+        yield Inhibition(names, _names(causes), equal, whole_cluster=whole)
+
+
+def _reasons() -> set[Cause]:
+    """What spoils traffic, and what that follows from."""
+    found = {c for reach in REACHES for c in reach.causes}
+    while more := {by for cause in found for by in FOLLOWS.get(cause, ()) if by not in found}:
+        found |= more
+    return found
+
+
+def _in_order(causes: Iterable[Cause]) -> list[Cause]:
+    """Each once, in table order."""
+    given = set(causes)
+    return [cause for cause in Cause if cause in given]
+
+
+def _names(causes: Iterable[Cause]) -> tuple[str, ...]:
+    return tuple(alert_name(cause) for cause in _in_order(causes))
+
+
+def inhibit_rules() -> list[dict[str, list[str]]]:
+    """The same as Alertmanager's configuration has it: two rules each, as a critical alert is muted by a critical one only."""
+    return [rule for inhibition in inhibitions() for rule in _rules(inhibition)]
+
+
+def _rules(inhibition: Inhibition) -> Iterator[dict[str, list[str]]]:
+    source = [_matcher(inhibition.sources), *(['node=""'] if inhibition.whole_cluster else [])]
+    target = [_matcher(inhibition.targets)]
+    equal = list(inhibition.equal)
+    if inhibition.mutes_critical:
+        yield {
+            "source_matchers": [*source, 'severity="critical"'],
+            "target_matchers": [*target, 'severity="critical"'],
+            "equal": equal,
+        }
+    yield {
+        "source_matchers": [*source, 'severity=~"critical|warning"'],
+        "target_matchers": [*target, 'severity="warning"'],
+        "equal": equal,
+    }
+
+
+def _matcher(names: tuple[str, ...]) -> str:
+    return f'alertname="{names[0]}"' if len(names) == 1 else f'alertname=~"{"|".join(names)}"'
+
+
+def with_inhibition(configuration: str) -> str:
+    """Alertmanager's configuration with the generated rules between its marks.
+
+    Raises:
+        ValueError: it does not hold both marks once, in order.
+    """
+    if configuration.count(BEGIN) != 1 or configuration.count(END) != 1:
+        raise ValueError(f"the configuration needs the lines {BEGIN.strip()!r} and {END.strip()!r}, once each")
+    head, rest = configuration.split(BEGIN)
+    _, tail = rest.split(END)
+    return f"{head}{BEGIN}{''.join(map(_text, inhibit_rules()))}{END}{tail}"
+
+
+def _text(rule: Mapping[str, list[str]]) -> str:
+    lines = [f"{key}: [{', '.join(map(_quoted, values))}]" for key, values in rule.items()]
+    return "".join(f"  {'- ' if number == 0 else '  '}{line}\n" for number, line in enumerate(lines))
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}'" if '"' in text else text
+
+
+def derived(directory: Path) -> dict[Path, str]:
+    """Every file of alerts/ that is derived, with what it should hold."""
+    rules = (directory / "dualstack.yaml").read_text(encoding="utf-8")
+    alertmanager = directory / "alertmanager.yaml"
+    return {
+        directory / "prometheusrule.yaml": prometheus_rule(rules),
+        directory / "observe" / "prometheusrule.yaml": observing_rule(rules),
+        alertmanager: with_inhibition(alertmanager.read_text(encoding="utf-8")),
+    }
+
+
+def main(directory: Path = ALERTS) -> None:
+    """Write them."""
+    for path, text in derived(directory).items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
