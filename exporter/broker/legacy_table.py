@@ -1,9 +1,10 @@
 """A copied table of legacy iptables, and the chains of it that leave the broker. linux/netfilter/x_tables.h.
 
 Used by legacy.py alone; it sees memory and makes no call. What leaves, once per chain found (kernel/legacy.py reads it):
-    u8 length of the name, name, u8 hook (255: a user chain), u32 rules in the chain, u32 rules that follow, then per rule
+    u8 length of the name, name, u8 hook (255: a user chain), u32 rules counted, u32 rules that follow, then per rule
     u32 length of the entry, u8 length of the name of the chain it jumps or goes to, that name, the raw entry
-A chain ends before its policy or its implicit RETURN. Of a user chain at most MAX_USER_RULES rules follow, of one answer MAX_RULES.
+A chain ends before its policy or its implicit RETURN. Of a user chain MAX_USER_RULES rules follow at most, of another MAX_RULES;
+counting ends with the rule behind them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import mmap
 import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Self
 
 MAX_USER_RULES = 64
@@ -80,8 +82,9 @@ class LegacyTable:
 
     def _encode(self, name: bytes) -> bytes:
         hook = self._builtin[name][0] if name in self._builtin else NO_HOOK
-        rules = list(self._rules(name))
-        kept = rules if hook != NO_HOOK else rules[:MAX_USER_RULES]
+        most = MAX_RULES if hook != NO_HOOK else MAX_USER_RULES
+        rules = list(islice(self._rules(name), most + 1))  # one more tells that there are more
+        kept = rules[:most]
         self._left -= len(kept)
         if self._left < 0:
             raise OSError(errno.EFBIG, "more rules than the broker hands on")

@@ -224,7 +224,7 @@ async def test_a_big_chain_leaves_the_broker_as_a_number(ns: str) -> None:
     restore(ns, "legacy", text)
     (answer,) = call_inside(ns, read_topics, (requests.LEGACY_CHAINS[Family.V6],))
     chain = legacy.parse_chains(answer.data, Family.V6)["KUBE-SERVICES"]
-    assert (chain.total, len(chain.rules)) == (300, 64)
+    assert (chain.total, len(chain.rules)) == (65, 64), "counting ends behind what is handed on"
     assert {r.chain for r in chain.rules} == {"KUBE-SVC"}
     restore(ns, "nft", text)
     facts, _ = await look(ns)
