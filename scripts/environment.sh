@@ -100,28 +100,28 @@ need_python() {
     find_python || fail "no usable Python >= 3.11 (with venv) found"
 }
 
-# Set `tree` (the sources that are used) and `venv`. For root, a clone that belongs to somebody else or lies in a private directory is
-# copied to where the unprivileged uid can read it.
+# Set `tree` (where sources and environment are used) and `venv`. For root, a clone that belongs to somebody else or lies in a private
+# directory is copied to where the unprivileged uid can read it.
 choose_tree() {
     tree=$clone
-    if is_root; then
-        if [ "$(stat -c %u "$clone")" -ne 0 ] || ! world_readable "$clone/exporter/__init__.py"; then
-            tree=/var/cache/dualstack-exporter/$(printf %s "$clone" | cksum | cut -d' ' -f1)
-            say "this clone is private or another user's: working in a copy, $tree"
-            mkdir -p "$tree"
-            find "$tree" -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
-            tar -C "$clone" --exclude=./.venv --exclude='__pycache__' --exclude='./.*_cache' --mode=go+rX,go-w -cf - . |
-                tar -C "$tree" --no-same-owner -xf -
-        fi
+    if is_root && { [ "$(stat -c %u "$clone")" -ne 0 ] || ! world_readable "$clone/exporter/__init__.py"; }; then
+        tree=/var/cache/dualstack-exporter/$(printf %s "$clone" | cksum | cut -d' ' -f1)
+        mkdir -p "$tree"
     fi
     venv=$tree/.venv
+}
+copy_clone() {
+    [ "$tree" = "$clone" ] && return
+    say "this clone is private or another user's: working in a copy, $tree"
+    find "$tree" -mindepth 1 -maxdepth 1 ! -name .venv -exec rm -rf {} +
+    tar -C "$clone" --exclude=./.venv --exclude=__pycache__ --exclude='./.*_cache' --mode=go+rX,go-w -cf - . |
+        tar -C "$tree" --no-same-owner -xf -
 }
 
 # make_environment run|dev: the locked packages, by hash, and ours; again only when one of them has changed.
 make_environment() {
     kind=$1
     choose_tree
-    cd "$tree" || exit
     exec 9<"$tree"
     flock 9 # two that start at once must not build the same environment
     if [ -x "$venv/bin/python" ] && ! usable_python "$venv/bin/python"; then
@@ -129,11 +129,17 @@ make_environment() {
         rm -rf "$venv"
     fi
     # In a dev environment the package is a link to the sources; for `run` it is a copy and must follow them.
+    cd "$clone" || exit
     dev=$(cat pyproject.toml requirements*.lock | sha256sum)
-    run=$({ cat pyproject.toml requirements.lock requirements-build.lock && find exporter -name '*.py' -print0 | sort -z | xargs -0 cat; } | sha256sum)
+    run=$(find pyproject.toml requirements.lock requirements-build.lock exporter -type f ! -path '*/__pycache__/*' -print0 | sort -z |
+        xargs -0 sha256sum | sha256sum)
+    if [ "$kind" = dev ]; then copy_clone; fi
+    if [ "$kind" = run ] && [ "$tree" != "$clone" ]; then rm -f "$venv/stamp-dev"; fi # the linked copy may be older than the clone
     if [ "$(cat "$venv/stamp-dev" 2>/dev/null)" != "$dev" ] &&
         { [ "$kind" = dev ] || [ "$(cat "$venv/stamp-run" 2>/dev/null)" != "$run" ]; }; then
         need_python
+        if [ "$kind" = run ]; then copy_clone; fi
+        cd "$tree" || exit
         if [ ! -x "$venv/bin/python" ]; then
             say "making a virtual environment with $("$python" --version) in $venv"
             "$python" -m venv "$venv"
@@ -149,5 +155,6 @@ make_environment() {
         if [ "$kind" = dev ]; then stamp=$dev; else stamp=$run; fi
         printf '%s\n' "$stamp" >"$venv/stamp-$kind"
     fi
+    cd "$tree" || exit
     exec 9<&-
 }
