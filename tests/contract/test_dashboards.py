@@ -1,0 +1,439 @@
+"""The dashboards: made from their panels, drawable by Grafana 7.5, and speaking only of what the exporter exposes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.catalogue import CATALOGUE
+from exporter.catalogue.dns import BLOCK_KINDS
+from exporter.catalogue.kernel import ADDRESS_STATES
+from exporter.catalogue.metric import Type
+from exporter.catalogue.pods import LIBCS
+from exporter.diagnosis.causes import RUNBOOKS, TABLE
+from exporter.diagnosis.census import Resource
+from exporter.kernel.vxlan import DEVICES
+from exporter.model.facts import Backend, PeerState, Reader
+from exporter.model.family import Family
+from exporter.model.inventory import Kind
+from exporter.model.probe import Layer, LookupOutcome, Outcome
+from exporter.model.report import Cause, Reason, Role, Scope, Severity
+from exporter.model.vantage import PodState
+from exporter.report.document import runbook
+from grafana.dashboards import DASHBOARDS, HERE, TAG, text_of
+from grafana.words import BLOCKS, SAYS
+from tests.contract.promql import Expression, read
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "alerts" / "dualstack.yaml"
+
+TARGET_LABELS = {"cluster", "node", "job", "instance"}  # set by the scrape configuration
+OF_PROMETHEUS = {
+    "up": set[str](),
+    "ALERTS": {"alertname", "alertstate", "severity", "fault"},
+    "ALERTS_FOR_STATE": {"alertname", "severity", "fault"},
+}
+LABELS = {metric.name: set(metric.labels) for metric in CATALOGUE}
+for metric in CATALOGUE:
+    if metric.type is Type.HISTOGRAM:
+        LABELS |= {
+            f"{metric.name}_bucket": {*metric.labels, "le"},
+            f"{metric.name}_sum": set(metric.labels),
+            f"{metric.name}_count": set(metric.labels),
+        }
+
+CAUSES = {cause.value for cause in Cause}
+FAMILIES = {family.value for family in Family}
+VALUES: dict[str, set[str]] = {
+    "cause": CAUSES,
+    "by": CAUSES,
+    "scope": set(Scope),
+    "severity": set(Severity),
+    "reason": set(Reason),
+    "ip_family": FAMILIES,
+    "vantage": {"host", "pod"},
+    "layer": set(Layer),
+    "outcome": {*Outcome, *LookupOutcome},
+    "qtype": {"A", "AAAA", "MX", "PTR"},
+    "libc": {*LIBCS, "musl_1_2_3", "none"},
+    "request": {"any", "4", "6"},
+    "result": {"OK", "EAI_NONAME", "EAI_NODATA", "EAI_AGAIN", "EAI_FAIL"},
+    "backend": set(Backend),
+    "device": set(DEVICES),
+    "role": set(Role),
+    "reader": {*Reader, *Kind},
+    "resource": {*Resource, *Kind},
+    "target": {"service", "peers", "cluster_dns", "apiserver"},
+    "alertname": {f"Dualstack{''.join(word.capitalize() for word in cause.split('_'))}" for cause in CAUSES},
+    "job": {"dualstack-exporter", "monitoring/dualstack-exporter"},
+}
+OF_METRIC: dict[tuple[str, str], set[str]] = {
+    ("dualstack_dns_aaaa_block", "kind"): set(BLOCK_KINDS),
+    ("dualstack_pods", "state"): set(PodState),
+    ("dualstack_vxlan_peers", "state"): set(PeerState),
+    ("dualstack_host_addresses", "state"): set(ADDRESS_STATES),
+    ("dualstack_dns_lookups", "outcome"): set(LookupOutcome),
+    ("dualstack_dns_lookups_total", "outcome"): set(LookupOutcome),
+    ("dualstack_probe_failures", "outcome"): set(Outcome),
+    ("dualstack_probes_total", "outcome"): set(Outcome),
+}
+
+# Told by other metrics that are shown, or of use in alerts and for single questions only.
+NOT_SHOWN = {"dualstack_probes_total"}  # in the recording rules
+
+# What 7.5 draws without Angular and the newest still has.
+PANEL_TYPES = {"stat", "table", "timeseries", "bargauge", "row"}
+
+loaded = [json.loads(d.path.read_text()) for d in DASHBOARDS]
+each = pytest.mark.parametrize("board", loaded, ids=[d.name for d in DASHBOARDS])
+
+
+def shown(board: Any) -> list[Any]:
+    """The panels that ask something."""
+    return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+def expressions(board: Any) -> Iterator[str]:
+    """Of panels, annotations and variables; of the latter the series that label_values looks through."""
+    for panel in shown(board):
+        yield from (target["expr"] for target in panel["targets"])
+    yield from (annotation["expr"] for annotation in board["annotations"]["list"])
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            yield label_values(variable["query"])[0]
+
+
+def label_values(query: str) -> tuple[str, str]:
+    """The selector and the label of a variable's query."""
+    match = re.fullmatch(r"label_values\((.+), (\w+)\)", query)
+    assert match, query
+    return match.group(1), match.group(2)
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda d: d.name)
+def test_the_file_is_what_its_panels_make(dashboard: Any) -> None:
+    assert dashboard.path.read_text() == text_of(dashboard), "run: python -m grafana.dashboards"
+
+
+def test_the_four_files_are_all_there_is() -> None:
+    assert sorted(p.name for p in HERE.glob("*.json")) == ["cluster.json", "dns.json", "fleet.json", "node.json"]
+
+
+def test_uids_are_stable_and_unique() -> None:
+    assert [board["uid"] for board in loaded] == [
+        "dualstack-fleet",
+        "dualstack-node",
+        "dualstack-dns",
+        "dualstack-cluster",
+    ]
+    for board in loaded:
+        numbers = [panel["id"] for panel in board["panels"]]
+        assert len(set(numbers)) == len(numbers)
+        assert board["tags"] == [TAG]
+
+
+@each
+def test_every_title_is_the_question_that_is_answered(board: Any) -> None:
+    assert board["title"].endswith("?")
+    titles = [panel["title"] for panel in board["panels"]]
+    assert [title for title in titles if not title.endswith("?")] == []
+    assert len(set(titles)) == len(titles)
+
+
+@each
+def test_every_panel_says_what_it_shows_and_what_no_data_means(board: Any) -> None:
+    for panel in shown(board):
+        assert re.search(r"\w+.* No data: \w+.*\.$", panel["description"]), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        if panel["type"] in {"stat", "bargauge"}:
+            assert panel["fieldConfig"]["defaults"]["noValue"]
+
+
+@each
+def test_grafana_7_5_can_draw_it(board: Any) -> None:
+    assert board["schemaVersion"] == 27  # newer versions migrate from it
+    for panel in board["panels"]:
+        assert panel["type"] in PANEL_TYPES
+    for panel in shown(board):
+        assert panel["datasource"] == "$datasource"  # 7.5 takes no object
+        assert all(set(target) <= {"refId", "expr", "legendFormat", "format", "instant"} for target in panel["targets"])
+        config = panel["fieldConfig"]
+        mappings = config["defaults"]["mappings"] + [
+            mapping
+            for override in config["overrides"]
+            for prop in override["properties"]
+            if prop["id"] == "mappings"
+            for mapping in prop["value"]
+        ]
+        assert all(set(m) == {"id", "type", "value", "text"} and m["type"] == 1 for m in mappings)
+        for override in config["overrides"]:
+            assert override["matcher"]["id"] == "byName"
+            assert {p["id"] for p in override["properties"]} <= {
+                "unit", "decimals", "mappings", "thresholds", "links", "custom.displayMode", "custom.width",
+            }  # fmt: skip
+    for variable in board["templating"]["list"]:
+        assert variable.get("datasource", "$datasource") == "$datasource"
+
+
+@each
+def test_thresholds_begin_at_the_bottom_and_rise(board: Any) -> None:
+    for panel in shown(board):
+        config = panel["fieldConfig"]
+        found = [config["defaults"]["thresholds"]]
+        found += [p["value"] for o in config["overrides"] for p in o["properties"] if p["id"] == "thresholds"]
+        for thresholds in found:
+            first, *others = [step["value"] for step in thresholds["steps"]]
+            assert first is None
+            assert others == sorted(others)
+
+
+@each
+def test_panels_lie_on_the_grid_and_beside_each_other(board: Any) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+@each
+def test_graphs_ask_for_ranges_and_all_else_for_the_present(board: Any) -> None:
+    for panel in shown(board):
+        for target in panel["targets"]:
+            assert target.get("instant", False) is (panel["type"] != "timeseries"), panel["title"]
+            for window in re.findall(r"\[([^\]]*)\]", target["expr"]):
+                assert window == "$__rate_interval"
+
+
+@each
+def test_variables_are_those_of_the_queries(board: Any) -> None:
+    names = {variable["name"] for variable in board["templating"]["list"]}
+    used = {name for expr in expressions(board) for name in re.findall(r"\$([a-z]\w*)", expr)}
+    assert used | {"datasource"} == names
+    for variable in board["templating"]["list"]:
+        if variable["type"] == "query":
+            metric, label = label_values(variable["query"])
+            assert label in LABELS[read(metric).selections[0][0]] | TARGET_LABELS
+
+
+@each
+def test_a_single_node_is_matched_exactly_and_many_by_pattern(board: Any) -> None:
+    multiple = any(v["name"] == "node" and v["multi"] for v in board["templating"]["list"])
+    for expr in expressions(board):
+        for name, matchers in read(expr).selections:
+            for matcher in matchers:
+                if matcher.value == "$node":
+                    assert matcher.operator == ("=~" if multiple else "="), name
+                if matcher.value in {"$cluster", "$node|"}:
+                    assert matcher.operator == "=~", name
+
+
+# What the expressions speak of
+
+
+def recorded() -> dict[str, set[str]]:
+    """The recording rules with the labels that their expressions keep or set; none where there are no rules yet."""
+    rules = [
+        rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if "record" in rule
+    ]
+    found: dict[str, set[str]] = {}
+    for rule in rules:
+        expression = read(rule["expr"])
+        found.setdefault(rule["record"], set()).update(expression.labels, expression.made, rule.get("labels", {}))
+    return found
+
+
+@functools.cache
+def known() -> dict[str, set[str]]:
+    return {**LABELS, **OF_PROMETHEUS, **recorded()}
+
+
+def names_of(metric: str, expression_matchers: Any) -> list[str]:
+    """The metrics that a selection means; several where __name__ is a pattern."""
+    if metric:
+        return [metric]
+    (name,) = (m for m in expression_matchers if m.label == "__name__")
+    return [known_name for known_name in LABELS if re.fullmatch(name.value, known_name)]
+
+
+def problems(expression: Expression) -> Iterator[str]:
+    """Every name, label and value that the exporter does not have."""
+    labels: set[str] = set()
+    for metric, matchers in expression.selections:
+        names = names_of(metric, matchers)
+        if not names:
+            yield f"no metric matches {matchers}"
+        for name in names:
+            if name not in known():
+                yield f"{name} does not exist"
+                continue
+            labels |= known()[name]
+            for matcher in matchers:
+                if matcher.label not in known()[name] | TARGET_LABELS | {"__name__"}:
+                    yield f"{name} has no label {matcher.label}"
+                if not exists(name, matcher):
+                    yield f"{name}: {matcher.label} is never {matcher.value}"
+    for label in expression.labels - labels - expression.made - TARGET_LABELS:
+        yield f"nothing here has the label {label}"
+    for label in expression.copied - labels:
+        yield f"nothing here has the label {label}, which is to be copied"
+
+
+def exists(metric: str, matcher: Any) -> bool:
+    """Whether the closed set of the label has the value, and something for each alternative of a pattern."""
+    values = OF_METRIC.get((metric, matcher.label), VALUES.get(matcher.label))
+    if values is None or not matcher.value or "$" in matcher.value:
+        return True
+    if matcher.operator in {"=", "!="}:
+        return matcher.value in values
+    return all(any(re.fullmatch(part, value) for value in values) for part in matcher.value.split("|"))
+
+
+@each
+def test_every_metric_label_and_value_exists(board: Any) -> None:
+    for expr in expressions(board):
+        assert list(problems(read(expr))) == [], expr
+
+
+def test_the_check_finds_what_does_not_exist() -> None:
+    for expr, complaint in (
+        ("dualstack_family", "does not exist"),
+        ('dualstack_family_ok{family="IPv6"}', "no label family"),
+        ('dualstack_family_ok{ip_family="ipv6"}', "never ipv6"),
+        ('dualstack_cause{cause=~"dns_.+|nat_gone"}', "never dns_.+|nat_gone"),
+        ("sum by (server) (dualstack_family_ok)", "label server"),
+        ('label_replace(dualstack_family_ok, "x", "$1", "server", "(.+)")', "to be copied"),
+        ('dualstack_dns_lookups{outcome="reset"}', "never reset"),
+    ):
+        found = list(problems(read(expr)))
+        assert len(found) == 1, expr
+        assert complaint in found[0]
+
+
+def test_every_metric_is_shown_somewhere() -> None:
+    asked = {
+        name
+        for board in loaded
+        for expr in expressions(board)
+        for metric, matchers in read(expr).selections
+        for name in names_of(metric, matchers)
+    }
+    missing = {m.name for m in CATALOGUE} - {re.sub("_(bucket|sum|count)$", "", name) for name in asked} - asked
+    assert missing == NOT_SHOWN
+
+
+@each
+def test_series_of_several_exporters_are_never_shown_one_by_one(board: Any) -> None:
+    """An expression without an aggregation has a line for each pod of the DaemonSet, with labels such as instance."""
+    aggregated = re.compile(r"\b(sum|min|max|avg|count|group|topk|count_values|histogram_quantile)\b")
+    for panel in shown(board):
+        for target in panel["targets"]:
+            selected = {name for name, _ in read(target["expr"]).selections}
+            assert aggregated.search(target["expr"]) or all(":" in name for name in selected), panel["title"]
+
+
+# Tables
+
+
+def columns(panel: Any) -> Any:
+    merge, organize = panel["transformations"]
+    assert merge == {"id": "merge", "options": {}}
+    assert organize["id"] == "organize"
+    return organize["options"]
+
+
+@each
+def test_every_field_of_a_table_has_its_column_or_is_hidden(board: Any) -> None:
+    for panel in (p for p in shown(board) if p["type"] == "table"):
+        options = columns(panel)
+        named = set(options["renameByName"]) | set(options["excludeByName"])
+        for letter, target in zip("ABCDEFGH", panel["targets"], strict=False):
+            assert target["refId"] == letter
+            field = "Value" if len(panel["targets"]) == 1 else f"Value #{letter}"
+            assert field in named, panel["title"]
+            for label in result_labels(target["expr"]):
+                assert label in named, f"{panel['title']}: {label}"
+        shown_names = set(options["renameByName"].values())
+        (sort,) = panel["options"]["sortBy"]
+        assert sort["displayName"] in shown_names
+        assert {o["matcher"]["options"] for o in panel["fieldConfig"]["overrides"]} <= shown_names
+
+
+def result_labels(expr: str) -> set[str]:
+    """The labels that the outermost aggregation keeps."""
+    match = re.search(r"(?:sum|min|max|avg|count|group|count_values) by \(([^)]*)\)", expr)
+    assert match, expr
+    return {label.strip() for label in match.group(1).split(",")}
+
+
+@each
+def test_the_first_query_of_a_table_is_right_under_either_name(board: Any) -> None:
+    """Where one query alone returns something, newer Grafana names its value "Value"."""
+    for panel in (p for p in shown(board) if p["type"] == "table" and len(p["targets"]) > 1):
+        options = columns(panel)
+        where = options["renameByName"] if "Value #A" in options["renameByName"] else options["excludeByName"]
+        assert where["Value"] == where["Value #A"], panel["title"]
+
+
+# Words and links
+
+
+def links(board: Any) -> Iterator[str]:
+    yield from (link["url"] for link in board["links"])
+    for panel in shown(board):
+        for override in panel["fieldConfig"]["overrides"]:
+            for prop in override["properties"]:
+                if prop["id"] == "links":
+                    yield from (link["url"] for link in prop["value"])
+
+
+@each
+def test_links_lead_to_dashboards_and_runbooks(board: Any) -> None:
+    uids = {b["uid"] for b in loaded}
+    found = list(links(board))
+    assert {url.split("?")[0] for url in found if url.startswith("/d/")} >= {f"/d/{u}" for u in uids - {board["uid"]}}
+    for url in found:
+        if url.startswith("/d/"):
+            assert url.removeprefix("/d/").split("?")[0] in uids
+            assert "${datasource:queryparam}&${cluster:queryparam}" in url
+        else:
+            assert url == RUNBOOKS + "${__value.text}.md"
+
+
+def test_every_cause_has_its_words_and_its_runbook_in_every_table_of_causes() -> None:
+    for board in loaded:
+        for panel in (p for p in shown(board) if p["type"] == "table" and "what to do" in str(p["transformations"])):
+            by_name = {
+                o["matcher"]["options"]: {p["id"]: p["value"] for p in o["properties"]}
+                for o in panel["fieldConfig"]["overrides"]
+            }
+            said = {m["value"]: m["text"] for m in by_name["what is wrong"]["mappings"]}
+            led = {m["value"]: RUNBOOKS + m["text"] + ".md" for m in by_name["what to do"]["mappings"]}
+            assert said == SAYS
+            assert led == {line.cause.value: runbook(line.cause) for line in TABLE}
+
+
+def test_every_way_of_withholding_has_words() -> None:
+    assert set(BLOCKS) == set(BLOCK_KINDS)
+
+
+def test_each_dashboard_fits_a_configmap_that_kubectl_applies() -> None:
+    """kubectl apply keeps the whole object in an annotation, and annotations hold 256 KiB."""
+    for dashboard in DASHBOARDS:
+        kept = json.dumps({"data": {dashboard.path.name: dashboard.path.read_text()}})
+        assert len(kept.encode()) < 240_000
+
+
+def test_the_kustomization_makes_a_configmap_of_each() -> None:
+    settings = yaml.safe_load((HERE / "kustomization.yaml").read_text())
+    assert [entry["files"] for entry in settings["configMapGenerator"]] == [[d.path.name] for d in DASHBOARDS]
+    assert settings["generatorOptions"]["labels"]["grafana_dashboard"] == "1"
