@@ -50,7 +50,7 @@ class Dial:
 
 
 def ipv6_tcp_blocked(view: View) -> Judgement:
-    """ICMPv6 passes, TCP over IPv6 does not, TCP over IPv4 arrives: at least half of the destinations, or all of one vantage."""
+    """ICMPv6 passes, TCP over IPv6 does not, TCP over IPv4 arrives: at least half of a group's destinations, or all of one vantage."""
     return _judge(view, Cause.IPV6_TCP_BLOCKED, _blocked, "TCP over IPv6 {tcp6}, ICMPv6 {icmp6}, TCP over IPv4 {tcp4}")
 
 
@@ -137,22 +137,27 @@ def _unknown(view: View, cause: Cause) -> Reason | None:
 
 
 def _blocked(found: tuple[Dial, ...]) -> frozenset[Pair]:
-    """Destinations with all three answers decide; those dialled by TCP alone follow their vantage."""
+    """Destinations with all three answers decide, each group of targets for itself; those dialled by TCP alone follow their vantage."""
     full = [
         d
         for d in found
         if d.outcome(Family.V6, Layer.ICMP) is Outcome.OK and d.outcome(Family.V4, Layer.TCP) in ARRIVED
     ]
     full = [d for d in full if d.outcome(Family.V6, Layer.TCP) is not None]
-    blocked = [d for d in full if d.outcome(Family.V6, Layer.TCP) in SILENCED]
-    if not blocked:
-        return frozenset()
-    if 2 * len(blocked) < len(full):
-        whole = {d.vantage.key for d in blocked} - {d.vantage.key for d in full if d not in blocked}
-        blocked = [d for d in blocked if d.vantage.key in whole]
+    groups = {d.group for d in full}
+    blocked = [d for group in groups for d in _blocked_of_group([d for d in full if d.group is group])]
     vantages = {d.vantage.key for d in blocked}
     followers = [d for d in found if d.vantage.key in vantages and _tcp_alone(d) and _silent_over_tcp(d)]
     return frozenset(d.pair for d in (*blocked, *followers))
+
+
+def _blocked_of_group(full: list[Dial]) -> list[Dial]:
+    """At least half of the dials, or all of one vantage: a firewall towards the outside leaves the way to peers alone."""
+    blocked = [d for d in full if d.outcome(Family.V6, Layer.TCP) in SILENCED]
+    if 2 * len(blocked) >= len(full):
+        return blocked
+    whole = {d.vantage.key for d in blocked} - {d.vantage.key for d in full if d not in blocked}
+    return [d for d in blocked if d.vantage.key in whole]
 
 
 def _tcp_alone(dial: Dial) -> bool:

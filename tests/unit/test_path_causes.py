@@ -87,6 +87,17 @@ def test_fewer_than_half_blocked_are_no_cause_unless_all_of_one_vantage() -> Non
     assert {p.vantage for p in causes[Cause.IPV6_TCP_BLOCKED]} == {"pod/default/web"}
 
 
+def test_each_group_of_targets_is_judged_for_itself() -> None:
+    peers = [
+        o
+        for n in range(4)
+        for o in seen(HOST, target("peers", Group.PEERS, peer=f"node-{n}"), "icmp6=ok tcp6=refused tcp4=refused")
+    ]
+    blocked = [*seen(HOST, PYPI, "icmp6=ok tcp6=timeout tcp4=ok"), *seen(WEB, PYPI, "icmp6=ok tcp6=timeout tcp4=ok")]
+    causes = found([*peers, *blocked])
+    assert {p.destination for p in causes[Cause.IPV6_TCP_BLOCKED]} == {"target/pypi"}
+
+
 def test_destinations_dialled_by_tcp_alone_follow_a_blocked_vantage() -> None:
     causes = found([*seen(WEB, PYPI, "icmp6=ok tcp6=timeout tcp4=ok"), *seen(WEB, SERVICE, "tcp6=timeout tcp4=ok")])
     assert Cause.IPV6_UNREACHABLE not in causes
