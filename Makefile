@@ -39,9 +39,9 @@ demo: ## a small dual-stack lab with a fault in it, and the exporter looking at 
 image: ## build the container image; IMAGE=name:tag
 	$(CONTAINER_TOOL) build $(if $(findstring podman,$(CONTAINER_TOOL)),--format docker) --build-arg REVISION=$(REVISION) --tag $(TAG) .
 
-archive: image ## the image as dist/image.tar, for `microk8s images import` or `ctr -n k8s.io images import`
-	mkdir -p dist
-	$(CONTAINER_TOOL) save --output dist/image.tar $(TAG)
+archive: image ## the image as build/image.tar, for `microk8s images import` or `ctr -n k8s.io images import`
+	mkdir -p build
+	$(CONTAINER_TOOL) save --output build/image.tar $(TAG)
 
 manifest: ## write deploy/daemonset.yaml from deploy/base/; with IMAGE=name:tag for an image of your own
 	scripts/manifest $(if $(filter command line environment,$(origin IMAGE)),$(IMAGE)) > deploy/daemonset.yaml.new
@@ -49,6 +49,9 @@ manifest: ## write deploy/daemonset.yaml from deploy/base/; with IMAGE=name:tag 
 
 alerts: ## write what alerts/ derives: the PrometheusRules and Alertmanager's inhibition
 	scripts/alerts
+
+dashboards: ## write grafana/*.json from the panels
+	.venv/bin/python -m grafana.dashboards
 
 reference: ## write the generated tables into README.md
 	.venv/bin/python scripts/reference

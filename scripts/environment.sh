@@ -151,7 +151,7 @@ make_environment() {
             fail "pip could not install them (its words are above)"
         # shellcheck disable=SC2086  # an option and its value
         "$venv/bin/python" -m pip install --quiet --quiet --no-deps --no-build-isolation --force-reinstall $package
-        rm -rf build # setuptools would take removed modules from it the next time
+        rm -rf build/lib build/bdist.* # setuptools would take removed modules from it the next time
         if [ "$kind" = dev ]; then stamp=$dev; else stamp=$run; fi
         printf '%s\n' "$stamp" >"$venv/stamp-$kind"
     fi

@@ -1,6 +1,6 @@
 """The part of kustomize that deploy/ uses, so that overlays are checked on machines without kubectl.
 
-Resources, components, strategic merge patches (with `$patch: delete`), images and labels; anything else in a kustomization is an error
+Resources, components, strategic merge patches (with `$patch: delete`), images, labels and ConfigMaps made of files; anything else in a kustomization is an error
 here. Where kubectl is installed, a test compares the two.
 """
 
@@ -14,7 +14,9 @@ import yaml
 
 Object = dict[str, Any]
 
-KEYS = {"apiVersion", "kind", "resources", "components", "patches", "images", "labels"}
+KEYS = {
+    "apiVersion", "kind", "resources", "components", "patches", "images", "labels", "namespace", "configMapGenerator", "generatorOptions",
+}  # fmt: skip
 MERGED_BY = {  # lists that a strategic merge patch merges by a key; every other list is replaced
     "containers": "name",
     "volumes": "name",
@@ -46,6 +48,7 @@ def _apply(directory: Path, objects: list[Object]) -> list[Object]:
     for resource in settings.get("resources", ()):
         path = (directory / resource).resolve()
         objects = objects + (render(path) if path.is_dir() else read_objects(path))
+    objects = objects + [_config_map(directory, entry, settings) for entry in settings.get("configMapGenerator", ())]
     for component in settings.get("components", ()):
         objects = _apply((directory / component).resolve(), objects)
     for patch in settings.get("patches", ()):
@@ -59,6 +62,16 @@ def _apply(directory: Path, objects: list[Object]) -> list[Object]:
         for document in objects:
             document["metadata"].setdefault("labels", {}).update(label["pairs"])
     return objects
+
+
+def _config_map(directory: Path, entry: Object, settings: Object) -> Object:
+    """A ConfigMap of files, under its own name: hash suffixes are not understood here."""
+    options = dict(settings["generatorOptions"])
+    assert options.pop("disableNameSuffixHash") is True
+    assert set(entry) == {"name", "files"}
+    metadata = {"name": entry["name"], "namespace": settings["namespace"], **options}
+    data = {name: (directory / name).read_text() for name in entry["files"]}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
 
 
 def _read_patch(directory: Path, entry: Object) -> Object:

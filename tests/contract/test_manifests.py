@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from exporter import __version__
 from exporter.broker.privilege import missing_capabilities
 from exporter.command import parser
 from exporter.config import load_config
-from exporter.discovery.readings import CLUSTER, NODE, PODS, Reading
 from tests.contract.kustomize import Object, containers, identity, read_objects, render
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -278,33 +277,6 @@ def test_only_the_exporters_container_can_read_the_token(manifest: list[Object])
     assert all(o["automountServiceAccountToken"] is False for o in manifest if o["kind"] == "ServiceAccount")
 
 
-def granted(objects: list[Object], role: str) -> set[tuple[str, str, str, str]]:
-    """What a role may read: namespace ("" for all), group, resource and name ("" for all of them)."""
-    return {
-        (document["metadata"].get("namespace", ""), group, resource, name)
-        for document in objects
-        if document["kind"] in {"Role", "ClusterRole"} and document["metadata"]["name"] == role
-        for rule in document["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-        for name in rule.get("resourceNames", [""])
-    }
-
-
-def declared(readings: Iterable[Reading]) -> set[tuple[str, str, str, str]]:
-    return {
-        (reading.namespace, group, reading.resource, reading.name) for reading in readings for group in reading.groups
-    }
-
-
-def test_access_is_what_the_code_reads(manifest: list[Object]) -> None:
-    cluster = {row for row in declared(CLUSTER) if row[0] != "openshift-dns"}
-    assert granted(manifest, "dualstack-exporter-cluster") == cluster
-    assert granted(manifest, "dualstack-exporter") == declared([*NODE, PODS])
-    openshift = granted(render(DEPLOY / "overlays/openshift"), "dualstack-exporter-cluster")
-    assert openshift == declared(CLUSTER)
-
-
 @name_of_root
 def test_access_is_listing_and_watching_only(directory: Path) -> None:
     rules = [r for o in render(directory) if o["kind"] in {"Role", "ClusterRole"} for r in o["rules"]]
@@ -401,9 +373,43 @@ def node_label(regex: str, component: str, node: str) -> str | None:
     return found.group(1) if found else None
 
 
+@pytest.mark.parametrize("overlay", ["prometheus-operator", "observe"])
+def test_everything_for_the_operator_bears_the_release_label(overlay: str) -> None:
+    objects = render(DEPLOY / "overlays" / overlay)
+    theirs = [
+        o for o in objects if o["kind"] in {"PodMonitor", "PrometheusRule"} or "dashboard" in o["metadata"]["name"]
+    ]
+    assert {o["kind"] for o in theirs} == {"PodMonitor", "PrometheusRule", "ConfigMap"}
+    assert {o["metadata"]["labels"]["release"] for o in theirs} == {"kube-prometheus-stack"}
+    said = [path for path in DEPLOY.rglob("*.yaml") if "kube-prometheus-stack}" in path.read_text()]
+    assert said == [DEPLOY / "components/monitoring/kustomization.yaml"]
+
+
+def test_observing_is_paging_with_every_alert_as_info() -> None:
+    """So that applying the one over the other leaves nothing behind."""
+    paging, observing = (
+        {identity(o): o for o in render(DEPLOY / "overlays" / name)} for name in ("prometheus-operator", "observe")
+    )
+    assert set(paging) == set(observing)
+    different = {key[1] for key in paging if paging[key] != observing[key]}
+    assert different == {"PrometheusRule"}
+    (rules,) = (o for o in observing.values() if o["kind"] == "PrometheusRule")
+    alerts = [rule for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule]
+    assert {rule["labels"]["severity"] for rule in alerts} <= {"info", "none"}
+
+
+def test_the_plain_way_to_observe_takes_every_alert() -> None:
+    (relabel,) = yaml.safe_load((DEPLOY / "prometheus/observe.yaml").read_text())["alerting"]["alert_relabel_configs"]
+    assert (relabel["target_label"], relabel["replacement"]) == ("severity", "info")
+    groups = yaml.safe_load((ROOT / "alerts/dualstack.yaml").read_text())["groups"]
+    names = [rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule]
+    assert [name for name in names if not re.fullmatch(relabel["regex"], name)] == []
+
+
 @pytest.mark.real
 def test_promtool_accepts_the_plain_scrape_configuration(tmp_path: Path) -> None:
     config = yaml.safe_load((DEPLOY / "prometheus/dualstack-exporter.yaml").read_text())
+    config |= yaml.safe_load((DEPLOY / "prometheus/observe.yaml").read_text())
     for job in config["scrape_configs"]:
         job.pop("kubernetes_sd_configs")  # Debian's build knows no Kubernetes discovery
         job["static_configs"] = [{"targets": ["[::1]:10046"]}]
