@@ -290,16 +290,19 @@ MEASURES: dict[str, Callable[[], Iterator[Bar]]] = {
 
 def main(wanted: list[str]) -> int:
     missed = 0
-    print(f"Python {sys.version.split()[0]}, kernel {os.uname().release}")
-    print(f"{'bar':46} {'measured':>9} {'limit':>9}  ")
+    say(f"Python {sys.version.split()[0]}, kernel {os.uname().release}")
+    say(f"{'bar':46} {'measured':>9} {'limit':>9}")
     for name in wanted or MEASURES:
         for bar in MEASURES[name]():
             missed += not bar.reached
-            print(
-                f"{bar.what:46} {bar.measured:9.4g} {bar.limit:9.4g}  {'ok' if bar.reached else 'MISSED'}  ({bar.detail})",
-                flush=True,
-            )
+            verdict = "ok" if bar.reached else "MISSED"
+            say(f"{bar.what:46} {bar.measured:9.4g} {bar.limit:9.4g}  {verdict}  ({bar.detail})")
     return 1 if missed else 0
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
