@@ -1,4 +1,4 @@
-"""Which series and labels a PromQL expression speaks of. Not a parser of the language: promtool and Prometheus judge the syntax."""
+"""As much of PromQL as tells which metrics, labels and label values an expression uses. A tokenizer, no grammar: promtool checks that."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 TOKEN = re.compile(
-    r"""(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<name>[a-zA-Z_:][\w:.]*)|(?P<number>\d[\w.]*)|(?P<sign>=~|!~|!=|==|[><]=|\S)"""
+    r"""(?P<space>\s+|\#[^\n]*)|(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<duration>\d+(?:ms|[smhdwy])(?:\d+(?:ms|[smhdwy]))*)"""
+    r"""|(?P<number>\d+(?:\.\d+)?)|(?P<word>[a-zA-Z_][a-zA-Z0-9_:]*)|(?P<operator>=~|!~|!=|==|>=|<=|[-+*/%^=<>(){}\[\],:])"""
 )
-CLAUSES = {"by", "without", "on", "ignoring", "group_left", "group_right"}
-WORDS = {"and", "or", "unless", "bool", "offset", "atan2", "start", "end", "inf", "nan"}
-MAKES_LABEL = {"label_replace", "count_values"}
+KEYWORDS = frozenset({"and", "or", "unless", "bool", "offset"})
+LISTS = frozenset({"by", "without", "on", "ignoring", "group_left", "group_right"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,72 +20,86 @@ class Matcher:
     operator: str
     value: str
 
+    def admits(self, value: str) -> bool:
+        """Whether a series with this value of the label can match."""
+        if self.operator in {"=", "!="}:
+            return (value == self.value) is (self.operator == "=")
+        return (re.fullmatch(self.value, value) is not None) is (self.operator == "=~")
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """What the matcher names: one value, or the alternatives of an expression."""
+        return tuple(self.value.split("|")) if self.operator in {"=~", "!~"} else (self.value,)
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    metric: str
+    matchers: tuple[Matcher, ...] = ()
+
 
 @dataclass(slots=True)
 class Expression:
-    """`selections`: metric name ("" where only __name__ says it) and matchers, in order; `labels`: those of by, on and the like;
-    `made`: labels that the expression itself makes; `copied`: those that it makes them from."""
+    """What an expression uses. `made` are labels that label_replace writes."""
 
-    selections: list[tuple[str, tuple[Matcher, ...]]] = field(default_factory=list)
-    labels: set[str] = field(default_factory=set)
+    selectors: list[Selector] = field(default_factory=list)
+    functions: set[str] = field(default_factory=set)
+    grouping: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)
-    copied: set[str] = field(default_factory=set)
 
 
 def read(text: str) -> Expression:
-    """Take an expression apart."""
-    tokens = [(match.lastgroup or "", match.group()) for match in TOKEN.finditer(text)]
+    """Everything that the expression uses; ValueError for a character that PromQL does not have."""
+    tokens = list(_tokens(text))
     found = Expression()
-    at = 0
-    while at < len(tokens):
-        kind, token = tokens[at]
-        following = tokens[at + 1][1] if at + 1 < len(tokens) else ""
-        if token in CLAUSES and kind == "name":
-            if following == "(":
-                end = _closing(tokens, at + 1)
-                found.labels |= {t for k, t in tokens[at + 2 : end] if k == "name"}
-                at = end
-        elif token == "[":
-            at = next(i for i in range(at, len(tokens)) if tokens[i][1] == "]")  # a range, $__rate_interval included
-        elif kind == "name" and (following == "(" or following in CLAUSES) and token not in WORDS:
-            if token in MAKES_LABEL and following == "(":
-                _note_made(token, [t for k, t in tokens[at : _closing(tokens, at + 1)] if k == "string"], found)
-        elif token == "{" or (kind == "name" and token not in WORDS):
-            metric = "" if token == "{" else token
-            start = at if token == "{" else at + 1
-            matchers: tuple[Matcher, ...] = ()
-            if start < len(tokens) and tokens[start][1] == "{":
-                end = _closing(tokens, start)
-                matchers = tuple(_matchers(tokens[start + 1 : end]))
-                at = end
-            found.selections.append((metric, matchers))
-        at += 1
+    position = 0
+    while position < len(tokens):
+        kind, word = tokens[position]
+        position += 1
+        if kind != "word" or word in KEYWORDS:
+            continue
+        following = tokens[position][1] if position < len(tokens) else ""
+        if word in LISTS:
+            labels, position = _until(tokens, position, ")") if following == "(" else ([], position)
+            found.grouping |= {label for kind, label in labels if kind == "word"}
+        elif following == "(" or following in {"by", "without"}:
+            found.functions.add(word)
+            if word == "label_replace":
+                found.made |= _written(tokens, position)
+        else:
+            matchers, position = _until(tokens, position, "}") if following == "{" else ([], position)
+            found.selectors.append(Selector(word, tuple(_matchers(matchers))))
     return found
 
 
-def _closing(tokens: list[tuple[str, str]], at: int) -> int:
-    """Where the bracket that opens at `at` closes."""
-    depth = 0
-    for index in range(at, len(tokens)):
-        if tokens[index][1] in {"(", "{"}:
-            depth += 1
-        elif tokens[index][1] in {")", "}"}:
-            depth -= 1
-            if depth == 0:
-                return index
-    raise AssertionError(f"not closed: {tokens[at:]}")
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    position = 0
+    while position < len(text):
+        match = TOKEN.match(text, position)
+        if match is None:
+            raise ValueError(f"not PromQL at {text[position : position + 20]!r}")
+        position = match.end()
+        if match.lastgroup is not None and match.lastgroup != "space":
+            yield match.lastgroup, match.group()
+
+
+def _until(tokens: list[tuple[str, str]], position: int, end: str) -> tuple[list[tuple[str, str]], int]:
+    """The tokens after the opening bracket at the position, and the position behind the closing one."""
+    stop = next(index for index in range(position, len(tokens)) if tokens[index][1] == end)
+    return tokens[position + 1 : stop], stop + 1
 
 
 def _matchers(tokens: list[tuple[str, str]]) -> Iterator[Matcher]:
-    plain = [token for token in tokens if token[1] != ","]
-    for (_, label), (_, operator), (_, value) in zip(plain[::3], plain[1::3], plain[2::3], strict=True):
+    words = [token for token in tokens if token[1] != ","]
+    for (_, label), (_, operator), (_, value) in zip(words[::3], words[1::3], words[2::3], strict=True):
         yield Matcher(label, operator, value[1:-1])
 
 
-def _note_made(function: str, strings: list[str], found: Expression) -> None:
-    """The strings are those of the whole call: its own stand last (count_values: first), after those of what it is applied to."""
-    if function == "count_values":
-        found.made.add(strings[0][1:-1])
-        return
-    found.made.add(strings[-4][1:-1])
-    found.copied.add(strings[-2][1:-1])
+def _written(tokens: list[tuple[str, str]], position: int) -> set[str]:
+    """The label that label_replace(v, "label", ...) writes: its first string outside of v's own brackets."""
+    depth = 0
+    for kind, word in tokens[position:]:
+        depth += {"(": 1, "{": 1, ")": -1, "}": -1}.get(word, 0)
+        if kind == "string" and depth == 1:
+            return {word[1:-1]}
+    return set()

@@ -1,0 +1,431 @@
+"""alerts/: every metric, label and value exists, every cause has its alert and runbook, and the rules behave as their tests say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.catalogue import CATALOGUE
+from exporter.catalogue.dns import BLOCK_KINDS
+from exporter.catalogue.kernel import ADDRESS_STATES
+from exporter.diagnosis.causes import LINES, RUNBOOKS
+from exporter.diagnosis.explain import FOLLOWS, REACHES
+from exporter.model.facts import PeerState, Reader
+from exporter.model.family import Family
+from exporter.model.inventory import Kind
+from exporter.model.probe import Layer, LookupOutcome, Outcome
+from exporter.model.report import Cause, Reason, Role, Scope, Severity
+from exporter.model.vantage import PodState
+from exporter.report.alerting import alert_name, derived, observing_rule
+from tests.contract.promql import Expression, read
+
+ROOT = Path(__file__).resolve().parents[2]
+ALERTS = ROOT / "alerts"
+RUNBOOK_FILES = ALERTS / "runbooks"
+RULE_TESTS = sorted((ROOT / "tests/alerts").glob("*.yaml"))
+SCRAPES = sorted((ROOT / "tests/data/scrapes").glob("*-node.prom"))
+HEADINGS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "What not to do"]
+
+TARGET_LABELS = {"cluster", "node", "instance", "job", "namespace", "pod"}
+# Metrics of other projects, with the labels that their sources give them.
+FOREIGN: Mapping[str, set[str]] = {
+    "up": set(),
+    "kube_pod_ips": {"namespace", "pod", "uid", "ip", "ip_family"},
+    "kube_pod_info": {"namespace", "pod", "uid", "host_ip", "pod_ip", "node", "host_network", "priority_class"},
+    "coredns_template_matches_total": {"server", "zone", "view", "class", "type"},
+    "felix_iptables_rules": {"ip_version", "table"},
+    "kubeproxy_sync_proxy_rules_iptables_restore_failures_total": {"ip_family"},
+    "kubeproxy_sync_proxy_rules_nftables_sync_failures_total": {"ip_family"},
+}
+# The closed sets behind labels. What is not here (target, peer, namespace ...) is a name that the operator gave.
+VALUES: Mapping[str, set[str]] = {
+    "cause": set(Cause),
+    "by": set(Cause),
+    "scope": set(Scope),
+    "severity": set(Severity),
+    "reason": set(Reason),
+    "role": set(Role),
+    "ip_family": set(Family),
+    "layer": set(Layer),
+    "vantage": {"host", "pod"},
+    "outcome": {*Outcome, *LookupOutcome},
+    "kind": set(BLOCK_KINDS),
+    "reader": {*Reader, *Kind},
+}
+STATES: Mapping[str, set[str]] = {
+    "dualstack_pods": set(PodState),
+    "dualstack_vxlan_peers": set(PeerState),
+    "dualstack_host_addresses": set(ADDRESS_STATES),
+}
+# What exists, and means the same, in Prometheus 2.42 and in every 3.x.
+KNOWN_FUNCTIONS = {
+    "absent", "count", "group", "increase", "label_replace", "max", "max_over_time", "min_over_time", "rate", "sum", "vector",
+}  # fmt: skip
+KNOWN_KEYS = {"record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    group: str
+    fields: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.fields.get("alert") or self.fields["record"])
+
+    @property
+    def is_alert(self) -> bool:
+        return "alert" in self.fields
+
+    @property
+    def expression(self) -> Expression:
+        return read(str(self.fields["expr"]))
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        return dict(self.fields.get("labels", {}))
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        return dict(self.fields.get("annotations", {}))
+
+
+def rules_of(name: str) -> list[Rule]:
+    groups = yaml.safe_load((ALERTS / name).read_text())["groups"]
+    return [Rule(group["name"], fields) for group in groups for fields in group["rules"]]
+
+
+MAIN, COMPANIONS = rules_of("dualstack.yaml"), rules_of("companions.yaml")
+EVERY = [*MAIN, *COMPANIONS]
+CAUSE_ALERTS = {alert_name(cause): cause for cause in Cause}
+RECORDED = {rule.name for rule in MAIN if not rule.is_alert}
+FAULTS = {*Cause, *(rule.labels["fault"] for rule in MAIN if "fault" in rule.labels)}
+
+each_rule = pytest.mark.parametrize("rule", EVERY, ids=lambda rule: rule.name)
+each_alert = pytest.mark.parametrize("rule", [r for r in EVERY if r.is_alert], ids=lambda rule: rule.name)
+
+
+# Metrics, labels, values
+
+
+def labels_of(metric: str) -> set[str]:
+    """The labels that series of this metric can have; of recorded ones those that their rules leave."""
+    declared = {m.name: set(m.labels) for m in CATALOGUE}
+    if metric in declared:
+        return declared[metric] | TARGET_LABELS
+    if metric in FOREIGN:
+        return FOREIGN[metric] | TARGET_LABELS
+    assert metric in RECORDED, f"{metric} does not exist"
+    sources = [rule for rule in MAIN if rule.name == metric]
+    kept = set().union(*(r.expression.grouping | r.expression.made | set(r.labels) for r in sources))
+    read_from = {s.metric for r in sources for s in r.expression.selectors} - {metric}
+    return kept.union(*(labels_of(name) for name in read_from if name in RECORDED))
+
+
+@each_rule
+def test_every_metric_and_label_exists(rule: Rule) -> None:
+    expression = rule.expression
+    available = {"cluster", "node"} | expression.made
+    for selector in expression.selectors:
+        labels = labels_of(selector.metric)
+        available |= labels
+        assert {matcher.label for matcher in selector.matchers} <= labels, selector
+    assert expression.grouping <= available
+
+
+@each_rule
+def test_every_value_of_a_closed_set_exists(rule: Rule) -> None:
+    for selector in rule.expression.selectors:
+        for matcher in selector.matchers:
+            allowed = STATES.get(selector.metric) if matcher.label == "state" else VALUES.get(matcher.label)
+            if matcher.label == "fault":
+                allowed = set(FAULTS)
+            if allowed is None or selector.metric in FOREIGN or matcher.value == "":
+                continue
+            names = all(re.fullmatch(r"\w+", value) for value in matcher.values)
+            assert set(matcher.values) <= allowed if names else any(map(matcher.admits, allowed)), matcher
+
+
+@pytest.mark.parametrize(
+    ("expression", "wrong"),
+    [
+        ('dualstack_cause{cuase="cidr_overlap"}', "label"),
+        ("dualstack_causes == 1", "metric"),
+        ("max by (nod) (dualstack_cause)", "label"),
+        ('dualstack_pods{state="sleeping"}', "value"),
+        ('place:dualstack_fault:subjects{fault="nat_missing"}', "value"),
+        ('dualstack_cause{cause=~"ippv6_.+"}', "value"),
+    ],
+)
+def test_a_slip_of_the_pen_is_noticed(expression: str, wrong: str) -> None:
+    rule = Rule("", {"alert": "X", "expr": expression})
+    check = test_every_value_of_a_closed_set_exists if wrong == "value" else test_every_metric_and_label_exists
+    with pytest.raises(AssertionError):
+        check(rule)
+
+
+@each_rule
+def test_only_what_prometheus_2_42_and_3_have_alike_is_used(rule: Rule) -> None:
+    assert rule.expression.functions <= KNOWN_FUNCTIONS
+    assert set(rule.fields) <= KNOWN_KEYS
+
+
+def test_groups_hold_nothing_but_rules() -> None:
+    for name in ("dualstack.yaml", "companions.yaml"):
+        for group in yaml.safe_load((ALERTS / name).read_text())["groups"]:
+            assert set(group) == {"name", "rules"}
+
+
+def test_recording_rules_are_named_level_metric_operation() -> None:
+    for name in RECORDED:
+        assert re.fullmatch(r"(cluster|node|place):dualstack_\w+:(max|count|ratio|ratio_rate5m|nodes|subjects)", name)
+
+
+# Causes and alerts
+
+
+def faults_alerted() -> dict[str, set[str]]:
+    """The alerts of each fault."""
+    found: dict[str, set[str]] = {}
+    for rule in MAIN:
+        for selector in rule.expression.selectors if rule.is_alert else ():
+            for matcher in selector.matchers:
+                if matcher.label == "fault":
+                    found.setdefault(matcher.value, set()).add(rule.name)
+    return found
+
+
+def reasons_for_no_alert() -> set[str]:
+    return set(re.findall(r"^ +# No alert for (\w+): \w.{20}", (ALERTS / "dualstack.yaml").read_text(), re.MULTILINE))
+
+
+def test_every_cause_has_its_alert_or_a_stated_reason_for_none() -> None:
+    alerted = faults_alerted()
+    assert {c for c in Cause if c in alerted} | reasons_for_no_alert() == set(Cause)
+    assert not {c for c in Cause if c in alerted} & reasons_for_no_alert()
+    assert all(alerted[cause] == {alert_name(cause)} for cause in Cause if cause in alerted)
+
+
+def test_only_causes_that_are_info_by_definition_have_no_alert() -> None:
+    assert {LINES[Cause(name)].severity for name in reasons_for_no_alert()} == {Severity.INFO}
+
+
+def test_every_recorded_fault_is_alerted() -> None:
+    assert set(faults_alerted()) | reasons_for_no_alert() == FAULTS
+
+
+EXPLAINING = {c for reach in REACHES for c in reach.causes} | {c for causes in FOLLOWS.values() for c in causes}
+
+
+@pytest.mark.parametrize("cause", [c for c in Cause if c not in reasons_for_no_alert()])
+def test_a_cause_is_alerted_in_the_time_of_its_scope(cause: Cause) -> None:
+    """DNS 3 minutes, what a kernel states and paths 5, pods and cluster 15; what explains a page never later than a symptom."""
+    times = {(r.labels.get("severity", "any"), r.fields["for"]) for r in MAIN if r.name == alert_name(cause)}
+    scope = LINES[cause].scope
+    slow = scope in {Scope.POD, Scope.CLUSTER}
+    if slow and cause in EXPLAINING:
+        urgent = "3m" if cause is Cause.COREDNS_TEMPLATE_BLOCKS_AAAA else "5m"
+        assert times == {("critical", urgent), ("warning", "15m")}
+    else:
+        assert times == {("any", {Scope.DNS: "3m", Scope.POD: "15m", Scope.CLUSTER: "15m"}.get(scope, "5m"))}
+
+
+def test_what_explains_keeps_firing_at_least_as_long_as_what_it_explains() -> None:
+    keeps = {r.name: int(str(r.fields.get("keep_firing_for", "0m")).removesuffix("m")) for r in MAIN if r.is_alert}
+    assert all(keep >= 10 for name, keep in keeps.items() if name != "DualstackWatchdog")
+    for reach in REACHES:
+        for cause in reach.causes:
+            if LINES[cause].scope is not Scope.PATH:
+                assert keeps[alert_name(cause)] > keeps["DualstackIpv6Unreachable"]
+    for cause, explaining in FOLLOWS.items():
+        assert all(keeps[alert_name(by)] >= keeps[alert_name(cause)] for by in explaining)
+
+
+def test_the_summary_of_a_causes_alert_is_what_the_exporter_says_of_it() -> None:
+    for rule in MAIN:
+        if rule.is_alert and rule.name in CAUSE_ALERTS:
+            assert rule.annotations["summary"] == LINES[CAUSE_ALERTS[rule.name]].says
+
+
+@each_alert
+def test_an_alert_is_complete(rule: Rule) -> None:
+    assert set(rule.annotations) == {"summary", "description", "runbook_url"}
+    assert "{{" not in rule.annotations["summary"]
+    assert rule.annotations["summary"].endswith(".")
+    assert "\n" not in rule.annotations["description"]
+    if rule.name != "DualstackWatchdog":
+        assert "First: " in rule.annotations["description"]
+        assert "$value" in rule.annotations["description"] or "$labels" in rule.annotations["description"]
+    assert rule.labels.get("severity", "info") in {*Severity, "none"}
+    assert rule.name.startswith("Dualstack")
+
+
+def test_recorded_severities_are_of_the_contract() -> None:
+    for rule in MAIN:
+        if rule.name == "node:dualstack_fault:subjects":
+            made = rule.labels.get("severity") or ("severity" if "severity" in rule.expression.grouping else "")
+            assert made in {"critical", "warning", "severity"}
+            assert ("critical" not in made) or rule.labels.get("fault", "") in {"", "ipv6_down", "ipv4_down"}
+
+
+# Runbooks
+
+
+def runbooks() -> list[Path]:
+    return sorted(RUNBOOK_FILES.glob("*.md"))
+
+
+def test_there_is_a_runbook_for_every_alert_and_every_cause_and_no_other() -> None:
+    named = {path.stem for path in runbooks()}
+    assert named == {rule.name for rule in MAIN if rule.is_alert} | set(CAUSE_ALERTS)
+
+
+@each_alert
+def test_the_runbook_of_an_alert_is_where_it_says(rule: Rule) -> None:
+    address = rule.annotations["runbook_url"]
+    assert address.startswith(RUNBOOKS)
+    assert (RUNBOOK_FILES / address.removeprefix(RUNBOOKS)).is_file()
+    if rule in MAIN:
+        assert address == f"{RUNBOOKS}{rule.name}.md"
+
+
+@pytest.mark.parametrize("path", runbooks(), ids=lambda path: path.stem)
+def test_a_runbook_has_its_five_sections_with_something_in_each(path: Path) -> None:
+    text = path.read_text()
+    assert text.startswith(f"# {path.stem}\n")
+    parts = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)
+    assert parts[1::2] == HEADINGS
+    assert all(len(body.strip()) > 20 for body in parts[2::2])
+    assert re.search(r"^(```|    \S)", parts[parts.index("Diagnosis") + 1], re.MULTILINE), "a command to run"
+
+
+@pytest.mark.parametrize("path", [*runbooks(), *ALERTS.glob("*.md")], ids=lambda path: path.stem)
+def test_every_link_of_a_page_leads_to_a_file(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", [*runbooks(), *ALERTS.glob("*.md")], ids=lambda path: path.stem)
+def test_metrics_named_on_a_page_exist(path: Path) -> None:
+    known = {m.name for m in CATALOGUE} | RECORDED
+    named = set(re.findall(r"(?<![\w:/.-])(?:\w+:)?dualstack_[a-z0-9_]+(?::\w+)?", path.read_text()))
+    assert named <= known
+
+
+# What is derived, and what promtool and recorded scrapes say
+
+
+def test_derived_files_are_up_to_date() -> None:
+    for path, text in derived(ALERTS).items():
+        assert path.read_text() == text, f"{path.name}: run `make alerts`"
+
+
+def test_the_prometheus_rules_hold_the_same_rules() -> None:
+    groups = yaml.safe_load((ALERTS / "dualstack.yaml").read_text())["groups"]
+    rule = yaml.safe_load((ALERTS / "prometheusrule.yaml").read_text())
+    assert rule["spec"] == {"groups": groups}
+    assert rule["kind"] == "PrometheusRule"
+
+
+def test_under_observation_every_alert_is_info_and_nothing_else_differs() -> None:
+    plain = yaml.safe_load((ALERTS / "dualstack.yaml").read_text())["groups"]
+    observed = yaml.safe_load(observing_rule((ALERTS / "dualstack.yaml").read_text()))["spec"]["groups"]
+    for before, after in zip(plain, observed, strict=True):
+        for rule, other in zip(before["rules"], after["rules"], strict=True):
+            if "alert" in rule and rule["alert"] != "DualstackWatchdog":
+                would_be = rule.get("labels", {}).get("severity", "{{ $labels.severity }}")
+                assert other == {**rule, "labels": {"severity": "info", "would_be": would_be}}
+            else:
+                assert other == rule
+
+
+def promtool(*arguments: str | Path) -> None:
+    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.real
+def test_promtool_accepts_every_form_of_the_rules(tmp_path: Path) -> None:
+    promtool("check", "rules", ALERTS / "dualstack.yaml", ALERTS / "companions.yaml")
+    for name in ("prometheusrule.yaml", "observe/prometheusrule.yaml"):
+        spec = yaml.safe_load((ALERTS / name).read_text())["spec"]
+        (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec))
+        promtool("check", "rules", tmp_path / "rules.yaml")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.stem)
+def test_rules_behave_as_their_tests_say(path: Path) -> None:
+    promtool("test", "rules", path)
+
+
+def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
+    fired: set[str] = set()
+    silent: set[str] = set()
+    for path in RULE_TESTS:
+        names = {r.name for r in (COMPANIONS if path.stem == "companions" else MAIN) if r.is_alert}
+        for case in yaml.safe_load(path.read_text())["tests"]:
+            # Whole lists of what fires, not queries about one alert.
+            for check in case.get("promql_expr_test", ()):
+                if re.search(r'ALERTS(\)|\{alertstate="firing"\})', check["expr"]):
+                    firing = set(re.findall(r'alertname="(\w+)"', str(check["exp_samples"])))
+                    fired |= firing
+                    silent |= names - firing
+    everything = {rule.name for rule in EVERY if rule.is_alert}
+    assert fired == everything
+    assert silent == everything - {"DualstackWatchdog"}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("node", SCRAPES, ids=lambda path: path.stem)
+def test_rules_work_on_what_every_released_version_exposes(node: Path, tmp_path: Path) -> None:
+    """Recorded: a node on the day that this project comes from, and the cluster role beside it."""
+    cluster = node.with_name(node.name.replace("-node", "-cluster"))
+    series = [*_input(node, {"node": "node-a", "instance": "a"}), *_input(cluster, {"instance": "c"})]
+    expected = {
+        ("DualstackDnsAaaaBlocked", "critical", "node-a"),
+        ("DualstackNatMasqueradeMissing", "critical", "node-a"),
+        ("DualstackCidrOverlap", "warning", ""),
+        ("DualstackWatchdog", "none", ""),
+    }
+    case = {
+        "interval": "30s",
+        "input_series": series,
+        "promql_expr_test": [
+            {
+                "expr": 'sum by (alertname, severity, node) (ALERTS{alertstate="firing", fault!~"exporter_.+"})',
+                "eval_time": "20m",
+                "exp_samples": [{"labels": _text(alertname=a, severity=s, node=n), "value": 1} for a, s, n in expected],
+            }
+        ],
+    }
+    (tmp_path / "test.yaml").write_text(
+        yaml.safe_dump(
+            {"rule_files": [str(ALERTS / "dualstack.yaml")], "evaluation_interval": "30s", "tests": [case]},
+            width=10_000,
+        )
+    )
+    promtool("test", "rules", tmp_path / "test.yaml")
+
+
+def _text(**labels: str) -> str:
+    return "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items() if value) + "}"
+
+
+def _input(scrape: Path, target: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The series of a scrape as a test's input, with the target's labels where the series has none of that name."""
+    for line in scrape.read_text().splitlines():
+        if line.startswith("#"):
+            continue
+        name, value = line.rsplit(" ", 1)
+        metric, _, rest = name.partition("{")
+        given = rest.removesuffix("}")
+        added = ",".join(f'{label}="{text}"' for label, text in target.items() if f'{label}="' not in given)
+        yield {"series": f"{metric}{{{','.join(filter(None, (given, added)))}}}", "values": f"{float(value):.17g}x60"}
