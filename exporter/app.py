@@ -61,6 +61,7 @@ def pace_of(config: Config, nodes: int) -> Pace:
         timeout=timeout,
         whole=min(WHOLE, timeout - spread),
         spread=spread,
+        configured=config.round.interval,
     )
 
 

@@ -11,7 +11,7 @@ from exporter.errors import Errors
 from exporter.inspection import Inspector
 from exporter.network import BrokerNetwork, LocalNetwork
 from exporter.probes.tls import TlsContexts
-from exporter.resolution import Resolution
+from exporter.resolution import Resolution, question_timeout
 from exporter.rounds import Pace, Rounds
 
 
@@ -24,6 +24,6 @@ def build_rounds(config: Config, pace: Pace, broker: BrokerClient | None, errors
         pace,
         inspector=Inspector(config, broker, errors, clock=time.time) if broker is not None else None,
         asker=asker,
-        resolution=Resolution(asker, clock=time.time, timeout=min(pace.whole, config.timeouts.dns)),
+        resolution=Resolution(asker, timeout=question_timeout(config, pace.whole, pace.timeout)),
         clock=time.time,
     )

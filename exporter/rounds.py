@@ -1,13 +1,15 @@
 """One round: inspect, resolve, plan, ask, judge. Between the sources and the exposition; holds what is kept from round to round.
 
 Every decision is taken by a pure module (discovery.pods, plan, diagnosis); this file only fetches their inputs and hands on their
-results. A round has one deadline; what it cut is reported as cut. It never raises for what the world does.
+results. A round has one deadline; what it cut is reported as cut. It raises for nothing that the world does, but for a broker that
+does not answer at all: then there is nothing to report.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from exporter.asking import Asker, Deadline
@@ -19,22 +21,29 @@ from exporter.diagnosis.families import family_reports
 from exporter.diagnosis.rules import RULES
 from exporter.diagnosis.verdict import Memory, judge
 from exporter.diagnosis.view import Expectations, ServicePolicy, View
+from exporter.discovery.pods import departures
 from exporter.inspection import Inspection, Inspector
-from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory
-from exporter.model.probe import Check, Lookup, Observation, Outcome, Question, Target, Timeouts
+from exporter.model.probe import Check, Group, Lookup, Observation, Outcome, Question, Target, Timeouts
 from exporter.model.report import PodView, Report, Role, Snapshot
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan import kept
-from exporter.plan.checks import SPREAD, host_checks, pod_checks
+from exporter.plan.checks import SPREAD, host_checks, pod_checks, rounds_between
+from exporter.plan.naming import Naming, plan_namings
 from exporter.plan.policies import under_policy
 from exporter.plan.questions import Asking, plan_questions, plan_service_questions, service_rotation
-from exporter.plan.servers import Known, known_servers, servers_of
+from exporter.plan.servers import Known, known_servers
 from exporter.plan.targets import inside, outside, with_addresses
-from exporter.resolution import Resolution
+from exporter.resolution import Resolution, question_timeout
 
 PROBED = frozenset({PodState.ELIGIBLE, PodState.INTERCEPTED})
+QUERIES, CONNECTS = 2.0, 0.1  # a second: DNS questions, connections to the API server (contract section 3, budget)
+API_SERVER = "apiserver"  # what its results are kept under: it is dialled in turns of its own
+
+
+class UnfinishedError(Exception):
+    """A round that saw nothing: the broker did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,23 @@ class Pace:
     timeout: float
     whole: float = 10.0
     spread: float = SPREAD
-    bounded: bool = True  # whether the DNS budget binds
+    bounded: bool = True  # whether the budget binds
+    configured: float | None = None  # the interval that the budget goes by, where a large cluster makes rounds rarer
+
+    @property
+    def queries(self) -> int | None:
+        """DNS questions of one round; None where the budget does not bind."""
+        return int(QUERIES * (self.configured or self.interval)) if self.bounded else None
+
+    @property
+    def connects(self) -> float | None:
+        """Connections to the API server in one round, on average; None where the budget does not bind."""
+        return CONNECTS * (self.configured or self.interval) if self.bounded else None
+
+    @property
+    def patience(self) -> float:
+        """Seconds that looking at this machine may take before the round is given up."""
+        return min(self.interval, 2 * self.timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +97,7 @@ class Rounds:
         asker: Asker,
         resolution: Resolution,
         clock: Callable[[], float],
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._pace = pace
@@ -79,6 +105,7 @@ class Rounds:
         self._asker = asker
         self._resolution = resolution
         self._clock = clock
+        self._steady = steady
         self._store = kept.EMPTY
         self._answers = kept.NO_ANSWERS
         self._memory = Memory()
@@ -86,17 +113,19 @@ class Rounds:
         self._number = 0
 
     def configure(self, config: Config, pace: Pace) -> None:
-        """Use this configuration from the next round on; what was kept stays."""
+        """Use this configuration from the next round on; what was kept stays, but for targets that are no more."""
+        if config.targets != self._config.targets:
+            self._store = kept.of_targets(self._store, {t.name for t in config.targets})
         self._config = config
         self._pace = pace
-        self._resolution.forget([t.host for t in config.targets])
+        self._resolution.configure([t.host for t in config.targets], question_timeout(config, pace.whole, pace.timeout))
         if self._inspector is not None:
             self._inspector.configure(config)
 
     async def run(self, source: Callable[[], Inventory], elsewhere: tuple[Found, ...] = ()) -> Report:
         """One round. `source` gives the inventory of the moment; it is asked again at the end, for pods that went meanwhile.
 
-        `elsewhere`: the cluster role's found causes, for explanation.
+        `elsewhere`: the cluster role's found causes, for explanation. Raises UnfinishedError where the broker does not answer.
         """
         deadline = Deadline(asyncio.get_running_loop().time() + self._pace.timeout)
         started = self._clock()
@@ -113,7 +142,11 @@ class Rounds:
         if self._inspector is None:
             inspection = Inspection(Vantage("host", "", self._config.node_name, None), (), None, None, ())
         else:
-            inspection = await self._inspector.inspect(inventory)
+            try:
+                async with asyncio.timeout(self._pace.patience):
+                    inspection = await self._inspector.inspect(inventory)
+            except TimeoutError:
+                raise UnfinishedError(f"no answer from the broker within {self._pace.patience:g} s") from None
         eligible = [p.vantage for p in inspection.pods if p.vantage.state in PROBED]
         expected = families_expected(inventory, self._config.families)
         return Scene(
@@ -127,37 +160,59 @@ class Rounds:
 
     async def _probe(self, scene: Scene, deadline: Deadline) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
         """Dials to what has an address start at once; those to names wait for their own resolution only."""
-        questions = self._questions(scene)
         if self._inspector is None:
-            return (), await self._asker.ask_all(questions, deadline)
+            return (), await self._asker.ask_all(self._questions(scene, self._pace.queries), deadline)
+        namings = self._namings(scene)
+        left = self._reserve(namings)
         direct, asked, named = await asyncio.gather(
             self._asker.check_all(self._direct(scene), deadline),
-            self._asker.ask_all(questions, deadline),
-            self._named(scene, deadline),
+            self._asker.ask_all(self._questions(scene, left), deadline),
+            asyncio.gather(*(self._named_from(scene, naming, deadline) for naming in namings)),
         )
-        return (*direct, *named[0]), (*asked, *named[1])
+        observations = (o for made, _ in named for o in made)
+        return (*direct, *observations), (*asked, *(lookup for _, made in named for lookup in made))
 
-    def _questions(self, scene: Scene) -> tuple[Question, ...]:
-        """Those of a node, from its pods; those of the cluster, from a cluster role that really runs in one."""
+    def _reserve(self, namings: Iterable[Naming]) -> int | None:
+        """Sets aside, of the round's DNS budget, what names that are due may need, at most half; what is left."""
+        budget = self._pace.queries
+        if budget is None:
+            self._resolution.allow(None)
+            return None
+        reserved = min(
+            budget // 2, sum(self._resolution.due([t.host for t in n.targets], n.conf, n.servers) for n in namings)
+        )
+        self._resolution.allow(reserved)
+        return budget - reserved
+
+    def _questions(self, scene: Scene, budget: int | None) -> tuple[Question, ...]:
+        """Those of a node, from its pods; those of the cluster, from a cluster role that really runs in one. Together in the budget."""
         asking = Asking(
             config=self._config,
             inventory=scene.inventory,
             known=scene.known,
             number=self._number,
             now=scene.now,
-            budget=int(2 * self._pace.interval) if self._pace.bounded else None,
+            budget=budget,
             timeout=self._timeouts().dns,
         )
         host = scene.inspection.host
-        questions: list[Question] = []
-        if self._inspector is not None:
-            questions += plan_questions(host, self._views(scene), scene.inspection.host_resolv_conf, asking)
+        of_cluster: tuple[Question, ...] = ()
         if self._config.role is not Role.NODE and scene.inventory.source == "kubernetes":
-            questions += plan_service_questions(host, asking)
-        return tuple(questions)
+            of_cluster = plan_service_questions(host, replace(asking, budget=self._service_budget(budget)))
+        if self._inspector is None:
+            return of_cluster
+        rest = None if budget is None else budget - len(of_cluster)
+        own = plan_questions(host, self._views(scene), scene.inspection.host_resolv_conf, replace(asking, budget=rest))
+        return (*own, *of_cluster)
+
+    def _service_budget(self, budget: int | None) -> int | None:
+        """For questions about Services: all of it in role cluster; half where a node's own questions share it."""
+        return budget if budget is None or self._inspector is None else budget // 2
 
     def _direct(self, scene: Scene) -> tuple[Check, ...]:
         within = inside(scene.inventory, self._config, scene.families, scene.now)
+        if self._number % self._rounds_between_api_dials(scene.families):
+            within = tuple(t for t in within if t.group is not Group.APISERVER)
         literal = [(t, made) for t, made in outside(self._config, scene.families) if made is not None]
         return (
             *self._host_checks(scene, [*within, *(made for t, made in literal if Place.HOST in t.vantages)]),
@@ -166,47 +221,45 @@ class Rounds:
             ),
         )
 
-    async def _named(self, scene: Scene, deadline: Deadline) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
-        """Targets that are names: resolved once per distinct resolv.conf, then dialled from all vantages that share it."""
-        named = [t for t, made in outside(self._config, scene.families) if made is None]
-        if not named:
-            return (), ()
-        results = await asyncio.gather(*(self._named_from(scene, group, deadline) for group in self._groups(scene)))
-        return tuple(o for made, _ in results for o in made), tuple(q for _, asked in results for q in asked)
+    def _rounds_between_api_dials(self, families: Sequence[Family]) -> int:
+        return rounds_between(len(families), self._pace.connects)
 
     async def _named_from(
-        self, scene: Scene, group: tuple[Vantage, ...], deadline: Deadline
+        self, scene: Scene, naming: Naming, deadline: Deadline
     ) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
-        asker, conf = self._resolver_of(scene, group[0])
-        servers = [s for s, allowed in servers_of(conf, scene.known) if allowed]
-        kinds = {Place(v.kind) for v in group}
-        named = [t for t, made in outside(self._config, scene.families) if made is None and kinds & set(t.vantages)]
+        """Targets that are names: resolved once per distinct resolv.conf, then dialled from all vantages that share it."""
         resolved = await asyncio.gather(
-            *(self._resolution.resolve(t.host, asker, conf, servers, deadline) for t in named)
+            *(
+                self._resolution.resolve(t.host, naming.asker, naming.conf, naming.servers, deadline)
+                for t in naming.targets
+            )
         )
-        targets = [(t, with_addresses(t, r.addresses, scene.families)) for t, r in zip(named, resolved, strict=True)]
+        targets = [
+            (t, with_addresses(t, r.addresses, scene.families))
+            for t, r in zip(naming.targets, resolved, strict=True)
+            if not r.waits
+        ]
+        from_host = naming.vantages[0].kind == "host"
         checks = (
-            *self._host_checks(scene, [m for t, m in targets if Place.HOST in t.vantages and group[0].kind == "host"]),
+            *self._host_checks(scene, [m for t, m in targets if from_host and Place.HOST in t.vantages]),
             *self._pod_checks(
-                scene, [v for v in group if v.kind == "pod"], [m for t, m in targets if Place.POD in t.vantages]
+                scene,
+                [v for v in naming.vantages if v.kind == "pod"],
+                [m for t, m in targets if Place.POD in t.vantages],
             ),
         )
         return await self._asker.check_all(checks, deadline), tuple(q for r in resolved for q in r.lookups)
 
-    def _groups(self, scene: Scene) -> list[tuple[Vantage, ...]]:
-        """The host by itself, and the sampled pods by resolv.conf."""
-        confs = {p.vantage.key: p.resolv_conf for p in scene.inspection.pods}
-        groups: dict[ResolvConf | None, list[Vantage]] = {}
-        for vantage in scene.sample:
-            groups.setdefault(confs.get(vantage.key), []).append(vantage)
-        return [(scene.inspection.host,), *(tuple(g) for g in groups.values())]
-
-    def _resolver_of(self, scene: Scene, vantage: Vantage) -> tuple[Vantage, ResolvConf]:
-        """From where and with which file names are resolved for a vantage: its own, else (nothing in it may be asked) the host's."""
-        own = next((p.resolv_conf for p in scene.inspection.pods if p.vantage.key == vantage.key), None)
-        if own is not None and any(allowed for _, allowed in servers_of(own, scene.known)):
-            return vantage, own
-        return scene.inspection.host, scene.inspection.host_resolv_conf or ResolvConf()
+    def _namings(self, scene: Scene) -> tuple[Naming, ...]:
+        inspection = scene.inspection
+        return plan_namings(
+            PodView(inspection.host, resolv_conf=inspection.host_resolv_conf),
+            self._views(scene),
+            [t for t, made in outside(self._config, scene.families) if made is None],
+            known=scene.known,
+            pods={p.uid: p for p in scene.inventory.local_pods(self._config.node_name) if p.uid},
+            turn=self._number,
+        )
 
     def _views(self, scene: Scene) -> tuple[PodView, ...]:
         sampled = {v.key for v in scene.sample}
@@ -231,16 +284,17 @@ class Rounds:
         observations: tuple[Observation, ...],
         lookups: tuple[Lookup, ...],
     ) -> Snapshot:
-        gone = _gone(inventory, self._config.node_name) | {
-            o.vantage.key for o in observations if o.outcome is Outcome.VANISHED
-        }
+        left = departures(scene.inventory, inventory, self._config.node_name)
+        vanished = {o.vantage.key for o in observations if o.outcome is Outcome.VANISHED}
+        gone = {*left, *vanished}
         restricted = under_policy(inventory)
         made = tuple(
             replace(o, policy=True) if (o.vantage.subject, o.family) in restricted else o
             for o in observations
             if o.vantage.key not in gone
         )
-        pods = tuple(p for p in scene.inspection.pods if p.vantage.key not in gone)
+        lookups = tuple(one for one in lookups if one.question.vantage.key not in gone)
+        pods = tuple(_as_left(p, left) for p in scene.inspection.pods if _stays(p.vantage.key, left, vanished))
         self._keep(scene, pods, made, lookups)
         return Snapshot(
             node=self._config.node_name,
@@ -266,16 +320,22 @@ class Rounds:
     def _keep(
         self, scene: Scene, pods: Sequence[PodView], made: Iterable[Observation], lookups: Iterable[Lookup]
     ) -> None:
-        now = self._clock()
+        now, interval = self._steady(), self._pace.interval
         probed = [p.vantage.key for p in pods if p.vantage.state in PROBED]
-        keep = 2 * kept.rotation(len(probed), self._config.pods.sample, self._pace.interval) + self._pace.interval
-        by_vantage: dict[str, tuple[Observation, ...]] = {}
+        turn = max(
+            kept.rotation(len(probed), self._config.pods.sample, interval),
+            self._rounds_between_api_dials(scene.families) * interval,
+        )
+        by_key: dict[str, tuple[Observation, ...]] = {}
         for o in made:
-            by_vantage[o.vantage.key] = (*by_vantage.get(o.vantage.key, ()), o)
-        present = [*probed, scene.inspection.host.key]
-        self._store = kept.fold(self._store, by_vantage, present=present, now=now, keep=keep)
-        keep = max(keep, 2 * service_rotation(scene.inventory) * self._pace.interval)
-        self._answers = kept.fold_answers(self._answers, lookups, now=now, keep=keep)
+            key = API_SERVER if o.target.group is Group.APISERVER else o.vantage.key
+            by_key[key] = (*by_key.get(key, ()), o)
+        present = [*probed, scene.inspection.host.key, API_SERVER]
+        keep = 2 * turn + interval
+        self._store = kept.fold(self._store, by_key, present=present, now=now, keep=keep)
+        services = service_rotation(scene.inventory, self._service_budget(self._pace.queries))
+        keep = max(keep, 2 * services * interval)
+        self._answers = kept.fold_answers(self._answers, lookups, now=self._clock(), keep=keep)
 
     def _judge(self, snapshot: Snapshot, elsewhere: tuple[Found, ...]) -> Report:
         view = View(snapshot.finished, snapshot, self._previous, expectations(self._config))
@@ -303,6 +363,12 @@ def expectations(config: Config) -> Expectations:
     )
 
 
-def _gone(inventory: Inventory, node: str) -> set[str]:
-    """Keys of pods that are terminating by now."""
-    return {p.uid for p in inventory.local_pods(node) if p.deleting and p.uid}
+def _stays(key: str, left: Mapping[str, PodState | None], vanished: Container[str]) -> bool:
+    """Whether a pod is still to be told of: it is in the inventory, if only as one that ends."""
+    return left[key] is not None if key in left else key not in vanished
+
+
+def _as_left(view: PodView, left: Mapping[str, PodState | None]) -> PodView:
+    """A pod that ended meanwhile in its new state, without what was read of it."""
+    state = left.get(view.vantage.key)
+    return view if state is None else PodView(replace(view.vantage, state=state))

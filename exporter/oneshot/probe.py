@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterable, Mapping
 
 from exporter.command import Refusal
@@ -94,7 +93,7 @@ async def _addresses(looking: Looking, wanted: Wanted) -> Mapping[Family, Addres
     """The literal, or what the nameservers of that place's resolv.conf say: the operator asks, so all of them may be asked."""
     if wanted.literal is not None:
         return {family_of(wanted.literal): wanted.literal}
-    resolution = Resolution(looking.asker, clock=time.time, timeout=looking.config.timeouts.dns)
+    resolution = Resolution(looking.asker, timeout=looking.config.timeouts.dns)
     servers = [Server(a, "host") for a in looking.conf.nameservers]
     resolved = await resolution.resolve(wanted.host, looking.view.vantage, looking.conf, servers, looking.deadline)
     for lookup in resolved.lookups:

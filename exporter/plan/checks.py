@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import ceil
 
 from exporter.model.family import Family
 from exporter.model.probe import Check, Group, Layer, Target, Timeouts
@@ -44,6 +45,11 @@ def pod_checks(
                 wanted = [f for f in families if f in pod.families and f in asked.addresses]
                 checks.extend(_check(pod, asked, f, timeouts, spread) for f in wanted)
     return tuple(checks)
+
+
+def rounds_between(dials: int, allowed: float | None) -> int:
+    """Every how many rounds something may be dialled that takes `dials` connections at once, `allowed` a round on average."""
+    return 1 if allowed is None else max(1, ceil(dials / allowed))
 
 
 def _pinged(target: Target) -> Target | None:

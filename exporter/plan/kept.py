@@ -1,18 +1,19 @@
 """Results kept between probes of the same vantage, and the sample that follows from them (contract section 4, rotation). Pure.
 
 A pod's last result stays until it is probed again or gone, at most two rotations; the probe before it stays beside it, because "two
-rounds" of a pod means two probes of it. A pod whose last probe failed is probed every round until it has passed twice.
+rounds" of a pod means two probes of it. A pod whose last probe failed is probed every round until it has passed twice. Times are those
+of a clock that never steps: a wall clock set back would have the same pods probed again and again, and the others never.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TypeAlias
 
 from exporter.model.family import Address
-from exporter.model.probe import Lookup, Observation, Purpose
+from exporter.model.probe import NEUTRAL, Group, Lookup, Observation, Purpose
 from exporter.model.vantage import Vantage
 
 PASSES_TO_TRUST = 2
@@ -20,8 +21,13 @@ PASSES_TO_TRUST = 2
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One vantage's last probe and the one before. `suspect` counts the passes still wanted after a failure."""
+    """One vantage's last probe and the one before. `suspect` counts the passes still wanted after a failure.
 
+    `asked` is when it was last probed, `time` when `observations` were made: a probe that told nothing (it was cut, or no socket could
+    be had) leaves the last result in place.
+    """
+
+    asked: float
     time: float
     observations: tuple[Observation, ...]
     before: tuple[Observation, ...] = ()
@@ -58,14 +64,17 @@ NO_ANSWERS = Answers({}, {})
 
 
 def fold_answers(answers: Answers, made: Iterable[Lookup], *, now: float, keep: float) -> Answers:
-    """The answers after a round. Several vantages that asked the same in one round are one round."""
+    """The answers after a round. Several vantages that asked the same in one round are one round.
+
+    `now` is Unix seconds, as in the lookups; an answer from the future (the clock was set back) is of no known age and goes.
+    """
     asked: dict[LookupKey, Lookup] = {}
     for lookup in made:
         q = lookup.question
         asked[q.server.address, q.name, q.qtype, q.purpose, q.edns] = lookup
     before = {**answers.before, **{key: answers.last[key] for key in asked if key in answers.last}}
-    last = {key: one for key, one in {**answers.last, **asked}.items() if now - one.time <= keep}
-    return Answers(last, {key: one for key, one in before.items() if key in last and now - one.time <= 2 * keep})
+    last = {key: one for key, one in {**answers.last, **asked}.items() if abs(now - one.time) <= keep}
+    return Answers(last, {key: one for key, one in before.items() if key in last and abs(now - one.time) <= 2 * keep})
 
 
 def rotation(pods: int, sample: int, interval: float) -> float:
@@ -80,19 +89,50 @@ def fold(
     alive = set(present)
     result = {k: v for k, v in store.vantages.items() if k in alive and k not in made and now - v.time <= keep}
     for key, observations in made.items():
-        if key not in alive:
-            continue
-        last = store.vantages.get(key)
-        failed = any(o.counted and not o.passed for o in observations)
-        wanted = PASSES_TO_TRUST if failed else max(0, (last.suspect if last else 0) - 1)
-        result[key] = Kept(now, observations, last.observations if last else (), wanted)
+        if key in alive:
+            last = store.vantages.get(key)
+            result[key] = _next(last if last is not None and now - last.time <= keep else None, observations, now)
     return Store(result)
+
+
+def _next(last: Kept | None, observations: tuple[Observation, ...], now: float) -> Kept:
+    """What is kept of a vantage after it was probed."""
+    if last is None:
+        return Kept(now, now, observations, (), PASSES_TO_TRUST if _failed(observations) else 0)
+    if not _told(observations) and _told(last.observations):
+        return replace(last, asked=now)
+    wanted = PASSES_TO_TRUST if _failed(observations) else max(0, last.suspect - 1)
+    return Kept(now, now, observations, last.observations, wanted)
+
+
+def _failed(observations: Iterable[Observation]) -> bool:
+    return any(o.counted and not o.passed for o in observations)
+
+
+def _told(observations: Iterable[Observation]) -> bool:
+    """Whether anything was learnt of any path."""
+    return any(o.outcome not in NEUTRAL for o in observations)
+
+
+def of_targets(store: Store, names: Container[str]) -> Store:
+    """What is kept, of outside targets only those that are still configured."""
+
+    def still(observations: Iterable[Observation]) -> tuple[Observation, ...]:
+        return tuple(o for o in observations if o.target.group is not Group.OUTSIDE or o.target.name in names)
+
+    return Store(
+        {
+            key: replace(one, observations=still(one.observations), before=still(one.before))
+            for key, one in store.vantages.items()
+        }
+    )
 
 
 def choose_sample(eligible: Iterable[Vantage], store: Store, size: int) -> tuple[Vantage, ...]:
     """The pods to probe this round: suspects first (at most half), then those probed longest ago; ties by subject, so it rotates."""
-    pods = sorted(eligible, key=lambda v: (store.vantages[v.key].time if v.key in store.vantages else 0.0, v.subject))
-    suspects = [v for v in pods if v.key in store.vantages and store.vantages[v.key].suspect > 0][: max(1, size // 2)]
+    kept = store.vantages
+    pods = sorted(eligible, key=lambda v: (kept[v.key].asked if v.key in kept else float("-inf"), v.subject))
+    suspects = [v for v in pods if v.key in kept and kept[v.key].suspect > 0][: size // 2]
     taken = {v.key for v in suspects}
     rest = [v for v in pods if v.key not in taken]
     return (*suspects, *rest[: max(0, size - len(suspects))])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterable
 
 from exporter.model.dns import ResolvConf
 from exporter.model.family import Family, family_of
@@ -23,14 +25,30 @@ def random_label(inventory: Inventory, host_name: str, now: float) -> str:
     return "x" + hashlib.sha256(f"{seed}/{int(now // HOUR)}".encode()).hexdigest()[:12]
 
 
-def cluster_domain(inventory: Inventory, conf: ResolvConf | None) -> str:
-    """The cluster's domain: of the Corefile's kubernetes plugin, else of a pod's search list (`svc.DOMAIN`); "" without either."""
+def cluster_domain(inventory: Inventory, confs: Iterable[ResolvConf]) -> str:
+    """The cluster's domain: of the Corefile's kubernetes plugin, else what most search lists say (`svc.DOMAIN`); "" without either.
+
+    Most, since a pod controls its own file: no single one can make names of its choice be asked.
+    """
     if inventory.corefile is not None and inventory.corefile.cluster_domains:
-        return inventory.corefile.cluster_domains[0].rstrip(".")
-    for domain in conf.search if conf is not None else ():
-        if domain.startswith("svc."):
-            return domain[len("svc.") :].rstrip(".")
-    return ""
+        return fold(inventory.corefile.cluster_domains[0])
+    said = Counter(
+        fold(domain).removeprefix("svc.")
+        for conf in confs
+        for domain in dict.fromkeys(conf.search)
+        if fold(domain).startswith("svc.")
+    )
+    return min(said, key=lambda domain: (-said[domain], domain), default="")
+
+
+def is_inside(name: str, domain: str) -> bool:
+    """Whether a name lies in the cluster's domain; none does where that is not known."""
+    return bool(domain) and (fold(name) == domain or fold(name).endswith(f".{domain}"))
+
+
+def fold(name: str) -> str:
+    """A name as it compares: lower case, without the final dot."""
+    return name.lower().removesuffix(".")
 
 
 def canary(inventory: Inventory) -> Service | None:

@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from exporter.config.schema import Config
 from exporter.diagnosis.resolver import all_candidates
 from exporter.model.dns import ResolvConf
+from exporter.model.family import parse_address
 from exporter.model.inventory import Inventory, Pod, Service
 from exporter.model.probe import Purpose, Question, Server
 from exporter.model.report import PodView
 from exporter.model.vantage import PodState, Vantage
-from exporter.plan.labels import canary, cluster_domain, random_label
+from exporter.plan.labels import canary, cluster_domain, is_inside, random_label
 from exporter.plan.servers import CLUSTER_DNS, Known, servers_of
 from exporter.plan.targets import dns_services
 from exporter.plan.verdict_set import CANARY, DNS64_NAME, Wanted, verdict_set
+
+SERVICES_A_ROUND = 15  # Services whose records the cluster role asks at most in one round
+RECORDS = 3  # questions about one Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +52,31 @@ class Place:
         return tuple(server for server, allowed in self.servers if allowed)
 
 
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What is asked about in a round: the verdict set, and whether the operator named anything outside the cluster's domain."""
+
+    wanted: tuple[Wanted, ...]
+    domain: str
+    outside: bool
+
+    def may_ask(self, name: str) -> bool:
+        """By default nothing is asked that a cluster's DNS would have to ask others about (contract section 3)."""
+        return self.outside or is_inside(name, self.domain)
+
+
 def plan_questions(
     host: Vantage, sample: Sequence[PodView], host_conf: ResolvConf | None, asking: Asking
 ) -> tuple[Question, ...]:
     """The questions in order of worth, within the budget; what may not be asked is listed as such and costs nothing."""
     places = _places(host, sample, host_conf, asking)
+    topic = _topic([p.conf for p in places], asking)
     asked_of_pods = any(server.address is None for server in asking.config.dns.servers)
-    leaders, others = _leaders(places if asked_of_pods else [], asking.number)
+    leaders, others = _leaders(places if asked_of_pods else [])
     questions = [
-        *_configured(places, asking),
-        *(q for leader in leaders for q in _verdict_and_prediction(leader, asking)),
-        *(q for place in others for q in _pulse(place, asking)),
+        *_configured(places, topic, asking),
+        *(q for leader in leaders for q in _verdict_and_prediction(leader, topic, asking)),
+        *(q for place in others for q in _pulse(place, topic, asking)),
         *_reference(host, asking),
     ]
     unique = {(q.vantage.key, q.server.address, q.name, q.qtype, q.purpose): q for q in questions}
@@ -75,30 +93,30 @@ def _within_budget(asked: Sequence[Question], asking: Asking) -> Sequence[Questi
     return [*asked[first:], *asked[:first]][: asking.budget]
 
 
-SERVICES_A_ROUND = (
-    15  # Services whose records the cluster role asks in one round: with A, AAAA and PTR well within its budget
-)
-
-
 def plan_service_questions(host: Vantage, asking: Asking) -> tuple[Question, ...]:
     """The cluster role's: A, AAAA and PTR of Services with an IPv6 ClusterIP, of the cluster DNS, in rotation."""
     servers = [Server(a, CLUSTER_DNS) for s in dns_services(asking.inventory) for a in s.cluster_ips]
-    domain = cluster_domain(asking.inventory, None)
-    services = _services_with_ipv6(asking.inventory)
-    if not servers or not domain or not services:
+    domain = cluster_domain(asking.inventory, ())
+    if not servers or not domain:
         return ()
-    first = asking.number * SERVICES_A_ROUND % len(services)
-    turn = [services[(first + n) % len(services)] for n in range(min(SERVICES_A_ROUND, len(services)))]
-    return tuple(
-        _question(host, servers[0], item, Purpose.VERDICT, asking)
-        for service in turn
-        for item in _records(service, domain)
-    )
+    wanted = [item for service in _services_with_ipv6(asking.inventory) for item in _records(service, domain)]
+    size = _service_share(asking.budget)
+    first = asking.number * size % len(wanted) if wanted else 0
+    turn = [*wanted[first:], *wanted[:first]][:size]
+    return tuple(_question(host, servers[0], item, Purpose.VERDICT, asking) for item in turn)
 
 
-def service_rotation(inventory: Inventory) -> int:
+def service_rotation(inventory: Inventory, budget: int | None) -> int:
     """Rounds until every Service was asked about once."""
-    return -(-len(_services_with_ipv6(inventory)) // SERVICES_A_ROUND)
+    return -(-RECORDS * len(_services_with_ipv6(inventory)) // max(1, _service_share(budget)))
+
+
+def _service_share(budget: int | None) -> int:
+    """Questions about Services in one round, whole Services where the budget allows for one."""
+    most = SERVICES_A_ROUND * RECORDS
+    if budget is None or budget >= most:
+        return most
+    return budget - budget % RECORDS if budget >= RECORDS else budget
 
 
 def _services_with_ipv6(inventory: Inventory) -> list[Service]:
@@ -137,43 +155,47 @@ def _place(vantage: Vantage, conf: ResolvConf, known: Known, pod: Pod | None) ->
     return Place(vantage, conf, servers_of(conf, known, pod))
 
 
-def _leaders(places: Sequence[Place], number: int) -> tuple[list[Place], list[Place]]:
-    """One place per distinct file, in an order that turns with the round; and the rest."""
+def _leaders(places: Sequence[Place]) -> tuple[list[Place], list[Place]]:
+    """One place per distinct file, and the rest."""
     first: dict[ResolvConf, Place] = {}
     for place in places:
         first.setdefault(place.conf, place)
-    leaders = list(first.values())
-    turn = number % len(leaders) if leaders else 0
-    leading = {id(p) for p in leaders}
-    return leaders[turn:] + leaders[:turn], [p for p in places if id(p) not in leading]
+    leading = {id(p) for p in first.values()}
+    return list(first.values()), [p for p in places if id(p) not in leading]
 
 
-def _wanted(conf: ResolvConf | None, asking: Asking) -> tuple[Wanted, ...]:
-    domain = cluster_domain(asking.inventory, conf)
+def _topic(confs: Iterable[ResolvConf], asking: Asking) -> Topic:
+    domain = cluster_domain(asking.inventory, confs)
     service = canary(asking.inventory) if domain else None
-    return verdict_set(
-        canary=f"{service.name}.{service.namespace}.svc.{domain}" if service is not None else "",
+    names = control_names(asking)
+    hosts = (target.host for target in asking.config.targets if target.host and parse_address(target.host) is None)
+    return Topic(
+        wanted=verdict_set(
+            canary=f"{service.name}.{service.namespace}.svc.{domain}" if service is not None else "",
+            domain=domain,
+            names=names,
+            random=random_label(asking.inventory, asking.config.node_name, asking.now),
+        ),
         domain=domain,
-        names=control_names(asking),
-        random=random_label(asking.inventory, asking.config.node_name, asking.now),
+        outside=any(not is_inside(name, domain) for name in (*names, *hosts)),
     )
 
 
-def _verdict_and_prediction(place: Place, asking: Asking) -> Iterator[Question]:
-    wanted = _wanted(place.conf, asking)
+def _verdict_and_prediction(place: Place, topic: Topic, asking: Asking) -> Iterator[Question]:
     for server, allowed in place.servers:
-        if not allowed and wanted:
-            yield _question(place.vantage, server, wanted[0], Purpose.VERDICT, asking, allowed=False)
+        if not allowed and topic.wanted:
+            yield _question(place.vantage, server, topic.wanted[0], Purpose.VERDICT, asking, allowed=False)
             continue
-        for item in wanted:
+        for item in topic.wanted:
             yield _question(place.vantage, server, item, Purpose.VERDICT, asking)
-    for name, label in _predicted(wanted).items():
+    for name, label in _predicted(topic.wanted).items():
         for candidate in all_candidates(name, place.conf):
-            for server in place.allowed:
-                for qtype in ("A", "AAAA"):
-                    item = Wanted(candidate, qtype, label)
-                    edns = "edns0" in place.conf.options  # as a libc asks
-                    yield _question(place.vantage, server, item, Purpose.PREDICTION, asking, edns=edns)
+            if topic.may_ask(candidate):
+                for server in place.allowed:
+                    for qtype in ("A", "AAAA"):
+                        item = Wanted(candidate, qtype, label)
+                        edns = "edns0" in place.conf.options  # as a libc asks
+                        yield _question(place.vantage, server, item, Purpose.PREDICTION, asking, edns=edns)
 
 
 def _predicted(wanted: Iterable[Wanted]) -> dict[str, str]:
@@ -181,22 +203,22 @@ def _predicted(wanted: Iterable[Wanted]) -> dict[str, str]:
     return {w.name: w.label for w in wanted if w.qtype == "MX"}
 
 
-def _pulse(place: Place, asking: Asking) -> Iterator[Question]:
+def _pulse(place: Place, topic: Topic, asking: Asking) -> Iterator[Question]:
     """One name's AAAA: the canary's, else a control name's."""
-    wanted = [w for w in _wanted(place.conf, asking) if w.qtype == "AAAA"]
+    wanted = [w for w in topic.wanted if w.qtype == "AAAA"]
     for server, allowed in place.servers[:1]:
         if wanted:
             yield _question(place.vantage, server, wanted[0], Purpose.PULSE, asking, allowed=allowed)
 
 
-def _configured(places: Sequence[Place], asking: Asking) -> Iterator[Question]:
+def _configured(places: Sequence[Place], topic: Topic, asking: Asking) -> Iterator[Question]:
     """Each named nameserver of dns.servers, from one pod a round; from the host where there are none (its place stands in)."""
     if not places:
         return
     place = places[asking.number % len(places)]
     for server in asking.config.dns.servers:
         if server.address is not None:
-            for item in _wanted(place.conf, asking):
+            for item in topic.wanted:
                 yield _question(place.vantage, Server(server.address, server.name), item, Purpose.VERDICT, asking)
 
 

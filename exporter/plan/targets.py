@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from exporter.config.schema import Config, Expectation
 from exporter.config.schema import Target as TargetConfig
-from exporter.model.family import Address, Family, family_of, parse_address
+from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
 from exporter.model.inventory import EndpointSlice, Inventory, Node, Service
 from exporter.model.probe import Group, Layer, Target
 
@@ -146,12 +146,15 @@ def outside(config: Config, families: Iterable[Family]) -> tuple[tuple[TargetCon
 def with_addresses(
     target: TargetConfig, addresses: Mapping[Family, Address | None], families: Iterable[Family]
 ) -> Target:
-    """A configured target with the addresses that its name has. families auto: those it has; named ones are asked in any case."""
+    """A configured target with the addresses that its name has; an address of None fails as `no_address`.
+
+    families auto: those the name has. One that could not be learned (no answer) fails, since whether it exists is then unknown; a name
+    that has none at all fails over each. Families that are named are dialled in any case.
+    """
     wanted = [f for f in families if target.families is None or f in target.families]
-    if target.families is None and any(addresses.get(f) for f in wanted):
-        asked = {f: addresses[f] for f in wanted if f in addresses}
-    else:
-        asked = {f: addresses.get(f) for f in wanted}
+    if target.families is None and any(addresses.values()):
+        wanted = [f for f in wanted if addresses.get(f) or f not in addresses]
+    asked = {f: addresses.get(f) for f in wanted}
     return Target(
         name=target.name,
         group=Group.OUTSIDE,
@@ -172,7 +175,8 @@ def _literal(target: TargetConfig, families: tuple[Family, ...]) -> Target | Non
     literal = target.addresses or tuple(a for a in (parse_address(target.host),) if a is not None)
     if not literal:
         return None
-    return with_addresses(target, {family_of(a): a for a in reversed(literal)}, families)
+    given: dict[Family, Address | None] = dict.fromkeys(FAMILIES)
+    return with_addresses(target, {**given, **{family_of(a): a for a in reversed(literal)}}, families)
 
 
 def _target(

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from exporter.plan.labels import is_inside
+
 CANARY, RANDOM = "canary", "random"
 DNS64_NAME = "ipv4only.arpa"  # RFC 7050: has A only; an AAAA is synthesised
 
@@ -23,15 +25,16 @@ class Wanted(NamedTuple):
 
 
 def verdict_set(*, canary: str, domain: str, names: Iterable[str], random: str) -> tuple[Wanted, ...]:
-    """`canary`: a Service's absolute name, "" without one; `names`: control names, empty where nothing outside may be asked."""
+    """`canary`: a Service's absolute name, "" without one; `names`: control names. Only those outside the domain lead outside."""
     wanted: list[Wanted] = []
     if domain:
         parent = canary.split(".", 1)[1] if canary else f"default.svc.{domain}"
         wanted += _named(canary, CANARY) if canary else []
         wanted += _sibling(random, parent)
-    outside = tuple(dict.fromkeys(names))
-    for name in outside:
+    control = tuple(dict.fromkeys(names))
+    for name in control:
         wanted += _named(name, name)
+    outside = [name for name in control if not is_inside(name, domain)]
     if outside:
         wanted += _sibling(random, outside[0])
         wanted.append(Wanted(DNS64_NAME, "AAAA", DNS64_NAME if DNS64_NAME in outside else CANARY))

@@ -1,0 +1,61 @@
+"""Small inventories and configurations for the plan's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from exporter.config import Config, load_config
+from exporter.model.dns import ResolvConf
+from exporter.model.inventory import Inventory, Node, Pod, Service, ServicePort
+from exporter.model.report import PodView
+from exporter.model.vantage import Vantage
+
+KUBE_DNS = Service(
+    "kube-system", "kube-dns", labels={"k8s-app": "kube-dns"}, cluster_ips=(ip_address("10.96.0.10"), ip_address("fd00:96::a")),
+    ports=(ServicePort("dns", 53, protocol="UDP"), ServicePort("dns-tcp", 53)),
+)  # fmt: skip
+OWN = Service(
+    "dualstack", "dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"},
+    cluster_ips=(ip_address("10.96.0.77"), ip_address("fd00:96::77")), ports=(ServicePort("metrics", 10046),),
+)  # fmt: skip
+API = Service("default", "kubernetes", cluster_ips=(ip_address("10.96.0.1"),), ports=(ServicePort("https", 443),))
+DOMAIN = "cluster.local"
+
+
+def config(text: str = "") -> Config:
+    return load_config(text, path="", environment={"NODE_NAME": "ra"}, hostname="ra")
+
+
+def conf(
+    *nameservers: str, search: Iterable[str] = ("default.svc.cluster.local", "svc.cluster.local", "cluster.local")
+) -> ResolvConf:
+    servers = tuple(ip_address(n) for n in nameservers or ("10.96.0.10",))
+    found = tuple(search)
+    return ResolvConf(nameservers=servers, search=found, ndots=5, musl_search=found, musl_nameservers=servers)
+
+
+def view(vantage: Vantage, file: ResolvConf | None) -> PodView:
+    return PodView(vantage, resolv_conf=file)
+
+
+def a_node(name: str, number: int = 1, **more: Any) -> Node:
+    tunnels = (ip_address(f"10.42.{number}.1"), ip_address(f"fd42::{number:x}:1"))
+    own = (ip_address(f"192.0.2.{number}"), ip_address(f"2001:db8::{number:x}"))
+    values = {"ready": True, "ready_since": 0.0, "tunnel_addresses": tunnels, "internal_ips": own, **more}
+    return Node(name, **values)
+
+
+def a_pod(name: str, *, node: str = "ra", **more: Any) -> Pod:
+    values = {"uid": f"uid-{name}", "phase": "Running", "started": 0.0, **more}
+    return Pod("default", name, node=node, **values)
+
+
+def cluster(**more: Any) -> Inventory:
+    values = {"services": (KUBE_DNS, OWN, API), "nodes": (), "pods": (), "uid": "kube-system-uid", **more}
+    return Inventory(source="kubernetes", **values)
+
+
+def net(text: str) -> Any:
+    return ip_network(text)

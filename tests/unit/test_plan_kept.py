@@ -1,0 +1,173 @@
+"""Rotation, suspects and kept results: contract section 4, over whole sequences of rounds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.model.dns import Reply
+from exporter.model.family import parse_address
+from exporter.model.probe import Group, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question, Server
+from exporter.model.vantage import Vantage
+from exporter.plan.kept import EMPTY, NO_ANSWERS, Store, choose_sample, fold, fold_answers, rotation
+from tests.unit.scene import HOST, pod, seen, target
+
+INTERVAL = 30.0
+WEB = target("web", Group.OUTSIDE)
+
+
+def probe(vantage: Vantage, said: str) -> tuple[Observation, ...]:
+    return tuple(seen(vantage, WEB, said))
+
+
+PASS, FAIL, CUT = "tcp6=ok tcp4=ok", "tcp6=timeout tcp4=ok", "tcp6=local tcp4=local"
+
+
+class World:
+    """Rounds over pods that fail or pass as told."""
+
+    def __init__(self, number: int, size: int) -> None:
+        self.pods = tuple(pod(f"p{n:04d}") for n in range(number))
+        self.size = size
+        self.store = EMPTY
+        self.now = 1000.0
+        self.failing: set[str] = set()
+
+    def run(self) -> tuple[Vantage, ...]:
+        sample = choose_sample(self.pods, self.store, self.size)
+        made = {v.key: probe(v, FAIL if v.name in self.failing else PASS) for v in sample}
+        keep = 2 * rotation(len(self.pods), self.size, INTERVAL) + INTERVAL
+        self.store = fold(self.store, made, present=[v.key for v in self.pods], now=self.now, keep=keep)
+        self.now += INTERVAL
+        return sample
+
+
+@given(number=st.integers(0, 60), size=st.integers(0, 25))
+def test_without_failures_every_pod_is_probed_once_a_rotation(number: int, size: int) -> None:
+    world = World(number, size)
+    rounds = -(-number // size) if size else 1
+    asked = Counter(v.key for _ in range(rounds) for v in world.run())
+    assert len(asked) == (number if size else 0)
+    assert max(asked.values(), default=0) <= 2
+
+
+@given(number=st.integers(1, 60), size=st.integers(1, 25), failing=st.sets(st.integers(0, 59)))
+def test_suspects_never_keep_the_others_from_their_turn(number: int, size: int, failing: set[int]) -> None:
+    """However many pods fail: at most half the sample is theirs by right, and everybody's turn comes within two rotations."""
+    world = World(number, size)
+    world.failing = {f"p{n:04d}" for n in failing}
+    seen_pods: set[str] = set()
+    for _ in range(2 * -(-number // max(1, size)) + 1):
+        sample = world.run()
+        assert len(sample) == len({v.key for v in sample}) == min(number, size)
+        seen_pods |= {v.key for v in sample}
+    assert len(seen_pods) == number
+
+
+def test_a_pod_that_failed_is_probed_every_round_until_it_passed_twice() -> None:
+    world = World(40, 4)
+    world.run()
+    world.failing = {"p0004"}
+    assert "p0004" in {v.name for v in world.run()}
+    assert "p0004" in {v.name for v in world.run()}
+    world.failing = set()
+    again = ["p0004" in {v.name for v in world.run()} for _ in range(4)]
+    assert again == [True, True, False, False]
+
+
+def test_suspects_take_at_most_half_the_sample_and_rotate_among_themselves() -> None:
+    world = World(40, 4)
+    world.failing = {v.name for v in world.pods}
+    first, second, third = world.run(), world.run(), world.run()
+    assert len(set(second) & set(first)) == 2
+    assert len(set(third) & {*first, *second}) == 2
+    world = World(3, 1)
+    world.failing = {"p0000"}
+    assert [world.run()[0].name for _ in range(4)] == ["p0000", "p0001", "p0002", "p0000"]
+
+
+def test_no_sample_is_no_sample_even_for_suspects() -> None:
+    world = World(4, 4)
+    world.failing = {"p0001"}
+    world.run()
+    world.size = 0
+    assert world.run() == ()
+
+
+def test_a_result_is_kept_for_two_rotations_and_no_longer() -> None:
+    web = pod("web")
+    store = fold(EMPTY, {web.key: probe(web, PASS)}, present=[web.key], now=1000.0, keep=150.0)
+    assert fold(store, {}, present=[web.key], now=1150.0, keep=150.0).observations()
+    assert fold(store, {}, present=[web.key], now=1151.0, keep=150.0).observations() == ()
+
+
+def test_what_vanished_is_dropped_at_once_also_when_it_was_just_probed() -> None:
+    web, db = pod("web"), pod("db")
+    store = fold(EMPTY, {web.key: probe(web, PASS)}, present=[web.key], now=1000.0, keep=150.0)
+    assert fold(store, {db.key: probe(db, PASS)}, present=[], now=1030.0, keep=150.0) == EMPTY
+
+
+def test_the_probe_before_stays_beside_the_last_one() -> None:
+    web = pod("web")
+    store = fold(EMPTY, {web.key: probe(web, FAIL)}, present=[web.key], now=1000.0, keep=150.0)
+    assert store.before() == ()
+    store = fold(store, {web.key: probe(web, PASS)}, present=[web.key], now=1030.0, keep=150.0)
+    assert {o.outcome for o in store.before()} == {Outcome.TIMEOUT, Outcome.OK}
+    assert {o.outcome for o in store.observations()} == {Outcome.OK}
+
+
+def test_a_probe_that_told_nothing_takes_its_turn_and_leaves_the_last_result() -> None:
+    web = pod("web")
+    store = fold(EMPTY, {web.key: probe(web, FAIL)}, present=[web.key], now=1000.0, keep=150.0)
+    cut = fold(store, {web.key: probe(web, CUT)}, present=[web.key], now=1030.0, keep=150.0)
+    kept = cut.vantages[web.key]
+    assert (kept.observations, kept.time, kept.asked, kept.suspect) == (store.observations(), 1000.0, 1030.0, 2)
+    late = fold(cut, {web.key: probe(web, CUT)}, present=[web.key], now=1200.0, keep=150.0)
+    assert {o.outcome for o in late.observations()} == {Outcome.LOCAL}, "older than two rotations"
+
+
+def test_the_host_is_kept_like_a_pod() -> None:
+    store = fold(EMPTY, {HOST.key: probe(HOST, PASS)}, present=[HOST.key], now=1.0, keep=150.0)
+    assert len(store.observations()) == 2
+
+
+SERVER = parse_address("192.0.2.53")
+assert SERVER is not None
+
+
+def lookup(vantage: Vantage, time: float, name: str = "pypi.org") -> Lookup:
+    assert SERVER is not None
+    question = Question(vantage, Server(SERVER, "cluster_dns"), name, "AAAA", name, Purpose.VERDICT)
+    return Lookup(question, LookupOutcome.NODATA, 0.01, Reply(), time=time)
+
+
+def test_two_rounds_of_a_question_are_two_rounds_whoever_asked() -> None:
+    one, two = lookup(pod("one"), 1000.0), lookup(pod("two"), 1030.0)
+    answers = fold_answers(NO_ANSWERS, [one], now=1000.0, keep=100.0)
+    assert (list(answers.last.values()), list(answers.before.values())) == ([one], [])
+    answers = fold_answers(answers, [two, lookup(pod("three"), 1030.0)], now=1031.0, keep=100.0)
+    assert [o.question.vantage.name for o in answers.last.values()] == ["three"]
+    assert list(answers.before.values()) == [one]
+
+
+def test_answers_go_when_they_are_old_and_when_the_clock_was_set_back() -> None:
+    answers = fold_answers(NO_ANSWERS, [lookup(pod("one"), 1000.0)], now=1000.0, keep=100.0)
+    assert fold_answers(answers, [], now=1100.0, keep=100.0) == answers
+    assert fold_answers(answers, [], now=1101.0, keep=100.0) == NO_ANSWERS
+    assert fold_answers(answers, [], now=1000.0 - 3600, keep=100.0) == NO_ANSWERS
+
+
+def test_rotation_is_the_time_until_everyone_had_a_turn() -> None:
+    assert [rotation(n, 20, 30.0) for n in (0, 1, 20, 21, 110)] == [30.0, 30.0, 30.0, 60.0, 180.0]
+    assert rotation(5, 0, 30.0) == 150.0
+
+
+def test_a_store_never_outgrows_what_is_present() -> None:
+    store = Store({})
+    for number in range(50):
+        web = replace(pod("web"), uid=f"uid-{number}")
+        store = fold(store, {web.key: probe(web, PASS)}, present=[web.key], now=30.0 * number, keep=1e9)
+    assert len(store.vantages) == 1
