@@ -17,7 +17,7 @@ from exporter.broker.client import BrokerClient
 from exporter.broker.messages import Libc, Place, PodFiles, Welcome
 from exporter.broker.privilege import missing_capabilities
 from exporter.config.schema import Config
-from exporter.discovery.pods import Listing, locate, namespaces_of, unmatched
+from exporter.discovery.pods import Listing, locate, unmatched
 from exporter.errors import Errors
 from exporter.kernel.readers import read_addresses, read_host, read_pod
 from exporter.model.dns import ResolvConf
@@ -25,10 +25,13 @@ from exporter.model.facts import HostFacts, Reader, Reading
 from exporter.model.family import Address
 from exporter.model.inventory import Inventory
 from exporter.model.report import PodView, Reason
-from exporter.model.vantage import PodState, Vantage
+from exporter.model.vantage import Netns, PodState, Vantage
 from exporter.network import place_of
 from exporter.resolvconf import parse_resolv_conf
 
+LOOKS = (
+    5  # at a namespace that belongs to nobody and has no address yet: a runtime makes it before the network is set up
+)
 AT_ONCE = 16  # visits asked of the broker before waiting for an answer
 RESOLV_CONF_LIMIT = 65536
 LIBCS = {Libc.GLIBC: "glibc", Libc.MUSL: "musl"}
@@ -45,6 +48,14 @@ class Inspection:
     readings: tuple[Reading, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """What is known of a namespace that no cgroup ties to a pod: its addresses, and how often they were asked for."""
+
+    addresses: tuple[Address, ...] = ()
+    looks: int = 0
+
+
 class Inspector:
     """Looks at this machine once a round; remembers the addresses of namespaces that no cgroup ties to a pod."""
 
@@ -54,7 +65,7 @@ class Inspector:
         self._errors = errors
         self._clock = clock
         self._facts: HostFacts | None = None
-        self._strangers: dict[tuple[int, int], tuple[Address, ...]] = {}
+        self._strangers: dict[Netns, Stranger] = {}
 
     def configure(self, config: Config) -> None:
         """Use this configuration from the next look on."""
@@ -80,15 +91,18 @@ class Inspector:
         processes, named = await asyncio.gather(self._broker.namespaces(), self._broker.named(directory))
         welcome = self._broker.welcome
         listing = Listing(processes.found, named.found, (welcome.device, welcome.inode), processes.refused, directory)
-        strangers = {}
-        for place in unmatched(listing, inventory, self._config.node_name):
-            if place.key not in self._strangers:
-                self._strangers[place.key] = await read_addresses(
-                    self._broker, Place(place.device, place.inode, place.pid, place.started, place.path)
-                )
-            strangers[place.key] = self._strangers[place.key]
-        self._strangers = {k: v for k, v in self._strangers.items() if k in namespaces_of(listing)}
-        return replace(listing, addresses=strangers)
+        self._strangers = {
+            place: await self._visit(place) for place in unmatched(listing, inventory, self._config.node_name)
+        }
+        return replace(listing, addresses={place.key: known.addresses for place, known in self._strangers.items()})
+
+    async def _visit(self, netns: Netns) -> Stranger:
+        """Its addresses, read once; again in the next rounds while it has none."""
+        known = self._strangers.get(netns, Stranger())
+        if known.addresses or known.looks == LOOKS:
+            return known
+        place = Place(netns.device, netns.inode, netns.pid, netns.started, netns.path)
+        return Stranger(await read_addresses(self._broker, place), known.looks + 1)
 
     async def _view(
         self, vantage: Vantage, own: ResolvConf | None, slots: asyncio.Semaphore

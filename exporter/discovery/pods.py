@@ -9,7 +9,7 @@ processes count as pods. What belongs to nobody is `unknown` and gets nothing el
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -21,10 +21,11 @@ from exporter.model.vantage import Netns, PodState, Vantage
 
 # A pod's uid as kubelet writes it into a cgroup name: dashes, or underscores with the systemd driver, or a static pod's 32 hex digits.
 POD_COMPONENT = re.compile(
-    r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$"
+    r"(?:^|-)pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$"
 )
 CONTAINER_COMPONENT = re.compile(r"(?:^|[-:])([0-9a-f]{64})(?:\.scope)?$")
 
+ENDED = frozenset({"Succeeded", "Failed"})  # phases of a pod whose containers have all ended
 NAMED, CONTAINER = "netns", "container"  # the namespaces under which vantages without a pod appear
 
 
@@ -81,7 +82,7 @@ def unmatched(listing: Listing, inventory: Inventory, node: str) -> tuple[Netns,
     if inventory.pods is None:
         return ()
     by_uid = _by_uid(inventory.local_pods(node))
-    tied = {(f.device, f.inode) for f in listing.found if _owner(f, by_uid) is not None}
+    tied = {(f.device, f.inode) for f in listing.found if _owner(f, by_uid)[0] is not None}
     return tuple(place for key, place in namespaces_of(listing).items() if key not in tied)
 
 
@@ -103,21 +104,53 @@ def locate(listing: Listing, inventory: Inventory, config: Config, now: float) -
     return (*sorted(vantages, key=lambda v: v.subject), *sorted(strangers, key=lambda v: v.subject))
 
 
+def departures(before: Inventory, now: Inventory, node: str) -> dict[str, PodState | None]:
+    """The uids of this node's pods that ended between two inventories, with their new state; None: no longer there.
+
+    A pod loses its interface before its namespace, so what was seen of it meanwhile says nothing of any path.
+    """
+    if before.pods is None or now.pods is None:
+        return {}
+    left = {p.uid: p for p in now.local_pods(node)}
+    return {
+        p.uid: _ending(left[p.uid]) if p.uid in left else None
+        for p in before.local_pods(node)
+        if p.uid and (p.uid not in left or _ending(left[p.uid]) is not None)
+    }
+
+
+def _ending(pod: Pod) -> PodState | None:
+    if pod.deleting:
+        return PodState.TERMINATING
+    return PodState.NOT_RUNNING if pod.phase in ENDED else None
+
+
 def _tie(listing: Listing, pods: tuple[Pod, ...], places: Mapping[tuple[int, int], Netns]) -> dict[str, Netns]:
+    """The namespace of each pod. Of several with its uid (it may make its own inside) the one whose process is the oldest."""
     by_uid = _by_uid(pods)
+    begun: dict[str, int] = {}
     owners: dict[str, Netns] = {}
+    tied: set[tuple[int, int]] = set()
     for found in listing.found:
-        pod = _owner(found, by_uid)
-        place = places.get((found.device, found.inode))
-        if pod is not None and place is not None and not pod.host_network:
-            owners.setdefault(pod.key, place)
-    tied = {place.key for place in owners.values()}
-    by_address = {a: p for p in pods if not p.host_network and p.key not in owners for a in p.ips}
+        key = (found.device, found.inode)
+        pod, started = _owner(found, by_uid)
+        if pod is None or key not in places or pod.host_network:
+            continue
+        tied.add(key)
+        if pod.key not in begun or started < begun[pod.key]:
+            begun[pod.key], owners[pod.key] = started, places[key]
+    by_address = _by_address(p for p in pods if p.key not in owners)
     for key, addresses in (listing.addresses or {}).items():
         owner = next((by_address[a] for a in addresses if a in by_address), None)
         if owner is not None and key in places and key not in tied:
             owners.setdefault(owner.key, places[key])
     return owners
+
+
+def _by_address(pods: Iterable[Pod]) -> dict[Address, Pod]:
+    """Pods by their addresses. One that ended still names its own, which may be another's by now."""
+    living = [p for p in pods if not p.host_network and p.phase not in ENDED]
+    return {a: p for p in sorted(living, key=lambda p: not p.deleting) for a in p.ips}
 
 
 def _by_uid(pods: tuple[Pod, ...]) -> dict[str, Pod]:
@@ -126,12 +159,15 @@ def _by_uid(pods: tuple[Pod, ...]) -> dict[str, Pod]:
     return table
 
 
-def _owner(found: FoundNamespace, by_uid: Mapping[str, Pod]) -> Pod | None:
+def _owner(found: FoundNamespace, by_uid: Mapping[str, Pod]) -> tuple[Pod | None, int]:
+    """The pod that the namespace's processes belong to, and when the oldest of them began (clock ticks since boot)."""
+    owners: dict[str, tuple[Pod, int]] = {}
     for process in found.processes:
         uid = pod_uid(process.cgroup.decode(errors="replace"))
         if uid is not None and uid in by_uid:
-            return by_uid[uid]
-    return None
+            pod = by_uid[uid]
+            owners[pod.key] = (pod, min(process.started, owners.get(pod.key, (pod, process.started))[1]))
+    return min(owners.values(), key=lambda owner: owner[1], default=(None, 0))
 
 
 def _vantage(pod: Pod, place: Netns | None, inventory: Inventory, config: Config, now: float) -> Vantage:
@@ -153,7 +189,7 @@ def _state(pod: Pod, place: Netns | None, config: Config, now: float) -> PodStat
     tests = (
         (pod.host_network, PodState.HOST_NETWORK),
         (pod.deleting, PodState.TERMINATING),
-        (pod.phase in {"Succeeded", "Failed"}, PodState.NOT_RUNNING),
+        (pod.phase in ENDED, PodState.NOT_RUNNING),
         (begun is not None and now - begun < config.pods.grace, PodState.STARTING),
         (pod.phase != "Running", PodState.NOT_RUNNING),
         (bool(pod.runtime_class) and pod.runtime_class not in config.pods.runtime_classes, PodState.SANDBOXED),
