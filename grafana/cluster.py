@@ -34,9 +34,7 @@ def panels() -> Iterator[Panel]:
     """In reading order: what is configured wrongly, how far the migration is, what the nodes make of it, and what is not known."""
     yield row("Is it configured for both families?")
     yield from _now()
-    yield causes(
-        "What is wrong with the configuration, since when, and what is to be done?", CONFIGURED, f'{C}, node=~".*"'
-    )
+    yield causes("What is wrong with the configuration, since when, and what is to be done?", CONFIGURED, C)
     yield subjects("Which objects does it concern?", C, CONFIGURED, width=24)
     yield row("How far is the migration?")
     yield from _migration()

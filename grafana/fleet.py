@@ -115,7 +115,7 @@ def _alerts() -> Panel:
     return table(
         "Which alerts are pending or firing?",
         [
-            f'count by ({labels}) (ALERTS{{alertname=~"Dualstack.+", cluster=~"$cluster", node=~"$node|"}})',
+            f'count by ({labels}) (ALERTS{{fault!="", cluster=~"$cluster", node=~"$node|"}})',
         ],
         [
             Column("alertname", "alert", Look(unit="string", link=TO_RUNBOOK)),

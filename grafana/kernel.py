@@ -154,7 +154,7 @@ def host() -> Iterator[Panel]:
     yield table(
         "What does the kernel say of each family?",
         [
-            f'group by (ip_family) ({{__name__=~"dualstack_(family_expected|host_addresses|pods_with_address)", {N}}})',
+            f"group by (ip_family) (dualstack_family_expected{{{N}}} or dualstack_host_addresses{{{N}}} or dualstack_pods_with_address{{{N}}})",
             f'sum by (ip_family) (dualstack_host_addresses{{state="usable", {N}}})',
             f'sum by (ip_family) (dualstack_host_addresses{{state=~"tentative|dadfailed|deprecated", {N}}})',
             f"max by (ip_family) (dualstack_host_default_routes{{{N}}})",

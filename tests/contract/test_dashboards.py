@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,76 +12,12 @@ import yaml
 
 from exporter.catalogue import CATALOGUE
 from exporter.catalogue.dns import BLOCK_KINDS
-from exporter.catalogue.kernel import ADDRESS_STATES
-from exporter.catalogue.metric import Type
-from exporter.catalogue.pods import LIBCS
 from exporter.diagnosis.causes import RUNBOOKS, TABLE
-from exporter.diagnosis.census import Resource
-from exporter.kernel.vxlan import DEVICES
-from exporter.model.facts import Backend, PeerState, Reader
-from exporter.model.family import Family
-from exporter.model.inventory import Kind
-from exporter.model.probe import Layer, LookupOutcome, Outcome
-from exporter.model.report import Cause, Reason, Role, Scope, Severity
-from exporter.model.vantage import PodState
 from exporter.report.document import runbook
 from grafana.dashboards import DASHBOARDS, HERE, TAG, text_of
 from grafana.words import BLOCKS, SAYS
-from tests.contract.promql import Expression, read
-
-ROOT = Path(__file__).resolve().parents[2]
-RULES = ROOT / "alerts" / "dualstack.yaml"
-
-TARGET_LABELS = {"cluster", "node", "job", "instance"}  # set by the scrape configuration
-OF_PROMETHEUS = {
-    "up": set[str](),
-    "ALERTS": {"alertname", "alertstate", "severity", "fault"},
-    "ALERTS_FOR_STATE": {"alertname", "severity", "fault"},
-}
-LABELS = {metric.name: set(metric.labels) for metric in CATALOGUE}
-for metric in CATALOGUE:
-    if metric.type is Type.HISTOGRAM:
-        LABELS |= {
-            f"{metric.name}_bucket": {*metric.labels, "le"},
-            f"{metric.name}_sum": set(metric.labels),
-            f"{metric.name}_count": set(metric.labels),
-        }
-
-CAUSES = {cause.value for cause in Cause}
-FAMILIES = {family.value for family in Family}
-VALUES: dict[str, set[str]] = {
-    "cause": CAUSES,
-    "by": CAUSES,
-    "scope": set(Scope),
-    "severity": set(Severity),
-    "reason": set(Reason),
-    "ip_family": FAMILIES,
-    "vantage": {"host", "pod"},
-    "layer": set(Layer),
-    "outcome": {*Outcome, *LookupOutcome},
-    "qtype": {"A", "AAAA", "MX", "PTR"},
-    "libc": {*LIBCS, "musl_1_2_3", "none"},
-    "request": {"any", "4", "6"},
-    "result": {"OK", "EAI_NONAME", "EAI_NODATA", "EAI_AGAIN", "EAI_FAIL"},
-    "backend": set(Backend),
-    "device": set(DEVICES),
-    "role": set(Role),
-    "reader": {*Reader, *Kind},
-    "resource": {*Resource, *Kind},
-    "target": {"service", "peers", "cluster_dns", "apiserver"},
-    "alertname": {f"Dualstack{''.join(word.capitalize() for word in cause.split('_'))}" for cause in CAUSES},
-    "job": {"dualstack-exporter", "monitoring/dualstack-exporter"},
-}
-OF_METRIC: dict[tuple[str, str], set[str]] = {
-    ("dualstack_dns_aaaa_block", "kind"): set(BLOCK_KINDS),
-    ("dualstack_pods", "state"): set(PodState),
-    ("dualstack_vxlan_peers", "state"): set(PeerState),
-    ("dualstack_host_addresses", "state"): set(ADDRESS_STATES),
-    ("dualstack_dns_lookups", "outcome"): set(LookupOutcome),
-    ("dualstack_dns_lookups_total", "outcome"): set(LookupOutcome),
-    ("dualstack_probe_failures", "outcome"): set(Outcome),
-    ("dualstack_probes_total", "outcome"): set(Outcome),
-}
+from tests.contract.promql import Selector, read
+from tests.contract.vocabulary import LABELS, TARGET_LABELS, problems
 
 # Told by other metrics that are shown, or of use in alerts and for single questions only.
 NOT_SHOWN = {"dualstack_probes_total"}  # in the recording rules
@@ -108,6 +42,10 @@ def expressions(board: Any) -> Iterator[str]:
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
             yield label_values(variable["query"])[0]
+
+
+def selectors(expr: str) -> list[Selector]:
+    return read(expr.replace("$__rate_interval", "5m")).selectors
 
 
 def label_values(query: str) -> tuple[str, str]:
@@ -222,86 +160,28 @@ def test_variables_are_those_of_the_queries(board: Any) -> None:
     for variable in board["templating"]["list"]:
         if variable["type"] == "query":
             metric, label = label_values(variable["query"])
-            assert label in LABELS[read(metric).selections[0][0]] | TARGET_LABELS
+            assert label in LABELS[selectors(metric)[0].metric] | TARGET_LABELS
 
 
 @each
 def test_a_single_node_is_matched_exactly_and_many_by_pattern(board: Any) -> None:
     multiple = any(v["name"] == "node" and v["multi"] for v in board["templating"]["list"])
     for expr in expressions(board):
-        for name, matchers in read(expr).selections:
-            for matcher in matchers:
+        for selector in selectors(expr):
+            for matcher in selector.matchers:
                 if matcher.value == "$node":
-                    assert matcher.operator == ("=~" if multiple else "="), name
+                    assert matcher.operator == ("=~" if multiple else "="), selector
                 if matcher.value in {"$cluster", "$node|"}:
-                    assert matcher.operator == "=~", name
+                    assert matcher.operator == "=~", selector
 
 
 # What the expressions speak of
 
 
-def recorded() -> dict[str, set[str]]:
-    """The recording rules with the labels that their expressions keep or set; none where there are no rules yet."""
-    rules = [
-        rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if "record" in rule
-    ]
-    found: dict[str, set[str]] = {}
-    for rule in rules:
-        expression = read(rule["expr"])
-        found.setdefault(rule["record"], set()).update(expression.labels, expression.made, rule.get("labels", {}))
-    return found
-
-
-@functools.cache
-def known() -> dict[str, set[str]]:
-    return {**LABELS, **OF_PROMETHEUS, **recorded()}
-
-
-def names_of(metric: str, expression_matchers: Any) -> list[str]:
-    """The metrics that a selection means; several where __name__ is a pattern."""
-    if metric:
-        return [metric]
-    (name,) = (m for m in expression_matchers if m.label == "__name__")
-    return [known_name for known_name in LABELS if re.fullmatch(name.value, known_name)]
-
-
-def problems(expression: Expression) -> Iterator[str]:
-    """Every name, label and value that the exporter does not have."""
-    labels: set[str] = set()
-    for metric, matchers in expression.selections:
-        names = names_of(metric, matchers)
-        if not names:
-            yield f"no metric matches {matchers}"
-        for name in names:
-            if name not in known():
-                yield f"{name} does not exist"
-                continue
-            labels |= known()[name]
-            for matcher in matchers:
-                if matcher.label not in known()[name] | TARGET_LABELS | {"__name__"}:
-                    yield f"{name} has no label {matcher.label}"
-                if not exists(name, matcher):
-                    yield f"{name}: {matcher.label} is never {matcher.value}"
-    for label in expression.labels - labels - expression.made - TARGET_LABELS:
-        yield f"nothing here has the label {label}"
-    for label in expression.copied - labels:
-        yield f"nothing here has the label {label}, which is to be copied"
-
-
-def exists(metric: str, matcher: Any) -> bool:
-    """Whether the closed set of the label has the value, and something for each alternative of a pattern."""
-    values = OF_METRIC.get((metric, matcher.label), VALUES.get(matcher.label))
-    if values is None or not matcher.value or "$" in matcher.value:
-        return True
-    if matcher.operator in {"=", "!="}:
-        return matcher.value in values
-    return all(any(re.fullmatch(part, value) for value in values) for part in matcher.value.split("|"))
-
-
 @each
 def test_every_metric_label_and_value_exists(board: Any) -> None:
     for expr in expressions(board):
-        assert list(problems(read(expr))) == [], expr
+        assert list(problems(expr)) == [], expr
 
 
 def test_the_check_finds_what_does_not_exist() -> None:
@@ -314,19 +194,13 @@ def test_the_check_finds_what_does_not_exist() -> None:
         ('label_replace(dualstack_family_ok, "x", "$1", "server", "(.+)")', "to be copied"),
         ('dualstack_dns_lookups{outcome="reset"}', "never reset"),
     ):
-        found = list(problems(read(expr)))
+        found = list(problems(expr))
         assert len(found) == 1, expr
         assert complaint in found[0]
 
 
 def test_every_metric_is_shown_somewhere() -> None:
-    asked = {
-        name
-        for board in loaded
-        for expr in expressions(board)
-        for metric, matchers in read(expr).selections
-        for name in names_of(metric, matchers)
-    }
+    asked = {selector.metric for board in loaded for expr in expressions(board) for selector in selectors(expr)}
     missing = {m.name for m in CATALOGUE} - {re.sub("_(bucket|sum|count)$", "", name) for name in asked} - asked
     assert missing == NOT_SHOWN
 
@@ -337,8 +211,8 @@ def test_series_of_several_exporters_are_never_shown_one_by_one(board: Any) -> N
     aggregated = re.compile(r"\b(sum|min|max|avg|count|group|topk|count_values|histogram_quantile)\b")
     for panel in shown(board):
         for target in panel["targets"]:
-            selected = {name for name, _ in read(target["expr"]).selections}
-            assert aggregated.search(target["expr"]) or all(":" in name for name in selected), panel["title"]
+            names = {selector.metric for selector in selectors(target["expr"])}
+            assert aggregated.search(target["expr"]) or all(":" in name for name in names), panel["title"]
 
 
 # Tables
@@ -398,6 +272,7 @@ def links(board: Any) -> Iterator[str]:
 
 @each
 def test_links_lead_to_dashboards_and_runbooks(board: Any) -> None:
+    """That each alert and each cause has its runbook, test_alerts shows."""
     uids = {b["uid"] for b in loaded}
     found = list(links(board))
     assert {url.split("?")[0] for url in found if url.startswith("/d/")} >= {f"/d/{u}" for u in uids - {board["uid"]}}
