@@ -1,0 +1,295 @@
+"""Every query of every dashboard against a real Prometheus that scraped exporters: healthy ones, a bad day, and a real process."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grafana.dashboards import DASHBOARDS, Dashboard
+from grafana.panels import ROW, Panel
+from tests.e2e.daemon import Daemon
+from tests.e2e.grafana import substitute, table_rows
+from tests.e2e.prometheus import Prometheus, Series
+from tests.e2e.sample_fleet import Fleet
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "alerts" / "dualstack.yaml"
+WINDOW = 60.0
+VARIABLES = {"cluster": ".*", "node": ".*", "__rate_interval": "8s"}
+ONE_NODE = VARIABLES | {"node": "node-a"}
+
+DAEMON = """
+node_name: plain-host
+families: [IPv4, IPv6]
+round: {interval: 1s, timeout: 900ms}
+timeouts: {icmp: 300ms, tcp: 300ms, dns: 300ms}
+inventory: {source: none}
+netns: {include: [no-such-namespace]}
+targets: [{name: here, addresses: ["::1", 127.0.0.1], port: %d, layers: [icmp, tcp], vantages: [host]}]
+dns: {servers: []}
+"""
+
+# What a host without Kubernetes and without pods has no data for, on the node dashboard.
+NEEDS_A_CLUSTER = {
+    "From how many pods is it looked?",
+    "Over which family do the cluster's own parts answer?",
+    "When do certificates expire?",
+    "Is every pool masqueraded that asks for it?",
+    "Where do masquerading rules stand?",
+    "Does kube-proxy serve both families?",
+    "How many packets are masqueraded, by family?",
+    "Is the tunnel up, and how is it made?",
+    "In what state are the tunnel's peers?",
+    "Which pods are looked from?",
+    "Which C library do the pods hold?",
+}
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with Fleet() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def prometheus(fleet: Fleet) -> Iterator[Prometheus]:
+    with Prometheus(fleet.targets, rules=[RULES]) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def healthy(prometheus: Prometheus) -> Prometheus:
+    """After enough rounds for every rate, before anything went wrong."""
+    prometheus.wait_for('min(dualstack_exporter_rounds_total{cluster="sample"}) > 8')
+    prometheus.wait_for("cluster:dualstack_probes_answered:ratio_rate5m")
+    return prometheus
+
+
+@pytest.fixture(scope="module")
+def bad(fleet: Fleet, healthy: Prometheus) -> Prometheus:
+    """Some rounds after things went wrong; tests of the healthy state stand before those that ask for this."""
+    fleet.break_down()
+    healthy.wait_for('dualstack_family_ok{node="node-a", ip_family="IPv6"} == 0')
+    before = healthy.value('dualstack_exporter_rounds_total{node="node-a"}')
+    healthy.wait_for(f'dualstack_exporter_rounds_total{{node="node-a"}} > {before} + 4')
+    healthy.wait_for('ALERTS{fault="dns_aaaa_blocked"}')
+    healthy.wait_for('ALERTS{fault="exporter_absent"}')
+    healthy.wait_for('ALERTS{fault="cidr_overlap"}')
+    return healthy
+
+
+def variables_of(dashboard: Dashboard) -> Mapping[str, str]:
+    return ONE_NODE if dashboard.name == "node" else VARIABLES
+
+
+def answers(prometheus: Prometheus, panel: Panel, variables: Mapping[str, str]) -> list[list[Series]]:
+    """Of each query of a panel, in the way in which Grafana asks it."""
+    now = time.time()
+    found = []
+    for query in panel.queries:
+        expr = substitute(query.expr, variables)
+        series = (
+            prometheus.range(expr, now - WINDOW, now, 1.0) if panel.kind == "timeseries" else prometheus.instant(expr)
+        )
+        found.append([s for s in series if any(math.isfinite(value) for _, value in s.points)])
+    return found
+
+
+def panels_of(dashboard: Dashboard) -> list[Panel]:
+    return [panel for panel in dashboard.panels if panel.kind != ROW]
+
+
+ALL = [
+    pytest.param(dashboard, panel, id=f"{dashboard.name}: {panel.title}")
+    for dashboard in DASHBOARDS
+    for panel in panels_of(dashboard)
+]
+
+
+@pytest.mark.parametrize(("dashboard", "panel"), ALL)
+def test_in_a_healthy_fleet_panels_of_faults_are_empty_and_all_others_full(
+    healthy: Prometheus, dashboard: Dashboard, panel: Panel
+) -> None:
+    found = answers(healthy, panel, variables_of(dashboard))
+    assert [bool(series) for series in found] == [not panel.only_bad] * len(panel.queries)
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda d: d.name)
+def test_every_variable_has_values(healthy: Prometheus, dashboard: Dashboard) -> None:
+    asked = {}
+    for variable in json.loads(dashboard.path.read_text())["templating"]["list"]:
+        if variable["type"] == "query":
+            match = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
+            assert match
+            asked[variable["name"]] = healthy.label_values(match.group(2), substitute(match.group(1), VARIABLES))
+    expected = {"cluster": ["sample"], "node": ["node-a", "node-b", "node-c", "node-d"]}
+    assert asked == {name: values for name, values in expected.items() if name in asked}
+    assert "cluster" in asked
+
+
+HEALTHY_NUMBERS = {
+    "On how many nodes does IPv6 not work?": [0],
+    "On how many nodes does IPv4 not work?": [0],
+    "How many causes hold?": [0, 0, 0],
+    "How many nodes report?": [4],
+    "How many do not answer?": [0],
+    "How many verdicts are old?": [0],
+    "Does IPv6 work here?": [1],
+    "On how many nodes is AAAA withheld?": [0],
+    "Does the Corefile withhold AAAA?": [0],
+    "How far are pods on their way?": [1],
+}
+BAD_NUMBERS = HEALTHY_NUMBERS | {
+    "On how many nodes does IPv6 not work?": [1],
+    "How many causes hold?": [1, 2, 1],
+    "How many nodes report?": [3],
+    "How many do not answer?": [1],
+    "Does IPv6 work here?": [0],
+    "On how many nodes is AAAA withheld?": [1],
+    "How far are pods on their way?": [12 / 18],
+}
+
+
+def numbers(prometheus: Prometheus, titles: Mapping[str, Any]) -> dict[str, list[float]]:
+    """The numbers that a dashboard shows under these titles."""
+    return {
+        panel.title: [
+            series.points[-1][1] for found in answers(prometheus, panel, variables_of(dashboard)) for series in found
+        ]
+        for dashboard in DASHBOARDS
+        for panel in panels_of(dashboard)
+        if panel.title in titles
+    }
+
+
+def test_big_numbers_are_right_in_a_healthy_fleet(healthy: Prometheus) -> None:
+    assert numbers(healthy, HEALTHY_NUMBERS) == HEALTHY_NUMBERS
+
+
+def test_a_choice_of_nodes_holds_for_the_numbers(healthy: Prometheus) -> None:
+    fleet_board = DASHBOARDS[0]
+    (panel,) = (p for p in panels_of(fleet_board) if p.title == "How many nodes report?")
+    (found,) = answers(healthy, panel, VARIABLES | {"node": "(node-a|node-c)"})
+    assert found[0].points[-1][1] == 2
+    (found,) = answers(healthy, panel, VARIABLES | {"cluster": "another"})
+    assert found == []
+
+
+# From here on things have gone wrong.
+
+
+@pytest.mark.parametrize(("dashboard", "panel"), ALL)
+def test_on_a_bad_day_every_query_of_every_panel_returns_data(
+    bad: Prometheus, dashboard: Dashboard, panel: Panel
+) -> None:
+    found = answers(bad, panel, variables_of(dashboard))
+    assert [bool(series) for series in found] == [True] * len(panel.queries)
+
+
+def test_big_numbers_are_right_on_a_bad_day(bad: Prometheus) -> None:
+    assert numbers(bad, BAD_NUMBERS) == {title: pytest.approx(expected) for title, expected in BAD_NUMBERS.items()}
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda d: d.name)
+def test_causes_are_annotated_where_they_hold(bad: Prometheus, dashboard: Dashboard) -> None:
+    (annotation,) = json.loads(dashboard.path.read_text())["annotations"]["list"]
+    now = time.time()
+    series = bad.range(substitute(annotation["expr"], variables_of(dashboard)), now - WINDOW, now, 1.0)
+    held = {s.labels["cause"] for s in series if any(value > 0 for _, value in s.points)}
+    expected = {
+        "fleet": {"dns_aaaa_blocked", "nat_masquerade_missing", "cidr_overlap"},
+        "node": {"dns_aaaa_blocked", "nat_masquerade_missing"},
+        "dns": {"dns_aaaa_blocked"},
+        "cluster": {"cidr_overlap"},
+    }
+    assert held == expected[dashboard.name]
+
+
+def rows_of(prometheus: Prometheus, dashboard: Dashboard, title: str) -> list[dict[str, Any]]:
+    """A table as it is shown."""
+    (panel,) = (p for p in panels_of(dashboard) if p.title == title)
+    drawn = next(p for p in json.loads(dashboard.path.read_text())["panels"] if p["title"] == title)
+    return table_rows(drawn, answers(prometheus, panel, variables_of(dashboard)))
+
+
+def test_the_table_of_causes_says_what_is_broken_since_when_and_what_to_do(bad: Prometheus) -> None:
+    rows = rows_of(bad, DASHBOARDS[0], "What is broken, since when, and what is to be done?")
+    causes = [row["cause"] for row in rows]
+    assert causes[0] == "dns_aaaa_blocked"  # the critical one first
+    assert set(causes[1:3]) == {"nat_masquerade_missing", "cidr_overlap"}
+    assert causes[3] == "pod_ipv6_missing"  # info
+    for row in rows:
+        assert row["what is wrong"] == row["what to do"] == row["cause"]  # put into words by mappings
+        assert (row["seen by"], row["subjects"]) == (1, 1)
+        if row["severity"] > 1:
+            assert time.time() - WINDOW - 60 < row["since"] / 1000 <= time.time()
+        else:
+            assert row.get("since") is None  # info makes no alert
+
+
+def test_the_table_of_nodes_tells_the_bad_from_the_good_and_the_silent(bad: Prometheus) -> None:
+    rows = {row["node"]: row for row in rows_of(bad, DASHBOARDS[0], "Which nodes work, over which family?")}
+    assert next(iter(rows)) == "node-a"  # the worst first
+    assert set(rows) == {"node-a", "node-b", "node-c"}  # node-d says nothing, which the alerts tell
+    told = {node: (row["causes"], row["IPv6"], row["IPv4"], row["pods failing"]) for node, row in rows.items()}
+    assert told == {"node-a": (2, 0, 1, 6), "node-b": (0, 1, 1, 0), "node-c": (0, 1, 1, 0)}
+    silent = [
+        row
+        for row in rows_of(bad, DASHBOARDS[0], "Which alerts are pending or firing?")
+        if row["alert"] == "DualstackExporterAbsent"
+    ]
+    assert [row["node (empty: cluster)"] for row in silent] == ["node-d"]
+
+
+def test_the_table_of_layers_sets_the_families_side_by_side(bad: Prometheus) -> None:
+    rows = rows_of(bad, DASHBOARDS[1], "Which layer passes, over which family, from where to where?")
+    told = {(row["from"], row["to"], row["layer"]): (row.get("IPv6"), row.get("IPv4")) for row in rows}
+    assert told["pod", "pypi", "tcp"] == (0, 1)
+    assert told["pod", "pypi", "tls"] == (None, 1)  # behind a failed layer nothing is counted
+    assert told["host", "pypi", "tcp"] == (1, 1)
+    assert rows[0]["the worse"] == 0
+
+
+# A real process on this host, which has no Kubernetes.
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[tuple[Prometheus, Daemon]]:
+    """A daemon that dials itself over both families, and a Prometheus without a label cluster."""
+    with Daemon(DAEMON % 1) as first:
+        port = first.port
+        first.config.write_text(DAEMON % port)
+        first.wait_ready()
+        with Prometheus([(f"[::1]:{port}", {"node": "plain-host"})], rules=[RULES]) as running:
+            running.wait_for('dualstack_probe_success_ratio{target="here", layer="tcp", ip_family="IPv6"} == 1')
+            rounds = running.value("dualstack_exporter_rounds_total")
+            running.wait_for(f"dualstack_exporter_rounds_total > {rounds} + 4")
+            yield running, first
+
+
+def test_a_real_exporter_fills_the_node_dashboard_without_kubernetes(plain: tuple[Prometheus, Daemon]) -> None:
+    prometheus, _ = plain
+    here = VARIABLES | {"node": "plain-host"}
+    empty = {
+        panel.title
+        for panel in panels_of(DASHBOARDS[1])
+        if not panel.only_bad and not all(answers(prometheus, panel, here)[: 1 if panel.kind == "table" else None])
+    }
+    assert empty <= NEEDS_A_CLUSTER
+
+
+def test_without_a_label_cluster_the_variable_is_empty_and_all_selects_everything(
+    plain: tuple[Prometheus, Daemon],
+) -> None:
+    prometheus, _ = plain
+    assert prometheus.label_values("cluster", "dualstack_exporter_build_info") == []
+    assert numbers(prometheus, {"How many nodes report?": 0}) == {"How many nodes report?": [1]}
