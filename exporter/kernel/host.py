@@ -63,11 +63,15 @@ def read_addresses(answers: Answers, names: Mapping[int, str]) -> tuple[AddressF
 
 
 def read_routes(answers: Answers, names: Mapping[int, str]) -> tuple[RouteFact, ...]:
-    """The main table of both families. A family that the kernel lacks, or a table not yet made, has no routes."""
+    """The main table of both families. A family that the kernel lacks, or a table not yet made, has no routes.
+
+    Asked for a family that it lacks, the kernel may answer with all others: each answer counts for its own family alone.
+    """
     return tuple(
         route
-        for topic in (requests.ROUTES4, requests.ROUTES6)
+        for topic, version in ((requests.ROUTES4, 4), (requests.ROUTES6, 6))
         for route in parse_routes(answers.data(topic, _NO_FAMILY), names)
+        if route.destination.version == version
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from exporter.kernel.malformed import Malformed
 from exporter.model.facts import Inet6Conf
 
+_OFF = Inet6Conf(forwarding=0, accept_ra=0, disable_ipv6=1)
 _LONGEST = 20  # digits of a 64-bit number, with its sign
 
 
@@ -42,9 +43,15 @@ def parse_checksum_errors(data: bytes) -> int | None:
 
 
 def parse_all_conf(data: bytes) -> tuple[Inet6Conf | None, bool | None]:
-    """net.ipv6.conf.all and net.ipv4.ip_forward; None where the kernel has that family off."""
+    """net.ipv6.conf.all and net.ipv4.ip_forward; None for what was not read.
+
+    A kernel that was started with IPv6 off has none of its files: that is IPv6 disabled.
+    """
     found = parse_values(data)
-    names = ("ipv6.forwarding", "ipv6.accept_ra", "ipv6.disable_ipv6")
-    conf = Inet6Conf(*(found[name] for name in names)) if all(name in found for name in names) else None
     forwarding = found.get("ipv4.forwarding")
+    names = ("ipv6.forwarding", "ipv6.accept_ra", "ipv6.disable_ipv6")
+    if all(name in found for name in names):
+        conf: Inet6Conf | None = Inet6Conf(*(found[name] for name in names))
+    else:
+        conf = _OFF if forwarding is not None and not any(name in found for name in names) else None
     return conf, None if forwarding is None else forwarding != 0
