@@ -43,9 +43,10 @@ class Reading:
 
     @property
     def label(self) -> str:
-        """What the log calls it."""
+        """What the log calls it, as kubectl would: RESOURCE.GROUP and the name."""
+        resource = ".".join(part for part in (self.resource, self.groups[0]) if part)
         where = "/".join(part for part in (self.namespace, self.name) if part)
-        return f"{self.resource} {where}" if where else self.resource
+        return f"{resource} {where}" if where else resource
 
     @property
     def groups(self) -> tuple[str, ...]:

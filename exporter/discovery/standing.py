@@ -47,8 +47,11 @@ class Standing:
     def see(self, now: float) -> None:
         """Everything that is kept is current."""
         self.settled, self.held, self.seen, self.trouble = True, True, now, None
-        if self.opened is not None:
-            self.lost = None
+        self.lost = None if self.opened is not None else now
+
+    def long_lost(self, now: float) -> bool:
+        """Whether there was an outage since this was last known to be current."""
+        return self.lost is not None and now - self.lost > OUTAGE
 
     def stale(self, now: float) -> bool:
         """Whether what is kept may be out of date because the API does not answer."""
@@ -98,15 +101,23 @@ class Herald:
         """Compare with what was said last. A connection that broke and was made again is nothing to tell."""
         self._tell_outage((r, s) for r, s in standings.items() if not s.held or s.stale(now))
         for reading, standing in standings.items():
-            trouble = standing.trouble
-            if trouble is not None and trouble.kind in REFUSALS and not reading.optional:
-                if reading not in self._refused and not standing.held:
-                    self._refused.add(reading)
-                    level = logging.WARNING if trouble.kind is Trouble.FORBIDDEN else logging.INFO
-                    log.log(level, "not read", extra=fields(resource=reading.label, problem=str(trouble)))
-            elif standing.opened is not None and reading in self._refused:
+            if standing.opened is not None and reading in self._refused:
                 self._refused.remove(reading)
                 log.info("read again", extra=fields(resource=reading.label))
+        self._tell_refusals(standings, Trouble.FORBIDDEN, "no permission to read", logging.WARNING)
+        self._tell_refusals(standings, Trouble.ABSENT, "not served by this cluster", logging.INFO)
+
+    def _tell_refusals(self, standings: Mapping[Reading, Standing], kind: Trouble, said: str, level: int) -> None:
+        new = {
+            reading: standing.trouble
+            for reading, standing in standings.items()
+            if standing.trouble is not None and standing.trouble.kind is kind
+            if not (standing.held or reading.optional or reading in self._refused)
+        }
+        if new:
+            self._refused |= new.keys()
+            resources = ", ".join(sorted({reading.label for reading in new}))
+            log.log(level, said, extra=fields(resources=resources, problem=str(next(iter(new.values())))))
 
     def _tell_outage(self, standings: Iterable[tuple[Reading, Standing]]) -> None:
         ordinary = {*REFUSALS, Trouble.EXPIRED}

@@ -1,8 +1,8 @@
 """One reading kept current: list, then watch, then whatever the server's answer to that asks for. One task per reading.
 
 A watch is resumed from the last version seen. Listed again is only after an answer that makes the version worthless (410 in all its
-forms, a version that the server does not know), or after a watch in which nothing at all came: bookmarks come every minute, so that
-version is from the future or the stream from a dead server. Whatever fails is retried with growing, jittered delays, for ever.
+forms, a version that the server does not know), after an outage, and after a watch in which nothing at all came: bookmarks come every
+minute, so that version is from the future (etcd was restored from a backup) or the stream from a dead server. Whatever fails is retried with growing, jittered delays, for ever.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Tempo:
     watch: float = 300.0  # timeoutSeconds of a watch, within a fifth
     slack: float = 30.0  # beyond that, before a silent stream counts as dead
     first_delay: float = 1.0
-    longest_delay: float = 60.0
+    longest_delay: float = 30.0
     first_refused: float = 10.0
     longest_refused: float = 300.0
     grace: float = 60.0  # a refusal of what was read before: API servers refuse while they start up
@@ -62,6 +62,7 @@ class Watcher:
         self._version = ""  # to watch from; empty: list first
         self._reached = ""  # the newest version known, which a list from the cache must not be older than
         self._failures = 0
+        self._expired = 0  # times that the version was refused since the last event
 
     async def run(self, path: str) -> None:
         """Read from this path until cancelled."""
@@ -71,7 +72,7 @@ class Watcher:
             began = loop.time()
             delay = self._tempo.first_delay
             try:
-                if not self._version:
+                if not self._version or self.standing.long_lost(self._clock()):
                     await self._list()
                 await self._watch()
                 # A server that ends watches at once is asked once a second, not in a loop.
@@ -179,6 +180,7 @@ class Watcher:
             self.standing.bookmarked = True
         if event.version:
             self._version = self._reached = event.version
+        self._expired = 0
         self._current()
 
     def _selectors(self) -> list[tuple[str, str]]:
@@ -221,10 +223,12 @@ class Watcher:
 
     def _delay(self, error: ApiError) -> float:
         tempo = self._tempo
-        failures, self._failures = self._failures, self._failures + 1
-        if error.kind is Trouble.EXPIRED and not failures:
+        if error.kind is Trouble.EXPIRED:
             # Nothing is wrong with the server; but all nodes are told so at the same moment, when it was restarted.
-            return tempo.first_delay * random.uniform(0.0, 3.0)  # noqa: S311 - jitter
+            self._expired += 1
+            longest = min(tempo.longest_delay, tempo.first_delay * 3.0 * 2.0 ** min(self._expired - 1, 20))
+            return longest * random.uniform(0.0, 1.0)  # noqa: S311 - jitter
+        failures, self._failures = self._failures, self._failures + 1
         first, longest = tempo.first_delay, tempo.longest_delay
         if error.kind in REFUSALS and not self.standing.held:
             first, longest = tempo.first_refused, tempo.longest_refused

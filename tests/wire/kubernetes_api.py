@@ -305,6 +305,8 @@ class KubernetesApi:
             else:
                 await self._follow(request, response, collection, selects, resource, since)
             await response.write_eof()
+        except ConnectionError:
+            pass  # the client left
         except asyncio.CancelledError:
             if request.transport is not None:
                 request.transport.abort()

@@ -1,0 +1,152 @@
+"""The daemon and the API server as processes: whatever becomes of the server, rounds go on, and the inventory says how old it is.
+
+Both run in a namespace without any route: the recorded cluster's addresses are asked and dialled there, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from exporter.model.inventory import Kind
+from tests.e2e.daemon import Daemon
+from tests.kernel import namespaces
+from tests.wire.kubernetes_lab import write_kubeconfig
+from tests.wire.kubernetes_process import ApiProcess
+
+pytestmark = pytest.mark.real
+
+CONFIG = """
+role: {role}
+node_name: ra
+families: [IPv4, IPv6]
+inventory: {{kubeconfig: {kubeconfig}}}
+round: {{interval: 1s, timeout: 900ms}}
+timeouts: {{icmp: 200ms, tcp: 200ms, dns: 200ms}}
+digest: {{url: "{digest}"}}
+"""
+STALE = "dualstack_inventory_stale"
+ROUNDS = "dualstack_exporter_rounds_total"
+
+
+@pytest.fixture(scope="module")
+def island() -> Iterator[str]:
+    name = f"{namespaces.unique_prefix()}island"
+    namespaces.create([name])
+    try:
+        namespaces.run_inside(name, "ip", "link", "set", "lo", "up")
+        yield name
+    finally:
+        namespaces.delete([name])
+
+
+@pytest.fixture
+def api(island: str) -> Iterator[ApiProcess]:
+    with ApiProcess("nsenter", f"--net={namespaces.path_of(island)}") as process:
+        yield process
+
+
+class IslandDaemon(Daemon):
+    """A daemon in the namespace, asked from inside it."""
+
+    def __init__(self, island: str, config: str) -> None:
+        self._island = island
+        super().__init__(config, prefix=["nsenter", f"--net={namespaces.path_of(island)}"])
+
+    def get(self, path: str) -> tuple[int, str]:
+        found: tuple[int, str] | str = namespaces.call_inside(self._island, _fetch, f"http://[::1]:{self.port}{path}")
+        if isinstance(found, str):
+            raise ConnectionError(found)
+        return found
+
+
+def _fetch(url: str) -> tuple[int, str] | str:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except urllib.error.URLError as error:
+        return str(error)
+
+
+def config(directory: Path, api: ApiProcess, role: str, digest: str = "") -> str:
+    kubeconfig = write_kubeconfig(directory, f"http://127.0.0.1:{api.port}")
+    kubeconfig.chmod(0o600)  # as people have it: read before privilege is given up
+    return CONFIG.format(role=role, kubeconfig=kubeconfig, digest=digest)
+
+
+def unknown(daemon: Daemon) -> set[str]:
+    """The causes that want of objects keeps from being checked."""
+    absent = {"api_unavailable", "no_inventory", "stale_inventory", "no_permission"}
+    return {each["cause"] for each in daemon.report()["unchecked"] if each["reason"] in absent}
+
+
+def synced(daemon: Daemon, kind: Kind) -> float:
+    return daemon.series()[f'dualstack_exporter_inventory_last_sync_timestamp_seconds{{resource="{kind}"}}']
+
+
+def test_rounds_go_on_while_the_api_server_is_killed_stopped_and_started(
+    tmp_path: Path, island: str, api: ApiProcess
+) -> None:
+    with IslandDaemon(island, config(tmp_path, api, "cluster")) as daemon:
+        daemon.wait_rounds(2)
+        before = daemon.series()
+        assert before[STALE] == 0
+        found = {cause["cause"] for cause in daemon.report()["causes"]}
+        assert "node_pod_cidr_missing" in found  # node ra of the recorded cluster is IPv4 alone
+        api.kill()
+        last = synced(daemon, Kind.PODS)
+        daemon.wait(lambda: daemon.series()[STALE] == 1, "stale")
+        stale = daemon.series()
+        assert stale[ROUNDS] > before[ROUNDS] + 5
+        assert stale["dualstack_inventory_age_seconds"] >= 9
+        assert synced(daemon, Kind.PODS) == pytest.approx(last, abs=2)
+        assert daemon.get("/-/ready")[0] == daemon.get("/-/healthy")[0] == 200
+        # What was found is kept five minutes beyond the last look.
+        assert {cause["cause"] for cause in daemon.report()["causes"]} == found
+        api.start("nodes/babel")
+        daemon.wait(lambda: daemon.series()[STALE] == 0, "fresh again")
+        assert synced(daemon, Kind.PODS) > last
+        rounds = daemon.series()[ROUNDS]
+        api.stop()
+        daemon.wait(lambda: daemon.series()[ROUNDS] >= rounds + 3, "rounds beside a server that stands still")
+        api.go_on()
+        log = daemon.log_text()
+    assert log.count("the API server fails; what was read last stays in use") == 1
+    assert log.count("the API server answers again") == 1
+    assert "Traceback" not in log
+
+
+def test_a_daemon_starts_without_an_api_server_and_finds_it_later(tmp_path: Path, island: str, api: ApiProcess) -> None:
+    api.kill()
+    with IslandDaemon(island, config(tmp_path, api, "cluster")) as daemon:
+        daemon.wait_rounds(2)
+        unchecked = {each["reason"] for each in daemon.report()["unchecked"]}
+        assert unchecked == {"api_unavailable"}
+        api.start()
+        daemon.wait(lambda: bool(daemon.report()["causes"]), "causes")
+
+
+def test_a_node_learns_from_the_cluster_role_and_keeps_what_it_learnt(
+    tmp_path: Path, island: str, api: ApiProcess
+) -> None:
+    with IslandDaemon(island, config(tmp_path, api, "cluster")) as cluster:
+        cluster.wait_rounds(2)
+        url = f"http://[::1]:{cluster.port}/api/v1/digest"
+        (tmp_path / "node").mkdir(mode=0o755)
+        with IslandDaemon(island, config(tmp_path / "node", api, "node", url)) as node:
+            node.wait_rounds(2)
+            assert not unknown(node)
+            assert node.get("/api/v1/digest")[0] == 404
+            cluster.process.kill()
+            cluster.process.wait()
+            rounds = node.series()[ROUNDS]
+            node.wait(lambda: node.series()[ROUNDS] >= rounds + 3, "rounds without the cluster role")
+            assert not unknown(node)
+            assert node.series()[STALE] == 0
+            assert "Traceback" not in node.log_text()
