@@ -113,3 +113,20 @@ def containers(document: Object) -> list[Object]:
     """The containers of a workload, init containers included; none for other kinds."""
     spec = document.get("spec", {}).get("template", {}).get("spec", {})
     return [*spec.get("initContainers", ()), *spec.get("containers", ())]
+
+
+def the(objects: list[Object], kind: str, name: str) -> Object:
+    """The one object of that kind and name."""
+    (found,) = (o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
+    return found
+
+
+def pod_specs(objects: list[Object]) -> dict[str, Any]:
+    """The pod template of each workload by its name."""
+    return {o["metadata"]["name"]: o["spec"]["template"] for o in objects if "template" in o.get("spec", {})}
+
+
+def the_container(template: Any, name: str) -> Any:
+    """The container of that name in a pod template."""
+    (found,) = (c for c in template["spec"]["containers"] if c["name"] == name)
+    return found

@@ -7,10 +7,12 @@ the kubelet's, and "the host's network" is a namespace that the test made.
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,15 @@ def node_template() -> Any:
     """The pod template of the DaemonSet."""
     (found,) = (o for o in read_objects(ROOT / "deploy/daemonset.yaml") if o["kind"] == "DaemonSet")
     return found["spec"]["template"]
+
+
+def remove_cgroup(uid: str) -> None:
+    """The directories of a pod's cgroup, which podman leaves behind, under every controller."""
+    for pod in Path("/sys/fs/cgroup").glob(f"**/kubepods/burstable/pod{uid}"):
+        below = [Path(directory) for directory, _, _ in os.walk(pod, topdown=False)]
+        for directory in below:
+            with suppress(OSError):  # busy for a moment more, or gone with its last process
+                directory.rmdir()
 
 
 class NodePod:
@@ -102,6 +113,7 @@ class NodePod:
         for name in reversed(self.containers):
             command = self._podman.command("rm", "--force", "--time", "5", name)
             subprocess.run(command, check=False, capture_output=True)
+        remove_cgroup(self._name)
 
     def state(self, container: str) -> Any:
         return json.loads(self._podman("container", "inspect", f"{self._name}-{container}"))[0]["State"]

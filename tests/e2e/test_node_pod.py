@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.daemon import status_of
 from tests.e2e.image import NOFILE, NPROC, Podman, build_image, own_podman
-from tests.e2e.node_pod import NodePod, node_template
+from tests.e2e.node_pod import NodePod, node_template, remove_cgroup
 from tests.kernel import namespaces
 
 pytestmark = pytest.mark.real
@@ -130,6 +130,7 @@ def workload(podman: Podman, image: str, networks: tuple[str, str]) -> Iterator[
         yield uid
     finally:
         subprocess.run(podman.command("rm", "--force", "--time", "0", name), check=False, capture_output=True)
+        remove_cgroup(uid)
 
 
 def move_out_of_the_pod(podman: Podman, container: str) -> None:
