@@ -80,6 +80,7 @@ FOLLOWS: dict[Cause, tuple[Cause, ...]] = {
     C.VXLAN_MISCONFIGURED: (C.NODE_IPV6_DISABLED,),
     C.VXLAN_PEER_INCOMPLETE: (C.NODE_IPV6_DISABLED, C.CALICO_NODE_ADDRESS_MISSING),
     C.POD_ROUTE_MISSING: (C.NODE_IPV6_DISABLED, C.FELIX_IPV6_OFF),
+    C.NAT_MASQUERADE_MISSING: (C.FELIX_IPV6_OFF,),
     C.SERVICE_AAAA_MISSING: (C.COREDNS_TEMPLATE_BLOCKS_AAAA, C.DNS_AAAA_BLOCKED),
 }
 
@@ -113,26 +114,46 @@ OVERLAY = ("peer/", "target/service", "target/cluster_dns", "server/cluster_dns"
 SERVICE_LIKE = ("target/service", "target/apiserver", "target/cluster_dns", "server/cluster_dns", "service/")
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What may explain a finding, and the unexplained cause that it leads back to: itself, or what explains it."""
+
+    found: Found
+    root: Cause
+    severity: Severity
+    elsewhere: bool
+
+    @property
+    def order(self) -> tuple[bool, int]:
+        return (self.elsewhere, list(Cause).index(self.root))
+
+
 def explain(findings: tuple[Finding, ...], elsewhere: Iterable[Found] = ()) -> tuple[Explained, ...]:
     """Apply the table. `explained_by` is always an unexplained cause; with several, the first in table order.
 
     Causes of severity info explain nothing, unless what they explain raises them (see `raised`). A cause of the digest explains only
     what is not more severe than itself. Explanation goes from the root outwards: a cause that is itself explained hands over its root.
     """
-    local = [Found(f.cause, f.severity, f.subjects, f.pairs, spoils=f.spoils) for f in findings]
+    told = [_Known(f, f.cause, f.severity, elsewhere=True) for f in elsewhere if f.severity is not Severity.INFO]
+    known: list[_Known] = []
     result: dict[int, Explained] = {}
     for index in sorted(range(len(findings)), key=lambda i: _depth(findings[i].cause)):
         finding = findings[index]
-        roots = [
-            found
-            for other, found in enumerate(local)
-            if other != index
-            and (other not in result or result[other].by is None)
-            and found.severity is not Severity.INFO
-        ]
-        roots += [f for f in elsewhere if f.severity.rank >= finding.severity.rank and f.severity is not Severity.INFO]
-        result[index] = _explain_one(finding, roots)
+        made = _explain_one(finding, [*known, *told])
+        result[index] = made
+        if finding.severity is not Severity.INFO:
+            known.append(_witness(made, told))
     return tuple(result[i] for i in range(len(findings)))
+
+
+def _witness(made: Explained, told: Iterable[_Known]) -> _Known:
+    """A finding once it was looked at: with the pairs that are left of it, or as a witness of its root."""
+    f = made.finding
+    found = Found(f.cause, f.severity, f.subjects, f.pairs, spoils=f.spoils)
+    severity = f.severity
+    if made.elsewhere:
+        severity = max((t.severity for t in told if t.root is made.by), key=lambda s: s.rank, default=severity)
+    return _Known(found, made.by or f.cause, severity, made.elsewhere)
 
 
 def raised(explained: tuple[Explained, ...]) -> tuple[Explained, ...]:
@@ -157,26 +178,29 @@ def covers(found: Found, pair: Pair) -> bool:
 def _depth(cause: Cause) -> int:
     """Roots first: stated causes, then what follows from them, then path symptoms, then dns symptoms."""
     if cause is Cause.DNS_UNREACHABLE:
-        return 3
+        return len(Cause) + 1
     if cause in SYMPTOMS:
-        return 2
-    return 1 if cause in FOLLOWS else 0
+        return len(Cause)
+    return 1 + max(map(_depth, FOLLOWS[cause])) if cause in FOLLOWS else 0
 
 
-def _explain_one(finding: Finding, roots: list[Found]) -> Explained:
-    ordered = sorted(roots, key=lambda f: (f.elsewhere, list(Cause).index(f.cause)))
+def _explain_one(finding: Finding, known: Iterable[_Known]) -> Explained:
+    """Causes that stand by themselves come before those that only witness their root."""
+    able = [k for k in known if not k.elsewhere or k.severity.rank >= finding.severity.rank]
+    ordered = sorted(able, key=lambda k: (k.found.cause is not k.root, *k.order))
     if finding.cause in FOLLOWS:
-        followed = next((f for f in ordered if f.cause in FOLLOWS[finding.cause] and _same_place(f, finding)), None)
-        return Explained(finding, followed.cause if followed else None, elsewhere=bool(followed and followed.elsewhere))
+        reasons = FOLLOWS[finding.cause]
+        followed = next((k for k in ordered if k.found.cause in reasons and _same_place(k.found, finding)), None)
+        return Explained(finding, followed.root if followed else None, elsewhere=bool(followed and followed.elsewhere))
     if finding.cause not in SYMPTOMS or not finding.pairs:
         return Explained(finding, None)
-    usable = [f for f in ordered if f.cause not in PATH_CAUSES or finding.cause is Cause.DNS_UNREACHABLE]
-    cover = {pair: next((f for f in usable if covers(f, pair)), None) for pair in sorted(finding.pairs)}
+    usable = [k for k in ordered if k.found.cause not in PATH_CAUSES or finding.cause is Cause.DNS_UNREACHABLE]
+    cover = {pair: next((k for k in usable if covers(k.found, pair)), None) for pair in sorted(finding.pairs)}
     left = frozenset(pair for pair, by in cover.items() if by is None)
     if left:
         return Explained(finding if left == finding.pairs else _narrow(finding, left), None)
-    first = min((f for f in cover.values() if f is not None), key=lambda f: (f.elsewhere, list(Cause).index(f.cause)))
-    return Explained(finding, first.cause, elsewhere=first.elsewhere)
+    first = min((k for k in cover.values() if k is not None), key=lambda k: k.order)
+    return Explained(finding, first.root, elsewhere=first.elsewhere)
 
 
 def _same_place(found: Found, finding: Finding) -> bool:

@@ -145,6 +145,38 @@ def test_an_unreachable_nameserver_follows_from_the_path_to_it() -> None:
     assert explain((dns, path))[0].by is Cause.IPV6_UNREACHABLE
 
 
+def test_a_cause_that_is_explained_hands_over_its_root() -> None:
+    lost = a_finding(Cause.NODE_NO_IPV6_DEFAULT_ROUTE, "node/ra")
+    ignored = a_finding(Cause.NODE_ACCEPT_RA_IGNORED, "node/ra")
+    symptom = a_finding(Cause.IPV6_UNREACHABLE, pairs=(POD_OUT, HOST_OUT))
+    assert [item.by for item in explain((symptom, lost, ignored))] == [Cause.NODE_ACCEPT_RA_IGNORED] * 2 + [None]
+
+
+def test_the_root_of_the_digest_is_handed_over_to_what_is_not_more_severe() -> None:
+    missing = a_finding(Cause.POD_IPV6_MISSING, "pod/default/web")
+    told = Found(Cause.IPPOOL_EXHAUSTED, Severity.WARNING, ("pool/v6",), elsewhere=True)
+    for severity, by in ((Severity.WARNING, Cause.IPPOOL_EXHAUSTED), (Severity.CRITICAL, None)):
+        symptom = a_finding(Cause.IPV6_UNREACHABLE, pairs=(POD_OUT,), severity=severity)
+        said = explain((symptom, missing), (told,))
+        assert (said[0].by, said[1].by) == (by, Cause.IPPOOL_EXHAUSTED)
+        assert said[0].elsewhere is (by is not None)
+
+
+def test_what_is_explained_of_a_path_explains_no_silent_nameserver_in_its_place() -> None:
+    """The path to the nameserver is lost with the tunnel; the same cause's other pair, to the outside, stays open."""
+    server = Pair("pod/default/web", "target/cluster_dns")
+    path = a_finding(Cause.IPV6_UNREACHABLE, pairs=(server, HOST_OUT))
+    dns = a_finding(Cause.DNS_UNREACHABLE, "server/cluster_dns", pairs=(Pair("pod/default/web", "server/cluster_dns"),))
+    said = explain((dns, path, a_finding(Cause.VXLAN_DEVICE_MISSING)))
+    assert [item.by for item in said] == [Cause.VXLAN_DEVICE_MISSING, None, None]
+    assert said[1].finding.pairs == {HOST_OUT}
+
+
+def test_felix_without_ipv6_writes_no_nat() -> None:
+    said = explain((a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"), a_finding(Cause.FELIX_IPV6_OFF, "node/ra")))
+    assert said[0].by is Cause.FELIX_IPV6_OFF
+
+
 def test_explanation_never_runs_in_a_circle() -> None:
     reached = {cause for reach in REACHES for cause in reach.causes}
     assert not {c for c in FOLLOWS if c in {r for roots in FOLLOWS.values() for r in roots} and c in FOLLOWS.get(c, ())}
