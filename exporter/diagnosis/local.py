@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from exporter.diagnosis.cluster import CLUSTER_RULES
+from exporter.diagnosis.nat import nat_kube_proxy_missing
 from exporter.diagnosis.path import ARRIVED
 from exporter.diagnosis.view import Judgement, Rule, View
 from exporter.model.family import Family
@@ -22,7 +23,7 @@ def ippool_nat_outgoing_off(view: View) -> Judgement:
 
 def ippool_vxlan_mode_mismatch(view: View) -> Judgement:
     """A warning where this node's cross-node IPv6 fails."""
-    return _seen_here(view, Cause.IPPOOL_VXLAN_MODE_MISMATCH, _peers_fail(view))
+    return _seen_here(view, Cause.IPPOOL_VXLAN_MODE_MISMATCH, _cross_node_fails(view))
 
 
 def cni_not_assigning_ipv6(view: View) -> Judgement:
@@ -53,19 +54,40 @@ def _where_mounted(view: View, cause: Cause, *, mounted: bool) -> Judgement:
 
 
 def _outside_fails_from_pods_alone(view: View) -> list[str]:
-    made = [o for o in view.snapshot.kept if _tells(o) and o.target.group is Group.OUTSIDE]
+    made = _of(view, Group.OUTSIDE)
     from_host = {o.target.name for o in made if o.vantage.kind == "host" and o.outcome in ARRIVED}
-    lost = [o for o in made if o.vantage.kind == "pod" and o.target.name in from_host and o.outcome not in ARRIVED]
     return [
-        f"{o.vantage.subject} to target/{o.target.name} over IPv6: {o.outcome}; from the host it passes" for o in lost
+        f"{o.vantage.subject} to target/{o.target.name} over IPv6: {o.outcome}; from the host it passes"
+        for o in _lost_twice(view, Group.OUTSIDE)
+        if o.vantage.kind == "pod" and o.target.name in from_host
     ]
 
 
-def _peers_fail(view: View) -> list[str]:
-    made = [o for o in view.snapshot.kept if _tells(o) and o.target.group is Group.PEERS]
-    return [
-        f"{o.vantage.subject} to {o.target.subject} over IPv6: {o.outcome}" for o in made if o.outcome not in ARRIVED
-    ]
+def _cross_node_fails(view: View) -> list[str]:
+    """A peer is lost; or the cluster's DNS is, from every place, although kube-proxy knows it.
+
+    Peers without tunnel addresses are dialled at their nodes' own, for which no tunnel is needed: they tell nothing then.
+    """
+    lost = _lost_twice(view, Group.PEERS)
+    if not lost and not nat_kube_proxy_missing(view):
+        lost = _lost_twice(view, Group.CLUSTER_DNS)
+        if len(lost) < len(_of(view, Group.CLUSTER_DNS)):
+            lost = []
+    return [f"{o.vantage.subject} to {o.target.subject} over IPv6: {o.outcome}" for o in lost]
+
+
+def _of(view: View, group: Group) -> list[Observation]:
+    return [o for o in view.snapshot.kept if _tells(o) and o.target.group is group]
+
+
+def _lost_twice(view: View, group: Group) -> list[Observation]:
+    """What did not arrive in a vantage's last two probes: nothing is decided on one."""
+    before = {(o.vantage.key, o.target.subject) for o in view.snapshot.kept_before if _tells(o) and _lost(o)}
+    return [o for o in _of(view, group) if _lost(o) and (o.vantage.key, o.target.subject) in before]
+
+
+def _lost(o: Observation) -> bool:
+    return o.outcome not in ARRIVED
 
 
 def _tells(o: Observation) -> bool:

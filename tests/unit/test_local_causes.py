@@ -1,0 +1,101 @@
+"""Causes of both roles from the node's side: what the API says becomes a warning where this node sees the damage, in two probes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from exporter.diagnosis.local import LOCAL_RULES
+from exporter.diagnosis.view import Judgement
+from exporter.model.facts import HostFacts, KubeProxyFacts
+from exporter.model.inventory import CniConfig, Inventory, VxlanMode
+from exporter.model.probe import Group, Layer, Observation
+from exporter.model.report import Cause, Reason, Role, Severity
+from tests.unit.cluster_scene import HEALTHY, POOL6, changed
+from tests.unit.scene import HOST, V6, pod, seen, target, view
+
+WEB, DB = pod("web"), pod("db")
+OUTSIDE = target("outside")
+BABEL = target("peers", Group.PEERS, peer="babel")
+DNS = target("cluster_dns", Group.CLUSTER_DNS, layers=(Layer.TCP,))
+NO_NAT = changed(
+    pools=tuple(replace(p, nat_outgoing=False) if p.name == POOL6.name else p for p in HEALTHY.pools or ())
+)
+NO_VXLAN = changed(
+    pools=tuple(replace(p, vxlan_mode=VxlanMode.NEVER) if p.name == POOL6.name else p for p in HEALTHY.pools or ()),
+)
+PROXIED = HostFacts(kube_proxy=KubeProxyFacts("iptables", {V6: True}))
+UNPROXIED = HostFacts(kube_proxy=KubeProxyFacts("iptables", {V6: False}))
+
+
+def judge(
+    cause: Cause, inventory: Inventory, kept: list[Observation], before: list[Observation] | None = None, **more: object
+) -> Judgement:
+    return LOCAL_RULES[cause](view(kept=kept, before=before, inventory=inventory, **more))  # type: ignore[arg-type]  # of view
+
+
+def severities(said: Judgement) -> list[Severity]:
+    assert isinstance(said, tuple)
+    return [f.severity for f in said]
+
+
+LOST, FINE = "tcp6=timeout", "tcp6=ok"
+FROM_PODS_ALONE = [*seen(HOST, OUTSIDE, FINE), *seen(WEB, OUTSIDE, LOST)]
+
+
+def test_nat_outgoing_off_is_a_warning_where_pods_do_not_get_outside_and_the_host_does() -> None:
+    said = judge(Cause.IPPOOL_NAT_OUTGOING_OFF, NO_NAT, FROM_PODS_ALONE)
+    assert severities(said) == [Severity.WARNING]
+    assert isinstance(said, tuple)
+    assert "pod/default/web to target/outside over IPv6: timeout; from the host it passes" in said[0].evidence
+
+
+@pytest.mark.parametrize(
+    ("kept", "before"),
+    [
+        (FROM_PODS_ALONE, [*seen(HOST, OUTSIDE, FINE), *seen(WEB, OUTSIDE, FINE)]),  # one sample
+        ([*seen(HOST, OUTSIDE, LOST), *seen(WEB, OUTSIDE, LOST)], None),  # nobody gets there
+        ([*seen(HOST, OUTSIDE, FINE), *seen(WEB, OUTSIDE, FINE)], None),
+        ([*seen(HOST, OUTSIDE, FINE), *seen(WEB, OUTSIDE, LOST, policy=True)], None),
+    ],
+)
+def test_a_node_that_sees_no_damage_says_nothing_of_nat_outgoing(
+    kept: list[Observation], before: list[Observation] | None
+) -> None:
+    assert judge(Cause.IPPOOL_NAT_OUTGOING_OFF, NO_NAT, kept, before) == ()
+
+
+def test_one_process_for_all_says_the_pools_setting_as_info_where_no_damage_is_seen() -> None:
+    said = judge(Cause.IPPOOL_NAT_OUTGOING_OFF, NO_NAT, [], role=Role.ALL)
+    assert severities(said) == [Severity.INFO]
+
+
+def test_a_mode_mismatch_is_a_warning_where_a_peer_is_lost() -> None:
+    said = judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, seen(HOST, BABEL, "icmp6=timeout tcp6=timeout"))
+    assert severities(said) == [Severity.WARNING]
+    once = judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, seen(HOST, BABEL, LOST), seen(HOST, BABEL, FINE))
+    assert once == ()
+
+
+EVERYWHERE = [*seen(HOST, DNS, LOST), *seen(WEB, DNS, LOST), *seen(HOST, BABEL, FINE)]
+
+
+def test_a_mode_mismatch_is_a_warning_where_the_clusters_dns_is_lost_from_everywhere() -> None:
+    """Without tunnel addresses peers are dialled at their nodes' own, which needs no tunnel."""
+    said = judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, EVERYWHERE, facts=PROXIED)
+    assert severities(said) == [Severity.WARNING]
+
+
+def test_a_lost_dns_does_not_show_a_mode_mismatch_where_it_has_another_reason() -> None:
+    assert judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, EVERYWHERE, facts=UNPROXIED) == ()
+    one_pod = [*seen(HOST, DNS, FINE), *seen(WEB, DNS, LOST), *seen(DB, DNS, FINE)]
+    assert judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, one_pod, facts=PROXIED) == ()
+
+
+def test_a_node_judges_the_files_that_are_mounted_on_it_alone() -> None:
+    off = CniConfig(source="/host/etc/cni/net.d/10-calico.conflist", main_plugin="calico", ipam="calico-ipam")
+    mounted, unmounted = changed(cni=(off,)), changed(cni=(replace(off, source="configmap/a/b"),))
+    assert severities(judge(Cause.CNI_NOT_ASSIGNING_IPV6, mounted, [])) == [Severity.WARNING]
+    assert judge(Cause.CNI_NOT_ASSIGNING_IPV6, unmounted, []) is Reason.NOT_APPLICABLE
+    assert judge(Cause.CONTROL_PLANE_FLAGS, HEALTHY, []) is Reason.NOT_APPLICABLE
