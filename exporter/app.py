@@ -33,8 +33,8 @@ from exporter.model.report import Report, Role
 from exporter.options import Options
 from exporter.plan.checks import SPREAD
 from exporter.report.document import document_of, to_json
-from exporter.rounds import Pace, Rounds
-from exporter.session import Session, connect
+from exporter.rounds import Pace, Rounds, UnfinishedError
+from exporter.session import BrokerError, Session, connect
 from exporter.totals import Totals, fold
 from exporter.web.digest import DigestPublisher
 from exporter.web.exposition import Exposition, Rendered
@@ -88,6 +88,7 @@ class Daemon:
         self._totals = Totals()
         self._digest = DigestPublisher() if config.role is not Role.NODE else None
         self._report: Report | None = None
+        self._finished = 0.0  # when, on the event loop's clock, which never steps
         self._document: tuple[Report, bytes] | None = None
         self._own = Own(
             node=config.node_name,
@@ -251,15 +252,26 @@ class Daemon:
             report = await rounds.run(self._source.current, self._source.elsewhere())
         except BrokerGone:
             raise
+        except UnfinishedError as error:
+            self._own = replace(self._own, rounds_skipped=self._own.rounds_skipped + 1)
+            log.warning("a round was given up", extra=fields(problem=str(error)))
+            return
         except Exception:
             self._errors.count("round")
             log.exception("a round failed in an unexpected way")
             return
         self._totals = fold(self._totals, report)
-        self._report = report
+        self._report, self._finished = report, time.monotonic()
         if self._digest is not None:
             self._digest.publish(report)
-        self._own = replace(self._own, last_round=report.snapshot.finished, rounds=self._own.rounds + 1)
+        self._own = replace(
+            self._own,
+            last_round=report.snapshot.finished,
+            round_complete=report.snapshot.complete,
+            rounds=self._own.rounds + 1,
+        )
+        if not report.snapshot.complete:
+            log.warning("a round was cut by its deadline", extra=fields(timeout=self._config.round.timeout))
         self._exposition.publish(Round(report, self._totals))
         log.debug("round finished", extra=fields(verdict=names(report.families)))
 
@@ -274,7 +286,8 @@ class Daemon:
                 await self.reload()
 
     def _fresh(self, report: Report) -> bool:
-        return time.time() - report.snapshot.finished <= STALE_AFTER * self._pace().interval
+        age = time.monotonic() - self._finished
+        return report is self._report and age <= STALE_AFTER * self._pace().interval
 
 
 def _status(ended: set[asyncio.Task[Any]]) -> int:
@@ -282,7 +295,9 @@ def _status(ended: set[asyncio.Task[Any]]) -> int:
     for task in ended:
         error = task.exception()
         if isinstance(error, BrokerGone):
-            log.error("the broker ended, and so does the daemon")
+            log.error("the broker ended, and so does the daemon", extra=fields(problem=str(error)))
+        elif isinstance(error, BrokerError):
+            log.error("no broker can be used", extra=fields(problem=str(error)))
         else:
             log.error("ended unexpectedly", exc_info=error, extra=fields(task=task.get_name()))
     return 1 if ended else 0
@@ -294,7 +309,7 @@ async def _gone(broker: BrokerClient | None) -> None:
         await asyncio.Event().wait()
     else:
         await broker.closed.wait()
-        raise BrokerGone
+        raise BrokerGone("its connection closed")
 
 
 async def _first_to_end(*works: Coroutine[Any, Any, None]) -> None:

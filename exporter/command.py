@@ -9,6 +9,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from exporter import __version__
 from exporter.config import ConfigError, format_config
@@ -25,8 +26,8 @@ class Refusal(Exception):  # noqa: N818 - what the user asked for cannot be done
 
 def run(arguments: Sequence[str]) -> int:
     """Parse and run. Exit statuses: that of the subcommand, 2 for bad input."""
-    parsed = parser().parse_args(arguments)
     try:
+        parsed = parser().parse_args(arguments)
         return int(parsed.run(parsed))
     except (ConfigError, Refusal) as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
@@ -38,12 +39,20 @@ def run(arguments: Sequence[str]) -> int:
         return 128 + signal.SIGPIPE
 
 
+class _Parser(argparse.ArgumentParser):
+    """Bad flags get one line, as all bad input does; the usage stands under --help."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Refusal(f"{message} (see {self.prog} --help)")
+
+
 def parser() -> argparse.ArgumentParser:
-    """All flags and subcommands. Flags stand before or after the subcommand."""
-    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    """All flags and subcommands. Flags stand before or after the subcommand, and are written whole."""
+    shared = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     _add_shared(shared)
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog=PROGRAM,
+        allow_abbrev=False,
         description="IPv4/IPv6 dual-stack health for Prometheus, seen from inside the pods' own network namespaces.",
         epilog="Without a subcommand it runs as the daemon: metrics and status page on port 10046, over IPv6 and IPv4.",
         parents=[shared],
@@ -52,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     top.set_defaults(run=_daemon)
     commands = top.add_subparsers(title="subcommands", metavar="")
     for name, summary, add, target in _SUBCOMMANDS:
-        command = commands.add_parser(name, help=summary, description=summary, parents=[shared])
+        command = commands.add_parser(name, help=summary, description=summary, parents=[shared], allow_abbrev=False)
         add(command)
         command.set_defaults(run=target)
     commands.add_parser("broker", help="the privileged part alone", add_help=False)

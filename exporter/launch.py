@@ -12,15 +12,17 @@ from collections.abc import Callable
 
 from exporter.app import Daemon
 from exporter.command import Refusal
+from exporter.config import Config
 from exporter.discovery.file import InventoryError
 from exporter.discovery.sources import open_source
 from exporter.logs import fields
 from exporter.model.report import Role
 from exporter.options import Options
-from exporter.session import open_session
+from exporter.session import BrokerError, open_session
 from exporter.web.listening import DEFAULT_ADDRESSES, ListenError, bind, format_address
 from exporter.web.rotation import WebSettings
 from exporter.web.server import check_telemetry_path
+from exporter.web.tls import files_of
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +35,10 @@ def launch(options: Options) -> int:
         settings = WebSettings(options.web_config_file)
         source = open_source(config)
         sockets = bind(options.listen or DEFAULT_ADDRESSES)
-    except (InventoryError, ListenError, ValueError) as error:
+        session = open_session(options.broker_socket) if config.role is not Role.CLUSTER else None
+    except (BrokerError, InventoryError, ListenError, ValueError) as error:
         raise Refusal(str(error)) from error
-    session = open_session(options.broker_socket) if config.role is not Role.CLUSTER else None
-    _say_unreadable(options)
+    _say_unreadable(config, options, settings)
     for listener in sockets:
         log.info("listening", extra=fields(address=format_address(listener)))
     try:
@@ -55,9 +57,12 @@ async def _run(build: Callable[[], Daemon]) -> int:
     return await build().run()
 
 
-def _say_unreadable(options: Options) -> None:
-    """What a reload reads must be readable without privilege: said once where it is not."""
-    files = (options.config_file, options.web_config_file, options.inventory_file)
-    lost = [file for file in files if file and not os.access(file, os.R_OK)]
+def _say_unreadable(config: Config, options: Options, settings: WebSettings) -> None:
+    """What a reload or a probe reads must be readable without privilege: said once where it is not."""
+    again = (options.config_file, options.web_config_file, *files_of(settings.current().config.tls_server_config))
+    lost = [file for file in (*again, config.inventory.file) if file and not os.access(file, os.R_OK)]
     if lost:
         log.warning("readable to root alone, so a reload will fail", extra=fields(files=", ".join(lost)))
+    authorities = dict.fromkeys(t.ca_file for t in config.targets if t.ca_file and not os.access(t.ca_file, os.R_OK))
+    if authorities:
+        log.warning("readable to root alone, so tls cannot be probed", extra=fields(files=", ".join(authorities)))

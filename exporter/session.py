@@ -7,6 +7,7 @@ Then the process gives up what it has. Nothing here parses anything from outside
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import struct
@@ -16,12 +17,16 @@ from dataclasses import dataclass
 
 from exporter.broker.client import BrokerClient, connect_broker, spawn_broker
 from exporter.broker.privilege import drop_capabilities, drop_to, effective_capabilities
+from exporter.logs import fields
 from exporter.preload import preload
+
+log = logging.getLogger(__name__)
 
 UNPRIVILEGED = 65532  # uid and gid of "nonroot", as images use it
 DEFAULT_SOCKET = "/run/dualstack-exporter/broker.sock"
 MAY_CHANGE_UID = 1 << 6 | 1 << 7  # SETGID, SETUID (linux/capability.h)
 STOP_WAIT = 3.0
+NOT_YET = (FileNotFoundError, ConnectionRefusedError)  # a socket that may still come
 
 
 @dataclass(slots=True)
@@ -42,17 +47,29 @@ class Session:
         return client
 
     def end(self) -> None:
-        """End the child, if there is one: its socket's end is its end."""
+        """End the child, if there is one: its socket's end is its end. One that is stopped ends when it goes on.
+
+        It may have more privilege than this process has by now, so that it cannot be killed from here.
+        """
+        if self.connection is not None:
+            self.connection.close()  # nobody else holds it by now, or a client that has closed it too
         if self.child is None:
             return
         try:
             self.child.wait(STOP_WAIT)
         except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait(STOP_WAIT)
+            try:
+                self.child.kill()
+                self.child.wait(STOP_WAIT)
+            except (PermissionError, subprocess.TimeoutExpired):
+                log.warning("the broker is stopped and will end once it goes on", extra=fields(pid=self.child.pid))
 
 
-class ForeignBrokerError(Exception):
+class BrokerError(Exception):
+    """No broker can be used at this place. The message is one line."""
+
+
+class ForeignBrokerError(BrokerError):
     """The broker at this path lives in another network namespace."""
 
     def __init__(self, path: str) -> None:
@@ -64,11 +81,14 @@ def open_session(path: str, *, further: Iterable[str] = ()) -> Session:
 
     It is connected to before privilege is given up: its socket may admit root alone. A socket that was named must be there, though it
     may come a little later (two containers start side by side, and there is no privilege to wait for); at the default place one that
-    does not answer is passed over and a child started instead.
+    does not answer is passed over and a child started instead. Raises BrokerError where none can be had.
     """
-    session = Session(path=path, connection=_connected(path or DEFAULT_SOCKET))
-    if not path and session.connection is None:
-        session.connection, session.child = spawn_broker()
+    session = Session(path=path, connection=_connected_to(path) if path else _connected())
+    try:
+        if not path and session.connection is None:
+            session.connection, session.child = spawn_broker()
+    except OSError as error:
+        raise BrokerError(f"the broker cannot be started: {error.strerror}") from error
     preload(further)
     give_up_privilege()
     return session
@@ -83,29 +103,48 @@ def give_up_privilege() -> None:
 
 
 async def connect(session: Session, *, patience: float = 0.0) -> BrokerClient:
-    """The greeted client, waiting up to `patience` seconds for a socket that is not there yet."""
+    """The greeted client, waiting up to `patience` seconds for a socket that is not there yet. BrokerError, BrokerGone."""
     loop = asyncio.get_running_loop()
     end = loop.time() + patience
     while True:
         try:
             return await session.client()
-        except (FileNotFoundError, ConnectionRefusedError):
+        except NOT_YET as error:
             if loop.time() >= end:
-                raise
+                raise BrokerError(_says(session.path, error)) from error
             await asyncio.sleep(0.1)
+        except OSError as error:
+            raise BrokerError(_says(session.path, error)) from error
 
 
-def _connected(path: str) -> socket.socket | None:
-    """A connection to a broker of this very network namespace; None where there is none."""
+def _connected_to(path: str) -> socket.socket | None:
+    """A connection to the broker that was named; None while it is not there, or where its greeting must tell."""
     try:
-        connection = connect_broker(path)
-    except (FileNotFoundError, ConnectionRefusedError, PermissionError):
+        return _local(connect_broker(path))
+    except (*NOT_YET, PermissionError):
         return None
+    except OSError as error:
+        raise BrokerError(_says(path, error)) from error
+
+
+def _connected() -> socket.socket | None:
+    """A connection to a broker of this very network namespace at the default place; None where there is none."""
+    try:
+        return _local(connect_broker(DEFAULT_SOCKET))
+    except OSError:
+        return None
+
+
+def _local(connection: socket.socket) -> socket.socket | None:
     pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if _lives_elsewhere(pid):
         connection.close()
         return None
     return connection
+
+
+def _says(path: str, error: OSError) -> str:
+    return f"{path}: no broker can be reached there: {error.strerror or error}"
 
 
 def _lives_elsewhere(pid: int) -> bool:

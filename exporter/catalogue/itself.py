@@ -19,6 +19,7 @@ class Own:
     python: str = ""
     last_round: float | None = None  # when the last finished round ended
     round_seconds: float | None = None
+    round_complete: bool | None = None  # False: cut by its deadline
     rounds: int = 0
     rounds_skipped: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)  # our own faults, by component
@@ -61,6 +62,12 @@ ITSELF: tuple[Metric[Own], ...] = (
         _one(lambda own: own.last_round),
     ),
     gauge("exporter_round_duration_seconds", "How long that round took.", (), _one(lambda own: own.round_seconds)),
+    gauge(
+        "exporter_round_complete",
+        "Whether that round ended before its deadline; what the deadline cut is told as local or not_asked.",
+        (),
+        _one(lambda own: own.round_complete),
+    ),
     counter("exporter_rounds_total", "Finished rounds.", (), _one(lambda own: own.rounds)),
     counter(
         "exporter_rounds_skipped_total",

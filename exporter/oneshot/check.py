@@ -6,7 +6,9 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from exporter.assembly import build_rounds
 from exporter.broker.client import BrokerGone
@@ -20,10 +22,12 @@ from exporter.oneshot.remote import collect_nodes, last_report
 from exporter.options import Options
 from exporter.report.document import Document, document_of, exit_code, to_json
 from exporter.report.text import Style, write
-from exporter.rounds import Pace, Rounds
-from exporter.session import ForeignBrokerError, Session, connect, give_up_privilege, open_session
+from exporter.rounds import Pace, Rounds, UnfinishedError
+from exporter.session import BrokerError, Session, connect, give_up_privilege, open_session
 
 PACE = Pace(interval=30.0, timeout=4.0, whole=3.0, spread=0.2, bounded=False)
+AT_MOST = 9.0  # seconds for all rounds: a person waits ten at most
+LEAST = 1.0  # seconds of a round that is worth making
 BETWEEN = 1.0  # seconds from the start of one round to that of the next, at least
 INVENTORY_WAIT = 5.0
 BROKER_WAIT = 1.0
@@ -51,14 +55,14 @@ def _look(options: Options, config: Config, *, all_nodes: bool) -> tuple[list[Do
         source = open_source(config)
     except InventoryError as error:
         raise Refusal(str(error)) from error
-    if config.role is Role.CLUSTER:
-        session = None
-        give_up_privilege()
-    else:
-        session = open_session(options.broker_socket)
+    session = None
     try:
+        if config.role is Role.CLUSTER:
+            give_up_privilege()
+        else:
+            session = open_session(options.broker_socket)
         return asyncio.run(_rounds(config, source, session, all_nodes=all_nodes))
-    except (ForeignBrokerError, BrokerGone, OSError) as error:
+    except (BrokerError, BrokerGone, UnfinishedError, OSError) as error:
         raise Refusal(str(error)) from error
     finally:
         if session is not None:
@@ -68,17 +72,20 @@ def _look(options: Options, config: Config, *, all_nodes: bool) -> tuple[list[Do
 async def _rounds(
     config: Config, source: Source, session: Session | None, *, all_nodes: bool
 ) -> tuple[list[Document], tuple[str, ...]]:
+    end = time.monotonic() + AT_MOST
     keeping = asyncio.create_task(source.run())
     broker = None
     try:
         await source.first(INVENTORY_WAIT)
         broker = await connect(session, patience=BROKER_WAIT) if session is not None else None
         rounds = build_rounds(config, PACE, broker, Errors())
-        report = await _settle(rounds, source)
+        report = await _settle(rounds, source, lambda pace: rounds.configure(config, pace), end)
         documents = [document_of(report)]
         missing: tuple[str, ...] = ()
         if all_nodes:
-            others, missing = await collect_nodes(source.current(), documents[0].node)
+            # The cluster role runs on some node, and does not stand for it.
+            own = "" if config.role is Role.CLUSTER else documents[0].node
+            others, missing = await collect_nodes(source.current(), own)
             documents.extend(others)
         return documents, missing
     finally:
@@ -89,20 +96,25 @@ async def _rounds(
             await keeping
 
 
-async def _settle(rounds: Rounds, source: Source) -> Report:
-    """Two rounds; a third where they disagree about the causes found."""
-    first = await _paced(rounds, source)
-    second = await _paced(rounds, source)
-    if _found(first) <= _found(second):  # what needs two rounds comes in the second: that is no disagreement
-        return second
-    return await _paced(rounds, source)
-
-
-async def _paced(rounds: Rounds, source: Source) -> Report:
+async def _settle(rounds: Rounds, source: Source, configure: Callable[[Pace], None], end: float) -> Report:
+    """Two rounds; a third where they disagree about the causes found. Each has its share of the time left until `end`."""
+    configure(_pace(end, 2))
     began = time.monotonic()
-    report = await rounds.run(source.current, source.elsewhere())
+    first = await rounds.run(source.current, source.elsewhere())
     await asyncio.sleep(max(0.0, BETWEEN - (time.monotonic() - began)))
-    return report
+    configure(_pace(end, 1))
+    second = await rounds.run(source.current, source.elsewhere())
+    # What needs two rounds comes in the second: that is no disagreement.
+    if _found(first) <= _found(second) or end - time.monotonic() < LEAST:
+        return second
+    configure(_pace(end, 1))
+    return await rounds.run(source.current, source.elsewhere())
+
+
+def _pace(end: float, rounds: int) -> Pace:
+    """That of the contract, or a faster one where waiting for the inventory has used up the time."""
+    timeout = max(LEAST, min(PACE.timeout, (end - time.monotonic()) / rounds))
+    return replace(PACE, timeout=timeout, whole=min(PACE.whole, timeout - PACE.spread))
 
 
 def _found(report: Report) -> set[str]:

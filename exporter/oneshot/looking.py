@@ -23,7 +23,7 @@ from exporter.network import BrokerNetwork
 from exporter.oneshot.vantage import find
 from exporter.options import Options
 from exporter.probes.tls import TlsContexts
-from exporter.session import ForeignBrokerError, Session, connect, open_session
+from exporter.session import BrokerError, Session, connect, open_session
 
 INVENTORY_WAIT, BROKER_WAIT = 5.0, 1.0
 
@@ -48,13 +48,15 @@ def look(options: Options, work: Callable[[Looking], Awaitable[T]], *, pod: str,
         source = open_source(config)
     except InventoryError as error:
         raise Refusal(str(error)) from error
-    session = open_session(options.broker_socket)
+    session = None
     try:
+        session = open_session(options.broker_socket)
         return asyncio.run(_look(config, source, session, work, place=(pod, netns)))
-    except (ForeignBrokerError, BrokerGone, OSError) as error:
+    except (BrokerError, BrokerGone, OSError) as error:
         raise Refusal(str(error)) from error
     finally:
-        session.end()
+        if session is not None:
+            session.end()
 
 
 async def _look(

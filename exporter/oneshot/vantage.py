@@ -44,6 +44,8 @@ def _named(wanted: str, config: Config, inspection: Inspection) -> PodView:
         status = os.stat(path)  # noqa: PTH116 - a namespace's own file, followed
     except OSError as error:
         raise Refusal(f"--netns={wanted}: {error.strerror}") from error
+    if status.st_dev != os.stat("/proc/self/ns/net").st_dev:  # noqa: PTH116 - the kernel has one file system of namespaces
+        raise Refusal(f"--netns={wanted}: not a network namespace")
     place = Netns(status.st_dev, status.st_ino, path=path)
     known = next((p for p in inspection.pods if p.vantage.netns is not None and p.vantage.netns.key == place.key), None)
     if known is not None:
