@@ -30,7 +30,7 @@ format: ## format the Python sources
 lock: ## write the lock files anew with the newest versions
 	scripts/lock
 
-bench: ## measure against blackbox_exporter; prints one table
+bench: ## measure what reading the kernel costs against the usual tools; prints one table
 	scripts/bench
 
 demo: ## a small dual-stack lab with a fault in it, and the exporter looking at it
