@@ -289,7 +289,7 @@ class Rounds:
         gone = {*left, *vanished}
         restricted = under_policy(inventory)
         made = tuple(
-            replace(o, policy=True) if (o.vantage.subject, o.family) in restricted else o
+            replace(o, policy=True) if not o.passed and (o.vantage.subject, o.family) in restricted else o
             for o in observations
             if o.vantage.key not in gone
         )

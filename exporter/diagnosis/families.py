@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from exporter.model.family import FAMILIES, Family
-from exporter.model.probe import Group, Observation
+from exporter.model.probe import Group, Layer, Observation
 from exporter.model.report import FamilyReport, Snapshot
 from exporter.model.vantage import PodState
 
@@ -45,17 +45,23 @@ def _by_vantage(observations: Iterable[Observation], family: Family) -> dict[str
 
 def _works(made: Iterable[Observation]) -> bool | None:
     """In each group that has the family, one target passed at its deepest configured layer. None: nothing counted."""
-    passed: dict[Group, dict[str, bool]] = {}
+    groups: dict[Group, list[Observation]] = {}
     for o in made:
-        if not o.counted:
-            continue
-        deepest = o.layer is o.target.deepest
+        if o.counted:
+            groups.setdefault(o.target.group, []).append(o)
+    verdicts = [verdict for observations in groups.values() if (verdict := _group_works(observations)) is not None]
+    return all(verdicts) if verdicts else None
+
+
+def _group_works(made: Sequence[Observation]) -> bool | None:
+    """A target that is meant to be out of reach passes where the family is dead: it proves nothing beside one that is not."""
+    passed: dict[str, bool] = {}
+    for o in [o for o in made if o.target.expect_reachable] or made:
+        # Nothing is tried behind the layer at which a target out of reach passes.
+        deepest = o.layer is o.target.deepest or (not o.target.expect_reachable and o.layer is not Layer.ICMP)
         if deepest or not o.passed:
-            group = passed.setdefault(o.target.group, {})
-            group[o.target.subject] = group.get(o.target.subject, False) or (deepest and o.passed)
-    if not passed:
-        return None
-    return all(any(targets.values()) for targets in passed.values())
+            passed[o.target.subject] = passed.get(o.target.subject, False) or (deepest and o.passed)
+    return any(passed.values()) if passed else None
 
 
 def names(families: Mapping[Family, FamilyReport]) -> str:

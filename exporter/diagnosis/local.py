@@ -91,7 +91,7 @@ def _lost(o: Observation) -> bool:
 
 
 def _tells(o: Observation) -> bool:
-    return o.family is Family.V6 and o.layer is Layer.TCP and o.counted
+    return o.family is Family.V6 and o.layer is Layer.TCP and o.counted and o.target.expect_reachable
 
 
 LOCAL_RULES: dict[Cause, Rule] = {

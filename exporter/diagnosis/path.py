@@ -96,9 +96,11 @@ def target_down(view: View) -> Judgement:
 
 
 def dials(observations: Iterable[Observation]) -> tuple[Dial, ...]:
-    """Observations grouped by (vantage, destination)."""
+    """Observations grouped by (vantage, destination), without destinations that are meant to be out of reach."""
     table: dict[tuple[str, str], dict[tuple[Family, Layer], Observation]] = {}
     for o in observations:
+        if not o.target.expect_reachable:
+            continue
         table.setdefault((o.vantage.key, o.target.subject), {})[o.family, o.layer] = o
     return tuple(
         Dial(first.vantage, first.target.subject, first.target.group, seen)
@@ -128,7 +130,8 @@ def _unknown(view: View, cause: Cause) -> Reason | None:
         Cause.IPV6_MTU_BLACKHOLE: (Layer.ICMP,),
         Cause.IPV6_TCP_BLOCKED: (Layer.TCP,),
     }.get(cause, (Layer.TCP, Layer.ICMP))
-    made = [o for o in view.snapshot.kept if o.family is Family.V6 and o.layer in layers]
+    tried = (o for o in view.snapshot.kept if o.target.expect_reachable)
+    made = [o for o in tried if o.family is Family.V6 and o.layer in layers]
     if not made:
         return Reason.NO_TARGET
     if all(o.policy for o in made):
@@ -217,7 +220,11 @@ def _down(observations: Iterable[Observation]) -> set[str]:
     """Subjects whose every counted probe failed at the deepest configured layer or before."""
     passed: dict[str, bool] = {}
     for o in observations:
-        if not o.counted or (o.layer is Layer.ICMP and o.target.deepest is not Layer.ICMP):
+        if (
+            not o.counted
+            or not o.target.expect_reachable
+            or (o.layer is Layer.ICMP and o.target.deepest is not Layer.ICMP)
+        ):
             continue
         fine = o.passed and o.layer is o.target.deepest
         failed = not o.passed
