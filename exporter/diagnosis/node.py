@@ -42,7 +42,7 @@ def node_no_ipv6_address(view: View) -> Judgement:
     facts = view.snapshot.host_facts
     if facts is None or facts.addresses is None:
         return reader_reason(view, Reader.ADDRESSES)
-    if node_ipv6_disabled(view):
+    if _holds(node_ipv6_disabled(view)):
         return ()
     found = [a for a in facts.addresses if a.family is Family.V6 and a.is_global and not a.link.startswith(TUNNELS)]
     if any(a.usable for a in found):
@@ -60,7 +60,7 @@ def node_no_ipv6_default_route(view: View) -> Judgement:
     facts = view.snapshot.host_facts
     if facts is None or facts.routes is None:
         return reader_reason(view, Reader.ROUTES)
-    if node_ipv6_disabled(view) or node_no_ipv6_address(view):
+    if _holds(node_ipv6_disabled(view)) or _holds(node_no_ipv6_address(view)):
         return ()
     if facts.default_routes(Family.V6) or not facts.default_routes(Family.V4):
         return ()
@@ -89,7 +89,7 @@ def node_forwarding_off(view: View) -> Judgement:
         return reader_reason(view, Reader.LINKS)
     if view.inventory.nodes is None and view.inventory.pools is None:
         return Reason.NO_INVENTORY  # a host that is no node need not forward
-    if facts.all_conf.forwarding or node_ipv6_disabled(view):
+    if facts.all_conf.forwarding or _holds(node_ipv6_disabled(view)):
         return ()
     evidence = ["net.ipv6.conf.all.forwarding = 0"]
     if facts.forwarding_v4:
@@ -141,7 +141,7 @@ def pod_route_missing(view: View) -> Judgement:
         return Reason.NO_PODS
     if view.inventory.pods is None:
         return Reason.NO_INVENTORY
-    if node_ipv6_disabled(view):
+    if _holds(node_ipv6_disabled(view)):
         return ()
     missing: list[tuple[str, str]] = []
     table = _RoutesByLength(r for r in facts.routes if r.family is Family.V6)
@@ -205,6 +205,11 @@ def reader_reason(view: View, reader: Reader) -> Reason:
     """Why a kernel reading is missing, as its reader said."""
     reading = next((r for r in view.snapshot.readings if r.reader == reader.value and not r.success), None)
     return Reason(reading.reason) if reading is not None and reading.reason else Reason.READER_FAILED
+
+
+def _holds(judgement: Judgement) -> bool:
+    """Whether a cause was found; one that could not be told stands in nobody's way."""
+    return bool(judgement) and not isinstance(judgement, Reason)
 
 
 def _me(view: View) -> str:

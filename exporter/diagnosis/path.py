@@ -28,6 +28,7 @@ class Dial:
     destination: str
     group: Group
     seen: Mapping[tuple[Family, Layer], Observation]
+    wants_ipv4: bool = True  # whether its vantage is meant to have IPv4
 
     @property
     def pair(self) -> Pair:
@@ -95,15 +96,24 @@ def target_down(view: View) -> Judgement:
     )
 
 
-def dials(observations: Iterable[Observation]) -> tuple[Dial, ...]:
-    """Observations grouped by (vantage, destination), without destinations that are meant to be out of reach."""
+def dials(observations: Iterable[Observation], *, ipv4: bool = True) -> tuple[Dial, ...]:
+    """Observations grouped by (vantage, destination), without destinations that are meant to be out of reach.
+
+    `ipv4`: whether the cluster is meant to have it.
+    """
     table: dict[tuple[str, str], dict[tuple[Family, Layer], Observation]] = {}
     for o in observations:
         if not o.target.expect_reachable:
             continue
         table.setdefault((o.vantage.key, o.target.subject), {})[o.family, o.layer] = o
     return tuple(
-        Dial(first.vantage, first.target.subject, first.target.group, seen)
+        Dial(
+            first.vantage,
+            first.target.subject,
+            first.target.group,
+            seen,
+            wants_ipv4=ipv4 and Family.V4 in first.vantage.families,
+        )
         for seen in table.values()
         for first in [next(iter(seen.values()))]
     )
@@ -116,7 +126,8 @@ def _judge(view: View, cause: Cause, sieve: Sieve, template: str) -> Judgement:
     reason = _unknown(view, cause)
     if reason is not None:
         return reason
-    now, before = dials(view.snapshot.kept), dials(view.snapshot.kept_before)
+    ipv4 = view.expected(Family.V4) is not False
+    now, before = dials(view.snapshot.kept, ipv4=ipv4), dials(view.snapshot.kept_before, ipv4=ipv4)
     pairs = sieve(now) & sieve(before)
     if not pairs:
         return ()
@@ -180,7 +191,10 @@ def _unreachable(found: tuple[Dial, ...]) -> frozenset[Pair]:
     for d in (*proved, *alone):
         companions.setdefault((d.vantage.key, d.group), set()).add(d.destination)
     joined = [d for d in alone if len(companions[d.vantage.key, d.group]) > 1]
-    return frozenset(d.pair for d in (*proved, *joined))
+    # Where IPv4 is not meant to be, nothing can prove a target well: it must at least be no exception in its group.
+    arrived = {(d.vantage.key, d.group) for d in found if d.arrives(Family.V6)}
+    sole = [d for d in alone if not d.wants_ipv4 and (d.vantage.key, d.group) not in arrived]
+    return frozenset(d.pair for d in (*proved, *joined, *sole))
 
 
 def _silent_over_ipv6(dial: Dial) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.diagnosis.path import PATH_RULES
+from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Observation, Outcome
 from exporter.model.report import Cause, Pair, Reason
 from exporter.model.vantage import PodState
@@ -63,6 +64,14 @@ def test_two_targets_that_have_ipv6_alone_and_fail_together_are_unreachable() ->
     said = "icmp6=timeout tcp6=timeout"
     causes = found([*seen(WEB, PYPI, said), *seen(WEB, CRATES, said), *seen(WEB, SERVICE, "tcp6=ok tcp4=ok")])
     assert len(causes[Cause.IPV6_UNREACHABLE]) == 2
+
+
+def test_where_ipv4_is_not_meant_to_be_one_target_suffices_unless_its_group_says_otherwise() -> None:
+    six = pod("six", families=(Family.V6,))
+    silent, fine = "icmp6=timeout tcp6=timeout", "icmp6=ok tcp6=ok"
+    assert Cause.IPV6_UNREACHABLE in found([*seen(six, PYPI, silent), *seen(six, SERVICE, "tcp6=ok")])
+    assert Cause.IPV6_UNREACHABLE not in found([*seen(six, PYPI, silent), *seen(six, CRATES, fine)])
+    assert Cause.IPV6_UNREACHABLE not in found([*seen(WEB, PYPI, silent), *seen(WEB, SERVICE, "tcp6=ok tcp4=ok")])
 
 
 def test_a_peer_that_fails_over_both_families_is_down_and_no_path_cause() -> None:
