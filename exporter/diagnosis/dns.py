@@ -91,7 +91,7 @@ def _dig(server: Server, verdict: Verdict) -> str:
 
 def dns_unreachable(view: View) -> Judgement:
     """A nameserver leaves every question of a place unanswered, in two rounds and three questions at least."""
-    now, before = _sent(view.snapshot.lookups), _sent(view.previous.lookups if view.previous is not None else ())
+    now, before = _sent(view.snapshot.lookups), _sent(_earlier(view))
     if not now:
         return nothing_asked(view)
     restricted = under_policy(view.inventory)
@@ -130,6 +130,18 @@ def isolated(view: View) -> frozenset[str]:
         for pod in view.snapshot.pods
         if pod.facts is not None and not any(pod.facts.has_default_route(family) for family in FAMILIES)
     )
+
+
+def _earlier(view: View) -> Iterable[Lookup]:
+    """The round before; and of what is asked now the answer before, since the budget may let a nameserver wait for its turn."""
+    last = view.previous.lookups if view.previous is not None else ()
+    asked, known = {_key(one) for one in view.snapshot.lookups}, {id(one) for one in last}
+    return (*last, *(o for o in view.snapshot.lookups_before if _key(o) in asked and id(o) not in known))
+
+
+def _key(lookup: Lookup) -> tuple[Address, str, str, Purpose]:
+    question = lookup.question
+    return question.server.address, question.name, question.qtype, question.purpose
 
 
 def _sent(lookups: Iterable[Lookup]) -> list[Lookup]:

@@ -191,6 +191,18 @@ def test_few_lost_questions_one_bad_round_and_references_make_no_unreachable_nam
     assert DNS_RULES[Cause.DNS_UNREACHABLE](view(reference)) is Reason.NO_TARGET
 
 
+def test_a_nameserver_that_had_to_wait_for_its_turn_is_judged_by_the_last_two_times_it_was_asked() -> None:
+    """Contract section 7: two rounds of that server, whichever vantage asked."""
+    earlier, idle = silent(TWO, 3), asked_by(ONE, inside("coredns-healthy"))
+    other = tuple(replace(one, question=replace(one.question, server=server("192.0.2.54"))) for one in idle)
+    round_ = view(silent(ONE, 3), before=other)
+    kept = replace(round_.snapshot, lookups_before=earlier)
+    assert found(Cause.DNS_UNREACHABLE, replace(round_, snapshot=kept)) is not None
+    answered = tuple(replace(one, outcome=LookupOutcome.NXDOMAIN) for one in earlier)
+    kept = replace(round_.snapshot, lookups_before=answered)
+    assert found(Cause.DNS_UNREACHABLE, replace(round_, snapshot=kept)) is None
+
+
 def test_a_namespace_without_any_default_route_is_no_place_to_blame_a_nameserver_from_unless_it_is_a_pod() -> None:
     alone = (PodView(ONE, facts=PodFacts(), resolv_conf=CONF),)
     host = view(silent(ONE, 3), inventory=Inventory(source="none"), pods=alone)
