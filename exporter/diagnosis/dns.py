@@ -13,7 +13,7 @@ from exporter.diagnosis.dns_samples import UNSENT, Samples, cluster_domain, noth
 from exporter.diagnosis.grounds import bounded, lacking
 from exporter.diagnosis.searchlist import dns_search_breaks_musl, predictions
 from exporter.diagnosis.view import Judgement, Rule, View, finding
-from exporter.model.family import FAMILIES, Family, family_of
+from exporter.model.family import FAMILIES, Address, Family, family_of
 from exporter.model.inventory import Kind as Resource
 from exporter.model.inventory import Service
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Server
