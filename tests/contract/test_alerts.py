@@ -1,13 +1,11 @@
-"""alerts/: every metric, label and value exists, every cause has its alert and runbook, and the rules behave as their tests say."""
+"""alerts/: every metric, label and value exists, every cause has its alert, and the rules behave as their tests say."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -15,7 +13,7 @@ import yaml
 from exporter.catalogue import CATALOGUE
 from exporter.catalogue.dns import BLOCK_KINDS
 from exporter.catalogue.kernel import ADDRESS_STATES
-from exporter.diagnosis.causes import LINES, RUNBOOKS
+from exporter.diagnosis.causes import LINES
 from exporter.diagnosis.explain import FOLLOWS, REACHES
 from exporter.model.facts import PeerState, Reader
 from exporter.model.family import Family
@@ -24,14 +22,10 @@ from exporter.model.probe import Layer, LookupOutcome, Outcome
 from exporter.model.report import Cause, Reason, Role, Scope, Severity
 from exporter.model.vantage import PodState
 from exporter.report.alerting import alert_name, derived, observing_rule
-from tests.contract.promql import Expression, read
+from tests.contract.alert_rules import ALERTING, ALERTS, CAUSE_ALERTS, COMPANIONS, EVERY, MAIN, RECORDED, ROOT, Rule
 
-ROOT = Path(__file__).resolve().parents[2]
-ALERTS = ROOT / "alerts"
-RUNBOOK_FILES = ALERTS / "runbooks"
 RULE_TESTS = sorted((ROOT / "tests/alerts").glob("*.yaml"))
 SCRAPES = sorted((ROOT / "tests/data/scrapes").glob("*-node.prom"))
-HEADINGS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "What not to do"]
 
 TARGET_LABELS = {"cluster", "node", "instance", "job", "namespace", "pod"}
 # Metrics of other projects, with the labels that their sources give them.
@@ -71,45 +65,10 @@ KNOWN_FUNCTIONS = {
 KNOWN_KEYS = {"record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations"}
 
 
-@dataclass(frozen=True)
-class Rule:
-    group: str
-    fields: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        return str(self.fields.get("alert") or self.fields["record"])
-
-    @property
-    def is_alert(self) -> bool:
-        return "alert" in self.fields
-
-    @property
-    def expression(self) -> Expression:
-        return read(str(self.fields["expr"]))
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        return dict(self.fields.get("labels", {}))
-
-    @property
-    def annotations(self) -> Mapping[str, str]:
-        return dict(self.fields.get("annotations", {}))
-
-
-def rules_of(name: str) -> list[Rule]:
-    groups = yaml.safe_load((ALERTS / name).read_text())["groups"]
-    return [Rule(group["name"], fields) for group in groups for fields in group["rules"]]
-
-
-MAIN, COMPANIONS = rules_of("dualstack.yaml"), rules_of("companions.yaml")
-EVERY = [*MAIN, *COMPANIONS]
-CAUSE_ALERTS = {alert_name(cause): cause for cause in Cause}
-RECORDED = {rule.name for rule in MAIN if not rule.is_alert}
 FAULTS = {*Cause, *(rule.labels["fault"] for rule in MAIN if "fault" in rule.labels)}
 
 each_rule = pytest.mark.parametrize("rule", EVERY, ids=lambda rule: rule.name)
-each_alert = pytest.mark.parametrize("rule", [r for r in EVERY if r.is_alert], ids=lambda rule: rule.name)
+each_alert = pytest.mark.parametrize("rule", ALERTING, ids=lambda rule: rule.name)
 
 
 # Metrics, labels, values
@@ -275,50 +234,6 @@ def test_recorded_severities_are_of_the_contract() -> None:
             assert ("critical" not in made) or rule.labels.get("fault", "") in {"", "ipv6_down", "ipv4_down"}
 
 
-# Runbooks
-
-
-def runbooks() -> list[Path]:
-    return sorted(RUNBOOK_FILES.glob("*.md"))
-
-
-def test_there_is_a_runbook_for_every_alert_and_every_cause_and_no_other() -> None:
-    named = {path.stem for path in runbooks()}
-    assert named == {rule.name for rule in MAIN if rule.is_alert} | set(CAUSE_ALERTS)
-
-
-@each_alert
-def test_the_runbook_of_an_alert_is_where_it_says(rule: Rule) -> None:
-    address = rule.annotations["runbook_url"]
-    assert address.startswith(RUNBOOKS)
-    assert (RUNBOOK_FILES / address.removeprefix(RUNBOOKS)).is_file()
-    if rule in MAIN:
-        assert address == f"{RUNBOOKS}{rule.name}.md"
-
-
-@pytest.mark.parametrize("path", runbooks(), ids=lambda path: path.stem)
-def test_a_runbook_has_its_five_sections_with_something_in_each(path: Path) -> None:
-    text = path.read_text()
-    assert text.startswith(f"# {path.stem}\n")
-    parts = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)
-    assert parts[1::2] == HEADINGS
-    assert all(len(body.strip()) > 20 for body in parts[2::2])
-    assert re.search(r"^(```|    \S)", parts[parts.index("Diagnosis") + 1], re.MULTILINE), "a command to run"
-
-
-@pytest.mark.parametrize("path", [*runbooks(), *ALERTS.glob("*.md")], ids=lambda path: path.stem)
-def test_every_link_of_a_page_leads_to_a_file(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
-        assert target.startswith("https://") or (path.parent / target).exists(), target
-
-
-@pytest.mark.parametrize("path", [*runbooks(), *ALERTS.glob("*.md")], ids=lambda path: path.stem)
-def test_metrics_named_on_a_page_exist(path: Path) -> None:
-    known = {m.name for m in CATALOGUE} | RECORDED
-    named = set(re.findall(r"(?<![\w:/.-])(?:\w+:)?dualstack_[a-z0-9_]+(?::\w+)?", path.read_text()))
-    assert named <= known
-
-
 # What is derived, and what promtool and recorded scrapes say
 
 
@@ -378,7 +293,7 @@ def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
                     firing = set(re.findall(r'alertname="(\w+)"', str(check["exp_samples"])))
                     fired |= firing
                     silent |= names - firing
-    everything = {rule.name for rule in EVERY if rule.is_alert}
+    everything = {rule.name for rule in ALERTING}
     assert fired == everything
     assert silent == everything - {"DualstackWatchdog"}
 
