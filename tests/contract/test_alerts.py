@@ -10,24 +10,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.catalogue import CATALOGUE
-from exporter.catalogue.dns import BLOCK_KINDS
-from exporter.catalogue.kernel import ADDRESS_STATES
 from exporter.diagnosis.causes import LINES
 from exporter.diagnosis.explain import FOLLOWS, REACHES
-from exporter.model.facts import PeerState, Reader
-from exporter.model.family import Family
-from exporter.model.inventory import Kind
-from exporter.model.probe import Layer, LookupOutcome, Outcome
-from exporter.model.report import Cause, Reason, Role, Scope, Severity
-from exporter.model.vantage import PodState
+from exporter.model.report import Cause, Scope, Severity
 from exporter.report.alerting import alert_name, derived, observing_rule
 from tests.contract.alert_rules import ALERTING, ALERTS, CAUSE_ALERTS, COMPANIONS, EVERY, MAIN, RECORDED, ROOT, Rule
+from tests.contract.vocabulary import TARGET_LABELS, exists, labels_of
 
 RULE_TESTS = sorted((ROOT / "tests/alerts").glob("*.yaml"))
 SCRAPES = sorted((ROOT / "tests/data/scrapes").glob("*-node.prom"))
 
-TARGET_LABELS = {"cluster", "node", "instance", "job", "namespace", "pod"}
+TARGETS = {*TARGET_LABELS, "namespace", "pod"}
 # Metrics of other projects, with the labels that their sources give them.
 FOREIGN: Mapping[str, set[str]] = {
     "up": set(),
@@ -37,26 +30,6 @@ FOREIGN: Mapping[str, set[str]] = {
     "felix_iptables_rules": {"ip_version", "table"},
     "kubeproxy_sync_proxy_rules_iptables_restore_failures_total": {"ip_family"},
     "kubeproxy_sync_proxy_rules_nftables_sync_failures_total": {"ip_family"},
-}
-# The closed sets behind labels. What is not here (target, peer, namespace ...) is a name that the operator gave.
-VALUES: Mapping[str, set[str]] = {
-    "cause": set(Cause),
-    "by": set(Cause),
-    "scope": set(Scope),
-    "severity": set(Severity),
-    "reason": set(Reason),
-    "role": set(Role),
-    "ip_family": set(Family),
-    "layer": set(Layer),
-    "vantage": {"host", "pod"},
-    "outcome": {*Outcome, *LookupOutcome},
-    "kind": set(BLOCK_KINDS),
-    "reader": {*Reader, *Kind},
-}
-STATES: Mapping[str, set[str]] = {
-    "dualstack_pods": set(PodState),
-    "dualstack_vxlan_peers": set(PeerState),
-    "dualstack_host_addresses": set(ADDRESS_STATES),
 }
 # What exists, and means the same, in Prometheus 2.42 and in every 3.x.
 KNOWN_FUNCTIONS = {
@@ -74,26 +47,14 @@ each_alert = pytest.mark.parametrize("rule", ALERTING, ids=lambda rule: rule.nam
 # Metrics, labels, values
 
 
-def labels_of(metric: str) -> set[str]:
-    """The labels that series of this metric can have; of recorded ones those that their rules leave."""
-    declared = {m.name: set(m.labels) for m in CATALOGUE}
-    if metric in declared:
-        return declared[metric] | TARGET_LABELS
-    if metric in FOREIGN:
-        return FOREIGN[metric] | TARGET_LABELS
-    assert metric in RECORDED, f"{metric} does not exist"
-    sources = [rule for rule in MAIN if rule.name == metric]
-    kept = set().union(*(r.expression.grouping | r.expression.made | set(r.labels) for r in sources))
-    read_from = {s.metric for r in sources for s in r.expression.selectors} - {metric}
-    return kept.union(*(labels_of(name) for name in read_from if name in RECORDED))
-
-
 @each_rule
 def test_every_metric_and_label_exists(rule: Rule) -> None:
     expression = rule.expression
     available = {"cluster", "node"} | expression.made
     for selector in expression.selectors:
-        labels = labels_of(selector.metric)
+        own = FOREIGN.get(selector.metric) or labels_of(selector.metric)
+        assert own is not None, f"{selector.metric} does not exist"
+        labels = own | TARGETS
         available |= labels
         assert {matcher.label for matcher in selector.matchers} <= labels, selector
     assert expression.grouping <= available
@@ -102,14 +63,9 @@ def test_every_metric_and_label_exists(rule: Rule) -> None:
 @each_rule
 def test_every_value_of_a_closed_set_exists(rule: Rule) -> None:
     for selector in rule.expression.selectors:
-        for matcher in selector.matchers:
-            allowed = STATES.get(selector.metric) if matcher.label == "state" else VALUES.get(matcher.label)
-            if matcher.label == "fault":
-                allowed = set(FAULTS)
-            if allowed is None or selector.metric in FOREIGN or matcher.value == "":
-                continue
-            names = all(re.fullmatch(r"\w+", value) for value in matcher.values)
-            assert set(matcher.values) <= allowed if names else any(map(matcher.admits, allowed)), matcher
+        for matcher in selector.matchers if selector.metric not in FOREIGN else ():
+            assert exists(selector.metric, matcher), matcher
+            assert matcher.label != "fault" or matcher.value == "" or matcher.value in FAULTS, matcher
 
 
 @pytest.mark.parametrize(

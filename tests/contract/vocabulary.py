@@ -82,7 +82,10 @@ def recorded() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for rule in rules:
         expression = read(rule["expr"])
-        found.setdefault(rule["record"], set()).update(expression.grouping, expression.made, rule.get("labels", {}))
+        labels = found.setdefault(rule["record"], set())
+        labels.update(expression.grouping, expression.made, rule.get("labels", {}))
+        # What it reads of earlier ones may pass through.
+        labels.update(*(found[selector.metric] for selector in expression.selectors if selector.metric in found))
     return found
 
 
