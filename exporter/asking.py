@@ -1,7 +1,8 @@
 """Runs what a round planned: at most 64 probes in flight, each started at its own moment, all cut at the round's deadline.
 
 Between plan and snapshot. One of the two places where an unexpected exception is caught: it is counted and logged, the probe becomes
-`local`, and the round goes on. The number of results never depends on luck: what was cut is reported as such.
+`local`, and the round goes on. The number of results never depends on luck: what was cut is reported as such. A wait that took longer
+than it was allowed to was ours (the process was stopped, or had no CPU), and says nothing of the path.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from exporter.errors import Errors
 from exporter.logs import fields
-from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Question
+from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Question, Timeouts
 from exporter.network import Network
 from exporter.probes import ask, run_check
 from exporter.probes.tls import TlsContexts
@@ -22,6 +23,8 @@ from exporter.probes.tls import TlsContexts
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 64
+SLACK = 0.5  # seconds that the end of a wait may come late
+STALLED = "the exporter itself stood still"
 T = TypeVar("T")
 
 
@@ -90,7 +93,9 @@ class Asker:
 
     async def _check(self, check: Check) -> list[Observation] | None:
         try:
-            return await run_check(check, self._network, self._contexts)
+            return [
+                as_the_network_made_it(o, check.timeouts) for o in await run_check(check, self._network, self._contexts)
+            ]
         except Exception:
             self._errors.count("probe")
             log.exception("a probe failed in an unexpected way", extra=fields(target=check.target.name))
@@ -98,7 +103,7 @@ class Asker:
 
     async def _ask(self, question: Question) -> Lookup:
         try:
-            return await ask(question, self._network)
+            return as_the_server_made_it(await ask(question, self._network))
         except Exception:
             self._errors.count("dns")
             log.exception("a lookup failed in an unexpected way", extra=fields(server=question.server.label))
@@ -120,6 +125,25 @@ class Asker:
             )
             for layer in check.target.layers
         ]
+
+
+def as_the_network_made_it(observation: Observation, timeouts: Timeouts) -> Observation:
+    """The observation as the network made it: a timeout that came late is `local`, and a duration that was ours is none."""
+    allowed = min(getattr(timeouts, observation.layer.value), timeouts.whole)
+    if observation.seconds is None or observation.seconds <= allowed + SLACK:
+        return observation
+    if observation.outcome is Outcome.TIMEOUT:
+        return replace(observation, outcome=Outcome.LOCAL, seconds=None, detail=STALLED)
+    return replace(observation, seconds=None)
+
+
+def as_the_server_made_it(lookup: Lookup) -> Lookup:
+    """The same of a lookup: a timeout that came late is `not_asked`."""
+    if lookup.seconds is None or lookup.seconds <= lookup.question.timeout + SLACK:
+        return lookup
+    if lookup.outcome is LookupOutcome.TIMEOUT:
+        return replace(lookup, outcome=LookupOutcome.NOT_ASKED, seconds=None, detail=STALLED)
+    return replace(lookup, seconds=None)
 
 
 async def _end(tasks: Iterable[asyncio.Task[T]]) -> None:
