@@ -8,16 +8,17 @@ minute, so that version is from the future (etcd was restored from a backup) or 
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from exporter.discovery.client import JSON, METADATA, METADATA_LIST, ApiServer, Query
 from exporter.discovery.readings import Reading
 from exporter.discovery.standing import OVERDUE, Standing
 from exporter.discovery.store import Key, Store, Value, parse_all
-from exporter.discovery.stream import Change, Event, Page, read_event, read_page
+from exporter.discovery.stream import Change, Event, read_event, read_page
 from exporter.discovery.trouble import REFUSALS, ApiError, Trouble
 
 PAGE = 500
@@ -36,6 +37,18 @@ class Tempo:
     longest_refused: float = 300.0
     grace: float = 60.0  # a refusal of what was read before: API servers refuse while they start up
     overdue: float = OVERDUE
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """No search for garbage meanwhile: it would walk the half-built page again and again, which takes longer than building it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Watcher:
@@ -104,20 +117,23 @@ class Watcher:
         more, exact = "", True
         while True:
             try:
-                page = await self._read_page(more)
+                body = await self._ask_page(more)
             except ApiError as error:
                 if not (more and error.resume):
                     raise
                 more, exact = error.resume, False  # the page expired: the server offers to go on at a newer version
                 continue
-            for start in range(0, len(page.objects), SLICE):
-                found.update(parse_all(self.reading, page.objects[start : start + SLICE]))
-                await asyncio.sleep(0)
-            more = page.more
+            with _without_collector():
+                page = read_page(body)
+                for start in range(0, len(page.objects), SLICE):
+                    found.update(parse_all(self.reading, page.objects[start : start + SLICE]))
+                    await asyncio.sleep(0)
+                more, version = page.more, page.version
+                del page
             if not more:
-                return found, page.version, exact
+                return found, version, exact
 
-    async def _read_page(self, more: str) -> Page:
+    async def _ask_page(self, more: str) -> bytes:
         query = self._selectors()
         if self.reading.paged:
             query.append(("limit", str(PAGE)))
@@ -128,7 +144,7 @@ class Watcher:
             query.append(("resourceVersion", self._reached or "0"))
         accept = f"{METADATA_LIST},{JSON}" if self.reading.metadata_only else JSON
         try:
-            return read_page((await self._api.get(self._path, query, accept=accept)).body)
+            return (await self._api.get(self._path, query, accept=accept)).body
         except ApiError as error:
             if error.kind in {Trouble.EXPIRED, Trouble.AHEAD, Trouble.REJECTED}:
                 self._reached = ""

@@ -17,6 +17,7 @@ from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -64,6 +65,14 @@ class Collection:
     objects: dict[str, Stored] = field(default_factory=dict)
     events: list[tuple[int, str, Stored]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+    order: list[str] = field(default_factory=list)
+
+    def keys(self, start: str, selects: Callable[[Stored], bool], limit: int) -> list[str]:
+        """The first keys after `start`, in order; one more than `limit` where there are more, all for 0."""
+        if len(self.order) != len(self.objects):
+            self.order = sorted(self.objects)
+        after = islice(self.order, bisect_right(self.order, start), None)
+        return list(islice((k for k in after if selects(self.objects[k])), limit + 1 if limit else None))
 
 
 @dataclass(frozen=True)
@@ -125,12 +134,14 @@ class KubernetesApi:
             typed="kind" in source,
         )
         change = "MODIFIED" if stored.key in collection.objects else "ADDED"
+        collection.order = collection.order if change == "MODIFIED" else []
         collection.objects[stored.key] = stored
         self._happened(collection, change, stored)
 
     def delete(self, place: str, resource: str, key: str) -> None:
         collection = self.collections[place, resource]
         gone = collection.objects.pop(key)
+        collection.order = []
         self.version += 1
         source = json.loads(gone.raw)
         source["metadata"]["resourceVersion"] = str(self.version)
@@ -265,7 +276,7 @@ class KubernetesApi:
             if 0 <= token["rv"] < self.oldest:
                 return expired_page(token_of(-1, start))
             version = token["rv"] if token["rv"] >= 0 else self.version
-        keys = [k for k in sorted(collection.objects) if k > start and selects(collection.objects[k])]
+        keys = collection.keys(start, selects, limit)
         more = limit and len(keys) > limit
         keys = keys[:limit] if limit else keys
         metadata: dict[str, Any] = {"resourceVersion": str(version)}
