@@ -41,7 +41,8 @@ def build_context(tls: TlsServer) -> ssl.SSLContext:
     _set_ciphers(context, tls)
     if len(tls.curve_preferences) == 1:
         # Python sets one curve or leaves OpenSSL's list, which holds all that can be named here: see `limits_of`.
-        with suppress(ssl.SSLError):  # Debian's 3.11.2 takes no X25519 here (UNKNOWN_GROUP); it stands first in OpenSSL's list
+        # Debian's Python 3.11.2 takes no X25519 here (UNKNOWN_GROUP); it stands first in OpenSSL's list anyway.
+        with suppress(ssl.SSLError):
             context.set_ecdh_curve(_CURVES[tls.curve_preferences[0]])
     _load_chain(context, tls)
     _load_authorities(context, tls)

@@ -124,12 +124,15 @@ def test_a_process_that_joins_later_is_found_then(table: ProcessTable) -> None:
 
 def test_the_last_process_to_leave_takes_the_namespace_along(table: ProcessTable) -> None:
     with named_namespace() as name, process_in(name) as first, process_in(name) as second:
-        assert [item.pid for item in find(table, name)] == [first.pid]  # one for each cgroup
-        first.kill()
-        first.wait()
-        assert [item.pid for item in find(table, name)] == [second.pid]
-        second.kill()
-        second.wait()
+        both = {first.pid: first, second.pid: second}
+        (found,) = find(table, name)  # one for each cgroup, whichever of the two
+        shown = both.pop(found.pid)
+        (other,) = both.values()
+        shown.kill()
+        shown.wait()
+        assert [item.pid for item in find(table, name)] == [other.pid]
+        other.kill()
+        other.wait()
         assert find(table, name) == ()
 
 

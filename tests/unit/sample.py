@@ -357,6 +357,7 @@ def own() -> Own:
         python="3.11.7",
         last_round=NOW,
         round_seconds=3.2,
+        round_complete=True,
         rounds=17,
         rounds_skipped=1,
         errors={"dns": 0, "kernel": 0},

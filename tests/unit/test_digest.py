@@ -68,7 +68,7 @@ def test_a_node_with_the_digest_decides_as_one_that_listed_the_cluster(scenario:
     assert inside(found, CONFIG, FAMILIES, NOW) == inside(whole, CONFIG, FAMILIES, NOW)
     assert known_servers(found, CONFIG, None) == known_servers(whole, CONFIG, None)
     assert families_expected(found, None) == families_expected(whole, None)
-    assert cluster_domain(found, None) == cluster_domain(whole, None)
+    assert cluster_domain(found, ()) == cluster_domain(whole, ())
     assert random_label(found, "ra", NOW) == random_label(whole, "ra", NOW)
     assert effective(found, "ra") == effective(whole, "ra")
     for family in FAMILIES:
