@@ -1,12 +1,12 @@
 """A whole small cluster on the real kernel: the Calico lab, its API objects, a nameserver, servers, and the exporter in its nodes.
 
     with Cluster(backend="iptables-nft") as cluster:
-        cluster.settle()                       # two healthy rounds
-        cluster.lab.fault("vxlan_deleted")     # or cluster.dns("noerror"), cluster.change(...)
-        report = cluster.round()               # JSON of one round from the first node
+        cluster.settle()                       # some healthy rounds
+        cluster.lab.fault("vxlan_deleted")     # or cluster.dns("noerror"), cluster.change(...), cluster.serve(...)
+        reports = cluster.round()              # JSON of one round: the node's report, and the cluster role's where that runs apart
         cluster.heal()
 
-Used by the fault matrix and by `make demo`. Everything it makes goes when it is left.
+Used by the fault matrix, the ordinary life and `make demo`. Everything it makes goes when it is left.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from types import TracebackType
@@ -25,42 +25,48 @@ from typing import Any, Self
 import trustme
 import yaml
 
+from tests.kernel import namespaces
 from tests.kernel.calico import Lab
-from tests.kernel.calico_nodes import OUTSIDE4, OUTSIDE6, SERVICE4, SERVICE6, LabNode
-from tests.lab.objects import Object, as_list, cluster_objects
+from tests.kernel.calico_nodes import OUTSIDE4, OUTSIDE6, SERVICE4, SERVICE6, LabNode, LabPod
+from tests.lab import cgroups
+from tests.lab.objects import CLIENT4, CLIENT6, Object, as_list, cluster_objects, pod_uid
+from tests.lab.roots import PodRoot
+from tests.lab.settings import MIRROR4, MIRROR6, OUTSIDE_NAME, Settings, lab_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-OUTSIDE_NAME = "outside.test"
-CONFIG = """
-role: {role}
-node_name: {node}
-inventory: {{source: file, file: {inventory}}}
-timeouts: {{icmp: 400ms, dns: 400ms, tcp: 500ms, tls: 800ms, http: 800ms}}
-round: {{interval: {interval}, timeout: {timeout}}}
-targets:
-  - {{name: outside, host: {outside}, addresses: ["{six}", {four}], port: 443, layers: [icmp, tcp, tls, http], ca_file: {ca}}}
-  - {{name: named, host: {outside}, port: 443, layers: [tcp], vantages: [pod]}}
-dns:
-  names: [{{name: {outside}, expect: [A, AAAA]}}]
-"""
+SEARCH = "search default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5 timeout:1 attempts:1\n"
+WEB = "8080"
+Report = dict[str, Any]
 
 
 class Cluster:
-    """Enter it to set everything up. `role` is that of the exporter in the first node."""
+    """Enter it to set everything up. `roles`: ("all",), or ("node", "cluster") as separate ones."""
 
-    def __init__(self, *, backend: str = "iptables-nft", role: str = "all", **lab: Any) -> None:
-        self.lab = Lab(backend=backend, **lab)
-        self.role = role
+    def __init__(
+        self, *, lab: Lab | None = None, backend: str = "iptables-nft", roles: Sequence[str] = ("all",)
+    ) -> None:
+        self.lab = lab or Lab(backend=backend)
+        self.roles = tuple(roles)
+        self.objects: list[Object] = []
+        self.pod_roots: dict[str, PodRoot] = {}  # by the pod's network namespace
         self._directory = Path(tempfile.mkdtemp(prefix="dualstack-exporter-lab-"))
         self._directory.chmod(0o755)
         self._runners: dict[str, subprocess.Popen[str]] = {}
+        self._servers: list[subprocess.Popen[bytes]] = []
+        self._listeners: dict[str, subprocess.Popen[bytes]] = {}
+        self._undo: list[Callable[[], object]] = []
         self._healthy: list[Object] = []
-        self.objects: list[Object] = []
+        self._edit_settings: Callable[[Settings], object] | None = None
 
     @property
     def node(self) -> LabNode:
         """The node that is looked from, and that lab faults break."""
         return self.lab.nodes[0]
+
+    @property
+    def resolver(self) -> LabPod:
+        """The pod in which the cluster's DNS runs: on another node."""
+        return self.lab.nodes[1].pods[1]
 
     def __enter__(self) -> Self:
         try:
@@ -82,14 +88,17 @@ class Cluster:
             runner.communicate()
         self._runners.clear()
         self.lab.close()
-        for namespace in self.lab.all_namespaces():
-            shutil.rmtree(f"/etc/netns/{namespace}", ignore_errors=True)
+        for process in self._servers:
+            process.communicate()
+        cgroups.remove(self.lab.prefix)
+        for node in self.lab.nodes:
+            shutil.rmtree(f"/etc/netns/{node.netns}", ignore_errors=True)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     # -- use -------------------------------------------------------------------------------------------------------------------
 
-    def round(self, node: LabNode | None = None) -> dict[str, Any]:
-        """The report of one more round of the exporter in a node."""
+    def round(self, node: LabNode | None = None) -> list[Report]:
+        """The reports of one more round of the exporter in a node: the node's first."""
         runner = self._runner(node or self.node)
         assert runner.stdin is not None
         assert runner.stdout is not None
@@ -98,56 +107,83 @@ class Cluster:
         line = runner.stdout.readline()
         if not line:
             raise RuntimeError(f"the runner ended: {runner.communicate()[1]}")
-        report: dict[str, Any] = json.loads(line)
-        return report
+        reports: list[Report] = json.loads(line)
+        return reports
 
-    def settle(self, rounds: int = 3) -> dict[str, Any]:
-        """The report after some rounds."""
-        report = self.round()
+    def settle(self, rounds: int = 3) -> list[Report]:
+        """The reports after some rounds."""
+        reports = self.round()
         for _ in range(rounds - 1):
-            report = self.round()
-        return report
+            reports = self.round()
+        return reports
 
-    def change(self, edit: Callable[[list[Object]], None]) -> None:
+    def change(self, *edits: Callable[[list[Object]], object]) -> None:
         """Change the API's objects."""
-        edit(self.objects)
+        for edit in edits:
+            edit(self.objects)
         self._write_objects()
 
-    def dns(self, mode: str) -> None:
-        """What the nameserver makes of AAAA: healthy, noerror, nxdomain, refused, servfail, dropped, filtered, silent."""
-        (self._directory / "mode").write_text(mode)
+    def configure(self, edit: Callable[[Settings], object] | None) -> None:
+        """Change the exporter's configuration and let it reload; None: as it was."""
+        self._edit_settings = edit
+        for node in self.lab.nodes:
+            if node.name in self._runners:
+                self._write_configs(node)
+                runner = self._runners[node.name]
+                assert runner.stdin is not None
+                runner.stdin.write("configure\n")
 
-    def records(self, edit: Callable[[dict[str, Any]], None]) -> None:
+    def dns(self, mode: str) -> None:
+        """What the nameserver does: healthy, or a mode of tests.lab.coredns."""
+        self._write("mode", mode)
+
+    def records(self, edit: Callable[[dict[str, Any]], object]) -> None:
         """Change what the nameserver knows."""
-        path = self._directory / "records.json"
-        known = json.loads(path.read_text())
+        known = json.loads((self._directory / "records.json").read_text())
         edit(known)
-        path.write_text(json.dumps(known))
+        self._write("records.json", json.dumps(known))
+
+    def serve(self, namespace: str, *places: str) -> None:
+        """Let another listener take the place of the one in this namespace, until heal()."""
+        self._undo.append(lambda: self._listen(namespace, *self._usual(namespace)))
+        self._listen(namespace, *places)
+
+    def certify_ipv6(self, name: str) -> None:
+        """Give the outside server, over IPv6 alone, a certificate of this name."""
+        self._issue(name, "server-IPv6.pem")
+        self._undo.append(lambda: self._issue(OUTSIDE_NAME, "server-IPv6.pem"))
+
+    def apply(self, act: Callable[[], object], undo: Callable[[], object]) -> None:
+        """Do something, and its opposite when healing."""
+        self._undo.append(undo)
+        act()
 
     def heal(self) -> None:
-        """Undo everything: kernel, API and DNS."""
+        """Undo everything: kernel, API, DNS, servers, pods' files, configuration."""
+        while self._undo:
+            self._undo.pop()()
         self.lab.heal()
         self.dns("healthy")
         self.objects = deepcopy(self._healthy)
         self._write_objects()
         self._write_records()
+        for root in self.pod_roots.values():
+            root.heal()
+        if self._edit_settings is not None:
+            self.configure(None)
 
-    def config(self, node: LabNode, *, interval: str = "30s", timeout: str = "10s", role: str = "") -> Path:
-        """A configuration file for an exporter in that node."""
-        path = self._directory / f"{node.name}.yaml"
-        path.write_text(
-            CONFIG.format(
-                role=role or self.role,
-                node=node.name,
-                inventory=self.inventory,
-                outside=OUTSIDE_NAME,
-                six=OUTSIDE6,
-                four=OUTSIDE4,
-                ca=self._directory / "ca.pem",
-                interval=interval,
-                timeout=timeout,
-            )
+    def config(self, node: LabNode, role: str = "", **pace: str) -> Path:
+        """A configuration file for an exporter in that node; `pace` gives round.interval and round.timeout."""
+        role = role or self.roles[0]
+        settings = lab_settings(
+            role=role, node=node.name, inventory=self.inventory, authority=self._directory / "ca.pem"
         )
+        if pace:
+            settings["round"] = pace
+        if self._edit_settings is not None:
+            self._edit_settings(settings)
+        path = self._directory / f"{node.name}-{role}.yaml"
+        path.write_text(yaml.safe_dump(settings))
         return path
 
     @property
@@ -157,77 +193,97 @@ class Cluster:
     # -- set-up ----------------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        resolver = self.lab.nodes[1].pods[1]
-        nameservers = f"nameserver {resolver.address4}\nnameserver {resolver.address6}\n"
-        search = (
-            "search default.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5 timeout:1 attempts:1\n"
-        )
+        nameservers = f"nameserver {self.resolver.address4}\nnameserver {self.resolver.address6}\n"
         for node in self.lab.nodes:
-            self._resolv_conf(node.netns, nameservers)
+            folder = Path(f"/etc/netns/{node.netns}")  # what `ip netns exec` mounts (ip-netns(8))
+            folder.mkdir(parents=True)
+            (folder / "resolv.conf").write_text(nameservers)
             for pod in node.pods:
-                self._resolv_conf(pod.netns, nameservers + search)
-        self._healthy = cluster_objects(self.lab, resolver)
+                self.pod_roots[pod.netns] = PodRoot(self._directory / pod.netns, nameservers + SEARCH)
+        namespaces.batch(
+            {self.lab.outside: [f"address add {MIRROR6}/64 dev eth0 nodad", f"address add {MIRROR4}/24 dev eth0"]}
+        )
+        self._healthy = cluster_objects(self.lab, self.resolver)
         self.objects = deepcopy(self._healthy)
         self._write_objects()
         self._write_records()
         self.dns("healthy")
-        self._certificate()
-        started = [self._listen(pod.netns, "8080") for node in self.lab.nodes for pod in node.pods]
-        started.append(self._listen(self.lab.outside, f"443+{self._directory / 'server.pem'}"))
-        arguments = (
-            resolver.address4,
-            resolver.address6,
-            str(self._directory / "mode"),
-            str(self._directory / "records.json"),
+        self._authority = trustme.CA()
+        self._authority.cert_pem.write_to_path(str(self._directory / "ca.pem"))
+        for family in ("IPv4", "IPv6"):
+            self._issue(OUTSIDE_NAME, f"server-{family}.pem")
+        for namespace in (self.lab.outside, *self.pod_roots):
+            self._listen(namespace, *self._usual(namespace), wait=False)
+        files = [str(self._directory / name) for name in ("mode", "records.json")]
+        server = self._python(
+            self.resolver.netns, "tests.lab.coredns", self.resolver.address4, self.resolver.address6, *files
         )
-        started.append(self._python(resolver.netns, "tests.lab.coredns", *arguments))
-        for process in started:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
+        for process in (server, *self._listeners.values()):
+            self._wait(process)
 
-    @staticmethod
-    def _resolv_conf(namespace: str, text: str) -> None:
-        """What `ip netns exec` mounts over /etc/resolv.conf (ip-netns(8))."""
-        folder = Path(f"/etc/netns/{namespace}")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "resolv.conf").write_text(text)
+    def _usual(self, namespace: str) -> tuple[str, ...]:
+        """What listens in a namespace while all is well."""
+        if namespace == self.lab.outside:
+            return tuple(f"443/{n}+{self._directory / f'server-IPv{n}.pem'}" for n in (4, 6))
+        return (*self.as_pod(namespace), WEB)
+
+    def as_pod(self, namespace: str) -> tuple[str, ...]:
+        """Arguments for a listener that stands for the pod of this namespace."""
+        pod = next(pod for node in self.lab.nodes for pod in node.pods if pod.netns == namespace)
+        cgroup = cgroups.pod_cgroup(self.lab.prefix, pod_uid(self.lab, pod))
+        return (f"--cgroup={cgroup}", f"--root={self.pod_roots[namespace].path}")
 
     def _write_objects(self) -> None:
-        fresh = self.inventory.with_suffix(".new")
-        fresh.write_text(yaml.safe_dump(as_list(self.objects)))
-        fresh.replace(self.inventory)
+        self._write(self.inventory.name, yaml.safe_dump(as_list(self.objects)))
 
     def _write_records(self) -> None:
-        resolver = self.lab.nodes[1].pods[1]
         known = {
             "web.default.svc.cluster.local": {"A": [SERVICE4], "AAAA": [SERVICE6]},
-            "kube-dns.kube-system.svc.cluster.local": {"A": [resolver.address4], "AAAA": [resolver.address6]},
+            "client.default.svc.cluster.local": {"A": [CLIENT4], "AAAA": [CLIENT6]},
+            "kube-dns.kube-system.svc.cluster.local": {"A": [self.resolver.address4], "AAAA": [self.resolver.address6]},
             OUTSIDE_NAME: {"A": [OUTSIDE4], "AAAA": [OUTSIDE6]},
             "ipv4only.arpa": {"A": ["192.0.0.170", "192.0.0.171"], "AAAA": []},
         }
-        (self._directory / "records.json").write_text(json.dumps(known))
+        self._write("records.json", json.dumps(known))
 
-    def _certificate(self) -> None:
-        authority = trustme.CA()
-        authority.cert_pem.write_to_path(str(self._directory / "ca.pem"))
-        made = authority.issue_cert(OUTSIDE_NAME)
-        made.private_key_and_cert_chain_pem.write_to_path(str(self._directory / "server.pem"))
+    def _write_configs(self, node: LabNode) -> list[str]:
+        return [str(self.config(node, role)) for role in self.roles]
 
-    def _listen(self, namespace: str, *places: str) -> subprocess.Popen[bytes]:
-        return self._python(namespace, "tests.lab.listener", *places)
+    def _issue(self, name: str, file: str) -> None:
+        made = self._authority.issue_cert(name).private_key_and_cert_chain_pem
+        self._write(file, made.bytes().decode())
+
+    def _write(self, file: str, text: str) -> None:
+        """At once, as others read it at any moment."""
+        fresh = self._directory / f"{file}.new"
+        fresh.write_text(text)
+        fresh.replace(self._directory / file)
+
+    def _listen(self, namespace: str, *places: str, wait: bool = True) -> None:
+        if namespace in self._listeners:
+            before = self._listeners[namespace]
+            before.kill()
+            before.communicate()
+            self._servers.remove(before)
+        self._listeners[namespace] = self._python(namespace, "tests.lab.listener", *places)
+        if wait:
+            self._wait(self._listeners[namespace])
 
     def _python(self, namespace: str, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """In the namespace, with its own resolv.conf mounted as ip-netns does, so that a process stands for the pod."""
-        command = ["ip", "netns", "exec", namespace, sys.executable, "-m", module, *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
-        self.lab._started.append(process)
-        return process
+        command = (sys.executable, "-m", module, *arguments)
+        self._servers.append(self.lab.start(namespace, *command, stdout=subprocess.PIPE, cwd=ROOT))
+        return self._servers[-1]
+
+    @staticmethod
+    def _wait(process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
 
     def _runner(self, node: LabNode) -> subprocess.Popen[str]:
         if node.name not in self._runners:
             command = [
                 "ip", "netns", "exec", node.netns, sys.executable, "-m", "tests.lab.round_runner",
-                str(self.config(node)), str(self.inventory),
+                str(self.inventory), *self._write_configs(node),
             ]  # fmt: skip
             self._runners[node.name] = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT

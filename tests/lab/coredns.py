@@ -2,13 +2,14 @@
 
     python -m tests.lab.coredns ADDRESS4 ADDRESS6 MODE_FILE RECORDS_FILE
 
-MODE_FILE holds a word that is read at each question: healthy, or what a template makes of AAAA. RECORDS_FILE is JSON:
-name -> {"A": [...], "AAAA": [...]}. What lies below cluster.local and is not there is NXDOMAIN with an SOA; other names are answered
-as a forwarder to an honest resolver would.
+MODE_FILE holds a word that is read at each question: healthy, or one of MODES. RECORDS_FILE is JSON: name -> {"A": [...], "AAAA": [...]}.
+What lies below cluster.local and is not there is NXDOMAIN with an SOA; other names are answered as a forwarder to an honest resolver
+would.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import socket
 import sys
@@ -21,6 +22,19 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+MODES = {
+    "noerror": "a template answers AAAA of all names with NOERROR and nothing",
+    "nxdomain": "a template answers AAAA of all names with NXDOMAIN",
+    "refused": "AAAA of all names is refused",
+    "servfail": "AAAA of all names ends in SERVFAIL",
+    "dropped": "AAAA questions are dropped",
+    "filtered": "the upstream removes the AAAA records of names that have them",
+    "sinkhole": "AAAA of all names is ::",
+    "dns64": "names with A alone get a synthesised AAAA",
+    "silent": "no question is answered",
+    "silent-IPv6": "no question is answered that comes over IPv6",
+}
+DNS64_PREFIX = 0x0064FF9B << 96  # RFC 6052
 TTL = 5
 IP_FREEBIND = 15  # linux/in.h
 
@@ -30,33 +44,34 @@ class Server:
         self._mode = mode
         self._records = records
 
-    def answer(self, wire: bytes) -> bytes | None:
+    def answer(self, wire: bytes, family: int) -> bytes | None:
         query = dns.message.from_wire(wire)
         question = query.question[0]
         mode = self._mode.read_text().strip()
-        blocked = question.rdtype == dns.rdatatype.AAAA and mode != "healthy"
-        if mode == "silent" or (blocked and mode == "dropped"):
+        blocked = question.rdtype == dns.rdatatype.AAAA and mode in MODES
+        if mode == "silent" or (mode == "silent-IPv6" and family == socket.AF_INET6) or (blocked and mode == "dropped"):
             return None
         reply = dns.message.make_response(query, recursion_available=not blocked)
+        reply.flags |= dns.flags.AA
         if blocked and mode in {"noerror", "nxdomain", "refused", "servfail"}:
-            reply.flags |= dns.flags.AA
             reply.set_rcode(dns.rcode.from_text(mode.upper()))
             return reply.to_wire()
-        self._serve(
-            reply,
-            question.name.to_text(omit_final_dot=True).lower(),
-            dns.rdatatype.to_text(question.rdtype),
-            filtered=mode == "filtered",
-        )
+        name = question.name.to_text(omit_final_dot=True).lower()
+        self._serve(reply, name, dns.rdatatype.to_text(question.rdtype), mode if blocked else "")
         return reply.to_wire()
 
-    def _serve(self, reply: dns.message.Message, name: str, qtype: str, *, filtered: bool) -> None:
+    def _serve(self, reply: dns.message.Message, name: str, qtype: str, mode: str) -> None:
         records = json.loads(self._records.read_text())
-        reply.flags |= dns.flags.AA
         known = records.get(name)
         found = known.get(qtype, []) if known else []
-        if filtered and qtype == "AAAA" and found:
+        if mode == "filtered" and found:
             return  # removed from an upstream's answer: no SOA either
+        if mode == "sinkhole":
+            found = ["::"]
+        if mode == "dns64" and not found and known:
+            found = [
+                str(ipaddress.IPv6Address(DNS64_PREFIX + int(ipaddress.IPv4Address(a)))) for a in known.get("A", [])
+            ]
         if found:
             reply.answer.append(dns.rrset.from_text(name + ".", TTL, "IN", qtype, *found))
             return
@@ -70,7 +85,7 @@ class Server:
     def datagrams(self, sock: socket.socket) -> None:
         while True:
             wire, peer = sock.recvfrom(65535)
-            said = self.answer(wire)
+            said = self.answer(wire, sock.family)
             if said is not None:
                 sock.sendto(said, peer)
 
@@ -81,7 +96,7 @@ class Server:
                 connection.settimeout(1)
                 try:
                     size = int.from_bytes(connection.recv(2), "big")
-                    said = self.answer(connection.recv(size)) if size else None
+                    said = self.answer(connection.recv(size), sock.family) if size else None
                     if said is not None:
                         connection.sendall(len(said).to_bytes(2, "big") + said)
                 except OSError:

@@ -1,0 +1,87 @@
+"""The fault matrix on the real kernel: each fault is named exactly, explains what follows from it, and leaves nothing when it is healed.
+
+The rows are tests/lab/faults.py's. Those of NAT run on every backend on which they matter; some run with the node and cluster roles as
+separate ones as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import chain
+
+import pytest
+
+from tests.lab.cluster import Cluster
+from tests.lab.ebpf import EbpfLab
+from tests.lab.fault import EBPF, HERE, Fault
+from tests.lab.faults import FAULTS, PAIRS
+from tests.lab.measure import ROUNDS, Measured, measure, settle
+
+pytestmark = pytest.mark.real
+
+ALL, APART = ("all",), ("node", "cluster")
+Clusters = Callable[[str, tuple[str, ...]], Cluster]
+
+
+@pytest.fixture(scope="module")
+def clusters() -> Iterator[Clusters]:
+    """One settled cluster at a time, kept while the next row wants the same: a new one for each backend and way of running."""
+    with ExitStack() as stack:
+        kept: dict[tuple[str, tuple[str, ...]], Cluster] = {}
+
+        def get(backend: str, roles: tuple[str, ...]) -> Cluster:
+            if (backend, roles) not in kept:
+                stack.close()
+                kept.clear()
+                lab = EbpfLab() if backend == EBPF else None
+                cluster = Cluster(lab=lab, backend=backend, roles=roles)
+                kept[backend, roles] = stack.enter_context(cluster)
+                settle(cluster)
+            return kept[backend, roles]
+
+        yield get
+
+
+def held(clusters: Clusters, backend: str, roles: tuple[str, ...], fault: Fault) -> Measured:
+    """The measurement of a row; a cluster that is not healthy afterwards spoils no other row."""
+    cluster = clusters(backend, roles)
+    try:
+        measured = measure(cluster, fault)
+    except BaseException:
+        cluster.heal()
+        settle(cluster)
+        raise
+    if measured.cleared is None:
+        settle(cluster)
+    return measured
+
+
+ROWS = [
+    *(("iptables-nft", ALL, fault) for fault in chain(FAULTS.values(), PAIRS.values())),
+    *(("iptables-nft", APART, fault) for fault in FAULTS.values() if fault.apart),
+    *(
+        (backend, ALL, fault)
+        for backend in ("iptables-legacy", "nftables", EBPF)
+        for fault in FAULTS.values()
+        if backend in fault.backends
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("backend", "roles", "fault"), ROWS, ids=["-".join((fault.name, backend, *roles)) for backend, roles, fault in ROWS]
+)
+def test_a_fault_is_named_exactly_explains_what_follows_and_leaves_nothing(
+    clusters: Clusters, backend: str, roles: tuple[str, ...], fault: Fault
+) -> None:
+    measured = held(clusters, backend, roles, fault)
+    assert measured.wrong == ()
+
+
+def test_the_matrix_is_as_large_as_promised() -> None:
+    assert len(FAULTS) >= 40
+    assert {fault.scope for fault in FAULTS.values()} == {"dns", "path", "node", "pod", "cluster"}
+    assert len(PAIRS) >= 5
+    assert all(fault.detect <= ROUNDS and fault.clear <= ROUNDS for fault in (*FAULTS.values(), *PAIRS.values()))
+    assert {backend for fault in FAULTS.values() for backend in fault.backends} > set(HERE)

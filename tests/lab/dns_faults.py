@@ -1,0 +1,85 @@
+"""Rows of the matrix: what the cluster's nameserver withholds, or that it does not answer."""
+
+from __future__ import annotations
+
+from tests.lab import edits
+from tests.lab.cluster import Cluster
+from tests.lab.coredns import MODES
+from tests.lab.fault import DNS_SILENT, UNREACHABLE, Act, Fault, Scope, all_of, by, critical, warning
+from tests.lab.path_faults import filtered
+from tests.lab.settings import OUTSIDE_NAME
+
+BLOCKED, TEMPLATE, MUSL = "dns_aaaa_blocked", "coredns_template_blocks_aaaa", "dns_search_breaks_musl"
+RECORD = "service_aaaa_missing"
+
+
+def mode(name: str) -> Act:
+    return lambda cluster: cluster.dns(name)
+
+
+def _withheld(name: str, kind: str, **more: object) -> Fault:
+    return Fault(
+        f"aaaa_{name}", Scope.DNS, MODES[name], mode(name), **{"causes": critical(BLOCKED), "detect": 2, "evidence": {BLOCKED: kind}, **more}  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _empty_name_in_search_domain(cluster: Cluster) -> None:
+    """A name below a search candidate makes the candidate exist, without addresses."""
+    cluster.records(lambda known: known.update({f"sub.{OUTSIDE_NAME}.cluster.local": {"A": ["192.0.2.1"], "AAAA": []}}))
+
+
+def _hold_musl(cluster: Cluster) -> None:
+    cluster.pod_roots[cluster.node.pods[1].netns].hold_musl()
+
+
+def _drop_record(cluster: Cluster) -> None:
+    cluster.records(lambda known: known["client.default.svc.cluster.local"].pop("AAAA"))
+
+
+TEMPLATE_LINES = {
+    "noerror": "template IN AAAA . {\n        rcode NOERROR\n    }",
+    "nxdomain": "template IN AAAA . {\n        rcode NXDOMAIN\n    }",
+}
+
+
+def template(name: str) -> Act:
+    return lambda cluster: cluster.change(edits.corefile(TEMPLATE_LINES[name]))
+
+
+DNS_FAULTS: tuple[Fault, ...] = (
+    _withheld("noerror", "blanket_nodata", explained=by(BLOCKED, RECORD)),
+    _withheld("nxdomain", "blanket_nxdomain", explained=by(BLOCKED, RECORD)),
+    _withheld("refused", "refused"),
+    _withheld("servfail", "servfail"),
+    _withheld("dropped", "dropped"),
+    _withheld("filtered", "filtered", causes=warning(BLOCKED), explained=by(BLOCKED, RECORD)),
+    _withheld("sinkhole", "sinkhole", causes=warning(BLOCKED)),
+    Fault(
+        "nameserver_silent", Scope.DNS, MODES["silent"], mode("silent"), critical(DNS_SILENT), infos=("target_down",),
+        detect=2,
+    ),
+    Fault(
+        "nameserver_silent_over_ipv6", Scope.DNS, MODES["silent-IPv6"], mode("silent-IPv6"), warning(DNS_SILENT), detect=2,
+    ),
+    Fault(
+        "nameserver_filtered_over_ipv6", Scope.DNS, "the way to the nameserver drops IPv6",
+        filtered("resolver", "ip6", "input", "meta l4proto { tcp, udp } th dport 53 drop"),
+        warning(UNREACHABLE), by(UNREACHABLE, DNS_SILENT), ipv6=False, detect=2,
+    ),
+    Fault(
+        "search_domain_empty", Scope.DNS, "a search candidate exists without addresses; no pod uses musl",
+        _empty_name_in_search_domain, {}, infos=(MUSL,), detect=2,
+    ),
+    Fault(
+        "search_domain_breaks_musl", Scope.DNS, "a search candidate exists without addresses; one pod uses musl",
+        all_of(_empty_name_in_search_domain, _hold_musl), warning(MUSL), detect=2,
+    ),
+    Fault(
+        "service_record_missing", Scope.DNS, "the cluster DNS has no AAAA for one dual-stack Service", _drop_record,
+        warning(RECORD), detect=2,
+    ),
+    Fault(
+        "template_blocks_aaaa", Scope.DNS, "a template of the Corefile withholds AAAA", all_of(template("noerror"), mode("noerror")),
+        critical(TEMPLATE), by(TEMPLATE, BLOCKED, RECORD), apart=True,
+    ),
+)  # fmt: skip
