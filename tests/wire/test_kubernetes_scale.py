@@ -16,6 +16,7 @@ from exporter.discovery.readings import PODS, readings
 from exporter.model.inventory import Kind
 from exporter.model.report import Role
 from tests.bench.big_api import PODS_A_NODE, BigApi
+from tests.bench.load import ABSENT, load_of
 from tests.wire.kubernetes_api import serving
 from tests.wire.kubernetes_lab import following, until
 
@@ -71,7 +72,7 @@ async def test_the_digest_of_a_large_cluster_is_small_and_a_node_with_it_asks_fo
     tmp_path: Path, big: BigApi
 ) -> None:
     async with serving(big) as port, following(tmp_path, port) as source:
-        assert len(write_digest(source.current(), (), time.time())) < 2_000 * NODES
+        assert len(write_digest(source.current(), (), time.time())) < 3_000 * NODES
         sent = big.sent
         (tmp_path / "node").mkdir()
         async with following(tmp_path / "node", port, readings(Role.NODE, "node-00003", digest=True)) as node:
@@ -94,3 +95,15 @@ async def test_reading_four_times_as_much_takes_about_four_times_as_long(tmp_pat
     few = min([await seconds(40) for _ in range(2)])
     many = min([await seconds(160) for _ in range(2)])
     assert many / few < 9
+
+
+@pytest.mark.parametrize(("role", "digest"), [(Role.NODE, True), (Role.NODE, False), (Role.CLUSTER, False)])
+async def test_the_table_of_load_counts_the_requests_that_the_server_sees(
+    tmp_path: Path, big: BigApi, role: Role, digest: bool
+) -> None:
+    read = readings(role, "node-00003", digest=digest)
+    computed = load_of(read, NODES, ABSENT)
+    async with serving(big) as port, following(tmp_path, port, read):
+        await until(lambda: len(big.requests) >= computed.requests)
+        assert big.watching == computed.watches
+    assert len(big.requests) == computed.requests
