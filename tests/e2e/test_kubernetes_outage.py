@@ -5,6 +5,7 @@ Both run in a namespace without any route: the recorded cluster's addresses are 
 
 from __future__ import annotations
 
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -53,9 +54,13 @@ def api(island: str) -> Iterator[ApiProcess]:
 class IslandDaemon(Daemon):
     """A daemon in the namespace, asked from inside it."""
 
-    def __init__(self, island: str, config: str) -> None:
+    def __init__(self, island: str, config: str, *command: str) -> None:
         self._island = island
-        super().__init__(config, prefix=["nsenter", f"--net={namespaces.path_of(island)}"])
+        super().__init__(
+            config,
+            prefix=["nsenter", f"--net={namespaces.path_of(island)}"],
+            command=command or (sys.executable, "-m", "exporter"),
+        )
 
     def get(self, path: str) -> tuple[int, str]:
         found: tuple[int, str] | str = namespaces.call_inside(self._island, _fetch, f"http://[::1]:{self.port}{path}")
@@ -139,7 +144,9 @@ def test_a_node_learns_from_the_cluster_role_and_keeps_what_it_learnt(
         cluster.wait_rounds(2)
         url = f"http://[::1]:{cluster.port}/api/v1/digest"
         (tmp_path / "node").mkdir(mode=0o755)
-        with IslandDaemon(island, config(tmp_path / "node", api, "node", url)) as node:
+        record = tmp_path / "late"
+        command = (sys.executable, str(Path(__file__).with_name("late_imports.py")), str(record))
+        with IslandDaemon(island, config(tmp_path / "node", api, "node", url), *command) as node:
             node.wait_rounds(2)
             assert not unknown(node)
             assert node.get("/api/v1/digest")[0] == 404
@@ -150,3 +157,4 @@ def test_a_node_learns_from_the_cluster_role_and_keeps_what_it_learnt(
             assert not unknown(node)
             assert node.series()[STALE] == 0
             assert "Traceback" not in node.log_text()
+    assert record.read_text().split() == []  # nothing is imported once privilege is gone
