@@ -154,12 +154,12 @@ class Daemon:
             self._own = replace(self._own, reload_successful=False)
             log.error("the configuration was not reloaded", extra=fields(problem=str(error)))  # noqa: TRY400 - its text is whole
             return str(error)
-        kept = replace(
-            config, role=self._config.role, node_name=self._config.node_name, inventory=self._config.inventory
-        )
+        old = self._config
+        kept = replace(config, role=old.role, node_name=old.node_name, inventory=old.inventory, digest=old.digest)
         if kept != config:
             log.warning(
-                "role, node_name and inventory change at a restart only", extra=fields(file=self._options.config_file)
+                "role, node_name, inventory and digest change at a restart only",
+                extra=fields(file=self._options.config_file),
             )
         self._config = kept
         self._own = replace(self._own, reload_successful=True, reload_time=time.time())
