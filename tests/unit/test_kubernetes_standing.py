@@ -1,0 +1,190 @@
+"""When what was read counts as stale, why a kind was not read, what an answer tells of its trouble, where a resource is served."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from exporter.discovery.readings import CALICO, CRD, FELIX, IP_POOLS, NODES, POLICIES, SERVICE_CIDRS, readings
+from exporter.discovery.served import place_of, read_resources, read_served
+from exporter.discovery.standing import HELD, OUTAGE, OVERDUE, Standing, why_unread
+from exporter.discovery.stream import Change, read_event, read_page
+from exporter.discovery.trouble import ApiError, Trouble, error_of_answer, error_of_status
+from exporter.model.inventory import Kind
+from exporter.model.report import Role
+from tests.unit import recorded
+
+NOW = 1000.0
+
+# Staleness
+
+
+def watched(now: float = NOW) -> Standing:
+    """A reading that was listed and is watched."""
+    standing = Standing()
+    standing.see(now)
+    standing.open(now)
+    return standing
+
+
+def test_a_quiet_watch_is_current_as_long_as_bookmarks_come() -> None:
+    standing = watched()
+    assert not standing.stale(NOW + 10_000)  # a server that sends none: silence says nothing
+    standing.bookmarked = True
+    standing.see(NOW + 60)
+    assert not standing.stale(NOW + 60 + OVERDUE)
+    assert standing.stale(NOW + 61 + OVERDUE)
+
+
+def test_a_lost_watch_makes_it_stale_after_a_moment_and_a_new_one_that_lasts_fresh() -> None:
+    standing = watched()
+    standing.close(NOW + 100)
+    assert not standing.stale(NOW + 100 + OUTAGE)
+    assert standing.stale(NOW + 101 + OUTAGE)
+    standing.open(NOW + 200)
+    assert standing.stale(NOW + 200 + HELD / 2)  # it may be refused yet
+    assert not standing.stale(NOW + 200 + HELD)
+
+
+def test_watches_that_are_refused_at_once_do_not_make_it_fresh() -> None:
+    standing = watched()
+    standing.close(NOW + 100)
+    for moment in range(101, 140):
+        standing.open(NOW + moment)
+        standing.close(NOW + moment + 0.1)
+    assert standing.stale(NOW + 140)
+    assert standing.long_lost(NOW + 140)
+    standing.see(NOW + 141)  # listed again
+    assert not standing.stale(NOW + 142)
+    assert not standing.long_lost(NOW + 142)
+
+
+def test_what_was_never_read_is_not_stale() -> None:
+    standing = Standing()
+    standing.close(NOW)
+    assert not standing.stale(NOW + 1e6)
+
+
+# Why a kind was not read
+
+
+def refused(kind: Trouble) -> Standing:
+    return Standing(settled=True, trouble=ApiError(kind, ""))
+
+
+def test_a_refusal_is_told_before_an_outage_and_that_before_absence() -> None:
+    np, calico, gnp, *_ = POLICIES
+    held = watched()
+    assert why_unread({np: held, calico: refused(Trouble.ABSENT)}) == {}
+    assert why_unread({np: held, calico: refused(Trouble.FORBIDDEN)}) == {Kind.POLICIES: "no_permission"}
+    assert why_unread({np: refused(Trouble.ABSENT), gnp: refused(Trouble.UNREACHABLE)}) == {
+        Kind.POLICIES: "api_unavailable"
+    }
+    assert why_unread({IP_POOLS: refused(Trouble.ABSENT), FELIX: Standing()}) == {
+        Kind.IP_POOLS: "not_applicable",
+        Kind.FELIX: "api_unavailable",
+    }
+
+
+def test_what_is_optional_is_missed_by_nobody() -> None:
+    optional = next(each for each in readings(Role.CLUSTER, "") if each.optional)
+    assert why_unread({optional: refused(Trouble.FORBIDDEN)}) == {}
+
+
+# Answers
+
+STATUSES = {
+    "400-bad-continue": Trouble.REJECTED, "401-invalid-token": Trouble.UNAUTHORIZED, "403-list-ippools-crd": Trouble.FORBIDDEN,
+    "404-absent-api-group-list": Trouble.ABSENT, "405-method-not-allowed": Trouble.REJECTED, "406-not-acceptable": Trouble.REJECTED,
+    "410-expired-continue-token": Trouble.EXPIRED, "410-list-exact-old-resourceversion": Trouble.EXPIRED,
+    "429-priority-and-fairness": Trouble.THROTTLED, "504-list-future-resourceversion": Trouble.AHEAD,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "trouble"), STATUSES.items())
+def test_each_recorded_error_is_told_apart(name: str, trouble: Trouble) -> None:
+    answer = json.loads((recorded.DATA / "error" / f"{name}.json").read_text())["response"]
+    body = json.dumps(answer["body"]) if "body" in answer else answer["body_text"]
+    error = error_of_answer(answer["status"], answer["headers"], body.encode())
+    assert error.kind is trouble
+    assert bool(error.resume) == (name == "410-expired-continue-token")
+    assert error.retry_after == (1.0 if "Retry-After" in answer["headers"] else None)
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "trouble"),
+    [
+        ("watch", "error-410-after-restart-nodes", Trouble.EXPIRED),
+        ("watch", "invalid-resourceversion", Trouble.SERVER),
+        ("watch-old-etcd", "nodes-no-resourceversion", Trouble.AHEAD),
+        ("watch-old-etcd", "nodes-sendinitialevents", Trouble.SERVER),
+    ],
+)
+def test_errors_inside_a_watch_are_told_apart(folder: str, name: str, trouble: Trouble) -> None:
+    line = (recorded.DATA / folder / f"{name}.ndjson").read_bytes().splitlines()[0]
+    with pytest.raises(ApiError) as raised:
+        read_event(line)
+    assert raised.value.kind is trouble
+
+
+def test_every_recorded_event_is_read_and_bookmarks_only_carry_a_version() -> None:
+    kinds = set()
+    for path in sorted((recorded.DATA / "watch").glob("*.ndjson")):
+        for line in path.read_bytes().splitlines():
+            try:
+                event = read_event(line)
+            except ApiError:
+                continue
+            assert event is not None
+            kinds.add(event.change)
+            assert event.version
+    assert kinds == set(Change)
+
+
+@pytest.mark.parametrize(
+    "status", [None, 7, [], {}, {"code": {}, "details": [], "metadata": 1, "message": 2}, {"code": "410"}]
+)
+def test_a_status_of_any_shape_is_some_trouble(status: Any) -> None:
+    assert error_of_status(status).kind in set(Trouble)
+
+
+def test_an_empty_last_page_has_a_version_and_nothing_else() -> None:
+    page = read_page(json.dumps(recorded.body("paging", "pods-on-node-ra-page-3")).encode())
+    assert (page.objects, page.version, page.more) == ([], "1101", "")
+
+
+# What is served
+
+
+@pytest.mark.parametrize("name", ["apis-aggregated", "apis"])
+def test_the_recorded_discovery_places_every_reading_of_the_cluster(name: str) -> None:
+    served = dict(read_served(json.dumps(recorded.body("discovery", name)).encode()))
+    for place in [place for place, resources in served.items() if resources is None]:
+        path = recorded.DATA / "discovery" / f"apis-{place.replace('/', '-')}.json"
+        if path.exists():
+            served[place] = read_resources(json.dumps(recorded.body("discovery", path.stem)).encode())
+    assert place_of(IP_POOLS, served) == CRD
+    assert place_of(SERVICE_CIDRS, served) == "networking.k8s.io/v1"
+    assert place_of(NODES, served) == "v1"
+    absent = {each.resource for each in readings(Role.CLUSTER, "") if place_of(each, served) is None}
+    assert absent == {
+        "ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "adminnetworkpolicies", "baselineadminnetworkpolicies",
+        "installations", "globalnetworkpolicies", "networkpolicies",
+    } - ({"networkpolicies", "globalnetworkpolicies"} if "networkpolicies" in (served[CRD] or ()) else set())  # fmt: skip
+
+
+def test_the_group_with_the_pools_is_preferred_and_the_other_taken_where_it_alone_serves() -> None:
+    both = dict.fromkeys(CALICO, frozenset({"ippools"})) | {CRD: frozenset({"ippools", "felixconfigurations"})}
+    assert place_of(IP_POOLS, both, calico="projectcalico.org/v3") == "projectcalico.org/v3"
+    assert place_of(FELIX, both, calico="projectcalico.org/v3") == CRD
+    assert place_of(IP_POOLS, {}, CRD) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"kind":"Status"}', b"\xff", b"[" * 100_000])
+def test_discovery_that_is_none_is_malformed(body: bytes) -> None:
+    with pytest.raises(ApiError) as raised:
+        read_served(body)
+    assert raised.value.kind is Trouble.MALFORMED
