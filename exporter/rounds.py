@@ -22,6 +22,7 @@ from exporter.diagnosis.rules import RULES
 from exporter.diagnosis.verdict import Memory, judge
 from exporter.diagnosis.view import Expectations, ServicePolicy, View
 from exporter.discovery.pods import departures
+from exporter.discovery.standing import api_readings
 from exporter.inspection import Inspection, Inspector
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory
@@ -313,7 +314,7 @@ class Rounds:
             lookups_before=tuple(self._answers.before.values()),
             host_facts=scene.inspection.host_facts,
             host_resolv_conf=scene.inspection.host_resolv_conf,
-            readings=scene.inspection.readings,
+            readings=(*scene.inspection.readings, *api_readings(inventory)),
             families=families_expected(inventory, self._config.families),
         )
 

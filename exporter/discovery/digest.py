@@ -267,4 +267,5 @@ def unite(own: Inventory, digest: Digest | None) -> Inventory:
         unreadable=own.unreadable,
         unreadable_count=own.unreadable_count,
         read_at=own.read_at,
+        read_seconds=own.read_seconds,
     )

@@ -119,16 +119,18 @@ class DigestedSource:
         """The last inventory, with its age as of now."""
         own, client = self._own.current(), self._client
         # Ages differ at every call; what they are the ages of does not.
-        still = replace(own, synced=None, stale=False, read_at={})
+        still = replace(own, synced=None, stale=False, read_at={}, read_seconds={})
         if self._united is None or self._united[0] != still or self._united[1] is not client.digest:
             self._united = (still, client.digest, unite(still, client.digest))
         united = self._united[2]
         if client.digest is None or client.answered is None:
-            return replace(united, synced=own.synced, stale=own.stale, read_at=own.read_at)
+            return replace(
+                united, synced=own.synced, stale=own.stale, read_at=own.read_at, read_seconds=own.read_seconds
+            )
         silent = self._clock() - client.answered > max(STALE_AFTER, 4 * client.interval)
         synced = None if own.synced is None else min(own.synced, client.made or client.answered)
         stale = own.stale or united.stale or silent
-        return replace(united, synced=synced, stale=stale, read_at=own.read_at)
+        return replace(united, synced=synced, stale=stale, read_at=own.read_at, read_seconds=own.read_seconds)
 
     def elsewhere(self) -> tuple[Found, ...]:
         """The causes found in the cluster's objects, while they are not older than five minutes."""

@@ -68,13 +68,16 @@ class KubernetesSource:
         now = self._clock()
         standings = self._standings()
         read_at: dict[Kind, float] = {}
+        seconds: dict[Kind, float] = {}
         for reading, standing in standings.items():
             if standing.held and standing.seen is not None:
                 read_at[reading.kind] = min(standing.seen, read_at.get(reading.kind, standing.seen))
+                seconds[reading.kind] = standing.seconds + seconds.get(reading.kind, 0.0)
         return replace(
             self._inventory,
             synced=min(read_at.values(), default=None),
             read_at=read_at,
+            read_seconds=seconds,
             stale=any(standing.stale(now) for standing in standings.values()),
         )
 

@@ -9,10 +9,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from exporter.discovery.readings import Reading
+from exporter.discovery.readings import Reading as Resource
 from exporter.discovery.trouble import REFUSALS, ApiError, Trouble
 from exporter.logs import fields
-from exporter.model.inventory import Kind
+from exporter.model.facts import Reading
+from exporter.model.inventory import Inventory, Kind
 from exporter.model.report import Reason
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 HELD = 2.0  # seconds that a watch must last to count: what the server has against a version it says at once
 OUTAGE = 10.0  # seconds without a watch before what was read counts as stale
 OVERDUE = 150.0  # seconds without a byte from a server that sends bookmarks every minute
+FAILED = frozenset({str(Reason.NO_PERMISSION), str(Reason.API_UNAVAILABLE)})  # reasons that are a reader's failure
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class Standing:
     opened: float | None = None  # since when a watch is open
     lost: float | None = None  # since when none is, or only such as ended at once
     seen: float | None = None  # when what is kept was last known to be current
+    seconds: float = 0.0  # that the last whole list took
     bookmarked: bool = False  # the server sends bookmarks for it
     trouble: ApiError | None = None  # of the last attempt
 
@@ -62,7 +65,7 @@ class Standing:
         return now - max(self.lost or self.seen, self.seen) > OUTAGE
 
 
-def why_unread(standings: Mapping[Reading, Standing]) -> dict[Kind, str]:
+def why_unread(standings: Mapping[Resource, Standing]) -> dict[Kind, str]:
     """For each kind of which a reading is missing, the Reason (model.report): a refusal first, then an outage, then absence."""
     ranked: dict[Kind, Reason] = {}
     for reading, standing in standings.items():
@@ -89,15 +92,29 @@ def _reason(standing: Standing) -> Reason:
     return Reason.NOT_APPLICABLE if kind is Trouble.ABSENT else Reason.API_UNAVAILABLE
 
 
+def api_readings(inventory: Inventory) -> tuple[Reading, ...]:
+    """How the API's readers fare, kind by kind. A kind that the cluster does not have, or this role does not read, has none."""
+    failed = {kind: reason for kind, reason in inventory.unread.items() if reason in FAILED}
+    stale = str(Reason.STALE_INVENTORY)
+    return (
+        *(
+            Reading(f"api_{kind}", not inventory.stale, inventory.read_seconds.get(kind, 0.0), stale * inventory.stale)
+            for kind in inventory.read_at
+            if kind not in failed
+        ),
+        *(Reading(f"api_{kind}", success=False, seconds=0.0, reason=reason) for kind, reason in failed.items()),
+    )
+
+
 class Herald:
     """Says in the log what changed: an outage once for all readings, a refusal once for each."""
 
     def __init__(self, host: str) -> None:
         self._host = host
         self._out = False
-        self._refused: set[Reading] = set()
+        self._refused: set[Resource] = set()
 
-    def tell(self, standings: Mapping[Reading, Standing], now: float) -> None:
+    def tell(self, standings: Mapping[Resource, Standing], now: float) -> None:
         """Compare with what was said last. A connection that broke and was made again is nothing to tell."""
         self._tell_outage((r, s) for r, s in standings.items() if not s.held or s.stale(now))
         for reading, standing in standings.items():
@@ -107,7 +124,7 @@ class Herald:
         self._tell_refusals(standings, Trouble.FORBIDDEN, "no permission to read", logging.WARNING)
         self._tell_refusals(standings, Trouble.ABSENT, "not served by this cluster", logging.INFO)
 
-    def _tell_refusals(self, standings: Mapping[Reading, Standing], kind: Trouble, said: str, level: int) -> None:
+    def _tell_refusals(self, standings: Mapping[Resource, Standing], kind: Trouble, said: str, level: int) -> None:
         new = {
             reading: standing.trouble
             for reading, standing in standings.items()
@@ -119,7 +136,7 @@ class Herald:
             resources = ", ".join(sorted({reading.label for reading in new}))
             log.log(level, said, extra=fields(resources=resources, problem=str(next(iter(new.values())))))
 
-    def _tell_outage(self, standings: Iterable[tuple[Reading, Standing]]) -> None:
+    def _tell_outage(self, standings: Iterable[tuple[Resource, Standing]]) -> None:
         ordinary = {*REFUSALS, Trouble.EXPIRED}
         failing = [(r, s.trouble) for r, s in standings if s.trouble is not None and s.trouble.kind not in ordinary]
         if failing and not self._out:

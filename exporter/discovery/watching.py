@@ -106,11 +106,13 @@ class Watcher:
 
     async def _list(self) -> None:
         """Read everything. A list that had to go on at a newer version than it began with is made once more, to be exact."""
+        began = asyncio.get_running_loop().time()
         found, version, exact = await self._read_pages()
         if not exact:
             self._take(found, version)
             found, version, _ = await self._read_pages()
         self._take(found, version)
+        self.standing.seconds = asyncio.get_running_loop().time() - began
 
     async def _read_pages(self) -> tuple[dict[Key, Value], str, bool]:
         found: dict[Key, Value] = {}

@@ -13,7 +13,7 @@ from exporter.model.family import Address, Family, Interface, Net, family_of
 
 
 class Reader(StrEnum):
-    """Every kernel reader; the label `reader`. API readers use the names of model.inventory.Kind."""
+    """Every kernel reader; the label `reader`. API readers are called api_ and the name of model.inventory.Kind."""
 
     LINKS = "links"
     ADDRESSES = "addresses"

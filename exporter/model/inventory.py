@@ -413,6 +413,7 @@ class Inventory:
     unreadable: tuple[Unreadable, ...] = ()  # the first of them, bounded
     unreadable_count: int = 0
     read_at: Mapping[Kind, float] = field(default_factory=dict)  # when each kind was last known to be current
+    read_seconds: Mapping[Kind, float] = field(default_factory=dict)  # how long its last whole list took
 
     def node(self, name: str) -> Node | None:
         """The Node of that name, if nodes were read and it exists."""

@@ -13,6 +13,7 @@ from aiohttp import web
 from exporter.discovery import client, standing
 from exporter.discovery.kubernetes import KubernetesSource
 from exporter.discovery.readings import FELIX, NODES, PODS, SERVICES, readings
+from exporter.discovery.standing import api_readings
 from exporter.discovery.watching import Tempo
 from exporter.model.inventory import Inventory, Kind
 from exporter.model.report import Role
@@ -324,6 +325,9 @@ async def test_a_refused_kind_is_said_once_and_read_as_soon_as_it_is_granted(
         found = source.current()
         assert found.services is None
         assert found.unread[Kind.SERVICES] == "no_permission"
+        assert [(r.reader, r.reason) for r in api_readings(found) if not r.success] == [
+            ("api_services", "no_permission")
+        ]
         assert found.nodes
         refused = len([a for a in api.requests if lists("services")(a)])
         await until(lambda: len([a for a in api.requests if lists("services")(a)]) >= refused + 3)

@@ -10,6 +10,7 @@ import pytest
 
 from exporter.discovery.file import load_text
 from exporter.discovery.readings import readings
+from exporter.discovery.standing import api_readings
 from exporter.model.inventory import Kind
 from exporter.model.report import Role
 from tests.unit import recorded
@@ -35,6 +36,9 @@ async def test_it_reads_what_a_file_of_the_same_objects_holds(tmp_path: Path) ->
         item["metadata"]["uid"] for item in recorded.listed("namespaces") if item["metadata"]["name"] == "kube-system"
     )
     assert found.unread == {Kind.INSTALLATION: "not_applicable"}
+    assert found.read_at.keys() == found.read_seconds.keys() == set(Kind) - {Kind.INSTALLATION}
+    assert {r.reader for r in api_readings(found) if r.success} == {f"api_{k}" for k in Kind} - {"api_installations"}
+    assert not any(r.success for r in api_readings(replace(found, stale=True)))
 
 
 async def test_lists_come_in_pages_and_every_page_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
