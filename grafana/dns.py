@@ -212,6 +212,5 @@ def _programs() -> Iterator[Panel]:
         Query(f"sum by (libc) (dualstack_pods_libc{{{S}}})", "{{libc}}"),
         says="Pods whose root holds the library. Where a search domain breaks musl, the pods with musl are those that suffer.",
         empty="no pod's root could be read",
-        look=Look(steps=((None, "blue"),)),
         size=(12, 8),
     )

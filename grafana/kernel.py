@@ -207,7 +207,6 @@ def host() -> Iterator[Panel]:
         Query(f"sum by (libc) (dualstack_pods_libc{{{N}}})", "{{libc}}"),
         says="Pods whose root holds the library. musl (Alpine) treats search domains and missing AAAA records unlike glibc.",
         empty="no pod's root could be read",
-        look=Look(steps=((None, "blue"),)),
         size=(4, 8),
     )
     yield graph(

@@ -15,7 +15,7 @@ Json: TypeAlias = dict[str, Any]
 DATASOURCE = "$datasource"
 TABLE, STAT, GRAPH, BARS, ROW = "table", "stat", "timeseries", "bargauge", "row"
 
-GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "text"
+GREEN, ORANGE, RED, BLUE = "green", "orange", "red", "blue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Look:
 
     unit: str = "short"
     words: Mapping[str, str] = field(default_factory=dict)
-    steps: Sequence[tuple[float | None, str]] = ((None, GREY),)
+    steps: Sequence[tuple[float | None, str]] = ((None, BLUE),)
     link: tuple[str, str] | None = None  # what it is, address
     decimals: int | None = None
     range: tuple[float, float] | None = None  # least and greatest value
@@ -187,7 +187,7 @@ def bars(
     *,
     says: str,
     empty: str,
-    look: Look,
+    look: Look = PLAIN,
     size: tuple[int, int] = (8, 8),
     only_bad: bool = False,
 ) -> Panel:
