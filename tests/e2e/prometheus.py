@@ -36,7 +36,13 @@ class Prometheus:
     """Enter it to start it; it is ready then. `targets`: address and target labels of each."""
 
     def __init__(
-        self, targets: Sequence[tuple[str, Mapping[str, str]]], *, rules: Sequence[Path] = (), interval: str = "1s"
+        self,
+        targets: Sequence[tuple[str, Mapping[str, str]]],
+        *,
+        rules: Sequence[Path] = (),
+        interval: str = "1s",
+        alertmanager: str = "",
+        flags: Sequence[str] = (),
     ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="dualstack-prometheus-test-")
         directory = Path(self._directory.name)
@@ -51,6 +57,7 @@ class Prometheus:
                     "static_configs": [{"targets": [address], "labels": dict(labels)} for address, labels in targets],
                 }
             ],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager] if alertmanager else []}]}]},
         }
         (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
         self._log = (directory / "log").open("wb")
@@ -60,6 +67,7 @@ class Prometheus:
                 f"--config.file={directory / 'prometheus.yml'}",
                 f"--storage.tsdb.path={directory / 'data'}",
                 f"--web.listen-address=127.0.0.1:{self.port}",
+                *flags,
             ],
             stdout=self._log,
             stderr=self._log,
@@ -114,17 +122,17 @@ class Prometheus:
         assert len(series) < 2, series
         return series[0].points[0][1] if series else None
 
-    def wait(self, condition: Callable[[], bool], what: str) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
         """Until the condition holds; fails when Prometheus ends or the time is up."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + patience
         while not self._holds(condition):
             assert self.process.poll() is None, "Prometheus ended"
-            assert time.monotonic() < end, f"not within {PATIENCE:g} s: {what}"
+            assert time.monotonic() < end, f"not within {patience:g} s: {what}"
             select.select([], [], [], 0.1)
 
-    def wait_for(self, expr: str) -> None:
+    def wait_for(self, expr: str, patience: float = PATIENCE) -> None:
         """Until the expression has a series."""
-        self.wait(lambda: bool(self.instant(expr)), expr)
+        self.wait(lambda: bool(self.instant(expr)), expr, patience)
 
     @staticmethod
     def _holds(condition: Callable[[], bool]) -> bool:
