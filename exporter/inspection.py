@@ -66,6 +66,7 @@ class Inspector:
         self._clock = clock
         self._facts: HostFacts | None = None
         self._strangers: dict[Netns, Stranger] = {}
+        self._file_seconds = 0.0
 
     def configure(self, config: Config) -> None:
         """Use this configuration from the next look on."""
@@ -81,10 +82,11 @@ class Inspector:
         facts, readings = await read_host(self._broker, previous=self._facts, lsm=_confined(self._broker.welcome.lsm))
         self._facts = facts
         own = read_own_resolv_conf()
-        slots = asyncio.Semaphore(AT_ONCE)
+        slots, self._file_seconds = asyncio.Semaphore(AT_ONCE), 0.0
         views = await asyncio.gather(*(self._view(v, own, slots) for v in vantages))
         pods = tuple(view for view, _ in views if view is not None)
-        return Inspection(host, pods, facts, own, (found, *readings, *_summary([r for _, r in views if r is not None])))
+        summary = _summary([r for _, r in views if r is not None])
+        return Inspection(host, pods, facts, own, (found, *readings, *summary, *_of_files(pods, self._file_seconds)))
 
     async def _listing(self, inventory: Inventory) -> Listing:
         directory = self._config.netns.directory
@@ -127,7 +129,9 @@ class Inspector:
             name = place.path.rsplit(os.sep, 1)[-1] if place is not None else view.vantage.name
             conf = read_named_resolv_conf(name) or own
             return replace(view, resolv_conf=conf, resolv_conf_unread="" if conf else Reason.READER_FAILED)
+        began = self._clock()
         files: PodFiles = await self._broker.read_pod_files(place)
+        self._file_seconds += max(0.0, self._clock() - began)
         libc = frozenset(LIBCS[c] for c in files.libcs) if not files.libc_errno else None
         if files.resolv_errno:
             return replace(view, resolv_conf_unread=_reason(files.resolv_errno, self._broker.welcome.lsm), libc=libc)
@@ -179,6 +183,22 @@ def _summary(readings: Sequence[Reading]) -> tuple[Reading, ...]:
     if failed is None:
         return (Reading(Reader.PODS, success=True, seconds=seconds),)
     return (Reading(Reader.PODS, success=False, seconds=seconds, reason=failed.reason, detail=failed.detail),)
+
+
+def _of_files(pods: Sequence[PodView], seconds: float) -> tuple[Reading, ...]:
+    """How the pods' resolv.conf files were read. One that is missing, too large or no file at all is the pod's own doing."""
+    seen = [p for p in pods if p.resolv_conf is not None or p.resolv_conf_unread]
+    if not seen:
+        return ()
+    refused = [p for p in seen if p.resolv_conf_unread in {Reason.NO_PERMISSION, Reason.LSM}]
+    if not refused:
+        return (Reading(Reader.RESOLV_CONF, success=True, seconds=seconds),)
+    detail = f"that of {len(refused)} pods could not be read"
+    return (
+        Reading(
+            Reader.RESOLV_CONF, success=False, seconds=seconds, reason=refused[0].resolv_conf_unread, detail=detail
+        ),
+    )
 
 
 def _confined(label: str) -> bool:

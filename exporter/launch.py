@@ -38,10 +38,10 @@ def launch(options: Options) -> int:
         session = open_session(options.broker_socket) if config.role is not Role.CLUSTER else None
     except (BrokerError, InventoryError, ListenError, ValueError) as error:
         raise Refusal(str(error)) from error
-    _say_unreadable(config, options, settings)
-    for listener in sockets:
-        log.info("listening", extra=fields(address=format_address(listener)))
     try:
+        _say_unreadable(config, options, settings)
+        for listener in sockets:
+            log.info("listening", extra=fields(address=format_address(listener)))
         return asyncio.run(
             _run(
                 lambda: Daemon(options, config, source=source, session=session, sockets=sockets, web_settings=settings)

@@ -1,0 +1,178 @@
+"""A router and pod-like namespaces around it, with an inventory that names them: what else is on this machine is of nobody.
+
+The namespaces are tied to their pods by address, as where no cgroup tells.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.e2e.daemon import Daemon
+from tests.kernel import namespaces
+
+PORT = 8443
+SERVER = """
+import socket, sys, threading
+def serve(s):
+    while True: s.accept()[0].close()
+for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")):
+    s = socket.socket(family)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    s.bind((address, int(sys.argv[1]))); s.listen(512)
+    threading.Thread(target=serve, args=(s,)).start()
+print(flush=True)
+"""
+
+
+class Village:
+    """Made when entered, gone when left. Pod number n has 2001:db8:0:n::2 and 10.0.n.2, its router's end ::1 and .1.
+
+    The router accepts on PORT over both families; 2001:db8:dead::1 and 198.51.100.1 swallow everything. `all_names`: pods that the
+    inventory lists beside those that are made at once.
+    """
+
+    def __init__(self, names: Iterable[str] = ("one", "two"), later: Iterable[str] = ()) -> None:
+        self.prefix = namespaces.unique_prefix()
+        self.router = f"{self.prefix}router"
+        self._first = tuple(names)
+        self._numbers = {name: n for n, name in enumerate((*self._first, *later), 1)}
+        self._made: set[str] = set()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._directory = tempfile.TemporaryDirectory(prefix="dualstack-exporter-village-")
+        self.inventory = Path(self._directory.name) / "inventory.json"
+
+    def __enter__(self) -> Self:
+        try:
+            self._write_inventory()
+            namespaces.create([self.router])
+            namespaces.batch(
+                {
+                    self.router: [
+                        "link set lo up",
+                        "address add 2001:db8:ffff::1/128 dev lo",
+                        "address add 203.0.113.1/32 dev lo",
+                        "route add blackhole 198.51.100.0/24",
+                        "route add blackhole 2001:db8:dead::/48",
+                    ]
+                }
+            )
+            namespaces.configure({self.router: {"net/ipv4/ip_forward": 1, "net/ipv6/conf/all/forwarding": 1}})
+            self.add(self._first)
+            self._server = namespaces.python_inside(self.router, SERVER, str(PORT), stdout=subprocess.PIPE)
+            assert self._server.stdout is not None
+            self._server.stdout.readline()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.kill()
+            self._server.communicate()
+            self._server = None
+        namespaces.delete([self.router, *(self.namespace(name) for name in self._made)])
+        self._directory.cleanup()
+
+    def namespace(self, name: str) -> str:
+        return f"{self.prefix}{name}"
+
+    def addresses(self, name: str) -> tuple[str, str]:
+        n = self._numbers[name]
+        return f"2001:db8:0:{n:x}::2", f"10.{n // 250}.{n % 250}.2"
+
+    def add(self, names: Iterable[str]) -> None:
+        """Make these pods' namespaces."""
+        for name in names:
+            self._made.add(name)
+            leaf, near, (six, four) = self.namespace(name), f"r{self._numbers[name]}", self.addresses(name)
+            namespaces.create([leaf])
+            routers = six.removesuffix("2") + "1", four.removesuffix("2") + "1"
+            namespaces.batch(
+                {
+                    self.router: [
+                        f"link add {near} type veth peer name eth0 netns {leaf}",
+                        f"link set {near} up",
+                        f"address add {routers[0]}/64 dev {near} nodad",
+                        f"address add {routers[1]}/24 dev {near}",
+                    ]
+                }
+            )
+            namespaces.batch(
+                {
+                    leaf: [
+                        "link set lo up",
+                        "link set eth0 up",
+                        f"address add {six}/64 dev eth0 nodad",
+                        f"address add {four}/24 dev eth0",
+                        *(f"route add default via {router}" for router in routers),
+                    ]
+                }
+            )
+
+    def remove(self, names: Iterable[str]) -> None:
+        gone = list(names)
+        self._made -= set(gone)
+        namespaces.delete([self.namespace(name) for name in gone])
+
+    def links_of_router(self) -> int:
+        """How many pods' namespaces really exist: the end of one takes its link along."""
+        listed = namespaces.run("ip", "-n", self.router, "-o", "link", "show", "type", "veth")
+        return len(listed.splitlines())
+
+    def config(self, *, interval: str = "1s", timeout: str = "900ms", more: str = "", targets: str = "") -> str:
+        """Both families, and the router as target of every pod; every phase ends within 300 ms."""
+        router = (
+            f'{{name: router, host: router.test, addresses: ["2001:db8:ffff::1", 203.0.113.1], port: {PORT}, '
+            "layers: [icmp, tcp], vantages: [pod]}"
+        )
+        return (
+            f"families: [IPv4, IPv6]\nnode_name: here\nround: {{interval: {interval}, timeout: {timeout}}}\n"
+            "timeouts: {icmp: 300ms, tcp: 300ms, dns: 300ms}\n"
+            f"dns: {{names: []}}\ntargets: [{router}{', ' if targets else ''}{targets}]\n{more}"
+        )
+
+    def daemon(self, config: str, *arguments: str, **options: Any) -> Daemon:
+        return Daemon(config, f"--inventory.file={self.inventory}", *arguments, **options)
+
+    def _write_inventory(self) -> None:
+        self.inventory.parent.chmod(0o755)  # read again without privilege
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "here", "uid": "node-here"}}
+        self.inventory.write_text(
+            json.dumps({"apiVersion": "v1", "kind": "List", "items": [node, *map(self._pod, self._numbers)]})
+        )
+
+    def _pod(self, name: str) -> dict[str, Any]:
+        ips = [{"ip": address} for address in self.addresses(name)]
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "namespace": "village",
+                "name": name,
+                "uid": f"uid-{name}",
+                "creationTimestamp": "2020-01-01T00:00:00Z",
+            },
+            "spec": {"nodeName": "here"},
+            "status": {"phase": "Running", "startTime": "2020-01-01T00:00:00Z", "podIPs": ips},
+        }
+
+
+def swallowed(name: str = "hole") -> str:
+    """A target that never answers, over either family."""
+    return (
+        f'{{name: {name}, host: {name}.test, addresses: ["2001:db8:dead::1", 198.51.100.1], port: 1, '
+        "layers: [tcp], vantages: [pod]}"
+    )
