@@ -35,6 +35,7 @@ from exporter.plan.naming import Naming, plan_namings
 from exporter.plan.policies import under_policy
 from exporter.plan.questions import Asking, plan_questions, plan_service_questions, service_rotation
 from exporter.plan.servers import Known, known_servers
+from exporter.plan.spoken import unspoken
 from exporter.plan.targets import inside, outside, with_addresses
 from exporter.resolution import Resolution, question_timeout
 
@@ -84,6 +85,7 @@ class Scene:
     sample: tuple[Vantage, ...]
     known: Known
     now: float
+    unspoken: frozenset[tuple[str, Family]] = frozenset()
 
 
 class Rounds:
@@ -157,6 +159,7 @@ class Rounds:
             sample=kept.choose_sample(eligible, self._store, self._config.pods.sample),
             known=known_servers(inventory, self._config, inspection.host_resolv_conf),
             now=self._clock(),
+            unspoken=unspoken(inventory, self._config.node_name),
         )
 
     async def _probe(self, scene: Scene, deadline: Deadline) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
@@ -275,7 +278,15 @@ class Rounds:
         return host_checks(scene.inspection.host, targets, scene.families, self._timeouts(), spread=self._pace.spread)
 
     def _pod_checks(self, scene: Scene, pods: Sequence[Vantage], targets: Sequence[Target]) -> tuple[Check, ...]:
-        return pod_checks(pods, targets, scene.families, self._timeouts(), turn=self._number, spread=self._pace.spread)
+        return pod_checks(
+            pods,
+            targets,
+            scene.families,
+            self._timeouts(),
+            turn=self._number,
+            spread=self._pace.spread,
+            unspoken=scene.unspoken,
+        )
 
     def _snapshot(
         self,

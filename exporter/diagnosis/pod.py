@@ -12,6 +12,7 @@ from exporter.model.family import Family, family_of
 from exporter.model.inventory import Pod, Service, ServicePort
 from exporter.model.report import Cause, Finding, PodView, Reason, Severity
 from exporter.model.vantage import PodState
+from exporter.plan.spoken import first_pool, is_older
 
 INSPECTED = frozenset({PodState.ELIGIBLE, PodState.INTERCEPTED})
 SHOWN = 5
@@ -155,18 +156,9 @@ def _no_pool(view: View) -> bool:
 
 
 def _older_than_ipv6(view: View) -> Callable[[PodView], bool]:
-    begun = [
-        p.created
-        for p in view.inventory.pools or ()
-        if family_of(p.cidr) is Family.V6 and p.created and p.selects(view.node)
-    ]
-    created = {p.uid: p.created for p in view.inventory.pods or () if p.created}
-
-    def older(pod: PodView) -> bool:
-        birth = created.get(pod.vantage.uid)
-        return bool(begun) and birth is not None and birth < min(begun)
-
-    return older
+    since = first_pool(view.inventory, view.node, Family.V6)
+    known = {pod.uid: pod for pod in view.inventory.local_pods(view.node)}
+    return lambda pod: pod.vantage.uid in known and is_older(known[pod.vantage.uid], since)
 
 
 def _deaf_ports(pod: Pod, facts: PodFacts, services: Iterable[Service]) -> Iterable[str]:

@@ -29,20 +29,22 @@ def pod_checks(
     *,
     turn: int,
     spread: float = SPREAD,
+    unspoken: frozenset[tuple[str, Family]] = frozenset(),
 ) -> tuple[Check, ...]:
     """Every given target from each sampled pod, but one peer each (it moves on with `turn`), and never the API server.
 
-    A pod behind a service mesh is pinged only: its connections would end at a local proxy.
+    `unspoken`: (subject, family) of pods that lack a family for a good reason. A pod behind a service mesh is pinged only: its connections would end at a local proxy.
     """
     peers = [t for t in targets if t.group is Group.PEERS]
     others = [t for t in targets if t.group not in {Group.PEERS, Group.APISERVER}]
     checks: list[Check] = []
     for place, pod in enumerate(pods):
+        spoken = [f for f in families if f in pod.families and (pod.subject, f) not in unspoken]
         own = [*others, peers[(place + turn) % len(peers)]] if peers else others
         for target in own:
             asked = _pinged(target) if pod.state is PodState.INTERCEPTED else target
             if asked is not None:
-                wanted = [f for f in families if f in pod.families and f in asked.addresses]
+                wanted = [f for f in spoken if f in asked.addresses]
                 checks.extend(_check(pod, asked, f, timeouts, spread) for f in wanted)
     return tuple(checks)
 
