@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from exporter.diagnosis.endpoints import services_on
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Observation, Outcome
@@ -128,10 +129,20 @@ def _judge(view: View, cause: Cause, sieve: Sieve, template: str) -> Judgement:
         return reason
     ipv4 = view.expected(Family.V4) is not False
     now, before = dials(view.snapshot.kept, ipv4=ipv4), dials(view.snapshot.kept_before, ipv4=ipv4)
-    pairs = sieve(now) & sieve(before)
+    doubtful = services_on(view.inventory, _lost_nodes(now) & _lost_nodes(before))
+    pairs = frozenset(p for p in sieve(now) & sieve(before) if p.destination not in doubtful)
     if not pairs:
         return ()
     return (_finding(cause, [d for d in now if d.pair in pairs], template),)
+
+
+def _lost_nodes(found: tuple[Dial, ...]) -> frozenset[str]:
+    """Nodes that the host reaches over no family: a Service with endpoints there fails by chance, over either family."""
+    return frozenset(
+        d.destination.removeprefix("peer/")
+        for d in found
+        if d.group is Group.PEERS and d.vantage.kind == "host" and not (d.arrives(Family.V4) or d.arrives(Family.V6))
+    )
 
 
 def _unknown(view: View, cause: Cause) -> Reason | None:

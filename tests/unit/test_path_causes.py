@@ -9,6 +9,8 @@ from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Observation, Outcome
 from exporter.model.report import Cause, Pair, Reason
 from exporter.model.vantage import PodState
+from tests.unit.cluster_scene import HEALTHY, changed, endpoints, service
+from tests.unit.cluster_scene import pod as cluster_pod
 from tests.unit.scene import HOST, pod, seen, target, view
 
 WEB, DB = pod("web"), pod("db")
@@ -79,6 +81,28 @@ def test_a_peer_that_fails_over_both_families_is_down_and_no_path_cause() -> Non
         [*seen(HOST, BABEL, "icmp6=timeout tcp6=timeout icmp4=timeout tcp4=timeout"), *seen(HOST, PYPI, FINE)]
     )
     assert set(causes) == {Cause.TARGET_DOWN}
+
+
+LOST = "icmp6=timeout tcp6=timeout icmp4=timeout tcp4=timeout"
+V6_LOST = "tcp6=timeout tcp4=ok"
+
+
+@pytest.mark.parametrize(("peer", "doubtful"), [(LOST, True), ("icmp6=timeout tcp6=timeout icmp4=ok tcp4=ok", False)])
+def test_a_service_with_endpoints_on_a_lost_node_fails_by_chance(peer: str, doubtful: bool) -> None:
+    inventory = changed(
+        nodes=HEALTHY.nodes,
+        services=(service("dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"}),),
+        endpoint_slices=(
+            endpoints("dualstack-exporter", "10.1.12.2"),
+            endpoints("dualstack-exporter", "fd01:0:0:12::2"),
+        ),
+        pods=(cluster_pod("dualstack-exporter", "babel", "10.1.12.2", "fd01:0:0:12::2"),),
+    )
+    kept = [*seen(HOST, BABEL, peer), *seen(WEB, SERVICE, V6_LOST), *seen(WEB, PYPI, V6_LOST)]
+    said = PATH_RULES[Cause.IPV6_UNREACHABLE](view(kept=kept, inventory=inventory))
+    assert isinstance(said, tuple)
+    assert ("target/service" in said[0].subjects) is not doubtful
+    assert "target/pypi" in said[0].subjects
 
 
 def test_fewer_than_half_blocked_are_no_cause_unless_all_of_one_vantage() -> None:
