@@ -8,6 +8,8 @@ from exporter.model.family import Family, family_of
 from exporter.model.inventory import IPPool, Kind, Node, VxlanMode
 from exporter.model.report import Cause, Severity
 
+YOUNG = 120.0  # seconds in which a node that joins gets its podCIDRs and Calico's addresses
+
 
 def _subject(node: Node) -> str:
     return f"node/{node.name}"
@@ -18,7 +20,7 @@ def node_pod_cidr_missing(view: View) -> Judgement:
     reason = lacking(view.inventory, Kind.NODES)
     if reason is not None:
         return reason
-    nodes = pod_nodes(view.inventory)
+    nodes = _settled(view)
     without = [node for node in nodes if not any(family_of(net) is Family.V6 for net in node.pod_cidrs)]
     if not without or len(without) == len(nodes):
         return ()
@@ -44,7 +46,7 @@ def node_internal_ip_missing(view: View) -> Judgement:
     reason = lacking(view.inventory, Kind.NODES)
     if reason is not None:
         return reason
-    nodes = pod_nodes(view.inventory)
+    nodes = _settled(view)
     without = [node for node in nodes if not _usable_ips(node)]
     if not without or len(without) == len(nodes):
         return ()
@@ -101,7 +103,12 @@ def _is_v6_tunnel(pool: IPPool) -> bool:
 
 
 def _linux(view: View) -> list[Node]:
-    return [node for node in pod_nodes(view.inventory) if not node.windows]
+    return [node for node in _settled(view) if not node.windows]
+
+
+def _settled(view: View) -> list[Node]:
+    """The nodes that run pods, without those that are just joining."""
+    return [n for n in pod_nodes(view.inventory) if n.created is None or not 0 <= view.now - n.created <= YOUNG]
 
 
 def _pool_of(pools: list[IPPool], node: Node) -> IPPool | None:

@@ -392,3 +392,20 @@ def test_evidence_stays_short_however_many_are_affected() -> None:
     assert len(found[0].subjects) == 300
     assert len(found[0].evidence) == 12
     assert found[0].evidence[-1] == "and 290 more"
+
+
+@pytest.mark.parametrize(
+    ("cause", "lacks"),
+    [
+        (Cause.NODE_POD_CIDR_MISSING, {"pod_cidrs": V4_CIDR}),
+        (Cause.NODE_INTERNAL_IP_MISSING, {"internal_ips": (ip_address("10.0.10.13"),)}),
+        (Cause.CALICO_NODE_ADDRESS_MISSING, {"tunnel_addresses": ()}),
+    ],
+)
+@pytest.mark.parametrize(("age", "found"), [(30.0, False), (600.0, True), (-3600.0, True), (None, True)])
+def test_a_node_that_is_joining_may_still_lack_addresses(
+    cause: Cause, lacks: dict[str, Any], age: float | None, found: bool
+) -> None:
+    """The rules are judged at the time 0; an age below 0 is a clock that runs behind."""
+    nodes = (ANUBIS, BABEL, replace(RA, created=None if age is None else 0.0 - age, **lacks))
+    assert bool(subjects(cause, changed(nodes=nodes))) is found
