@@ -179,7 +179,7 @@ def _silence(pair: Pair, asked: list[Lookup]) -> str:
 
 
 def service_aaaa_missing(view: View) -> Judgement:
-    """A Service has an IPv6 ClusterIP and the cluster DNS, which knows it otherwise, no AAAA: in two rounds."""
+    """A Service has an IPv6 ClusterIP and the cluster DNS, which knows it otherwise, no AAAA: in two rounds. Info where on purpose."""
     reason = lacking(view.inventory, Resource.SERVICES)
     if reason is not None:
         return reason
@@ -207,6 +207,7 @@ def service_aaaa_missing(view: View) -> Judgement:
             [f"service/{wanted[name].key}" for name in lasting],
             evidence=bounded(_shown(one, wanted[name], now) for name, one in sorted(lasting.items())),
             command=f"dig @{first.server.address} {first.name} A {first.name} AAAA",
+            severity=Severity.INFO if view.expect.aaaa == "blocked" else None,
         ),
     )
 

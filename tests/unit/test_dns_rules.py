@@ -315,6 +315,12 @@ def test_a_service_without_its_aaaa_is_named_with_address_and_answer() -> None:
     assert finding.evidence[0].endswith("PTR of fd98::e:4afa: web.default.svc.cluster.local")
 
 
+def test_aaaa_withheld_on_purpose_makes_a_missing_one_information() -> None:
+    finding = found(Cause.SERVICE_AAAA_MISSING, view(service_answers("nodata"), expect=Expectations(aaaa="blocked")))
+    assert finding is not None
+    assert finding.severity is Severity.INFO
+
+
 def test_services_that_are_new_unknown_to_dns_or_asked_elsewhere_are_not_missing_an_aaaa() -> None:
     assert found(Cause.SERVICE_AAAA_MISSING, view(service_answers("addr"))) is None
     assert found(Cause.SERVICE_AAAA_MISSING, view(service_answers("nx", "nx"))) is None
