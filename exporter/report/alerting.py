@@ -81,7 +81,7 @@ def _observing(lines: Iterable[str]) -> Iterator[str]:
 
 def inhibitions() -> tuple[Inhibition, ...]:
     """Everything that the two tables of exporter/diagnosis/explain.py say of alerts, widest first."""
-    roots = [cause for cause in _in_order(c for reach in REACHES for c in reach.causes) if cause not in SYMPTOMS]
+    roots = _in_order(_reasons() - SYMPTOMS)
     tunnels = {c for reach in REACHES if reach.destinations in {To.PEERS, To.OWN_PEER} for c in reach.causes}
     symptoms = _names(SYMPTOMS)
     return (
