@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import yaml
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
@@ -48,6 +49,12 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 90_000),
 )
+
+# What the package raises for a kubeconfig that it cannot use: it does not check the types that it finds there.
+_UNUSABLE = (
+    ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, yaml.YAMLError,
+    aiohttp.ClientError,
+)  # fmt: skip
 
 Query = Sequence[tuple[str, str]]
 Loader = Callable[[], Awaitable[ApiClient]]
@@ -85,7 +92,7 @@ async def load_kubeconfig(path: str) -> ApiClient:
         return _api_client(configuration)
     except TimeoutError:
         raise AccessError(f"{path}: its credentials did not come within {LOAD:g} s") from None
-    except Exception as error:  # noqa: BLE001 - a wrong kubeconfig makes the package raise TypeError, KeyError and worse
+    except _UNUSABLE as error:
         raise AccessError(f"{path}: {_one_line(error)}") from None
     finally:
         # Keys of the kubeconfig that the package wrote to files; they are loaded by now.
@@ -198,14 +205,18 @@ class ApiServer:
             self._reload_failed = str(error)
             return
         self._reload_failed = ""
-        await self.close()
-        self._client, self._connector = client, None
+        old, self._client = self._client, client
+        await self._end(old)
 
     async def close(self) -> None:
         """End every connection; the next request opens them anew."""
+        await self._end(self._client)
+
+    async def _end(self, client: ApiClient) -> None:
         connector, self._connector = self._connector, None
-        await self._client.close()
-        self._client.rest_client.pool_manager = None
+        sessions, client.rest_client.pool_manager = client.rest_client.pool_manager, None
+        if sessions is not None:
+            await sessions.close()
         if connector is not None:
             await connector.close()
 

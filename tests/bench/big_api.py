@@ -77,6 +77,7 @@ def node_mould() -> Mould:
         "projectcalico.org/IPv6VXLANTunnelAddr": mark("six"),
         "projectcalico.org/IPv4VXLANTunnelAddr": mark("four"),
     }
+    node["spec"] |= {"podCIDR": mark("cidr4"), "podCIDRs": [mark("cidr4"), mark("cidr6")]}
     node["status"]["addresses"] = [
         {"type": "InternalIP", "address": mark("host4")},
         {"type": "InternalIP", "address": mark("host6")},
@@ -149,6 +150,8 @@ class BigApi(KubernetesApi):
         self._add_services(nodes * PODS_A_NODE // PODS_A_SERVICE, names)
         for number in range(NAMESPACES):
             self.put("v1", "namespaces", {"metadata": {"name": f"ns-{number:03}", "uid": str(number)}})
+        ranges = {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/12", "fd98::/108"]}}
+        self.put("networking.k8s.io/v1", "servicecidrs", ranges)
         for item in recorded.listed("ippools"):
             self.put("crd.projectcalico.org/v1", "ippools", item)
         for number, name in enumerate(names):
@@ -187,6 +190,7 @@ class BigApi(KubernetesApi):
             "name": name, "version": str(self.version), "four": str(IPv4Address((10 << 24) + number)),
             "six": str(IPv6Address(POD_BITS + (number << 6))), "host4": str(IPv4Address((172 << 24) + (16 << 16) + number)),
             "host6": str(IPv6Address((0x20010DB8 << 96) + number + 1)),
+            "cidr4": f"{IPv4Address((100 << 24) + (number << 8))}/24", "cidr6": f"{IPv6Address(POD_BITS + (number << 64))}/64",
         }  # fmt: skip
         self._node_mould = getattr(self, "_node_mould", None) or node_mould()
         return Stored("", name, self.version, self._node_mould.fill(**values))

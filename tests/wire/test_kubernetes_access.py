@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import ssl
@@ -9,9 +10,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kubernetes.aio.config import incluster_config
 
 from exporter.config import load_config
@@ -225,8 +229,14 @@ async def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "a: b", "{", "current-context: x\ncontexts: 7", "\x00", "current-context: x\ncontexts: [{name: x}]"],
-)
+    [
+        "", "[]", "a: b", "{", "7", "\x00", "current-context: x\ncontexts: 7", "current-context: x\ncontexts: [{name: x}]",
+        "current-context: [x]\ncontexts: []", "current-context: x\ncontexts: [{name: x, context: 7}]\nclusters: []",
+        "current-context: x\ncontexts: [{name: x, context: {cluster: x, user: x}}]\nclusters: [{name: x}]\nusers: [x]",
+        "current-context: x\ncontexts: [{name: x, context: {cluster: x}}]\nclusters: [{name: x, cluster: {server: [1]}}]",
+        "current-context: x\ncontexts: [{name: x, context: {cluster: x}}]\nclusters: [{name: x, cluster: {server: 'https://x', certificate-authority-data: '%'}}]",
+    ],
+)  # fmt: skip
 async def test_a_kubeconfig_that_is_none_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(content)
@@ -234,6 +244,34 @@ async def test_a_kubeconfig_that_is_none_is_refused_in_one_line(tmp_path: Path, 
         await load_kubeconfig(str(path))
     assert str(refused.value).startswith(f"{path}: ")
     assert "\n" not in str(refused.value)
+
+
+junk = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2) | st.just({})
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), junk)
+def test_a_kubeconfig_with_any_value_anywhere_is_used_or_refused_in_one_line(data: st.DataObject, value: Any) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = write_kubeconfig(Path(directory), "https://127.0.0.1:1", **{"certificate-authority-data": "eA=="})
+        config = json.loads(path.read_text())
+        at: Any = config
+        while True:
+            key = data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
+            if not isinstance(at[key], dict | list) or data.draw(st.booleans()):
+                at[key] = value
+                break
+            at = at[key]
+        path.write_text(json.dumps(config))
+        try:
+            asyncio.run(load_kubeconfig(str(path)))
+        except AccessError as error:
+            said = str(error)
+        else:
+            said = ""
+    assert "\n" not in said
 
 
 def test_no_way_to_a_server_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
