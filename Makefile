@@ -34,7 +34,7 @@ bench: ## measure what reading the kernel costs against the usual tools; prints 
 	scripts/bench
 
 demo: ## a small dual-stack lab with a fault in it, and the exporter looking at it
-	scripts/demo
+	scripts/demo $(FAULT)
 
 image: ## build the container image; IMAGE=name:tag
 	$(CONTAINER_TOOL) build $(if $(findstring podman,$(CONTAINER_TOOL)),--format docker) --build-arg REVISION=$(REVISION) --tag $(TAG) .

@@ -1,0 +1,162 @@
+"""The demonstration: a small dual-stack cluster of network namespaces, the exporter in one of its nodes, and a fault on demand.
+
+    python -m tests.lab.demo [FAULT] [--once]
+
+Shows `check` healthy, broken and healed; meanwhile http://localhost:10046 is the status page. --once waits for nobody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+
+from tests.lab.cluster import Cluster
+from tests.lab.faults import FAULTS
+
+PORT = 10046
+CLONE_NEWNET = 0x40000000
+PATIENCE = 60
+
+
+def socket_inside(namespace: str) -> socket.socket:
+    """A socket that dials from inside the node: made on a thread of its own, which enters the namespace and ends."""
+    made: list[socket.socket] = []
+
+    def make() -> None:
+        with Path(f"/run/netns/{namespace}").open("rb") as file:
+            if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        made.append(socket.socket(socket.AF_INET6))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    return made[0]
+
+
+def relay(namespace: str, listener: socket.socket) -> None:
+    """Hand each connection to localhost on to the exporter inside the node."""
+    while True:
+        try:
+            here, _ = listener.accept()
+        except OSError:
+            return
+        there = socket_inside(namespace)
+        try:
+            there.connect(("::1", PORT))
+        except OSError:  # not up yet
+            here.close()
+            there.close()
+            continue
+        threading.Thread(target=_pump, args=(here, there), daemon=True).start()
+
+
+def _pump(here: socket.socket, there: socket.socket) -> None:
+    with here, there, selectors.DefaultSelector() as selector, contextlib.suppress(OSError):
+        selector.register(here, selectors.EVENT_READ, there)
+        selector.register(there, selectors.EVENT_READ, here)
+        while True:
+            for key, _ in selector.select():
+                source = here if key.fd == here.fileno() else there
+                data = source.recv(65536)
+                if not data:
+                    return
+                key.data.sendall(data)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def check(cluster: Cluster, config: Path) -> None:
+    command = [
+        "ip",
+        "netns",
+        "exec",
+        cluster.node.netns,
+        sys.executable,
+        "-m",
+        "exporter",
+        "check",
+        f"--config.file={config}",
+    ]
+    subprocess.run(command, check=False)
+    sys.stdout.flush()
+
+
+def wait_ready() -> None:
+    """Until the daemon has finished a round."""
+    for _ in range(PATIENCE * 5):
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://[::1]:{PORT}/-/ready", timeout=2) as response,
+        ):
+            if response.status == 200:
+                return
+        threading.Event().wait(0.2)
+    raise SystemExit("the exporter did not get ready")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make demo", description="FAULT is one of: " + ", ".join(sorted(FAULTS)))
+    parser.add_argument("fault", nargs="?", default="masquerade_rule_removed", metavar="FAULT")
+    parser.add_argument("--once", action="store_true", help="do not wait for Enter")
+    asked = parser.parse_args()
+    if asked.fault not in FAULTS:
+        parser.error(f"no fault {asked.fault!r}")
+    fault = FAULTS[asked.fault]
+
+    def pause(text: str) -> None:
+        if not asked.once:
+            input(f"\n{text} [Enter] ")
+
+    with (
+        Cluster(backend=fault.backends[0]) as cluster,
+        socket.create_server(("::1", PORT), family=socket.AF_INET6) as listener,
+    ):
+        config = cluster.config(cluster.node, interval="3s", timeout="2500ms")
+        command = [
+            "ip",
+            "netns",
+            "exec",
+            cluster.node.netns,
+            sys.executable,
+            "-m",
+            "exporter",
+            f"--config.file={config}",
+            "--log.level=error",
+        ]
+        threading.Thread(target=relay, args=(cluster.node.netns, listener), daemon=True).start()
+        with subprocess.Popen(command) as daemon:
+            try:
+                wait_ready()
+                say(
+                    f"Three nodes, six pods; the exporter runs in {cluster.node.name}: http://localhost:{PORT}\n\nHealthy:\n"
+                )
+                check(cluster, config)
+                pause(f"Break it: {asked.fault} ({fault.says})?")
+                fault.act(cluster)
+                say(f"\nBroken: {asked.fault}, {fault.says}\n")
+                check(cluster, config)
+                pause("Heal it?")
+                cluster.heal()
+                say("\nHealed:\n")
+                check(cluster, config)
+                pause("End?")
+            finally:
+                listener.shutdown(socket.SHUT_RDWR)
+                daemon.terminate()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()
