@@ -34,15 +34,24 @@ print(flush=True)
 class Village:
     """Made when entered, gone when left. Pod number n has 2001:db8:0:n::2 and 10.0.n.2, its router's end ::1 and .1.
 
-    The router accepts on PORT over both families; 2001:db8:dead::1 and 198.51.100.1 swallow everything. `all_names`: pods that the
-    inventory lists beside those that are made at once.
+    The router accepts on PORT over both families; 2001:db8:dead::1 and 198.51.100.1 swallow everything. `later`: pods that the
+    inventory lists and nobody has made yet. `host`: one namespace more, which is no pod: the node's own. `objects`: more of the
+    cluster.
     """
 
-    def __init__(self, names: Iterable[str] = ("one", "two"), later: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        names: Iterable[str] = ("one", "two"),
+        later: Iterable[str] = (),
+        *,
+        host: bool = False,
+        objects: Iterable[dict[str, Any]] = (),
+    ) -> None:
         self.prefix = namespaces.unique_prefix()
-        self.router = f"{self.prefix}router"
-        self._first = tuple(names)
+        self.router, self.host = f"{self.prefix}router", f"{self.prefix}host"
+        self._first = (*names, *(["host"] if host else []))
         self._numbers = {name: n for n, name in enumerate((*self._first, *later), 1)}
+        self._objects = list(objects)
         self._made: set[str] = set()
         self._server: subprocess.Popen[bytes] | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="dualstack-exporter-village-")
@@ -150,9 +159,9 @@ class Village:
     def _write_inventory(self) -> None:
         self.inventory.parent.chmod(0o755)  # read again without privilege
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "here", "uid": "node-here"}}
-        self.inventory.write_text(
-            json.dumps({"apiVersion": "v1", "kind": "List", "items": [node, *map(self._pod, self._numbers)]})
-        )
+        pods = [self._pod(name) for name in self._numbers if self.namespace(name) != self.host]
+        items = [node, *pods, *self._objects]
+        self.inventory.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
 
     def _pod(self, name: str) -> dict[str, Any]:
         ips = [{"ip": address} for address in self.addresses(name)]
