@@ -23,7 +23,7 @@ from exporter.discovery.file import InventoryError
 from exporter.discovery.nodefiles import read_arguments, read_cni
 from exporter.discovery.places import Places
 from exporter.discovery.readings import Reading, readings
-from exporter.discovery.standing import Herald, Standing, why_unread
+from exporter.discovery.standing import Herald, Standing, answers, why_unread
 from exporter.discovery.store import Store, Value
 from exporter.discovery.watching import Tempo, Watcher
 from exporter.model.inventory import CniConfig, ComponentFlags, Inventory, Kind
@@ -86,7 +86,10 @@ class KubernetesSource:
         return ()
 
     async def first(self, patience: float) -> bool:
-        """Wait until every reading was answered once and the inventory built of them; whether that came in time."""
+        """Wait until every reading was answered or failed, and the inventory built of them; whether that came in time.
+
+        While nothing at all is answered, the server may just be starting: that is waited for as well.
+        """
         try:
             async with asyncio.timeout(patience):
                 await self._complete.wait()
@@ -118,7 +121,7 @@ class KubernetesSource:
             self._herald.tell(standings, self._clock())
             unread = why_unread(standings)
             cni, arguments = await asyncio.to_thread(self._look)
-            settled = all(standing.settled for standing in standings.values())
+            complete = all(standing.settled for standing in standings.values()) and answers(standings.values())
             wanted = (self._store.version, unread, cni, arguments)
             began = loop.time()
             if wanted != built:
@@ -126,7 +129,7 @@ class KubernetesSource:
                 objects = self._store.objects()
                 # On a thread: with 150,000 pods it takes a second, and probes are timed meanwhile.
                 self._inventory = await asyncio.to_thread(_assemble, objects, unread, cni, arguments)
-            if settled:
+            if complete:
                 self._complete.set()
             took = loop.time() - began
             await asyncio.sleep(min(EVERY, self._tempo.first_delay) if took < EVERY / SHARE else took * SHARE)

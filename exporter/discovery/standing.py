@@ -65,6 +65,11 @@ class Standing:
         return now - max(self.lost or self.seen, self.seen) > OUTAGE
 
 
+def answers(standings: Iterable[Standing]) -> bool:
+    """Whether the API server answers at all: something was read, or refused."""
+    return any(each.held or (each.trouble is not None and each.trouble.kind in REFUSALS) for each in standings)
+
+
 def why_unread(standings: Mapping[Resource, Standing]) -> dict[Kind, str]:
     """For each kind of which a reading is missing, the Reason (model.report): a refusal first, then an outage, then absence."""
     ranked: dict[Kind, Reason] = {}

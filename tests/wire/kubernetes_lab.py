@@ -78,6 +78,7 @@ async def following(
     read: Sequence[Reading] | None = None,
     *,
     tempo: Tempo = TEMPO,
+    patience: float = PATIENCE,
     **options: Any,
 ) -> AsyncIterator[KubernetesSource]:
     """A running source of role cluster (or these readings), after its first look."""
@@ -86,7 +87,7 @@ async def following(
     source = KubernetesSource(api, readings(Role.CLUSTER, "ra") if read is None else read, tempo=tempo, **options)
     running = asyncio.create_task(source.run())
     try:
-        await source.first(PATIENCE)
+        await source.first(patience)
         yield source
     finally:
         running.cancel()

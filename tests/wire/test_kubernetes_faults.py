@@ -197,7 +197,8 @@ async def test_a_killed_server_leaves_the_inventory_stale_with_its_age_until_it_
     api = recorded_api()
     async with serving(api) as port:
         pass
-    async with following(tmp_path, port, [NODES, PODS]) as source:
+    async with following(tmp_path, port, [NODES, PODS], patience=0.2) as source:
+        assert not await source.first(0.1)
         assert source.current().nodes is None
         assert source.current().unread[Kind.NODES] == "api_unavailable"
         assert not source.current().stale
