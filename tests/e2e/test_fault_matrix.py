@@ -13,7 +13,7 @@ from itertools import chain
 import pytest
 
 from tests.lab.cluster import Cluster
-from tests.lab.ebpf import EbpfLab
+from tests.lab.dataplanes import EbpfLab
 from tests.lab.fault import EBPF, HERE, Fault
 from tests.lab.faults import FAULTS, PAIRS
 from tests.lab.measure import ROUNDS, Measured, measure, settle

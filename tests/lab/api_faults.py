@@ -6,9 +6,10 @@ from tests.kernel import namespaces
 from tests.kernel.calico_nodes import POD_GATEWAY6, POOL6, SERVICE6
 from tests.lab import edits
 from tests.lab.cluster import Cluster
+from tests.lab.dataplanes import SERVICE_RANGE4, SERVICE_RANGE6
 from tests.lab.dns_faults import TEMPLATE, template
 from tests.lab.fault import DNS_SILENT, UNREACHABLE, Act, Fault, Scope, all_of, by, critical, of_lab, warning
-from tests.lab.objects import SERVICE_RANGE4, SERVICE_RANGE6, block, ipam_block, meta, network_policy, service_object
+from tests.lab.objects import block, ipam_block, meta, network_policy, service_object
 from tests.lab.path_faults import filtered
 from tests.lab.settings import Settings
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,9 +27,9 @@ import trustme
 import yaml
 
 from tests.kernel import namespaces
-from tests.kernel.calico import Lab
 from tests.kernel.calico_nodes import OUTSIDE4, OUTSIDE6, SERVICE4, SERVICE6, LabNode, LabPod
 from tests.lab import cgroups
+from tests.lab.dataplanes import ServingLab
 from tests.lab.objects import CLIENT4, CLIENT6, Object, as_list, cluster_objects, pod_uid
 from tests.lab.roots import PodRoot
 from tests.lab.settings import MIRROR4, MIRROR6, OUTSIDE_NAME, Settings, lab_settings
@@ -43,9 +44,9 @@ class Cluster:
     """Enter it to set everything up. `roles`: ("all",), or ("node", "cluster") as separate ones."""
 
     def __init__(
-        self, *, lab: Lab | None = None, backend: str = "iptables-nft", roles: Sequence[str] = ("all",)
+        self, *, lab: ServingLab | None = None, backend: str = "iptables-nft", roles: Sequence[str] = ("all",)
     ) -> None:
-        self.lab = lab or Lab(backend=backend)
+        self.lab = lab or ServingLab(backend=backend)
         self.roles = tuple(roles)
         self.objects: list[Object] = []
         self.pod_roots: dict[str, PodRoot] = {}  # by the pod's network namespace
@@ -148,6 +149,17 @@ class Cluster:
         self._undo.append(lambda: self._listen(namespace, *self._usual(namespace)))
         self._listen(namespace, *places)
 
+    def answer_dns(self, namespace: str, *addresses: str) -> None:
+        """Start a nameserver with these addresses; all of them behave alike."""
+        files = [str(self._directory / name) for name in ("mode", "records.json")]
+        self._wait(self._python(namespace, "tests.lab.coredns", *files, *addresses))
+
+    def restart(self, node: LabNode | None = None) -> None:
+        """End the exporter in a node; the next round is the first of another one."""
+        runner = self._runners.pop((node or self.node).name)
+        runner.kill()
+        runner.communicate()
+
     def certify_ipv6(self, name: str) -> None:
         """Give the outside server, over IPv6 alone, a certificate of this name."""
         self._issue(name, "server-IPv6.pem")
@@ -214,12 +226,9 @@ class Cluster:
             self._issue(OUTSIDE_NAME, f"server-{family}.pem")
         for namespace in (self.lab.outside, *self.pod_roots):
             self._listen(namespace, *self._usual(namespace), wait=False)
-        files = [str(self._directory / name) for name in ("mode", "records.json")]
-        server = self._python(
-            self.resolver.netns, "tests.lab.coredns", self.resolver.address4, self.resolver.address6, *files
-        )
-        for process in (server, *self._listeners.values()):
+        for process in self._listeners.values():
             self._wait(process)
+        self.answer_dns(self.resolver.netns, self.resolver.address4, self.resolver.address6)
 
     def _usual(self, namespace: str) -> tuple[str, ...]:
         """What listens in a namespace while all is well."""
@@ -234,13 +243,18 @@ class Cluster:
         return (f"--cgroup={cgroup}", f"--root={self.pod_roots[namespace].path}")
 
     def _write_objects(self) -> None:
-        self._write(self.inventory.name, yaml.safe_dump(as_list(self.objects)))
+        self._write(self.inventory.name, json.dumps(as_list(self.objects)))  # JSON is YAML
 
     def _write_records(self) -> None:
-        known = {
+        resolver = self.resolver
+        services = {
             "web.default.svc.cluster.local": {"A": [SERVICE4], "AAAA": [SERVICE6]},
             "client.default.svc.cluster.local": {"A": [CLIENT4], "AAAA": [CLIENT6]},
-            "kube-dns.kube-system.svc.cluster.local": {"A": [self.resolver.address4], "AAAA": [self.resolver.address6]},
+            "kube-dns.kube-system.svc.cluster.local": {"A": [resolver.address4], "AAAA": [resolver.address6]},
+        }
+        known = {
+            **services,
+            **{ip_address(one["AAAA"][0]).reverse_pointer: {"PTR": [f"{name}."]} for name, one in services.items()},
             OUTSIDE_NAME: {"A": [OUTSIDE4], "AAAA": [OUTSIDE6]},
             "ipv4only.arpa": {"A": ["192.0.0.170", "192.0.0.171"], "AAAA": []},
         }

@@ -1,6 +1,6 @@
 """A nameserver that behaves as CoreDNS 1.13.1 was recorded to (tests/data/dns): the kubernetes plugin, and templates before it.
 
-    python -m tests.lab.coredns ADDRESS4 ADDRESS6 MODE_FILE RECORDS_FILE
+    python -m tests.lab.coredns MODE_FILE RECORDS_FILE ADDRESS...
 
 MODE_FILE holds a word that is read at each question: healthy, or one of MODES. RECORDS_FILE is JSON: name -> {"A": [...], "AAAA": [...]}.
 What lies below cluster.local and is not there is NXDOMAIN with an SOA; other names are answered as a forwarder to an honest resolver
@@ -103,10 +103,11 @@ class Server:
                     continue
 
 
-def main(address4: str, address6: str, mode: str, records: str) -> None:
+def main(mode: str, records: str, *addresses: str) -> None:
     server = Server(Path(mode), Path(records))
     threads = []
-    for family, address in ((socket.AF_INET, address4), (socket.AF_INET6, address6)):
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         datagram = socket.socket(family, socket.SOCK_DGRAM)
         datagram.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
         datagram.bind((address, 53))

@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from tests.kernel.calico import Lab
 from tests.kernel.calico_nodes import POOL4, POOL6, SERVICE4, SERVICE6, LabNode, LabPod
+from tests.lab.dataplanes import SERVICE_RANGE4, SERVICE_RANGE6, ServingLab
 
 Object = dict[str, Any]
 
@@ -25,9 +25,7 @@ COREFILE = """.:53 {
 CNI = """{"name": "k8s-pod-network", "cniVersion": "0.3.1", "plugins": [{"type": "calico", "mtu": __CNI_MTU__,
 "ipam": {"type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": "true"}}]}"""
 
-SERVICE_RANGE4, SERVICE_RANGE6 = "10.96.0.0/16", "fd00:10:96::/112"
 CLIENT4, CLIENT6 = "10.96.0.60", "fd00:10:96::60"  # a second Service: objects and records alone
-POOLS = (("default-ipv4-ippool", POOL4, 26), ("default-ipv6-ippool", POOL6, 122))
 CONTROL_PLANE = {
     "kube-apiserver": (f"--service-cluster-ip-range={SERVICE_RANGE4},{SERVICE_RANGE6}",),
     "kube-controller-manager": (
@@ -38,7 +36,7 @@ CONTROL_PLANE = {
 }
 
 
-def cluster_objects(lab: Lab, dns: LabPod) -> list[Object]:
+def cluster_objects(lab: ServingLab, dns: LabPod) -> list[Object]:
     """Everything, healthy."""
     return [
         *(_node(node) for node in lab.nodes),
@@ -46,7 +44,8 @@ def cluster_objects(lab: Lab, dns: LabPod) -> list[Object]:
         *(_static_pod(name, lab.nodes[-1], arguments) for name, arguments in CONTROL_PLANE.items()),
         *(meta("Namespace", "v1", name) for name in ("default", "kube-system")),
         *_services(lab, dns),
-        *(_pool(name, cidr, block) for name, cidr, block in POOLS),
+        _pool("default-ipv4-ippool", POOL4, 26),
+        _pool("default-ipv6-ippool", lab.pool6, 122),
         *(_affinity(node, block) for node in lab.nodes for block in (node.block4, node.block6)),
         *(
             ipam_block(block, node.name, used=len(node.pods) + 1)
@@ -103,12 +102,12 @@ def _node(node: LabNode) -> Object:
     return made
 
 
-def pod_uid(lab: Lab, pod: LabPod) -> str:
+def pod_uid(lab: ServingLab, pod: LabPod) -> str:
     """Of this lab alone: several may be up on one machine."""
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{lab.prefix}{pod.name}"))
 
 
-def pod_object(lab: Lab, pod: LabPod, node: LabNode, app: str) -> Object:
+def pod_object(lab: ServingLab, pod: LabPod, node: LabNode, app: str) -> Object:
     ips = [{"ip": pod.address4}, {"ip": pod.address6}]
     made = meta(
         "Pod",
@@ -132,7 +131,7 @@ def pod_object(lab: Lab, pod: LabPod, node: LabNode, app: str) -> Object:
     return made
 
 
-def _services(lab: Lab, dns: LabPod) -> list[Object]:
+def _services(lab: ServingLab, dns: LabPod) -> list[Object]:
     servers = [node.pods[0] for node in lab.nodes]
     clients = [pod for node in lab.nodes for pod in node.pods[1:]]
     return [

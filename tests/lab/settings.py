@@ -18,7 +18,7 @@ def lab_settings(*, role: str, node: str, inventory: Path, authority: Path) -> S
         "role": role,
         "node_name": node,
         "inventory": {"source": "file", "file": str(inventory)},
-        "timeouts": {"icmp": "400ms", "dns": "400ms", "tcp": "500ms", "tls": "800ms", "http": "800ms"},
+        "timeouts": {"icmp": "500ms", "dns": "600ms", "tcp": "700ms", "tls": "1s", "http": "1s"},
         "targets": [
             {
                 "name": "outside",
