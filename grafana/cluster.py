@@ -55,7 +55,7 @@ def _now() -> Iterator[Panel]:
     )
     yield causes_by_severity("How many causes hold in the configuration?", CONFIGURED, width=8)
     yield stat(
-        "How far are pods on their way?",
+        "How far are pods?",
         f'min(dualstack_migration_ratio{{resource="pods", {C}}})',
         says="Pods that have both families, of those that could.",
         empty="the cluster role is not scraped, or may not list pods",
@@ -63,7 +63,7 @@ def _now() -> Iterator[Panel]:
         size=(4, 4),
     )
     yield stat(
-        "How old is what is known of the cluster?",
+        "How old is this?",
         f"max(dualstack_inventory_age_seconds{{{C}}})",
         says="Age of the oldest inventory that an exporter judged by in its last round.",
         empty="no exporter has an inventory: there is no Kubernetes, or its API was never reached",
@@ -71,7 +71,7 @@ def _now() -> Iterator[Panel]:
         size=(3, 4),
     )
     yield stat(
-        "How many judge by an inventory beyond its time?",
+        "How many are stale?",
         f"sum(dualstack_inventory_stale{{{C}}})",
         says="Exporters that cannot reach the API and go on with what they knew.",
         empty="no exporter has an inventory",

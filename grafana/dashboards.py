@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grafana import cluster, dns, fleet, kernel, node
-from grafana.panels import DATASOURCE, ROW, Json, Panel
+from grafana.panels import DATASOURCE, ROW, Json, Panel, pick
 
 COLUMNS = 24
 TAG = "dualstack-exporter"
+RECORDED = "node:dualstack_cause:max"
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """One file. `name` gives file and uid, which never change: links and bookmarks hold them. `held` selects annotated causes."""
+    """One file. `name` gives file and uid, which never change: links and bookmarks hold them. `held` are the series of causes that are annotated."""
 
     name: str
     title: str
@@ -100,14 +101,17 @@ _NODE = _variable("node", "Node", _NODE_QUERY, choose_all=False)
 
 
 def _annotation(held: str) -> Json:
-    """A region over the time in which a cause held. A step of a minute is that of 7.5 and newer ones when nothing else is said."""
+    """A region over the time in which a cause held.
+
+    For many nodes the recorded causes are asked: every cause of thousands of nodes at hundreds of steps is more than Prometheus loads.
+    """
     return {
         "name": "Causes",
         "datasource": DATASOURCE,
         "enable": True,
         "hide": False,
         "iconColor": "rgba(255, 96, 96, 1)",
-        "expr": f'max by (cause) (dualstack_cause{{severity=~"critical|warning", {held}}})',
+        "expr": f"max by (cause) ({held})",
         "step": "60s",
         "titleFormat": "{{cause}}",
         "textFormat": "holds",
@@ -151,7 +155,7 @@ DASHBOARDS = (
         "Which nodes and families work, what is broken, since when, and what to do.",
         tuple(fleet.panels()),
         (_SOURCE, _CLUSTER, _NODES),
-        fleet.S,
+        pick(RECORDED, fleet.S),
     ),
     Dashboard(
         "node",
@@ -159,7 +163,7 @@ DASHBOARDS = (
         "One node: layers by families, NAT, tunnel and peers, latency by family.",
         tuple(node.panels()),
         (_SOURCE, _CLUSTER, _NODE),
-        kernel.N,
+        pick("dualstack_cause", 'severity=~"critical|warning"', kernel.N),
     ),
     Dashboard(
         "dns",
@@ -167,7 +171,7 @@ DASHBOARDS = (
         "What nameservers answer, who withholds AAAA, and what programs make of it.",
         tuple(dns.panels()),
         (_SOURCE, _CLUSTER, _NODES),
-        f"{dns.CAUSES}, {dns.S}",
+        pick(RECORDED, dns.CAUSES, dns.S),
     ),
     Dashboard(
         "cluster",
@@ -175,7 +179,7 @@ DASHBOARDS = (
         "The cluster's configuration, and how far it is on its way to dual-stack.",
         tuple(cluster.panels()),
         (_SOURCE, _CLUSTER),
-        cluster.CONFIGURED,
+        pick(RECORDED, cluster.CONFIGURED),
     ),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from grafana.panels import (
     COUNT_BAD,
@@ -40,7 +41,7 @@ def panels() -> Iterator[Panel]:
         "What is wrong with names, since when, and what is to be done?",
         f"{CAUSES}, {S}",
         'cluster=~"$cluster", node=~"$node|"',
-        height=7,
+        height=6,
     )
     yield row("What do the nameservers answer?")
     yield from _servers()
@@ -50,26 +51,32 @@ def panels() -> Iterator[Panel]:
 
 
 def _now() -> Iterator[Panel]:
-    """Each cause of names by the number of nodes that see it."""
+    """Each cause of names, whether or not something else explains it: by nodes, or for the cluster."""
     for title, cause, look in (
-        ("On how many nodes is AAAA withheld?", "dns_aaaa_blocked", COUNT_BAD),
-        ("On how many nodes is A withheld?", "dns_a_blocked", COUNT_BAD),
-        ("On how many nodes is a nameserver silent?", "dns_unreachable", COUNT_BAD),
-        ("On how many nodes does a search domain break musl?", "dns_search_breaks_musl", COUNT_WARN),
-        ("Does the Corefile withhold AAAA?", "coredns_template_blocks_aaaa", COUNT_BAD),
-        ("Do Services lack their AAAA?", "service_aaaa_missing", COUNT_WARN),
+        ("Where is AAAA withheld?", "dns_aaaa_blocked", COUNT_BAD),
+        ("Where is A withheld?", "dns_a_blocked", COUNT_BAD),
+        ("Where is DNS silent?", "dns_unreachable", COUNT_BAD),
+        ("Where does search break musl?", "dns_search_breaks_musl", COUNT_WARN),
     ):
-        own = cause in {"coredns_template_blocks_aaaa", "service_aaaa_missing"}
+        checked, explained = (pick(f"dualstack_{m}", f'cause="{cause}"', S) for m in ("cause", "cause_explained"))
         yield stat(
             title,
-            f'sum(dualstack_cause{{cause="{cause}", {C if own else S}}})',
-            says=f"Whether the cluster role finds {cause}."
-            if own
-            else f"Nodes on which {cause} holds and nothing else explains it.",
-            empty="the cluster role is not scraped, or it could not be checked"
-            if own
-            else "it could not be checked anywhere (the node dashboard says why)",
-            look=Look(words={"0": "no", "1": "yes"}, steps=look.steps) if own else look,
+            f"count(count by (cluster, node) ({checked} == 1 or {explained})) or 0 * count({checked})",
+            says=f"Nodes on which {cause} holds, also where another cause explains it.",
+            empty="it could not be checked anywhere (the node dashboard says why)",
+            look=replace(look, unit="nodes"),
+        )
+    for title, cause, look in (
+        ("Does the Corefile withhold it?", "coredns_template_blocks_aaaa", COUNT_BAD),
+        ("Do Services lack AAAA?", "service_aaaa_missing", COUNT_WARN),
+    ):
+        checked, explained = (pick(f"dualstack_{m}", f'cause="{cause}"', C) for m in ("cause", "cause_explained"))
+        yield stat(
+            title,
+            f"max({checked} or {explained})",
+            says=f"Whether the cluster role finds {cause}, also where another cause explains it.",
+            empty="the cluster role is not scraped, or it could not be checked",
+            look=Look(words={"0": "no", "1": "yes"}, steps=look.steps),
         )
 
 
@@ -85,7 +92,7 @@ def _servers() -> Iterator[Panel]:
         says="What the answers to the verdict set show: control names, a canary of the cluster and random names, A beside AAAA.",
         empty="no nameserver was asked: dns.servers is empty, or nothing outside may be asked and there is no cluster DNS",
         sort=("nodes", True),
-        size=(12, 8),
+        size=(12, 6),
     )
     yield table(
         "On which nodes is AAAA withheld?",
@@ -99,7 +106,7 @@ def _servers() -> Iterator[Panel]:
         says="One line for each node and nameserver. All nodes and the cluster DNS: look at the Corefile. One node: look at that node's resolver.",
         empty="no nameserver withholds AAAA",
         sort=("node", False),
-        size=(12, 8),
+        size=(12, 6),
         only_bad=True,
     )
     for qtype in ("AAAA", "A"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from grafana.panels import (
     COUNT_BAD,
@@ -19,7 +20,7 @@ from grafana.panels import (
     stat,
     table,
 )
-from grafana.verdict import NOT_CHECKED, SINCE, causes, causes_by_severity, subjects, unchecked
+from grafana.verdict import EXPORTER, NOT_CHECKED, SINCE, causes, causes_by_severity, subjects, unchecked
 from grafana.words import POD_STATES, TO_NODE, TO_RUNBOOK
 
 S = 'cluster=~"$cluster", node=~"$node"'
@@ -50,22 +51,22 @@ def _now() -> Iterator[Panel]:
     for family in ("IPv6", "IPv4"):
         chosen = f'dualstack_family_ok{{ip_family="{family}", {S}}}'
         yield stat(
-            f"On how many nodes does {family} not work?",
+            f"Where does {family} fail?",
             f"count({chosen}) - sum({chosen})",
             says=f"Nodes of which half of the pods or more reach nothing over {family} in some group of targets.",
             empty=f"{family} is not expected anywhere, or no exporter has finished a round",
-            look=COUNT_BAD,
+            look=replace(COUNT_BAD, unit="nodes"),
         )
     yield causes_by_severity("How many causes hold?", S, width=7)
     yield stat(
-        "How many nodes report?",
+        "How many report?",
         f"count(dualstack_exporter_build_info{{{ON_NODES}}})",
         says="Nodes whose exporter was scraped. Compare with the number of nodes of the cluster.",
         empty="no exporter is scraped, or the scrape configuration sets no label node",
         size=(3, 4),
     )
     yield stat(
-        "How many do not answer?",
+        "How many are silent?",
         f'sum(1 - up{{job=~".*dualstack-exporter.*", {S}}})',
         says="Scrape targets that Prometheus knows and cannot scrape.",
         empty="Prometheus knows no such target: look at its scrape configuration",
@@ -74,7 +75,7 @@ def _now() -> Iterator[Panel]:
     )
     age = f"time() - dualstack_exporter_last_round_timestamp_seconds{{{S}}}"
     yield stat(
-        "How many verdicts are old?",
+        "How many are stale?",
         f"count({age} > {STALE}) or 0 * count({age})",
         says=f"Exporters whose last round ended more than {STALE} s ago (five rounds at the default interval). What such a one said is gone.",
         empty="no exporter has finished a round",
@@ -106,7 +107,7 @@ def _nodes() -> Panel:
         says="The worst first. causes: critical and warning ones of this node alone. An empty family is not expected there, or nothing was asked over it. A click on a node opens it.",
         empty="no exporter has finished a round, or the scrape configuration sets no label node",
         sort=("causes", True),
-        size=(12, 8),
+        size=(12, 7),
     )
 
 
@@ -127,7 +128,7 @@ def _alerts() -> Panel:
         says="One fault, one alert: of the cluster where more than a quarter of the nodes see it. Pending ones wait for their `for`. A click opens the runbook.",
         empty="nothing is wrong, or the rules of alerts/dualstack.yaml are not loaded",
         sort=("severity", False),
-        size=(12, 8),
+        size=(12, 6),
         only_bad=True,
     )
 
@@ -144,7 +145,7 @@ def _explained() -> Panel:
         says="Causes that hold and go away by themselves when the one they follow from is mended.",
         empty="nothing that holds follows from something else",
         sort=("seen by", True),
-        size=(12, 8),
+        size=(12, 6),
         only_bad=True,
     )
 
@@ -159,9 +160,9 @@ def _over_time() -> Iterator[Panel]:
     )
     yield graph(
         "Which causes hold, on how many nodes?",
-        [Query(f"count by (cause) (dualstack_cause{{{S}}} == 1)", "{{cause}}")],
-        says="One line for each cause that holds: where it begins, the fault began. The cluster role counts as one.",
-        empty="nothing was wrong in this time",
+        [Query(f"count by (cause) (node:dualstack_cause:max{{{S}}})", "{{cause}}")],
+        says="One line for each critical or warning cause that holds: where it begins, the fault began. The cluster role counts as one.",
+        empty="nothing was wrong in this time, or the recording rules of alerts/dualstack.yaml are not loaded",
         only_bad=True,
     )
     yield graph(
@@ -203,12 +204,15 @@ def _exporters() -> Iterator[Panel]:
         size=(8, 8),
         only_bad=True,
     )
+    version = f"dualstack_exporter_build_info{{{S}}}"
+    its = f"on ({EXPORTER}) group_left ()"
     yield table(
         "Which versions run, since when are they configured?",
         [
-            f"count by (version, revision, python) (dualstack_exporter_build_info{{{S}}})",
-            f"1000 * max by (version, revision, python) (dualstack_exporter_build_info{{{S}}} * on (cluster, job, instance) group_left () dualstack_exporter_config_last_reload_success_timestamp_seconds{{{S}}})",
-            f"sum by (version, revision, python) (dualstack_exporter_build_info{{{S}}} * on (cluster, job, instance) group_left () (1 - dualstack_exporter_config_last_reload_successful{{{S}}}))",
+            f"count by (version, revision, python) ({version})",
+            f"1000 * max by (version, revision, python) ({version} * {its} dualstack_exporter_config_last_reload_success_timestamp_seconds)",
+            f"sum by (version, revision, python) ({version} * {its} (1 - dualstack_exporter_config_last_reload_successful))",
+            f"sum by (version, revision, python) ({version} * {its} (1 - dualstack_exporter_round_complete))",
         ],
         [
             Column("version", "version", TEXT),
@@ -217,8 +221,9 @@ def _exporters() -> Iterator[Panel]:
             Column("#A", "exporters", width=85),
             Column("#B", "last reload", SINCE),
             Column("#C", "reload failed", COUNT_WARN, 100),
+            Column("#D", "rounds cut short", COUNT_WARN, 120),
         ],
-        says="More than one line means that a rollout is under way. reload failed: exporters that keep an older configuration because the newer one is bad.",
+        says="More than one line means that a rollout is under way. reload failed: exporters that keep an older configuration because the newer one is bad. rounds cut short: exporters whose last round did not end by its deadline.",
         empty="no exporter is scraped",
         sort=("exporters", True),
         size=(16, 8),

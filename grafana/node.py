@@ -12,6 +12,7 @@ from grafana.panels import (
     RED,
     TEXT,
     WORKS,
+    YES,
     Column,
     Look,
     Panel,
@@ -37,7 +38,7 @@ def panels() -> Iterator[Panel]:
         N,
         'cluster=~"$cluster", node=~"$node|"',
         seen_by=False,
-        height=7,
+        height=6,
     )
     yield row("Which layer fails, over which family?")
     yield from _layers()
@@ -67,7 +68,7 @@ def _now() -> Iterator[Panel]:
         )
     yield causes_by_severity("How many causes hold here?", N, width=7)
     yield stat(
-        "How old is the verdict?",
+        "How old is this?",
         f"max(time() - dualstack_exporter_last_round_timestamp_seconds{{{N}}})",
         says="Time since the last round ended. After five intervals the report is exposed no more.",
         empty="the node's exporter has finished no round or is not scraped",
@@ -229,6 +230,7 @@ def _exporter() -> Iterator[Panel]:
             f"max by (node) (dualstack_exporter_round_duration_seconds{{{N}}})",
             f"max by (node, release) (dualstack_kernel_info{{{N}}})",
             f"max by (node, role) (dualstack_exporter_info{{{N}}})",
+            f"min by (node) (dualstack_exporter_round_complete{{{N}}})",
         ],
         [
             Column("version", "version", TEXT),
@@ -236,9 +238,10 @@ def _exporter() -> Iterator[Panel]:
             Column("release", "kernel", TEXT),
             Column("role", "role", TEXT),
             Column("#B", "round took", Look(unit="s", decimals=1)),
+            Column("#E", "in time", YES),
             *(Column(source) for source in ("node", "#A", "#C", "#D")),
         ],
-        says="The exporter's version and role, the node's kernel, and how long the last round took.",
+        says="The exporter's version and role, the node's kernel, how long the last round took, and whether it ended before its deadline.",
         empty="the node's exporter is not scraped",
         sort=("version", False),
         size=(4, 8),

@@ -32,7 +32,7 @@ def causes_by_severity(title: str, selector: str, *, width: int) -> Panel:
     )
 
 
-def causes(title: str, selector: str, since: str, *, seen_by: bool = True, height: int = 9) -> Panel:
+def causes(title: str, selector: str, since: str, *, seen_by: bool = True, height: int = 8) -> Panel:
     """What is broken, since when, what to do. `since` selects alerts: a cause that is info, or one without rules, has none."""
     ranked = " or ".join(
         f'{weight} * (dualstack_cause{{severity="{severity}", {selector}}} == 1)'
@@ -87,7 +87,7 @@ def subjects(title: str, selector: str, held: str, *, width: int) -> Panel:
         says="Whom each cause that holds affects: at most 20 for a cause and node, 200 in all; `dualstack-exporter check --last` names more.",
         empty="nothing is wrong",
         sort=("cause", False),
-        size=(width, 8),
+        size=(width, 7),
         only_bad=True,
     )
 

@@ -79,6 +79,7 @@ class SampleExporter:
             node=self.name,
             role=self.role,
             last_round=now,
+            round_complete=True,
             rounds=self._rounds,
             inventory_synced={"nodes": now - 12, "pods": now - 12},
             reload_time=now - 86_400,
