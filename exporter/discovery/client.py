@@ -1,4 +1,4 @@
-"""The connection to the API server: addresses, credentials and TLS by the kubernetes package, raw bodies out. The rim of discovery.
+"""The connection to the API server: requests by the kubernetes package's asyncio client, raw bodies out. The rim of discovery.
 
 No model or API class of that package is used: decoding to them costs seven times the CPU. Whatever goes wrong leaves here as ApiError.
 Service account tokens are read again by the package every minute; after a refused credential or certificate everything is loaded anew.
@@ -10,20 +10,16 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-import yaml
-from kubernetes.aio import config as kube_config
 from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.config import kube_config as kube_config_files
 from kubernetes.aio.config.config_exception import ConfigException
 
-from exporter import __version__
+from exporter.discovery.credentials import AccessError, Loader, one_line
 from exporter.discovery.trouble import ApiError, Trouble, error_of_answer
 from exporter.logs import fields
 
@@ -34,7 +30,6 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 CONNECT = 10.0  # seconds for a connection, TLS included
 ANSWER = 60.0  # seconds for a whole answer that is no watch; a page of 500 pods has 2 to 5 MB
-LOAD = 30.0  # seconds for loading a kubeconfig: its exec plugin may have to ask elsewhere
 RELOAD_EVERY = 60.0
 MAX_BODY = 256 << 20
 MAX_LINE = 16 << 20  # etcd's limit of one object is 1.5 MB
@@ -50,18 +45,7 @@ _KEEPALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 90_000),
 )
 
-# What the package raises for a kubeconfig that it cannot use: it does not check the types that it finds there.
-_UNUSABLE = (
-    ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, yaml.YAMLError,
-    aiohttp.ClientError,
-)  # fmt: skip
-
 Query = Sequence[tuple[str, str]]
-Loader = Callable[[], Awaitable[ApiClient]]
-
-
-class AccessError(Exception):
-    """No way to an API server: no service account, or a kubeconfig that cannot be used. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,38 +55,6 @@ class Answer:
     status: int
     body: bytes
     etag: str
-
-
-async def load_service_account() -> ApiClient:
-    """The service account of the pod, at KUBERNETES_SERVICE_HOST. AccessError where there is none."""
-    configuration = Configuration()
-    try:
-        kube_config.load_incluster_config(client_configuration=configuration)
-        return _api_client(configuration)
-    except (ConfigException, OSError, ValueError) as error:
-        raise AccessError(f"service account: {_one_line(error)}") from None
-
-
-async def load_kubeconfig(path: str) -> ApiClient:
-    """The current context of a kubeconfig: token, client certificate, exec plugin. AccessError where it cannot be used."""
-    configuration = Configuration()
-    try:
-        async with asyncio.timeout(LOAD):
-            await kube_config.load_kube_config(path, client_configuration=configuration, persist_config=False)
-        return _api_client(configuration)
-    except TimeoutError:
-        raise AccessError(f"{path}: its credentials did not come within {LOAD:g} s") from None
-    except _UNUSABLE as error:
-        raise AccessError(f"{path}: {_one_line(error)}") from None
-    finally:
-        # Keys of the kubeconfig that the package wrote to files; they are loaded by now.
-        kube_config_files._cleanup_temp_files()  # noqa: SLF001 - the package offers no other way
-
-
-def _api_client(configuration: Any) -> ApiClient:
-    client = ApiClient(configuration)
-    client.user_agent = f"dualstack-exporter/{__version__}"
-    return client
 
 
 class ApiServer:
@@ -167,11 +119,11 @@ class ApiServer:
             raise
         except aiohttp.ClientConnectorCertificateError as error:
             await self._reload()
-            raise ApiError(Trouble.UNREACHABLE, f"its certificate is not trusted: {_one_line(error)}") from None
+            raise ApiError(Trouble.UNREACHABLE, f"its certificate is not trusted: {one_line(error)}") from None
         except TimeoutError:
             raise
         except (aiohttp.ClientError, ConfigException, OSError, ValueError) as error:
-            raise ApiError(Trouble.UNREACHABLE, _one_line(error)) from None
+            raise ApiError(Trouble.UNREACHABLE, one_line(error)) from None
 
     async def _send(self, path: str, query: Query, headers: dict[str, str]) -> aiohttp.ClientResponse:
         client = self._client
@@ -262,9 +214,4 @@ async def _lines(response: aiohttp.ClientResponse, silence: float) -> AsyncGener
     except TimeoutError:
         raise ApiError(Trouble.SILENT, f"nothing came for {silence:g} s") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise ApiError(Trouble.UNREACHABLE, _one_line(error)) from None
-
-
-def _one_line(error: BaseException) -> str:
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said}"[:200] if said else type(error).__name__
+        raise ApiError(Trouble.UNREACHABLE, one_line(error)) from None

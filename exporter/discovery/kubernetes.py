@@ -17,7 +17,8 @@ from typing import Any
 from exporter.config.schema import Config
 from exporter.diagnosis.explain import Found
 from exporter.discovery.assembly import build_inventory
-from exporter.discovery.client import AccessError, ApiServer, Loader, load_kubeconfig, load_service_account
+from exporter.discovery.client import ApiServer
+from exporter.discovery.credentials import AccessError, Loader, load_kubeconfig, load_service_account
 from exporter.discovery.digest_source import DigestClient, DigestedSource
 from exporter.discovery.file import InventoryError
 from exporter.discovery.nodefiles import read_arguments, read_cni

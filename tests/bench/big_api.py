@@ -17,8 +17,9 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from tests.unit import recorded
-from tests.wire.kubernetes_api import KubernetesApi, Stored, serving
+from tests.wire.kubernetes_api import KubernetesApi, serving
 from tests.wire.kubernetes_lab import KINDS, LISTS
+from tests.wire.kubernetes_objects import Stored
 
 PODS_A_NODE = 30
 PODS_A_SERVICE = 15

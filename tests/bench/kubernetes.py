@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.discovery.assembly import build_inventory
-from exporter.discovery.client import ApiServer, load_kubeconfig
+from exporter.discovery.client import ApiServer
+from exporter.discovery.credentials import load_kubeconfig
 from exporter.discovery.digest import read_digest, write_digest
 from exporter.discovery.kubernetes import KubernetesSource
 from exporter.discovery.readings import readings

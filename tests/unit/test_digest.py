@@ -18,7 +18,6 @@ from exporter.diagnosis.explain import Found
 from exporter.diagnosis.felix import effective
 from exporter.discovery.codec import CodecError, decode, encode
 from exporter.discovery.digest import (
-    MAX_RESTRICTED,
     MEDIA,
     VERSION,
     DigestError,
@@ -26,11 +25,10 @@ from exporter.discovery.digest import (
     negotiate,
     read_digest,
     readable,
-    reduce,
-    restrictions,
     unite,
     write_digest,
 )
+from exporter.discovery.reduction import MAX_RESTRICTED, reduce, restrictions
 from exporter.kernel.peers import expect_peers
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory, Kind, Node, Policy, PolicyKind, Service, ServicePort

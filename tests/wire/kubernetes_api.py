@@ -14,15 +14,15 @@ import json
 import re
 import ssl
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
 
 from tests.wire.kubernetes_answers import expired_page, expired_watch, forbidden, not_found, status, token_of, too_new
+from tests.wire.kubernetes_objects import Collection, Stored, selector, shown, terms, version_of
 
 PARTIAL = "as=PartialObjectMetadata"
 AGGREGATED = "apidiscovery.k8s.io"
@@ -38,41 +38,6 @@ SINGULAR = {"networkpolicies": "NetworkPolicy", "namespaces": "Namespace"}
 _PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<place>[^/]+/[^/]+))(?:/namespaces/(?P<namespace>[^/]+))?/(?P<resource>[a-z]+)$"
 )
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One object: what selectors look at, and its JSON as sent."""
-
-    namespace: str
-    name: str
-    version: int
-    raw: bytes
-    node: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    typed: bool = False  # its JSON says kind and apiVersion, as custom resources do in lists
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}" if self.namespace else self.name
-
-
-@dataclass
-class Collection:
-    """The objects of one resource, and what happened to them since the last compaction."""
-
-    kind: str
-    objects: dict[str, Stored] = field(default_factory=dict)
-    events: list[tuple[int, str, Stored]] = field(default_factory=list)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    order: list[str] = field(default_factory=list)
-
-    def keys(self, start: str, selects: Callable[[Stored], bool], limit: int) -> list[str]:
-        """The first keys after `start`, in order; one more than `limit` where there are more, all for 0."""
-        if len(self.order) != len(self.objects):
-            self.order = sorted(self.objects)
-        after = islice(self.order, bisect_right(self.order, start), None)
-        return list(islice((k for k in after if selects(self.objects[k])), limit + 1 if limit else None))
 
 
 @dataclass(frozen=True)
@@ -247,9 +212,9 @@ class KubernetesApi:
             return web.json_response({"kind": "APIResourceList", "resources": listed}) if named else not_found()
         place, resource = match["core"] or match["place"], match["resource"]
         namespace = match["namespace"] or ""
-        selects = _selector(asked.query, namespace)
+        selects = selector(asked.query, namespace)
         if self.allowed is not None:
-            name = dict(_terms(asked.query.get("fieldSelector", ""))).get("metadata.name", "")
+            name = dict(terms(asked.query.get("fieldSelector", ""))).get("metadata.name", "")
             group, verb = place.rpartition("/")[0], "watch" if asked.watch else "list"
             if not self.allowed(group, resource, name, verb, namespace):
                 return forbidden(verb, resource, group)
@@ -283,7 +248,7 @@ class KubernetesApi:
         if more:
             metadata |= {"continue": token_of(version, keys[-1])}
         partial = PARTIAL in asked.accept
-        raws = [_shown(collection.objects[k], partial=partial) for k in keys]
+        raws = [shown(collection.objects[k], partial=partial) for k in keys]
         kind = "PartialObjectMetadataList" if partial else f"{collection.kind}List"
         head = json.dumps({"kind": kind, "apiVersion": "v1", "metadata": metadata})[:-1].encode()
         body = b'%s,"items":[%s]}' % (head, b",".join(raws))
@@ -342,10 +307,10 @@ class KubernetesApi:
         bookmarks = request.query.get("allowWatchBookmarks") == "true" and since <= self.version
         while loop.time() < end:
             changed = collection.changed
-            for version, change, stored in collection.events[bisect_right(collection.events, since, key=_version_of) :]:
+            for version, change, stored in collection.events[bisect_right(collection.events, since, key=version_of) :]:
                 since = version
                 if selects(stored):
-                    raw = _shown(stored, partial=partial, kind=collection.kind)
+                    raw = shown(stored, partial=partial, kind=collection.kind)
                     await self._send(response, b'{"type":"%s","object":%s}\n' % (change.encode(), raw))
             if bookmarks and loop.time() >= bookmark:
                 bookmark = loop.time() + self.bookmark_every
@@ -366,42 +331,6 @@ class KubernetesApi:
         await self._running.wait()
         self.sent += len(line)
         await response.write(line)
-
-
-def _version_of(event: tuple[int, str, Stored]) -> int:
-    return event[0]
-
-
-def _shown(stored: Stored, *, partial: bool, kind: str = "") -> bytes:
-    if partial:
-        metadata = json.loads(stored.raw)["metadata"]
-        shown = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
-        return json.dumps(shown, separators=(",", ":")).encode()
-    if kind and not stored.typed:
-        return b'{"kind":"%s","apiVersion":"v1",%s' % (kind.encode(), stored.raw[1:])
-    return stored.raw
-
-
-def _terms(text: str) -> Iterable[tuple[str, str]]:
-    return [(k, v) for k, _, v in (term.partition("=") for term in text.split(",") if term)]
-
-
-def _selector(query: Mapping[str, str], namespace: str) -> Callable[[Stored], bool]:
-    fields = dict(_terms(query.get("fieldSelector", "")))
-    assert set(fields) <= {"metadata.name", "spec.nodeName"}, fields
-    name, node = fields.get("metadata.name"), fields.get("spec.nodeName")
-    listed = re.fullmatch(r"(\S+) in \(([^)]*)\)", query.get("labelSelector", ""))
-    label, values = (listed[1], frozenset(listed[2].split(","))) if listed else ("", frozenset())
-
-    def selects(stored: Stored) -> bool:
-        return (
-            (not namespace or stored.namespace == namespace)
-            and (name is None or stored.name == name)
-            and (node is None or stored.node == node)
-            and (not label or stored.labels.get(label) in values)
-        )
-
-    return selects
 
 
 @asynccontextmanager

@@ -12,7 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
-from exporter.discovery.client import ApiServer, load_kubeconfig
+from exporter.discovery.client import ApiServer
+from exporter.discovery.credentials import load_kubeconfig
 from exporter.discovery.kubernetes import KubernetesSource
 from exporter.discovery.readings import Reading, readings
 from exporter.discovery.watching import Tempo

@@ -21,7 +21,8 @@ from kubernetes.aio.config import incluster_config
 from exporter.config import load_config
 from exporter.discovery import client
 from exporter.discovery.access import Right, optional_rights, rights
-from exporter.discovery.client import AccessError, ApiServer, load_kubeconfig, load_service_account
+from exporter.discovery.client import ApiServer
+from exporter.discovery.credentials import AccessError, load_kubeconfig, load_service_account
 from exporter.discovery.file import InventoryError
 from exporter.discovery.kubernetes import KubernetesSource, open_kubernetes
 from exporter.discovery.readings import readings

@@ -1,0 +1,71 @@
+"""Credentials and TLS for the API server, by the kubernetes package: a pod's service account, or a kubeconfig. The rim of discovery.
+
+What comes out is that package's client with everything loaded, keys included, so that it may be used when files can no longer be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import yaml
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import kube_config as kube_config_files
+from kubernetes.aio.config.config_exception import ConfigException
+
+from exporter import __version__
+
+LOAD = 30.0  # seconds for loading a kubeconfig: its exec plugin may have to ask elsewhere
+Loader = Callable[[], Awaitable[ApiClient]]
+
+# What the package raises for a kubeconfig that it cannot use: it does not check the types that it finds there.
+_UNUSABLE = (
+    ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, yaml.YAMLError,
+    aiohttp.ClientError,
+)  # fmt: skip
+
+
+class AccessError(Exception):
+    """No way to an API server: no service account, or a kubeconfig that cannot be used. The message is one line."""
+
+
+async def load_service_account() -> ApiClient:
+    """The service account of the pod, at KUBERNETES_SERVICE_HOST. AccessError where there is none."""
+    configuration = Configuration()
+    try:
+        kube_config.load_incluster_config(client_configuration=configuration)
+        return _api_client(configuration)
+    except (ConfigException, OSError, ValueError) as error:
+        raise AccessError(f"service account: {one_line(error)}") from None
+
+
+async def load_kubeconfig(path: str) -> ApiClient:
+    """The current context of a kubeconfig: token, client certificate, exec plugin. AccessError where it cannot be used."""
+    configuration = Configuration()
+    try:
+        async with asyncio.timeout(LOAD):
+            await kube_config.load_kube_config(path, client_configuration=configuration, persist_config=False)
+        return _api_client(configuration)
+    except TimeoutError:
+        raise AccessError(f"{path}: its credentials did not come within {LOAD:g} s") from None
+    except _UNUSABLE as error:
+        raise AccessError(f"{path}: {one_line(error)}") from None
+    finally:
+        # Keys of the kubeconfig that the package wrote to files; they are loaded by now.
+        kube_config_files._cleanup_temp_files()  # noqa: SLF001 - the package offers no other way
+
+
+def _api_client(configuration: Any) -> ApiClient:
+    client = ApiClient(configuration)
+    client.user_agent = f"dualstack-exporter/{__version__}"
+    return client
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, for the log."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}"[:200] if said else type(error).__name__
