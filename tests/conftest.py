@@ -6,8 +6,13 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
 REQUIRE_REAL = os.environ.get("REQUIRE_REAL") == "1"
+
+# How long one example takes is the machine's business: a busy one must not fail a property.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
