@@ -76,7 +76,7 @@ class Village:
             self.add(self._first)
             self._server = namespaces.python_inside(self.router, SERVER, str(PORT), stdout=subprocess.PIPE)
             assert self._server.stdout is not None
-            self._server.stdout.readline()
+            assert self._server.stdout.readline() == b"\n"
         except BaseException:
             self.close()
             raise
