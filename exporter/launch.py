@@ -18,7 +18,8 @@ from exporter.discovery.sources import open_source
 from exporter.logs import fields
 from exporter.model.report import Role
 from exporter.options import Options
-from exporter.session import BrokerError, open_session
+from exporter.preload import preload
+from exporter.session import BrokerError, Session, give_up_privilege, open_session
 from exporter.web.listening import DEFAULT_ADDRESSES, ListenError, bind, format_address
 from exporter.web.rotation import WebSettings
 from exporter.web.server import check_telemetry_path
@@ -35,7 +36,7 @@ def launch(options: Options) -> int:
         settings = WebSettings(options.web_config_file)
         source = open_source(config)
         sockets = bind(options.listen or DEFAULT_ADDRESSES)
-        session = open_session(options.broker_socket) if config.role is not Role.CLUSTER else None
+        session = _begin(options, config)
     except (BrokerError, InventoryError, ListenError, ValueError) as error:
         raise Refusal(str(error)) from error
     try:
@@ -66,3 +67,12 @@ def _say_unreadable(config: Config, options: Options, settings: WebSettings) -> 
     authorities = dict.fromkeys(t.ca_file for t in config.targets if t.ca_file and not os.access(t.ca_file, os.R_OK))
     if authorities:
         log.warning("readable to root alone, so tls cannot be probed", extra=fields(files=", ".join(authorities)))
+
+
+def _begin(options: Options, config: Config) -> Session | None:
+    """A broker, where this machine is looked at; the cluster role alone needs neither one nor any power."""
+    if config.role is not Role.CLUSTER:
+        return open_session(options.broker_socket)
+    preload()
+    give_up_privilege()
+    return None
