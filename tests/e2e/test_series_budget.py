@@ -68,6 +68,8 @@ def fetch(url: str) -> tuple[int, str]:
 class NodeDaemon(Daemon):
     """An exporter whose host is a namespace."""
 
+    loopback = "[::1]"
+
     def __init__(self, network: str, *arguments: str, config: str = "") -> None:
         self._network = network
         super().__init__(
@@ -76,7 +78,7 @@ class NodeDaemon(Daemon):
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            return namespaces.call_inside(self._network, fetch, f"http://[::1]:{self.port}{path}")
+            return namespaces.call_inside(self._network, fetch, f"http://{self.loopback}:{self.port}{path}")
         except RuntimeError as error:
             raise ConnectionError(str(error)) from error
 
