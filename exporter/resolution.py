@@ -90,7 +90,7 @@ class Resolution:
             pair: dict[Family, Lookup] = {}
             for server in servers[:SERVERS]:
                 open_ = [f for f in FAMILIES if f not in pair or not _final(pair[f])]
-                questions = [self._question(candidate, f, vantage, server) for f in open_]
+                questions = [self._question(candidate, f, vantage, server, label=name) for f in open_]
                 if not self._spend(len(questions)):
                     return Resolved(lookups=tuple(lookups), waits=True)
                 made = await self._asker.ask_all(questions, deadline)
@@ -110,8 +110,9 @@ class Resolution:
         self._left -= questions if enough else 0
         return enough
 
-    def _question(self, name: str, family: Family, vantage: Vantage, server: Server) -> Question:
-        return Question(vantage, server, name, QTYPES[family], name, Purpose.TARGET, timeout=self._timeout)
+    def _question(self, name: str, family: Family, vantage: Vantage, server: Server, *, label: str) -> Question:
+        """Labelled by the name as configured: candidates come from a search list, which is the pod's own."""
+        return Question(vantage, server, name, QTYPES[family], label, Purpose.TARGET, timeout=self._timeout)
 
 
 def question_timeout(config: Config, whole: float, timeout: float) -> float:

@@ -1,0 +1,242 @@
+"""One round after the other, with the world's answers given: what is dropped, kept, excused, counted, and given up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import Any, cast
+
+import pytest
+
+from exporter.asking import Asker, Deadline
+from exporter.config import Config
+from exporter.inspection import Inspection, Inspector
+from exporter.model.family import Family
+from exporter.model.inventory import Inventory, Policy, PolicyKind
+from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question
+from exporter.model.report import PodView, Report
+from exporter.model.vantage import PodState, Vantage
+from exporter.resolution import Resolution
+from exporter.rounds import Pace, Rounds, UnfinishedError
+from tests.unit.plan_scene import a_pod, cluster, conf, config
+from tests.unit.scene import HOST, V4, V6, pod
+
+TARGET = "targets: [{name: web, host: web.test, addresses: ['2001:db8::80', 192.0.2.80], port: 80}]\n"
+NAMED = "targets: [{name: web, host: web.test, port: 80}]\n"
+
+
+class World:
+    """An Inspector and an Asker whose answers are given."""
+
+    def __init__(self, text: str = TARGET, *, pods: Sequence[str] = ("web", "db"), pace: Pace | None = None) -> None:
+        self.config: Config = config(f"families: [IPv4, IPv6]\npeers: {{count: 0}}\n{text}")
+        self.inventory = cluster(pods=tuple(a_pod(name) for name in pods), policies=())
+        self.after: Inventory | None = None
+        self.views = tuple(PodView(pod(name), resolv_conf=conf()) for name in pods)
+        self.outcome: Callable[[Check], Outcome] = lambda _: Outcome.OK
+        self.checks: list[Check] = []
+        self.questions: list[Question] = []
+        self.overrun = False
+        self.interval = pace.interval if pace else 30.0
+        self.now, self.ticks = 1_000_000.0, 0.0
+        self.hangs = False
+        resolution = Resolution(cast("Asker", self), timeout=1.0, clock=lambda: self.ticks)
+        self.rounds = Rounds(
+            self.config, pace or Pace(30.0, 25.0), inspector=cast("Inspector", self), asker=cast("Asker", self),
+            resolution=resolution, clock=lambda: self.now, steady=lambda: self.ticks,
+        )  # fmt: skip
+
+    # As Inspector.
+
+    def configure(self, _: Config) -> None:
+        """Nothing to do."""
+
+    async def inspect(self, _: Inventory) -> Inspection:
+        if self.hangs:
+            await asyncio.Event().wait()
+        return Inspection(HOST, self.views, None, conf("192.0.2.1", search=()), ())
+
+    # As Asker.
+
+    async def check_all(self, checks: Sequence[Check], _: Deadline) -> tuple[Observation, ...]:
+        self.checks += checks
+        return tuple(self._observe(c) for c in checks)
+
+    def _observe(self, check: Check) -> Observation:
+        return Observation(
+            check.vantage, check.target, check.target.deepest, check.family, self.outcome(check), 0.001, time=self.now
+        )
+
+    async def ask_all(self, questions: Sequence[Question], _: Deadline) -> tuple[Lookup, ...]:
+        self.questions += questions
+        return tuple(Lookup(q, LookupOutcome.TIMEOUT, time=self.now) for q in questions)
+
+    async def run(self) -> Report:
+        inventories = iter([self.inventory, self.after or self.inventory])
+        report = await self.rounds.run(lambda: next(inventories))
+        self.now += self.interval
+        self.ticks += self.interval
+        return report
+
+
+def subjects(report: Report) -> Counter[str]:
+    return Counter(o.vantage.subject for o in report.snapshot.observations)
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [({"deleting": True}, PodState.TERMINATING), ({"phase": "Succeeded"}, PodState.NOT_RUNNING), (None, None)],
+)
+async def test_what_was_seen_of_a_pod_that_ended_meanwhile_is_dropped(
+    change: dict[str, Any] | None, state: PodState | None
+) -> None:
+    world = World()
+    web, db = world.inventory.pods or ()
+    world.outcome = lambda c: Outcome.TIMEOUT if c.vantage.name == "web" else Outcome.OK
+    world.after = replace(world.inventory, pods=(db, *((replace(web, **change),) if change else ())))
+    report = await world.run()
+    assert "pod/default/web" not in subjects(report)
+    assert not [q for q in report.snapshot.lookups if q.question.vantage.name == "web"]
+    assert [o for o in report.snapshot.kept if o.vantage.name == "web"] == []
+    states = {p.vantage.name: p.vantage.state for p in report.snapshot.pods}
+    assert states == {"db": PodState.ELIGIBLE, **({"web": state} if state else {})}
+
+
+async def test_a_namespace_that_vanished_takes_all_of_its_pods_results_along() -> None:
+    world = World()
+    world.outcome = lambda c: Outcome.VANISHED if (c.vantage.name, c.family) == ("web", V6) else Outcome.OK
+    report = await world.run()
+    assert "pod/default/web" not in subjects(report)
+    assert [p.vantage.name for p in report.snapshot.pods] == ["db"]
+
+
+async def test_a_pod_that_was_terminating_all_along_is_shown_as_such() -> None:
+    world = World()
+    going = replace(world.views[0], vantage=replace(world.views[0].vantage, state=PodState.TERMINATING))
+    web, db = world.inventory.pods or ()
+    world.inventory = replace(world.inventory, pods=(replace(web, deleting=True), db))
+    world.views = (going, world.views[1])
+    report = await world.run()
+    assert {p.vantage.name: p.vantage.state for p in report.snapshot.pods}["web"] is PodState.TERMINATING
+    assert "pod/default/web" not in subjects(report)
+
+
+async def test_an_egress_policy_excuses_failures_of_its_family_alone() -> None:
+    world = World()
+    policy = Policy(
+        PolicyKind.KUBERNETES, "default", "deny", selected=frozenset({"default/web"}), restricts_egress=frozenset({V6})
+    )
+    world.inventory = replace(world.inventory, policies=(policy,))
+    world.outcome = lambda c: Outcome.TIMEOUT if c.vantage.name == "web" and c.target.name == "web" else Outcome.OK
+    report = await world.run()
+    excused = {(o.vantage.name, o.family, o.target.name) for o in report.snapshot.observations if o.policy}
+    assert excused == {("web", V6, "web")}
+    assert report.families[V6].ok is True
+
+
+async def test_the_api_server_is_dialled_in_its_turn_and_its_last_two_dials_are_kept() -> None:
+    world = World(pace=Pace(10.0, 8.0))
+    world.inventory = replace(world.inventory, services=tuple(
+        replace(s, cluster_ips=(ip_address("10.96.0.1"), ip_address("fd00:96::1"))) if s.name == "kubernetes" else s
+        for s in world.inventory.services or ()
+    ))  # fmt: skip
+    dialled: list[int] = []
+    report = None
+    for _ in range(6):
+        before = len(world.checks)
+        report = await world.run()
+        dialled.append(sum(c.target.name == "apiserver" for c in world.checks[before:]))
+        assert sum(o.target.name == "apiserver" for o in report.snapshot.kept) == 2
+    assert dialled == [2, 0, 2, 0, 2, 0]
+    assert report is not None
+    assert sum(o.target.name == "apiserver" for o in report.snapshot.kept_before) == 2
+
+
+@pytest.mark.parametrize("text", [TARGET, NAMED])
+async def test_all_questions_of_a_round_together_keep_to_the_budget(text: str) -> None:
+    names = "dns: {names: [{name: pypi.org}, {name: debian.org}], servers: [pod, {name: corp, address: 192.0.2.53}]}\n"
+    pods = [f"p{n}" for n in range(20)]
+    world = World(text + names, pods=pods)
+    world.views = tuple(
+        replace(v, resolv_conf=conf(search=(f"n{n}.svc.cluster.local", "svc.cluster.local")))
+        for n, v in enumerate(world.views)
+    )
+    for _ in range(5):
+        before = len(world.questions)
+        await world.run()
+        made = world.questions[before:]
+        assert 0 < len([q for q in made if q.allowed]) <= 60
+        assert any(q.purpose is Purpose.TARGET for q in made) == (text is NAMED)
+
+
+async def test_a_target_whose_name_waits_for_the_budget_is_not_told_as_failing() -> None:
+    world = World(NAMED, pace=Pace(1.0, 0.9))
+    first = await world.run()
+    assert [o for o in first.snapshot.observations if o.target.name == "web"] == []
+    for _ in range(12):
+        await world.run()
+    dialled = {c.address is None for c in world.checks if c.target.name == "web"}
+    assert dialled == {True}, "in the end it was asked, nobody answered, and that is a failure"
+
+
+async def test_a_reload_takes_the_results_of_targets_that_are_no_more() -> None:
+    world = World()
+    await world.run()
+    renamed = replace(
+        world.config,
+        targets=(replace(world.config.targets[0], name="other"),),
+        pods=replace(world.config.pods, sample=0),
+    )
+    world.rounds.configure(renamed, Pace(30.0, 25.0))
+    report = await world.run()
+    assert {o.target.name for o in report.snapshot.kept if o.target.group.value == "outside"} == {"other"}
+
+
+@pytest.mark.parametrize("step", [86_400.0, -86_400.0])
+async def test_a_step_of_the_clock_neither_loses_results_nor_anybodys_turn(step: float) -> None:
+    world = World("pods: {sample: 1}\n" + TARGET, pods=("a", "b", "c"))
+    for _ in range(3):
+        await world.run()
+    world.now += step
+    report = await world.run()
+    assert {o.vantage.name for o in report.snapshot.kept if o.vantage.kind == "pod"} == {"a", "b", "c"}
+    asked = [c.vantage.name for c in world.checks if c.vantage.kind == "pod"]
+    assert asked[-1] == "a"
+    await world.run()
+    assert world.checks[-1].vantage.name == "b"
+
+
+async def test_a_broker_that_does_not_answer_ends_the_round_and_the_next_one_goes_on() -> None:
+    world = World(pace=Pace(1.0, 0.02))
+    world.hangs = True
+    with pytest.raises(UnfinishedError, match=r"no answer from the broker within 0\.04 s"):
+        await world.run()
+    world.hangs = False
+    assert (await world.run()).snapshot.observations
+
+
+async def test_what_was_cut_is_said() -> None:
+    world = World()
+
+    async def overrunning(checks: Sequence[Check], _: Deadline) -> tuple[Observation, ...]:
+        world.overrun = True
+        return tuple(world._observe(c) for c in checks)
+
+    world.check_all = overrunning  # type: ignore[method-assign]  # this round alone is cut
+    assert (await world.run()).snapshot.complete is False
+    del world.check_all  # the class's own again
+    assert (await world.run()).snapshot.complete is True
+
+
+def a_vantage(name: str, family: Family) -> Vantage:
+    return pod(name, families=(family,))
+
+
+async def test_a_pod_that_opted_out_of_a_family_is_not_dialled_from_over_it() -> None:
+    world = World()
+    world.views = (PodView(a_vantage("web", V4), resolv_conf=conf()), world.views[1])
+    await world.run()
+    assert {c.family for c in world.checks if c.vantage.name == "web"} == {V4}
