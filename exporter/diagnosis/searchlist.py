@@ -30,6 +30,11 @@ class Break:
     name: str
     prediction: Prediction
 
+    @property
+    def key(self) -> tuple[ResolvConf, str, str]:
+        """What must be the same in two rounds: also the reason, as two answers that got lost by chance are none."""
+        return self.conf, self.name, self.prediction.why
+
 
 def predictions(view: View) -> Mapping[tuple[str, str, str, str], int]:
     """(libc, name label, request, code) -> pods for which that libc would return it; without pods the host stands in."""
@@ -57,10 +62,8 @@ def dns_search_breaks_musl(view: View) -> Judgement:
         return Reason.TOO_FEW_SAMPLES
     names = _names(view.snapshot).values()
     files = _files(view.snapshot)
-    breaks = {(found.conf, found.name): found for found in _breaks(files, names, now)}
-    lasting = [
-        breaks[found.conf, found.name] for found in _breaks(files, names, before) if (found.conf, found.name) in breaks
-    ]
+    breaks = {found.key: found for found in _breaks(files, names, now)}
+    lasting = [breaks[found.key] for found in _breaks(files, names, before) if found.key in breaks]
     if not lasting:
         return ()
     pods = [pod for conf in {found.conf for found in lasting} for pod in files[conf]]

@@ -280,6 +280,17 @@ def test_without_a_musl_loader_it_is_info_and_a_broken_name_itself_is_another_ma
     assert DNS_RULES[Cause.DNS_SEARCH_BREAKS_MUSL](view(predicted(TRAP), before=())) is Reason.TOO_FEW_SAMPLES
 
 
+@pytest.mark.parametrize(
+    ("before", "breaks"), [(("drop", "nx"), False), (("nx", "drop"), False), (("addr", "drop"), True)]
+)
+def test_answers_that_get_lost_by_chance_break_no_search(before: tuple[str, str], breaks: bool) -> None:
+    """Each round loses an answer about a search candidate; only where it is the same one does that tell something."""
+    name = {"pypi.example": ("addr", "addr")}
+    now = predicted({**name, "pypi.example.lan": ("addr", "drop")})
+    earlier = predicted({**name, "pypi.example.lan": before})
+    assert (found(Cause.DNS_SEARCH_BREAKS_MUSL, view(now, before=earlier)) is not None) is breaks
+
+
 def test_files_whose_nameservers_were_not_asked_are_not_predicted() -> None:
     elsewhere = replace(CONF, nameservers=(address("192.0.2.99"),), musl_nameservers=(address("192.0.2.99"),))
     round_ = view(predicted(TRAP), pods=(PodView(ONE, resolv_conf=elsewhere, libc=frozenset({"musl"})),))
