@@ -1,0 +1,47 @@
+"""A thousand simulated rounds of a healthy cluster that never stands still: not one cause in any of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import cast
+
+import pytest
+
+from exporter.asking import Asker
+from exporter.config import load_config
+from exporter.inspection import Inspector
+from exporter.model.report import Cause
+from exporter.resolution import Resolution
+from exporter.rounds import Pace, Rounds
+from tests.unit.healthy_world import CONFIG, HealthyWorld
+
+ROUNDS = 250
+PACE = Pace(interval=30.0, timeout=25.0)
+
+
+def rounds_in(world: HealthyWorld) -> Rounds:
+    asker = cast("Asker", world)
+    return Rounds(
+        load_config(CONFIG, path="", environment={}, hostname="ra"),
+        PACE,
+        inspector=cast("Inspector", world),
+        asker=asker,
+        resolution=Resolution(asker, timeout=2.0, clock=world.clock),
+        clock=world.clock,
+        steady=world.clock,
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_quarter_of_a_thousand_healthy_rounds_finds_nothing(seed: int) -> None:
+    world = HealthyWorld(seed)
+    rounds = rounds_in(world)
+    found: Counter[str] = Counter()
+    checked: set[Cause] = set()
+    for _ in range(ROUNDS):
+        world.step()
+        report = await rounds.run(lambda: world.inventory)
+        found.update(f"{item.finding.cause}: {item.finding.evidence[:2]}" for item in report.causes)
+        checked |= report.checked
+    assert found == {}
+    assert checked == set(Cause)
