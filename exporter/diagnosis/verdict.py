@@ -2,17 +2,19 @@
 
 Memory is a frozen value handed from round to round: a finding appears at once (rules of causes that are not stated look at two rounds
 by themselves), goes after two rounds in which it did not hold, and keeps its last value for five minutes when it cannot be checked.
+What is only remembered says nothing about pods that have gone meanwhile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from exporter.diagnosis.causes import LINES, TABLE, Line, checked_by
 from exporter.diagnosis.explain import Explained, Found, explain, raised
 from exporter.diagnosis.view import Judgement, Rule, View
 from exporter.model.report import Cause, CauseReport, Finding, Reason, Severity, Unchecked
+from exporter.model.vantage import PodState
 
 CLEAR_AFTER = 2  # rounds not holding
 KEEP_UNCHECKED = 300.0  # seconds that a value outlives the last check
@@ -51,7 +53,7 @@ def judge(
             continue
         judgement = _gate(line, view) or rules[line.cause](view)
         before = memory.traces.get(line.cause)
-        trace = _remember(before, judgement, view.now)
+        trace = _remember(before, judgement, view)
         if trace is not None:
             traces[line.cause] = trace
         elif isinstance(judgement, Reason):
@@ -80,17 +82,44 @@ def _gate(line: Line, view: View) -> Reason | None:
     return None if expected else Reason.SINGLE_STACK
 
 
-def _remember(before: Trace | None, judgement: Judgement, now: float) -> Trace | None:
+def _remember(before: Trace | None, judgement: Judgement, view: View) -> Trace | None:
+    now = view.now
     if isinstance(judgement, Reason):
         if judgement is Reason.SINGLE_STACK or before is None or now - before.checked > KEEP_UNCHECKED:
             return None
-        return before
+        return replace(before, findings=_of_what_is_left(before.findings, view))
     if judgement:
         since = before.since if before is not None and before.findings else now
         return Trace(judgement, since, 0, now)
-    if before is None or not before.findings or before.clear + 1 >= CLEAR_AFTER:
+    kept = () if before is None or before.clear + 1 >= CLEAR_AFTER else _of_what_is_left(before.findings, view)
+    if before is None or not kept:
         return Trace((), 0.0, 0, now)
-    return Trace(before.findings, before.since, before.clear + 1, now)
+    return Trace(kept, before.since, before.clear + 1, now)
+
+
+def _of_what_is_left(findings: tuple[Finding, ...], view: View) -> tuple[Finding, ...]:
+    """Remembered findings without the pods that vanished or began terminating; one that spoke of nothing else is over."""
+    named = {s for f in findings for s in (*f.subjects, *(p.vantage for p in f.pairs)) if s.startswith("pod/")}
+    gone = named - _pods(view) if named else named
+    if not gone:
+        return findings
+    left = (
+        replace(
+            f,
+            subjects=tuple(s for s in f.subjects if s not in gone),
+            pairs=frozenset(p for p in f.pairs if p.vantage not in gone),
+        )
+        for f in findings
+    )
+    return tuple(
+        now for now, then in zip(left, findings, strict=True) if now.subjects and bool(now.pairs) == bool(then.pairs)
+    )
+
+
+def _pods(view: View) -> set[str]:
+    """The subjects of all pods known to be there: this node's by their namespaces, the cluster's by the inventory."""
+    here = {pod.vantage.subject for pod in view.snapshot.pods if pod.vantage.state is not PodState.TERMINATING}
+    return here | {f"pod/{pod.key}" for pod in view.inventory.pods or () if not pod.deleting}
 
 
 def _explain_with_infos(traces: Mapping[Cause, Trace], elsewhere: tuple[Found, ...]) -> tuple[Explained, ...]:

@@ -11,8 +11,9 @@ from exporter.diagnosis.causes import LINES, TABLE
 from exporter.diagnosis.explain import FOLLOWS, REACHES, Found, explain, raised
 from exporter.diagnosis.verdict import Memory, Verdict, judge
 from exporter.diagnosis.view import Judgement, Rule, finding
-from exporter.model.report import Cause, Finding, Pair, Reason, Severity
-from tests.unit.scene import V4, V6, view
+from exporter.model.report import Cause, Finding, Pair, PodView, Reason, Severity
+from exporter.model.vantage import PodState
+from tests.unit.scene import V4, V6, pod, view
 
 NOTHING: Mapping[Cause, Rule] = {cause: lambda _: () for cause in Cause}
 
@@ -61,6 +62,26 @@ def test_what_cannot_be_checked_keeps_its_value_five_minutes_and_is_then_absent(
     assert found(first) == found(kept) == {Cause.NODE_FORWARDING_OFF}
     assert Cause.NODE_FORWARDING_OFF not in gone.checked
     assert (Cause.NODE_FORWARDING_OFF, Reason.NO_PERMISSION) in {(u.cause, u.reason) for u in gone.unchecked}
+
+
+HERE, GONE = pod("here"), pod("gone")
+
+
+@pytest.mark.parametrize("later", [Reason.NO_PODS, ()], ids=["unchecked", "one round not holding"])
+def test_what_is_only_remembered_says_nothing_about_pods_that_have_gone(later: Judgement) -> None:
+    """Its series go with the pod; a finding about nothing else is over, one about a living pod stays."""
+    causes = {
+        Cause.POD_IPV6_MISSING: (a_finding(Cause.POD_IPV6_MISSING, GONE.subject),),
+        Cause.POD_IPV6_DISABLED: (a_finding(Cause.POD_IPV6_DISABLED, HERE.subject, GONE.subject),),
+        Cause.IPV6_UNREACHABLE: (
+            a_finding(Cause.IPV6_UNREACHABLE, GONE.subject, "target/a", pairs=(Pair(GONE.subject, "target/a"),)),
+        ),
+    }
+    both, one = (PodView(HERE), PodView(GONE)), (PodView(HERE), PodView(replace(GONE, state=PodState.TERMINATING)))
+    _, memory = judge(view(pods=both), Memory(), rules=rules(**{c.value: f for c, f in causes.items()}))
+    verdict, _ = judge(view(pods=one, now=1030.0), memory, rules=rules(**{cause.value: later for cause in causes}))
+    assert {c.finding.cause: c.finding.subjects for c in verdict.causes} == {Cause.POD_IPV6_DISABLED: (HERE.subject,)}
+    assert verdict.checked >= causes.keys()
 
 
 @pytest.mark.parametrize(("expected", "reason"), [(False, Reason.SINGLE_STACK), (None, Reason.NO_INVENTORY)])
