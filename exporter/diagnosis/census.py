@@ -13,7 +13,10 @@ from heapq import nsmallest
 from typing import TypeAlias
 
 from exporter.model.family import FAMILIES, Family, family_of
-from exporter.model.inventory import EndpointSlice, Inventory, Node, Pod, Service
+from exporter.model.inventory import Inventory
+from exporter.model.node import Node
+from exporter.model.pod import Pod
+from exporter.model.service import EndpointSlice, Service
 
 MAX_NAMESPACES = 100
 MAX_NAMES = 20

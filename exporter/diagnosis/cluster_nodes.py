@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from exporter.diagnosis.grounds import bounded, counted, has_calico_ipam, lacking, listed, pod_nodes
 from exporter.diagnosis.view import Judgement, Rule, View, finding
+from exporter.model.calico import IPPool, VxlanMode
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import IPPool, Kind, Node, VxlanMode
+from exporter.model.inventory import Kind
+from exporter.model.node import Node
 from exporter.model.report import Cause, Severity
 
 YOUNG = 120.0  # seconds in which a node that joins gets its podCIDRs and Calico's addresses

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from exporter.diagnosis.grounds import bounded, counted, lacking
 from exporter.diagnosis.view import Judgement, Rule, View, finding
-from exporter.model.inventory import Gap, Kind, Policy, PolicyKind
+from exporter.model.inventory import Kind
+from exporter.model.policy import Gap, Policy, PolicyKind
 from exporter.model.report import Cause
 
 RESOURCES = {

@@ -10,8 +10,10 @@ from ipaddress import IPv6Network
 
 from exporter.diagnosis.grounds import bounded, counted, has_calico, has_calico_ipam, lacking, listed, pod_nodes, unread
 from exporter.diagnosis.view import Judgement, Rule, View, finding
+from exporter.model.calico import IPAMBlock, IPPool
 from exporter.model.family import Family, Net, family_of
-from exporter.model.inventory import Inventory, IPAMBlock, IPPool, Kind, Node
+from exporter.model.inventory import Inventory, Kind
+from exporter.model.node import Node
 from exporter.model.report import Cause, Reason, Severity
 
 UNIQUE_LOCAL = IPv6Network("fc00::/7")  # RFC 4193

@@ -9,8 +9,10 @@ from exporter.diagnosis.control_plane import allocates, source_subject
 from exporter.diagnosis.grounds import bounded, has_calico, lacking, listed, unread
 from exporter.diagnosis.ranges import Range, RangeKind, node_ranges, overlaps, pod_ranges, service_ranges
 from exporter.diagnosis.view import Judgement, Rule, View, finding
+from exporter.model.calico import IPPool
+from exporter.model.component import ComponentFlags
 from exporter.model.family import Net, parse_net
-from exporter.model.inventory import ComponentFlags, Inventory, IPPool, Kind
+from exporter.model.inventory import Inventory, Kind
 from exporter.model.report import Cause, Reason
 
 LINK_LOCAL: dict[int, Net] = {4: IPv4Network("169.254.0.0/16"), 6: IPv6Network("fe80::/10")}

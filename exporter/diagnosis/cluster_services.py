@@ -8,8 +8,10 @@ from fnmatch import fnmatchcase
 from exporter.diagnosis.grounds import bounded, counted, lacking, listed
 from exporter.diagnosis.view import Judgement, Rule, ServicePolicy, View, finding
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import Endpoint, EndpointSlice, Kind, Pod, Service
+from exporter.model.inventory import Kind
+from exporter.model.pod import Pod
 from exporter.model.report import Cause, Severity
+from exporter.model.service import Endpoint, EndpointSlice, Service
 
 API_SERVICE = "default/kubernetes"  # made by the API server, always of its primary family
 EXTERNAL_NAME = "ExternalName"

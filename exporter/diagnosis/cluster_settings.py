@@ -8,8 +8,10 @@ from __future__ import annotations
 from exporter.diagnosis.felix import Setting, ipv6_support, sets_ipv6_support, unseen_environment
 from exporter.diagnosis.grounds import bounded, counted, has_calico, lacking, pod_nodes, unread
 from exporter.diagnosis.view import Judgement, Rule, View, finding
+from exporter.model.component import CniConfig
+from exporter.model.corefile import AaaaBlock, AaaaFate, Corefile
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import AaaaBlock, AaaaFate, CniConfig, Corefile, Kind
+from exporter.model.inventory import Kind
 from exporter.model.report import Cause, Reason, Severity
 
 CALICO_IPAM = "calico-ipam"

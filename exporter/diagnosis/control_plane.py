@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from exporter.diagnosis.grounds import bounded, lacking, listed, unread
 from exporter.diagnosis.view import Judgement, Rule, View, finding
+from exporter.model.component import ComponentFlags
 from exporter.model.family import FAMILIES, Family, Net, family_of, parse_address, parse_net
-from exporter.model.inventory import ComponentFlags, Inventory, Kind
+from exporter.model.inventory import Inventory, Kind
 from exporter.model.report import Cause
 
 RANGES = {

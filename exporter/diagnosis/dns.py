@@ -15,9 +15,9 @@ from exporter.diagnosis.searchlist import dns_search_breaks_musl, predictions
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.model.family import FAMILIES, Address, Family, family_of
 from exporter.model.inventory import Kind as Resource
-from exporter.model.inventory import Service
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Server
 from exporter.model.report import Cause, Pair, Reason, Severity
+from exporter.model.service import Service
 from exporter.plan.policies import under_policy
 
 __all__ = ["DNS_RULES", "aaaa_blocks", "predictions"]

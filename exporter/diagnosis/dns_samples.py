@@ -12,9 +12,9 @@ from typing import TypeAlias
 from exporter.diagnosis.aaaa_signs import DNS64_NAME, OTHER, RANDOM, Truth
 from exporter.diagnosis.view import View
 from exporter.model.family import Address, Family, family_of
-from exporter.model.inventory import Service
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Server
 from exporter.model.report import Reason
+from exporter.model.service import Service
 
 UNSENT = frozenset({LookupOutcome.NOT_ALLOWED, LookupOutcome.NOT_ASKED})
 Questions: TypeAlias = dict[tuple[str, str], list[Lookup]]  # by name and type

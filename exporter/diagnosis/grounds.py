@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from exporter.model.inventory import Inventory, Kind, Node
+from exporter.model.inventory import Inventory, Kind
+from exporter.model.node import Node
 from exporter.model.report import Reason
 
 FIELDS: Mapping[Kind, str] = {

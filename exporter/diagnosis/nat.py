@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from exporter.diagnosis.node import reader_reason
 from exporter.diagnosis.view import Judgement, Rule, View, finding
+from exporter.model.calico import IPPool
 from exporter.model.facts import Backend, NatBackend, NatFacts, Reader
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import IPPool
 from exporter.model.report import Cause, Reason
 
 COMMANDS = {

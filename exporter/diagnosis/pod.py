@@ -9,8 +9,9 @@ from exporter.diagnosis.node import reader_reason
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.model.facts import PodFacts, Reader
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import Pod, Service, ServicePort
+from exporter.model.pod import Pod
 from exporter.model.report import Cause, Finding, PodView, Reason, Severity
+from exporter.model.service import Service, ServicePort
 from exporter.model.vantage import PodState
 from exporter.plan.spoken import first_pool, is_older
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_network
 
+from exporter.model.calico import IPPool
+from exporter.model.component import ComponentFlags
 from exporter.model.family import Address, Net, parse_net
-from exporter.model.inventory import ComponentFlags, Inventory, IPPool
+from exporter.model.inventory import Inventory
 
 KUBEADM = "configmap/kube-system/kubeadm-config"
 API_SERVICE = "service/default/kubernetes"  # stands for the Service range, which has no object of a subject's form

@@ -11,9 +11,10 @@ from exporter.diagnosis.felix import effective
 from exporter.diagnosis.node import reader_reason
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.kernel.peers import PeerFinding, expect_peers, peer_states
+from exporter.model.calico import BlockAffinity, VxlanMode
 from exporter.model.facts import PeerState, Reader, VxlanDevice, VxlanFacts
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import BlockAffinity, Node, VxlanMode
+from exporter.model.node import Node
 from exporter.model.report import Cause, Reason
 
 DEVICE = "vxlan-v6.calico"

@@ -16,25 +16,12 @@ from exporter.discovery.objects import Parsed
 from exporter.discovery.policies import PolicyDraft
 from exporter.discovery.selection import settle
 from exporter.discovery.selectors import Everything, SelectorError, matches
-from exporter.model.inventory import (
-    BlockAffinity,
-    CalicoNode,
-    CniConfig,
-    ComponentFlags,
-    EndpointSlice,
-    FelixConfiguration,
-    Installation,
-    Inventory,
-    IPAMBlock,
-    IPPool,
-    Kind,
-    Namespace,
-    Node,
-    Pod,
-    Service,
-    ServiceCIDR,
-    Unreadable,
-)
+from exporter.model.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
+from exporter.model.component import CniConfig, ComponentFlags
+from exporter.model.inventory import Inventory, Kind, Unreadable
+from exporter.model.node import Node
+from exporter.model.pod import Namespace, Pod
+from exporter.model.service import EndpointSlice, Service, ServiceCIDR
 
 MAX_NOTES = 50
 NAME, QUALIFIED = attrgetter("name"), attrgetter("namespace", "name")

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from exporter.discovery.fields import flag, items, mapping, moment, name_of, nets, number, text, texts
-from exporter.model.family import Family, Net, family_of, parse_net
-from exporter.model.inventory import (
+from exporter.model.calico import (
     BlockAffinity,
     CalicoNode,
     Felix,
@@ -20,6 +19,7 @@ from exporter.model.inventory import (
     IPPool,
     VxlanMode,
 )
+from exporter.model.family import Family, Net, family_of, parse_net
 
 BLOCK_SIZES = {Family.V4: 26, Family.V6: 122}
 DEFAULT_USES = frozenset({"Workload", "Tunnel"})

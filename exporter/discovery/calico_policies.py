@@ -24,7 +24,7 @@ from exporter.discovery.policies import (
 )
 from exporter.discovery.selectors import EVERYTHING
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Gap, PolicyKind
+from exporter.model.policy import Gap, PolicyKind
 
 VERSIONS = {4: Family.V4, 6: Family.V6}
 NARROWING = ("protocol", "notProtocol", "icmp", "notICMP", "http")

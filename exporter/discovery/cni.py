@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from exporter.discovery.fields import items, mapping, number, text
-from exporter.model.inventory import CniConfig
+from exporter.model.component import CniConfig
 
 MAX_LENGTH = 1 << 20
 _PLACEHOLDER = re.compile(r"(?<=[:\s\[,])__[A-Z0-9_]{1,64}__(?=\s*[,}\]])")

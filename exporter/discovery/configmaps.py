@@ -15,8 +15,10 @@ from exporter.discovery.corefile import KEY, read_corefile
 from exporter.discovery.document import DocumentError, read_documents
 from exporter.discovery.fields import mapping, name_of, string_map
 from exporter.discovery.flags import parse_kube_proxy, parse_kubeadm
+from exporter.model.component import CniConfig, ComponentFlags
+from exporter.model.corefile import Corefile
 from exporter.model.family import Net
-from exporter.model.inventory import CniConfig, ComponentFlags, Corefile, Kind, Unreadable
+from exporter.model.inventory import Kind, Unreadable
 
 MAX_DATA = 1 << 20  # the API server's own limit of a ConfigMap
 CUSTOM = "coredns-custom"

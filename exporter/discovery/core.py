@@ -25,8 +25,11 @@ from exporter.discovery.fields import (
     text,
 )
 from exporter.discovery.flags import component_flags
+from exporter.model.component import ComponentFlags
 from exporter.model.family import Address, Family
-from exporter.model.inventory import EMPTY, ComponentFlags, ContainerPort, Namespace, Node, Pod
+from exporter.model.labels import EMPTY
+from exporter.model.node import Node
+from exporter.model.pod import ContainerPort, Namespace, Pod
 
 CALICO = "projectcalico.org/"
 FAMILIES_ANNOTATION = "dualstack-exporter/families"

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from exporter.discovery.corefile_aaaa import Server, withheld
 from exporter.discovery.corefile_syntax import Files, ServerBlock, SyntaxParser
 from exporter.discovery.corefile_zones import within, zone_of
-from exporter.model.inventory import AaaaBlock, Corefile
+from exporter.model.corefile import AaaaBlock, Corefile
 
 MAX_ERRORS = 20
 MAX_BLOCKS = 200

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from exporter.discovery.corefile_syntax import Directive
 from exporter.discovery.corefile_template import Template, read_template
 from exporter.discovery.corefile_zones import ROOT, meet, within, zone_of
+from exporter.model.corefile import AaaaBlock, AaaaFate
 from exporter.model.family import Family, family_of, parse_address, parse_net
-from exporter.model.inventory import AaaaBlock, AaaaFate
 
 TEXT_LIMIT = 160
 MAX_HOSTS = 20

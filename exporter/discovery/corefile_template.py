@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from exporter.discovery.corefile_syntax import Directive
 from exporter.discovery.corefile_zones import ROOT, within, zone_of
-from exporter.model.inventory import AaaaFate
+from exporter.model.corefile import AaaaFate
 
 AFTER_RCODE = {"NOERROR": AaaaFate.NODATA, "NXDOMAIN": AaaaFate.NXDOMAIN, "REFUSED": AaaaFate.REFUSED}
 RCODES = frozenset(

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from exporter.discovery.fields import flag, items, mapping, name_of, net_list, text
+from exporter.model.component import ComponentFlags
 from exporter.model.family import Net
-from exporter.model.inventory import ComponentFlags
 
 COMPONENTS = frozenset({"kube-apiserver", "kube-controller-manager", "kube-proxy", "kubelet"})
 RELEVANT = frozenset(

@@ -27,7 +27,8 @@ from exporter.discovery.readings import Reading, readings
 from exporter.discovery.standing import Herald, Standing, answers, why_unread
 from exporter.discovery.store import Store, Value
 from exporter.discovery.watching import Tempo, Watcher
-from exporter.model.inventory import CniConfig, ComponentFlags, Inventory, Kind
+from exporter.model.component import CniConfig, ComponentFlags
+from exporter.model.inventory import Inventory, Kind
 from exporter.model.report import Reason, Role
 
 EVERY = 1.0  # seconds between two builds, at least

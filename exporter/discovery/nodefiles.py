@@ -11,7 +11,7 @@ from pathlib import Path
 
 from exporter.discovery.cni import parse_cni_config
 from exporter.discovery.flags import COMPONENTS, parse_arguments_file
-from exporter.model.inventory import CniConfig, ComponentFlags
+from exporter.model.component import CniConfig, ComponentFlags
 
 CNI_DIRECTORY = "etc/cni/net.d"
 ARGUMENTS_DIRECTORY = "var/snap/microk8s/current/args"

@@ -24,23 +24,12 @@ from exporter.discovery.fields import mapping, name_of, text
 from exporter.discovery.policies import PolicyDraft, parse_admin_policy, parse_cilium_policy, parse_network_policy
 from exporter.discovery.selectors import SelectorError
 from exporter.discovery.services import parse_endpoint_slice, parse_service, parse_service_cidr
-from exporter.model.inventory import (
-    BlockAffinity,
-    CalicoNode,
-    EndpointSlice,
-    FelixConfiguration,
-    Installation,
-    IPAMBlock,
-    IPPool,
-    Kind,
-    Namespace,
-    Node,
-    Pod,
-    PolicyKind,
-    Service,
-    ServiceCIDR,
-    Unreadable,
-)
+from exporter.model.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
+from exporter.model.inventory import Kind, Unreadable
+from exporter.model.node import Node
+from exporter.model.pod import Namespace, Pod
+from exporter.model.policy import PolicyKind
+from exporter.model.service import EndpointSlice, Service, ServiceCIDR
 
 Parsed: TypeAlias = (
     Node

@@ -16,7 +16,8 @@ from fnmatch import fnmatchcase
 from exporter.broker.messages import FoundNamespace, NamedNamespace
 from exporter.config.schema import Config
 from exporter.model.family import FAMILIES, Address, Family
-from exporter.model.inventory import Inventory, Pod
+from exporter.model.inventory import Inventory
+from exporter.model.pod import Pod
 from exporter.model.vantage import Netns, PodState, Vantage
 
 # A pod's uid as kubelet writes it into a cgroup name: dashes, or underscores with the systemd driver, or a static pod's 32 hex digits.

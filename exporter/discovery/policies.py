@@ -1,7 +1,7 @@
 """Policies of every kind, reduced to whom they select and what they do with each address family. Pure; called by objects.py.
 
 A draft still holds its selectors: selection.py evaluates them once pods and namespaces are known. What "restricts" means here: the
-policy, for pods it selects, does not allow everything outwards in that family (model.inventory.Policy).
+policy, for pods it selects, does not allow everything outwards in that family (model.policy.Policy).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from exporter.discovery.fields import items, mapping, name_of, texts
 from exporter.discovery.selectors import EVERYTHING, Selector, Some, parse_labels
 from exporter.model.family import FAMILIES, Family, Net, family_of, parse_net
-from exporter.model.inventory import Gap, PolicyKind
+from exporter.model.policy import Gap, PolicyKind
 
 MAX_RULES = 1_000
 INGRESS, EGRESS = "ingress", "egress"

@@ -10,20 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from exporter.diagnosis.felix import VARIABLES
-from exporter.model.inventory import (
-    EMPTY,
-    BlockAffinity,
-    CalicoNode,
-    Corefile,
-    EndpointSlice,
-    Felix,
-    Inventory,
-    Namespace,
-    Node,
-    Policy,
-    PolicyKind,
-    Service,
-)
+from exporter.model.calico import BlockAffinity, CalicoNode, Felix
+from exporter.model.corefile import Corefile
+from exporter.model.inventory import Inventory
+from exporter.model.labels import EMPTY
+from exporter.model.node import Node
+from exporter.model.pod import Namespace
+from exporter.model.policy import Policy, PolicyKind
+from exporter.model.service import EndpointSlice, Service
 from exporter.plan.targets import OWN_SERVICE, dns_services
 
 MAX_SERVICES = (

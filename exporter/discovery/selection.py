@@ -20,7 +20,9 @@ from exporter.discovery.selectors import (
     Some,
     matches,
 )
-from exporter.model.inventory import EMPTY, Namespace, Pod, Policy
+from exporter.model.labels import EMPTY
+from exporter.model.pod import Namespace, Pod
+from exporter.model.policy import Policy
 
 NAMESPACE_NAMES = ("kubernetes.io/metadata.name", "projectcalico.org/name")
 CLUSTER = ""  # stands for "any namespace" in the index

@@ -19,7 +19,7 @@ from exporter.discovery.fields import (
     text,
 )
 from exporter.model.family import FAMILIES
-from exporter.model.inventory import Endpoint, EndpointSlice, Service, ServiceCIDR, ServicePort
+from exporter.model.service import Endpoint, EndpointSlice, Service, ServiceCIDR, ServicePort
 
 SERVICE_NAME = "kubernetes.io/service-name"
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"

@@ -13,7 +13,9 @@ from typing import Any, TypeAlias
 from exporter.discovery.fields import mapping, text
 from exporter.discovery.objects import Parsed, parse_object
 from exporter.discovery.readings import Reading
-from exporter.model.inventory import BlockAffinity, IPPool, Kind, Node, Unreadable
+from exporter.model.calico import BlockAffinity, IPPool
+from exporter.model.inventory import Kind, Unreadable
+from exporter.model.node import Node
 
 Key: TypeAlias = tuple[str, str]
 Value: TypeAlias = Parsed | Unreadable

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.kernel.vxlan import DEVICES
+from exporter.model.calico import IPPool, VxlanMode
 from exporter.model.facts import PeerState, RouteFact, VxlanDevice
 from exporter.model.family import Address, Family, Net, family_of
-from exporter.model.inventory import Inventory, IPPool, VxlanMode
+from exporter.model.inventory import Inventory
 
 
 @dataclass(frozen=True, slots=True)

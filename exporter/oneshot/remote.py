@@ -7,7 +7,8 @@ import asyncio
 import aiohttp
 
 from exporter.command import Refusal
-from exporter.model.inventory import Inventory, Pod
+from exporter.model.inventory import Inventory
+from exporter.model.pod import Pod
 from exporter.options import Options
 from exporter.report.document import Document, DocumentError, parse
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 from exporter.model.dns import ResolvConf
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import Inventory, Service
+from exporter.model.inventory import Inventory
+from exporter.model.service import Service
 from exporter.plan.targets import OWN_SERVICE, dns_services
 
 HOUR = 3600

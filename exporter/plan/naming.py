@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from exporter.config.schema import Place, Target
 from exporter.model.dns import ResolvConf
-from exporter.model.inventory import Pod
+from exporter.model.pod import Pod
 from exporter.model.probe import Server
 from exporter.model.report import PodView
 from exporter.model.vantage import Vantage

@@ -13,9 +13,11 @@ from exporter.config.schema import Config
 from exporter.diagnosis.resolver import all_candidates
 from exporter.model.dns import ResolvConf
 from exporter.model.family import parse_address
-from exporter.model.inventory import Inventory, Pod, Service
+from exporter.model.inventory import Inventory
+from exporter.model.pod import Pod
 from exporter.model.probe import Purpose, Question, Server
 from exporter.model.report import PodView
+from exporter.model.service import Service
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan.labels import canary, cluster_domain, is_inside, random_label
 from exporter.plan.servers import CLUSTER_DNS, Known, servers_of

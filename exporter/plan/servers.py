@@ -12,7 +12,8 @@ from ipaddress import ip_address
 from exporter.config.schema import Config
 from exporter.model.dns import ResolvConf
 from exporter.model.family import Address, Net
-from exporter.model.inventory import Inventory, Pod
+from exporter.model.inventory import Inventory
+from exporter.model.pod import Pod
 from exporter.model.probe import Server
 from exporter.plan.targets import dns_endpoints, dns_services
 

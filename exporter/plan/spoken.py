@@ -6,7 +6,8 @@ status.podIPs decides what a pod has; a pod that lacks a family for no such reas
 from __future__ import annotations
 
 from exporter.model.family import FAMILIES, Family, family_of
-from exporter.model.inventory import Inventory, Pod
+from exporter.model.inventory import Inventory
+from exporter.model.pod import Pod
 
 
 def unspoken(inventory: Inventory, node: str) -> frozenset[tuple[str, Family]]:

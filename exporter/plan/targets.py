@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping
 from exporter.config.schema import Config, Expectation
 from exporter.config.schema import Target as TargetConfig
 from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
-from exporter.model.inventory import EndpointSlice, Inventory, Node, Service
+from exporter.model.inventory import Inventory
+from exporter.model.node import Node
 from exporter.model.probe import Group, Layer, Target
+from exporter.model.service import EndpointSlice, Service
 
 READY_FOR = 120.0
 OWN_SERVICE = "dualstack-exporter"

@@ -9,24 +9,13 @@ from exporter.discovery.calico_selectors import parse_calico
 from exporter.discovery.policies import BOTH as BOTH_FAMILIES
 from exporter.discovery.policies import PolicyDraft
 from exporter.discovery.selectors import In
+from exporter.model.calico import BlockAffinity, Felix, FelixConfiguration, IPAMBlock, IPPool
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import (
-    BlockAffinity,
-    Endpoint,
-    EndpointSlice,
-    Felix,
-    FelixConfiguration,
-    Gap,
-    IPAMBlock,
-    IPPool,
-    Kind,
-    Namespace,
-    Node,
-    Pod,
-    PolicyKind,
-    Service,
-    ServiceCIDR,
-)
+from exporter.model.inventory import Kind
+from exporter.model.node import Node
+from exporter.model.pod import Namespace, Pod
+from exporter.model.policy import Gap, PolicyKind
+from exporter.model.service import Endpoint, EndpointSlice, Service, ServiceCIDR
 
 V4, V6 = FAMILIES
 POD_BITS = int(IPv6Address("fd01::"))

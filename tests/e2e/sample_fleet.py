@@ -15,9 +15,9 @@ from typing import Self
 
 from exporter.catalogue import Own, Round
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Service
 from exporter.model.probe import Layer, Observation
 from exporter.model.report import Cause, Reason, Report, Unchecked
+from exporter.model.service import Service
 from exporter.model.vantage import PodState, Vantage
 from exporter.totals import Totals, fold
 from exporter.web.exposition import Exposition

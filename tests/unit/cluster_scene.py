@@ -10,26 +10,15 @@ from typing import Any
 from exporter.diagnosis.cluster import CLUSTER_RULES
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.view import Expectations, View
+from exporter.model.calico import BlockAffinity, CalicoNode, Felix, FelixConfiguration, IPPool, VxlanMode
+from exporter.model.component import CniConfig, ComponentFlags
+from exporter.model.corefile import Corefile
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import (
-    BlockAffinity,
-    CalicoNode,
-    CniConfig,
-    ComponentFlags,
-    Corefile,
-    Endpoint,
-    EndpointSlice,
-    Felix,
-    FelixConfiguration,
-    Inventory,
-    IPPool,
-    Node,
-    Pod,
-    Service,
-    ServiceCIDR,
-    VxlanMode,
-)
+from exporter.model.inventory import Inventory
+from exporter.model.node import Node
+from exporter.model.pod import Pod
 from exporter.model.report import Cause, Finding, Reason, Role, Severity, Snapshot
+from exporter.model.service import Endpoint, EndpointSlice, Service, ServiceCIDR
 
 V4, V6 = Family.V4, Family.V6
 BOTH = (V4, V6)

@@ -14,6 +14,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 from exporter.asking import Deadline
 from exporter.inspection import Inspection
 from exporter.kernel.peers import tunnel_mac
+from exporter.model.calico import BlockAffinity, IPAMBlock
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
 from exporter.model.facts import (
     AddressFact,
@@ -32,9 +33,12 @@ from exporter.model.facts import (
     VxlanFacts,
 )  # fmt: skip
 from exporter.model.family import FAMILIES, Address, Family
-from exporter.model.inventory import BlockAffinity, Inventory, IPAMBlock, Node, Pod, ServicePort
+from exporter.model.inventory import Inventory
+from exporter.model.node import Node
+from exporter.model.pod import Pod
 from exporter.model.probe import Check, Group, Layer, Lookup, LookupOutcome, Observation, Outcome, Question
 from exporter.model.report import PodView
+from exporter.model.service import ServicePort
 from exporter.model.vantage import Netns, PodState, Vantage
 from tests.unit.cluster_scene import POOL6, V4, V6, changed, endpoints, node, service
 

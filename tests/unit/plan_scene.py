@@ -8,8 +8,11 @@ from typing import Any
 
 from exporter.config import Config, load_config
 from exporter.model.dns import ResolvConf
-from exporter.model.inventory import Inventory, Node, Pod, Service, ServicePort
+from exporter.model.inventory import Inventory
+from exporter.model.node import Node
+from exporter.model.pod import Pod
 from exporter.model.report import PodView
+from exporter.model.service import Service, ServicePort
 from exporter.model.vantage import Vantage
 
 KUBE_DNS = Service(

@@ -18,7 +18,8 @@ from exporter.model.facts import (
     VxlanFacts,
 )
 from exporter.model.family import FAMILIES
-from exporter.model.inventory import Inventory, Kind, Pod, Service
+from exporter.model.inventory import Inventory, Kind
+from exporter.model.pod import Pod
 from exporter.model.probe import (
     Layer,
     LookupOutcome,
@@ -39,6 +40,7 @@ from exporter.model.report import (
     Snapshot,
     Unchecked,
 )
+from exporter.model.service import Service
 from exporter.totals import Totals, fold
 from tests.unit.sample_node import (
     HOST_FACTS,

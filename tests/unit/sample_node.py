@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface, ip_network
 
 from exporter.kernel.peers import tunnel_mac
+from exporter.model.calico import IPPool, VxlanMode
 from exporter.model.dns import ResolvConf
 from exporter.model.facts import (
     AddressFact,
@@ -26,7 +27,8 @@ from exporter.model.facts import (
     VxlanFacts,
 )
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, IPPool, Kind, Node, VxlanMode
+from exporter.model.inventory import Inventory, Kind
+from exporter.model.node import Node
 from exporter.model.report import (
     PodView,
     Reason,

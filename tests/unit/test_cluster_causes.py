@@ -10,23 +10,12 @@ import pytest
 
 from exporter.diagnosis.cluster import CLUSTER_RULES
 from exporter.diagnosis.view import Expectations, ServicePolicy
+from exporter.model.calico import CalicoNode, Felix, FelixConfiguration, VxlanMode
+from exporter.model.component import CniConfig
+from exporter.model.corefile import AaaaBlock, AaaaFate, Corefile
 from exporter.model.family import Family
-from exporter.model.inventory import (
-    NO_INVENTORY,
-    AaaaBlock,
-    AaaaFate,
-    CalicoNode,
-    CniConfig,
-    Corefile,
-    Felix,
-    FelixConfiguration,
-    Gap,
-    Inventory,
-    Kind,
-    Policy,
-    PolicyKind,
-    VxlanMode,
-)
+from exporter.model.inventory import NO_INVENTORY, Inventory, Kind
+from exporter.model.policy import Gap, Policy, PolicyKind
 from exporter.model.report import Cause, Reason, Severity
 from tests.unit.cluster_scene import (
     BOTH,

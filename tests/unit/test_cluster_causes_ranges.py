@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from exporter.model.inventory import ComponentFlags, Inventory, IPAMBlock, IPPool, ServiceCIDR, VxlanMode
+from exporter.model.calico import IPAMBlock, IPPool, VxlanMode
+from exporter.model.component import ComponentFlags
+from exporter.model.inventory import Inventory
 from exporter.model.report import Cause, Reason, Severity
+from exporter.model.service import ServiceCIDR
 from tests.unit.cluster_scene import (
     BOTH,
     CNI,

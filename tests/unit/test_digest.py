@@ -31,8 +31,11 @@ from exporter.discovery.digest import (
 from exporter.discovery.reduction import MAX_RESTRICTED, reduce, restrictions
 from exporter.kernel.peers import expect_peers
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Inventory, Kind, Node, Policy, PolicyKind, Service, ServicePort
+from exporter.model.inventory import Inventory, Kind
+from exporter.model.node import Node
+from exporter.model.policy import Policy, PolicyKind
 from exporter.model.report import Cause, CauseReport, Finding, Scope, Severity
+from exporter.model.service import Service, ServicePort
 from exporter.plan.labels import cluster_domain, random_label
 from exporter.plan.policies import under_policy
 from exporter.plan.servers import known_servers

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from exporter.discovery.corefile import read_corefile
-from exporter.model.inventory import AaaaFate, Corefile
+from exporter.model.corefile import AaaaFate, Corefile
 from tests.unit import recorded
 
 Found = list[tuple[str, str, AaaaFate, int, bool]]

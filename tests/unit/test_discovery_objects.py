@@ -8,24 +8,20 @@ from typing import Any, TypeVar
 import pytest
 
 from exporter.discovery.objects import identify, parse_object
-from exporter.model.family import Family
-from exporter.model.inventory import (
+from exporter.model.calico import (
     BlockAffinity,
     CalicoNode,
-    EndpointSlice,
     FelixConfiguration,
     Installation,
     IPAMBlock,
     IPPool,
-    Kind,
-    Namespace,
-    Node,
-    Pod,
-    Service,
-    ServiceCIDR,
-    Unreadable,
     VxlanMode,
 )
+from exporter.model.family import Family
+from exporter.model.inventory import Kind, Unreadable
+from exporter.model.node import Node
+from exporter.model.pod import Namespace, Pod
+from exporter.model.service import EndpointSlice, Service, ServiceCIDR
 from tests.unit import recorded
 
 V4, V6 = Family.V4, Family.V6

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from exporter.broker.messages import FoundNamespace, NamedNamespace, Process
 from exporter.discovery.pods import Listing, container_id, departures, locate, pod_uid, unmatched
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Inventory, Namespace, Pod
+from exporter.model.inventory import Inventory
+from exporter.model.pod import Namespace, Pod
 from exporter.model.vantage import PodState, Vantage
 from tests.unit.plan_scene import cluster, config
 

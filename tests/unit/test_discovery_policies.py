@@ -9,7 +9,9 @@ import pytest
 from exporter.discovery.assembly import build_inventory
 from exporter.discovery.objects import parse_object
 from exporter.model.family import Family
-from exporter.model.inventory import Gap, Kind, Namespace, Pod, Policy
+from exporter.model.inventory import Kind
+from exporter.model.pod import Namespace, Pod
+from exporter.model.policy import Gap, Policy
 from tests.unit import recorded
 
 V4, V6 = Family.V4, Family.V6

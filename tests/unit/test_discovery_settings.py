@@ -11,7 +11,10 @@ from exporter.discovery.assembly import build_inventory
 from exporter.discovery.cni import parse_cni_config
 from exporter.discovery.flags import arguments_of, component_flags, parse_arguments_file, parse_kubeadm
 from exporter.discovery.objects import parse_object
-from exporter.model.inventory import CniConfig, ComponentFlags, Inventory, Kind, Node, Pod
+from exporter.model.component import CniConfig, ComponentFlags
+from exporter.model.inventory import Inventory, Kind
+from exporter.model.node import Node
+from exporter.model.pod import Pod
 from tests.unit import recorded
 from tests.unit.cluster_scene import pool
 

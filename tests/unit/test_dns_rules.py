@@ -14,9 +14,11 @@ from exporter.diagnosis.view import Expectations, View
 from exporter.model.dns import Reply, ResolvConf
 from exporter.model.facts import PodFacts
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, Policy, PolicyKind, Service
+from exporter.model.inventory import Inventory
+from exporter.model.policy import Policy, PolicyKind
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
 from exporter.model.report import Cause, Finding, Pair, PodView, Reason, Role, Severity, Snapshot
+from exporter.model.service import Service
 from exporter.model.vantage import Vantage
 from exporter.probes.dns_reply import judge
 from tests.captures import capture, chosen, names, server

@@ -10,20 +10,13 @@ import pytest
 
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.felix import effective
+from exporter.model.calico import CalicoNode, Felix, FelixConfiguration
+from exporter.model.component import CniConfig
 from exporter.model.family import Family
-from exporter.model.inventory import (
-    NO_INVENTORY,
-    CalicoNode,
-    CniConfig,
-    Felix,
-    FelixConfiguration,
-    Inventory,
-    Kind,
-    Node,
-    Pod,
-    Service,
-    ServiceCIDR,
-)
+from exporter.model.inventory import NO_INVENTORY, Inventory, Kind
+from exporter.model.node import Node
+from exporter.model.pod import Pod
+from exporter.model.service import Service, ServiceCIDR
 from tests.unit.cluster_scene import V4, V6, changed, pool
 
 NOTHING = Inventory(

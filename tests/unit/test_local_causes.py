@@ -8,8 +8,10 @@ import pytest
 
 from exporter.diagnosis.local import LOCAL_RULES
 from exporter.diagnosis.view import Judgement
+from exporter.model.calico import VxlanMode
+from exporter.model.component import CniConfig
 from exporter.model.facts import HostFacts, KubeProxyFacts
-from exporter.model.inventory import CniConfig, Inventory, VxlanMode
+from exporter.model.inventory import Inventory
 from exporter.model.probe import Group, Layer, Observation
 from exporter.model.report import Cause, Reason, Role, Severity
 from tests.unit.cluster_scene import HEALTHY, POOL6, changed

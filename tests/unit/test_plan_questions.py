@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.app import pace_of
+from exporter.model.corefile import Corefile
 from exporter.model.dns import ResolvConf
-from exporter.model.inventory import Corefile, Inventory, Service
+from exporter.model.inventory import Inventory
 from exporter.model.probe import Purpose, Question
 from exporter.model.report import PodView
+from exporter.model.service import Service
 from exporter.model.vantage import PodState
 from exporter.plan.labels import canary, cluster_domain, is_inside, random_label
 from exporter.plan.questions import Asking, plan_questions, plan_service_questions, service_rotation

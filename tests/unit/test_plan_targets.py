@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.model.family import FAMILIES, Address, Family
-from exporter.model.inventory import Endpoint, EndpointSlice, Inventory, Node, Service, ServicePort
+from exporter.model.inventory import Inventory
+from exporter.model.node import Node
 from exporter.model.probe import Group, Layer, Target
+from exporter.model.service import Endpoint, EndpointSlice, Service, ServicePort
 from exporter.plan.targets import (
     apiserver,
     cluster_dns,

@@ -15,7 +15,8 @@ from exporter.asking import Asker, Deadline
 from exporter.config import Config
 from exporter.inspection import Inspection, Inspector
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, Policy, PolicyKind
+from exporter.model.inventory import Inventory
+from exporter.model.policy import Policy, PolicyKind
 from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question
 from exporter.model.report import PodView, Report
 from exporter.model.vantage import PodState, Vantage

@@ -8,7 +8,8 @@ from ipaddress import ip_address
 import pytest
 
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, Namespace, Pod
+from exporter.model.inventory import Inventory
+from exporter.model.pod import Namespace, Pod
 from exporter.model.probe import Timeouts
 from exporter.plan.checks import pod_checks
 from exporter.plan.spoken import unspoken

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, Node, Pod
+from exporter.model.inventory import Inventory
+from exporter.model.node import Node
+from exporter.model.pod import Pod
 from exporter.oneshot import remote
 from exporter.oneshot.remote import collect_nodes
 from exporter.report.document import document_of, to_json

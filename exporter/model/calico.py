@@ -1,0 +1,100 @@
+"""Calico's own objects: pools, blocks, Felix's settings. Values of the inventory, with Calico's defaults applied; does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from exporter.model.family import Net
+from exporter.model.labels import EMPTY
+
+
+class VxlanMode(StrEnum):
+    """IPPool.spec.vxlanMode; empty means Never."""
+
+    NEVER = "Never"
+    ALWAYS = "Always"
+    CROSS_SUBNET = "CrossSubnet"
+
+
+@dataclass(frozen=True, slots=True)
+class IPPool:
+    """A Calico IPPool with Calico's defaults applied. `node_selector` is kept as text; `nodes` are those it selects."""
+
+    name: str
+    cidr: Net
+    vxlan_mode: VxlanMode = VxlanMode.NEVER
+    ipip_mode: str = "Never"
+    nat_outgoing: bool = False
+    disabled: bool = False
+    block_size: int = 0
+    node_selector: str = "all()"
+    nodes: frozenset[str] | None = None  # names of the nodes it selects; None: every node (selector all())
+    allowed_uses: frozenset[str] = frozenset({"Workload", "Tunnel"})
+    created: float | None = None
+    changed: float | None = None
+
+    def selects(self, node: str) -> bool:
+        """Whether the pool's nodeSelector takes this node."""
+        return self.nodes is None or node in self.nodes
+
+
+@dataclass(frozen=True, slots=True)
+class BlockAffinity:
+    cidr: Net
+    node: str
+    confirmed: bool = True
+    deleted: bool = False
+    created: float | None = None
+    changed: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IPAMBlock:
+    cidr: Net
+    node: str  # of affinity host:NODE, "" without one
+    used: int = 0
+    capacity: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Felix:
+    """Felix's settings, each None where no object sets it. `diagnosis.felix.effective` merges env, node and default."""
+
+    ipv6_support: bool | None = None
+    vxlan_vni: int | None = None
+    vxlan_port: int | None = None
+    vxlan_mtu_v6: int | None = None
+    vxlan_mtu: int | None = None
+    bpf_enabled: bool | None = None
+    nftables_mode: str | None = None
+    iptables_backend: str | None = None
+    wireguard_v6: bool | None = None
+    interface_prefix: str | None = None
+    nat_outgoing_address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FelixConfiguration:
+    """A FelixConfiguration object: `default` or `node.NAME`."""
+
+    name: str
+    felix: Felix
+
+
+@dataclass(frozen=True, slots=True)
+class CalicoNode:
+    """The calico-node DaemonSet as far as it matters: where it is, its literal env, and which names it takes from elsewhere."""
+
+    namespace: str
+    env: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    env_unseen: frozenset[str] = frozenset()  # valueFrom or envFrom: cannot be seen
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """tigera Installation `default`: an operator-installed Calico."""
+
+    linux_dataplane: str = ""
+    pools: tuple[Net, ...] = ()

@@ -1,0 +1,32 @@
+"""How the parts of Kubernetes were started: visible arguments and the CNI configuration. Values of the inventory; does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from exporter.model.labels import EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class CniConfig:
+    """A CNI configuration: the ConfigMap's cni_network_config or the node's conflist. `source` says which, for evidence."""
+
+    source: str
+    main_plugin: str = ""
+    assign_ipv4: bool = True  # on unless exactly the string "false"
+    assign_ipv6: bool = False  # off unless exactly the string "true"
+    assign_ipv6_text: str | None = None  # as written, None when absent
+    mtu: int | None = None
+    error: str = ""
+    ipam: str = ""  # ipam.type of the main plugin: calico-ipam | host-local | ...
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentFlags:
+    """The visible arguments of one Kubernetes component: mirror pod, kubeadm-config or a MicroK8s args file."""
+
+    component: str  # kube-apiserver | kube-controller-manager | kube-proxy | kubelet
+    source: str
+    arguments: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # name without dashes -> value
+    node: str = ""

@@ -1,0 +1,46 @@
+"""What a CoreDNS configuration does, above all to AAAA. Values of the inventory; discovery.corefile reads them; does no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class AaaaFate(StrEnum):
+    """What a Corefile makes of AAAA in a zone."""
+
+    NODATA = "nodata"
+    NXDOMAIN = "nxdomain"
+    REFUSED = "refused"
+    SERVFAIL = "servfail"
+    DROPPED = "dropped"
+    REWRITTEN = "rewritten"
+    FILTERED = "filtered"
+
+
+@dataclass(frozen=True, slots=True)
+class AaaaBlock:
+    """One directive of a Corefile that withholds AAAA, as CoreDNS would run it."""
+
+    zone: str  # "." for all names
+    plugin: str  # template | rewrite | acl | hosts
+    fate: AaaaFate
+    line: int  # 1-based, in `file`
+    text: str  # the directive as written, shortened
+    file: str = "Corefile"
+    all_names: bool = True  # False: limited by a regex, a subzone or the client's address
+    except_zones: tuple[str, ...] = ()  # subzones that another server block serves without withholding
+    ipv4_clients_only: bool = False  # dns64 answers those that ask over IPv6
+
+
+@dataclass(frozen=True, slots=True)
+class Corefile:
+    """A CoreDNS ConfigMap, read as CoreDNS reads it."""
+
+    namespace: str
+    name: str
+    cluster_domains: tuple[str, ...] = ()  # zones of the kubernetes plugin, without the reverse ones
+    blocks: tuple[AaaaBlock, ...] = ()
+    dns64: bool = False
+    forwards: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()  # what could not be read, said as it is

@@ -1,0 +1,58 @@
+"""The pods and the namespaces they stand in. Values of the inventory; decides nothing, does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from exporter.model.component import ComponentFlags
+from exporter.model.family import Address, Family
+from exporter.model.labels import EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerPort:
+    name: str
+    port: int
+    protocol: str = "TCP"
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A Pod. `ips` is status.podIPs (else podIP) unmapped; `annotated_ips` is Calico's cni.projectcalico.org/podIPs."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+    node: str = ""
+    phase: str = ""
+    ready: bool = False
+    host_network: bool = False
+    deleting: bool = False
+    created: float | None = None
+    started: float | None = None
+    ips: tuple[Address, ...] = ()
+    annotated_ips: tuple[Address, ...] = ()
+    runtime_class: str = ""
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    ports: tuple[ContainerPort, ...] = ()
+    dns_servers: tuple[Address, ...] = ()  # spec.dnsConfig.nameservers
+    dns_policy: str = ""
+    families: tuple[Family, ...] | None = None  # annotation dualstack-exporter/families
+    address_choice: bool = False  # pools or ipFamilies chosen by annotation on the pod
+    static_uid: str = ""  # annotation kubernetes.io/config.hash: the uid in a static pod's cgroup
+    service_account: str = ""
+    component: ComponentFlags | None = None  # the flags it shows, where it runs a Kubernetes component
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    name: str
+    uid: str = ""
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    families: tuple[Family, ...] | None = None
+    address_choice: bool = False

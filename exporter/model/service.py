@@ -1,0 +1,66 @@
+"""The Services, where they send, and the ranges of their addresses. Values of the inventory; decides nothing, does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from exporter.model.family import Address, Family, Net
+from exporter.model.labels import EMPTY
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    name: str
+    port: int
+    target: str = ""  # targetPort: a number or a container port's name, as text
+    protocol: str = "TCP"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Service. `cluster_ips` is empty for a headless one (`headless` says so) and for ExternalName."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+    created: float | None = None
+    type: str = "ClusterIP"
+    headless: bool = False
+    cluster_ips: tuple[Address, ...] = ()
+    families: tuple[Family, ...] = ()
+    family_policy: str = ""  # SingleStack | PreferDualStack | RequireDualStack | "" (ExternalName)
+    ports: tuple[ServicePort, ...] = ()
+    selector: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    ingress_ips: tuple[Address, ...] = ()  # status.loadBalancer
+    ingress_hostnames: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    addresses: tuple[Address, ...]
+    ready: bool  # conditions.ready, None counts as ready
+    node: str = ""
+    pod: str = ""  # namespace/name of targetRef, if it is a Pod
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice:
+    namespace: str
+    name: str
+    service: str  # label kubernetes.io/service-name
+    family: Family | None  # None: addressType FQDN
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
+    managed_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCIDR:
+    name: str
+    cidrs: tuple[Net, ...]
