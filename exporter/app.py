@@ -26,7 +26,7 @@ from exporter.catalogue.itself import Own
 from exporter.catalogue.metric import Round
 from exporter.config import Config, ConfigError, format_config
 from exporter.diagnosis.families import names
-from exporter.discovery.sources import Source
+from exporter.discovery.source import Source
 from exporter.errors import Errors
 from exporter.logs import fields
 from exporter.model.report import Report, Role

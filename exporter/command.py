@@ -15,13 +15,10 @@ from exporter import __version__
 from exporter.config import ConfigError, format_config
 from exporter.logs import Format, Level, configure
 from exporter.options import Options
+from exporter.refusal import Refusal
 
 BAD_INPUT = 2
 PROGRAM = "dualstack-exporter"
-
-
-class Refusal(Exception):  # noqa: N818 - what the user asked for cannot be done: said in one line, not a fault of ours
-    """One line for the user, exit status 2."""
 
 
 def run(arguments: Sequence[str]) -> int:

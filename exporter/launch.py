@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 
 from exporter.app import Daemon
-from exporter.command import Refusal
 from exporter.config import Config
 from exporter.discovery.file import InventoryError
 from exporter.discovery.sources import open_source
@@ -19,6 +18,7 @@ from exporter.logs import fields
 from exporter.model.report import Role
 from exporter.options import Options
 from exporter.preload import preload
+from exporter.refusal import Refusal
 from exporter.session import BrokerError, Session, give_up_privilege, open_session
 from exporter.web.listening import DEFAULT_ADDRESSES, ListenError, bind, format_address
 from exporter.web.rotation import WebSettings

@@ -16,7 +16,6 @@ from exporter.asking import Asker, Deadline
 from exporter.config.schema import Config, Place
 from exporter.diagnosis.dns import aaaa_blocks, predictions
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.explain import Found
 from exporter.diagnosis.families import family_reports
 from exporter.diagnosis.rules import RULES
 from exporter.diagnosis.verdict import Memory, judge
@@ -27,7 +26,7 @@ from exporter.inspection import Inspection, Inspector
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory
 from exporter.model.probe import Check, Group, Lookup, Observation, Outcome, Question, Target, Timeouts
-from exporter.model.report import PodView, Report, Role, Snapshot
+from exporter.model.report import Found, PodView, Report, Role, Snapshot
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan import kept
 from exporter.plan.checks import SPREAD, host_checks, pod_checks, rounds_between

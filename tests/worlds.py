@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from exporter.diagnosis.replies import Answer, Failure
-from exporter.diagnosis.resolver import all_candidates
+from exporter.libc.replies import Answer, Failure
+from exporter.libc.resolver import all_candidates
 from exporter.model.dns import Reply, ResolvConf
 from exporter.model.family import Address, parse_address
 

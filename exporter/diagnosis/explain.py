@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from exporter.model.report import Cause, Finding, Pair, Severity
+from exporter.model.report import Cause, Finding, Found, Pair, Severity
 
 C = Cause
 
@@ -86,18 +86,6 @@ FOLLOWS: dict[Cause, tuple[Cause, ...]] = {
 
 # What a finding with pairs may be explained by: path and dns symptoms, never a stated cause.
 SYMPTOMS = frozenset({*PATH_CAUSES, C.DNS_UNREACHABLE})
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A cause that may explain: found in this report, or told by the digest (`elsewhere`)."""
-
-    cause: Cause
-    severity: Severity
-    subjects: tuple[str, ...]
-    pairs: frozenset[Pair] = frozenset()
-    elsewhere: bool = False
-    spoils: frozenset[str] = frozenset()  # destinations behind which its subjects stand
 
 
 @dataclass(frozen=True, slots=True)

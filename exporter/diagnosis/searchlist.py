@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from exporter.diagnosis.dns_samples import UNSENT, nothing_asked, samples
-from exporter.diagnosis.replies import Answers, answers_of, fold
-from exporter.diagnosis.resolver import Libc, Request, cures, predict
 from exporter.diagnosis.view import Judgement, View, finding
+from exporter.libc.replies import Answers, answers_of, fold
+from exporter.libc.resolver import Libc, Request, cures, predict
 from exporter.model.dns import ResolvConf
 from exporter.model.probe import Lookup, Purpose
 from exporter.model.report import Cause, PodView, Prediction, Reason, Severity, Snapshot

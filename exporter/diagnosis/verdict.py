@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from exporter.diagnosis.causes import LINES, TABLE, Line, checked_by
-from exporter.diagnosis.explain import Explained, Found, explain, raised
+from exporter.diagnosis.explain import Explained, explain, raised
 from exporter.diagnosis.view import Judgement, Rule, View
-from exporter.model.report import Cause, CauseReport, Finding, Reason, Severity, Unchecked
+from exporter.model.report import Cause, CauseReport, Finding, Found, Reason, Severity, Unchecked
 from exporter.model.vantage import PodState
 
 CLEAR_AFTER = 2  # rounds not holding

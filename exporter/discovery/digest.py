@@ -12,11 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from exporter.diagnosis.explain import Found
 from exporter.discovery.codec import CodecError, decode, encode
 from exporter.discovery.reduction import reduce
 from exporter.model.inventory import Inventory, Kind
-from exporter.model.report import Cause, CauseReport, Severity
+from exporter.model.report import Cause, CauseReport, Found, Severity
 
 VERSION = 1  # N; 0 never existed, so there is no N-1 yet
 MEDIA = "application/vnd.dualstack-exporter.digest.v{}+json"

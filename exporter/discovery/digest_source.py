@@ -15,11 +15,11 @@ from dataclasses import replace
 
 import aiohttp
 
-from exporter.diagnosis.explain import Found
 from exporter.discovery.digest import MAX_BYTES, Digest, DigestError, accept_header, read_digest, unite
-from exporter.discovery.sources import Source
+from exporter.discovery.source import Source
 from exporter.logs import fields
 from exporter.model.inventory import Inventory
+from exporter.model.report import Found
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from exporter.config.schema import Config
-from exporter.diagnosis.explain import Found
 from exporter.discovery.assembly import build_inventory
 from exporter.discovery.client import ApiServer
 from exporter.discovery.credentials import AccessError, Loader, load_kubeconfig, load_service_account
@@ -29,7 +28,7 @@ from exporter.discovery.store import Store, Value
 from exporter.discovery.watching import Tempo, Watcher
 from exporter.model.component import CniConfig, ComponentFlags
 from exporter.model.inventory import Inventory, Kind
-from exporter.model.report import Reason, Role
+from exporter.model.report import Found, Reason, Role
 
 EVERY = 1.0  # seconds between two builds, at least
 SHARE = 10.0  # a build that took a second is followed by none for this many

@@ -9,34 +9,19 @@ import asyncio
 import logging
 import os
 from dataclasses import replace
-from typing import Protocol
 
 from exporter.config.schema import Config
 from exporter.config.schema import Source as Kind
-from exporter.diagnosis.explain import Found
 from exporter.discovery.file import InventoryError, load_file
+from exporter.discovery.source import Source
 from exporter.logs import fields
 from exporter.model.inventory import NO_INVENTORY, Inventory
+from exporter.model.report import Found
 
 log = logging.getLogger(__name__)
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # where kubelet mounts it
 LOOK_EVERY = 2.0  # seconds between looks at an inventory file
-
-
-class Source(Protocol):
-    """A source of inventories. `current` never waits; `run` keeps it current until it is cancelled.
-
-    `first` waits for the first inventory and says whether it came; `elsewhere` has the cluster role's found causes, where it told any.
-    """
-
-    def current(self) -> Inventory: ...
-
-    def elsewhere(self) -> tuple[Found, ...]: ...
-
-    async def first(self, patience: float) -> bool: ...
-
-    async def run(self) -> None: ...
 
 
 class NoSource:

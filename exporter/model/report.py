@@ -138,6 +138,18 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A cause that may explain: found in this report, or told by the digest (`elsewhere`)."""
+
+    cause: Cause
+    severity: Severity
+    subjects: tuple[str, ...]
+    pairs: frozenset[Pair] = frozenset()
+    elsewhere: bool = False
+    spoils: frozenset[str] = frozenset()  # destinations behind which its subjects stand
+
+
+@dataclass(frozen=True, slots=True)
 class Unchecked:
     cause: Cause
     reason: Reason

@@ -14,14 +14,15 @@ from dataclasses import replace
 from exporter.assembly import build_rounds
 from exporter.broker.client import BrokerGone
 from exporter.broker.namespaces import read_start
-from exporter.command import Refusal
 from exporter.config import Config
 from exporter.discovery.file import InventoryError
-from exporter.discovery.sources import Source, open_source
+from exporter.discovery.source import Source
+from exporter.discovery.sources import open_source
 from exporter.errors import Errors
 from exporter.model.report import Report, Role, Severity
 from exporter.oneshot.remote import collect_nodes, last_report
 from exporter.options import Options
+from exporter.refusal import Refusal
 from exporter.report.document import Document, document_of, exit_code, to_json
 from exporter.report.text import Style, write
 from exporter.rounds import Pace, Rounds, UnfinishedError

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from exporter.asking import Asker, Deadline
 from exporter.broker.client import BrokerGone
-from exporter.command import Refusal
 from exporter.config import Config
 from exporter.discovery.file import InventoryError
-from exporter.discovery.sources import Source, open_source
+from exporter.discovery.source import Source
+from exporter.discovery.sources import open_source
 from exporter.errors import Errors
 from exporter.inspection import Inspector
 from exporter.model.dns import ResolvConf
@@ -23,6 +23,7 @@ from exporter.network import BrokerNetwork
 from exporter.oneshot.vantage import find
 from exporter.options import Options
 from exporter.probes.tls import TlsContexts
+from exporter.refusal import Refusal
 from exporter.session import BrokerError, Session, connect, open_session
 
 INVENTORY_WAIT, BROKER_WAIT = 5.0, 1.0

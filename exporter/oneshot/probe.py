@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Iterable, Mapping
 
-from exporter.command import Refusal
 from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
 from exporter.model.probe import Check, Group, Layer, Observation, Outcome, Server, Target, Timeouts
 from exporter.oneshot.looking import Looking, look
 from exporter.options import Options
+from exporter.refusal import Refusal
 from exporter.resolution import Resolution
 
 WANTED = {"any": FAMILIES, "4": (Family.V4,), "6": (Family.V6,)}

@@ -6,10 +6,10 @@ import asyncio
 
 import aiohttp
 
-from exporter.command import Refusal
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
 from exporter.options import Options
+from exporter.refusal import Refusal
 from exporter.report.document import Document, DocumentError, parse
 
 WAIT = 2.0  # seconds that a node may take (contract section 2)

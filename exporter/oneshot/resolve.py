@@ -7,12 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-from exporter.command import Refusal
-from exporter.diagnosis.resolver import all_candidates
+from exporter.libc.resolver import all_candidates
 from exporter.model.dns import ResolvConf
 from exporter.model.probe import Lookup, Purpose, Question, Server
 from exporter.oneshot.looking import Looking, look
 from exporter.options import Options
+from exporter.refusal import Refusal
 from exporter.report.resolve import Resolving, document, write
 from exporter.report.text import Style
 from exporter.resolvconf import parse_resolv_conf

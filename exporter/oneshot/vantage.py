@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from exporter.command import Refusal
 from exporter.config import Config
 from exporter.discovery.pods import NAMED
 from exporter.inspection import Inspection, Inspector, read_named_resolv_conf
 from exporter.model.inventory import Inventory
 from exporter.model.report import PodView
 from exporter.model.vantage import Netns, Vantage
+from exporter.refusal import Refusal
 
 
 async def find(

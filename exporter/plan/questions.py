@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from exporter.config.schema import Config
-from exporter.diagnosis.resolver import all_candidates
+from exporter.libc.resolver import all_candidates
 from exporter.model.dns import ResolvConf
 from exporter.model.family import parse_address
 from exporter.model.inventory import Inventory

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from exporter.diagnosis.aaaa_signs import describe
-from exporter.diagnosis.replies import answers_of, fold
-from exporter.diagnosis.resolver import Libc, all_candidates, cures, predict
+from exporter.libc.replies import answers_of, fold
+from exporter.libc.resolver import Libc, all_candidates, cures, predict
 from exporter.model.dns import ResolvConf
 from exporter.model.family import Address
 from exporter.model.probe import Lookup

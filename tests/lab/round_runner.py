@@ -20,12 +20,11 @@ from exporter import resolution
 from exporter.assembly import build_rounds
 from exporter.broker.client import BrokerClient, spawn_broker
 from exporter.config import Config, load_config_file
-from exporter.diagnosis.explain import Found
 from exporter.discovery.file import load_file
 from exporter.errors import Errors
 from exporter.kernel import survey
 from exporter.model.inventory import Inventory
-from exporter.model.report import Report
+from exporter.model.report import Found, Report
 from exporter.report.document import document_of, encode
 from exporter.rounds import Pace, Rounds
 

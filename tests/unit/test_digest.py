@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from exporter.config import Config, load_config
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.explain import Found
 from exporter.diagnosis.felix import effective
 from exporter.discovery.codec import CodecError, decode, encode
 from exporter.discovery.digest import (
@@ -34,7 +33,7 @@ from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory, Kind
 from exporter.model.node import Node
 from exporter.model.policy import Policy, PolicyKind
-from exporter.model.report import Cause, CauseReport, Finding, Scope, Severity
+from exporter.model.report import Cause, CauseReport, Finding, Found, Scope, Severity
 from exporter.model.service import Service, ServicePort
 from exporter.plan.labels import cluster_domain, random_label
 from exporter.plan.policies import under_policy

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from exporter.diagnosis.dns import DNS_RULES, aaaa_blocks, predictions
-from exporter.diagnosis.resolver import all_candidates
 from exporter.diagnosis.view import Expectations, View
+from exporter.libc.resolver import all_candidates
 from exporter.model.dns import Reply, ResolvConf
 from exporter.model.facts import PodFacts
 from exporter.model.family import Family

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from exporter.diagnosis.resolver import all_candidates
+from exporter.libc.resolver import all_candidates
 from exporter.model.dns import ResolvConf
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
 from exporter.probes.dns_reply import judge

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.diagnosis.replies import Answer, Failure, answers_of
-from exporter.diagnosis.resolver import Libc, all_candidates, candidates, cures, predict, predict_all
+from exporter.libc.replies import Answer, Failure, answers_of
+from exporter.libc.resolver import Libc, all_candidates, candidates, cures, predict, predict_all
 from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply, ResolvConf
 from exporter.model.family import Address
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from exporter.diagnosis.causes import LINES, TABLE
-from exporter.diagnosis.explain import FOLLOWS, REACHES, Found, explain, raised
+from exporter.diagnosis.explain import FOLLOWS, REACHES, explain, raised
 from exporter.diagnosis.verdict import Memory, Verdict, judge
 from exporter.diagnosis.view import Judgement, Rule, finding
-from exporter.model.report import Cause, Finding, Pair, PodView, Reason, Severity
+from exporter.model.report import Cause, Finding, Found, Pair, PodView, Reason, Severity
 from exporter.model.vantage import PodState
 from tests.unit.scene import V4, V6, pod, view
 

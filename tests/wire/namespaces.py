@@ -21,6 +21,7 @@ from exporter.broker.messages import SocketKind
 from exporter.model.family import Address, Family
 from exporter.model.vantage import Netns, Vantage
 from exporter.network import Numbers, make_socket
+from tests.kernel.namespaces import unique_prefix
 
 CLIENT = {Family.V4: ip_address("10.99.1.1"), Family.V6: ip_address("fd99:1::1")}
 SERVER = {Family.V4: ip_address("10.99.2.1"), Family.V6: ip_address("fd99:2::1")}
@@ -166,7 +167,7 @@ class Row:
 
 @contextmanager
 def row_of_namespaces() -> Iterator[Row]:
-    row = Row(f"dsw{os.getpid()}-{next(_COUNTER)}")
+    row = Row(unique_prefix())
     try:
         row.build()
         yield row

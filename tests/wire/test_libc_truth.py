@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.diagnosis.resolver import Libc, predict
+from exporter.libc.resolver import Libc, predict
 from tests.worlds import World, address, draw
 
 HERE = Path(__file__).parent

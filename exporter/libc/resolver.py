@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from exporter.diagnosis import glibc, musl
-from exporter.diagnosis.replies import Answer, Answers, Failure, Result, UnaskedError, encodable, fold
+from exporter.libc import glibc, musl
+from exporter.libc.replies import Answer, Answers, Failure, Result, UnaskedError, encodable, fold
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
 from exporter.model.family import Address, parse_address
 from exporter.model.report import Prediction

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from exporter.diagnosis.replies import Answer, Failure, Walk, nameservers
+from exporter.libc.replies import Answer, Failure, Walk, nameservers
 from exporter.model.dns import NOERROR, NOTIMP, REFUSED, SERVFAIL, Reply, ResolvConf
 
 MAX_TIMEOUT, MAX_ATTEMPTS = 30, 5  # RES_MAXRETRANS, RES_MAXRETRY

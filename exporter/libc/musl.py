@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from exporter.diagnosis.replies import (
+from exporter.libc.replies import (
     Answer,
     Answers,
     Failure,

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from exporter.diagnosis.glibc_exchange import Errno, Exchange
-from exporter.diagnosis.replies import Answers, Result, Walk, encodable
+from exporter.libc.glibc_exchange import Errno, Exchange
+from exporter.libc.replies import Answers, Result, Walk, encodable
 from exporter.model.dns import NOERROR, NXDOMAIN, SERVFAIL, Reply, ResolvConf
 
 MAX_NDOTS = 15  # RES_MAXNDOTS
