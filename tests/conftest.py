@@ -24,7 +24,7 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 LEFT = pytest.StashKey[list[str]]()
-ENDING = 10.0  # seconds that what was told to end may take
+ENDING = 5.0  # seconds that what was told to end may take
 
 
 def pytest_sessionstart() -> None:

@@ -15,6 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import leftovers
+
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "localhost/dualstack-exporter:test"
 NOFILE = "nofile=4096:4096"  # without the right to raise limits, podman's own default fails
@@ -49,7 +51,10 @@ class Podman:
     def command(self, *arguments: str | Path) -> list[str]:
         roots = ["--root", str(self.storage), "--runroot", str(self.state)]
         engine = ["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]
-        return ["podman", *roots, *engine, *(str(argument) for argument in arguments)]
+        words = [str(argument) for argument in arguments]
+        if words[:1] == ["run"]:  # its processes are told by this once the run that started them is gone
+            words[1:1] = ["--env", leftovers.MARK]
+        return ["podman", *roots, *engine, *words]
 
     def __call__(self, *arguments: str | Path) -> str:
         return run(*self.command(*arguments))

@@ -6,6 +6,7 @@ the kubelet's, and "the host's network" is a namespace that the test made.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -16,10 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests import leftovers
 from tests.contract.kustomize import read_objects
 from tests.e2e.image import NOFILE, NPROC, ROOT, Podman
 
 PATIENCE = 40.0
+_COUNTER = itertools.count()
 FETCH = """
 import sys, urllib.request, urllib.error
 try:
@@ -34,6 +37,11 @@ def node_template() -> Any:
     """The pod template of the DaemonSet."""
     (found,) = (o for o in read_objects(ROOT / "deploy/daemonset.yaml") if o["kind"] == "DaemonSet")
     return found["spec"]["template"]
+
+
+def pod_uid() -> str:
+    """A pod's uid that tells whose it is (tests.leftovers)."""
+    return f"{os.getpid():08x}-{next(_COUNTER):04x}{leftovers.POD}"
 
 
 def remove_cgroup(uid: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.daemon import Daemon
 from tests.e2e.image import NOFILE, NPROC, Podman, own_podman
-from tests.e2e.node_pod import remove_cgroup
+from tests.e2e.node_pod import pod_uid, remove_cgroup
 from tests.kernel import namespaces
 
 pytestmark = pytest.mark.real
@@ -58,7 +58,7 @@ class Container:
 @pytest.fixture
 def container(tmp_path: Path) -> Iterator[Container]:
     """A container whose root holds one static program, in a namespace of the test's, with a resolv.conf of its own."""
-    podman, network, uid = own_podman(), f"{namespaces.unique_prefix()}cc", str(uuid.uuid4())
+    podman, network, uid = own_podman(), f"{namespaces.unique_prefix()}cc", pod_uid()
     root = tmp_path / "root"
     (root / "etc").mkdir(parents=True)
     (tmp_path / "pause.c").write_text(PAUSE)

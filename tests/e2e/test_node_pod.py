@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from tests.e2e.daemon import status_of
 from tests.e2e.image import NOFILE, NPROC, Podman, build_image, own_podman
-from tests.e2e.node_pod import NodePod, node_template, remove_cgroup
+from tests.e2e.node_pod import NodePod, node_template, pod_uid, remove_cgroup
 from tests.kernel import namespaces
 
 pytestmark = pytest.mark.real
@@ -112,7 +111,7 @@ def networks() -> Iterator[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def workload(podman: Podman, image: str, networks: tuple[str, str]) -> Iterator[str]:
     """A container in the pod's network and in a cgroup as the kubelet names it; gives the pod's uid."""
-    uid = str(uuid.uuid4())
+    uid = pod_uid()
     name = f"{networks[1]}-web"
     options = [
         "--no-healthcheck",

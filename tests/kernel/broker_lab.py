@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import socket
 import struct
@@ -16,14 +15,14 @@ from pathlib import Path
 from exporter.broker.client import BrokerClient
 from exporter.broker.messages import Place
 from exporter.broker.namespaces import read_start
+from tests.kernel.namespaces import unique_prefix
 
 ROOT = Path(__file__).resolve().parents[2]
 SO_NETNS_COOKIE = 71  # asm-generic/socket.h
-_COUNTER = itertools.count()
 
 
 def unique_name() -> str:
-    return f"dsx-b{os.getpid()}-{next(_COUNTER)}"
+    return f"{unique_prefix()}broker"
 
 
 def run(*command: str) -> str:

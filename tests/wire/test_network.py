@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
-import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -21,12 +19,12 @@ from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Outcome
 from exporter.model.vantage import Netns, Vantage
 from exporter.network import BrokerNetwork, LocalNetwork, NoSocket, open_socket
+from tests.kernel.namespaces import unique_prefix
 from tests.wire.loopback import HOST, cancel, listener, make_check, outcomes, run
 from tests.wire.namespaces import SERVER, Row, execute
 
 pytestmark = pytest.mark.real
 both_families = pytest.mark.parametrize("family", FAMILIES)
-_COUNTER = itertools.count()
 
 
 @asynccontextmanager
@@ -48,7 +46,7 @@ def vantage_of(name: str) -> Vantage:
 
 @contextmanager
 def namespace() -> Iterator[str]:
-    name = f"dsn{os.getpid()}-{next(_COUNTER)}"
+    name = f"{unique_prefix()}net"
     execute("ip", "netns", "add", name)
     try:
         yield name
