@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 
 from exporter.discovery.digest import MAX_BYTES, Digest, DigestError, accept_header, read_digest, unite
 from exporter.discovery.source import Source
@@ -24,6 +25,9 @@ from exporter.model.report import Found
 log = logging.getLogger(__name__)
 
 EVERY = 30.0  # seconds between two looks
+FIRST = (
+    2.0  # seconds to the second look while there is no digest yet, doubled with each: both roles start at one moment
+)
 AT_MOST = 50.0  # looks a second that all nodes together may make: beyond 1,500 nodes each looks less often
 WAIT = 15.0
 FOUND_FOR = 300.0  # seconds for which found causes explain (contract section 7)
@@ -34,10 +38,19 @@ MAX_AGE = 1e7
 class DigestClient:
     """Fetches the digest and keeps the last one."""
 
-    def __init__(self, url: str, *, every: float = EVERY, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        every: float = EVERY,
+        clock: Callable[[], float] = time.time,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
         self._url = url
         self._every = every
         self._clock = clock
+        self._resolver = resolver  # None: as this host does
+        self._looks = 0
         self._etag = ""
         self._problem = ""
         self.digest: Digest | None = None
@@ -48,19 +61,21 @@ class DigestClient:
     @property
     def interval(self) -> float:
         """Seconds from one look to the next."""
-        nodes = len(self.digest.inventory.nodes or ()) if self.digest is not None else 0
-        return max(self._every, nodes / AT_MOST)
+        if self.digest is None:
+            return min(self._every, FIRST * 2.0 ** min(self._looks, 20))
+        return max(self._every, len(self.digest.inventory.nodes or ()) / AT_MOST)
 
     async def run(self) -> None:
         """Look again and again until cancelled."""
         # Closed after each look: the server holds few connections at once, and there may be 5,000 nodes.
-        connector = aiohttp.TCPConnector(limit=2, force_close=True)
+        connector = aiohttp.TCPConnector(limit=2, force_close=True, resolver=self._resolver, use_dns_cache=False)
         timeout = aiohttp.ClientTimeout(total=WAIT)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             while True:
                 await self._look(session)
                 self.tried.set()
                 await asyncio.sleep(self.interval * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
+                self._looks += 1
 
     async def _look(self, session: aiohttp.ClientSession) -> None:
         headers = {"Accept": accept_header()} | ({"If-None-Match": self._etag} if self._etag else {})

@@ -7,6 +7,7 @@ Inventory is built anew when something changed, at most once a second, and so th
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from exporter.discovery.credentials import AccessError, Loader, load_kubeconfig,
 from exporter.discovery.digest_source import DigestClient, DigestedSource
 from exporter.discovery.file import InventoryError
 from exporter.discovery.nodefiles import read_arguments, read_cni
+from exporter.discovery.own_services import OwnServices
 from exporter.discovery.places import Places
 from exporter.discovery.readings import Reading, readings
 from exporter.discovery.standing import Herald, Standing, answers, why_unread
@@ -174,7 +176,9 @@ def open_kubernetes(config: Config) -> KubernetesSource | DigestedSource:
     read = readings(config.role, config.node_name, digest=digested)
     node = "" if config.role is Role.CLUSTER else config.node_name
     own = KubernetesSource(ApiServer(client, loader), read, node=node)
-    return DigestedSource(own, DigestClient(config.digest.url)) if digested else own
+    if not digested:
+        return own
+    return DigestedSource(own, DigestClient(config.digest.url, resolver=OwnServices(os.environ)))
 
 
 async def _load(loader: Loader) -> Any:
