@@ -28,13 +28,15 @@ from exporter.config import Config, ConfigError, format_config
 from exporter.diagnosis.families import names
 from exporter.discovery.source import Source
 from exporter.errors import Errors
+from exporter.filestamp import stamp_of
 from exporter.logs import fields
 from exporter.model.report import Report, Role
 from exporter.options import Options
-from exporter.plan.checks import SPREAD
+from exporter.plan.pace import Pace, pace_of
 from exporter.report.document import document_of, to_json
-from exporter.rounds import Pace, Rounds, UnfinishedError
+from exporter.rounds import Rounds, UnfinishedError
 from exporter.session import BrokerError, Session, connect
+from exporter.tasks import first_to_end, happens_within
 from exporter.totals import Totals, fold
 from exporter.web.digest import DigestPublisher
 from exporter.web.exposition import Exposition, Rendered
@@ -47,22 +49,7 @@ log = logging.getLogger(__name__)
 
 STALE_AFTER = 5  # intervals after which a report is exposed no more
 BROKER_PATIENCE = 30.0  # seconds that a named broker may take to come up
-WHOLE = 10.0  # seconds that one connection may take over all its phases
 WATCH_EVERY = 2.0  # seconds between looks at the configuration file
-LARGE = 500  # nodes from which on the interval grows, so that the cluster sees at most 1,000 queries/s
-
-
-def pace_of(config: Config, nodes: int) -> Pace:
-    """The configured pace, slower in a cluster of more than 500 nodes."""
-    timeout = config.round.timeout
-    spread = min(SPREAD, timeout / 5)
-    return Pace(
-        interval=config.round.interval * max(1.0, nodes / LARGE),
-        timeout=timeout,
-        whole=min(WHOLE, timeout - spread),
-        spread=spread,
-        configured=config.round.interval,
-    )
 
 
 class Daemon:
@@ -219,7 +206,7 @@ class Daemon:
                         extra=fields(capabilities=",".join(self._missing)),
                     )
             await self._source.first(self._config.round.timeout)
-            await _first_to_end(self._pace_rounds(self._rounds), _gone(broker))
+            await first_to_end(self._pace_rounds(self._rounds), _gone(broker))
         finally:
             if broker is not None:
                 broker.close()
@@ -243,7 +230,7 @@ class Daemon:
                 self._own = replace(self._own, rounds_skipped=self._own.rounds_skipped + skipped)
                 due += skipped * pace.interval
                 log.warning("a round took longer than the interval", extra=fields(skipped=skipped))
-            if await _within(self._wake, due - loop.time()):
+            if await happens_within(self._wake, due - loop.time()):
                 due = loop.time()
 
     async def _one_round(self, rounds: Rounds) -> None:
@@ -277,10 +264,10 @@ class Daemon:
 
     async def _watch(self) -> None:
         """Reload when the file changes: its own content, or the symlink of a ConfigMap swapped under it."""
-        seen = _stamp(self._options.config_file)
+        seen = stamp_of(self._options.config_file)
         while True:
             await asyncio.sleep(WATCH_EVERY)
-            now = _stamp(self._options.config_file)
+            now = stamp_of(self._options.config_file)
             if now != seen:
                 seen = now
                 await self.reload()
@@ -310,35 +297,3 @@ async def _gone(broker: BrokerClient | None) -> None:
     else:
         await broker.closed.wait()
         raise BrokerGone("its connection closed")
-
-
-async def _first_to_end(*works: Coroutine[Any, Any, None]) -> None:
-    """Run all until one ends; end the others, and hand on its exception."""
-    tasks = [asyncio.create_task(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
-
-
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    """Whether the event was set within that time."""
-    try:
-        async with asyncio.timeout(max(0.0, seconds)):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    """What changes when the file does; empty where there is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - followed through symlinks on purpose
-    except OSError:
-        return ()
-    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)

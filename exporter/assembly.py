@@ -10,9 +10,10 @@ from exporter.config import Config
 from exporter.errors import Errors
 from exporter.inspection import Inspector
 from exporter.network import BrokerNetwork, LocalNetwork
+from exporter.plan.pace import Pace
 from exporter.probes.tls import TlsContexts
 from exporter.resolution import Resolution, question_timeout
-from exporter.rounds import Pace, Rounds
+from exporter.rounds import Rounds
 
 
 def build_rounds(config: Config, pace: Pace, broker: BrokerClient | None, errors: Errors) -> Rounds:

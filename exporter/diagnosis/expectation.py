@@ -1,12 +1,23 @@
-"""Whether pods of the cluster are meant to have each family (dualstack_family_expected). Pure; the first step of every diagnosis."""
+"""What is meant to be: each family for pods of the cluster (dualstack_family_expected), and what the operator said. Pure; comes before the rules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from exporter.config.schema import Config
+from exporter.diagnosis.view import Expectations, ServicePolicy
 from exporter.model.family import FAMILIES, Family, family_of
 from exporter.model.inventory import Inventory, Kind
 from exporter.model.report import Reason
+
+
+def expectations(config: Config) -> Expectations:
+    """What the operator said is meant to be, as rules read it."""
+    return Expectations(
+        services=tuple(ServicePolicy(s.namespaces, s.policy.value) for s in config.expect.services),
+        aaaa=config.dns.aaaa.value,
+        control_names=tuple((n.name, tuple(e.value for e in n.expect)) for n in config.dns.names or ()),
+    )
 
 
 def families_expected(inventory: Inventory, configured: Sequence[Family] | None) -> Mapping[Family, bool | None]:

@@ -14,6 +14,7 @@ from exporter.config.schema import Config
 from exporter.config.schema import Source as Kind
 from exporter.discovery.file import InventoryError, load_file
 from exporter.discovery.source import Source
+from exporter.filestamp import stamp_of
 from exporter.logs import fields
 from exporter.model.inventory import NO_INVENTORY, Inventory
 from exporter.model.report import Found
@@ -45,7 +46,7 @@ class FileSource:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._seen = _stamp(path)
+        self._seen = stamp_of(path)
         self._inventory = load_file(path)
 
     def current(self) -> Inventory:
@@ -60,7 +61,7 @@ class FileSource:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            stamp = _stamp(self._path)
+            stamp = stamp_of(self._path)
             if stamp != self._seen:
                 self._seen = stamp
                 self._reload()
@@ -90,12 +91,3 @@ def open_source(config: Config) -> Source:
 
         return open_kubernetes(config)
     return NoSource()
-
-
-def _stamp(path: str) -> tuple[int, ...]:
-    """What changes when a file is rewritten or a ConfigMap's symlink is swapped; empty where there is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - followed on purpose
-    except OSError:
-        return ()
-    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)

@@ -22,10 +22,11 @@ from exporter.errors import Errors
 from exporter.model.report import Report, Role, Severity
 from exporter.oneshot.remote import collect_nodes, last_report
 from exporter.options import Options
+from exporter.plan.pace import Pace
 from exporter.refusal import Refusal
 from exporter.report.document import Document, document_of, exit_code, to_json
 from exporter.report.text import Style, write
-from exporter.rounds import Pace, Rounds, UnfinishedError
+from exporter.rounds import Rounds, UnfinishedError
 from exporter.session import BrokerError, Session, connect, give_up_privilege, open_session
 
 PACE = Pace(interval=30.0, timeout=4.0, whole=3.0, spread=0.2, bounded=False)

@@ -7,7 +7,6 @@ was, and is logged once.
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from exporter.config.document import ConfigError
 from exporter.config.files import read_bounded
 from exporter.config.load import naming
+from exporter.filestamp import stamp_of
 from exporter.logs import fields
 from exporter.web.passwords import Passwords
 from exporter.web.settings import WebConfig, load_web_config
@@ -23,8 +23,6 @@ from exporter.web.tls import build_context, files_of, limits_of
 
 _log = logging.getLogger(__name__)
 _PAUSE = 1.0  # seconds between two looks at the files
-
-_Identity = tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ class WebSettings:
         self._path = path
         self._clock = clock
         self._looked = clock()
-        self._seen: dict[str, _Identity] = {}  # the files that the last reading went by, as they were
+        self._seen: dict[str, tuple[int, ...]] = {}  # the files that the last reading went by, as they were
         self._current = Current(WebConfig(), None, None)
         if path:
             self._current = self._read()
@@ -58,7 +56,7 @@ class WebSettings:
         return self._current
 
     def _refresh(self) -> None:
-        if all(_identify(path) == identity for path, identity in self._seen.items()):
+        if all(stamp_of(path) == identity for path, identity in self._seen.items()):
             return
         try:
             self._current = self._read()
@@ -72,12 +70,12 @@ class WebSettings:
 
     def _read(self) -> Current:
         # Each file is looked at before it is read: a change in between is noticed at the next look.
-        self._seen = {self._path: _identify(self._path)}
+        self._seen = {self._path: stamp_of(self._path)}
         with naming(""):
             source = read_bounded(self._path)
         config = load_web_config(source, path=self._path)
         tls = config.tls_server_config
-        self._seen |= {path: _identify(path) for path in files_of(tls)}
+        self._seen |= {path: stamp_of(path) for path in files_of(tls)}
         with naming(self._path):
             context = build_context(tls) if tls.enabled else None
         for sentence in limits_of(tls):
@@ -89,12 +87,3 @@ class WebSettings:
         if config.basic_auth_users == self._current.config.basic_auth_users:
             return self._current.passwords
         return Passwords(dict(config.basic_auth_users)) if config.basic_auth_users else None
-
-
-def _identify(path: str) -> _Identity:
-    """What changes when the file does, also by a ConfigMap's symlink swap; None where there is none."""
-    try:
-        status = os.stat(path)  # noqa: PTH116  # a null byte in the name is an error of the kind below for os.stat as well
-    except (OSError, ValueError):
-        return None
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

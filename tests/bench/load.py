@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from exporter.app import pace_of
 from exporter.config import load_config
 from exporter.discovery.digest_source import AT_MOST, EVERY
 from exporter.discovery.places import DISCOVER_EVERY
 from exporter.discovery.readings import CALICO, Reading, readings
 from exporter.discovery.watching import PAGE, Tempo
 from exporter.model.report import Role
+from exporter.plan.pace import pace_of
 from tests.unit import recorded
 from tests.wire.kubernetes_lab import LISTS
 

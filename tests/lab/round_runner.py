@@ -25,8 +25,9 @@ from exporter.errors import Errors
 from exporter.kernel import survey
 from exporter.model.inventory import Inventory
 from exporter.model.report import Found, Report
+from exporter.plan.pace import Pace
 from exporter.report.document import document_of, encode
-from exporter.rounds import Pace, Rounds
+from exporter.rounds import Rounds
 
 PACE = Pace(interval=30.0, timeout=4.0, whole=1.5, spread=0.0, bounded=False)
 

@@ -11,8 +11,9 @@ from exporter.asking import Asker
 from exporter.config import load_config
 from exporter.inspection import Inspector
 from exporter.model.report import Cause
+from exporter.plan.pace import Pace
 from exporter.resolution import Resolution
-from exporter.rounds import Pace, Rounds
+from exporter.rounds import Rounds
 from tests.unit.healthy_world import CONFIG, HealthyWorld
 
 ROUNDS = 250

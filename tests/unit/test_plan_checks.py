@@ -12,7 +12,7 @@ from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Group, Layer, Timeouts
 from exporter.model.vantage import PodState
 from exporter.plan.checks import SPREAD, host_checks, pod_checks, rounds_between
-from exporter.rounds import Pace
+from exporter.plan.pace import Pace
 from tests.unit.scene import HOST, V4, V6, pod, target
 
 WEB = target("web")

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.app import pace_of
 from exporter.model.corefile import Corefile
 from exporter.model.dns import ResolvConf
 from exporter.model.inventory import Inventory
@@ -18,6 +17,7 @@ from exporter.model.report import PodView
 from exporter.model.service import Service
 from exporter.model.vantage import PodState
 from exporter.plan.labels import canary, cluster_domain, is_inside, random_label
+from exporter.plan.pace import pace_of
 from exporter.plan.questions import Asking, plan_questions, plan_service_questions, service_rotation
 from exporter.plan.servers import known_servers
 from exporter.plan.verdict_set import verdict_set

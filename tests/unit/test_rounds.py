@@ -20,8 +20,9 @@ from exporter.model.policy import Policy, PolicyKind
 from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question
 from exporter.model.report import PodView, Report
 from exporter.model.vantage import PodState, Vantage
+from exporter.plan.pace import Pace
 from exporter.resolution import Resolution
-from exporter.rounds import Pace, Rounds, UnfinishedError
+from exporter.rounds import Rounds, UnfinishedError
 from tests.unit.plan_scene import a_pod, cluster, conf, config
 from tests.unit.scene import HOST, V4, V6, pod
 
