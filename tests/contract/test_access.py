@@ -44,9 +44,13 @@ def granted(objects: list[Any], account: str) -> frozenset[Right]:
     return frozenset(found)
 
 
+# As shipped: nodes learn from the cluster role what they do not list themselves.
+SHIPPED = {Role.NODE: rights(Role.NODE, digest=True), Role.CLUSTER: rights(Role.CLUSTER)}
+
+
 @pytest.mark.parametrize("role", [Role.NODE, Role.CLUSTER])
 def test_the_manifest_grants_exactly_what_the_code_declares(role: Role) -> None:
-    assert granted(read_objects(DEPLOY / "daemonset.yaml"), ACCOUNTS[role]) == rights(role)
+    assert granted(read_objects(DEPLOY / "daemonset.yaml"), ACCOUNTS[role]) == SHIPPED[role]
 
 
 @pytest.mark.parametrize(
@@ -56,9 +60,18 @@ def test_no_overlay_grants_anything_else(overlay: str) -> None:
     objects = render(DEPLOY / "overlays" / overlay)
     for role, account in ACCOUNTS.items():
         found = granted(objects, account)
-        assert found in (frozenset(), rights(role), rights(role) | optional_rights(role)), overlay
+        assert found in (frozenset(), SHIPPED[role], SHIPPED[role] | optional_rights(role)), overlay
     cluster = granted(objects, ACCOUNTS[Role.CLUSTER])
     assert (cluster == rights(Role.CLUSTER) | optional_rights(Role.CLUSTER)) == (overlay == "openshift")
+
+
+def test_nodes_that_list_for_themselves_are_granted_exactly_that(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{DEPLOY / 'base'}]\ncomponents: [{DEPLOY / 'components/node-lists'}]\n"
+    )
+    objects = render(tmp_path)
+    assert granted(objects, ACCOUNTS[Role.NODE]) == rights(Role.NODE)
+    assert granted(objects, ACCOUNTS[Role.CLUSTER]) == rights(Role.CLUSTER)
 
 
 def test_a_node_with_a_digest_needs_less() -> None:

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
@@ -20,7 +21,8 @@ from kubernetes_validate.utils import all_versions  # type: ignore[import-untype
 from exporter import __version__
 from exporter.broker.privilege import missing_capabilities
 from exporter.command import parser
-from exporter.config import load_config
+from exporter.config import Config, load_config
+from exporter.discovery import own_services
 from tests.contract.kustomize import (
     Object,
     containers,
@@ -186,12 +188,44 @@ def test_services_have_both_families_and_one_is_the_known_destination(manifest: 
 
 @name_of_root
 def test_the_shipped_configuration_loads_and_its_hash_is_in_the_pods(directory: Path) -> None:
-    objects = render(directory)
+    _check_configuration(render(directory))
+
+
+def _check_configuration(objects: list[Object]) -> Config:
     text = the(objects, "ConfigMap", "dualstack-exporter")["data"]["config.yaml"]
-    load_config(text, path="config.yaml", environment={"NODE_NAME": "ra"}, hostname="ra")
+    config = load_config(text, path="config.yaml", environment={"NODE_NAME": "ra"}, hostname="ra")
     expected = hashlib.sha256(text.encode()).hexdigest()[:16]
     for template in pod_specs(objects).values():
         assert template["metadata"]["annotations"]["dualstack-exporter/config-hash"] == expected
+    return config
+
+
+def test_nodes_are_told_where_the_digest_is_by_what_stands_before_them_in_the_file(manifest: list[Object]) -> None:
+    config = _check_configuration(manifest)
+    url = urlsplit(config.digest.url)
+    service = the(manifest, "Service", "dualstack-exporter-cluster")
+    metadata = service["metadata"]
+    assert url.hostname == f"{metadata['name']}.{metadata['namespace']}.svc"
+    assert url.port == service["spec"]["ports"][0]["port"]
+    assert service["spec"]["selector"]["app.kubernetes.io/component"] == "cluster"
+    # The kubelet tells a pod the Services of its namespace that exist when it starts, where the pod wants to know.
+    daemonset = the(manifest, "DaemonSet", "dualstack-exporter")
+    assert manifest.index(service) < manifest.index(daemonset)
+    assert daemonset["metadata"]["namespace"] == metadata["namespace"]
+    assert daemonset["spec"]["template"]["spec"]["enableServiceLinks"] is True
+    mounts = the_container(daemonset["spec"]["template"], "exporter")["volumeMounts"]
+    assert str(own_services.NAMESPACE.parent) in {mount["mountPath"] for mount in mounts}
+
+
+def test_nodes_that_list_for_themselves_ask_for_no_digest(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{DEPLOY / 'base'}]\ncomponents: [{DEPLOY / 'components/node-lists'}]\n"
+    )
+    objects = render(tmp_path)
+    assert _check_configuration(objects).digest.url == ""
+    for version in VERSIONS:
+        for document in objects:
+            kubernetes_validate.validate(document, version, strict=True)
 
 
 def test_the_commented_example_of_the_configuration_loads_too(manifest: list[Object]) -> None:
