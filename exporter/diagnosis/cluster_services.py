@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from exporter.diagnosis.endpoints import destinations_of
 from exporter.diagnosis.grounds import bounded, counted, lacking, listed
 from exporter.diagnosis.view import Judgement, Rule, ServicePolicy, View, finding
 from exporter.model.family import Family, family_of
@@ -101,6 +102,7 @@ def endpointslice_ipv6_missing(view: View) -> Judgement:
             (_subject(service) for service, _ in found),
             evidence=bounded(_endpoint_evidence(service, endpoints, pods) for service, endpoints in found),
             command=f"kubectl -n {found[0][0].namespace} get endpointslices -l kubernetes.io/service-name={found[0][0].name}",
+            spoils=destinations_of(view.inventory, {_subject(service) for service, _ in found}),
         ),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from exporter.diagnosis.aaaa import CRITICAL, WORST_FIRST, Verdict, aaaa_verdict, worst
-from exporter.diagnosis.aaaa_signs import describe
+from exporter.diagnosis.aaaa_signs import describe, within
 from exporter.diagnosis.dns_samples import UNSENT, Samples, cluster_domain, nothing_asked, samples, services, truth
 from exporter.diagnosis.grounds import bounded, lacking
 from exporter.diagnosis.searchlist import dns_search_breaks_musl, predictions
@@ -104,6 +104,8 @@ def dns_unreachable(view: View) -> Judgement:
         return Reason.POLICY
     if not before:
         return Reason.TOO_FEW_SAMPLES
+    domain = cluster_domain((*told, *before))
+    told, before = _decisive(told, domain), _decisive(before, domain)
     pairs = {pair: asked for pair, asked in _pairs(told).items() if _dead(pair, asked, told, before)}
     if not pairs:
         return ()
@@ -147,6 +149,15 @@ def _key(lookup: Lookup) -> tuple[Address, str, str, Purpose]:
 def _sent(lookups: Iterable[Lookup]) -> list[Lookup]:
     """What was asked of nameservers that pods use or that dns.servers names; a reference is neither."""
     return [one for one in lookups if one.outcome not in UNSENT and one.question.purpose is not Purpose.REFERENCE]
+
+
+def _decisive(lookups: list[Lookup], domain: str) -> list[Lookup]:
+    """Without questions about names outside the cluster's domain that got lost: who serves these may be the one that is silent."""
+    return [
+        one
+        for one in lookups
+        if not domain or one.outcome not in UNANSWERED or within(one.question.name.lower().removesuffix("."), domain)
+    ]
 
 
 def _pairs(lookups: Iterable[Lookup]) -> dict[Pair, list[Lookup]]:

@@ -2,7 +2,8 @@
 
 The verdict applies it to the findings of one report and to the digest's causes; alerts/ generates Alertmanager's inhibition from it.
 A finding with pairs is explained when every pair of it is covered, by one or several found causes. A finding without pairs (a stated
-one) is explained only subject by subject, through the second table. What stays keeps its uncovered pairs as its subjects. Pure.
+one) is explained subject by subject, through the second table. What stays keeps what is not covered as its subjects. A cause about
+other nodes explains nothing of this one but what leads there. Pure.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class To(StrEnum):
     OWN_PEER = "own_peer"  # the peers that are its subjects
     OUTSIDE = "outside"
     SERVICES = "services"
+    OWN_SERVICES = "own_services"  # the Services that are its subjects
     OWN_SERVERS = "own_servers"  # the destinations of its own pairs
 
 
@@ -65,7 +67,8 @@ REACHES: tuple[Reach, ...] = (
     # Measured: the host looks up a route before a ClusterIP is translated, and a tunnel cannot leave from an address that is gone.
     Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.HOST, To.SERVICES),
     Reach((C.NODE_NO_IPV6_ADDRESS,), From.ANYWHERE, To.PEERS),
-    Reach((C.NAT_KUBE_PROXY_MISSING, C.ENDPOINTSLICE_IPV6_MISSING), From.ANYWHERE, To.SERVICES),
+    Reach((C.NAT_KUBE_PROXY_MISSING,), From.ANYWHERE, To.SERVICES),
+    Reach((C.ENDPOINTSLICE_IPV6_MISSING,), From.ANYWHERE, To.OWN_SERVICES),
     Reach(PATH_CAUSES, From.ANYWHERE, To.OWN_SERVERS),
 )
 
@@ -78,9 +81,9 @@ FOLLOWS: dict[Cause, tuple[Cause, ...]] = {
     C.VXLAN_DEVICE_MISSING: (C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF, C.NODE_IPV6_DISABLED),
     C.VXLAN_DEVICE_DOWN: (C.NODE_IPV6_DISABLED,),
     C.VXLAN_MISCONFIGURED: (C.NODE_IPV6_DISABLED,),
-    C.VXLAN_PEER_INCOMPLETE: (C.NODE_IPV6_DISABLED, C.CALICO_NODE_ADDRESS_MISSING),
+    C.VXLAN_PEER_INCOMPLETE: (C.NODE_IPV6_DISABLED, C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF),
     C.POD_ROUTE_MISSING: (C.NODE_IPV6_DISABLED, C.FELIX_IPV6_OFF),
-    C.NAT_MASQUERADE_MISSING: (C.FELIX_IPV6_OFF,),
+    **dict.fromkeys(NAT_CAUSES, (C.FELIX_IPV6_OFF,)),  # it repairs nothing that it would see every 90 seconds otherwise
     C.SERVICE_AAAA_MISSING: (C.COREDNS_TEMPLATE_BLOCKS_AAAA, C.DNS_AAAA_BLOCKED),
 }
 
@@ -99,6 +102,7 @@ class Explained:
 
 INSIDE = ("target/service", "target/apiserver", "target/cluster_dns", "service/")
 OVERLAY = ("peer/", "target/service", "target/cluster_dns", "server/cluster_dns", "service/", "pod/")
+CLUSTER_SERVERS = ("server/cluster_dns", "server/node_local")  # what they answer comes from CoreDNS
 SERVICE_LIKE = ("target/service", "target/apiserver", "target/cluster_dns", "server/cluster_dns", "service/")
 
 
@@ -116,8 +120,10 @@ class _Known:
         return (self.elsewhere, list(Cause).index(self.root))
 
 
-def explain(findings: tuple[Finding, ...], elsewhere: Iterable[Found] = ()) -> tuple[Explained, ...]:
+def explain(findings: tuple[Finding, ...], elsewhere: Iterable[Found] = (), *, node: str = "") -> tuple[Explained, ...]:
     """Apply the table. `explained_by` is always an unexplained cause; with several, the first in table order.
+
+    `node` is the one that the findings are about; without it a cause about any node counts as one about this.
 
     Causes of severity info explain nothing, unless what they explain raises them (see `raised`). A cause of the digest explains only
     what is not more severe than itself. Explanation goes from the root outwards: a cause that is itself explained hands over its root.
@@ -127,7 +133,7 @@ def explain(findings: tuple[Finding, ...], elsewhere: Iterable[Found] = ()) -> t
     result: dict[int, Explained] = {}
     for index in sorted(range(len(findings)), key=lambda i: _depth(findings[i].cause)):
         finding = findings[index]
-        made = _explain_one(finding, [*known, *told])
+        made = _explain_one(finding, [*known, *told], node)
         result[index] = made
         if finding.severity is not Severity.INFO:
             known.append(_witness(made, told))
@@ -153,12 +159,12 @@ def raised(explained: tuple[Explained, ...]) -> tuple[Explained, ...]:
     return tuple(_raise(item, worst.get(item.finding.cause)) for item in explained)
 
 
-def covers(found: Found, pair: Pair) -> bool:
+def covers(found: Found, pair: Pair, *, node: str = "") -> bool:
     """Whether this cause accounts for the failure of this pair: by its line in the table, or as an endpoint behind the destination."""
     if pair.destination in found.spoils:
         return True
     return any(
-        found.cause in reach.causes and _from(reach, found, pair) and _to(reach, found, pair)
+        found.cause in reach.causes and _from(reach, found, pair) and _to(reach, found, pair, node)
         for reach in REACHES
     )  # fmt: skip
 
@@ -172,18 +178,18 @@ def _depth(cause: Cause) -> int:
     return 1 + max(map(_depth, FOLLOWS[cause])) if cause in FOLLOWS else 0
 
 
-def _explain_one(finding: Finding, known: Iterable[_Known]) -> Explained:
+def _explain_one(finding: Finding, known: Iterable[_Known], node: str) -> Explained:
     """Causes that stand by themselves come before those that only witness their root."""
     able = [k for k in known if not k.elsewhere or k.severity.rank >= finding.severity.rank]
     ordered = sorted(able, key=lambda k: (k.found.cause is not k.root, *k.order))
     if finding.cause in FOLLOWS:
-        reasons = FOLLOWS[finding.cause]
-        followed = next((k for k in ordered if k.found.cause in reasons and _same_place(k.found, finding)), None)
-        return Explained(finding, followed.root if followed else None, elsewhere=bool(followed and followed.elsewhere))
+        return _follow(finding, [k for k in ordered if k.found.cause in FOLLOWS[finding.cause]], node)
     if finding.cause not in SYMPTOMS or not finding.pairs:
         return Explained(finding, None)
     usable = [k for k in ordered if k.found.cause not in PATH_CAUSES or finding.cause is Cause.DNS_UNREACHABLE]
-    cover = {pair: next((k for k in usable if covers(k.found, pair)), None) for pair in sorted(finding.pairs)}
+    cover = {
+        pair: next((k for k in usable if covers(k.found, pair, node=node)), None) for pair in sorted(finding.pairs)
+    }
     left = frozenset(pair for pair, by in cover.items() if by is None)
     if left:
         return Explained(finding if left == finding.pairs else _narrow(finding, left), None)
@@ -191,16 +197,44 @@ def _explain_one(finding: Finding, known: Iterable[_Known]) -> Explained:
     return Explained(finding, first.root, elsewhere=first.elsewhere)
 
 
-def _same_place(found: Found, finding: Finding) -> bool:
-    """A pod's cause follows from one about its node or pool; a node's own only from the same node, where subjects are nodes."""
-    theirs = {s for s in found.subjects if s.startswith("node/")}
-    ours = {s for s in finding.subjects if s.startswith("node/")}
-    return not theirs or not ours or bool(theirs & ours)
+def _follow(finding: Finding, reasons: Iterable[_Known], node: str) -> Explained:
+    """Subject by subject; the first of the reasons that account for one is named."""
+    able = list(reasons)
+    cover = [next((i for i, k in enumerate(able) if _accounts_for(k.found, s, node)), None) for s in finding.subjects]
+    left = tuple(s for s, by in zip(finding.subjects, cover, strict=True) if by is None)
+    if left or not cover:
+        return Explained(finding if left == finding.subjects else _without(finding, left), None)
+    first = able[min(i for i in cover if i is not None)]
+    return Explained(finding, first.root, elsewhere=first.elsewhere)
+
+
+def _accounts_for(found: Found, subject: str, node: str) -> bool:
+    """Whether what holds of the cause's subjects holds of this one: of the same node, or of a nameserver that CoreDNS stands behind."""
+    if found.cause is Cause.COREDNS_TEMPLATE_BLOCKS_AAAA and subject.startswith("server/"):
+        return subject in CLUSTER_SERVERS or subject.count("/") > 1  # a Service's namespace and name
+    if found.cause is Cause.DNS_AAAA_BLOCKED and subject.startswith("service/"):
+        return any(s in CLUSTER_SERVERS for s in found.subjects)
+    nodes = _nodes(found)
+    if not nodes or not node:
+        return True
+    if subject.startswith("node/"):
+        return subject in nodes
+    return not nodes.isdisjoint({f"node/{node}", subject.replace("peer/", "node/", 1)})
+
+
+def _nodes(found: Found) -> frozenset[str]:
+    return frozenset(s for s in found.subjects if s.startswith("node/"))
 
 
 def _narrow(finding: Finding, left: frozenset[Pair]) -> Finding:
     kept = {end for pair in left for end in (pair.vantage, pair.destination)}
     return replace(finding, pairs=left, subjects=tuple(s for s in finding.subjects if s in kept) or tuple(sorted(kept)))
+
+
+def _without(finding: Finding, left: tuple[str, ...]) -> Finding:
+    """What is left of a finding, with its own evidence where a line says whose it is."""
+    own = tuple(line for line in finding.evidence if line.startswith(tuple(f"{subject} " for subject in left)))
+    return replace(finding, subjects=left, evidence=own or finding.evidence)
 
 
 def _raise(item: Explained, severity: Severity | None) -> Explained:
@@ -221,22 +255,32 @@ def _from(reach: Reach, found: Found, pair: Pair) -> bool:
             return True
 
 
-def _to(reach: Reach, found: Found, pair: Pair) -> bool:
+def _to(reach: Reach, found: Found, pair: Pair, node: str) -> bool:
     match reach.destinations:
         case To.ANYTHING:
             return True
         case To.PEERS:
-            return pair.destination.startswith(OVERLAY)
+            return pair.destination.startswith(OVERLAY) and _leads_there(found, pair.destination, node)
         case To.OWN_PEER:
-            return pair.destination in found.subjects or pair.destination.startswith(OVERLAY[1:])
+            return pair.destination in found.subjects
         case To.OUTSIDE:
             return not pair.destination.startswith((*OVERLAY, *INSIDE))
         case To.SERVICES:
             return pair.destination.startswith(SERVICE_LIKE)
+        case To.OWN_SERVICES:
+            return pair.destination in found.subjects
         case To.OWN_SERVERS:
             return any(
                 p.vantage == pair.vantage and _same_destination(p.destination, pair.destination) for p in found.pairs
             )
+
+
+def _leads_there(found: Found, destination: str, node: str) -> bool:
+    """A cause about other nodes spoils the way to these alone; behind a Service they may stand."""
+    nodes = _nodes(found)
+    if not nodes or not node or f"node/{node}" in nodes or not destination.startswith("peer/"):
+        return True
+    return destination.replace("peer/", "node/", 1) in nodes
 
 
 def _same_destination(one: str, other: str) -> bool:

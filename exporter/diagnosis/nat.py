@@ -5,11 +5,13 @@ An empty chain is legal when no pool asks for NAT, and a rule counts for nothing
 
 from __future__ import annotations
 
+from exporter.diagnosis.grounds import unread
 from exporter.diagnosis.node import reader_reason
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.model.calico import IPPool
 from exporter.model.facts import Backend, NatBackend, NatFacts, Reader
 from exporter.model.family import Family, family_of
+from exporter.model.inventory import Kind
 from exporter.model.report import Cause, Reason
 
 COMMANDS = {
@@ -38,7 +40,7 @@ def nat_kube_proxy_missing(view: View) -> Judgement:
     """IPv6 ClusterIPs exist and this node has no IPv6 service rules; mode ipvs is judged by its own table."""
     services, known = view.inventory.services, view.inventory.service_count_v6
     if services is None and known is None:
-        return Reason.NO_INVENTORY
+        return unread(view.inventory, Kind.SERVICES)
     # Where a digest counted them, the Services listed beside it are only some of them.
     count = sum(1 for s in services or () if any(a.version == 6 for a in s.cluster_ips)) if known is None else known
     if not count:
@@ -95,7 +97,7 @@ def _match_backend(live: NatBackend, pool: IPPool) -> tuple[Cause, str] | Reason
 
 def _judge(view: View, cause: Cause) -> Judgement:
     if view.inventory.pools is None:
-        return Reason.NO_INVENTORY
+        return unread(view.inventory, Kind.IP_POOLS)
     pools = [p for p in view.inventory.pools if p.nat_outgoing and not p.disabled and family_of(p.cidr) is Family.V6]
     if not pools:
         return ()

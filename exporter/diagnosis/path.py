@@ -1,7 +1,8 @@
 """Path causes: what dials over the two families say together. Pure rules over the kept results and the probe before each.
 
-Each layer tells one thing: ICMP passes and TCP does not; small passes and full-size does not; TCP passes and TLS does not. A pair
-(vantage, destination) counts only if it showed the same in two probes, so nothing is decided on one sample.
+Each layer tells one thing: ICMP passes and TCP does not; small passes and full-size does not; TCP passes and TLS does not. What two
+probes of a pair (vantage, destination) do not both show is not seen at all, so nothing is decided on one sample: neither a pair nor
+how many of them there are.
 """
 
 from __future__ import annotations
@@ -49,6 +50,18 @@ class Dial:
     @property
     def has_ipv4(self) -> bool:
         return any(family is Family.V4 for family, _ in self.seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Twice:
+    """The last two probes of one pair."""
+
+    now: Dial
+    before: Dial
+
+    def both(self, holds: Callable[[Dial], bool]) -> bool:
+        """Whether it holds of either probe."""
+        return holds(self.now) and holds(self.before)
 
 
 def ipv6_tcp_blocked(view: View) -> Judgement:
@@ -120,7 +133,7 @@ def dials(observations: Iterable[Observation], *, ipv4: bool = True) -> tuple[Di
     )
 
 
-Sieve = Callable[[tuple[Dial, ...]], frozenset[Pair]]
+Sieve = Callable[[tuple[Twice, ...]], Iterable[Twice]]
 
 
 def _judge(view: View, cause: Cause, sieve: Sieve, template: str) -> Judgement:
@@ -130,10 +143,10 @@ def _judge(view: View, cause: Cause, sieve: Sieve, template: str) -> Judgement:
     ipv4 = view.expected(Family.V4) is not False
     now, before = dials(view.snapshot.kept, ipv4=ipv4), dials(view.snapshot.kept_before, ipv4=ipv4)
     doubtful = services_on(view.inventory, _lost_nodes(now) & _lost_nodes(before))
-    pairs = frozenset(p for p in sieve(now) & sieve(before) if p.destination not in doubtful)
-    if not pairs:
-        return ()
-    return (_finding(cause, [d for d in now if d.pair in pairs], template),)
+    earlier = {(d.vantage.key, d.destination): d for d in before}
+    keys = ((d, earlier.get((d.vantage.key, d.destination))) for d in now if d.destination not in doubtful)
+    held = {t.now.pair: t.now for t in sieve(tuple(Twice(d, then) for d, then in keys if then is not None))}
+    return (_finding(cause, list(held.values()), template),) if held else ()
 
 
 def _lost_nodes(found: tuple[Dial, ...]) -> frozenset[str]:
@@ -161,28 +174,33 @@ def _unknown(view: View, cause: Cause) -> Reason | None:
     return None if view.snapshot.kept_before else Reason.TOO_FEW_SAMPLES
 
 
-def _blocked(found: tuple[Dial, ...]) -> frozenset[Pair]:
+def _blocked(found: tuple[Twice, ...]) -> list[Twice]:
     """Destinations with all three answers decide, each group of targets for itself; those dialled by TCP alone follow their vantage."""
-    full = [
-        d
-        for d in found
-        if d.outcome(Family.V6, Layer.ICMP) is Outcome.OK and d.outcome(Family.V4, Layer.TCP) in ARRIVED
+    full = [t for t in found if t.both(_answers_in_full)]
+    groups = {t.now.group for t in full}
+    blocked = [t for group in groups for t in _blocked_of_group([t for t in full if t.now.group is group])]
+    vantages = {t.now.vantage.key for t in blocked}
+    followers = [
+        t for t in found if t.now.vantage.key in vantages and t.both(lambda d: _tcp_alone(d) and _silent_over_tcp(d))
     ]
-    full = [d for d in full if d.outcome(Family.V6, Layer.TCP) is not None]
-    groups = {d.group for d in full}
-    blocked = [d for group in groups for d in _blocked_of_group([d for d in full if d.group is group])]
-    vantages = {d.vantage.key for d in blocked}
-    followers = [d for d in found if d.vantage.key in vantages and _tcp_alone(d) and _silent_over_tcp(d)]
-    return frozenset(d.pair for d in (*blocked, *followers))
+    return [*blocked, *followers]
 
 
-def _blocked_of_group(full: list[Dial]) -> list[Dial]:
+def _answers_in_full(dial: Dial) -> bool:
+    return (
+        dial.outcome(Family.V6, Layer.ICMP) is Outcome.OK
+        and dial.outcome(Family.V4, Layer.TCP) in ARRIVED
+        and dial.outcome(Family.V6, Layer.TCP) is not None
+    )
+
+
+def _blocked_of_group(full: list[Twice]) -> list[Twice]:
     """At least half of the dials, or all of one vantage: a firewall towards the outside leaves the way to peers alone."""
-    blocked = [d for d in full if d.outcome(Family.V6, Layer.TCP) in SILENCED]
+    blocked = [t for t in full if t.both(lambda d: d.outcome(Family.V6, Layer.TCP) in SILENCED)]
     if 2 * len(blocked) >= len(full):
         return blocked
-    whole = {d.vantage.key for d in blocked} - {d.vantage.key for d in full if d not in blocked}
-    return [d for d in blocked if d.vantage.key in whole]
+    whole = {t.now.vantage.key for t in blocked} - {t.now.vantage.key for t in full if t not in blocked}
+    return [t for t in blocked if t.now.vantage.key in whole]
 
 
 def _tcp_alone(dial: Dial) -> bool:
@@ -193,19 +211,23 @@ def _silent_over_tcp(dial: Dial) -> bool:
     return dial.outcome(Family.V6, Layer.TCP) in SILENCED and dial.outcome(Family.V4, Layer.TCP) in ARRIVED
 
 
-def _unreachable(found: tuple[Dial, ...]) -> frozenset[Pair]:
-    blocked = _blocked(found)
-    silent = [d for d in found if _silent_over_ipv6(d) and d.pair not in blocked]
-    proved = [d for d in silent if d.arrives(Family.V4)]
-    alone = [d for d in silent if not d.has_ipv4]
+def _unreachable(found: tuple[Twice, ...]) -> list[Twice]:
+    blocked = {t.now.pair for t in _blocked(found)}
+    silent = [t for t in found if t.both(_silent_over_ipv6) and t.now.pair not in blocked]
+    proved = [t for t in silent if t.both(lambda d: d.arrives(Family.V4))]
+    alone = [t for t in silent if not t.now.has_ipv4]
     companions: dict[tuple[str, Group], set[str]] = {}
-    for d in (*proved, *alone):
-        companions.setdefault((d.vantage.key, d.group), set()).add(d.destination)
-    joined = [d for d in alone if len(companions[d.vantage.key, d.group]) > 1]
+    for t in (*proved, *alone):
+        companions.setdefault(_place(t), set()).add(t.now.destination)
+    joined = [t for t in alone if len(companions[_place(t)]) > 1]
     # Where IPv4 is not meant to be, nothing can prove a target well: it must at least be no exception in its group.
-    arrived = {(d.vantage.key, d.group) for d in found if d.arrives(Family.V6)}
-    sole = [d for d in alone if not d.wants_ipv4 and (d.vantage.key, d.group) not in arrived]
-    return frozenset(d.pair for d in (*proved, *joined, *sole))
+    arrived = {_place(t) for t in found if not t.both(lambda d: not d.arrives(Family.V6))}
+    sole = [t for t in alone if not t.now.wants_ipv4 and _place(t) not in arrived]
+    return [*proved, *joined, *sole]
+
+
+def _place(twice: Twice) -> tuple[str, Group]:
+    return twice.now.vantage.key, twice.now.group
 
 
 def _silent_over_ipv6(dial: Dial) -> bool:
@@ -216,46 +238,45 @@ def _silent_over_ipv6(dial: Dial) -> bool:
     return not unresolved and (tcp is not None or icmp is not None) and tcp not in ARRIVED and icmp is not Outcome.OK
 
 
-def _blackhole(found: tuple[Dial, ...]) -> frozenset[Pair]:
-    lost = [
-        d
-        for d in found
-        if (o := d.seen.get((Family.V6, Layer.ICMP))) is not None
-        and o.counted
-        and o.outcome is Outcome.OK
-        and o.full_size is Outcome.TIMEOUT
-    ]
-    if any(d.group is Group.PEERS for d in lost) or len({d.destination for d in lost}) > 1:
-        return frozenset(d.pair for d in lost)
-    return frozenset()
+def _blackhole(found: tuple[Twice, ...]) -> list[Twice]:
+    """A peer, or two destinations, of the same vantage or not."""
+    lost = [t for t in found if t.both(_loses_full_size)]
+    enough = any(t.now.group is Group.PEERS for t in lost) or len({t.now.destination for t in lost}) > 1
+    return lost if enough else []
 
 
-def _tls_failed(found: tuple[Dial, ...]) -> frozenset[Pair]:
-    return frozenset(
-        d.pair
-        for d in found
-        if d.vantage.state is not PodState.INTERCEPTED
-        and d.outcome(Family.V6, Layer.TCP) is Outcome.OK
-        and d.outcome(Family.V6, Layer.TLS) not in {None, Outcome.OK}
-        and d.outcome(Family.V4, Layer.TLS) is Outcome.OK
+def _loses_full_size(dial: Dial) -> bool:
+    echo = dial.seen.get((Family.V6, Layer.ICMP))
+    return echo is not None and echo.counted and echo.outcome is Outcome.OK and echo.full_size is Outcome.TIMEOUT
+
+
+def _tls_failed(found: tuple[Twice, ...]) -> list[Twice]:
+    return [t for t in found if t.both(_fails_in_tls)]
+
+
+def _fails_in_tls(dial: Dial) -> bool:
+    return (
+        dial.vantage.state is not PodState.INTERCEPTED
+        and dial.outcome(Family.V6, Layer.TCP) is Outcome.OK
+        and dial.outcome(Family.V6, Layer.TLS) not in {None, Outcome.OK}
+        and dial.outcome(Family.V4, Layer.TLS) is Outcome.OK
     )
 
 
 def _down(observations: Iterable[Observation]) -> set[str]:
-    """Subjects whose every counted probe failed at the deepest configured layer or before."""
-    passed: dict[str, bool] = {}
+    """Subjects that failed over every family they were asked over, at the deepest configured layer or before, and passed nowhere."""
+    asked: dict[str, set[Family]] = {}
+    failed: dict[str, set[Family]] = {}
+    passed: set[str] = set()
     for o in observations:
-        if (
-            not o.counted
-            or not o.target.expect_reachable
-            or (o.layer is Layer.ICMP and o.target.deepest is not Layer.ICMP)
-        ):
+        if not o.target.expect_reachable or (o.layer is Layer.ICMP and o.target.deepest is not Layer.ICMP):
             continue
-        fine = o.passed and o.layer is o.target.deepest
-        failed = not o.passed
-        if fine or failed:
-            passed[o.target.subject] = passed.get(o.target.subject, False) or fine
-    return {subject for subject, ok in passed.items() if not ok}
+        asked.setdefault(o.target.subject, set()).add(o.family)
+        if o.counted and not o.passed:
+            failed.setdefault(o.target.subject, set()).add(o.family)
+        elif o.counted and o.layer is o.target.deepest:
+            passed.add(o.target.subject)
+    return {subject for subject, families in failed.items() if families == asked[subject]} - passed
 
 
 def _finding(cause: Cause, failing: list[Dial], template: str) -> Finding:

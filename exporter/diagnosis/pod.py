@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from exporter.diagnosis.endpoints import services_behind
+from exporter.diagnosis.grounds import has_calico_ipam
 from exporter.diagnosis.node import reader_reason
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.model.facts import PodFacts, Reader
@@ -103,7 +104,7 @@ def _judge(view: View, cause: Cause) -> Judgement:
         match = first_match(pod, pod.facts) if pod.facts is not None and _meant(pod, exempt) else None
         if match is not None and match[0] is cause:
             found.append((pod, match[1]))
-    old = _older_than_ipv6(view)
+    old = _older_than_ipv6(view, cause)
     fresh = [(p, text) for p, text in found if not old(p)]
     stale = [(p, text + "; older than IPv6 on its node: restart it") for p, text in found if old(p)]
     return (*_findings(cause, fresh, view, None), *_findings(cause, stale, view, Severity.INFO))
@@ -147,18 +148,19 @@ def _exempt(view: View) -> frozenset[str]:
 
 
 def _no_pool(view: View) -> bool:
-    """No IPv6 pool, enabled or disabled, for this node: nobody means these pods to have IPv6."""
+    """No IPv6 pool, enabled or disabled, for this node: nobody means these pods to have IPv6. Without Calico's IPAM pools say nothing."""
     pools = view.inventory.pools
-    return (
-        pools is not None
-        and bool(pools)
-        and not any(family_of(p.cidr) is Family.V6 and p.selects(view.node) for p in pools)
-    )
+    if pools is None or has_calico_ipam(view.inventory) is False:
+        return False
+    return not any(family_of(p.cidr) is Family.V6 and p.selects(view.node) for p in pools)
 
 
-def _older_than_ipv6(view: View) -> Callable[[PodView], bool]:
+def _older_than_ipv6(view: View, cause: Cause) -> Callable[[PodView], bool]:
+    """Pods that are older than the node's first IPv6 pool and were never given IPv6: one that was lost it, whatever its age."""
+    if cause is Cause.POD_NO_IPV6_DEFAULT_ROUTE:
+        return lambda _: False
     since = first_pool(view.inventory, view.node, Family.V6)
-    known = {pod.uid: pod for pod in view.inventory.local_pods(view.node)}
+    known = {pod.uid: pod for pod in view.inventory.local_pods(view.node) if Family.V6 not in map(family_of, pod.ips)}
     return lambda pod: pod.vantage.uid in known and is_older(known[pod.vantage.uid], since)
 
 
@@ -170,7 +172,7 @@ def _deaf_ports(pod: Pod, facts: PodFacts, services: Iterable[Service]) -> Itera
             continue
         for port in service.ports:
             number = _target_port(port, pod)
-            over = {listener.family for listener in facts.listeners if listener.port == number}
+            over = {each.family for each in facts.listeners if each.port == number and not each.address.is_loopback}
             if port.protocol == "TCP" and over == {Family.V4}:
                 yield f"port {number} of service/{service.key} is bound over IPv4 alone"
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from exporter.diagnosis.endpoints import services_on
 from exporter.diagnosis.felix import effective
+from exporter.diagnosis.grounds import unread
 from exporter.diagnosis.node import reader_reason
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.kernel.peers import PeerFinding, expect_peers, peer_states
 from exporter.model.calico import BlockAffinity, VxlanMode
 from exporter.model.facts import PeerState, Reader, VxlanDevice, VxlanFacts
 from exporter.model.family import Family, family_of
+from exporter.model.inventory import Kind
 from exporter.model.node import Node
 from exporter.model.report import Cause, Reason
 
@@ -89,8 +92,9 @@ def vxlan_peer_incomplete(view: View) -> Judgement:
         return ()
     if any(n.wireguard for n in view.inventory.nodes or ()):
         return Reason.NOT_APPLICABLE
-    if view.inventory.nodes is None or view.inventory.block_affinities is None:
-        return Reason.NO_INVENTORY
+    for kind, read in ((Kind.NODES, view.inventory.nodes), (Kind.BLOCK_AFFINITIES, view.inventory.block_affinities)):
+        if read is None:
+            return unread(view.inventory, kind)
     found = _incomplete(device, view)
     if not found:
         return ()
@@ -100,6 +104,7 @@ def vxlan_peer_incomplete(view: View) -> Judgement:
             [f"peer/{p.name}" for p in found],
             evidence=[f"peer/{p.name}: {p.state.value.replace('_', ' ')}: {p.detail}" for p in found[:10]],
             command=f"ip -6 route show dev {DEVICE}; ip -6 neigh show dev {DEVICE}; bridge fdb show dev {DEVICE}",
+            spoils=services_on(view.inventory, {p.name for p in found}),
         ),
     )
 
@@ -123,7 +128,7 @@ def _device(view: View) -> VxlanDevice | Reason | None:
     """The device; None when it should exist and does not; a Reason when nothing can or need be said."""
     inventory = view.inventory
     if inventory.pools is None:
-        return Reason.NO_INVENTORY
+        return unread(inventory, Kind.IP_POOLS)
     if not _vxlan_pools(view):
         return Reason.NOT_APPLICABLE
     facts: VxlanFacts | None = view.snapshot.host_facts.vxlan if view.snapshot.host_facts is not None else None

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from exporter.diagnosis.causes import LINES, TABLE, Line, checked_by
+from exporter.diagnosis.endpoints import destinations_of
 from exporter.diagnosis.explain import Explained, explain, raised
 from exporter.diagnosis.view import Judgement, Rule, View
 from exporter.model.report import Cause, CauseReport, Finding, Found, Reason, Severity, Unchecked
@@ -58,7 +59,7 @@ def judge(
             traces[line.cause] = trace
         elif isinstance(judgement, Reason):
             unchecked.append(Unchecked(line.cause, judgement))
-    explained = raised(_explain_with_infos(traces, elsewhere))
+    explained = raised(_explain_with_infos(view, traces, elsewhere))
     causes = tuple(
         CauseReport(
             finding=item.finding,
@@ -122,9 +123,12 @@ def _pods(view: View) -> set[str]:
     return here | {f"pod/{pod.key}" for pod in view.inventory.pods or () if not pod.deleting}
 
 
-def _explain_with_infos(traces: Mapping[Cause, Trace], elsewhere: tuple[Found, ...]) -> tuple[Explained, ...]:
+def _explain_with_infos(
+    view: View, traces: Mapping[Cause, Trace], elsewhere: tuple[Found, ...]
+) -> tuple[Explained, ...]:
     """A cause that stays info explains nothing, so infos take no part as roots; they are reported as they are."""
     findings = tuple(f for trace in traces.values() for f in trace.findings)
     loud = tuple(f for f in findings if f.severity is not Severity.INFO)
     quiet = tuple(Explained(f, None) for f in findings if f.severity is Severity.INFO)
-    return (*explain(loud, elsewhere), *quiet)
+    told = (replace(f, spoils=destinations_of(view.inventory, f.subjects)) for f in elsewhere)
+    return (*explain(loud, told, node=view.node), *quiet)

@@ -161,9 +161,14 @@ def test_a_kept_answer_is_no_second_sample_and_the_last_two_askings_are() -> Non
 
 
 def silent(
-    vantage: Vantage, count: int, of: Server | None = None, outcome: LookupOutcome = LookupOutcome.TIMEOUT
+    vantage: Vantage,
+    count: int,
+    of: Server | None = None,
+    outcome: LookupOutcome = LookupOutcome.TIMEOUT,
+    domain: str = "default.svc.cluster.local",
 ) -> tuple[Lookup, ...]:
-    questions = (Question(vantage, of or server(), f"n{i}.test", "A", "canary", Purpose.VERDICT) for i in range(count))
+    names = (f"n{i}.{domain}" for i in range(count))
+    questions = (Question(vantage, of or server(), name, "A", "canary", Purpose.VERDICT) for name in names)
     return tuple(Lookup(question, outcome) for question in questions)
 
 
@@ -183,7 +188,18 @@ def test_a_nameserver_that_answers_somebody_is_unreachable_only_from_where_three
     assert finding is not None
     assert finding.pairs == {Pair("pod/default/two", "server/cluster_dns")}
     assert found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(TWO, 1)))) is None
-    assert found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(ONE, 9)))) is None  # names outside alone time out
+    assert found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(ONE, 9)))) is None
+
+
+@pytest.mark.parametrize("vantage", [ONE, TWO])
+def test_names_outside_the_clusters_domain_that_alone_time_out_are_their_own_servers_fault(vantage: Vantage) -> None:
+    """Contract section 7. A place that asks nothing else, such as a pod that resolves a target, proves nothing."""
+    healthy = asked_by(ONE, inside("coredns-healthy"))
+    assert found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(vantage, 9, domain="example.test")))) is None
+
+
+def test_where_no_cluster_domain_is_known_every_name_counts() -> None:
+    assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3, domain="example.test"))) is not None
 
 
 def test_few_lost_questions_one_bad_round_and_references_make_no_unreachable_nameserver() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from exporter.diagnosis.path import PATH_RULES
 from exporter.model.family import Family
-from exporter.model.probe import Group, Layer, Observation, Outcome
+from exporter.model.probe import Group, Layer, Observation, Outcome, Target
 from exporter.model.report import Cause, Pair, Reason
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import HEALTHY, changed, endpoints, service
@@ -57,6 +57,45 @@ def test_nothing_is_decided_on_one_sample() -> None:
     assert found(seen(WEB, PYPI, "icmp6=timeout tcp6=timeout tcp4=ok"), before=seen(WEB, PYPI, FINE)) == {}
 
 
+ECHO_LOST = "icmp6=ok tcp6=ok tcp4=ok"
+NPM = target("npm")
+
+
+def lost_echoes(*to: Target) -> list[Observation]:
+    return [
+        o
+        for each in (PYPI, CRATES, NPM)
+        for o in seen(WEB, each, ECHO_LOST, full_size=Outcome.TIMEOUT if each in to else Outcome.OK)
+    ]
+
+
+def told_apart(said: str, *to: Target) -> list[Observation]:
+    """What is said of these targets, while the others are well; four, so that one of them is less than half."""
+    targets = (PYPI, CRATES, NPM, target("go"))
+    return [o for each in targets for o in seen(WEB, each, said if each in to else FINE)]
+
+
+@pytest.mark.parametrize(
+    ("kept", "before"),
+    [
+        # Two destinations lose full-size echoes in either round, and not the same two: one alone proves nothing.
+        (lost_echoes(PYPI, CRATES), lost_echoes(PYPI, NPM)),
+        # Half of the destinations is blocked in either round, and one alone in both.
+        (told_apart("icmp6=ok tcp6=timeout tcp4=ok", PYPI, CRATES), told_apart("icmp6=ok tcp6=timeout tcp4=ok", PYPI, NPM)),
+        # A target that has IPv6 alone has another one to share its fate in each round, and none in both.
+        (
+            [*seen(WEB, PYPI, "icmp6=timeout tcp6=timeout"), *seen(WEB, CRATES, "icmp6=timeout tcp6=timeout"), *seen(WEB, NPM, "tcp6=ok")],
+            [*seen(WEB, PYPI, "icmp6=timeout tcp6=timeout"), *seen(WEB, NPM, "icmp6=timeout tcp6=timeout"), *seen(WEB, CRATES, "tcp6=ok")],
+        ),
+    ],
+    ids=["full-size echoes", "half of the destinations", "companions"],
+)  # fmt: skip
+def test_how_many_there_are_is_not_decided_on_one_sample_either(
+    kept: list[Observation], before: list[Observation]
+) -> None:
+    assert set(found(kept, before)) <= {Cause.TARGET_DOWN}
+
+
 def test_the_first_round_says_too_few_samples() -> None:
     first = view(kept=seen(WEB, PYPI, "icmp6=timeout tcp6=timeout tcp4=ok"), before=[])
     assert PATH_RULES[Cause.IPV6_UNREACHABLE](first) is Reason.TOO_FEW_SAMPLES
@@ -66,6 +105,16 @@ def test_two_targets_that_have_ipv6_alone_and_fail_together_are_unreachable() ->
     said = "icmp6=timeout tcp6=timeout"
     causes = found([*seen(WEB, PYPI, said), *seen(WEB, CRATES, said), *seen(WEB, SERVICE, "tcp6=ok tcp4=ok")])
     assert len(causes[Cause.IPV6_UNREACHABLE]) == 2
+
+
+def test_a_target_is_down_where_every_family_it_was_asked_over_failed_and_not_where_one_could_not_be_tried() -> None:
+    down = "icmp6=timeout tcp6=timeout tcp4=timeout"
+    assert set(found(seen(WEB, PYPI, down))) == {Cause.TARGET_DOWN}
+    assert set(found([*seen(WEB, PYPI, down), *seen(HOST, PYPI, "tcp4=ok")])) == set()
+    for untold in ("tcp6=timeout tcp4=no_permission", "tcp6=timeout tcp4=vanished"):
+        assert set(found(seen(WEB, PYPI, untold))) == set()
+    policed = [*seen(WEB, PYPI, "tcp6=timeout", policy=True), *seen(WEB, PYPI, "tcp4=timeout")]
+    assert set(found(policed)) == set()
 
 
 def test_where_ipv4_is_not_meant_to_be_one_target_suffices_unless_its_group_says_otherwise() -> None:

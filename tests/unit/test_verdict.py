@@ -8,11 +8,14 @@ from dataclasses import replace
 import pytest
 
 from exporter.diagnosis.causes import LINES, TABLE
+from exporter.diagnosis.endpoints import destinations_of
 from exporter.diagnosis.explain import FOLLOWS, REACHES, explain, raised
 from exporter.diagnosis.verdict import Memory, Verdict, judge
 from exporter.diagnosis.view import Judgement, Rule, finding
-from exporter.model.report import Cause, Finding, Found, Pair, PodView, Reason, Severity
+from exporter.model.report import Cause, Finding, Found, Pair, PodView, Reason, Role, Severity
+from exporter.model.service import Service
 from exporter.model.vantage import PodState
+from tests.unit.cluster_scene import changed, service
 from tests.unit.scene import V4, V6, pod, view
 
 NOTHING: Mapping[Cause, Rule] = {cause: lambda _: () for cause in Cause}
@@ -191,6 +194,88 @@ def test_what_is_explained_of_a_path_explains_no_silent_nameserver_in_its_place(
     said = explain((dns, path, a_finding(Cause.VXLAN_DEVICE_MISSING)))
     assert [item.by for item in said] == [Cause.VXLAN_DEVICE_MISSING, None, None]
     assert said[1].finding.pairs == {HOST_OUT}
+
+
+NODE_C = ("node/chi",)
+
+
+@pytest.mark.parametrize(
+    ("root", "symptom", "explained"),
+    [
+        # About this node, or about no node in particular.
+        (Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, ("node/ra",)), a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"), True),
+        (Found(Cause.IPPOOL_EXHAUSTED, Severity.WARNING, ("pool/v6",)), a_finding(Cause.POD_IPV6_MISSING, "pod/default/web"), True),
+        # About another node: its pods, its rules and its tunnel are not these.
+        (Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, NODE_C), a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"), False),
+        (Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, NODE_C), a_finding(Cause.POD_ROUTE_MISSING, "pod/default/web"), False),
+        (Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, NODE_C), a_finding(Cause.VXLAN_DEVICE_MISSING, "node/ra"), False),
+        (Found(Cause.IPPOOL_IPV6_MISSING, Severity.WARNING, NODE_C), a_finding(Cause.POD_IPV6_MISSING, "pod/default/web"), False),
+        (Found(Cause.CALICO_NODE_ADDRESS_MISSING, Severity.WARNING, NODE_C), a_finding(Cause.VXLAN_DEVICE_MISSING, "node/ra"), False),
+        # But the way to it is shared.
+        (Found(Cause.CALICO_NODE_ADDRESS_MISSING, Severity.WARNING, NODE_C), a_finding(Cause.VXLAN_PEER_INCOMPLETE, "peer/chi"), True),
+        (Found(Cause.CALICO_NODE_ADDRESS_MISSING, Severity.WARNING, NODE_C), a_finding(Cause.VXLAN_PEER_INCOMPLETE, "peer/babel"), False),
+        # CoreDNS answers for the cluster's nameservers, not for others.
+        (Found(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, Severity.CRITICAL, ("configmap/a/b",)), a_finding(Cause.DNS_AAAA_BLOCKED, "server/node_local"), True),
+        (Found(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, Severity.CRITICAL, ("configmap/a/b",)), a_finding(Cause.DNS_AAAA_BLOCKED, "server/corp"), False),
+        (Found(Cause.DNS_AAAA_BLOCKED, Severity.CRITICAL, ("server/corp",)), a_finding(Cause.SERVICE_AAAA_MISSING, "service/default/web"), False),
+    ],
+)  # fmt: skip
+def test_what_holds_of_one_place_explains_nothing_of_another(root: Found, symptom: Finding, explained: bool) -> None:
+    said = explain((symptom,), (replace(root, elsewhere=True),), node="ra")
+    assert (said[0].by is root.cause) is explained
+    own = explain((symptom, a_finding(root.cause, *root.subjects, severity=root.severity)), node="ra")
+    assert (own[0].by is root.cause) is explained
+
+
+PEER_C, PEER_B = Pair("node/ra", "peer/chi"), Pair("node/ra", "peer/babel")
+
+
+def test_the_way_to_another_node_that_lacks_something_is_explained_and_to_no_third_one() -> None:
+    told = Found(Cause.CALICO_NODE_ADDRESS_MISSING, Severity.WARNING, NODE_C, elsewhere=True)
+    both = a_finding(Cause.IPV6_UNREACHABLE, "node/ra", "peer/babel", "peer/chi", pairs=(PEER_C, PEER_B))
+    (left,) = explain((both,), (told,), node="ra")
+    assert left.by is None
+    assert left.finding.subjects == ("node/ra", "peer/babel")
+    (here,) = explain((both,), (replace(told, subjects=("node/ra",)),), node="ra")
+    assert here.by is Cause.CALICO_NODE_ADDRESS_MISSING
+
+
+def test_of_two_nameservers_the_one_that_the_corefile_does_not_explain_stays_with_its_own_evidence() -> None:
+    blocked = replace(
+        a_finding(Cause.DNS_AAAA_BLOCKED, "server/cluster_dns", "server/corp", severity=Severity.CRITICAL),
+        evidence=("server/cluster_dns (fd98::10), blanket_nodata: x", "server/corp (192.0.2.53), refused: y"),
+    )
+    corefile = a_finding(
+        Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, "configmap/kube-system/coredns", severity=Severity.CRITICAL
+    )
+    left = explain((blocked, corefile))[0]
+    assert left.by is None
+    assert left.finding.subjects == ("server/corp",)
+    assert left.finding.evidence == ("server/corp (192.0.2.53), refused: y",)
+
+
+C_SLICE = Cause.ENDPOINTSLICE_IPV6_MISSING
+SHOP = service("shop")
+OWN = service("dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"})
+
+
+@pytest.mark.parametrize(("named", "explained"), [(OWN, True), (SHOP, False)])
+@pytest.mark.parametrize("told", [True, False], ids=["by the digest", "in this report"])
+def test_a_service_without_ipv6_endpoints_spoils_itself_and_no_other(
+    named: Service, explained: bool, told: bool
+) -> None:
+    subject = f"service/{named.key}"
+    pair = Pair("node/ra", "target/service")
+    inventory = changed(services=(OWN, SHOP))
+    path = a_finding(Cause.IPV6_UNREACHABLE, "node/ra", "target/service", pairs=(pair,))
+    root = replace(a_finding(C_SLICE, subject), spoils=destinations_of(inventory, {subject}))
+    elsewhere = (Found(C_SLICE, Severity.WARNING, (subject,), elsewhere=True),) if told else ()
+    verdict, _ = judge(
+        view(inventory=inventory, role=Role.NODE if told else Role.ALL), Memory(), elsewhere=elsewhere,
+        rules=rules(ipv6_unreachable=(path,), **({} if told else {C_SLICE.value: (root,)})),
+    )  # fmt: skip
+    by = {c.finding.cause: c.explained_by for c in verdict.causes}[Cause.IPV6_UNREACHABLE]
+    assert by is (C_SLICE if explained else None)
 
 
 def test_felix_without_ipv6_writes_no_nat() -> None:
