@@ -15,7 +15,8 @@ import yaml
 from exporter.catalogue import CATALOGUE
 from exporter.config.reference import list_keys
 from exporter.diagnosis.causes import TABLE, Line
-from exporter.model.report import Role
+from exporter.diagnosis.rules import RULES
+from exporter.model.report import Cause, Role
 from exporter.report.document import runbook
 
 ALERTS = Path(__file__).parents[2] / "alerts" / "dualstack.yaml"
@@ -52,10 +53,17 @@ def causes_table() -> str:
             line.severity.value,
             _found(line),
             line.says,
+            _rule(line.cause),
         )
         for line in TABLE
     )
-    return markdown(("cause", "scope", "role", "severity", "found", "what is wrong"), rows)
+    return markdown(("cause (runbook)", "scope", "role", "severity", "found", "what is wrong", "rule"), rows)
+
+
+def _rule(cause: Cause) -> str:
+    """Where the function stands that finds it: it has the cause's name, and its docstring says when it holds."""
+    path = RULES[cause].__module__.replace(".", "/") + ".py"
+    return f"[{path.rpartition('/')[2]}]({path})"
 
 
 def _roles(line: Line) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from exporter.catalogue import CATALOGUE
 from exporter.config.reference import list_keys
 from exporter.diagnosis.causes import TABLE
+from exporter.diagnosis.rules import RULES
+from exporter.report.document import runbook
 from exporter.report.reference import (
     MARKERS,
     alerts_table,
@@ -18,7 +22,8 @@ from exporter.report.reference import (
     replace_between_markers,
 )
 
-RULES = """
+ROOT = Path(__file__).resolve().parents[2]
+ALERT_RULES = """
 groups:
   - name: dualstack
     rules:
@@ -44,6 +49,18 @@ def test_each_table_has_a_row_for_each_thing_in_its_order() -> None:
     assert first_cells(configuration_table()) == [f"`{row.key}`" for row in list_keys()]
 
 
+def test_from_a_cause_it_is_two_steps_to_its_rule_and_its_runbook() -> None:
+    """The table names the file, the rule in it has the cause's name and says when it holds; the runbook is linked and exists."""
+    rows = {line.split("`")[1]: line for line in causes_table().splitlines()[2:]}
+    for cause, rule in RULES.items():
+        source = ROOT / (rule.__module__.replace(".", "/") + ".py")
+        assert f"]({source.relative_to(ROOT)})" in rows[cause.value]
+        assert f"\ndef {cause.value}(view: View)" in source.read_text(encoding="utf-8")
+        assert rule.__doc__
+        assert runbook(cause) in rows[cause.value]
+        assert (ROOT / "alerts/runbooks" / runbook(cause).rpartition("/")[2]).is_file()
+
+
 def test_every_row_has_as_many_cells_as_the_head() -> None:
     for table in (metrics_table(), causes_table(), configuration_table()):
         counts = {line.replace("\\|", "").count("|") for line in table.splitlines()}
@@ -51,7 +68,7 @@ def test_every_row_has_as_many_cells_as_the_head() -> None:
 
 
 def test_alerts_come_from_the_rules_file_without_its_recording_rules() -> None:
-    assert alerts_table(RULES).splitlines()[2:] == [
+    assert alerts_table(ALERT_RULES).splitlines()[2:] == [
         "| [`DualstackIpv6Down`](https://example.org/DualstackIpv6Down.md) | critical | 5m | IPv6 does not work. |",
         "| `DualstackOther` |  | 0s |  |",
     ]
