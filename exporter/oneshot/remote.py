@@ -10,7 +10,8 @@ from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
 from exporter.options import Options
 from exporter.refusal import Refusal
-from exporter.report.document import Document, DocumentError, parse
+from exporter.report.document import Document
+from exporter.report.reading import DocumentError, parse
 
 WAIT = 2.0  # seconds that a node may take (contract section 2)
 LIMIT = 32 * 1024 * 1024

@@ -15,18 +15,8 @@ from hypothesis import strategies as st
 from exporter.model.family import Family
 from exporter.model.probe import Layer, Outcome
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Scope, Severity
-from exporter.report.document import (
-    Document,
-    DocumentError,
-    ProbeEntry,
-    decode,
-    document_of,
-    encode,
-    exit_code,
-    parse,
-    runbook,
-    to_json,
-)
+from exporter.report.document import Document, ProbeEntry, document_of, encode, exit_code, runbook, to_json
+from exporter.report.reading import DocumentError, decode, parse
 from tests.unit import sample_probes
 from tests.unit.sample import bad_day, blind, migration_day, quiet_day
 from tests.unit.sample_probes import NOW

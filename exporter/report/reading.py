@@ -1,0 +1,155 @@
+"""A report from elsewhere: JSON of another exporter, or of the running daemon, back into a Document. Before `check` prints it.
+
+What comes is validated and bounded: `parse` raises DocumentError and nothing else. No I/O.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime
+from typing import cast
+
+from exporter.model.family import FAMILIES
+from exporter.model.report import FamilyReport, Role, Severity
+from exporter.report.document import VERSION, CauseEntry, Document, ProbeEntry
+
+LARGEST = 64 * 1024 * 1024  # bytes of a document
+
+
+class DocumentError(ValueError):
+    """What was given is no report of this version; the message is one line."""
+
+
+def parse(body: bytes) -> Document:
+    """A report from elsewhere.
+
+    Raises:
+        DocumentError: it is none, or of another version.
+    """
+    if len(body) > LARGEST:
+        raise DocumentError(f"the report is larger than {LARGEST} bytes")
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(f"the report is not JSON: {str(error)[:100]}") from error
+    return decode(data)
+
+
+def decode(data: object) -> Document:
+    """A report from the JSON object that holds it.
+
+    Raises:
+        DocumentError: it is none, or of another version.
+    """
+    fields = _Fields(data, "report")
+    if fields.number("version") != VERSION:
+        raise DocumentError("the report is of another version")
+    role = fields.text("role")
+    if role not in set(Role):
+        raise DocumentError("report.role is unknown")
+    families = _Fields(fields.value("families"), "families")
+    return Document(
+        node=fields.text("node"),
+        role=role,
+        time=fields.time("time"),
+        families={family: _parse_family(families.value(family.value)) for family in FAMILIES},
+        causes=tuple(_parse_cause(_Fields(item, "causes[]")) for item in fields.list("causes")),
+        unchecked=tuple(
+            (item.text("cause"), item.text("reason"))
+            for item in (_Fields(item, "unchecked[]") for item in fields.list("unchecked"))
+        ),
+        probes=tuple(_parse_probe(_Fields(item, "probes[]")) for item in fields.list("probes")),
+    )
+
+
+def _parse_family(data: object) -> FamilyReport:
+    fields = _Fields(data, "families[]")
+    return FamilyReport(expected=fields.flag("expected"), ok=fields.flag("ok"))
+
+
+def _parse_cause(fields: _Fields) -> CauseEntry:
+    severity = fields.text("severity")
+    if severity not in set(Severity):
+        raise DocumentError("causes[].severity is unknown")
+    return CauseEntry(
+        cause=fields.text("cause"),
+        scope=fields.text("scope"),
+        severity=Severity(severity),
+        since=fields.time("since"),
+        subjects=fields.texts("subjects"),
+        subjects_total=int(fields.number("subjects_total")),
+        explained_by=None if fields.value("explained_by") is None else fields.text("explained_by"),
+        evidence=fields.texts("evidence"),
+        command=fields.text("command"),
+        runbook=fields.text("runbook"),
+    )
+
+
+def _parse_probe(fields: _Fields) -> ProbeEntry:
+    return ProbeEntry(
+        vantage=fields.text("vantage"),
+        subject=fields.text("subject"),
+        target=fields.text("target"),
+        layer=fields.text("layer"),
+        ip_family=fields.text("ip_family"),
+        outcome=fields.text("outcome"),
+        seconds=None if fields.value("seconds") is None else fields.number("seconds"),
+        detail=fields.text("detail"),
+    )
+
+
+class _Fields:
+    """A JSON object whose members are asked for by type; anything else is a DocumentError that names the place."""
+
+    def __init__(self, data: object, place: str) -> None:
+        if not isinstance(data, dict):
+            raise DocumentError(f"{place} is not an object")
+        self._data = cast("dict[str, object]", data)
+        self._place = place
+
+    def value(self, name: str) -> object:
+        if name not in self._data:
+            raise DocumentError(f"{self._place}.{name} is missing")
+        return self._data[name]
+
+    def text(self, name: str) -> str:
+        value = self.value(name)
+        if not isinstance(value, str):
+            raise DocumentError(f"{self._place}.{name} is not a string")
+        return value
+
+    def number(self, name: str) -> float:
+        value = self.value(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _plausible(value):
+            raise DocumentError(f"{self._place}.{name} is not a number")
+        return float(value)
+
+    def flag(self, name: str) -> bool | None:
+        value = self.value(name)
+        if value is not None and not isinstance(value, bool):
+            raise DocumentError(f"{self._place}.{name} is neither true, false nor null")
+        return value
+
+    def list(self, name: str) -> list[object]:
+        value = self.value(name)
+        if not isinstance(value, list):
+            raise DocumentError(f"{self._place}.{name} is not a list")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        items = self.list(name)
+        if not all(isinstance(item, str) for item in items):
+            raise DocumentError(f"{self._place}.{name} holds something else than strings")
+        return tuple(cast("list[str]", items))
+
+    def time(self, name: str) -> float:
+        try:
+            return datetime.strptime(self.text(name), "%Y-%m-%dT%H:%M:%S%z").timestamp()
+        except (ValueError, OverflowError) as error:
+            raise DocumentError(f"{self._place}.{name} is not a time as RFC 3339 writes it") from error
+
+
+def _plausible(number: float) -> bool:
+    """Within what a count or a duration can be; json also reads NaN, Infinity and integers of any length."""
+    return abs(number) < 2**53 and math.isfinite(number)
