@@ -21,7 +21,8 @@ from exporter.report.document import runbook
 
 ALERTS = Path(__file__).parents[2] / "alerts" / "dualstack.yaml"
 
-MARKERS = ("<!-- {name}: begin (made by `dualstack-exporter reference`) -->", "<!-- {name}: end -->")
+MARKERS = ("<!-- {name}: begin (made by `{by}`) -->", "<!-- {name}: end -->")
+MAKER = "dualstack-exporter reference"
 
 
 def reference() -> str:
@@ -117,13 +118,13 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def replace_between_markers(document: str, name: str, table: str) -> str:
-    """The document with this table between the markers of that name.
+def replace_between_markers(document: str, name: str, table: str, *, by: str = MAKER) -> str:
+    """The document with this table between the markers of that name; `by` is the command that makes it.
 
     Raises:
         ValueError: it does not hold both markers once, in order.
     """
-    begin, end = (marker.format(name=name) for marker in MARKERS)
+    begin, end = (marker.format(name=name, by=by) for marker in MARKERS)
     if document.count(begin) != 1 or document.count(end) != 1 or document.index(begin) > document.index(end):
         raise ValueError(f"the document needs the lines {begin} and {end}, once each and in this order")
     head, rest = document.split(begin)

@@ -14,13 +14,12 @@ import pytest
 
 from tests.lab.cluster import Cluster
 from tests.lab.dataplanes import EbpfLab
-from tests.lab.fault import EBPF, HERE, Fault
+from tests.lab.fault import ALL, APART, EBPF, HERE, Fault
 from tests.lab.faults import FAULTS, PAIRS
 from tests.lab.measure import ROUNDS, Measured, measure, settle
 
 pytestmark = pytest.mark.real
 
-ALL, APART = ("all",), ("node", "cluster")
 Clusters = Callable[[str, tuple[str, ...]], Cluster]
 
 

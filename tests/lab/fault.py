@@ -12,6 +12,7 @@ Act = Callable[[Cluster], object]
 NFT, LEGACY, NFTABLES, EBPF = "iptables-nft", "iptables-legacy", "nftables", "ebpf"
 HERE = (NFT,)  # the backend does not matter
 NAT_BACKENDS = (NFT, LEGACY, NFTABLES)
+ALL, APART = ("all",), ("node", "cluster")  # how the roles run: in one process, or as separate ones
 UNREACHABLE, DNS_SILENT = "ipv6_unreachable", "dns_unreachable"
 
 
@@ -48,7 +49,12 @@ class Fault:
     detect: int = 1
     clear: int = 2
     evidence: Mapping[str, str] = field(default_factory=dict)
-    apart: bool = False  # also with node and cluster roles as separate processes
+    apart: bool = False  # also with node and cluster roles as separate ones, on the first backend
+
+    @property
+    def ways(self) -> tuple[tuple[str, ...], ...]:
+        """How the roles run while this fault is measured."""
+        return (ALL, APART) if self.apart else (ALL,)
 
 
 def warning(*causes: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from exporter.diagnosis.causes import TABLE
 from exporter.diagnosis.rules import RULES
 from exporter.report.document import runbook
 from exporter.report.reference import (
+    MAKER,
     MARKERS,
     alerts_table,
     causes_table,
@@ -85,7 +86,7 @@ def test_the_reference_holds_every_table_under_its_heading() -> None:
 
 
 def test_a_table_is_put_between_its_markers_and_nothing_else_changes() -> None:
-    begin, end = (marker.format(name="metrics") for marker in MARKERS)
+    begin, end = (marker.format(name="metrics", by=MAKER) for marker in MARKERS)
     document = f"before\n{begin}\nold\n{end}\nafter\n"
     once = replace_between_markers(document, "metrics", "| new |\n")
     assert once == f"before\n{begin}\n| new |\n{end}\nafter\n"
@@ -94,6 +95,6 @@ def test_a_table_is_put_between_its_markers_and_nothing_else_changes() -> None:
 
 @pytest.mark.parametrize("broken", ["", "{begin}", "{end}\n{begin}", "{begin}{begin}{end}", "{begin}{end}{end}"])
 def test_a_document_without_both_markers_once_is_refused(broken: str) -> None:
-    begin, end = (marker.format(name="metrics") for marker in MARKERS)
+    begin, end = (marker.format(name="metrics", by=MAKER) for marker in MARKERS)
     with pytest.raises(ValueError, match="once each"):
         replace_between_markers(broken.format(begin=begin, end=end), "metrics", "x")

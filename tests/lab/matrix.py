@@ -1,0 +1,102 @@
+"""Prints the fault matrix as Markdown: the rows of faults.py, which tests/e2e/test_fault_matrix.py holds on the real kernel.
+
+python -m tests.lab.matrix                          the table; scripts/reference puts it into README
+python -m tests.lab.matrix --measure [FAULT ...]    break each (all, without names) in a lab, and say what was found; needs root
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+
+from exporter.report.reference import markdown
+from tests.lab.cluster import Cluster
+from tests.lab.dataplanes import EbpfLab
+from tests.lab.fault import ALL, APART, EBPF, HERE, Fault
+from tests.lab.faults import FAULTS, PAIRS
+from tests.lab.measure import Measured, measure, settle
+
+HEAD = (
+    "fault", "scope", "what is broken", "causes to fix", "what they explain", "info", "IPv6", "IPv4", "rounds to detect, to clear",
+    "NAT backends, where they matter", "roles",
+)  # fmt: skip
+WAYS = {ALL: "one process", APART: "node and cluster apart"}
+WORDS = {True: "works", False: "fails", None: "not known"}
+
+
+def matrix(faults: Iterable[Fault] = (*FAULTS.values(), *PAIRS.values())) -> str:
+    """The table, one row for each fault."""
+    return markdown(HEAD, (_row(fault) for fault in faults))
+
+
+def _row(fault: Fault) -> tuple[str, ...]:
+    return (
+        f"`{fault.name}`",
+        fault.scope.value,
+        fault.says,
+        ", ".join(f"`{cause}` ({severity})" for cause, severity in fault.causes.items()) or "none",
+        _explained(fault.explained),
+        ", ".join(f"`{cause}`" for cause in fault.infos),
+        WORDS[fault.ipv6],
+        WORDS[fault.ipv4],
+        f"{fault.detect}, {fault.clear}",
+        ", ".join(fault.backends) if fault.backends != HERE else "",
+        "; ".join(WAYS[roles] for roles in fault.ways),
+    )
+
+
+def _explained(explained: Mapping[str, str]) -> str:
+    """By whom, where several explain."""
+    roots = set(explained.values())
+    return ", ".join(f"`{s}`" + (f" (by `{root}`)" if len(roots) > 1 else "") for s, root in explained.items())
+
+
+def measured(faults: Iterable[Fault]) -> Iterator[Measured]:
+    """What the exporter makes of each, broken and healed in a lab of its own kind, in each way in which roles may run."""
+    wanted = list(faults)
+    for backend in dict.fromkeys(backend for fault in wanted for backend in fault.backends):
+        for roles in (ALL, APART):
+            rows = [
+                f
+                for f in wanted
+                if backend in f.backends and roles in f.ways and (roles == ALL or backend == f.backends[0])
+            ]
+            if not rows:
+                continue
+            with Cluster(lab=EbpfLab() if backend == EBPF else None, backend=backend, roles=roles) as cluster:
+                for fault in rows:
+                    settle(cluster)
+                    yield measure(cluster, fault)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/matrix")
+    parser.add_argument(
+        "--measure", action="store_true", help="break each fault in a lab instead of printing what is expected"
+    )
+    parser.add_argument("faults", nargs="*", metavar="FAULT")
+    asked = parser.parse_args(arguments)
+    known = {**FAULTS, **PAIRS}
+    unknown = [name for name in asked.faults if name not in known]
+    if unknown:
+        parser.error(f"no fault {unknown[0]!r}; these are known: {', '.join(known)}")
+    faults = [known[name] for name in asked.faults] or list(known.values())
+    if not asked.measure:
+        sys.stdout.write(matrix(faults))
+        return 0
+    failed = False
+    for row in measured(faults):
+        failed |= not row.holds
+        said = (
+            ", ".join(row.wrong)
+            if row.wrong
+            else f"{', '.join(row.last.causes) or 'info alone'}; rounds {row.detected}, {row.cleared}"
+        )
+        sys.stdout.write(f"{'wrong' if row.wrong else 'holds'}  {row.fault.name}: {said}\n")
+        sys.stdout.flush()
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
