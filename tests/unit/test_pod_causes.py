@@ -1,0 +1,214 @@
+"""Each pod cause: when it holds, each case in which it does not, and which of several comes first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+import pytest
+
+from exporter.diagnosis.pod import POD_RULES
+from exporter.model.facts import AddressFact, Listener, PodFacts
+from exporter.model.pod import ContainerPort, Namespace
+from exporter.model.report import Cause, Reason, Severity
+from exporter.model.service import ServicePort
+from exporter.model.vantage import PodState
+from tests.unit.cluster_scene import POOL4, POOL6, service
+from tests.unit.node_scene import (
+    BORN,
+    DB,
+    POD_CONF,
+    V4,
+    V6,
+    WEB,
+    cluster,
+    holding,
+    inside,
+    namespace,
+    node_view,
+    only,
+    said,
+)
+
+STATES = tuple(cause for cause in POD_RULES if cause is not Cause.POD_LISTENS_IPV4_ONLY)
+MINE = "fd01:0:0:13::2"
+
+
+def held(*interfaces: str, **flags: Any) -> tuple[AddressFact, ...]:
+    """Addresses of the pod; flags are those of the IPv6 ones."""
+    made = [AddressFact("eth0", ip_interface(i), "link" if i.startswith("fe80") else "global") for i in interfaces]
+    return tuple(replace(a, **flags) if a.family is V6 else a for a in made)
+
+
+HELD4 = "10.1.13.2/32"
+NO_IPV6 = namespace(addresses=held(HELD4), routes=POD_CONF[:1])
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause", "evidence"),
+    [
+        (namespace(), None, ""),
+        (namespace(disable_ipv6=True), Cause.POD_IPV6_DISABLED, "disable_ipv6 = 1"),
+        (NO_IPV6, Cause.POD_IPV6_MISSING, "no global IPv6 address"),
+        (namespace(addresses=held(HELD4, "fe80::1/64")), Cause.POD_IPV6_MISSING, "no global IPv6 address"),
+        (namespace(addresses=held(HELD4, f"{MINE}/128", tentative=True)), Cause.POD_IPV6_ADDRESS_UNUSABLE, "tentative"),
+        (namespace(addresses=held(HELD4, f"{MINE}/128", dadfailed=True)), Cause.POD_IPV6_ADDRESS_UNUSABLE, "dadfailed"),
+        (namespace(addresses=held(HELD4, "fd01:0:0:13::99/128")), Cause.POD_IP_MISMATCH, MINE),
+        (namespace(addresses=held("10.1.13.9/32", f"{MINE}/128")), Cause.POD_IP_MISMATCH, "10.1.13.2"),
+        (namespace(routes=POD_CONF[:1]), Cause.POD_NO_IPV6_DEFAULT_ROUTE, "no ::/0"),
+        # Of several the first.
+        (replace(NO_IPV6, disable_ipv6=True), Cause.POD_IPV6_DISABLED, "disable_ipv6"),
+        (namespace(addresses=held(HELD4, "fd01:0:0:13::99/128", tentative=True), routes=()), Cause.POD_IPV6_ADDRESS_UNUSABLE, "tentative"),
+        (namespace(addresses=held(HELD4, "fd01:0:0:13::99/128"), routes=()), Cause.POD_IP_MISMATCH, MINE),
+    ],
+)  # fmt: skip
+def test_the_first_thing_that_is_wrong_in_a_pod(facts: PodFacts, cause: Cause | None, evidence: str) -> None:
+    seen = node_view(pods=[inside("web", facts), inside("db")])
+    assert holding(STATES, seen) == ({} if cause is None else {cause: Severity.WARNING})
+    if cause is not None:
+        found = only(cause, seen)
+        assert found.subjects == ("pod/default/web",)
+        assert evidence in found.evidence[0]
+        assert found.command == "kubectl exec -n default web -- ip -6 address"
+
+
+def test_an_address_of_the_own_range_beside_another_is_enough() -> None:
+    facts = namespace(addresses=(*held(HELD4, f"{MINE}/128"), *held("fd01:0:0:13::99/128", dadfailed=True)))
+    assert holding(STATES, node_view(pods=[inside("web", facts)])) == {}
+
+
+@pytest.mark.parametrize(
+    ("pods", "view", "reason"),
+    [
+        # Not meant to have IPv6.
+        ([inside("web", NO_IPV6, families=(V4,))], {}, None),
+        ([inside("web", NO_IPV6)], {"inventory": cluster(pods=(replace(WEB, address_choice=True), DB))}, None),
+        ([inside("web", NO_IPV6)], {"inventory": cluster(namespaces=(Namespace("default", address_choice=True),))}, None),
+        # Nobody made a pool of IPv6 for the node; a disabled one is one.
+        ([inside("web", NO_IPV6)], {"inventory": cluster(pools=(POOL4,))}, Reason.NOT_APPLICABLE),
+        ([inside("web", NO_IPV6)], {"inventory": cluster(pools=())}, Reason.NOT_APPLICABLE),
+        ([inside("web", NO_IPV6)], {"inventory": cluster(pools=(POOL4, replace(POOL6, nodes=frozenset({"babel"}))))}, Reason.NOT_APPLICABLE),
+        # Nothing to inspect.
+        ([], {}, Reason.NO_PODS),
+        ([inside("web", NO_IPV6, state=PodState.TERMINATING)], {}, Reason.NO_PODS),
+        ([inside("web", NO_IPV6, state=PodState.STARTING)], {}, Reason.NO_PODS),
+        ([inside("web", NO_IPV6, state=PodState.OPTED_OUT)], {}, Reason.NO_PODS),
+        ([inside("web", NO_IPV6, state=PodState.SANDBOXED)], {}, Reason.NO_PODS),
+        ([replace(inside(), facts=None)], {}, Reason.READER_FAILED),
+    ],
+)  # fmt: skip
+def test_pods_that_are_not_meant_to_have_it(pods: Any, view: Any, reason: Reason | None) -> None:
+    judged = said(Cause.POD_IPV6_MISSING, node_view(pods=pods, **view))
+    assert judged == (() if reason is None else reason)
+
+
+def test_a_disabled_pool_a_mesh_and_another_ipam_excuse_nothing() -> None:
+    broken = [inside("web", NO_IPV6, state=PodState.INTERCEPTED)]
+    disabled = cluster(pools=(POOL4, replace(POOL6, disabled=True)))
+    podcidrs = cluster(pools=(), cni=(replace(cluster().cni[0], ipam="host-local"),))  # type: ignore[index]  # it has one
+    for inventory in (disabled, podcidrs, cluster()):
+        assert only(Cause.POD_IPV6_MISSING, node_view(inventory=inventory, pods=broken)).severity is Severity.WARNING
+
+
+OLD = cluster(pools=(POOL4, replace(POOL6, created=BORN + 1)), pods=(replace(WEB, ips=WEB.ips[:1]), DB))
+
+
+def test_a_pod_older_than_ipv6_on_its_node_is_to_be_restarted_and_no_warning() -> None:
+    seen = node_view(inventory=OLD, pods=[inside("web", NO_IPV6, addresses=WEB.ips[:1])])
+    found = only(Cause.POD_IPV6_MISSING, seen)
+    assert found.severity is Severity.INFO
+    assert "restart it" in found.evidence[0]
+
+
+@pytest.mark.parametrize(
+    "inventory",
+    [
+        # It was given IPv6: it is no older than that, whatever the pool's age says (a pool that was made anew).
+        replace(OLD, pods=(WEB, DB)),
+        replace(OLD, pools=(POOL4, replace(POOL6, created=BORN - 1))),
+        replace(OLD, pools=(POOL4, replace(POOL6, created=None))),
+        # The pool that is younger is another node's; an older one selects this.
+        replace(OLD, pools=(POOL4, replace(POOL6, created=BORN - 1), replace(POOL6, name="young", cidr=ip_network("fd02::/48"), created=BORN + 1))),
+    ],
+    ids=["had one", "younger than the pool", "age not known", "first pool"],
+)  # fmt: skip
+def test_age_excuses_only_what_was_there_before_ipv6(inventory: Any) -> None:
+    seen = node_view(inventory=inventory, pods=[inside("web", NO_IPV6)])
+    assert only(Cause.POD_IPV6_MISSING, seen).severity is Severity.WARNING
+
+
+def test_age_excuses_no_lost_route() -> None:
+    seen = node_view(inventory=OLD, pods=[inside("web", namespace(routes=POD_CONF[:1]))])
+    assert only(Cause.POD_NO_IPV6_DEFAULT_ROUTE, seen).severity is Severity.WARNING
+
+
+def test_old_and_new_pods_are_told_apart() -> None:
+    old, new = inside("web", NO_IPV6, addresses=WEB.ips[:1]), inside("db", NO_IPV6, addresses=())
+    young = replace(DB, created=BORN + 2)
+    judged = said(
+        Cause.POD_IPV6_MISSING, node_view(inventory=replace(OLD, pods=(*(OLD.pods or ())[:1], young)), pods=[old, new])
+    )
+    assert isinstance(judged, tuple)
+    assert {f.subjects: f.severity for f in judged} == {
+        ("pod/default/web",): Severity.INFO,
+        ("pod/default/db",): Severity.WARNING,
+    }
+
+
+def listening(*places: str) -> PodFacts:
+    """Listeners on port 8080 at these addresses."""
+    made = (Listener(V4 if ip_address(a).version == 4 else V6, ip_address(a), 8080) for a in places)
+    return namespace(listeners=tuple(made))
+
+
+def serving(target: str = "8080", **changes: Any) -> Any:
+    made = service("shop", selector={"app": "web"}, ports=(ServicePort("http", 80, target=target),))
+    return cluster(services=(*(cluster().services or ()), replace(made, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("facts", "inventory", "holds"),
+    [
+        (listening("0.0.0.0"), serving(), True),
+        (listening("10.1.13.2"), serving(), True),
+        (listening("0.0.0.0", "::1"), serving(), True),  # reached by nobody over IPv6
+        (listening("0.0.0.0", "::"), serving(), False),
+        (listening("::"), serving(), False),  # a socket on [::] takes both
+        (listening("127.0.0.1"), serving(), False),  # reached by nobody at all
+        (listening(), serving(), False),
+        (listening("0.0.0.0"), serving(target="9090"), False),
+        (listening("0.0.0.0"), serving(target="", ports=(ServicePort("http", 8080),)), True),
+        (listening("0.0.0.0"), serving(families=(V4,)), False),
+        (listening("0.0.0.0"), serving(selector={"app": "db"}), False),
+        (listening("0.0.0.0"), serving(selector={}), False),
+        (listening("0.0.0.0"), serving(namespace="other"), False),
+        (listening("0.0.0.0"), serving(ports=(ServicePort("http", 80, target="8080", protocol="UDP"),)), False),
+        (namespace(listeners=None), serving(), False),
+        (listening("0.0.0.0"), cluster(), False),
+    ],
+)  # fmt: skip
+def test_a_port_bound_over_ipv4_alone(facts: PodFacts, inventory: Any, holds: bool) -> None:
+    seen = node_view(inventory=inventory, pods=[inside("web", facts)])
+    expected = {Cause.POD_LISTENS_IPV4_ONLY: Severity.INFO} if holds else {}
+    assert holding([Cause.POD_LISTENS_IPV4_ONLY], seen) == expected
+    if holds:
+        assert "port 8080 of service/default/shop" in only(Cause.POD_LISTENS_IPV4_ONLY, seen).evidence[0]
+
+
+def test_a_named_target_port_is_the_containers() -> None:
+    named = serving(target="web")
+    pods = tuple(replace(p, ports=(ContainerPort("web", 8080),)) if p.name == "web" else p for p in named.pods)
+    seen = node_view(inventory=replace(named, pods=pods), pods=[inside("web", listening("0.0.0.0"))])
+    assert holding([Cause.POD_LISTENS_IPV4_ONLY], seen)
+
+
+def test_a_pod_that_opted_out_of_ipv6_may_listen_as_it_likes() -> None:
+    seen = node_view(inventory=serving(), pods=[inside("web", listening("0.0.0.0"), families=(V4,))])
+    assert holding([Cause.POD_LISTENS_IPV4_ONLY], seen) == {}
+
+
+@pytest.mark.parametrize("field", ["services", "pods"])
+def test_what_listens_for_whom_is_not_told_without_the_objects(field: str) -> None:
+    seen = node_view(inventory=cluster(**{field: None}))
+    assert said(Cause.POD_LISTENS_IPV4_ONLY, seen) is Reason.NO_INVENTORY
