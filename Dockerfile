@@ -21,7 +21,10 @@ RUN /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-d
 
 FROM docker.io/library/python:${PYTHON_VERSION}-slim-${DEBIAN_RELEASE}
 ARG REVISION=unknown
+ARG VERSION=unknown
 LABEL org.opencontainers.image.title="dualstack-exporter" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.source="https://github.com/dualstack-exporter/dualstack-exporter" \
       org.opencontainers.image.description="Prometheus exporter for IPv4/IPv6 dual-stack health, seen from inside the pods' own network namespaces" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="${REVISION}"

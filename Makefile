@@ -1,5 +1,6 @@
 # One verb each; the work is done by scripts/, which set up what they need and say so.
-IMAGE ?= dualstack-exporter:$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' exporter/__init__.py)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' exporter/__init__.py)
+IMAGE ?= dualstack-exporter:$(VERSION)
 # A bare name means docker.io/library/ to the kubelet, but localhost/ to podman: said in full, it is the same to all.
 TAG := $(if $(findstring /,$(IMAGE)),$(IMAGE),docker.io/library/$(IMAGE))
 REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
@@ -37,13 +38,13 @@ demo: ## a small dual-stack lab with a fault in it, and the exporter looking at 
 	scripts/demo $(FAULT)
 
 image: ## build the container image; IMAGE=name:tag
-	$(CONTAINER_TOOL) build $(if $(findstring podman,$(CONTAINER_TOOL)),--format docker) --build-arg REVISION=$(REVISION) --tag $(TAG) .
+	$(CONTAINER_TOOL) build $(if $(findstring podman,$(CONTAINER_TOOL)),--format docker) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --tag $(TAG) .
 
 archive: image ## the image as build/image.tar, for `microk8s images import` or `ctr -n k8s.io images import`
 	mkdir -p build
 	$(CONTAINER_TOOL) save --output build/image.tar $(TAG)
 
-manifest: ## write deploy/daemonset.yaml from deploy/base/; with IMAGE=name:tag for an image of your own
+manifest: ## write deploy/daemonset.yaml from deploy/base/; with IMAGE=name:tag that image there and in every overlay
 	scripts/manifest $(if $(filter command line environment,$(origin IMAGE)),$(IMAGE)) > deploy/daemonset.yaml.new
 	mv deploy/daemonset.yaml.new deploy/daemonset.yaml
 

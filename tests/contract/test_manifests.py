@@ -44,6 +44,7 @@ OLDEST = (1, 28)
 VERSIONS = [v for v in all_versions() if tuple(int(part) for part in v.split(".")[:2]) >= OLDEST]
 WITHOUT_SCHEMA = {"PodMonitor", "PrometheusRule", "SecurityContextConstraints"}  # of other projects' APIs
 UNPRIVILEGED = 65532
+THEIRS = ("monitoring", "prometheus-k8s")  # the service account of kube-prometheus
 
 name_of_root = pytest.mark.parametrize("directory", ROOTS, ids=lambda path: path.name)
 
@@ -152,7 +153,8 @@ def test_references_resolve(directory: Path) -> None:
         if document["kind"].endswith("Binding"):
             role = document["roleRef"]
             assert (role["kind"], role["name"]) in known or role["name"].startswith("system:openshift:scc:")
-            assert all(("ServiceAccount", subject["name"]) in known for subject in document["subjects"])
+            for subject in document["subjects"]:
+                assert ("ServiceAccount", subject["name"]) in known or (subject["namespace"], subject["name"]) == THEIRS
         if document["kind"] == "Service":
             selector, ports = document["spec"]["selector"].items(), document["spec"]["ports"]
             chosen = [t for t in templates if selector <= t["metadata"]["labels"].items()]
@@ -168,6 +170,22 @@ def test_one_image_of_this_version(directory: Path) -> None:
     assert image["newTag"] == __version__
     used = {container["image"] for document in render(directory) for container in containers(document)}
     assert used == {f"{image['newName']}:{image['newTag']}"}
+
+
+@pytest.mark.parametrize("image", ["registry.example:5000/net/dualstack-exporter:1.10", "dualstack-exporter:dev"])
+def test_an_image_of_ones_own_is_named_once_and_reaches_everything(tmp_path: Path, image: str) -> None:
+    for name in ("deploy", "alerts", "grafana", "scripts"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    single = subprocess.run([tmp_path / "scripts/manifest", image], capture_output=True, text=True, check=True).stdout
+    made = [list(yaml.safe_load_all(single)), *(render(tmp_path / root.relative_to(ROOT)) for root in ROOTS)]
+    assert {c["image"] for objects in made for document in objects for c in containers(document)} == {image}
+
+
+@pytest.mark.parametrize("image", ["dualstack-exporter", "registry.example:5000/dualstack-exporter"])
+def test_an_image_without_a_tag_is_refused(image: str) -> None:
+    done = subprocess.run([ROOT / "scripts/manifest", image], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "NAME:TAG" in done.stderr
 
 
 def test_services_have_both_families_and_one_is_the_known_destination(manifest: list[Object]) -> None:

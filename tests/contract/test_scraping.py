@@ -30,6 +30,17 @@ def test_the_pod_monitor_scrapes_every_pod_and_names_its_node() -> None:
     assert monitor["metadata"]["labels"]["release"] == "kube-prometheus-stack"
 
 
+@pytest.mark.parametrize("overlay", ["prometheus-operator", "observe"])
+def test_the_prometheus_of_kube_prometheus_may_find_the_pods(overlay: str) -> None:
+    """By itself it may look into default, kube-system and its own namespace alone."""
+    objects = render(DEPLOY / "overlays" / overlay)
+    monitor = the(objects, "PodMonitor", "dualstack-exporter")
+    role, binding = (the(objects, kind, "dualstack-exporter-discovery") for kind in ("Role", "RoleBinding"))
+    assert {o["metadata"]["namespace"] for o in (monitor, role, binding)} == {"dualstack-exporter"}
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "prometheus-k8s", "namespace": "monitoring"}]
+
+
 def test_the_plain_scrape_configuration_does_the_same() -> None:
     (job,) = yaml.safe_load((DEPLOY / "prometheus/dualstack-exporter.yaml").read_text())["scrape_configs"]
     assert job["honor_labels"] is True

@@ -15,6 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from exporter import __version__
 from tests import leftovers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,7 +144,7 @@ def build_image(podman: Podman) -> str:
             "build", "--network", "host", "--format", "docker", "--pull-never", "--ulimit", NOFILE, "--ulimit", NPROC,
             *pip_settings(Path(scratch)),
             "--build-arg", f"PYTHON_VERSION={base.python}", "--build-arg", f"DEBIAN_RELEASE={base.release}",
-            "--build-arg", "REVISION=test", "--tag", IMAGE, ROOT,
+            "--build-arg", f"VERSION={__version__}", "--build-arg", "REVISION=test", "--tag", IMAGE, ROOT,
         )  # fmt: skip
     podman("image", "prune", "--force", "--filter", "until=24h")  # what older builds left behind
     return IMAGE

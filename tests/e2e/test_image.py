@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from exporter import __version__
+from exporter.diagnosis.causes import RUNBOOKS
 from tests.e2e.image import NOFILE, NPROC, ROOT, Podman, build_image, own_podman
 
 pytestmark = pytest.mark.real
@@ -52,8 +53,9 @@ def test_its_settings(settings: Any) -> None:
     assert settings["Entrypoint"] == ["dualstack-exporter"]
     assert list(settings["ExposedPorts"]) == ["10046/tcp"]
     assert "http://localhost:10046/-/healthy" in healthcheck["Test"][-1]
-    assert settings["Labels"]["org.opencontainers.image.title"] == "dualstack-exporter"
-    assert settings["Labels"]["org.opencontainers.image.revision"] == "test"
+    labels = {key.removeprefix("org.opencontainers.image."): value for key, value in settings["Labels"].items()}
+    assert (labels["title"], labels["version"], labels["revision"]) == ("dualstack-exporter", __version__, "test")
+    assert labels["source"] + "/" == RUNBOOKS.partition("blob/")[0]
 
 
 def test_its_healthcheck_fails_while_nothing_listens(podman: Podman, image: str, settings: Any) -> None:
