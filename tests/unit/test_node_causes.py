@@ -1,15 +1,41 @@
-"""Causes of the node's own kernel where only a part of it could be read."""
+"""Each cause of the node's own kernel: when it holds, each case in which it does not, and what is left where a part was not read."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_interface
+from typing import Any
 
 import pytest
 
 from exporter.diagnosis.node import NODE_RULES
-from exporter.model.facts import HostFacts, Inet6Conf, LinkFact, RouteFact
+from exporter.model.facts import AddressFact, HostFacts, Inet6Conf, LinkFact, RouteFact
 from exporter.model.family import parse_net
 from exporter.model.inventory import Inventory
-from exporter.model.report import Cause, Reason
-from tests.unit.scene import view
+from exporter.model.probe import Group
+from exporter.model.report import Cause, Reason, Severity
+from exporter.model.vantage import PodState
+from tests.unit.cluster_scene import NODES, POOL4, POOL6
+from tests.unit.node_scene import (
+    ADDRESS,
+    ADDRESSES,
+    CONF,
+    DEFAULT4,
+    DEFAULT6,
+    GATEWAY,
+    POD_ROUTES,
+    cluster,
+    holding,
+    host,
+    inside,
+    namespace,
+    node_view,
+    only,
+    route,
+    said,
+)
+from tests.unit.node_scene import ETH0 as HEALTHY_ETH0
+from tests.unit.scene import HOST, seen, target, view
 
 INVENTORY = Inventory(source="kubernetes", nodes=(), pools=(), pods=())
 OFF = Inet6Conf(forwarding=0, accept_ra=1, disable_ipv6=0)
@@ -48,3 +74,161 @@ def test_what_was_not_read_hides_nothing_that_was(cause: Cause, facts: HostFacts
 @pytest.mark.parametrize("cause", list(NODE_RULES))
 def test_nothing_read_is_unchecked(cause: Cause) -> None:
     assert isinstance(NODE_RULES[cause](view(facts=HostFacts(), inventory=INVENTORY)), Reason)
+
+
+def conf(**changes: int) -> Inet6Conf:
+    return replace(CONF, **changes)
+
+
+def link(name: str = "eth0", **changes: int) -> LinkFact:
+    return replace(HEALTHY_ETH0, name=name, inet6=conf(**changes))
+
+
+DISABLED, NO_ADDRESS = Cause.NODE_IPV6_DISABLED, Cause.NODE_NO_IPV6_ADDRESS
+NO_ROUTE, FORWARDING = Cause.NODE_NO_IPV6_DEFAULT_ROUTE, Cause.NODE_FORWARDING_OFF
+RA, POD_ROUTE = Cause.NODE_ACCEPT_RA_IGNORED, Cause.POD_ROUTE_MISSING
+V4_ONLY = ADDRESSES[:1]
+TUNNEL = AddressFact("vxlan-v6.calico", ip_interface("fd01:0:0:13::/128"), "global")
+FROM_RA = replace(ADDRESS, permanent=False)
+LEARNT = route("::/0", gateway=GATEWAY, from_ra=True, expires=900.0)
+
+
+def routes(*v6: RouteFact) -> tuple[RouteFact, ...]:
+    return (DEFAULT4, *v6, *POD_ROUTES)
+
+
+@pytest.mark.parametrize(
+    ("facts", "cause", "evidence"),
+    [
+        (host(), None, ""),
+        (host(all_conf=conf(disable_ipv6=1)), DISABLED, "net.ipv6.conf.all.disable_ipv6 = 1"),
+        (host(links=(link(disable_ipv6=1),)), DISABLED, "net.ipv6.conf.eth0.disable_ipv6 = 1"),
+        (host(links=(link(), link("docker0", disable_ipv6=1))), None, ""),  # not the node's own link
+        (host(addresses=V4_ONLY), NO_ADDRESS, "no global IPv6 address"),
+        (host(addresses=(*V4_ONLY, replace(ADDRESS, scope="link"))), NO_ADDRESS, "no global IPv6 address"),
+        (host(addresses=(*V4_ONLY, replace(ADDRESS, tentative=True))), NO_ADDRESS, "on eth0 is tentative"),
+        (host(addresses=(*V4_ONLY, replace(ADDRESS, tentative=True, dadfailed=True))), NO_ADDRESS, "dadfailed"),
+        (host(addresses=(*V4_ONLY, TUNNEL)), NO_ADDRESS, "no global IPv6 address"),
+        (host(addresses=(*V4_ONLY, replace(ADDRESS, interface=ip_interface("fd12::13/64")))), None, ""),  # a ULA counts
+        (host(addresses=(*V4_ONLY, replace(ADDRESS, link="lo", interface=ip_interface("2001:db8::1/128")))), None, ""),
+        (host(addresses=(*ADDRESSES, replace(ADDRESS, dadfailed=True))), None, ""),
+        (host(routes=routes()), NO_ROUTE, "no ::/0, and has 0.0.0.0/0"),
+        (host(routes=routes(replace(DEFAULT6, type="unreachable"))), NO_ROUTE, "no ::/0"),
+        (host(routes=POD_ROUTES), None, ""),  # IPv4 has none either
+        (host(all_conf=conf(forwarding=0)), FORWARDING, "net.ipv6.conf.all.forwarding = 0"),
+        # Of the first three the first; forwarding needs IPv6.
+        (host(all_conf=conf(disable_ipv6=1, forwarding=0), addresses=V4_ONLY, routes=routes()), DISABLED, "all.disable_ipv6"),
+        (host(addresses=V4_ONLY, routes=routes()), NO_ADDRESS, "no global"),
+        # Router advertisements.
+        (host(links=(link(accept_ra=1),), addresses=(*V4_ONLY, FROM_RA), routes=routes(LEARNT)), RA, "expires in 900 s"),
+        (host(links=(link(accept_ra=2),), addresses=(*V4_ONLY, FROM_RA), routes=routes(LEARNT)), None, ""),
+        (host(links=(link(accept_ra=1, forwarding=0),), addresses=(*V4_ONLY, FROM_RA), routes=routes(LEARNT)), None, ""),
+        (host(links=(link(accept_ra=1),), addresses=(*V4_ONLY, FROM_RA), routes=routes(DEFAULT6)), None, ""),  # static
+        (host(links=(link(accept_ra=1),), addresses=(*V4_ONLY, FROM_RA), routes=routes(LEARNT, DEFAULT6)), None, ""),
+        (host(links=(link(accept_ra=1),), routes=routes(replace(LEARNT, expires=None))), None, ""),  # never expires
+        (host(links=(link(accept_ra=1),)), None, ""),  # nothing came from an advertisement
+        (host(links=(link("eth1", accept_ra=1), link(accept_ra=2)), routes=routes(LEARNT)), None, ""),  # another interface
+        # With accept_ra 0 a daemon may renew the route: it must be seen falling, see below.
+        (host(links=(link(accept_ra=0),), routes=routes(LEARNT)), None, ""),
+    ],
+)  # fmt: skip
+def test_what_the_kernel_of_the_node_states(facts: HostFacts, cause: Cause | None, evidence: str) -> None:
+    seen_by = node_view(facts)
+    assert holding(NODE_RULES, seen_by) == ({} if cause is None else {cause: Severity.WARNING})
+    if cause is not None:
+        found = only(cause, seen_by)
+        assert found.subjects == ("node/ra",)
+        assert any(evidence in line for line in found.evidence)
+
+
+def test_an_advertisement_that_has_run_out_took_the_default_route_with_it() -> None:
+    """Both hold; the verdict explains the second by the first."""
+    prefix = route("2001:db8:10::/64", from_ra=True, expires=10.0)
+    gone = node_view(host(links=(link(accept_ra=1),), routes=routes(prefix)))
+    assert holding(NODE_RULES, gone) == {RA: Severity.WARNING, NO_ROUTE: Severity.WARNING}
+    assert "no IPv6 default route is left" in only(RA, gone).evidence[0]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "holds"), [(500.0, 470.0, True), (500.0, 500.0, False), (1800.0, 1770.0, False), (None, 470.0, False)]
+)  # fmt: skip
+def test_where_a_daemon_may_renew_the_route_it_must_be_seen_falling(
+    earlier: float | None, now: float, *, holds: bool
+) -> None:
+    def facts(left: float) -> HostFacts:
+        return host(links=(link(accept_ra=0),), routes=routes(replace(LEARNT, expires=left)))
+
+    before = None if earlier is None else node_view(facts(earlier)).snapshot
+    assert bool(holding([RA], node_view(facts(now), previous=before))) is holds
+
+
+@pytest.mark.parametrize(
+    ("pools", "target_group", "outcome", "severity"),
+    [
+        ((POOL4, POOL6), None, "", Severity.WARNING),
+        ((POOL4, replace(POOL6, nat_outgoing=False)), None, "", Severity.INFO),
+        ((POOL4, replace(POOL6, disabled=True)), None, "", Severity.INFO),
+        ((POOL4,), None, "", Severity.INFO),
+        ((POOL4,), Group.OUTSIDE, "tcp6=unreachable", Severity.WARNING),
+        ((POOL4,), Group.OUTSIDE, "tcp4=ok", Severity.INFO),  # it names IPv4 alone
+        ((POOL4,), Group.SERVICE, "tcp6=ok", Severity.INFO),
+    ],
+)
+def test_a_default_route_that_nobody_needs_is_information(
+    pools: Any, target_group: Group | None, outcome: str, severity: Severity
+) -> None:
+    kept = seen(HOST, target("pypi", target_group), outcome) if target_group is not None else []
+    without = node_view(host(routes=routes()), cluster(pools=pools), kept=kept)
+    assert only(NO_ROUTE, without).severity is severity
+
+
+HERE = ("pod/default/web",)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said_of_it"),
+    [
+        (host(), None),
+        (host(routes=(DEFAULT4, DEFAULT6, *POD_ROUTES[1:])), "no route of its own"),
+        (host(routes=(DEFAULT4, *POD_ROUTES[1:])), "no route of its own"),
+        (host(routes=(DEFAULT4, DEFAULT6, route("fd01:0:0:13::/122", type="blackhole"), *POD_ROUTES[1:])), "blackhole fd01:0:0:13::/122"),
+        (host(routes=(DEFAULT4, DEFAULT6, route("fd01:0:0:13::/122", type="blackhole"), *POD_ROUTES)), None),
+        (host(routes=(DEFAULT4, DEFAULT6, route("fd01:0:0:13::/64", "cni0"))), None),  # a bridge
+        (host(routes=(DEFAULT4, DEFAULT6, route("fd01:0:0:13::2/128", type="unreachable"), *POD_ROUTES[1:])), "no route of its own"),
+        (host(routes=(DEFAULT4, *POD_ROUTES[1:]), all_conf=conf(disable_ipv6=1)), None),
+    ],
+)  # fmt: skip
+def test_the_hosts_route_to_a_pod(facts: HostFacts, said_of_it: str | None) -> None:
+    seen_by = node_view(facts)
+    if said_of_it is None:
+        assert holding([POD_ROUTE], seen_by) == {}
+        return
+    found = only(POD_ROUTE, seen_by)
+    assert found.subjects == HERE
+    assert said_of_it in found.evidence[0]
+    assert found.command == "ip -6 route get fd01:0:0:13::2"
+
+
+GONE = host(routes=(DEFAULT4, DEFAULT6))
+
+
+@pytest.mark.parametrize(
+    ("pods", "inventory", "reason"),
+    [
+        ([], cluster(), Reason.NO_PODS),
+        ([inside(state=PodState.TERMINATING)], cluster(), Reason.NO_PODS),
+        ([inside(state=PodState.STARTING)], cluster(), Reason.NO_PODS),
+        ([inside()], cluster(pods=None), Reason.NO_INVENTORY),
+        ([inside("web", namespace(addresses=()))], cluster(), None),  # it does not have the address
+        ([inside(addresses=())], cluster(), None),  # the API names none
+    ],
+)
+def test_pods_that_need_no_route(pods: Any, inventory: Inventory, reason: Reason | None) -> None:
+    assert said(POD_ROUTE, node_view(GONE, inventory, pods)) == (() if reason is None else reason)
+    assert only(POD_ROUTE, node_view(GONE, cluster(), [inside(state=PodState.INTERCEPTED)])).subjects == HERE
+
+
+def test_a_host_that_is_no_node_need_not_forward() -> None:
+    off = host(all_conf=conf(forwarding=0))
+    assert said(FORWARDING, node_view(off, replace(cluster(), nodes=None, pools=None))) is Reason.NO_INVENTORY
+    assert only(FORWARDING, node_view(off, cluster(nodes=NODES, pools=None))).subjects == ("node/ra",)

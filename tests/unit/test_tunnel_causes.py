@@ -1,0 +1,209 @@
+"""Each tunnel cause: when it holds, each case in which it does not, and which of several comes first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
+
+import pytest
+
+from exporter.diagnosis.tunnel import TUNNEL_RULES
+from exporter.kernel.peers import tunnel_mac
+from exporter.model.calico import BlockAffinity, Felix, FelixConfiguration, VxlanMode
+from exporter.model.facts import AddressFact, LinkFact, Neighbour, Reader, Reading, VxlanFacts
+from exporter.model.inventory import Inventory, Kind
+from exporter.model.report import Cause, Reason, Severity
+from tests.unit.cluster_scene import NODES, POOL4, POOL6
+from tests.unit.node_scene import (
+    BLOCKS,
+    BORN,
+    DEVICE,
+    V6,
+    cluster,
+    device,
+    holding,
+    host,
+    inside,
+    namespace,
+    node_view,
+    only,
+    said,
+    tunnels,
+)
+
+MISSING, DOWN = Cause.VXLAN_DEVICE_MISSING, Cause.VXLAN_DEVICE_DOWN
+WRONG, PEER = Cause.VXLAN_MISCONFIGURED, Cause.VXLAN_PEER_INCOMPLETE
+NOW = 10_000.0
+TUNNEL_OF = {n.name: n.tunnel_address(V6) for n in NODES}
+NO_DEVICE = VxlanFacts({})
+
+
+def seen(vxlan: VxlanFacts | None = None, inventory: Inventory | None = None, **more: Any) -> Any:
+    return node_view(host(vxlan=tunnels() if vxlan is None else vxlan), inventory, now=NOW, **more)
+
+
+@pytest.mark.parametrize(
+    ("vxlan", "cause", "evidence"),
+    [
+        (tunnels(), None, ""),
+        (NO_DEVICE, MISSING, "there is no link vxlan-v6.calico"),
+        (tunnels(up=False), DOWN, "IFF_UP clear"),
+        (tunnels(lower_up=False), DOWN, "IFF_LOWER_UP clear"),
+        (tunnels(vni=42), WRONG, "VNI 42, should be 4096"),
+        (tunnels(port=8472), WRONG, "port 8472, should be 4789"),
+        (tunnels(learning=True), WRONG, "learning is on"),
+        (tunnels(local=ip_address("2001:db8:10::99")), WRONG, "local 2001:db8:10::99, should be 2001:db8:10::13"),
+        (tunnels(parent=""), WRONG, "no parent"),
+        (tunnels(addresses=()), WRONG, f"address {TUNNEL_OF['ra']} is not on it"),
+        (tunnels(mtu=1431), WRONG, "MTU 1431 is above that of eth0 (1500) - 70"),
+        (tunnels(mtu=1429), WRONG, "MTU 1429 is below that of pod/default/"),
+        # Of several the first.
+        (tunnels(up=False, vni=42), DOWN, "IFF_UP"),
+        (tunnels(vni=42, fdb={}), WRONG, "VNI"),
+        # What could not be read differs from nothing.
+        (tunnels(vni=None, port=None, local=None, learning=None, parent_mtu=None), None, ""),
+        # Nothing is wrong with a device that holds more than one address.
+        (tunnels(addresses=(AddressFact(DEVICE, ip_interface("fd01::99/128"), "global"), *device().addresses)), None, ""),
+    ],
+)  # fmt: skip
+def test_the_first_thing_that_is_wrong_with_the_device(vxlan: VxlanFacts, cause: Cause | None, evidence: str) -> None:
+    view = seen(vxlan)
+    assert holding(TUNNEL_RULES, view) == ({} if cause is None else {cause: Severity.WARNING})
+    if cause is not None:
+        found = only(cause, view)
+        assert found.subjects == ("node/ra",)
+        assert any(evidence in line for line in found.evidence)
+
+
+def test_felixs_own_settings_are_what_the_device_should_have() -> None:
+    felix = FelixConfiguration("default", Felix(vxlan_vni=42, vxlan_port=8472))
+    inventory = cluster(felix=(felix,))
+    assert holding(TUNNEL_RULES, seen(tunnels(vni=42, port=8472), inventory)) == {}
+    assert holding(TUNNEL_RULES, seen(inventory=inventory)) == {WRONG: Severity.WARNING}
+
+
+def peers_of(**changes: Any) -> VxlanFacts:
+    return tunnels(**changes)
+
+
+ANUBIS, BABEL = "anubis", "babel"
+OTHERS = tuple(n for n in device().neighbours if n.address != TUNNEL_OF[ANUBIS])
+
+
+@pytest.mark.parametrize(
+    ("vxlan", "evidence"),
+    [
+        (peers_of(routes=tuple(r for r in device().routes if r.gateway != TUNNEL_OF[ANUBIS])), "missing route"),
+        (peers_of(neighbours=OTHERS), "missing neighbor"),
+        (peers_of(neighbours=(*OTHERS, Neighbour(ip_address("fd01:0:0:11::"), "66:00:00:00:00:01", permanent=True))), "wrong mac"),
+        (peers_of(fdb={m: a for m, a in device().fdb.items() if m != tunnel_mac(ANUBIS, V6)}), "missing fdb"),
+        (peers_of(fdb={**device().fdb, tunnel_mac(ANUBIS, V6): ip_address("2001:db8:10::12")}), "wrong destination"),
+    ],
+)  # fmt: skip
+def test_the_entries_of_a_peer_that_disagree(vxlan: VxlanFacts, evidence: str) -> None:
+    found = only(PEER, seen(vxlan))
+    assert found.subjects == ("peer/anubis",)
+    assert found.evidence[0].startswith(f"peer/anubis: {evidence}: ")
+    assert holding(TUNNEL_RULES, seen(vxlan)) == {PEER: Severity.WARNING}
+
+
+def test_a_peer_spoils_the_services_that_stand_on_it_alone() -> None:
+    found = only(PEER, seen(peers_of(neighbours=OTHERS)))
+    assert "target/cluster_dns" in found.spoils
+    assert "target/service" not in found.spoils  # on babel
+
+
+EMPTY = tunnels(routes=(), neighbours=(), fdb={})
+NOT_PEERS: dict[str, Inventory] = {
+    "not Ready": cluster(nodes=tuple(replace(n, ready=n.name == "ra", created=BORN) for n in NODES)),
+    "joined a minute ago": cluster(nodes=tuple(replace(n, created=NOW - 60) for n in NODES)),
+    "changed a minute ago": cluster(nodes=tuple(replace(n, created=BORN, changed=NOW - 60) for n in NODES)),
+    "their blocks changed a minute ago": cluster(
+        block_affinities=tuple(BlockAffinity(net, name, changed=NOW - 60) for name, net in BLOCKS.items())
+    ),
+    "their blocks are a minute old": cluster(
+        block_affinities=tuple(BlockAffinity(net, name, created=NOW - 60) for name, net in BLOCKS.items())
+    ),
+    "without tunnel addresses": cluster(nodes=tuple(replace(n, tunnel_addresses=n.tunnel_addresses[:1]) for n in NODES[:2]) + NODES[2:]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("which", NOT_PEERS)
+def test_peers_that_need_not_be_in_the_kernel(which: str) -> None:
+    assert said(PEER, seen(EMPTY, NOT_PEERS[which])) == ()
+
+
+def test_two_minutes_later_they_need_to_be() -> None:
+    for inventory in (
+        cluster(nodes=tuple(replace(n, created=NOW - 121, changed=NOW - 121) for n in NODES)),
+        cluster(block_affinities=tuple(BlockAffinity(b, n, changed=NOW - 121) for n, b in BLOCKS.items())),
+    ):
+        assert only(PEER, seen(EMPTY, inventory)).subjects == ("peer/anubis", "peer/babel")
+
+
+@pytest.mark.parametrize("changes", [{"confirmed": False}, {"deleted": True}, {"node": ""}])
+def test_a_block_that_is_nobodys_needs_no_route(changes: dict[str, Any]) -> None:
+    extra = replace(BlockAffinity(ip_network("fd01:0:0:b::/122"), ANUBIS), **changes)
+    blocks = (*(BlockAffinity(net, name) for name, net in BLOCKS.items()), extra)
+    assert said(PEER, seen(inventory=cluster(block_affinities=blocks))) == ()
+    certain = replace(extra, confirmed=True, deleted=False, node=ANUBIS)
+    assert only(PEER, seen(inventory=cluster(block_affinities=(*blocks[:-1], certain)))).subjects == ("peer/anubis",)
+
+
+def test_crosssubnet_reaches_peers_of_the_own_subnet_directly() -> None:
+    cross = cluster(pools=(POOL4, replace(POOL6, vxlan_mode=VxlanMode.CROSS_SUBNET)))
+    assert said(PEER, seen(tunnels(routes=()), cross)) == ()
+    far = tuple(
+        replace(n, calico_addresses=(ip_interface("2001:db8:99::1/64"),)) if n.name == BABEL else n for n in NODES
+    )
+    assert "peer/babel" in only(PEER, seen(tunnels(routes=()), replace(cross, nodes=far))).subjects
+
+
+def test_other_ends_of_the_wire_are_none_of_ours() -> None:
+    """Windows nodes of a dual-stack cluster have no IPv6 tunnel address, WireGuard carries its peers itself."""
+    wired = cluster(nodes=tuple(replace(n, wireguard=True, created=BORN) for n in NODES))
+    assert said(PEER, seen(EMPTY, wired)) is Reason.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize(
+    ("vxlan", "inventory", "reason"),
+    [
+        (VxlanFacts({}, bpf=True), cluster(), Reason.NOT_APPLICABLE),
+        (VxlanFacts({"vxlan.calico": device(name="vxlan.calico", flow_based=True)}), cluster(), Reason.NOT_APPLICABLE),
+        (NO_DEVICE, cluster(pools=(POOL4, replace(POOL6, vxlan_mode=VxlanMode.NEVER))), Reason.NOT_APPLICABLE),
+        (NO_DEVICE, cluster(pools=(POOL4, replace(POOL6, disabled=True))), Reason.NOT_APPLICABLE),
+        (NO_DEVICE, cluster(pools=(POOL4, replace(POOL6, nodes=frozenset({BABEL})))), Reason.NOT_APPLICABLE),
+        (NO_DEVICE, cluster(pools=(POOL4,)), Reason.NOT_APPLICABLE),
+        (NO_DEVICE, cluster(pools=None), Reason.NO_INVENTORY),
+        (NO_DEVICE, cluster(pools=None, unread={Kind.IP_POOLS: "not_applicable"}), Reason.NOT_APPLICABLE),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("cause", TUNNEL_RULES)
+def test_nodes_that_need_no_such_device(cause: Cause, vxlan: VxlanFacts, inventory: Inventory, reason: Reason) -> None:
+    assert said(cause, seen(vxlan, inventory)) is reason
+
+
+@pytest.mark.parametrize("cause", TUNNEL_RULES)
+def test_a_tunnel_that_was_not_read_is_unchecked(cause: Cause) -> None:
+    view = node_view(host(vxlan=None))
+    assert said(cause, view) is Reason.READER_FAILED
+    failed = replace(
+        view.snapshot, readings=(Reading(Reader.VXLAN, success=False, seconds=0.1, reason="no_permission"),)
+    )
+    assert said(cause, replace(view, snapshot=failed)) is Reason.NO_PERMISSION
+
+
+@pytest.mark.parametrize("field", ["nodes", "block_affinities"])
+def test_peers_are_not_compared_with_what_was_not_read(field: str) -> None:
+    assert said(PEER, seen(EMPTY, cluster(**{field: None}))) is Reason.NO_INVENTORY
+
+
+def test_the_missing_device_says_what_calico_had_to_make_it_of() -> None:
+    found = only(MISSING, seen(NO_DEVICE))
+    assert "annotation projectcalico.org/IPv6VXLANTunnelAddr: fd01:0:0:13::" in found.evidence
+
+
+def test_a_small_pod_and_links_beside_it_make_no_mtu_wrong() -> None:
+    small = namespace(links=(LinkFact(3, "eth0", up=True, lower_up=True, mtu=1280),))
+    assert holding(TUNNEL_RULES, seen(tunnels(mtu=1280), pods=[inside("web", small)])) == {}
