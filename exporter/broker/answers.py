@@ -14,6 +14,7 @@ from exporter.broker.privilege import effective_capabilities
 from exporter.broker.processes import ProcessTable
 from exporter.broker.sockets import open_sockets
 from exporter.broker.syscalls import read_file
+from exporter.broker.visit import HOME_BOUNDS, POD_BOUNDS
 
 _MAX_LSM = 128
 
@@ -37,22 +38,34 @@ class Broker:
                 return self._doorway.list_named(directory), []
             case m.OpenSockets(place, kinds):
                 return self._open_sockets(place, kinds)
-            case m.ReadKernel(place, topics):
-                return self._read_kernel(place, topics), []
-            case m.ReadPodFiles(place):
-                return read_pod_files(place), []
+            case m.ReadKernel(places, topics):
+                return self._read_kernel(places, topics), []
+            case m.ReadPodFiles(places):
+                return m.FilesOfPods(tuple(map(read_pod_files, places))), []
 
     def _open_sockets(self, place: m.Place, kinds: tuple[m.SocketKind, ...]) -> tuple[m.Sockets, list[int]]:
-        act = partial(open_sockets, kinds, at_home=self._doorway.is_home(place))
         try:
-            errnos, descriptors = self._doorway.visit(place, act)
+            errnos, descriptors = self._doorway.visit(place, partial(open_sockets, kinds))
         except OSError as error:
             return m.Sockets(visit_errno=error.errno or errno.EIO, errnos=()), []
         return m.Sockets(visit_errno=0, errnos=tuple(errnos)), descriptors
 
-    def _read_kernel(self, place: m.Place, topics: tuple[m.ReadTopic, ...]) -> m.KernelState:
+    def _read_kernel(self, places: tuple[m.Place, ...], topics: tuple[m.ReadTopic, ...]) -> m.KernelStates:
+        states: list[m.KernelState] = []
+        left = HOME_BOUNDS.visit  # for all places together: a reply has its bound
+        for place in places:
+            state = self._visit(place, topics)
+            size = sum(len(answer.data) for answer in state.answers)
+            if size > left:
+                state, size = m.KernelState(visit_errno=errno.EFBIG, answers=()), 0
+            left -= size
+            states.append(state)
+        return m.KernelStates(tuple(states))
+
+    def _visit(self, place: m.Place, topics: tuple[m.ReadTopic, ...]) -> m.KernelState:
+        bounds = HOME_BOUNDS if self._doorway.is_home(place) else POD_BOUNDS
         try:
-            answers = self._doorway.visit(place, partial(read_topics, topics))
+            answers = self._doorway.visit(place, partial(read_topics, topics, bounds))
         except OSError as error:
             return m.KernelState(visit_errno=error.errno or errno.EIO, answers=())
         return m.KernelState(visit_errno=0, answers=answers)

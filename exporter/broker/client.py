@@ -32,6 +32,7 @@ _KINDS = {  # spares the interpreter three system calls per socket; a raw or pin
 }
 
 _ReplyT = TypeVar("_ReplyT", bound=m.Reply)
+_ItemT = TypeVar("_ItemT")
 _Arrived = tuple[m.Reply, list[int]]
 
 
@@ -138,11 +139,17 @@ class BrokerClient:
             for kind, number in zip(kinds, reply.errnos, strict=True)
         ]
 
-    async def read_kernel(self, place: m.Place, topics: tuple[m.ReadTopic, ...]) -> m.KernelState:
-        return await self._request(m.ReadKernel(place, topics), m.KernelState)
+    async def read_kernel(
+        self, places: tuple[m.Place, ...], topics: tuple[m.ReadTopic, ...]
+    ) -> tuple[m.KernelState, ...]:
+        """The state of each place, at most MAX_PLACES of them, in order."""
+        reply = await self._request(m.ReadKernel(places, topics), m.KernelStates)
+        return self._matched(reply.states, places)
 
-    async def read_pod_files(self, place: m.Place) -> m.PodFiles:
-        return await self._request(m.ReadPodFiles(place), m.PodFiles)
+    async def read_pod_files(self, places: tuple[m.Place, ...]) -> tuple[m.PodFiles, ...]:
+        """The files of each place, at most MAX_PLACES of them, in order."""
+        reply = await self._request(m.ReadPodFiles(places), m.FilesOfPods)
+        return self._matched(reply.found, places)
 
     def close(self) -> None:
         """End the connection; an own broker ends with it."""
@@ -208,6 +215,11 @@ class BrokerClient:
             _close_all(descriptors)
         else:
             future.set_result((reply, descriptors))
+
+    def _matched(self, found: tuple[_ItemT, ...], places: tuple[m.Place, ...]) -> tuple[_ItemT, ...]:
+        if len(found) != len(places):
+            raise self._break("an unexpected reply", [])
+        return found
 
     def _break(self, reason: str, descriptors: list[int]) -> BrokerGone:
         _close_all(descriptors)

@@ -16,10 +16,9 @@ from types import MappingProxyType
 
 from exporter.broker import legacy, nfnetlink, rtnetlink
 from exporter.broker.messages import POD_TOPICS, Answer, ReadTopic, Topic
-from exporter.broker.visit import Visit
+from exporter.broker.visit import HOME_BOUNDS, Bounds, Visit
 
 MAX_ARGUMENT = 1024
-MAX_VISIT = 32 << 20  # bytes of all topics of one visit
 _MAX_FILE = 1 << 16
 _POD_HEADS = struct.Struct("<" + "HBI" * len(POD_TOPICS))
 _ALL_CONF = (
@@ -34,19 +33,21 @@ _CONNTRACK = (
 )
 
 
-def read_topics(topics: tuple[ReadTopic, ...]) -> tuple[Answer, ...]:
+def read_topics(topics: tuple[ReadTopic, ...], bounds: Bounds = HOME_BOUNDS) -> tuple[Answer, ...]:
     """Read each topic in the current namespace, in order. A topic that fails is an Answer with its errno; never raises OSError.
 
-    Above MAX_DUMP bytes a topic, or MAX_VISIT a visit, the errno is EFBIG. An argument or number that is out of range gives EINVAL.
+    Beyond a bound the errno is EFBIG. An argument or number that is out of range gives EINVAL.
     """
     answers: list[Answer] = []
     total = 0
-    visit = Visit()
+    visit = Visit(bounds)
     try:
         for topic in topics:
             answer = _read_topic(visit, topic)
+            if total + len(answer.data) > bounds.visit:
+                answer = Answer(errno.EFBIG)
             total += len(answer.data)
-            answers.append(answer if total <= MAX_VISIT else Answer(errno.EFBIG))
+            answers.append(answer)
     finally:
         visit.close()
     return tuple(answers)
@@ -67,6 +68,7 @@ def _read_topic(visit: Visit, topic: ReadTopic) -> Answer:
 def _pod(visit: Visit, _topic: ReadTopic) -> bytes:
     heads: list[int] = []
     parts: list[bytes] = []
+    left = visit.bounds.visit - _POD_HEADS.size
     for topic, fetch in _POD_FETCH:
         visit.interrupted = False
         code, data = 0, b""
@@ -74,6 +76,9 @@ def _pod(visit: Visit, _topic: ReadTopic) -> bytes:
             data = fetch(visit, topic)
         except OSError as error:
             code = error.errno or errno.EIO
+        if len(data) > left:
+            code, data = errno.EFBIG, b""
+        left -= len(data)
         heads += (code, visit.interrupted, len(data))
         parts.append(data)
     visit.interrupted = False  # it stands in the heads
@@ -90,13 +95,14 @@ def _legacy_tables(_visit: Visit, topic: ReadTopic) -> bytes:
     return legacy.table_names(_legacy_family(topic))
 
 
-def _legacy_chains(_visit: Visit, topic: ReadTopic) -> bytes:
-    return legacy.read_chains(_legacy_family(topic), b"nat", tuple(topic.argument.split(b"\0")))
+def _legacy_chains(visit: Visit, topic: ReadTopic) -> bytes:
+    chains = tuple(topic.argument.split(b"\0"))
+    return legacy.read_chains(_legacy_family(topic), b"nat", chains, visit.bounds.table)
 
 
-def _legacy_reachable(_visit: Visit, topic: ReadTopic) -> bytes:
+def _legacy_reachable(visit: Visit, topic: ReadTopic) -> bytes:
     table, *chains = topic.argument.split(b"\0")
-    return legacy.read_reachable(_legacy_family(topic), table, tuple(chains))
+    return legacy.read_reachable(_legacy_family(topic), table, tuple(chains), visit.bounds.table)
 
 
 def _read_file(path: str) -> bytes:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from exporter.broker.legacy_table import LegacyTable
 
-_MAX_TABLE = 1 << 30
 _ATTEMPTS = 5  # the table may grow between asking its size and copying it
 
 _GET_INFO, _GET_ENTRIES = 64, 65
@@ -77,25 +76,25 @@ def table_names(family: int) -> bytes:
         os.close(descriptor)
 
 
-def read_chains(family: int, table: bytes, chains: tuple[bytes, ...]) -> bytes:
-    """The named chains of a table, those that exist. Empty where the table does not exist; it is not created."""
-    found = _copy_table(family, table)
+def read_chains(family: int, table: bytes, chains: tuple[bytes, ...], limit: int) -> bytes:
+    """The named chains of a table, those that exist. Empty where the table does not exist; it is not created. EFBIG above `limit`."""
+    found = _copy_table(family, table, limit)
     if found is None:
         return b""
     with found:
         return found.encode_chains(chains)
 
 
-def read_reachable(family: int, table: bytes, chains: tuple[bytes, ...]) -> bytes:
-    """The named built-in chains and every chain reached from them by jumps."""
-    found = _copy_table(family, table)
+def read_reachable(family: int, table: bytes, chains: tuple[bytes, ...], limit: int) -> bytes:
+    """The named built-in chains and every chain reached from them by jumps. As read_chains otherwise."""
+    found = _copy_table(family, table, limit)
     if found is None:
         return b""
     with found:
         return found.encode_reachable(chains)
 
 
-def _copy_table(family: int, table: bytes) -> LegacyTable | None:
+def _copy_table(family: int, table: bytes, limit: int) -> LegacyTable | None:
     layout = _LAYOUTS[family]
     if table not in _TABLES:
         raise OSError(errno.EINVAL, "no such table")
@@ -107,8 +106,8 @@ def _copy_table(family: int, table: bytes) -> LegacyTable | None:
         for attempt in range(_ATTEMPTS):
             info = _INFO.unpack(exchange_option(asked, (layout.level, _GET_INFO), table, _INFO.size))
             size: int = info[-1]
-            if not 0 < size <= _MAX_TABLE:
-                raise OSError(errno.EFBIG, "a table of impossible size")
+            if not 0 < size <= limit:
+                raise OSError(errno.EFBIG, "a table larger than the broker copies")
             memory = _allocate(size + _ENTRIES_HEADER)
             try:
                 _copy_entries(asked, layout, memory, table, size)

@@ -18,7 +18,6 @@ class SocketKind(IntEnum):
     UDP6 = 4
     ICMP4 = 5  # raw; falls back to a ping socket where raw is refused
     ICMP6 = 6
-    ROUTE_MONITOR = 7  # NETLINK_ROUTE, subscribed to link, neighbour, IPv6 address and route changes; the broker's own namespace only
 
 
 class Topic(IntEnum):
@@ -117,17 +116,17 @@ class OpenSockets:
 
 @dataclass(frozen=True, slots=True)
 class ReadKernel:
-    """Read these topics there, in one visit."""
+    """Read these topics at each of these places, in one visit each: with hundreds of pods the way of every single request would show."""
 
-    place: Place
+    places: tuple[Place, ...]
     topics: tuple[ReadTopic, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPodFiles:
-    """Read /etc/resolv.conf inside the root of the pid of `place`, and say which C libraries stand there. EINVAL without a pid."""
+    """Read /etc/resolv.conf inside the root of each place's pid, and say which C libraries stand there. EINVAL without a pid."""
 
-    place: Place
+    places: tuple[Place, ...]
 
 
 Request = Hello | ListNamespaces | ListNamed | OpenSockets | ReadKernel | ReadPodFiles
@@ -196,8 +195,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class KernelState:
+    """One place's answers, one per topic in order. `visit_errno` is set, and no answer there, when it could not be entered."""
+
     visit_errno: int
     answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelStates:
+    """One state per asked place, in order."""
+
+    states: tuple[KernelState, ...]
 
 
 class Libc(IntEnum):
@@ -215,4 +223,11 @@ class PodFiles:
     libcs: tuple[Libc, ...]
 
 
-Reply = Welcome | Namespaces | Named | Sockets | KernelState | PodFiles
+@dataclass(frozen=True, slots=True)
+class FilesOfPods:
+    """One PodFiles per asked place, in order."""
+
+    found: tuple[PodFiles, ...]
+
+
+Reply = Welcome | Namespaces | Named | Sockets | KernelStates | FilesOfPods

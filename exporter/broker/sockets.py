@@ -24,19 +24,14 @@ _ICMP6_WORDS = [0xFFFFFFFF & ~sum(1 << kind % 32 for kind in _ICMP6_TYPES if kin
 _ICMP6_FILTER = struct.pack("=8I", *_ICMP6_WORDS)
 _ICMPV6_FILTER_OPTION = 1
 
-# linux/rtnetlink.h: RTNLGRP_LINK 1, RTNLGRP_NEIGH 3, RTNLGRP_IPV6_IFADDR 9, RTNLGRP_IPV6_ROUTE 11, as the mask that bind takes.
-_MONITOR_GROUPS = sum(1 << group - 1 for group in (1, 3, 9, 11))
-_MONITOR_BUFFER = 8 * 1024 * 1024  # with the default 208 KiB a burst of 800 changes loses a third and more
-_SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 
-
-def open_sockets(kinds: tuple[SocketKind, ...], *, at_home: bool) -> tuple[list[int], list[int]]:
+def open_sockets(kinds: tuple[SocketKind, ...]) -> tuple[list[int], list[int]]:
     """One errno per kind, and the descriptors of those whose errno is 0, in order. The caller closes them."""
     errnos: list[int] = []
     descriptors: list[int] = []
     for kind in kinds:
         try:
-            descriptors.append(_open(kind, at_home=at_home).detach())
+            descriptors.append(_open(kind).detach())
         except OSError as error:
             errnos.append(error.errno or errno.EIO)
         else:
@@ -44,7 +39,7 @@ def open_sockets(kinds: tuple[SocketKind, ...], *, at_home: bool) -> tuple[list[
     return errnos, descriptors
 
 
-def _open(kind: SocketKind, *, at_home: bool) -> socket.socket:
+def _open(kind: SocketKind) -> socket.socket:
     match kind:
         case SocketKind.TCP4:
             return socket.socket(socket.AF_INET, socket.SOCK_STREAM | _FLAGS, socket.IPPROTO_TCP)
@@ -59,10 +54,6 @@ def _open(kind: SocketKind, *, at_home: bool) -> socket.socket:
         case SocketKind.ICMP6:
             option = (socket.IPPROTO_ICMPV6, _ICMPV6_FILTER_OPTION, _ICMP6_FILTER)
             return _open_icmp(socket.AF_INET6, socket.IPPROTO_ICMPV6, option)
-        case SocketKind.ROUTE_MONITOR:
-            if not at_home:
-                raise OSError(errno.EINVAL, "changes are watched at home only")
-            return _open_monitor()
 
 
 def _open_icmp(family: int, protocol: int, kernel_filter: tuple[int, int, bytes]) -> socket.socket:
@@ -79,17 +70,3 @@ def _open_icmp(family: int, protocol: int, kernel_filter: tuple[int, int, bytes]
         raw.close()
         raise
     return raw
-
-
-def _open_monitor() -> socket.socket:
-    monitor = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | _FLAGS, socket.NETLINK_ROUTE)
-    try:
-        try:
-            monitor.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _MONITOR_BUFFER)
-        except PermissionError:
-            monitor.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _MONITOR_BUFFER)
-        monitor.bind((0, _MONITOR_GROUPS))
-    except OSError:
-        monitor.close()
-        raise
-    return monitor

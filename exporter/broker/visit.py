@@ -1,4 +1,4 @@
-"""The netlink sockets of one visit to a namespace, one per protocol, made when first needed and closed together.
+"""The netlink sockets of one visit to a namespace, one per protocol, made when first needed and closed together; and a visit's bounds.
 
 Broker side of the flow; privileged. Used by the topics of rtnetlink.py and nfnetlink.py. It retries what the kernel says to retry.
 """
@@ -6,18 +6,32 @@ Broker side of the flow; privileged. Used by the topics of rtnetlink.py and nfne
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 
 from exporter.broker.netlink import Netlink
 
-MAX_DUMP = 16 << 20  # bytes of one dump
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much one visit may take, in bytes. What is larger is EFBIG to whoever asked."""
+
+    dump: int  # one dump
+    visit: int  # all that leaves the broker
+    table: int  # a legacy table: copied whole, dropped at once
+
+
+HOME_BOUNDS = Bounds(dump=16 << 20, visit=32 << 20, table=1 << 30)
+POD_BOUNDS = Bounds(dump=512 << 10, visit=1 << 20, table=16 << 20)
+"""A pod that owns its tables may fill them to hurt its reader: half a MiB is 300 links, 7,000 addresses, 4,000 listeners."""
 
 
 class Visit:
     """Raises OSError throughout. `interrupted` is set by a dump that was interrupted (NLM_F_DUMP_INTR) twice; its reader clears it."""
 
-    __slots__ = ("_sockets", "interrupted")
+    __slots__ = ("_sockets", "bounds", "interrupted")
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Bounds = HOME_BOUNDS) -> None:
+        self.bounds = bounds
         self._sockets: dict[int, Netlink] = {}
         self.interrupted = False
 
@@ -29,13 +43,13 @@ class Visit:
     def fetch(self, protocol: int, request: bytes) -> bytes:
         """The whole answer to a request. A dump that is interrupted or overrun (ENOBUFS) is made once more."""
         try:
-            data, interrupted = self._idle_socket(protocol).fetch(request, MAX_DUMP)
+            data, interrupted = self._idle_socket(protocol).fetch(request, self.bounds.dump)
         except OSError as error:
             if error.errno != errno.ENOBUFS:
                 raise
             data, interrupted = b"", True
         if interrupted:
-            data, interrupted = self._idle_socket(protocol).fetch(request, MAX_DUMP)
+            data, interrupted = self._idle_socket(protocol).fetch(request, self.bounds.dump)
             self.interrupted |= interrupted
         return data
 

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from exporter.broker import messages as m
 
 MAX_SOCKETS = 64  # in one request; the kernel passes at most 253 descriptors at once
+MAX_PLACES = 8  # in one request: with more the others' requests would wait too long behind it
 MAX_TOPICS = 256
 MAX_NAMESPACES = 4096
 MAX_PROCESSES = 8
@@ -165,32 +166,32 @@ _TOPIC = _record(m.ReadTopic, topic=_choice(m.Topic), argument=_octets(MAX_PATH)
 _PROCESS = _record(m.Process, numbers="IQ", cgroup=_octets(MAX_CGROUP))
 _FOUND = _record(m.FoundNamespace, numbers="QQ", processes=_sequence(_PROCESS, MAX_PROCESSES))
 _NAMED = _record(m.NamedNamespace, name=_text(255), device=_U64, inode=_U64)
+_PLACES = _sequence(_PLACE, MAX_PLACES)
 _ANSWER = _record(m.Answer, numbers="H", data=_octets(MAX_REPLY), interrupted=_FLAG)
+_STATE = _record(m.KernelState, numbers="H", answers=_sequence(_ANSWER, MAX_TOPICS))
+_FILES = _record(
+    m.PodFiles,
+    numbers="H",
+    resolv_conf=_octets(MAX_RESOLV_CONF),
+    libc_errno=_U16,
+    libcs=_sequence(_choice(m.Libc), len(m.Libc)),
+)
 
 _REQUESTS: dict[int, tuple[type[m.Request], _Codec[Any]]] = {
     1: (m.Hello, _record(m.Hello)),
     2: (m.ListNamespaces, _record(m.ListNamespaces)),
     3: (m.ListNamed, _record(m.ListNamed, directory=_text(MAX_PATH))),
     4: (m.OpenSockets, _record(m.OpenSockets, place=_PLACE, kinds=_sequence(_choice(m.SocketKind), MAX_SOCKETS))),
-    5: (m.ReadKernel, _record(m.ReadKernel, place=_PLACE, topics=_sequence(_TOPIC, MAX_TOPICS))),
-    6: (m.ReadPodFiles, _record(m.ReadPodFiles, place=_PLACE)),
+    5: (m.ReadKernel, _record(m.ReadKernel, places=_PLACES, topics=_sequence(_TOPIC, MAX_TOPICS))),
+    6: (m.ReadPodFiles, _record(m.ReadPodFiles, places=_PLACES)),
 }
 _REPLIES: dict[int, tuple[type[m.Reply], _Codec[Any]]] = {
     1: (m.Welcome, _record(m.Welcome, numbers="QQQI", lsm=_text(255))),
     2: (m.Namespaces, _record(m.Namespaces, found=_sequence(_FOUND, MAX_NAMESPACES), refused=_U32)),
     3: (m.Named, _record(m.Named, found=_sequence(_NAMED, MAX_NAMES), errno=_U16)),
     4: (m.Sockets, _record(m.Sockets, numbers="H", errnos=_sequence(_U16, MAX_SOCKETS))),
-    5: (m.KernelState, _record(m.KernelState, numbers="H", answers=_sequence(_ANSWER, MAX_TOPICS))),
-    6: (
-        m.PodFiles,
-        _record(
-            m.PodFiles,
-            numbers="H",
-            resolv_conf=_octets(MAX_RESOLV_CONF),
-            libc_errno=_U16,
-            libcs=_sequence(_choice(m.Libc), len(m.Libc)),
-        ),
-    ),
+    5: (m.KernelStates, _record(m.KernelStates, states=_sequence(_STATE, MAX_PLACES))),
+    6: (m.FilesOfPods, _record(m.FilesOfPods, found=_sequence(_FILES, MAX_PLACES))),
 }
 
 

@@ -23,19 +23,20 @@ _INTERRUPTED = "the kernel's tables changed during both attempts to read them"
 class KernelBroker(Protocol):
     """What the readers need of the broker's client."""
 
-    async def read_kernel(self, place: Place, topics: tuple[ReadTopic, ...]) -> KernelState:
-        """Read these topics there, in one visit."""
+    async def read_kernel(self, places: tuple[Place, ...], topics: tuple[ReadTopic, ...]) -> tuple[KernelState, ...]:
+        """Read these topics at each place, in one visit each. At most MAX_PLACES; one state per place, in order."""
         ...
 
 
 class Unread(Exception):  # noqa: N818  # not an error of ours: a state of the world
-    """Something could not be read. `code` is the errno, 0 where there is none."""
+    """Something could not be read. `code` is the errno, 0 where there is none; `entering`: the place itself could not be entered."""
 
-    def __init__(self, reason: Reason, detail: str, code: int = 0) -> None:
+    def __init__(self, reason: Reason, detail: str, code: int = 0, *, entering: bool = False) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
         self.code = code
+        self.entering = entering
 
 
 def reason_of(code: int, *, lsm: bool) -> Reason:
@@ -69,20 +70,19 @@ class Answers:
 
     def _data(self, topic: ReadTopic, absent: frozenset[int]) -> bytes | None:
         if self.visit_errno:
-            raise self.unread(self.visit_errno)
+            raise Unread(
+                reason_of(self.visit_errno, lsm=self.lsm), describe(self.visit_errno), self.visit_errno, entering=True
+            )
         answer = self.found.get(topic)
         if answer is None:
             raise Unread(Reason.READER_FAILED, "the broker did not answer")
         if answer.errno in absent:
             return None
         if answer.errno:
-            raise self.unread(answer.errno)
+            raise Unread(reason_of(answer.errno, lsm=self.lsm), describe(answer.errno), answer.errno)
         if answer.interrupted:
             raise Unread(Reason.READER_FAILED, _INTERRUPTED, errno.EINTR)
         return answer.data
-
-    def unread(self, code: int) -> Unread:
-        return Unread(reason_of(code, lsm=self.lsm), describe(code), code)
 
 
 def _split_pod(data: bytes) -> dict[ReadTopic, Answer]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
 
-from exporter.broker.messages import ReadTopic
+from exporter.broker.messages import KernelState, ReadTopic
 from exporter.kernel import legacy, requests
-from exporter.kernel.answers import Answers, Unread
+from exporter.kernel.answers import Answers, Unread, gather
 from exporter.kernel.interception import is_intercepted
 from exporter.kernel.limits import parse_all_conf
 from exporter.kernel.links import parse_addresses, parse_links
@@ -19,7 +19,7 @@ from exporter.kernel.netlink import AF_INET, AF_INET6, read_address, read_attrib
 from exporter.kernel.nft import make_chain, parse_chains, parse_rules
 from exporter.kernel.routes import parse_routes
 from exporter.kernel.rules import Chain
-from exporter.model.facts import AddressFact, Inet6Conf, LinkFact, Listener, PodFacts, RouteFact
+from exporter.model.facts import AddressFact, Inet6Conf, LinkFact, Listener, PodFacts
 from exporter.model.family import Address, family_of
 
 Part = TypeVar("Part")
@@ -32,12 +32,13 @@ _TCP_LISTEN = 10
 _SKV6ONLY = 11
 _SIZES = {AF_INET: 4, AF_INET6: 16}
 _REMEMBERED = 1024  # pods whose bytes are those of the round before
+_SMALL = 16 * 1024  # bytes of a pod that are remembered at most; a common one has 3,000
+_NOTHING = Answers({}, 0.0)
 _TYPES = frozenset({18, 20})  # TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY
 
 
-@lru_cache(_REMEMBERED)
 def parse_listeners(data: bytes) -> tuple[Listener, ...]:
-    """Listening TCP sockets (linux/inet_diag.h). One on ::ffff:a.b.c.d counts as IPv4, which is what it serves. Remembered."""
+    """Listening TCP sockets (linux/inet_diag.h). One on ::ffff:a.b.c.d counts as IPv4, which is what it serves."""
     found = []
     for kind, start, end in split_messages(data):
         if kind not in _TYPES:
@@ -81,47 +82,58 @@ def is_ipv6_disabled(all_conf: Inet6Conf | None, links: Sequence[LinkFact], addr
     return any(link.inet6 is not None and link.inet6.disable_ipv6 for link in own)
 
 
-@lru_cache(_REMEMBERED)
-def _addresses(data: bytes, names: tuple[tuple[int, str], ...]) -> tuple[AddressFact, ...]:
-    return parse_addresses(data, dict(names))
+@dataclass(frozen=True, slots=True)
+class PodLook:
+    """What a pod's first visit says, and what it is asked in a second one: mostly nothing.
 
-
-@lru_cache(_REMEMBERED)
-def _routes(data: bytes, names: tuple[tuple[int, str], ...]) -> tuple[RouteFact, ...]:
-    return parse_routes(data, dict(names))
-
-
-def read_pod_facts(first: Answers) -> PodFacts:
-    """A pod's facts from its first visit. Raises Unread or Malformed where links, addresses or routes cannot be had.
-
-    `intercepted` is None where wanted_more asks for tables or they could not be listed.
+    `facts.intercepted` is None where `more` asks for tables, or they could not be listed.
     """
+
+    facts: PodFacts
+    more: tuple[ReadTopic, ...]
+    first: Answers  # empty where nothing more is asked
+
+
+def look_at(state: KernelState, *, lsm: bool) -> PodLook:
+    """A pod's first visit (Topic.POD). Raises Unread or Malformed where links, addresses or routes cannot be had."""
+    if not state.visit_errno and state.answers and len(state.answers[0].data) <= _SMALL:
+        return _look_again(state, lsm=lsm)
+    return _look(state, lsm=lsm)
+
+
+@lru_cache(_REMEMBERED)
+def _look_again(state: KernelState, *, lsm: bool) -> PodLook:
+    """The same bytes give the same facts, and most pods give the same bytes round after round."""
+    return _look(state, lsm=lsm)
+
+
+def _look(state: KernelState, *, lsm: bool) -> PodLook:
+    first = gather(requests.POD_FIRST, state, 0.0, lsm=lsm)
     links = parse_links(first.data(requests.LINKS))
-    names = tuple((link.index, link.name) for link in links)
-    addresses = _addresses(first.data(requests.ADDRESSES), names)
-    return PodFacts(
+    names = {link.index: link.name for link in links}
+    addresses = parse_addresses(first.data(requests.ADDRESSES), names)
+    facts = PodFacts(
         links=links,
         addresses=addresses,
-        routes=_routes(first.data(requests.DEFAULT_ROUTES), names),
+        routes=parse_routes(first.data(requests.DEFAULT_ROUTES), names),
         disable_ipv6=is_ipv6_disabled(None, links, addresses),
         listeners=_optional(lambda: parse_listeners(first.data(requests.SOCKETS, frozenset()))),
         intercepted=_optional(lambda: None if requests.has_tables(first) else False),
     )
+    conf = (requests.ALL_CONF,) if suspects_all(links) else ()
+    tables = requests.pod_filters(first) if facts.intercepted is None else ()
+    more = (*conf, *tables)
+    return PodLook(facts, more, first if more else _NOTHING)
 
 
-def wanted_more(facts: PodFacts, first: Answers) -> tuple[ReadTopic, ...]:
-    """What a pod is asked in a second visit: mostly nothing."""
-    conf = (requests.ALL_CONF,) if suspects_all(facts.links) else ()
-    return (*conf, *requests.pod_filters(first)) if facts.intercepted is None else conf
-
-
-def complete_pod_facts(facts: PodFacts, first: Answers, second: Answers) -> PodFacts:
+def complete_pod_facts(look: PodLook, second: Answers) -> PodFacts:
     """The facts with what the second visit gave. Raises Unread or Malformed where the switch for all links cannot be had."""
+    facts = look.facts
     if suspects_all(facts.links):
         conf, _ = parse_all_conf(second.data(requests.ALL_CONF))
         facts = replace(facts, disable_ipv6=is_ipv6_disabled(conf, facts.links, facts.addresses))
     if facts.intercepted is None:
-        facts = replace(facts, intercepted=_optional(lambda: is_intercepted(tuple(_tables(first, second)))))
+        facts = replace(facts, intercepted=_optional(lambda: is_intercepted(tuple(_tables(look.first, second)))))
     return facts
 
 

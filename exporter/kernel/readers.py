@@ -9,12 +9,12 @@ import asyncio
 import errno
 import time
 
-from exporter.broker.messages import Place
+from exporter.broker.messages import KernelState, Place
 from exporter.kernel import requests
-from exporter.kernel.answers import KernelBroker, Unread
+from exporter.kernel.answers import Answers, KernelBroker, Unread, gather
 from exporter.kernel.links import parse_addresses
 from exporter.kernel.malformed import Malformed
-from exporter.kernel.pod import complete_pod_facts, read_pod_facts, wanted_more
+from exporter.kernel.pod import complete_pod_facts, look_at
 from exporter.kernel.settling import has_new_gaps
 from exporter.kernel.survey import survey_host
 from exporter.kernel.visitor import Clock, Visitor
@@ -25,6 +25,7 @@ from exporter.model.report import Reason
 SETTLE = 0.3  # seconds before a half-written state is looked at again
 VANISHED = "vanished"
 _GONE = frozenset({errno.ESTALE, errno.ENOENT, errno.ESRCH})
+_ADDRESSES = (requests.ADDRESSES,)
 
 
 async def read_host(
@@ -48,33 +49,56 @@ async def read_host(
     return seen.facts, seen.readings
 
 
+async def read_pods(
+    broker: KernelBroker, places: tuple[Place, ...], *, lsm: bool = False, clock: Clock = time.monotonic
+) -> tuple[tuple[PodFacts | None, Reading], ...]:
+    """The facts of each pod, in order; at most MAX_PLACES at once.
+
+    None where they could not be read: the reading's reason is `vanished` for a namespace that is gone, else a Reason value.
+    """
+    visitor = Visitor(broker, clock, lsm)
+    states, seconds = await visitor.visit_each(places, requests.POD_FIRST)
+    return tuple([await _read_pod(visitor, p, s, seconds) for p, s in zip(places, states, strict=True)])
+
+
 async def read_pod(
     broker: KernelBroker, place: Place, *, lsm: bool = False, clock: Clock = time.monotonic
 ) -> tuple[PodFacts | None, Reading]:
-    """One pod's facts. None where they could not be read: reason `vanished` for a namespace that is gone, else a Reason value."""
-    began = clock()
-    visitor = Visitor(broker, clock, lsm, place)
-    first = await visitor.visit(requests.POD_FIRST)
+    """As read_pods, of one."""
+    (found,) = await read_pods(broker, (place,), lsm=lsm, clock=clock)
+    return found
+
+
+async def _read_pod(
+    visitor: Visitor, place: Place, state: KernelState, seconds: float
+) -> tuple[PodFacts | None, Reading]:
+    """One pod from its first visit, and from a second where that is needed."""
+    began = visitor.clock()
     facts: PodFacts | None = None
     reason, detail = "", ""
     try:
-        facts = read_pod_facts(first)
-        more = wanted_more(facts, first)
-        if more:
-            facts = complete_pod_facts(facts, first, await visitor.visit(more))
+        look = look_at(state, lsm=visitor.lsm)
+        facts = look.facts
+        if look.more:
+            facts = complete_pod_facts(look, await visitor.visit(look.more, place))
     except Unread as error:
         facts = None
-        reason = VANISHED if first.visit_errno in _GONE else error.reason.value
+        reason = VANISHED if error.code in _GONE and error.entering else error.reason.value
         detail = error.detail
     except Malformed as error:
         facts = None
         reason, detail = Reason.READER_FAILED.value, f"malformed: {error}"
-    return facts, Reading(Reader.PODS.value, not reason, clock() - began, reason, detail)
+    return facts, Reading(Reader.PODS.value, not reason, seconds + visitor.clock() - began, reason, detail)
 
 
-async def read_addresses(broker: KernelBroker, place: Place) -> tuple[Address, ...]:
-    """The global addresses in a namespace, to tell whose it is; none where they could not be read."""
-    answers = await Visitor(broker, time.monotonic, place=place).visit((requests.ADDRESSES,))
+async def read_addresses(broker: KernelBroker, places: tuple[Place, ...]) -> tuple[tuple[Address, ...], ...]:
+    """The global addresses in each namespace, to tell whose it is; none where they could not be read. At most MAX_PLACES."""
+    visitor = Visitor(broker, time.monotonic)
+    states, seconds = await visitor.visit_each(places, _ADDRESSES)
+    return tuple(_global_addresses(gather(_ADDRESSES, state, seconds, lsm=False)) for state in states)
+
+
+def _global_addresses(answers: Answers) -> tuple[Address, ...]:
     try:
         found = parse_addresses(answers.data(requests.ADDRESSES), {})
     except (Unread, Malformed):

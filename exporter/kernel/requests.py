@@ -51,6 +51,7 @@ _LEGACY_HOST_CHAINS = ("POSTROUTING", *services.HOOKS, "cali-POSTROUTING", "cali
 LEGACY_CHAINS = {
     f: ReadTopic(Topic.LEGACY_CHAINS, "\0".join(_LEGACY_HOST_CHAINS).encode(), FAMILY_NUMBERS[f]) for f in FAMILIES
 }
+_MAX_TABLES = 32  # of nftables in one pod: with the longest names a request is not larger than it may be
 _INTERCEPTING = {"nat": ("OUTPUT",), "mangle": ("OUTPUT", "PREROUTING")}
 
 
@@ -145,11 +146,14 @@ def has_tables(first: Answers) -> bool:
 def pod_filters(first: Answers) -> tuple[ReadTopic, ...]:
     """What a pod's tables are asked in a second visit: all chains of nftables, and what the hooks of legacy tables lead to.
 
-    Where the tables could not be listed nothing is asked: interception then stays unknown.
+    Where the tables could not be listed, or a pod has more of them than anybody needs, nothing is asked: interception then stays
+    unknown.
     """
     try:
         tables, legacy = nft_tables_of(first), legacy_tables_of(first)
     except (Unread, Malformed):
+        return ()
+    if len(tables) > _MAX_TABLES:
         return ()
     return (
         *((NFT_CHAINS,) if tables else ()),

@@ -1,11 +1,11 @@
-"""Visits one namespace through the broker, and says how long that took. Part of the readers; the only place here that waits."""
+"""Visits namespaces through the broker, and says how long that took. Part of the readers; the only place here that waits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from exporter.broker.messages import HOME, Place, ReadTopic
+from exporter.broker.messages import HOME, KernelState, Place, ReadTopic
 from exporter.kernel.answers import Answers, KernelBroker, gather
 
 Clock = Callable[[], float]
@@ -18,12 +18,18 @@ class Visitor:
     broker: KernelBroker
     clock: Clock
     lsm: bool = False
-    place: Place = HOME
 
-    async def visit(self, topics: tuple[ReadTopic, ...]) -> Answers:
+    async def visit(self, topics: tuple[ReadTopic, ...], place: Place = HOME) -> Answers:
         """One visit; none at all where nothing is asked."""
         if not topics:
             return Answers({}, 0.0, lsm=self.lsm)
+        (state,), seconds = await self.visit_each((place,), topics)
+        return gather(topics, state, seconds, lsm=self.lsm)
+
+    async def visit_each(
+        self, places: tuple[Place, ...], topics: tuple[ReadTopic, ...]
+    ) -> tuple[tuple[KernelState, ...], float]:
+        """One visit to each of these places, at most MAX_PLACES, and how many seconds one took on average."""
         began = self.clock()
-        state = await self.broker.read_kernel(self.place, topics)
-        return gather(topics, state, self.clock() - began, lsm=self.lsm)
+        states = await self.broker.read_kernel(places, topics)
+        return states, (self.clock() - began) / len(places)

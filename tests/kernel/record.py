@@ -27,10 +27,10 @@ class Recorder:
         self._broker = broker
         self.answers: dict[ReadTopic, Answer] = {}
 
-    async def read_kernel(self, place: Place, topics: tuple[ReadTopic, ...]) -> KernelState:
-        state = await self._broker.read_kernel(place, topics)
-        self.answers |= dict(zip(topics, state.answers, strict=True))
-        return state
+    async def read_kernel(self, places: tuple[Place, ...], topics: tuple[ReadTopic, ...]) -> tuple[KernelState, ...]:
+        states = await self._broker.read_kernel(places, topics)
+        self.answers |= dict(zip(topics, states[0].answers, strict=True))
+        return states
 
 
 def written(answers: dict[ReadTopic, Answer]) -> list[list[object]]:

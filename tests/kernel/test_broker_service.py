@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import select
 import signal
@@ -146,7 +147,7 @@ async def test_replies_find_their_askers_when_many_ask_at_once(path: Path) -> No
                     assert isinstance(sock, socket.socket)
                     sock.close()
             else:
-                assert (await client.read_pod_files(HOME)).resolv_errno
+                assert [files.resolv_errno for files in await client.read_pod_files((HOME,) * 3)] == [errno.EINVAL] * 3
 
         await asyncio.gather(*[ask(number) for number in range(300)])
 
@@ -272,7 +273,9 @@ async def test_a_reply_larger_than_a_packet_arrives_whole(path: Path) -> None:
     with named_namespace() as name, listening_broker(path), closing(await BrokerClient.connect(str(path))) as client:
         lines = "".join(f"address add {address}/128 dev lo nodad\n" for address in addresses)
         await asyncio.to_thread(subprocess.run, ["ip", "-n", name, "-batch", "-"], input=lines.encode(), check=True)
-        (answer,) = (await client.read_kernel(place_of_name(name), (ReadTopic(Topic.ADDRESSES),))).answers
+        ((answer,),) = [
+            s.answers for s in await client.read_kernel((place_of_name(name),), (ReadTopic(Topic.ADDRESSES),))
+        ]
     assert len(answer.data) > 2 * PIECE
     for address in addresses:
         assert socket.inet_pton(socket.AF_INET6, address) in answer.data

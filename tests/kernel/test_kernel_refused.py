@@ -75,8 +75,8 @@ class Gone:
     def __init__(self, code: int) -> None:
         self.code = code
 
-    async def read_kernel(self, place: Place, topics: tuple[ReadTopic, ...]) -> KernelState:  # noqa: ARG002  # as the client
-        return KernelState(self.code, ())
+    async def read_kernel(self, places: tuple[Place, ...], topics: tuple[ReadTopic, ...]) -> tuple[KernelState, ...]:  # noqa: ARG002  # as the client
+        return (KernelState(self.code, ()),) * len(places)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ async def test_a_pod_that_cannot_be_entered_says_why(code: int, lsm: bool, reaso
     facts, reading = await read_pod(Gone(code), HOME, lsm=lsm)
     assert facts is None
     assert (reading.success, reading.reason) == (False, reason)
-    assert await read_addresses(Gone(code), HOME) == ()
+    assert await read_addresses(Gone(code), (HOME, HOME)) == ((), ())
 
 
 async def test_a_host_that_cannot_be_read_has_no_facts_and_reasons_for_all() -> None:

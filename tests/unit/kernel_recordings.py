@@ -36,8 +36,8 @@ class Replay:
         self._answers = answers
         self._spoil = spoil
 
-    async def read_kernel(self, place: Place, topics: tuple[ReadTopic, ...]) -> KernelState:  # noqa: ARG002  # one place only
+    async def read_kernel(self, places: tuple[Place, ...], topics: tuple[ReadTopic, ...]) -> tuple[KernelState, ...]:
         found = tuple(self._answers.get(topic, Answer(errno.ENOENT)) for topic in topics)
         if self._spoil is not None:
             found = tuple(self._spoil(topic, answer) for topic, answer in zip(topics, found, strict=True))
-        return KernelState(0, found)
+        return (KernelState(0, found),) * len(places)

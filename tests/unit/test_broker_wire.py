@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from exporter.broker import messages as m
 from exporter.broker.packets import PIECE, Assembly, packets
 from exporter.broker.wire import (
+    MAX_PATH,
+    MAX_PLACES,
     MAX_SOCKETS,
     WireError,
     decode_reply,
@@ -38,27 +40,29 @@ PROCESSES = st.builds(m.Process, pid=U32, started=U64, cgroup=st.binary(max_size
 FOUND = st.builds(m.FoundNamespace, device=U64, inode=U64, processes=tuples(PROCESSES, 8))
 NAMED = st.builds(m.NamedNamespace, name=names(60), device=U64, inode=U64)
 ANSWERS = st.builds(m.Answer, errno=U16, data=st.binary(max_size=60), interrupted=st.booleans())
+STATES = st.builds(m.KernelState, visit_errno=U16, answers=tuples(ANSWERS, 6))
+FILES = st.builds(
+    m.PodFiles,
+    resolv_errno=U16,
+    resolv_conf=st.binary(max_size=60),
+    libc_errno=U16,
+    libcs=tuples(st.sampled_from(m.Libc), 2),
+)
 REQUESTS: st.SearchStrategy[m.Request] = st.one_of(
     st.just(m.Hello()),
     st.just(m.ListNamespaces()),
     st.builds(m.ListNamed, directory=names(60)),
     st.builds(m.OpenSockets, place=PLACES, kinds=tuples(st.sampled_from(m.SocketKind), MAX_SOCKETS)),
-    st.builds(m.ReadKernel, place=PLACES, topics=tuples(TOPICS, 6)),
-    st.builds(m.ReadPodFiles, place=PLACES),
+    st.builds(m.ReadKernel, places=tuples(PLACES, 3), topics=tuples(TOPICS, 6)),
+    st.builds(m.ReadPodFiles, places=tuples(PLACES, MAX_PLACES)),
 )
 REPLIES: st.SearchStrategy[m.Reply] = st.one_of(
     st.builds(m.Welcome, device=U64, inode=U64, capabilities=U64, pid=U32, lsm=names(60)),
     st.builds(m.Namespaces, found=tuples(FOUND, 4), refused=U32),
     st.builds(m.Named, found=tuples(NAMED, 4), errno=U16),
     st.builds(m.Sockets, visit_errno=U16, errnos=tuples(U16, MAX_SOCKETS)),
-    st.builds(m.KernelState, visit_errno=U16, answers=tuples(ANSWERS, 6)),
-    st.builds(
-        m.PodFiles,
-        resolv_errno=U16,
-        resolv_conf=st.binary(max_size=60),
-        libc_errno=U16,
-        libcs=tuples(st.sampled_from(m.Libc), 2),
-    ),
+    st.builds(m.KernelStates, states=tuples(STATES, 3)),
+    st.builds(m.FilesOfPods, found=tuples(FILES, 3)),
 )
 
 
@@ -119,6 +123,7 @@ def _message(number: int, *parts: bytes) -> bytes:
 
 
 PLACE = bytes(8 + 8 + 4 + 8 + 4)
+ONE = (1).to_bytes(4, "little")
 
 
 @pytest.mark.parametrize(
@@ -132,14 +137,16 @@ PLACE = bytes(8 + 8 + 4 + 8 + 4)
         _message(4, PLACE, (1).to_bytes(4, "little"), b"\0"),
         _message(4, PLACE, (1).to_bytes(4, "little"), b"\x63"),
         _message(4, PLACE, b"\xff\xff\xff\xff"),
-        _message(5, PLACE, (257).to_bytes(4, "little"), bytes(257 * 9)),
+        _message(5, ONE, PLACE, (257).to_bytes(4, "little"), bytes(257 * 9)),
+        _message(5, (MAX_PLACES + 1).to_bytes(4, "little"), PLACE * (MAX_PLACES + 1), bytes(4)),
+        _message(6, b"\xff\xff\xff\xff"),
         _message(3, b"\xff\xff\xff\xff"),
         _message(3, (4097).to_bytes(4, "little"), b"a" * 4097),
         _message(3, (3).to_bytes(4, "little"), b"a\0b"),
     ],
     ids=[
         "nothing", "kind 0", "kind 7", "kind 255", "65 sockets", "socket kind 0", "unknown socket kind", "4 Gi sockets",
-        "257 topics", "4 GiB of path", "path too long", "NUL in a path",
+        "257 topics", "9 places", "4 Gi places", "4 GiB of path", "path too long", "NUL in a path",
     ],
 )  # fmt: skip
 def test_what_exceeds_a_bound_or_is_unknown_is_refused(data: bytes) -> None:
@@ -155,13 +162,22 @@ def test_what_exceeds_a_bound_or_is_unknown_is_refused(data: bytes) -> None:
         m.OpenSockets(m.Place(pid=1 << 32), ()),
         m.OpenSockets(m.Place(path="/run/netns/a\0b"), ()),
         m.ListNamed("/" + "a" * 4096),
-        m.ReadKernel(m.HOME, (m.ReadTopic(m.Topic.IPSET, b"a" * 4097),)),
-        m.ReadKernel(m.HOME, (m.ReadTopic(m.Topic.IPSET, b"a" * 4096),) * 20),
+        m.ReadKernel((m.HOME,), (m.ReadTopic(m.Topic.IPSET, b"a" * 4097),)),
+        m.ReadKernel((m.HOME,), (m.ReadTopic(m.Topic.IPSET, b"a" * 4096),) * 20),
+        m.ReadKernel((m.HOME,) * (MAX_PLACES + 1), ()),
+        m.ReadPodFiles((m.HOME,) * (MAX_PLACES + 1)),
     ],
 )
 def test_what_is_outside_the_bounds_is_not_written_either(request_: m.Request) -> None:
     with pytest.raises(WireError):
         encode_request(request_)
+
+
+def test_as_many_places_as_may_be_asked_at_once_fit_into_one_request() -> None:
+    place = m.Place(path="/" + "a" * (MAX_PATH - 1))
+    topics = (m.ReadTopic(m.Topic.POD),) * 8
+    request = m.ReadKernel((place,) * MAX_PLACES, topics)
+    assert decode_request(encode_request(request)) == request
 
 
 @pytest.mark.parametrize("size", [2, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 5])

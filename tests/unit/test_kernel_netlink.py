@@ -9,9 +9,8 @@ from collections import deque
 
 import pytest
 
-from exporter.broker import visit
 from exporter.broker.netlink import Netlink, dump_request
-from exporter.broker.visit import Visit
+from exporter.broker.visit import Bounds, Visit
 
 REQUEST = dump_request(18, bytes(16))
 INTERRUPTED = 0x10
@@ -126,10 +125,9 @@ def test_a_dump_has_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OSError, match="larger") as caught:
         Netlink(0).fetch(REQUEST, 50)
     assert caught.value.errno == errno.EFBIG
-    monkeypatch.setattr(visit, "MAX_DUMP", 30)
     play(monkeypatch, A, A, done())
     with pytest.raises(OSError, match="larger"):
-        Visit().fetch(socket.NETLINK_ROUTE, REQUEST)
+        Visit(Bounds(dump=30, visit=100, table=0)).fetch(socket.NETLINK_ROUTE, REQUEST)
 
 
 def test_the_head_of_a_dump_is_its_first_packet(monkeypatch: pytest.MonkeyPatch) -> None:

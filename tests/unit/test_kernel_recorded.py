@@ -105,8 +105,9 @@ async def test_a_set_that_cannot_be_read_leaves_masquerading_unknown() -> None:
 
 async def test_a_broker_that_answers_less_than_asked_fails_the_readers_it_left_out() -> None:
     class Short(Replay):
-        async def read_kernel(self, place: Any, topics: tuple[ReadTopic, ...]) -> KernelState:
-            return KernelState(0, (await super().read_kernel(place, topics)).answers[:3])
+        async def read_kernel(self, places: Any, topics: tuple[ReadTopic, ...]) -> tuple[KernelState, ...]:
+            (state,) = await super().read_kernel(places, topics)
+            return (KernelState(0, state.answers[:3]),)
 
     facts, readings = await read_host(Short(recorded("iptables-nft", "host")), settle=0)
     assert facts.links
