@@ -34,7 +34,7 @@ def panels() -> Iterator[Panel]:
     """In reading order: what is configured wrongly, how far the migration is, what the nodes make of it, and what is not known."""
     yield row("Is it configured for both families?")
     yield from _now()
-    yield causes("What is wrong with the configuration, since when, and what is to be done?", CONFIGURED, C)
+    yield causes("What is wrong with the configuration, since when, and what is to be done?", CONFIGURED, C, height=6)
     yield subjects("Which objects does it concern?", C, CONFIGURED, width=24)
     yield row("How far is the migration?")
     yield from _migration()
@@ -71,7 +71,7 @@ def _now() -> Iterator[Panel]:
         size=(3, 4),
     )
     yield stat(
-        "How many are stale?",
+        "Any stale?",
         f"sum(dualstack_inventory_stale{{{C}}})",
         says="Exporters that cannot reach the API and go on with what they knew.",
         empty="no exporter has an inventory",

@@ -56,7 +56,7 @@ def _now() -> Iterator[Panel]:
         ("Where is AAAA withheld?", "dns_aaaa_blocked", COUNT_BAD),
         ("Where is A withheld?", "dns_a_blocked", COUNT_BAD),
         ("Where is DNS silent?", "dns_unreachable", COUNT_BAD),
-        ("Where does search break musl?", "dns_search_breaks_musl", COUNT_WARN),
+        ("Where does musl break?", "dns_search_breaks_musl", COUNT_WARN),
     ):
         checked, explained = (pick(f"dualstack_{m}", f'cause="{cause}"', S) for m in ("cause", "cause_explained"))
         yield stat(
@@ -67,7 +67,7 @@ def _now() -> Iterator[Panel]:
             look=replace(look, unit="nodes"),
         )
     for title, cause, look in (
-        ("Does the Corefile withhold it?", "coredns_template_blocks_aaaa", COUNT_BAD),
+        ("Is it the Corefile?", "coredns_template_blocks_aaaa", COUNT_BAD),
         ("Do Services lack AAAA?", "service_aaaa_missing", COUNT_WARN),
     ):
         checked, explained = (pick(f"dualstack_{m}", f'cause="{cause}"', C) for m in ("cause", "cause_explained"))

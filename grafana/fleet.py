@@ -66,7 +66,7 @@ def _now() -> Iterator[Panel]:
         size=(3, 4),
     )
     yield stat(
-        "How many are silent?",
+        "Any silent?",
         f'sum(1 - up{{job=~".*dualstack-exporter.*", {S}}})',
         says="Scrape targets that Prometheus knows and cannot scrape.",
         empty="Prometheus knows no such target: look at its scrape configuration",
@@ -75,7 +75,7 @@ def _now() -> Iterator[Panel]:
     )
     age = f"time() - dualstack_exporter_last_round_timestamp_seconds{{{S}}}"
     yield stat(
-        "How many are stale?",
+        "Any stale?",
         f"count({age} > {STALE}) or 0 * count({age})",
         says=f"Exporters whose last round ended more than {STALE} s ago (five rounds at the default interval). What such a one said is gone.",
         empty="no exporter has finished a round",
@@ -107,7 +107,7 @@ def _nodes() -> Panel:
         says="The worst first. causes: critical and warning ones of this node alone. An empty family is not expected there, or nothing was asked over it. A click on a node opens it.",
         empty="no exporter has finished a round, or the scrape configuration sets no label node",
         sort=("causes", True),
-        size=(12, 7),
+        size=(12, 6),
     )
 
 
@@ -228,12 +228,16 @@ def _exporters() -> Iterator[Panel]:
         sort=("exporters", True),
         size=(16, 8),
     )
+    rounds = f"rate(dualstack_exporter_rounds_total{{{S}}}[$__rate_interval])"
     yield graph(
         "Do the exporters keep up?",
         [
-            Query(f"sum(rate(dualstack_exporter_rounds_total{{{S}}}[$__rate_interval]))", "rounds"),
+            Query(f"sum({rounds})", "rounds"),
             Query(f"sum(rate(dualstack_exporter_rounds_skipped_total{{{S}}}[$__rate_interval]))", "rounds skipped"),
-            Query(f"sum(rate(dualstack_exporter_errors_total{{{S}}}[$__rate_interval]))", "faults of their own"),
+            Query(
+                f"sum(rate(dualstack_exporter_errors_total{{{S}}}[$__rate_interval])) or 0 * sum({rounds})",
+                "faults of their own",
+            ),
         ],
         says="Rounds a second over all exporters, rounds left out because the one before had not ended, and errors that are bugs.",
         empty="no exporter is scraped",

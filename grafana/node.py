@@ -30,7 +30,7 @@ SECONDS = Look(unit="s")
 
 
 def panels() -> Iterator[Panel]:
-    """In reading order: the verdict, which layer fails, how slow it is, then what stands behind it, from NAT to the kernel."""
+    """In reading order: the verdict, which layer fails, what stands behind it (NAT, tunnel, peers), how slow it is, and the kernel."""
     yield row("Does it work?")
     yield from _now()
     yield causes(
@@ -42,12 +42,12 @@ def panels() -> Iterator[Panel]:
     )
     yield row("Which layer fails, over which family?")
     yield from _layers()
-    yield row("How long does it take, by family?")
-    yield from _latency()
     yield row("Is NAT done, are Services served?")
     yield from nat()
     yield row("Is the tunnel whole, do the peers answer?")
     yield from tunnel()
+    yield row("How long does it take, by family?")
+    yield from _latency()
     yield row("What does the kernel say of the node and its pods?")
     yield from host()
     yield row("What is not known?")
@@ -114,6 +114,7 @@ def _layers() -> Iterator[Panel]:
         says="The worst target and vantage of each layer and family: 1 is well.",
         empty="nothing was probed in this time",
         look=RATIO,
+        size=(12, 10),
     )
     yield graph(
         "How do probes fail?",
@@ -161,7 +162,7 @@ def _layers() -> Iterator[Panel]:
         says="Host and pods with a result that counts. Empty: the target has no address of the family.",
         empty="nothing was probed",
         sort=("target", False),
-        size=(12, 8),
+        size=(12, 6),
     )
 
 

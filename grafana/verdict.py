@@ -87,7 +87,7 @@ def subjects(title: str, selector: str, held: str, *, width: int) -> Panel:
         says="Whom each cause that holds affects: at most 20 for a cause and node, 200 in all; `dualstack-exporter check --last` names more.",
         empty="nothing is wrong",
         sort=("cause", False),
-        size=(width, 7),
+        size=(width, 6),
         only_bad=True,
     )
 

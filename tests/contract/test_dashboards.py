@@ -312,3 +312,11 @@ def test_the_kustomization_makes_a_configmap_of_each() -> None:
     settings = yaml.safe_load((HERE / "kustomization.yaml").read_text())
     assert [entry["files"] for entry in settings["configMapGenerator"]] == [[d.path.name] for d in DASHBOARDS]
     assert settings["generatorOptions"]["labels"]["grafana_dashboard"] == "1"
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda d: d.name)
+def test_there_is_a_picture_of_it(dashboard: Any) -> None:
+    """Made by scripts/dashboards-picture."""
+    picture = (HERE.parent / "docs" / f"dashboard-{dashboard.name}.png").read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n")
+    assert len(picture) < 200_000
