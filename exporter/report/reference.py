@@ -6,6 +6,7 @@ alerts come from the rules file where the repository is at hand. README's copies
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from exporter.model.report import Cause, Role
 from exporter.report.document import runbook
 
 ALERTS = Path(__file__).parents[2] / "alerts" / "dualstack.yaml"
+
+FAULT = re.compile(r'\bfault="(\w+)"')  # what an alert of the rules file reads
 
 MARKERS = ("<!-- {name}: begin (made by `{by}`) -->", "<!-- {name}: end -->")
 MAKER = "dualstack-exporter reference"
@@ -81,14 +84,21 @@ def configuration_table() -> str:
 
 
 def alerts_table(rules: str) -> str:
-    """The alerts of a Prometheus rules file (its YAML text); recording rules are left out."""
+    """The alerts of a Prometheus rules file (its YAML text). Recording rules are left out, but for the severity that they give a fault."""
+    every = [rule for group in yaml.safe_load(rules)["groups"] for rule in group["rules"]]
+    recorded = {_label(rule, "fault"): _label(rule, "severity") for rule in every if "record" in rule}
     rows = (
-        (_alert_link(rule), _label(rule, "severity"), str(rule.get("for", "0s")), _annotation(rule, "summary"))
-        for group in yaml.safe_load(rules)["groups"]
-        for rule in group["rules"]
+        (_alert_link(rule), _severity(rule, recorded), str(rule.get("for", "0s")), _annotation(rule, "summary"))
+        for rule in every
         if "alert" in rule
     )
     return markdown(("alert", "severity", "for", "meaning"), rows)
+
+
+def _severity(rule: Mapping[str, Any], recorded: Mapping[str, str]) -> str:
+    """The alert's own, else the one that its fault is recorded with, else it comes with the series."""
+    fault = FAULT.search(str(rule["expr"]))
+    return _label(rule, "severity") or (recorded.get(fault.group(1)) or "from the cause" if fault else "")
 
 
 def _alert_link(rule: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ FOREIGN: Mapping[str, set[str]] = {
 }
 # What exists, and means the same, in Prometheus 2.42 and in every 3.x.
 KNOWN_FUNCTIONS = {
-    "absent", "count", "group", "increase", "label_replace", "max", "max_over_time", "min_over_time", "rate", "sum", "vector",
+    "absent", "avg_over_time", "count", "group", "increase", "label_replace", "max", "max_over_time", "min_over_time", "rate", "sum", "vector",
 }  # fmt: skip
 KNOWN_KEYS = {"record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations"}
 

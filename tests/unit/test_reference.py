@@ -35,6 +35,13 @@ groups:
         for: 5m
         labels: {severity: critical}
         annotations: {summary: IPv6 does not work., runbook_url: https://example.org/DualstackIpv6Down.md}
+      - record: node:dualstack_fault:subjects
+        expr: 1 - up > 0
+        labels: {fault: exporter_absent, severity: warning}
+      - alert: DualstackExporterAbsent
+        expr: place:dualstack_fault:subjects{fault="exporter_absent"}
+      - alert: DualstackDnsUnreachable
+        expr: place:dualstack_fault:subjects{fault="dns_unreachable"}
       - alert: DualstackOther
         expr: vector(1)
 """
@@ -68,9 +75,11 @@ def test_every_row_has_as_many_cells_as_the_head() -> None:
         assert len(counts) == 1
 
 
-def test_alerts_come_from_the_rules_file_without_its_recording_rules() -> None:
+def test_alerts_come_from_the_rules_file_with_the_severity_of_what_they_read() -> None:
     assert alerts_table(ALERT_RULES).splitlines()[2:] == [
         "| [`DualstackIpv6Down`](https://example.org/DualstackIpv6Down.md) | critical | 5m | IPv6 does not work. |",
+        "| `DualstackExporterAbsent` | warning | 0s |  |",
+        "| `DualstackDnsUnreachable` | from the cause | 0s |  |",
         "| `DualstackOther` |  | 0s |  |",
     ]
 
