@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from exporter.diagnosis.cluster import CLUSTER_RULES
+from exporter.diagnosis.dials import ARRIVED
 from exporter.diagnosis.nat import nat_kube_proxy_missing
-from exporter.diagnosis.path import ARRIVED
 from exporter.diagnosis.view import Judgement, Rule, View
 from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Observation

@@ -7,61 +7,19 @@ how many of them there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 
+from exporter.diagnosis.dials import ARRIVED, Dial, Probes, Twice, probes_of
 from exporter.diagnosis.endpoints import services_on
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Observation, Outcome
-from exporter.model.report import Cause, Finding, Pair, Reason
-from exporter.model.vantage import PodState, Vantage
+from exporter.model.report import Cause, Finding, Reason
+from exporter.model.vantage import PodState
 
-ARRIVED = frozenset({Outcome.OK, Outcome.REFUSED, Outcome.RESET})  # an answer came: the path works, whatever it said
 SILENCED = frozenset({Outcome.TIMEOUT, Outcome.PROHIBITED})
 SHOWN = 5  # pairs spelt out in the evidence
-
-
-@dataclass(frozen=True, slots=True)
-class Dial:
-    """All that one vantage's probe of one destination showed, by family and layer."""
-
-    vantage: Vantage
-    destination: str
-    group: Group
-    seen: Mapping[tuple[Family, Layer], Observation]
-    wants_ipv4: bool = True  # whether its vantage is meant to have IPv4
-
-    @property
-    def pair(self) -> Pair:
-        return Pair(self.vantage.subject, self.destination)
-
-    def outcome(self, family: Family, layer: Layer) -> Outcome | None:
-        """None: not asked, or says nothing of the path."""
-        observation = self.seen.get((family, layer))
-        return observation.outcome if observation is not None and observation.counted else None
-
-    def arrives(self, family: Family) -> bool:
-        """Whether TCP (or, where only echoes were sent, ICMP) arrives over the family."""
-        if (family, Layer.TCP) in self.seen:
-            return self.outcome(family, Layer.TCP) in ARRIVED
-        return self.outcome(family, Layer.ICMP) is Outcome.OK
-
-    @property
-    def has_ipv4(self) -> bool:
-        return any(family is Family.V4 for family, _ in self.seen)
-
-
-@dataclass(frozen=True, slots=True)
-class Twice:
-    """The last two probes of one pair."""
-
-    now: Dial
-    before: Dial
-
-    def both(self, holds: Callable[[Dial], bool]) -> bool:
-        """Whether it holds of either probe."""
-        return holds(self.now) and holds(self.before)
 
 
 def ipv6_tcp_blocked(view: View) -> Judgement:
@@ -110,42 +68,16 @@ def target_down(view: View) -> Judgement:
     )
 
 
-def dials(observations: Iterable[Observation], *, ipv4: bool = True) -> tuple[Dial, ...]:
-    """Observations grouped by (vantage, destination), without destinations that are meant to be out of reach.
-
-    `ipv4`: whether the cluster is meant to have it.
-    """
-    table: dict[tuple[str, str], dict[tuple[Family, Layer], Observation]] = {}
-    for o in observations:
-        if not o.target.expect_reachable:
-            continue
-        table.setdefault((o.vantage.key, o.target.subject), {})[o.family, o.layer] = o
-    return tuple(
-        Dial(
-            first.vantage,
-            first.target.subject,
-            first.target.group,
-            seen,
-            wants_ipv4=ipv4 and Family.V4 in first.vantage.families,
-        )
-        for seen in table.values()
-        for first in [next(iter(seen.values()))]
-    )
-
-
-Sieve = Callable[[tuple[Twice, ...]], Iterable[Twice]]
+Sieve = Callable[[Probes], Iterable[Twice]]
 
 
 def _judge(view: View, cause: Cause, sieve: Sieve, template: str) -> Judgement:
     reason = _unknown(view, cause)
     if reason is not None:
         return reason
-    ipv4 = view.expected(Family.V4) is not False
-    now, before = dials(view.snapshot.kept, ipv4=ipv4), dials(view.snapshot.kept_before, ipv4=ipv4)
-    doubtful = services_on(view.inventory, _lost_nodes(now) & _lost_nodes(before))
-    earlier = {(d.vantage.key, d.destination): d for d in before}
-    keys = ((d, earlier.get((d.vantage.key, d.destination))) for d in now if d.destination not in doubtful)
-    held = {t.now.pair: t.now for t in sieve(tuple(Twice(d, then) for d, then in keys if then is not None))}
+    probes = probes_of(view)
+    doubtful = services_on(view.inventory, _lost_nodes(probes.now) & _lost_nodes(probes.before))
+    held = {t.now.pair: t.now for t in sieve(probes) if t.now.destination not in doubtful}
     return (_finding(cause, list(held.values()), template),) if held else ()
 
 
@@ -174,16 +106,22 @@ def _unknown(view: View, cause: Cause) -> Reason | None:
     return None if view.snapshot.kept_before else Reason.TOO_FEW_SAMPLES
 
 
-def _blocked(found: tuple[Twice, ...]) -> list[Twice]:
+def _blocked(probes: Probes) -> list[Twice]:
     """Destinations with all three answers decide, each group of targets for itself; those dialled by TCP alone follow their vantage."""
-    full = [t for t in found if t.both(_answers_in_full)]
-    groups = {t.now.group for t in full}
-    blocked = [t for group in groups for t in _blocked_of_group([t for t in full if t.now.group is group])]
-    vantages = {t.now.vantage.key for t in blocked}
-    followers = [
-        t for t in found if t.now.vantage.key in vantages and t.both(lambda d: _tcp_alone(d) and _silent_over_tcp(d))
-    ]
-    return [*blocked, *followers]
+    full = [t.now for t in probes.pairs if t.both(_answers_in_full)]
+    blocked = _enough(full, [t.now for t in probes.pairs if t.both(_is_blocked)])
+    vantages = _blocked_vantages(probes.now) & _blocked_vantages(probes.before)
+    followers = {
+        t.now.pair for t in probes.pairs
+        if t.now.vantage.key in vantages and t.both(lambda d: _tcp_alone(d) and _silent_over_tcp(d))
+    }  # fmt: skip
+    return [t for t in probes.pairs if t.now.pair in {d.pair for d in blocked} | followers]
+
+
+def _blocked_vantages(found: Iterable[Dial]) -> set[str]:
+    """Those from which one round shows it, to whatever destination."""
+    full = [d for d in found if _answers_in_full(d)]
+    return {d.vantage.key for d in _enough(full, [d for d in full if _is_blocked(d)])}
 
 
 def _answers_in_full(dial: Dial) -> bool:
@@ -194,13 +132,22 @@ def _answers_in_full(dial: Dial) -> bool:
     )
 
 
-def _blocked_of_group(full: list[Twice]) -> list[Twice]:
-    """At least half of the dials, or all of one vantage: a firewall towards the outside leaves the way to peers alone."""
-    blocked = [t for t in full if t.both(lambda d: d.outcome(Family.V6, Layer.TCP) in SILENCED)]
-    if 2 * len(blocked) >= len(full):
-        return blocked
-    whole = {t.now.vantage.key for t in blocked} - {t.now.vantage.key for t in full if t not in blocked}
-    return [t for t in blocked if t.now.vantage.key in whole]
+def _is_blocked(dial: Dial) -> bool:
+    return _answers_in_full(dial) and dial.outcome(Family.V6, Layer.TCP) in SILENCED
+
+
+def _enough(full: list[Dial], blocked: list[Dial]) -> list[Dial]:
+    """At least half of a group's dials, or all of one vantage: a firewall towards the outside leaves the way to peers alone."""
+    chosen = []
+    for group in {d.group for d in blocked}:
+        made, lost = Counter(_vantages(full, group)), Counter(_vantages(blocked, group))
+        half = 2 * lost.total() >= made.total()
+        chosen += [d for d in blocked if d.group is group and (half or lost[d.vantage.key] == made[d.vantage.key])]
+    return chosen
+
+
+def _vantages(found: Iterable[Dial], group: Group) -> Iterator[str]:
+    return (d.vantage.key for d in found if d.group is group)
 
 
 def _tcp_alone(dial: Dial) -> bool:
@@ -211,9 +158,9 @@ def _silent_over_tcp(dial: Dial) -> bool:
     return dial.outcome(Family.V6, Layer.TCP) in SILENCED and dial.outcome(Family.V4, Layer.TCP) in ARRIVED
 
 
-def _unreachable(found: tuple[Twice, ...]) -> list[Twice]:
-    blocked = {t.now.pair for t in _blocked(found)}
-    silent = [t for t in found if t.both(_silent_over_ipv6) and t.now.pair not in blocked]
+def _unreachable(probes: Probes) -> list[Twice]:
+    blocked = {t.now.pair for t in _blocked(probes)}
+    silent = [t for t in probes.pairs if t.both(_silent_over_ipv6) and t.now.pair not in blocked]
     proved = [t for t in silent if t.both(lambda d: d.arrives(Family.V4))]
     alone = [t for t in silent if not t.now.has_ipv4]
     companions: dict[tuple[str, Group], set[str]] = {}
@@ -221,7 +168,7 @@ def _unreachable(found: tuple[Twice, ...]) -> list[Twice]:
         companions.setdefault(_place(t), set()).add(t.now.destination)
     joined = [t for t in alone if len(companions[_place(t)]) > 1]
     # Where IPv4 is not meant to be, nothing can prove a target well: it must at least be no exception in its group.
-    arrived = {_place(t) for t in found if not t.both(lambda d: not d.arrives(Family.V6))}
+    arrived = {_place(t) for t in probes.pairs if not t.both(lambda d: not d.arrives(Family.V6))}
     sole = [t for t in alone if not t.now.wants_ipv4 and _place(t) not in arrived]
     return [*proved, *joined, *sole]
 
@@ -238,9 +185,9 @@ def _silent_over_ipv6(dial: Dial) -> bool:
     return not unresolved and (tcp is not None or icmp is not None) and tcp not in ARRIVED and icmp is not Outcome.OK
 
 
-def _blackhole(found: tuple[Twice, ...]) -> list[Twice]:
+def _blackhole(probes: Probes) -> list[Twice]:
     """A peer, or two destinations, of the same vantage or not."""
-    lost = [t for t in found if t.both(_loses_full_size)]
+    lost = [t for t in probes.pairs if t.both(_loses_full_size)]
     enough = any(t.now.group is Group.PEERS for t in lost) or len({t.now.destination for t in lost}) > 1
     return lost if enough else []
 
@@ -250,8 +197,8 @@ def _loses_full_size(dial: Dial) -> bool:
     return echo is not None and echo.counted and echo.outcome is Outcome.OK and echo.full_size is Outcome.TIMEOUT
 
 
-def _tls_failed(found: tuple[Twice, ...]) -> list[Twice]:
-    return [t for t in found if t.both(_fails_in_tls)]
+def _tls_failed(probes: Probes) -> list[Twice]:
+    return [t for t in probes.pairs if t.both(_fails_in_tls)]
 
 
 def _fails_in_tls(dial: Dial) -> bool:

@@ -186,6 +186,16 @@ def test_destinations_dialled_by_tcp_alone_follow_a_blocked_vantage() -> None:
     assert {p.destination for p in causes[Cause.IPV6_TCP_BLOCKED]} == {"target/pypi", "target/service"}
 
 
+def test_a_pod_that_dials_another_peer_each_time_shows_that_its_tcp_is_blocked_all_the_same() -> None:
+    blocked = "icmp6=ok tcp6=timeout tcp4=refused"
+    service = seen(WEB, SERVICE, "tcp6=timeout tcp4=ok")
+    now = [*service, *seen(WEB, BABEL, blocked)]
+    before = [*service, *seen(WEB, target("peers", Group.PEERS, peer="anubis"), blocked)]
+    assert {p.destination for p in found(now, before)[Cause.IPV6_TCP_BLOCKED]} == {"target/service"}
+    well = [*service, *seen(WEB, target("peers", Group.PEERS, peer="anubis"), FINE)]
+    assert set(found(now, well)) == {Cause.IPV6_UNREACHABLE}
+
+
 def test_a_full_size_echo_lost_to_one_outside_host_alone_proves_nothing() -> None:
     lost = seen(WEB, PYPI, FINE, full_size=Outcome.TIMEOUT)
     assert found(lost) == {}

@@ -1,0 +1,100 @@
+"""Observations as path rules want them: all that one vantage's probe of one destination showed, twice. Pure.
+
+Between the kept results of a snapshot and path.py; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from exporter.diagnosis.view import View
+from exporter.model.family import Family
+from exporter.model.probe import Group, Layer, Observation, Outcome
+from exporter.model.report import Pair
+from exporter.model.vantage import Vantage
+
+ARRIVED = frozenset({Outcome.OK, Outcome.REFUSED, Outcome.RESET})  # an answer came: the path works, whatever it said
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """All that one vantage's probe of one destination showed, by family and layer."""
+
+    vantage: Vantage
+    destination: str
+    group: Group
+    seen: Mapping[tuple[Family, Layer], Observation]
+    wants_ipv4: bool = True  # whether its vantage is meant to have IPv4
+
+    @property
+    def pair(self) -> Pair:
+        return Pair(self.vantage.subject, self.destination)
+
+    def outcome(self, family: Family, layer: Layer) -> Outcome | None:
+        """None: not asked, or says nothing of the path."""
+        observation = self.seen.get((family, layer))
+        return observation.outcome if observation is not None and observation.counted else None
+
+    def arrives(self, family: Family) -> bool:
+        """Whether TCP (or, where only echoes were sent, ICMP) arrives over the family."""
+        if (family, Layer.TCP) in self.seen:
+            return self.outcome(family, Layer.TCP) in ARRIVED
+        return self.outcome(family, Layer.ICMP) is Outcome.OK
+
+    @property
+    def has_ipv4(self) -> bool:
+        return any(family is Family.V4 for family, _ in self.seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Twice:
+    """The last two probes of one pair."""
+
+    now: Dial
+    before: Dial
+
+    def both(self, holds: Callable[[Dial], bool]) -> bool:
+        """Whether it holds of either probe."""
+        return holds(self.now) and holds(self.before)
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """The last two probes of every vantage. A pod dials another peer each time, so not every pair was dialled twice."""
+
+    now: tuple[Dial, ...]
+    before: tuple[Dial, ...]
+    pairs: tuple[Twice, ...]
+
+
+def probes_of(view: View) -> Probes:
+    """The kept probe of each pair, and the one before it."""
+    ipv4 = view.expected(Family.V4) is not False
+    now, before = dials(view.snapshot.kept, ipv4=ipv4), dials(view.snapshot.kept_before, ipv4=ipv4)
+    earlier = {(d.vantage.key, d.destination): d for d in before}
+    pairs = ((d, earlier.get((d.vantage.key, d.destination))) for d in now)
+    return Probes(now, before, tuple(Twice(d, then) for d, then in pairs if then is not None))
+
+
+def dials(observations: Iterable[Observation], *, ipv4: bool = True) -> tuple[Dial, ...]:
+    """Observations grouped by (vantage, destination), without destinations that are meant to be out of reach.
+
+    `ipv4`: whether the cluster is meant to have it.
+    """
+    table: dict[tuple[str, str], dict[tuple[Family, Layer], Observation]] = {}
+    for o in observations:
+        if not o.target.expect_reachable:
+            continue
+        table.setdefault((o.vantage.key, o.target.subject), {})[o.family, o.layer] = o
+    return tuple(
+        Dial(
+            first.vantage,
+            first.target.subject,
+            first.target.group,
+            seen,
+            wants_ipv4=ipv4 and Family.V4 in first.vantage.families,
+        )
+        for seen in table.values()
+        for first in [next(iter(seen.values()))]
+    )

@@ -1,0 +1,59 @@
+"""Whatever faults come together, exactly their causes stand unexplained; what is well adds nothing. Over simulated clusters, in pure rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.broken_world import FAULTS, Fault, World, all_in_one, apart, unexplained, world
+
+LOOKS = {"one process": all_in_one, "roles apart": apart}
+
+
+def broken(faults: list[Fault], start: World | None = None) -> World:
+    state = start or world()
+    for fault in faults:
+        state = fault.change(state)
+    return state
+
+
+def together(names: list[str]) -> list[Fault]:
+    """Those of the faults that can be told beside each other: of a group the first, and none that another hides."""
+    chosen: list[Fault] = []
+    for fault in (FAULTS[name] for name in names):
+        hidden = any(fault.group in other.hides or other.group in fault.hides for other in chosen)
+        if not hidden and fault.group not in {other.group for other in chosen}:
+            chosen.append(fault)
+    return chosen
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_healthy_cluster_has_no_cause(look: str) -> None:
+    assert LOOKS[look](world()) == ()
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", FAULTS)
+def test_one_fault_gives_one_unexplained_cause(name: str, look: str) -> None:
+    found = LOOKS[look](broken([FAULTS[name]]))
+    assert unexplained(found) == {FAULTS[name].cause}
+    assert all(c.finding.evidence and c.finding.command for c in found)
+
+
+@settings(max_examples=150)
+@given(st.lists(st.sampled_from(sorted(FAULTS)), min_size=2, max_size=4, unique=True), st.sampled_from(sorted(LOOKS)))
+def test_independent_faults_give_their_causes_and_no_other(names: list[str], look: str) -> None:
+    faults = together(names)
+    assert unexplained(LOOKS[look](broken(faults))) == {fault.cause for fault in faults}
+
+
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from(sorted(set(FAULTS) - {"other pod: no address"})), max_size=3, unique=True))
+def test_one_more_healthy_pod_changes_nothing(names: list[str]) -> None:
+    faults = together(names)
+    alone, beside = broken(faults, world(("web",))), broken(faults)
+    beside = replace(beside, pods={"web": alone.pods["web"], "db": beside.pods["db"]})
+    assert unexplained(all_in_one(alone)) == unexplained(all_in_one(beside))
