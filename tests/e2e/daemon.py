@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 30.0
+PATIENCE = 90.0  # seconds: a wait ends with its event, and only a fault lasts that long
 
 
 def free_port() -> int:
@@ -28,13 +28,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run_exporter(*arguments: str, timeout: float = 60.0, **options: Any) -> subprocess.CompletedProcess[str]:
-    """A command that ends by itself."""
+def run_exporter(*arguments: str, namespace: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
+    """A command that ends by itself, in a network namespace where one is named."""
+    inside = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
     return subprocess.run(
-        [sys.executable, "-m", "exporter", *arguments],
+        [*inside, sys.executable, "-m", "exporter", *arguments],
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=PATIENCE,
         check=False,
         cwd=ROOT,
         **options,
@@ -92,7 +93,7 @@ class Daemon:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://[::1]:{self.port}{path}", timeout=10) as response:
+            with urllib.request.urlopen(f"http://[::1]:{self.port}{path}", timeout=PATIENCE) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -127,6 +128,16 @@ class Daemon:
 
     def report(self) -> Any:
         return json.loads(self.get("/api/v1/report")[1])
+
+    def outcomes(self) -> dict[tuple[str, str, str], str]:
+        """Of the last report, by vantage's subject, layer and family; nothing as long as there is none."""
+        if self.get("/-/ready")[0] != 200:
+            return {}
+        return {(p["subject"], p["layer"], p["ip_family"]): p["outcome"] for p in self.report()["probes"]}
+
+    def causes(self) -> dict[str, Any]:
+        """Found causes of the last report by name; nothing as long as there is none."""
+        return {c["cause"]: c for c in self.report()["causes"]} if self.get("/-/ready")[0] == 200 else {}
 
     def log_text(self) -> str:
         return self.log.read_text()

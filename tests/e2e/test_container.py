@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.daemon import Daemon
 from tests.e2e.image import NOFILE, NPROC, Podman, own_podman
 from tests.e2e.node_pod import pod_uid, remove_cgroup
+from tests.e2e.village import paced
 from tests.kernel import namespaces
 
 pytestmark = pytest.mark.real
@@ -39,14 +40,12 @@ while True:
 CONFIG = """
 families: [IPv4, IPv6]
 node_name: here
-round: {interval: 1s, timeout: 900ms}
-timeouts: {icmp: 300ms, tcp: 300ms, dns: 300ms}
-netns: {include: []}
+PACEnetns: {include: []}
 pods: {sample: 1000}
 dns: {names: [{name: pypi.org}], allow: [192.0.2.53/32]}
 targets:
   - {name: web, host: web.test, addresses: ["2001:db8:cc::9", 203.0.113.9], port: 8443, layers: [icmp, tcp], vantages: [pod]}
-"""
+""".replace("PACE", paced())
 
 
 @dataclass(frozen=True)

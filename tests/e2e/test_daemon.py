@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemon import Daemon, children_of, run_exporter, status_of
+from tests.e2e.daemon import PATIENCE, Daemon, children_of, run_exporter, status_of
+from tests.e2e.village import paced
 from tests.kernel import namespaces
 
 pytestmark = pytest.mark.real
@@ -76,9 +77,7 @@ def _wire(names: dict[str, str]) -> None:
 CONFIG = """
 families: [IPv4, IPv6]
 node_name: here
-round: {{interval: 1s, timeout: 900ms}}
-timeouts: {{icmp: 300ms, tcp: 300ms, dns: 300ms}}
-netns: {{include: ["{prefix}*"]}}
+{pace}netns: {{include: ["{prefix}*"]}}
 pods: {{sample: 1000}}
 dns: {{names: []}}
 targets:
@@ -87,7 +86,7 @@ targets:
 
 
 def _config(world: dict[str, str]) -> str:
-    return CONFIG.format(prefix=world["router"].removesuffix("router"))
+    return CONFIG.format(prefix=world["router"].removesuffix("router"), pace=paced())
 
 
 def _serve(world: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -101,22 +100,21 @@ def _serve(world: dict[str, str]) -> subprocess.Popen[bytes]:
 
 def test_it_tells_which_family_fails_at_which_layer_from_each_namespace(world: dict[str, str]) -> None:
     server = _serve(world)
+    both, four = f"pod/netns/{world['both']}", f"pod/netns/{world['four']}"
+    wanted = {(both, layer, family): "ok" for layer in ("icmp", "tcp") for family in ("IPv4", "IPv6")}
+    wanted |= {(four, layer, "IPv4"): "ok" for layer in ("icmp", "tcp")}
+    wanted |= {(four, layer, "IPv6"): "unreachable" for layer in ("icmp", "tcp")}
     try:
         with Daemon(_config(world)) as daemon:
-            daemon.wait(lambda: {"ipv6_unreachable", "pod_ipv6_missing"} <= found(daemon), "both causes")
-            report = daemon.report()
+            daemon.wait(lambda: {"ipv6_unreachable", "pod_ipv6_missing"} <= {*daemon.causes()}, "both causes")
+            daemon.wait(lambda: wanted.items() <= daemon.outcomes().items(), "what each family does in each namespace")
+            causes = daemon.causes()
             series = daemon.series()
             page = daemon.get("/")[1]
             scrape = daemon.get("/metrics")[1]
     finally:
         server.kill()
         server.communicate()
-    seen = {(p["subject"], p["layer"], p["ip_family"]): p["outcome"] for p in report["probes"]}
-    both, four = f"pod/netns/{world['both']}", f"pod/netns/{world['four']}"
-    assert seen[both, "tcp", "IPv6"] == seen[both, "icmp", "IPv6"] == "ok"
-    assert seen[both, "tcp", "IPv4"] == seen[four, "tcp", "IPv4"] == "ok"
-    assert seen[four, "tcp", "IPv6"] == seen[four, "icmp", "IPv6"] == "unreachable"
-    causes = {c["cause"]: c for c in report["causes"]}
     named = {s for s in causes["pod_ipv6_missing"]["subjects"] if s.startswith("pod/netns/")}
     assert named == {four}
     assert causes["ipv6_unreachable"]["explained_by"] == "pod_ipv6_missing"
@@ -126,10 +124,6 @@ def test_it_tells_which_family_fails_at_which_layer_from_each_namespace(world: d
         ["promtool", "check", "metrics"], input=scrape, capture_output=True, text=True, check=False
     )
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
-
-
-def found(daemon: Daemon) -> set[str]:
-    return {cause["cause"] for cause in daemon.report()["causes"]} if daemon.get("/-/ready")[0] == 200 else set()
 
 
 def test_the_main_process_holds_no_capability_and_cannot_get_one(world: dict[str, str]) -> None:
@@ -148,7 +142,7 @@ def test_the_end_of_the_broker_is_the_end_of_the_daemon(world: dict[str, str]) -
     with Daemon(_config(world)) as daemon:
         daemon.wait_ready()
         os.kill(children_of(daemon.pid)[0], signal.SIGKILL)
-        assert daemon.process.wait(10) == 1
+        assert daemon.process.wait(PATIENCE) == 1
         assert "the broker ended" in daemon.log_text()
 
 
@@ -157,7 +151,7 @@ def test_the_end_of_the_daemon_is_the_end_of_the_broker(world: dict[str, str]) -
         daemon.wait_ready()
         broker = children_of(daemon.pid)[0]
         daemon.process.send_signal(signal.SIGTERM)
-        assert daemon.process.wait(10) == 0
+        assert daemon.process.wait(PATIENCE) == 0
         assert not Path(f"/proc/{broker}").exists()
 
 

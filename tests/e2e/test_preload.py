@@ -15,15 +15,14 @@ import pytest
 import trustme
 
 from tests.e2e.daemon import Daemon
+from tests.e2e.village import paced
 
 pytestmark = pytest.mark.real
 
 CONFIG = """
 families: [IPv4, IPv6]
 netns: {{include: []}}
-round: {{interval: 1s, timeout: 900ms}}
-timeouts: {{icmp: 300ms, tcp: 300ms, dns: 300ms, tls: 500ms, http: 500ms}}
-targets:
+{pace}targets:
   - {{name: web, host: web.test, addresses: ["::1", 127.0.0.1], port: {port}, layers: [icmp, tcp, tls, http], ca_file: {ca}}}
   - {{name: wrong, host: wrong.test, addresses: ["::1", 127.0.0.1], port: {port}, layers: [tcp, tls], ca_file: {ca}}}
   - {{name: named, host: nowhere.test, port: 80}}
@@ -72,7 +71,7 @@ def server(public: Path) -> Iterator[int]:
 def test_nothing_is_imported_late(server: int, public: Path, tmp_path: Path) -> None:
     record = tmp_path / "late"
     prefix = [sys.executable, str(Path(__file__).with_name("late_imports.py")), str(record)]
-    with Daemon(CONFIG.format(port=server, ca=public / "ca.pem"), command=prefix) as daemon:
+    with Daemon(CONFIG.format(pace=paced(), port=server, ca=public / "ca.pem"), command=prefix) as daemon:
         daemon.wait_rounds(2)
         outcomes = {
             (p["target"], p["layer"], p["ip_family"]): p["outcome"]

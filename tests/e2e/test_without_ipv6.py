@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.daemon import ROOT
+from tests.e2e.daemon import run_exporter
 from tests.e2e.test_series_budget import NodeDaemon
 from tests.e2e.village import Village
 from tests.kernel import namespaces
@@ -34,17 +32,20 @@ def village() -> Iterator[Village]:
 
 def test_it_serves_over_ipv4_and_tells_the_dead_family_from_the_living(village: Village) -> None:
     config = village.config().replace("vantages: [pod]", "vantages: [host, pod]")
+    wanted = {
+        ("node/here", "tcp", "IPv4"): "ok",
+        ("pod/village/one", "tcp", "IPv6"): "ok",
+        ("node/here", "tcp", "IPv6"): "unreachable",
+        ("node/here", "icmp", "IPv6"): "unreachable",
+    }
     with Ipv4Daemon(village.host, f"--inventory.file={village.inventory}", config=config) as daemon:
-        daemon.wait_rounds(4)
-        series, report = daemon.series(), daemon.report()
-    seen = {(p["subject"], p["layer"], p["ip_family"]): p["outcome"] for p in report["probes"]}
-    assert seen["node/here", "tcp", "IPv4"] == seen["pod/village/one", "tcp", "IPv6"] == "ok"
-    assert seen["node/here", "tcp", "IPv6"] == seen["node/here", "icmp", "IPv6"] == "unreachable"
-    causes = {c["cause"]: c for c in report["causes"]}
+        daemon.wait(lambda: wanted.items() <= daemon.outcomes().items(), "what each family does")
+        daemon.wait(lambda: "ipv6_unreachable" in daemon.causes(), "its second round")
+        daemon.wait(lambda: daemon.series().get('dualstack_family_ok{ip_family="IPv6"}') == 1, "the pods have it")
+        series, causes = daemon.series(), daemon.causes()
     assert causes["node_ipv6_disabled"]["subjects"] == ["node/here"]
     assert causes["ipv6_unreachable"]["explained_by"] == "node_ipv6_disabled"
     assert not {"node_no_ipv6_address", "node_no_ipv6_default_route", "node_forwarding_off"} & set(causes)
-    assert series['dualstack_family_ok{ip_family="IPv6"}'] == 1, "the pods have it"
     assert series.get('dualstack_exporter_errors_total{component="probe"}', 0) == 0
 
 
@@ -52,20 +53,11 @@ def test_check_and_last_work_there_as_well(village: Village) -> None:
     file = village.inventory.with_name("config.yaml")
     file.write_text(village.config())
     flags = [f"--config.file={file}", f"--inventory.file={village.inventory}", "check", "--output=json"]
-    command = ["nsenter", f"--net=/run/netns/{village.host}", sys.executable, "-m", "exporter", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=30)
+    done = run_exporter(*flags, namespace=village.host)
     assert done.returncode == 1, done.stderr
     assert "node_ipv6_disabled" in {c["cause"] for c in json.loads(done.stdout)["causes"]}
     with Ipv4Daemon(village.host, f"--inventory.file={village.inventory}", config=village.config()) as daemon:
         daemon.wait_ready()
-        last = [
-            *command[:2],
-            sys.executable,
-            "-m",
-            "exporter",
-            "check",
-            "--last",
-            f"--web.listen-address=:{daemon.port}",
-        ]
-        shown = subprocess.run(last, capture_output=True, text=True, check=False, cwd=ROOT, timeout=30)
+        place = f"--web.listen-address=:{daemon.port}"
+        shown = run_exporter("check", "--last", place, namespace=village.host)
     assert shown.stdout.startswith("[here] "), shown.stderr

@@ -34,8 +34,8 @@ print(flush=True)
 class Village:
     """Made when entered, gone when left. Pod number n has 2001:db8:0:n::2 and 10.0.n.2, its router's end ::1 and .1.
 
-    The router accepts on PORT over both families; 2001:db8:dead::1 and 198.51.100.1 swallow everything. `later`: pods that the
-    inventory lists and nobody has made yet. `host`: one namespace more, which is no pod: the node's own. `objects`: more of the
+    The router accepts on PORT over both families; 2001:db8:dead::1 and 198.51.100.1 swallow everything. `later`: pods that
+    `add` makes. `host`: one namespace more, which is no pod: the node's own. `objects`: more of the
     cluster.
     """
 
@@ -53,13 +53,14 @@ class Village:
         self._numbers = {name: n for n, name in enumerate((*self._first, *later), 1)}
         self._objects = list(objects)
         self._made: set[str] = set()
+        self._listed: list[str] = []
         self._server: subprocess.Popen[bytes] | None = None
         self._directory = tempfile.TemporaryDirectory(prefix="dualstack-exporter-village-")
         self.inventory = Path(self._directory.name) / "inventory.json"
 
     def __enter__(self) -> Self:
         try:
-            self._write_inventory()
+            self.inventory.parent.chmod(0o755)  # read again without privilege
             namespaces.create([self.router])
             namespaces.batch(
                 {
@@ -103,7 +104,7 @@ class Village:
         return f"2001:db8:0:{n:x}::2", f"10.{n // 250}.{n % 250}.2"
 
     def add(self, names: Iterable[str]) -> None:
-        """Make these pods' namespaces."""
+        """Make these pods' namespaces, and list the pods once they have their addresses, as the API server would."""
         for name in names:
             self._made.add(name)
             leaf, near, (six, four) = self.namespace(name), f"r{self._numbers[name]}", self.addresses(name)
@@ -131,7 +132,11 @@ class Village:
                 }
             )
 
+            self._listed.append(name)
+        self._write_inventory()
+
     def remove(self, names: Iterable[str]) -> None:
+        """Remove the namespaces; the pods stay listed, as until the kubelet has told of their end."""
         gone = list(names)
         self._made -= set(gone)
         namespaces.delete([self.namespace(name) for name in gone])
@@ -141,15 +146,14 @@ class Village:
         listed = namespaces.run("ip", "-n", self.router, "-o", "link", "show", "type", "veth")
         return len(listed.splitlines())
 
-    def config(self, *, interval: str = "1s", timeout: str = "900ms", more: str = "", targets: str = "") -> str:
-        """Both families, and the router as target of every pod; every phase ends within 300 ms."""
+    def config(self, *, more: str = "", targets: str = "", **pace: str) -> str:
+        """Both families, and the router as target of every pod. A dial to what answers has seconds: a busy machine fails none."""
         router = (
             f'{{name: router, host: router.test, addresses: ["2001:db8:ffff::1", 203.0.113.1], port: {PORT}, '
             "layers: [icmp, tcp], vantages: [pod]}"
         )
         return (
-            f"families: [IPv4, IPv6]\nnode_name: here\nround: {{interval: {interval}, timeout: {timeout}}}\n"
-            "timeouts: {icmp: 300ms, tcp: 300ms, dns: 300ms}\n"
+            f"families: [IPv4, IPv6]\nnode_name: here\n{paced(**pace)}"
             f"dns: {{names: []}}\ntargets: [{router}{', ' if targets else ''}{targets}]\n{more}"
         )
 
@@ -157,11 +161,12 @@ class Village:
         return Daemon(config, f"--inventory.file={self.inventory}", *arguments, **options)
 
     def _write_inventory(self) -> None:
-        self.inventory.parent.chmod(0o755)  # read again without privilege
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "here", "uid": "node-here"}}
-        pods = [self._pod(name) for name in self._numbers if self.namespace(name) != self.host]
+        pods = [self._pod(name) for name in self._listed if self.namespace(name) != self.host]
         items = [node, *pods, *self._objects]
-        self.inventory.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+        whole = self.inventory.with_name("whole")
+        whole.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+        whole.replace(self.inventory)
 
     def _pod(self, name: str) -> dict[str, Any]:
         ips = [{"ip": address} for address in self.addresses(name)]
@@ -179,9 +184,15 @@ class Village:
         }
 
 
-def swallowed(name: str = "hole") -> str:
-    """A target that never answers, over either family."""
+def paced(interval: str = "3s", timeout: str = "2900ms", phase: str = "2900ms") -> str:
+    """Lines of a configuration: short rounds, in which what answers at all has the time to, on a busy machine too."""
+    phases = ", ".join(f"{name}: {phase}" for name in ("icmp", "dns", "tcp", "tls", "http"))
+    return f"round: {{interval: {interval}, timeout: {timeout}}}\ntimeouts: {{{phases}}}\n"
+
+
+def swallowed(name: str = "hole", timeout: str = "300ms") -> str:
+    """A target that never answers, over either family: no machine is too slow to find that out soon."""
     return (
         f'{{name: {name}, host: {name}.test, addresses: ["2001:db8:dead::1", 198.51.100.1], port: 1, '
-        "layers: [tcp], vantages: [pod]}"
+        f"layers: [tcp], vantages: [pod], timeout: {timeout}}}"
     )
