@@ -64,6 +64,10 @@ def _say_unreadable(config: Config, options: Options, settings: WebSettings) -> 
     lost = [file for file in (*again, config.inventory.file) if file and not os.access(file, os.R_OK)]
     if lost:
         log.warning("readable to root alone, so a reload will fail", extra=fields(files=", ".join(lost)))
+    kubeconfig = config.inventory.kubeconfig
+    if kubeconfig and not os.access(kubeconfig, os.R_OK):
+        # What was read of it before privilege was given up serves until the API server no longer takes it.
+        log.warning("readable to root alone, so credentials cannot be renewed", extra=fields(files=kubeconfig))
     authorities = dict.fromkeys(t.ca_file for t in config.targets if t.ca_file and not os.access(t.ca_file, os.R_OK))
     if authorities:
         log.warning("readable to root alone, so tls cannot be probed", extra=fields(files=", ".join(authorities)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
 from exporter.diagnosis.control_plane import allocates, source_subject
 from exporter.diagnosis.grounds import bounded, has_calico, lacking, listed, unread
-from exporter.diagnosis.ranges import Range, RangeKind, node_ranges, overlaps, pod_ranges, service_ranges
+from exporter.diagnosis.ranges import KUBEADM, Range, RangeKind, meet, node_ranges, overlaps, pod_ranges, service_ranges
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.model.calico import IPPool
 from exporter.model.component import ComponentFlags
@@ -17,10 +18,12 @@ from exporter.model.report import Cause, Reason
 
 LINK_LOCAL: dict[int, Net] = {4: IPv4Network("169.254.0.0/16"), 6: IPv6Network("fe80::/10")}
 UNDEFINED_ULA = IPv6Network("fc00::/8")  # RFC 4193 3.1: the L bit must be 1, which leaves fd00::/8
-SERVICE_PREFIX = {4: (12, 28), 6: (108, 124)}  # kube-apiserver's largest; kubeadm needs ten addresses
+SERVICE_PREFIX = {4: (12, 28), 6: (108, 124)}  # the largest that bitmaps could hold; kubeadm needs ten addresses
+BITMAPS_GONE = (1, 34)
 BLOCK_SIZES = {4: (20, 32), 6: (116, 128)}  # libcalico-go/lib/clientv3/ippool.go
 NODE_MASK = {4: ("node-cidr-mask-size-ipv4", 24), 6: ("node-cidr-mask-size-ipv6", 64)}
 MASK_DIFFERENCE = 16  # kube-controller-manager's clusterSubnetMaxDiff
+_VERSION = re.compile(r"v?(\d{1,3})\.(\d{1,4})(?:\D|$)", re.ASCII)
 COMMAND = "kubectl get ippools,servicecidrs -o yaml; kubectl get nodes -o wide"
 
 
@@ -47,7 +50,7 @@ def cidr_overlap(view: View) -> Judgement:
 
 def _is_named(each: Range) -> bool:
     """Subjects are the pods' and nodes' side, and Services where it is their own addresses."""
-    return each.kind is not RangeKind.SERVICES or each.net.prefixlen == each.net.max_prefixlen
+    return each.kind is not RangeKind.SERVICES or each.is_address
 
 
 def _unknown(inventory: Inventory) -> Reason | None:
@@ -81,26 +84,22 @@ def cidr_unsuitable(view: View) -> Judgement:
 
 def _by_place(inventory: Inventory) -> Iterator[tuple[str, str]]:
     for each in (*pod_ranges(inventory), *service_ranges(inventory)):
-        if _meet(each.net, LINK_LOCAL[each.net.version]):
+        if meet(each, LINK_LOCAL[each.version]):
             yield each.subject, f"{each.label} is link-local"
-        elif each.net.version == 6 and _meet(each.net, UNDEFINED_ULA):
+        elif meet(each, UNDEFINED_ULA):
             yield (
                 each.subject,
                 f"{each.label} lies in fc00::/8, of which no unique local address may be made (RFC 4193); fd00::/8 is",
             )
 
 
-def _meet(one: Net, other: Net) -> bool:
-    """Whether two networks of one family overlap: the address of the inner lies in the outer."""
-    return one.network_address in other or other.network_address in one
-
-
 def _by_size(inventory: Inventory) -> Iterator[tuple[str, str]]:
+    refusing = _refusing_large(inventory)
     for each in service_ranges(inventory):
-        largest, smallest = SERVICE_PREFIX[each.net.version]
-        if each.net.prefixlen < largest:
-            yield each.subject, f"{each.label}: kube-apiserver and kubeadm refuse Service ranges larger than /{largest}"
-        elif smallest < each.net.prefixlen < each.net.max_prefixlen:
+        largest, smallest = SERVICE_PREFIX[each.version]
+        if each.length < largest and refusing:
+            yield each.subject, f"{each.label}: {refusing} refuse Service ranges larger than /{largest}"
+        elif smallest < each.length and not each.is_address:
             yield each.subject, f"{each.label}: kubeadm refuses Service ranges smaller than /{smallest}"
     for pool in inventory.pools or ():
         yield from (
@@ -109,6 +108,28 @@ def _by_size(inventory: Inventory) -> Iterator[tuple[str, str]]:
     for flags in inventory.components or ():
         if flags.component == "kube-controller-manager" and allocates(flags):
             yield from ((source_subject(flags), f"{flags.source}: {problem}") for problem in _mask_problems(flags))
+
+
+def _refusing_large(inventory: Inventory) -> str:
+    """Who refuses a large Service range here; empty for nobody.
+
+    kube-apiserver did while it kept its ClusterIPs in bitmaps (validateClusterIPFlags; the gate DisableAllocatorDualWrite is on since 1.34),
+    kubeadm still does. A kubelet is never newer than the API server that it speaks to.
+    """
+    newest = max(
+        (release for each in inventory.nodes or () if (release := _release(each.kubelet_version))), default=None
+    )
+    if newest is None or newest[:2] < BITMAPS_GONE:
+        known = "" if newest is None else f" (kubelets here are at most {newest[0]}.{newest[1]})"
+        return f"kubeadm and kube-apiserver before {BITMAPS_GONE[0]}.{BITMAPS_GONE[1]}{known}"
+    kubeadm = inventory.cluster_service_cidrs or any(each.source == KUBEADM for each in inventory.components or ())
+    return f"kube-apiserver {newest[0]}.{newest[1]} takes it, kubeadm and older ones" if kubeadm else ""
+
+
+def _release(version: str) -> tuple[int, int] | None:
+    """Major and minor version of v1.36.2+k3s1."""
+    match = _VERSION.match(version)
+    return None if match is None else (int(match[1]), int(match[2]))
 
 
 def _pool_problems(pool: IPPool) -> Iterator[str]:

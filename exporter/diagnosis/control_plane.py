@@ -124,6 +124,8 @@ def _nets(flags: ComponentFlags, name: str) -> list[Net]:
 
 
 def _command(flags: ComponentFlags) -> str:
+    if flags.source.startswith("node/"):  # k3s and RKE2 note their own arguments there
+        return f"kubectl get node {flags.node} -o jsonpath='{{.metadata.annotations}}'"
     if not flags.source.startswith(("pod/", "configmap/")):
         return f"cat {flags.source}"
     kind, namespace, name = flags.source.split("/", 2)

@@ -1,6 +1,7 @@
 """The cluster's address ranges by kind: pods, Services, node addresses; and which of them overlap. Pure, without quadratic steps.
 
-CIDRs are nested or disjoint, so one pass over them in order with a stack of the enclosing ones finds every overlap.
+CIDRs are nested or disjoint, so one pass over them in order with a stack of the enclosing ones finds every overlap. With 5,000 nodes there
+are tens of thousands of them: they are compared as whole numbers, and written out only where evidence names them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address
 
 from exporter.model.calico import IPPool
 from exporter.model.component import ComponentFlags
@@ -28,36 +29,69 @@ class RangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A range, whose it is (a subject), and how evidence calls it."""
+    """A network, or an address by itself; whose it is (a subject); and what evidence says before and after it."""
 
-    net: Net
+    where: Net | Address
     kind: RangeKind
     subject: str
-    label: str
+    before: str
+    after: str = ""
+
+    @property
+    def label(self) -> str:
+        """How evidence calls it."""
+        return f"{self.before} {self.where}{self.after}"
+
+    @property
+    def version(self) -> int:
+        return self.where.version
+
+    @property
+    def first(self) -> int:
+        """Its first address."""
+        where = self.where
+        return int(where if isinstance(where, IPv4Address | IPv6Address) else where.network_address)
+
+    @property
+    def length(self) -> int:
+        """The length of its prefix: all bits, for an address."""
+        where = self.where
+        return where.max_prefixlen if isinstance(where, IPv4Address | IPv6Address) else where.prefixlen
+
+    @property
+    def is_address(self) -> bool:
+        """Whether it is one address alone."""
+        return self.length == self.where.max_prefixlen
 
 
 def pod_ranges(inventory: Inventory) -> Iterator[Range]:
     """Pools, and the podCIDRs and pod networks that lie in none of them."""
     pools = [pool for pool in inventory.pools or () if pool.allowed_uses & POD_USES]
-    yield from (Range(p.cidr, RangeKind.PODS, f"pool/{p.name}", f"pool/{p.name} {p.cidr}") for p in pools)
+    yield from (Range(p.cidr, RangeKind.PODS, f"pool/{p.name}", f"pool/{p.name}") for p in pools)
     outside = _OutsideOf(pools)
     for net in filter(outside, inventory.cluster_pod_cidrs):
-        yield Range(net, RangeKind.PODS, KUBEADM, f"podSubnet {net} of {KUBEADM}")
+        yield Range(net, RangeKind.PODS, KUBEADM, "podSubnet", f" of {KUBEADM}")
     for node in inventory.nodes or ():
         for net in filter(outside, node.pod_cidrs):
-            yield Range(net, RangeKind.PODS, f"node/{node.name}", f"podCIDR {net} of node/{node.name}")
+            yield _of(f"node/{node.name}", net, RangeKind.PODS, "podCIDR")
 
 
 class _OutsideOf:
     """Whether a network lies in no pool; pools are looked up by prefix length."""
 
     def __init__(self, pools: Iterable[IPPool]) -> None:
-        self._nets = frozenset(pool.cidr for pool in pools)
-        self._lengths = {(net.version, net.prefixlen) for net in self._nets}
+        nets = [pool.cidr for pool in pools]
+        self._firsts: dict[tuple[int, int], set[int]] = {}
+        for net in nets:
+            self._firsts.setdefault((net.version, net.prefixlen), set()).add(int(net.network_address))
 
     def __call__(self, net: Net) -> bool:
-        wider = (length for version, length in self._lengths if version == net.version and length <= net.prefixlen)
-        return not any(net.supernet(new_prefix=length) in self._nets for length in wider)
+        version, length, first, bits = net.version, net.prefixlen, int(net.network_address), net.max_prefixlen
+        return not any(
+            first >> (bits - wider) << (bits - wider) in firsts
+            for (of, wider), firsts in self._firsts.items()
+            if of == version and wider <= length
+        )
 
 
 def service_ranges(inventory: Inventory) -> Iterator[Range]:
@@ -65,16 +99,16 @@ def service_ranges(inventory: Inventory) -> Iterator[Range]:
     if inventory.service_cidrs:
         for each in inventory.service_cidrs:
             yield from (
-                Range(net, RangeKind.SERVICES, API_SERVICE, f"Service range {net} (servicecidr {each.name})")
+                Range(net, RangeKind.SERVICES, API_SERVICE, "Service range", f" (servicecidr {each.name})")
                 for net in each.cidrs
             )
         return
     said = [(net, KUBEADM) for net in inventory.cluster_service_cidrs] or list(_from_flags(inventory.components or ()))
-    yield from (Range(net, RangeKind.SERVICES, where, f"Service range {net} of {where}") for net, where in said)
+    yield from (_of(where, net, RangeKind.SERVICES, "Service range") for net, where in said)
     if not said:
         for service in inventory.services or ():
             yield from (
-                _single(address, RangeKind.SERVICES, f"service/{service.key}", "ClusterIP")
+                _of(f"service/{service.key}", address, RangeKind.SERVICES, "ClusterIP")
                 for address in service.cluster_ips
             )
 
@@ -90,27 +124,33 @@ def node_ranges(inventory: Inventory) -> Iterator[Range]:
     """Each node's own addresses, as the API and Calico have them."""
     for node in inventory.nodes or ():
         own = dict.fromkeys((*node.internal_ips, *(each.ip for each in node.calico_addresses)))
-        yield from (_single(address, RangeKind.NODES, f"node/{node.name}", "address") for address in own)
+        yield from (_of(f"node/{node.name}", address, RangeKind.NODES, "address") for address in own)
 
 
-def _single(address: Address, kind: RangeKind, subject: str, word: str) -> Range:
-    return Range(ip_network(address), kind, subject, f"{word} {address} of {subject}")
+def _of(subject: str, where: Net | Address, kind: RangeKind, word: str) -> Range:
+    return Range(where, kind, subject, word, f" of {subject}")
 
 
 def overlaps(ranges: Iterable[Range]) -> Iterator[tuple[list[Range], list[Range]]]:
     """Pairs of networks of different kinds that overlap, the outer one first, each with all ranges that name it."""
     named: dict[tuple[int, int, int, str], list[Range]] = {}
     for each in ranges:
-        net = each.net
-        named.setdefault((net.version, int(net.network_address), net.prefixlen, each.kind), []).append(each)
-    enclosing: list[list[Range]] = []
+        named.setdefault((each.version, each.first, each.length, each.kind), []).append(each)
+    enclosing: list[tuple[int, int, RangeKind, list[Range]]] = []  # version, last address
     for key in sorted(named):
+        version, first, length, _ = key
         here = named[key]
-        while enclosing and not _contains(enclosing[-1][0].net, here[0].net):
+        while enclosing and not (enclosing[-1][0] == version and first <= enclosing[-1][1]):
             enclosing.pop()
-        yield from ((outer, here) for outer in enclosing if outer[0].kind is not here[0].kind)
-        enclosing.append(here)
+        kind = here[0].kind
+        yield from ((outer, here) for _, _, other, outer in enclosing if other is not kind)
+        last = first + (1 << (here[0].where.max_prefixlen - length)) - 1
+        enclosing.append((version, last, kind, here))
 
 
-def _contains(outer: Net, inner: Net) -> bool:
-    return outer.version == inner.version and outer.prefixlen <= inner.prefixlen and inner.network_address in outer
+def meet(one: Range, other: Net) -> bool:
+    """Whether a range and a network overlap: their first bits agree, as many as the wider has."""
+    if one.version != other.version:
+        return False
+    shift = other.max_prefixlen - min(one.length, other.prefixlen)
+    return one.first >> shift == int(other.network_address) >> shift

@@ -71,7 +71,7 @@ def build_inventory(
         installation=next(iter(taken.of(Kind.INSTALLATION, Installation, str) or ()), None),
         corefile=said.corefile,
         cni=None if maps is None and not cni else (*cni, *said.cni),
-        components=_components(pods, maps, said, components),
+        components=_components(nodes, pods, maps, said, components),
         cluster_pod_cidrs=said.pod_cidrs,
         cluster_service_cidrs=said.service_cidrs,
         unread={kind: "no_inventory" for kind in Kind if kind not in objects} | dict(unread or {}),
@@ -117,14 +117,18 @@ def _select_nodes(pools: Iterable[IPPool], nodes: Sequence[Node] | None, notes: 
 
 
 def _components(
+    nodes: Sequence[Node] | None,
     pods: Sequence[Pod] | None,
     maps: Sequence[ConfigMap] | None,
     said: ConfigMapContents,
     given: Sequence[ComponentFlags],
 ) -> tuple[ComponentFlags, ...] | None:
     """Whatever shows arguments of components; None where nothing that could was read."""
-    if pods is None and maps is None and not given:
-        return None
     shown = (pod.component for pod in pods or () if pod.component is not None)
-    found = {(each.component, each.source): each for each in (*shown, *said.components, *given) if each.arguments}
+    noted = (flags for node in nodes or () for flags in node.components)
+    found = {
+        (each.component, each.source): each for each in (*shown, *noted, *said.components, *given) if each.arguments
+    }
+    if not found and pods is None and maps is None:
+        return None
     return tuple(found[each] for each in sorted(found))

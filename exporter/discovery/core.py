@@ -24,7 +24,7 @@ from exporter.discovery.fields import (
     string_map,
     text,
 )
-from exporter.discovery.flags import component_flags
+from exporter.discovery.flags import component_flags, parse_node_arguments
 from exporter.model.component import ComponentFlags
 from exporter.model.family import Address, Family
 from exporter.model.labels import EMPTY
@@ -46,9 +46,11 @@ def parse_node(source: Mapping[str, Any], changed: float | None = None) -> Node:
     ready = next((c for c in map(mapping, items(status.get("conditions"))) if c.get("type") == "Ready"), EMPTY)
     internal = (a.get("address") for a in map(mapping, items(status.get("addresses"))) if a.get("type") == "InternalIP")
     calico = (interface(notes.get(CALICO + key)) for key in ("IPv4Address", "IPv6Address"))
-    system = text(mapping(status.get("nodeInfo")).get("operatingSystem")) or labels.get("kubernetes.io/os", "")
+    info = mapping(status.get("nodeInfo"))
+    system = text(info.get("operatingSystem")) or labels.get("kubernetes.io/os", "")
+    name = intern(name_of(metadata.get("name")))
     return Node(
-        name=intern(name_of(metadata.get("name"))),
+        name=name,
         uid=text(metadata.get("uid")),
         created=moment(metadata.get("creationTimestamp")),
         changed=changed,
@@ -64,6 +66,8 @@ def parse_node(source: Mapping[str, Any], changed: float | None = None) -> Node:
         wireguard=bool(notes.get(CALICO + "WireguardPublicKeyV6") or notes.get(CALICO + "IPv6WireguardInterfaceAddr")),
         windows=system == "windows",
         virtual=labels.get("type") == "virtual-kubelet",
+        kubelet_version=intern(name_of(info.get("kubeletVersion"))),
+        components=parse_node_arguments(notes, node=name),
     )
 
 

@@ -1,13 +1,15 @@
-"""The arguments of Kubernetes components, wherever they can be seen: pods, kubeadm-config, kube-proxy's ConfigMap, MicroK8s' files.
+"""The arguments of Kubernetes components, wherever they can be seen: pods, nodes, ConfigMaps, files.
 
-Pure parsers to ComponentFlags, called by core.py, configmaps.py and whoever reads the files. Only the arguments that decide about
-address families are kept.
+Pure parsers to ComponentFlags, called by core.py, configmaps.py and nodefiles.py, for mirror pods, kubeadm-config, kube-proxy's
+ConfigMap, MicroK8s' files, and what k3s and RKE2 note on nodes. Only the arguments that decide about address families are kept.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from exporter.discovery.fields import flag, items, mapping, name_of, net_list, text
@@ -32,6 +34,7 @@ RELEVANT = frozenset(
 )
 MAX_VALUE = 1024
 MAX_ARGUMENTS = 500
+MAX_NOTE = 64 << 10
 
 
 def arguments_of(words: list[str]) -> dict[str, str]:
@@ -68,6 +71,57 @@ def parse_arguments_file(content: str, *, component: str, path: str, node: str) 
         except ValueError:  # an unclosed quote: the line as it stands
             words += line.split()
     return ComponentFlags(component, path, arguments_of(words), node)
+
+
+# The flags of `k3s server` that become flags of components, and of which. A component's own flags come as --COMPONENT-arg=NAME=VALUE.
+NODE_ARGUMENTS = ("k3s.io/node-args", "rke2.io/node-args")
+_SERVER_FLAGS = {
+    "cluster-cidr": (("kube-controller-manager", "cluster-cidr"), ("kube-proxy", "cluster-cidr")),
+    "service-cidr": (("kube-apiserver", "service-cluster-ip-range"), ("kube-controller-manager", "service-cluster-ip-range")),
+}  # fmt: skip
+_NODE_FLAGS = {"node-ip": (("kubelet", "node-ip"),)}
+
+
+def parse_node_arguments(annotations: Mapping[str, Any], *, node: str) -> tuple[ComponentFlags, ...]:
+    """What k3s and RKE2 note on a node of how they were started: a JSON list of words, the first `server` or `agent`.
+
+    Defaults are not among them (k3s issue 6516), and stay unknown.
+    """
+    return tuple(flags for key in NODE_ARGUMENTS for flags in _noted(annotations.get(key), key, node))
+
+
+def _noted(note: object, key: str, node: str) -> Iterator[ComponentFlags]:
+    if not isinstance(note, str) or len(note) > MAX_NOTE:
+        return
+    try:
+        words = [word for word in items(json.loads(note)) if isinstance(word, str)][:MAX_ARGUMENTS]
+    except (ValueError, RecursionError):
+        return
+    known = _NODE_FLAGS | (_SERVER_FLAGS if words[:1] == ["server"] else {})
+    found: dict[str, dict[str, str]] = {}
+    extra: dict[str, list[str]] = {}
+    for name, value in _pairs(words[1:]):
+        for component, flag_name in known.get(name, ()):
+            flags = found.setdefault(component, {})
+            # A list may be given in several flags.
+            flags[flag_name] = ",".join(part for part in (flags.get(flag_name, ""), value) if part)[:MAX_VALUE]
+        component = name.removesuffix("-arg")
+        if component != name and component in COMPONENTS:
+            extra.setdefault(component, []).append("--" + value.lstrip("-"))
+    if "cluster-cidr" in found.get("kube-controller-manager", {}):
+        found["kube-controller-manager"]["allocate-node-cidrs"] = "true"  # k3s: pkg/daemons/control/server.go
+    for component in sorted(found.keys() | extra.keys()):
+        arguments = found.get(component, {}) | arguments_of(extra.get(component, []))
+        if arguments:
+            yield ComponentFlags(component, f"node/{node} annotation {key}", arguments, node)
+
+
+def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
+    """--name=value and --name value; a flag without a value is left out."""
+    for word, following in pairwise([*words, "-"]):
+        name, given, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and (given or not following.startswith("-")):
+            yield name, value if given else following
 
 
 def parse_kubeadm(document: object, source: str) -> tuple[tuple[ComponentFlags, ...], tuple[Net, ...], tuple[Net, ...]]:

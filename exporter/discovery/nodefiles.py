@@ -13,21 +13,24 @@ from exporter.discovery.cni import parse_cni_config
 from exporter.discovery.flags import COMPONENTS, parse_arguments_file
 from exporter.model.component import CniConfig, ComponentFlags
 
-CNI_DIRECTORY = "etc/cni/net.d"
 ARGUMENTS_DIRECTORY = "var/snap/microk8s/current/args"
+# Where distributions keep theirs comes first: beside them the usual directory holds what other runtimes left.
+CNI_DIRECTORIES = (f"{ARGUMENTS_DIRECTORY}/cni-network", "var/lib/rancher/k3s/agent/etc/cni/net.d", "etc/cni/net.d")
 CNI_SUFFIXES = frozenset({".conflist", ".conf", ".json"})  # libcni's; the first by name is the one in use
 MAX_BYTES = 1 << 20
 
 
 def read_cni(root: Path = Path("/")) -> tuple[CniConfig, ...]:
     """The CNI configuration in use on this node, none where no file can be read."""
-    directory = root / CNI_DIRECTORY
-    try:
-        names = sorted(path.name for path in directory.iterdir() if path.suffix in CNI_SUFFIXES)
-    except OSError:
-        return ()
-    content = _read(directory / names[0]) if names else None
-    return () if content is None else (parse_cni_config(content, source=f"/{CNI_DIRECTORY}/{names[0]}"),)
+    for place in CNI_DIRECTORIES:
+        try:
+            names = sorted(path.name for path in (root / place).iterdir() if path.suffix in CNI_SUFFIXES)
+        except OSError:
+            continue
+        content = _read(root / place / names[0]) if names else None
+        if content is not None:
+            return (parse_cni_config(content, source=f"/{place}/{names[0]}"),)
+    return ()
 
 
 def read_arguments(node: str, root: Path = Path("/")) -> tuple[ComponentFlags, ...]:

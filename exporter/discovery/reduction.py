@@ -65,7 +65,7 @@ def _recent(moment: float | None, now: float) -> float | None:
 
 def _node(node: Node, now: float) -> Node:
     created, changed = _recent(node.created, now), _recent(node.changed, now)
-    return replace(node, uid="", labels=EMPTY, created=created, changed=changed)
+    return replace(node, uid="", labels=EMPTY, created=created, changed=changed, kubelet_version="", components=())
 
 
 def _block(block: BlockAffinity, now: float) -> BlockAffinity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from exporter.model.component import ComponentFlags
 from exporter.model.family import Address, Family, Interface, Net
 from exporter.model.labels import EMPTY
 
@@ -28,6 +29,8 @@ class Node:
     wireguard: bool = False
     windows: bool = False
     virtual: bool = False  # label type=virtual-kubelet: no exporter runs there
+    kubelet_version: str = ""  # as the kubelet says it: v1.36.2, v1.30.4+k3s1
+    components: tuple[ComponentFlags, ...] = ()  # the arguments that k3s and RKE2 note on it
 
     def internal_ip(self, family: Family) -> Address | None:
         """The first InternalIP of the family, as the API gives it (it may be link-local)."""

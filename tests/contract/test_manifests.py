@@ -22,7 +22,7 @@ from exporter import __version__
 from exporter.broker.privilege import missing_capabilities
 from exporter.command import parser
 from exporter.config import Config, load_config
-from exporter.discovery import own_services
+from exporter.discovery import nodefiles, own_services
 from tests.contract.kustomize import (
     Object,
     containers,
@@ -355,6 +355,22 @@ def test_pod_security_labels_fit_the_pods(directory: Path) -> None:
     labels = the(objects, "Namespace", "dualstack-exporter")["metadata"]["labels"]
     level = "privileged" if "dualstack-exporter" in pod_specs(objects) else "restricted"
     assert {v for k, v in labels.items() if k.startswith("pod-security.")} == {level}
+
+
+def test_copies_of_microk8s_files_stand_where_the_exporter_reads_them() -> None:
+    template = pod_specs(render(DEPLOY / "overlays/microk8s"))["dualstack-exporter"]
+    copier, exporter = (
+        {m["name"]: m["mountPath"] for m in the_container(template, name)["volumeMounts"]}
+        for name in ("node-files", "exporter")
+    )
+    (script,) = the_container(template, "node-files")["args"]
+    (name,) = set(copier) & set(exporter)
+    assert exporter[name] == f"/{nodefiles.ARGUMENTS_DIRECTORY}"
+    written = re.findall(r'"(/copies/\S+)/\$name"', script)
+    assert [f"{exporter[name]}{target.removeprefix(copier[name])}" for target in written] == [
+        f"/{nodefiles.ARGUMENTS_DIRECTORY}",
+        f"/{nodefiles.CNI_DIRECTORIES[0]}",
+    ]
 
 
 def test_cluster_only_is_the_deployment_without_any_capability() -> None:

@@ -11,6 +11,7 @@ import pytest
 from exporter.model.calico import IPAMBlock, IPPool, VxlanMode
 from exporter.model.component import ComponentFlags
 from exporter.model.inventory import Inventory
+from exporter.model.node import Node
 from exporter.model.report import Cause, Reason, Severity
 from exporter.model.service import ServiceCIDR
 from tests.unit.cluster_scene import (
@@ -201,6 +202,41 @@ def test_ranges_that_the_components_cannot_use_well(changes: dict[str, Any], exp
     assert subjects(Cause.CIDR_UNSUITABLE, inventory) == expected
     if expected:
         assert severity(Cause.CIDR_UNSUITABLE, inventory) is Severity.INFO
+
+
+def of_version(version: str) -> tuple[Node, ...]:
+    return tuple(replace(each, kubelet_version=version) for each in NODES)
+
+
+@pytest.mark.parametrize(
+    ("version", "kubeadm", "said"),
+    [
+        ("", False, "kubeadm and kube-apiserver before 1.34 refuse Service ranges larger than /108"),
+        ("v1.33.9", False, "before 1.34 (kubelets here are at most 1.33) refuse"),
+        ("v1.29.4+k3s1", True, "(kubelets here are at most 1.29)"),
+        ("v1.36.2", True, "kube-apiserver 1.36 takes it, kubeadm and older ones refuse"),
+        ("v1.34.0", False, ""),
+        ("v9", False, "kubeadm and kube-apiserver before 1.34 refuse"),
+    ],
+)
+def test_large_service_ranges_are_refused_by_some_versions_alone(version: str, kubeadm: bool, said: str) -> None:
+    ranges = service_range("fd98::/64")
+    known = changed(service_cidrs=ranges, nodes=of_version(version), cluster_service_cidrs=ranges[0].cidrs * kubeadm)
+    found = judge(Cause.CIDR_UNSUITABLE, known)
+    assert not isinstance(found, Reason)
+    assert bool(found) == bool(said)
+    for each in found:
+        assert said in each.evidence[0]
+        assert each.evidence[0].startswith("Service range fd98::/64 (servicecidr kubernetes): ")
+
+
+def test_arguments_noted_on_a_node_are_judged_there_and_the_command_shows_them() -> None:
+    known = shows(flags("kube-controller-manager", "node/ra annotation k3s.io/node-args", cluster_cidr="10.42.0.0/16"))
+    said = judge(Cause.CONTROL_PLANE_FLAGS, known, families=BOTH)
+    assert not isinstance(said, Reason)
+    (found,) = said
+    assert found.subjects == ("node/ra",)
+    assert found.command == "kubectl get node ra -o jsonpath='{.metadata.annotations}'"
 
 
 def manager(cidrs: str, source: str = "pod/kube-system/kcm", **more: str) -> ComponentFlags:

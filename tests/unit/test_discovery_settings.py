@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_network
 from typing import Any
 
@@ -9,7 +10,13 @@ import pytest
 
 from exporter.discovery.assembly import build_inventory
 from exporter.discovery.cni import parse_cni_config
-from exporter.discovery.flags import arguments_of, component_flags, parse_arguments_file, parse_kubeadm
+from exporter.discovery.flags import (
+    arguments_of,
+    component_flags,
+    parse_arguments_file,
+    parse_kubeadm,
+    parse_node_arguments,
+)
 from exporter.discovery.objects import parse_object
 from exporter.model.component import CniConfig, ComponentFlags
 from exporter.model.inventory import Inventory, Kind
@@ -110,6 +117,62 @@ def test_a_microk8s_file_is_read_line_by_line() -> None:
         {"cluster-cidr": "10.1.0.0/16,fd01::/64", "feature-gates": "IPv6DualStack=true", "allocate-node-cidrs": "true"},
         "ra",
     )
+
+
+def noted(*words: object, key: str = "k3s.io/node-args") -> dict[str, dict[str, str]]:
+    found = parse_node_arguments({key: json.dumps(words)}, node="ra")
+    assert {(each.source, each.node) for each in found} <= {(f"node/ra annotation {key}", "ra")}
+    return {each.component: dict(each.arguments) for each in found}
+
+
+@pytest.mark.parametrize("key", ["k3s.io/node-args", "rke2.io/node-args"])
+def test_what_k3s_notes_on_a_server_are_flags_of_components(key: str) -> None:
+    found = noted(
+        "server", "--write-kubeconfig-mode", "0644", "--cluster-cidr", "10.42.0.0/16,fd42::/56", "--service-cidr=10.43.0.0/16",
+        "--service-cidr", "fd43::/112", "--node-ip", "10.0.0.1,fd00::1", "--selinux", "--datastore-endpoint", "********",
+        "--kube-controller-manager-arg", "node-cidr-mask-size-ipv6=72", "--kubelet-arg=--max-pods=50", "--kube-proxy-arg",
+        "proxy-mode=ipvs", "--kube-apiserver-arg", "feature-gates=IPv6DualStack=true", key=key,
+    )  # fmt: skip
+    assert found == {
+        "kube-apiserver": {
+            "service-cluster-ip-range": "10.43.0.0/16,fd43::/112",
+            "feature-gates": "IPv6DualStack=true",
+        },
+        "kube-controller-manager": {
+            "cluster-cidr": "10.42.0.0/16,fd42::/56",
+            "service-cluster-ip-range": "10.43.0.0/16,fd43::/112",
+            "allocate-node-cidrs": "true",
+            "node-cidr-mask-size-ipv6": "72",
+        },
+        "kube-proxy": {"cluster-cidr": "10.42.0.0/16,fd42::/56", "proxy-mode": "ipvs"},
+        "kubelet": {"node-ip": "10.0.0.1,fd00::1"},
+    }
+
+
+def test_an_agent_says_nothing_of_the_control_plane() -> None:
+    assert noted("agent", "--cluster-cidr", "10.42.0.0/16", "--node-ip=10.0.0.2") == {
+        "kubelet": {"node-ip": "10.0.0.2"}
+    }
+    assert noted("server") == {}  # the defaults are not noted, and not guessed
+
+
+@pytest.mark.parametrize(
+    "note", [None, 7, "", "{", "null", "[]", "[1, null]", '["server", "--cluster-cidr"]', "[" * 50_000, '["server", "--kubelet-arg="]', "x" * 70_000],
+)  # fmt: skip
+def test_a_note_of_any_shape_is_survived(note: object) -> None:
+    assert parse_node_arguments({"k3s.io/node-args": note}, node="ra") == ()
+
+
+def test_notes_on_nodes_are_among_the_components() -> None:
+    source = {
+        "metadata": {"name": "ra", "annotations": {"k3s.io/node-args": '["server","--cluster-cidr","10.42.0.0/16"]'}},
+        "status": {"nodeInfo": {"kubeletVersion": "v1.30.4+k3s1"}},
+    }
+    read = parse_object(Kind.NODES, source)
+    assert isinstance(read, Node)
+    assert read.kubelet_version == "v1.30.4+k3s1"
+    inventory = build_inventory({Kind.NODES: [read]}, source="x")
+    assert [each.component for each in inventory.components or ()] == ["kube-controller-manager", "kube-proxy"]
 
 
 def test_only_a_component_itself_shows_its_flags() -> None:

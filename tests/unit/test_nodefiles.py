@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from exporter.discovery.nodefiles import ARGUMENTS_DIRECTORY, CNI_DIRECTORY, MAX_BYTES, read_arguments, read_cni
+from exporter.discovery.nodefiles import ARGUMENTS_DIRECTORY, CNI_DIRECTORIES, MAX_BYTES, read_arguments, read_cni
 
 CONFLIST = '{"name":"k8s-pod-network","plugins":[{"type":"calico","mtu":1450,"ipam":{"type":"calico-ipam","assign_ipv6":"%s"}}]}'
 
 
 @pytest.fixture
 def cni(tmp_path: Path) -> Path:
-    directory = tmp_path / CNI_DIRECTORY
+    directory = tmp_path / CNI_DIRECTORIES[-1]
     directory.mkdir(parents=True)
     return directory
 
@@ -25,6 +25,22 @@ def test_the_first_cni_configuration_by_name_is_the_one_in_use(tmp_path: Path, c
     (found,) = read_cni(tmp_path)
     assert found.source == "/etc/cni/net.d/10-calico.conflist"
     assert (found.main_plugin, found.assign_ipv6, found.mtu) == ("calico", True, 1450)
+
+
+@pytest.mark.parametrize(
+    "directory", ["var/snap/microk8s/current/args/cni-network", "var/lib/rancher/k3s/agent/etc/cni/net.d"]
+)
+def test_a_distributions_own_directory_is_the_one_that_counts_and_is_named(
+    tmp_path: Path, cni: Path, directory: str
+) -> None:
+    (cni / "87-podman-bridge.conflist").write_text('{"plugins":[{"type":"bridge"}]}')
+    own = tmp_path / directory
+    own.mkdir(parents=True)
+    (own / "cni.yaml").write_text("no configuration")
+    assert [each.main_plugin for each in read_cni(tmp_path)] == ["bridge"]
+    (own / "10-calico.conflist").write_text(CONFLIST % "false")
+    (found,) = read_cni(tmp_path)
+    assert (found.main_plugin, found.source) == ("calico", f"/{directory}/10-calico.conflist")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b" " * (MAX_BYTES + 10)])
