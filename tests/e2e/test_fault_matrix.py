@@ -1,7 +1,7 @@
 """The fault matrix on the real kernel: each fault is named exactly, explains what follows from it, and leaves nothing when it is healed.
 
-The rows are tests/lab/faults.py's. Those of NAT run on every backend on which they matter; some run with the node and cluster roles as
-separate ones as well.
+The rows are tests/lab/faults.py's. Those of NAT run on every backend on which they matter; some of each scope run with the node and
+cluster roles as processes of their own as well, the digest between them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 
 from tests.lab.cluster import Cluster
 from tests.lab.dataplanes import EbpfLab
-from tests.lab.fault import ALL, APART, EBPF, HERE, Fault
+from tests.lab.fault import ALL, APART, EBPF, HERE, Fault, Scope
 from tests.lab.faults import FAULTS, PAIRS
 from tests.lab.measure import ROUNDS, Measured, measure, settle
 
@@ -58,7 +58,7 @@ def held(clusters: Clusters, backend: str, roles: tuple[str, ...], fault: Fault)
 
 ROWS = [
     *(("iptables-nft", ALL, fault) for fault in chain(FAULTS.values(), PAIRS.values())),
-    *(("iptables-nft", APART, fault) for fault in FAULTS.values() if fault.apart),
+    *(("iptables-nft", APART, fault) for fault in chain(FAULTS.values(), PAIRS.values()) if fault.apart),
     *(
         (backend, ALL, fault)
         for backend in ("iptables-legacy", "nftables", EBPF)
@@ -82,5 +82,7 @@ def test_the_matrix_is_as_large_as_promised() -> None:
     assert len(FAULTS) >= 40
     assert {fault.scope for fault in FAULTS.values()} == {"dns", "path", "node", "pod", "cluster"}
     assert len(PAIRS) >= 5
+    assert {fault.scope for fault in FAULTS.values() if fault.apart} == set(Scope)
+    assert any(fault.apart for fault in PAIRS.values())
     assert all(fault.detect <= ROUNDS and fault.clear <= ROUNDS for fault in (*FAULTS.values(), *PAIRS.values()))
     assert {backend for fault in FAULTS.values() for backend in fault.backends} > set(HERE)

@@ -52,7 +52,8 @@ class Cluster:
         self.pod_roots: dict[str, PodRoot] = {}  # by the pod's network namespace
         self._directory = Path(tempfile.mkdtemp(prefix="dualstack-exporter-lab-"))
         self._directory.chmod(0o755)
-        self._runners: dict[str, subprocess.Popen[str]] = {}
+        self._runners: dict[tuple[str, str], subprocess.Popen[str]] = {}  # by node and role
+        self._digest = ""  # where the cluster role serves it, where it runs apart
         self._servers: list[subprocess.Popen[bytes]] = []
         self._listeners: dict[str, subprocess.Popen[bytes]] = {}
         self._undo: list[Callable[[], object]] = []
@@ -99,8 +100,13 @@ class Cluster:
     # -- use -------------------------------------------------------------------------------------------------------------------
 
     def round(self, node: LabNode | None = None) -> list[Report]:
-        """The reports of one more round of the exporter in a node: the node's first."""
-        runner = self._runner(node or self.node)
+        """The reports of one more round of the exporter in a node: the node's first. A cluster role apart runs before, and tells it."""
+        place = node or self.node
+        made = [self._run_round(self._runner(self.node, role)) for role in self.roles[1:]]
+        return [self._run_round(self._runner(place, self.roles[0])), *made]
+
+    @staticmethod
+    def _run_round(runner: subprocess.Popen[str]) -> Report:
         assert runner.stdin is not None
         assert runner.stdout is not None
         runner.stdin.write("round\n")
@@ -108,8 +114,8 @@ class Cluster:
         line = runner.stdout.readline()
         if not line:
             raise RuntimeError(f"the runner ended: {runner.communicate()[1]}")
-        reports: list[Report] = json.loads(line)
-        return reports
+        report: Report = json.loads(line)
+        return report
 
     def settle(self, rounds: int = 3) -> list[Report]:
         """The reports after some rounds."""
@@ -127,12 +133,11 @@ class Cluster:
     def configure(self, edit: Callable[[Settings], object] | None) -> None:
         """Change the exporter's configuration and let it reload; None: as it was."""
         self._edit_settings = edit
-        for node in self.lab.nodes:
-            if node.name in self._runners:
-                self._write_configs(node)
-                runner = self._runners[node.name]
-                assert runner.stdin is not None
-                runner.stdin.write("configure\n")
+        nodes = {node.name: node for node in self.lab.nodes}
+        for (name, role), runner in self._runners.items():
+            self.config(nodes[name], role)
+            assert runner.stdin is not None
+            runner.stdin.write("configure\n")
 
     def dns(self, mode: str) -> None:
         """What the nameserver does: healthy, or a mode of tests.lab.coredns."""
@@ -156,7 +161,7 @@ class Cluster:
 
     def restart(self, node: LabNode | None = None) -> None:
         """End the exporter in a node; the next round is the first of another one."""
-        runner = self._runners.pop((node or self.node).name)
+        runner = self._runners.pop(((node or self.node).name, self.roles[0]))
         runner.kill()
         runner.communicate()
 
@@ -260,9 +265,6 @@ class Cluster:
         }
         self._write("records.json", json.dumps(known))
 
-    def _write_configs(self, node: LabNode) -> list[str]:
-        return [str(self.config(node, role)) for role in self.roles]
-
     def _issue(self, name: str, file: str) -> None:
         made = self._authority.issue_cert(name).private_key_and_cert_chain_pem
         self._write(file, made.bytes().decode())
@@ -293,13 +295,16 @@ class Cluster:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
 
-    def _runner(self, node: LabNode) -> subprocess.Popen[str]:
-        if node.name not in self._runners:
+    def _runner(self, node: LabNode, role: str) -> subprocess.Popen[str]:
+        key = node.name, role
+        if key not in self._runners:
             command = [
                 "ip", "netns", "exec", node.netns, sys.executable, "-m", "tests.lab.round_runner",
-                str(self.inventory), *self._write_configs(node),
+                str(self.inventory), str(self.config(node, role)), *([self._digest] if self._digest else []),
             ]  # fmt: skip
-            self._runners[node.name] = subprocess.Popen(
+            runner = self._runners[key] = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
             )
-        return self._runners[node.name]
+            assert runner.stdout is not None
+            self._digest = runner.stdout.readline().strip() or self._digest
+        return self._runners[key]

@@ -49,7 +49,7 @@ def template(name: str) -> Act:
 DNS_FAULTS: tuple[Fault, ...] = (
     _withheld("noerror", "blanket_nodata", explained=by(BLOCKED, RECORD)),
     _withheld("nxdomain", "blanket_nxdomain", explained=by(BLOCKED, RECORD)),
-    _withheld("refused", "refused"),
+    _withheld("refused", "refused", apart=True),
     _withheld("servfail", "servfail"),
     _withheld("dropped", "dropped"),
     _withheld("filtered", "filtered", causes=warning(BLOCKED), explained=by(BLOCKED, RECORD)),
@@ -76,7 +76,7 @@ DNS_FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "service_record_missing", Scope.DNS, "the cluster DNS has no AAAA for one dual-stack Service", _drop_record,
-        warning(RECORD), detect=2,
+        warning(RECORD), detect=2, apart=True,
     ),
     Fault(
         "template_blocks_aaaa", Scope.DNS, "a template of the Corefile withholds AAAA", all_of(template("noerror"), mode("noerror")),

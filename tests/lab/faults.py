@@ -38,8 +38,8 @@ PAIRS: dict[str, Fault] = {
         _pair("outside_tcp6_blocked", "services_removed", "a firewall outside and kube-proxy here"),
         _pair("outside_tcp6_blocked", "pod_route_removed", "a firewall outside and one pod's route"),
         _pair("tls_wrong_name_over_ipv6", "fabric_mtu", "a certificate and the fabric's MTU"),
-        _pair("template_blocks_aaaa", "felix_off", "the Corefile and Felix"),
+        _pair("template_blocks_aaaa", "felix_off", "the Corefile and Felix", apart=True),
         _pair("nat_outgoing_off", "nameserver_silent_over_ipv6", "the pool's NAT and a nameserver"),
-        _pair("assign_ipv6_off", "forwarding_off", "the CNI configuration and forwarding"),
+        _pair("assign_ipv6_off", "forwarding_off", "the CNI configuration and forwarding", apart=True),
     )
 }  # fmt: skip

@@ -18,10 +18,10 @@ QUICK_DAD = {"accept_dad": 1, "dad_transmits": 1, "router_solicitation_delay": 0
 NO_DAD = {"accept_dad": 0, "dad_transmits": 1, "router_solicitation_delay": 1}
 
 
-def _nat(name: str, cause: str, says: str, *, ebpf: bool = False) -> Fault:
+def _nat(name: str, cause: str, says: str, *, ebpf: bool = False, apart: bool = False) -> Fault:
     return Fault(
         name, Scope.NODE, says, of_lab(name), warning(cause), by(cause, UNREACHABLE), ipv6=False,
-        backends=(*NAT_BACKENDS, EBPF) if ebpf else NAT_BACKENDS,
+        backends=(*NAT_BACKENDS, EBPF) if ebpf else NAT_BACKENDS, apart=apart,
     )  # fmt: skip
 
 
@@ -29,8 +29,8 @@ def _node(name: str, cause: str, says: str, *symptoms: str, **more: object) -> F
     return Fault(name, Scope.NODE, says, of_lab(name), warning(cause), by(cause, *symptoms), ipv6=not symptoms, **more)  # type: ignore[arg-type]  # fields of Fault
 
 
-def _pod(name: str, cause: str, says: str) -> Fault:
-    return Fault(name, Scope.POD, says, of_lab(name), warning(cause), by(cause, *TUNNEL), ipv6=False)
+def _pod(name: str, cause: str, says: str, *, apart: bool = False) -> Fault:
+    return Fault(name, Scope.POD, says, of_lab(name), warning(cause), by(cause, *TUNNEL), ipv6=False, apart=apart)
 
 
 def _detection(namespace: str, settings: dict[str, int]) -> None:
@@ -151,12 +151,12 @@ def _listens_ipv4_only(cluster: Cluster) -> None:
 
 
 NODE_FAULTS: tuple[Fault, ...] = (
-    _nat("masquerade_rule_removed", "nat_masquerade_missing", "cali-nat-outgoing holds no rule", ebpf=True),
+    _nat("masquerade_rule_removed", "nat_masquerade_missing", "cali-nat-outgoing holds no rule", ebpf=True, apart=True),
     _nat("masquerade_chain_removed", "nat_masquerade_missing", "cali-nat-outgoing does not exist"),
     _nat("chain_unhooked", "nat_chain_unhooked", "POSTROUTING does not reach Calico's chains", ebpf=True),
     _nat("pool_not_in_set", "nat_pool_not_in_set", "the rule's source set lacks the pool"),
     _nat("services_removed", "nat_kube_proxy_missing", "kube-proxy has no IPv6 rules"),
-    _node("vxlan_deleted", "vxlan_device_missing", "vxlan-v6.calico is deleted", *TUNNEL),
+    _node("vxlan_deleted", "vxlan_device_missing", "vxlan-v6.calico is deleted", *TUNNEL, apart=True),
     _node("vxlan_down", "vxlan_device_down", "vxlan-v6.calico is down", *TUNNEL),
     _node("vxlan_wrong_vni", "vxlan_misconfigured", "vxlan-v6.calico has another VNI", *TUNNEL),
     _node("vxlan_mtu_small", "vxlan_misconfigured", "vxlan-v6.calico has a smaller MTU than the pods"),
@@ -164,7 +164,7 @@ NODE_FAULTS: tuple[Fault, ...] = (
     _node("route_to_peer_removed", PEER, "the route to one peer's block is gone", *TUNNEL),
     _node("neighbour_of_peer_removed", PEER, "the neighbour of one peer is gone", *TUNNEL),
     _node("wrong_mac_of_peer", PEER, "the neighbour of one peer has another MAC", *TUNNEL),
-    _node("fdb_of_peer_removed", PEER, "the forwarding entry of one peer is gone", *TUNNEL),
+    _node("fdb_of_peer_removed", PEER, "the forwarding entry of one peer is gone", *TUNNEL, apart=True),
     _node("wrong_destination_of_peer", PEER, "the forwarding entry of one peer leads to another node", *TUNNEL),
     _node("forwarding_off", "node_forwarding_off", "IPv6 forwarding is off", *TUNNEL),
     _node("default_route_removed", "node_no_ipv6_default_route", "the IPv6 default route is gone", UNREACHABLE),
@@ -196,7 +196,7 @@ NODE_FAULTS: tuple[Fault, ...] = (
 
 POD_FAULTS: tuple[Fault, ...] = (
     _pod("pod_address_removed", "pod_ipv6_missing", "one pod has lost its IPv6 address"),
-    _pod("pod_default_route_removed", "pod_no_ipv6_default_route", "one pod has no IPv6 default route"),
+    _pod("pod_default_route_removed", "pod_no_ipv6_default_route", "one pod has no IPv6 default route", apart=True),
     _pod("pod_ipv6_disabled", "pod_ipv6_disabled", "IPv6 is off by sysctl in one pod"),
     _pod("pod_link_ipv6_disabled", "pod_ipv6_disabled", "IPv6 is off by sysctl on one pod's link"),
     Fault(

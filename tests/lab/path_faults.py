@@ -51,7 +51,7 @@ IPV4_ONLY_EGRESS = network_policy("egress-ipv4", {"policyTypes": ["Egress"], "eg
 PATH_FAULTS: tuple[Fault, ...] = (
     Fault(
         "outside_tcp6_blocked", Scope.PATH, "a firewall drops TCP over IPv6 to the outside; ICMPv6 passes",
-        of_lab("outside_tcp6_blocked"), warning("ipv6_tcp_blocked"), ipv6=False, detect=2,
+        of_lab("outside_tcp6_blocked"), warning("ipv6_tcp_blocked"), ipv6=False, detect=2, apart=True,
     ),
     Fault(
         "outside_ipv6_blocked", Scope.PATH, "a firewall drops all IPv6 to the outside",
@@ -77,7 +77,7 @@ PATH_FAULTS: tuple[Fault, ...] = (
     Fault(
         "one_pod_filtered", Scope.PATH, "one pod's own packet filter drops all IPv6 that it sends",
         filtered("pod", "ip6", "output", "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept", "drop"),
-        warning(UNREACHABLE), by(UNREACHABLE, DNS_SILENT), ipv6=False, detect=2,
+        warning(UNREACHABLE), by(UNREACHABLE, DNS_SILENT), ipv6=False, detect=2, apart=True,
     ),
     Fault(
         "peer_tunnel_deleted", Scope.PATH, "another node has lost its tunnel: nothing of this node is wrong",

@@ -1,11 +1,12 @@
-"""Runs rounds on demand inside a lab node: a command per line in, for each round a line of JSON out. Ends with its input.
+"""Runs rounds of one role on demand inside a lab node: a command per line in, for each round a line of JSON out. Ends with its input.
 
-    ip netns exec NODE python -m tests.lab.round_runner INVENTORY CONFIG [CLUSTER_CONFIG]
+    ip netns exec NODE python -m tests.lab.round_runner INVENTORY CONFIG [DIGEST_URL]
 
-`round` runs one and prints the list of reports: the node's, and the cluster role's where it has a configuration of its own; then the
-node is told what the cluster found, as its digest would tell it. `configure` reads the configurations again.
-The parts are the daemon's own; only the pace is the caller's, so that a test counts rounds instead of waiting for them. The objects count
-as the API's: a cluster role asks the cluster DNS about its Services only where there is an API.
+First a line comes: where the cluster role's digest is, empty for other roles. `round` runs a round and prints its report; with a digest
+the node knows its own pods and Node, and of the cluster what the digest says at that moment. `configure` reads the configuration again.
+The parts are the daemon's own, the digest's server and client included; only the pace is the caller's, so that a test counts rounds
+instead of waiting for them. The objects count as the API's: a cluster role asks the cluster DNS about its Services only where there is
+an API.
 """
 
 from __future__ import annotations
@@ -13,71 +14,181 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 
 from exporter import resolution
 from exporter.assembly import build_rounds
 from exporter.broker.client import BrokerClient, spawn_broker
 from exporter.config import Config, load_config_file
+from exporter.discovery.digest_source import DigestClient, DigestedSource
 from exporter.discovery.file import load_file
 from exporter.errors import Errors
 from exporter.kernel import survey
-from exporter.model.inventory import Inventory
-from exporter.model.report import Found, Report
+from exporter.model.inventory import Inventory, Kind
+from exporter.model.report import Found, Report, Role
 from exporter.plan.pace import Pace
 from exporter.report.document import document_of, encode
 from exporter.rounds import Rounds
+from exporter.web.digest import DigestPublisher
+from exporter.web.listening import bind
+from exporter.web.rotation import WebSettings
+from exporter.web.server import Rendered, WebOptions, WebServer
 
 PACE = Pace(interval=30.0, timeout=4.0, whole=1.5, spread=0.0, bounded=False)
+LOOK_EVERY = 0.02
+PATIENCE = 60.0
 
 
-def configs(paths: Sequence[str]) -> list[Config]:
-    return [load_config_file(path, environment={}, hostname="lab") for path in paths]
+def config_of(path: str) -> Config:
+    return load_config_file(path, environment={}, hostname="lab")
 
 
-def told(report: Report) -> tuple[Found, ...]:
-    """What a digest carries of the cluster role's report: its unexplained causes."""
-    return tuple(
-        Found(c.finding.cause, c.finding.severity, c.finding.subjects, c.finding.pairs, elsewhere=True)
-        for c in report.causes
-        if c.explained_by is None
-    )
+class Objects:
+    """The file's objects as the API's: all of them, or those of one node (what its own watches would hold)."""
+
+    def __init__(self, path: str, node: str = "") -> None:
+        self._path = path
+        self._node = node
+
+    def current(self) -> Inventory:
+        everything = replace(load_file(self._path), source="kubernetes")
+        if not self._node:
+            return everything
+        unread: dict[Kind, str] = {kind: "no_inventory" for kind in Kind if kind not in {Kind.PODS, Kind.NODES}}
+        nodes = tuple(n for n in everything.nodes or () if n.name == self._node)
+        return Inventory(source="kubernetes", nodes=nodes, pods=everything.local_pods(self._node), unread=unread)
+
+    def elsewhere(self) -> tuple[Found, ...]:
+        return ()
+
+    async def first(self, patience: float) -> bool:
+        return patience >= 0
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
 
 
-async def run_round(roles: Sequence[Rounds], inventory: Inventory, errors: Errors) -> str:
-    """The cluster role first, where it runs apart; what it found goes to the node."""
-    cluster = await roles[1].run(lambda: inventory) if len(roles) > 1 else None
-    node = await roles[0].run(lambda: inventory, told(cluster) if cluster is not None else ())
-    reports = [report for report in (node, cluster) if report is not None]
+@dataclass
+class Told:
+    """What the digest says: as it is now, not as it was a moment ago."""
+
+    source: DigestedSource
+    client: DigestClient
+
+    async def anew(self) -> None:
+        """Wait for the end of two looks: the second began after the caller asked."""
+        for _ in range(2):
+            self.client.tried.clear()
+            async with asyncio.timeout(PATIENCE):
+                await self.client.tried.wait()
+        if self.client.digest is None:
+            raise RuntimeError("the cluster role serves no digest")
+
+
+class DigestAlone:
+    """What the web server shows beside the digest: nothing (web.server.State)."""
+
+    ready = True
+
+    def render(self, accept: str, *, gzip: bool) -> Rendered:
+        raise NotImplementedError(accept, gzip)
+
+    def report(self) -> bytes | None:
+        return None
+
+    def page(self) -> str:
+        return ""
+
+    def config_text(self) -> str:
+        return ""
+
+    async def reload(self) -> str:
+        return ""
+
+
+@asynccontextmanager
+async def digest_server(publisher: DigestPublisher) -> AsyncIterator[str]:
+    """The daemon's own web server on a free port of the namespace's loopback."""
+    (listener,) = bind(["127.0.0.1:0"])
+    port = listener.getsockname()[1]
+    server = WebServer(DigestAlone(), WebSettings(""), WebOptions(digest=publisher))
+    task = asyncio.create_task(server.run([listener]))
+    try:
+        yield f"http://127.0.0.1:{port}/api/v1/digest"
+    finally:
+        task.cancel()
+
+
+@asynccontextmanager
+async def told(url: str, inventory: str, node: str) -> AsyncIterator[Told]:
+    client = DigestClient(url, every=LOOK_EVERY)
+    task = asyncio.create_task(client.run())
+    try:
+        yield Told(DigestedSource(Objects(inventory, node), client), client)
+    finally:
+        task.cancel()
+
+
+def line_of(report: Report | None, errors: Errors) -> str:
+    assert report is not None
     return json.dumps(
-        [
-            {**encode(document_of(each)), "errors": dict(errors.totals), "complete": each.snapshot.complete}
-            for each in reports
-        ]
+        {**encode(document_of(report)), "errors": dict(errors.totals), "complete": report.snapshot.complete}
     )
 
 
-async def serve(inventory: str, paths: Sequence[str]) -> None:
+async def serve(inventory: str, path: str, url: str) -> None:
+    config, errors = config_of(path), Errors()
+    if config.role is Role.CLUSTER:
+        rounds, publisher = build_rounds(config, PACE, None, errors), DigestPublisher()
+        async with digest_server(publisher) as address:
+            await obey(address, path, rounds, Objects(inventory), errors, publisher=publisher)
+        return
     connection, child = spawn_broker()
     broker = await BrokerClient.from_socket(connection)
-    errors = Errors()
-    made = configs(paths)
-    roles = [build_rounds(config, PACE, None if at else broker, errors) for at, config in enumerate(made)]
+    rounds = build_rounds(config, PACE, broker, errors)
+    if url:
+        async with told(url, inventory, config.node_name) as digest:
+            await obey("", path, rounds, digest.source, errors, digest=digest)
+    else:
+        await obey("", path, rounds, Objects(inventory), errors)
+    broker.close()
+    child.wait()
+
+
+async def obey(
+    greeting: str,
+    path: str,
+    rounds: Rounds,
+    source: Objects | DigestedSource,
+    errors: Errors,
+    *,
+    publisher: DigestPublisher | None = None,
+    digest: Told | None = None,
+) -> None:
+    say(greeting)
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         if line.strip() == "configure":
-            for role, config in zip(roles, configs(paths), strict=True):
-                role.configure(config, PACE)
+            rounds.configure(config_of(path), PACE)
             continue
-        sys.stdout.write(await run_round(roles, replace(load_file(inventory), source="kubernetes"), errors) + "\n")
-        sys.stdout.flush()
-    broker.close()
-    child.wait()
+        if digest is not None:
+            await digest.anew()
+        now = source.current()
+        report = await rounds.run(lambda now=now: now, source.elsewhere())  # type: ignore[misc]  # a default binds it
+        if publisher is not None and report is not None:
+            publisher.publish(report)
+        say(line_of(report, errors))
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
     # Rounds follow one another in no time: nothing that a round looks up may be taken from the one before.
     resolution.FRESH = 0.0
     survey.LEGACY_EVERY = 0.0
-    asyncio.run(serve(sys.argv[1], sys.argv[2:]))
+    asyncio.run(serve(sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else ""))
