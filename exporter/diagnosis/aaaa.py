@@ -120,8 +120,9 @@ def _suffices(case: _Case, sign: Sign, seen: Mapping[str, Seen]) -> bool:
     if sign is Sign.BLANKET_NXDOMAIN:
         return _zones(case, names) > 1 or any(_trusted(case, n) or _known(case, n, expected=True) for n in names)
     if sign is Sign.SINKHOLE:
-        return len(names) > 1 or any(_trusted(case, n) or _known(case, n, expected=True) for n in names)
-    return len(names) > 1 or any(_known(case, name) for name in names)
+        certain = (one.contradicts or _trusted(case, n) or _known(case, n, expected=True) for n, one in seen.items())
+        return _zones(case, names) > 1 or any(certain)
+    return len([name for name in names if not _denied(case, name)]) > 1 or any(_known(case, name) for name in names)
 
 
 def _trusted(case: _Case, name: str) -> bool:
@@ -133,6 +134,11 @@ def _known(case: _Case, name: str, *, expected: bool = False) -> bool:
     """Whether the name is known to have such a record."""
     has = case.truth.stated.get(name, frozenset())
     return case.qtype in (has | case.truth.expected.get(name, frozenset()) if expected else has)
+
+
+def _denied(case: _Case, name: str) -> bool:
+    """Whether the operator says that the name has no such record: then nothing was removed, whatever it looks like."""
+    return case.qtype not in case.truth.expected.get(name, frozenset({case.qtype}))
 
 
 def _undoubted(case: _Case, random: str) -> bool:

@@ -48,6 +48,7 @@ class Seen:
     name: str
     text: str
     random: bool = False
+    contradicts: bool = False  # the other type's answer says that there is no such name (RFC 8020)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,13 @@ def read_signs(lookups: Iterable[Lookup], qtype: str) -> Iterator[Seen]:
             yield _dns64(own)
         elif name in random:
             sign, why = _random_sign(own, other)
-            yield Seen(sign, f"{RANDOM}.{name.partition('.')[2]}", f"{name}: {_pair(own, other)}{why}", random=True)
+            yield Seen(
+                sign,
+                f"{RANDOM}.{name.partition('.')[2]}",
+                f"{name}: {_pair(own, other)}{why}",
+                random=True,
+                contradicts=_missing(other),
+            )
         else:
             base = answers.get("MX")
             sign, why = _sign(own, other, base, signed=zone(name) in signed)
@@ -118,7 +125,7 @@ def _random_sign(own: Lookup, other: Lookup | None) -> tuple[Sign, str]:
     if own.reply is not None and own.reply.rcode == NOERROR:
         if own.reply.addresses:
             return (Sign.SINKHOLE, "") if _unspecified(own.reply) else (Sign.UNCLEAR, ", a wildcard's, perhaps")
-        if other.reply is not None and other.reply.rcode == NXDOMAIN:
+        if _missing(other):
             return Sign.BLANKET_NODATA, "; a name is missing for all types or for none"
     return _error(own, other, None), ""
 
@@ -179,6 +186,10 @@ def _fine(lookup: Lookup) -> bool:
     return reply is not None and (
         reply.rcode == NXDOMAIN or (reply.rcode == NOERROR and (reply.answers > 0 or reply.soa_authority))
     )
+
+
+def _missing(lookup: Lookup | None) -> bool:
+    return lookup is not None and lookup.reply is not None and lookup.reply.rcode == NXDOMAIN
 
 
 def _data(reply: Reply) -> bool:

@@ -237,6 +237,17 @@ def test_one_zone_that_publishes_the_unspecified_address_is_no_sinkhole() -> Non
     published = pair("off.example", data("192.0.2.1"), data("::"))
     assert twice([*HONEST, *published]).kind is Kind.UNDECIDED
     assert twice([*published, *pair("x1.example", MISSING, data("::"), label="random")]).kind is Kind.SINKHOLE
+    wildcard = [*published, *pair("x1.example", NODATA, data("::"), label="random")]
+    assert twice(wildcard).kind is Kind.UNDECIDED
+    assert twice([*wildcard, *pair("off.other", data("192.0.2.1"), data("::"))]).kind is Kind.SINKHOLE
+
+
+def test_what_the_operator_says_has_no_such_record_was_not_removed() -> None:
+    """Two names of an old load balancer that forgets the SOA of AAAA alone."""
+    forgotten = [one for name in ("a.lb.example", "b.lb.example") for one in pair(name, data("192.0.2.1"), BARE)]
+    assert twice(forgotten, replace(TRUTH, expected={"a.lb.example": BOTH})).withholds
+    lacking = {name: frozenset({"A"}) for name in ("a.lb.example", "b.lb.example")}
+    assert not twice(forgotten, replace(TRUTH, expected=lacking)).withholds
 
 
 def test_dns64_is_known_by_the_name_that_has_no_aaaa() -> None:
