@@ -100,7 +100,7 @@ class Explained:
     elsewhere: bool = False
 
 
-INSIDE = ("target/service", "target/apiserver", "target/cluster_dns", "service/")
+INSIDE = ("target/service", "target/apiserver", "target/cluster_dns", "service/", "server/node_local")
 OVERLAY = ("peer/", "target/service", "target/cluster_dns", "server/cluster_dns", "service/", "pod/")
 CLUSTER_SERVERS = ("server/cluster_dns", "server/node_local")  # what they answer comes from CoreDNS
 SERVICE_LIKE = ("target/service", "target/apiserver", "target/cluster_dns", "server/cluster_dns", "service/")
@@ -211,7 +211,7 @@ def _follow(finding: Finding, reasons: Iterable[_Known], node: str) -> Explained
 def _accounts_for(found: Found, subject: str, node: str) -> bool:
     """Whether what holds of the cause's subjects holds of this one: of the same node, or of a nameserver that CoreDNS stands behind."""
     if found.cause is Cause.COREDNS_TEMPLATE_BLOCKS_AAAA and subject.startswith("server/"):
-        return subject in CLUSTER_SERVERS or subject.count("/") > 1  # a Service's namespace and name
+        return subject in CLUSTER_SERVERS or _is_service(subject)
     if found.cause is Cause.DNS_AAAA_BLOCKED and subject.startswith("service/"):
         return any(s in CLUSTER_SERVERS for s in found.subjects)
     nodes = _nodes(found)
@@ -260,19 +260,25 @@ def _to(reach: Reach, found: Found, pair: Pair, node: str) -> bool:
         case To.ANYTHING:
             return True
         case To.PEERS:
-            return pair.destination.startswith(OVERLAY) and _leads_there(found, pair.destination, node)
+            overlay = pair.destination.startswith(OVERLAY) or _is_service(pair.destination)
+            return overlay and _leads_there(found, pair.destination, node)
         case To.OWN_PEER:
             return pair.destination in found.subjects
         case To.OUTSIDE:
-            return not pair.destination.startswith((*OVERLAY, *INSIDE))
+            return not pair.destination.startswith((*OVERLAY, *INSIDE)) and not _is_service(pair.destination)
         case To.SERVICES:
-            return pair.destination.startswith(SERVICE_LIKE)
+            return pair.destination.startswith(SERVICE_LIKE) or _is_service(pair.destination)
         case To.OWN_SERVICES:
             return pair.destination in found.subjects
         case To.OWN_SERVERS:
             return any(
                 p.vantage == pair.vantage and _same_destination(p.destination, pair.destination) for p in found.pairs
             )
+
+
+def _is_service(subject: str) -> bool:
+    """A nameserver that is called by its Service's namespace and name."""
+    return subject.startswith("server/") and subject.count("/") > 1
 
 
 def _leads_there(found: Found, destination: str, node: str) -> bool:

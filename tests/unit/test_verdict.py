@@ -116,6 +116,11 @@ POD_PEER = Pair("pod/default/web", "peer/babel")
         (Cause.POD_NO_IPV6_DEFAULT_ROUTE, ("pod/default/db",), POD_OUT, False),
         (Cause.NODE_FORWARDING_OFF, ("node/ra",), POD_PEER, True),
         (Cause.NAT_KUBE_PROXY_MISSING, ("node/ra",), Pair("node/ra", "target/service"), True),
+        (Cause.NAT_KUBE_PROXY_MISSING, ("node/ra",), Pair("pod/default/web", "server/dns/bind"), True),
+        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/dns/bind"), False),
+        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/node_local"), False),
+        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/corp"), True),
+        (Cause.VXLAN_DEVICE_MISSING, ("node/ra",), Pair("pod/default/web", "server/dns/bind"), True),
     ],
 )
 def test_a_root_explains_the_pairs_in_its_reach(
