@@ -21,7 +21,7 @@ from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Lookup, LookupOutcome
 from exporter.network import LocalNetwork
 from exporter.probes import ask
-from tests.wire.loopback import DOMAIN, LOOPBACK, Answering, Noting, cancel, closed_port, serve
+from tests.wire.loopback import DOMAIN, LOOPBACK, Answering, Noting, assert_ended_after, cancel, closed_port, serve
 from tests.wire.nameserver import Script, bind9, make_question, scripted
 
 both_families = pytest.mark.parametrize("family", FAMILIES)
@@ -267,7 +267,7 @@ async def test_silence_is_a_timeout_after_one_retransmission_with_the_same_id(fa
         lookup = await look_up(family, port, "x.test", timeout=0.3)
     assert lookup.outcome is LookupOutcome.TIMEOUT
     assert lookup.reply is None
-    assert lookup.seconds == pytest.approx(0.3, abs=0.2)
+    assert_ended_after(0.3, lookup.seconds)
     assert len(queries) == 2
     assert queries[0] == queries[1]
 
@@ -281,9 +281,10 @@ async def test_one_lost_datagram_is_no_failure(family: Family) -> None:
         return [right(query)] if len(seen) > 1 else []
 
     async with scripted(family, deaf_at_first) as port:
-        lookup = await look_up(family, port, "x.test", timeout=1)
+        lookup = await look_up(family, port, "x.test", timeout=8)
     assert lookup.outcome is LookupOutcome.ANSWER
-    assert lookup.seconds == pytest.approx(0.5, abs=0.2)
+    assert lookup.seconds is not None
+    assert 3.9 < lookup.seconds < 8, "half of the time, and then an answer"
 
 
 async def test_a_slow_answer_to_the_first_datagram_is_taken_after_the_second() -> None:
@@ -291,7 +292,7 @@ async def test_a_slow_answer_to_the_first_datagram_is_taken_after_the_second() -
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
         server.bind(("::1", 0))
         server.settimeout(0)
-        task = asyncio.create_task(look_up(Family.V6, server.getsockname()[1], "x.test", timeout=1))
+        task = asyncio.create_task(look_up(Family.V6, server.getsockname()[1], "x.test", timeout=4))
         query, client = await loop.sock_recvfrom(server, 512)
         await loop.sock_recvfrom(server, 512)
         await loop.sock_sendto(server, right(query), client)
@@ -476,9 +477,9 @@ async def test_the_deadline_covers_tcp_too() -> None:
         await reader.read()
 
     async with serve(Family.V6, say_nothing) as port, scripted(Family.V6, truncated, port):
-        lookup = await look_up(Family.V6, port, "x.test", timeout=0.3)
+        lookup = await look_up(Family.V6, port, "x.test", timeout=1)
     assert (lookup.outcome, lookup.truncated) == (LookupOutcome.TIMEOUT, True)
-    assert lookup.seconds == pytest.approx(0.3, abs=0.2)
+    assert_ended_after(1.0, lookup.seconds)
 
 
 @both_families
@@ -498,6 +499,6 @@ async def test_cancelling_over_udp_and_over_tcp_leaves_no_socket_open(family: Fa
         for there in (silent, port):
             arrived.clear()
             task = asyncio.create_task(ask(make_question(family, there, "x.test"), network))
-            await asyncio.wait_for(arrived.wait(), 5)
+            await asyncio.wait_for(arrived.wait(), 60)
             await cancel(task)
             network.assert_all_closed()

@@ -18,7 +18,7 @@ from exporter.network import FIRST_NUMBER, LAST_NUMBER, make_socket
 from exporter.probes import run_check
 from exporter.probes.echo import checksum_of
 from exporter.probes.tls import TlsContexts
-from tests.wire.loopback import PATIENT, SOON, Answering, Noting, cancel, make_check, run
+from tests.wire.loopback import PATIENT, Answering, Noting, assert_ended_after, cancel, make_check, run
 from tests.wire.namespaces import CLIENT, NOWHERE, SECOND, SERVER, NamespaceNetwork, Row
 
 pytestmark = pytest.mark.real
@@ -33,7 +33,7 @@ IGNORE_ECHO = {"net__ipv4__icmp_echo_ignore_all": 1, "net__ipv6__icmp__echo_igno
 HEED_ECHO = dict.fromkeys(IGNORE_ECHO, 0)
 
 
-LONG, SHORT = 2.0, 0.2  # seconds for what should come, and for what should not
+LONG, SHORT = 20.0, 0.2  # seconds for what should come, and for what should not
 
 
 def check_of(row: Row, family: Family, address: Address | None = None, *, seconds: float = LONG) -> Check:
@@ -58,7 +58,7 @@ async def test_an_echo_and_a_full_size_one(row: Row, family: Family, ping: bool)
     assert (observation.outcome, observation.detail) == (Outcome.OK, "")
     assert (observation.full_size, observation.full_size_bytes) == (Outcome.OK, 1500)
     assert observation.seconds is not None
-    assert 0 < observation.seconds < 0.5
+    assert 0 < observation.seconds < LONG
 
 
 @both_families
@@ -82,17 +82,17 @@ async def test_a_smaller_mtu_in_silence_is_a_full_size_timeout_and_the_outcome_s
 ) -> None:
     row.narrow(1400)
     row.router.nft(*DROP_TOO_BIG)
-    observation = await probe(row, family, ping=ping, seconds=0.5)
+    observation = await probe(row, family, ping=ping, seconds=2.0)
     assert observation.outcome is Outcome.OK
     assert (observation.full_size, observation.full_size_bytes) == (Outcome.TIMEOUT, 1500)
-    assert observation.detail == "no reply to 1500 bytes within 0.5 s"
+    assert observation.detail == "no reply to 1500 bytes within 2 s"
 
 
 @both_families
 async def test_silence_at_the_told_size_is_a_full_size_timeout_too(row: Row, family: Family) -> None:
     row.narrow(1400)
     row.router.nft("forward meta length > 1350 drop")
-    observation = await probe(row, family, seconds=0.5)
+    observation = await probe(row, family, seconds=2.0)
     assert observation.outcome is Outcome.OK
     assert observation.full_size is Outcome.TIMEOUT
 
@@ -100,7 +100,7 @@ async def test_silence_at_the_told_size_is_a_full_size_timeout_too(row: Row, fam
 @both_families
 async def test_a_deadline_that_cuts_the_full_size_echo_short_leaves_it_unjudged(row: Row, family: Family) -> None:
     check = check_of(row, family)
-    check = replace(check, timeouts=replace(check.timeouts, icmp=2.0, whole=0.9))
+    check = replace(check, timeouts=replace(check.timeouts, icmp=40.0, whole=20.0))
     (observation,) = await run(check, NamespaceNetwork(row.client))
     assert (observation.outcome, observation.full_size, observation.full_size_bytes) == (Outcome.OK, None, 0)
 
@@ -123,7 +123,7 @@ async def test_silence_is_a_timeout_and_nothing_full_size_is_sent(row: Row, fami
     row.server.nft("input drop")
     observation = await probe(row, family, ping=ping, seconds=SHORT)
     assert observation.outcome is Outcome.TIMEOUT
-    assert observation.seconds == pytest.approx(SHORT, abs=0.2)
+    assert_ended_after(SHORT, observation.seconds)
     assert (observation.full_size, observation.full_size_bytes) == (None, 0)
 
 
@@ -167,7 +167,7 @@ async def test_routes_of_its_own_that_lead_nowhere(row: Row, family: Family, kin
     row.client.ip(f"route add {route}")
     try:
         icmp = await probe(row, family, NOWHERE[family])
-        check = make_check(family, 80, address=NOWHERE[family], timeouts=SOON, vantage=row.vantage)
+        check = make_check(family, 80, address=NOWHERE[family], vantage=row.vantage)
         (tcp,) = await run(check, NamespaceNetwork(row.client))
     finally:
         row.client.ip(f"route del {route}")
@@ -351,6 +351,6 @@ async def test_cancelling_leaves_no_socket_open(row: Row, family: Family) -> Non
     check = replace(check_of(row, family), timeouts=PATIENT)
     network = Noting(lambda kind: row.client.inside(make_socket, kind))
     task = asyncio.create_task(run_check(check, network, TlsContexts()))
-    await asyncio.wait_for(network.made_one.wait(), 5)
+    await asyncio.wait_for(network.made_one.wait(), 60)
     await cancel(task)
     network.assert_all_closed()

@@ -18,7 +18,18 @@ from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Observation, Outcome
 from exporter.probes.outcome import Failure
 from exporter.probes.tls import NAMELESS, TlsContexts
-from tests.wire.loopback import LOOPBACK, SOON, Noting, cancel, closed_port, make_check, run, serve
+from tests.wire.loopback import (
+    LOOPBACK,
+    PATIENT,
+    SHORT,
+    Noting,
+    assert_ended_after,
+    cancel,
+    closed_port,
+    make_check,
+    run,
+    serve,
+)
 
 NAME = "web.test"
 SECURE = (Layer.TCP, Layer.TLS, Layer.HTTP)
@@ -198,10 +209,10 @@ async def test_a_handshake_that_never_ends_ends_at_its_timeout(family: Family, p
         await reader.read()
 
     async with serve(family, trickle) as port:
-        check = make_check(family, port, SECURE, host=NAME, timeouts=replace(SOON, http=20, tcp=20))
+        check = make_check(family, port, SECURE, host=NAME, timeouts=replace(PATIENT, tls=SHORT))
         tcp, tls, http = await run(check)
     assert [o.outcome for o in (tcp, tls, http)] == [Outcome.OK, Outcome.TIMEOUT, Outcome.NOT_REACHED]
-    assert tls.seconds == pytest.approx(SOON.tls, abs=0.3)
+    assert_ended_after(SHORT, tls.seconds)
 
 
 @both_families
