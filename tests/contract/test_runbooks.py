@@ -47,6 +47,23 @@ def test_a_runbook_has_its_five_sections_with_something_in_each(path: Path) -> N
     assert re.search(r"^(```|    \S)", parts[parts.index("Diagnosis") + 1], re.MULTILINE), "a command to run"
 
 
+# What a command begins with; a line of code that begins otherwise shows what a command says, a query's result, or an object.
+PROGRAMS = re.compile(
+    r"\|?\s*(kubectl|microk8s|calicoctl|dualstack-exporter|dig|ip|ip6tables|iptables|ipset|nft|sysctl|bridge|ping|tcpdump|ethtool|grep|tr|cat"
+    r"|openssl|amtool|-o)\b(?!:)"
+)
+QUERY = re.compile(r"(increase\()?dualstack_\w+")
+
+
+@pytest.mark.parametrize("path", runbooks(), ids=lambda path: path.stem)
+def test_a_diagnosis_shows_what_a_command_says_when_it_is_this(path: Path) -> None:
+    diagnosis = path.read_text().split("## Diagnosis\n")[1].split("\n## ")[0]
+    code = re.findall(r"^    +(\S.*)$", diagnosis, re.MULTILINE)
+    assert any(PROGRAMS.match(line) or QUERY.match(line) for line in code), "a command"
+    shown = [line for line in code if not PROGRAMS.match(line) and not QUERY.match(line)]
+    assert shown or re.search(r"(shows|prints) nothing", diagnosis), "and what it says"
+
+
 def commands() -> dict[Cause, list[str]]:
     """The fixed parts of the command that each rule prints first, as far as they stand in the rule itself."""
     found: dict[Cause, list[str]] = {}
