@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import aiohttp
 
@@ -12,23 +13,38 @@ from exporter.options import Options
 from exporter.refusal import Refusal
 from exporter.report.document import Document
 from exporter.report.reading import DocumentError, parse
+from exporter.web.rotation import WebSettings
 
 WAIT = 2.0  # seconds that a node may take (contract section 2)
 LIMIT = 32 * 1024 * 1024
 AT_ONCE = 100  # nodes asked at a time
+REFUSALS = {
+    401: "it asks for a password, which --last has not: curl -u has",
+    503: "no round has finished yet, or none of late",
+}
 OWN_NAME = "dualstack-exporter"
 PORT = 10046
 
 
+class NoReportError(Exception):
+    """No report came from that place. The message says why, in a few words."""
+
+
 async def last_report(options: Options) -> Document:
-    """The running daemon's last report, over loopback. Refusal where none answers."""
+    """The running daemon's last report, over loopback. Refusal where none answers.
+
+    With --web.config.file the daemon is taken to speak TLS. Its certificate proves names, and is not asked for one on loopback.
+    """
     places = _places(options.listen[0] if options.listen else f":{PORT}")
+    scheme = "http" if WebSettings(options.web_config_file).current().context is None else "https"
+    said = []
     async with _session() as session:
         for place in places:
-            found = await _fetch(session, f"http://{place}/api/v1/report")
-            if found is not None:
-                return found
-    raise Refusal(f"no exporter with a finished round answers at {' or '.join(places)}")
+            try:
+                return await _fetch(session, f"{scheme}://{place}/api/v1/report")
+            except NoReportError as error:
+                said.append(f"{place}: {error}")
+    raise Refusal(f"no report came from {', '.join(said)}")
 
 
 def _places(address: str) -> tuple[str, ...]:
@@ -48,7 +64,10 @@ async def collect_nodes(inventory: Inventory, own: str) -> tuple[list[Document],
 
     async def ask(session: aiohttp.ClientSession, pod: Pod) -> Document | None:
         async with slots:
-            return await _fetch(session, f"http://{_host(pod)}:{PORT}/api/v1/report")
+            try:
+                return await _fetch(session, f"http://{_host(pod)}:{PORT}/api/v1/report")
+            except NoReportError:  # the node's line then reads `?`
+                return None
 
     async with _session() as session:
         found = await asyncio.gather(*(ask(session, pod) for pod in pods))
@@ -75,17 +94,23 @@ def _session() -> aiohttp.ClientSession:
     )
 
 
-async def _fetch(session: aiohttp.ClientSession, url: str) -> Document | None:
-    """None for whatever keeps a report from coming: the node's line then reads `?`."""
+async def _fetch(session: aiohttp.ClientSession, url: str) -> Document:
+    """Raises NoReportError for whatever keeps a report from coming."""
     try:
-        async with session.get(url) as response:
+        async with session.get(url, ssl=False) as response:
             if response.status != 200:
-                return None
+                raise NoReportError(REFUSALS.get(response.status, f"HTTP status {response.status}"))
             body = bytearray()
             async for part in response.content.iter_any():
                 body += part
                 if len(body) > LIMIT:
-                    return None
+                    raise NoReportError(f"more than {LIMIT} bytes")
             return parse(bytes(body))
-    except (aiohttp.ClientError, TimeoutError, DocumentError, ValueError):
-        return None
+    except aiohttp.ClientOSError as error:
+        raise NoReportError(os.strerror(error.errno).lower() if error.errno else "no connection") from error
+    except aiohttp.ClientError as error:
+        raise NoReportError("no HTTP is spoken there: with TLS --web.config.file is needed") from error
+    except TimeoutError as error:
+        raise NoReportError(f"no answer within {WAIT:g} s") from error
+    except (DocumentError, ValueError) as error:
+        raise NoReportError("what answers there is no exporter of this version") from error

@@ -1,0 +1,60 @@
+"""`check --last` against real web servers: the report over HTTP and TLS, and in words what keeps it from coming."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trustme
+
+from exporter.model.family import Family
+from exporter.oneshot.remote import last_report
+from exporter.options import Options
+from exporter.refusal import Refusal
+from exporter.report.document import document_of, to_json
+from tests.unit.sample import bad_day
+from tests.wire.loopback import closed_port
+from tests.wire.test_web_server import TLS, Served, serve, users, write_certificate
+
+
+def options(port: int, directory: Path | None = None) -> Options:
+    web = str(directory / "web.yaml") if directory is not None else ""
+    return Options(listen=(f"127.0.0.1:{port}",), web_config_file=web)
+
+
+def tell(served: Served) -> None:
+    report = bad_day()
+    told = replace(report, snapshot=replace(report.snapshot, node="told"))
+    served.world.report_bytes = to_json(document_of(told)).encode()
+
+
+async def test_the_report_comes_over_plain_http() -> None:
+    async with serve() as served:
+        tell(served)
+        assert (await last_report(options(served.port))).node == "told"
+
+
+async def test_the_report_comes_over_tls_where_the_web_configuration_says_so(tmp_path: Path) -> None:
+    write_certificate(tmp_path, trustme.CA())
+    async with serve(TLS, directory=tmp_path) as served:
+        tell(served)
+        assert (await last_report(options(served.port, tmp_path))).node == "told"
+        with pytest.raises(Refusal, match=r"with TLS --web\.config\.file is needed"):
+            await last_report(options(served.port))
+
+
+async def test_what_keeps_it_from_coming_is_said(tmp_path: Path) -> None:
+    async with serve(users(alice="secret"), directory=tmp_path) as guarded:
+        with pytest.raises(Refusal, match="asks for a password"):
+            await last_report(options(guarded.port, tmp_path))
+    async with serve() as early:
+        early.world.report_bytes = None
+        with pytest.raises(Refusal, match="no round has finished"):
+            await last_report(options(early.port))
+    async with serve() as other:
+        other.world.report_bytes = b"[]"
+        with pytest.raises(Refusal, match="no exporter of this version"):
+            await last_report(options(other.port))
+    with closed_port(Family.V4) as port, pytest.raises(Refusal, match=rf"127\.0\.0\.1:{port}: .*refused"):
+        await last_report(options(port))
