@@ -59,7 +59,7 @@ def judge(
             traces[line.cause] = trace
         elif isinstance(judgement, Reason):
             unchecked.append(Unchecked(line.cause, judgement))
-    explained = raised(_explain_with_infos(view, traces, elsewhere))
+    explained = raised(_explain(view, traces, elsewhere))
     causes = tuple(
         CauseReport(
             finding=item.finding,
@@ -123,12 +123,10 @@ def _pods(view: View) -> set[str]:
     return here | {f"pod/{pod.key}" for pod in view.inventory.pods or () if not pod.deleting}
 
 
-def _explain_with_infos(
-    view: View, traces: Mapping[Cause, Trace], elsewhere: tuple[Found, ...]
-) -> tuple[Explained, ...]:
-    """A cause that stays info explains nothing, so infos take no part as roots; they are reported as they are."""
-    findings = tuple(f for trace in traces.values() for f in trace.findings)
-    loud = tuple(f for f in findings if f.severity is not Severity.INFO)
-    quiet = tuple(Explained(f, None) for f in findings if f.severity is Severity.INFO)
+def _explain(view: View, traces: Mapping[Cause, Trace], elsewhere: tuple[Found, ...]) -> tuple[Explained, ...]:
+    """All findings, in table order and infos last, by each other and by what the digest tells of the cluster."""
+    findings = sorted(
+        (f for trace in traces.values() for f in trace.findings), key=lambda f: f.severity is Severity.INFO
+    )
     told = (replace(f, spoils=destinations_of(view.inventory, f.subjects)) for f in elsewhere)
-    return (*explain(loud, told, node=view.node), *quiet)
+    return explain(tuple(findings), told, node=view.node)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.diagnosis.causes import LINES, RUNBOOKS
-from exporter.diagnosis.explain import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, To
+from exporter.diagnosis.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, To
 from exporter.model.report import Cause, Role
 from exporter.report.document import runbook
 
 ALERTS = Path(__file__).parents[2] / "alerts"
-BEGIN = "  # begin: what explains what (written by `make alerts` from exporter/diagnosis/explain.py)\n"
+BEGIN = "  # begin: what explains what (written by `make alerts` from exporter/diagnosis/explanations.py)\n"
 END = "  # end\n"
 HEADER = """\
 # For the Prometheus Operator. Written by `make alerts` from {source}: do not edit.
@@ -80,7 +80,7 @@ def _observing(lines: Iterable[str]) -> Iterator[str]:
 
 
 def inhibitions() -> tuple[Inhibition, ...]:
-    """Everything that the two tables of exporter/diagnosis/explain.py say of alerts, widest first."""
+    """Everything that the two tables of exporter/diagnosis/explanations.py say of alerts, widest first."""
     roots = _in_order(_reasons() - SYMPTOMS)
     tunnels = {c for reach in REACHES if reach.destinations in {To.PEERS, To.OWN_PEER} for c in reach.causes}
     symptoms = _names(SYMPTOMS)

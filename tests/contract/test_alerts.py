@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from exporter.diagnosis.causes import LINES
-from exporter.diagnosis.explain import FOLLOWS, REACHES
+from exporter.diagnosis.explanations import FOLLOWS, REACHES
 from exporter.model.report import Cause, Scope, Severity
 from exporter.report.alerting import alert_name, derived, observing_rule
 from tests.contract.alert_rules import ALERTING, ALERTS, CAUSE_ALERTS, COMPANIONS, EVERY, MAIN, RECORDED, ROOT, Rule

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.diagnosis.causes import LINES
-from exporter.diagnosis.explain import FOLLOWS, REACHES, SYMPTOMS
+from exporter.diagnosis.explanations import FOLLOWS, REACHES, SYMPTOMS
 from exporter.model.report import Cause, Role
 from exporter.report.alerting import (
     BEGIN,

@@ -9,7 +9,8 @@ import pytest
 
 from exporter.diagnosis.causes import LINES, TABLE
 from exporter.diagnosis.endpoints import destinations_of
-from exporter.diagnosis.explain import FOLLOWS, REACHES, explain, raised
+from exporter.diagnosis.explain import explain, raised
+from exporter.diagnosis.explanations import FOLLOWS, REACHES
 from exporter.diagnosis.verdict import Memory, Verdict, judge
 from exporter.diagnosis.view import Judgement, Rule, finding
 from exporter.model.report import Cause, Finding, Found, Pair, PodView, Reason, Role, Severity
@@ -115,6 +116,8 @@ POD_PEER = Pair("pod/default/web", "peer/babel")
         (Cause.POD_NO_IPV6_DEFAULT_ROUTE, ("pod/default/web",), POD_OUT, True),
         (Cause.POD_NO_IPV6_DEFAULT_ROUTE, ("pod/default/db",), POD_OUT, False),
         (Cause.NODE_FORWARDING_OFF, ("node/ra",), POD_PEER, True),
+        (Cause.NODE_FORWARDING_OFF, ("node/ra",), Pair("node/ra", "peer/babel"), False),
+        (Cause.NODE_IPV6_DISABLED, ("node/ra",), Pair("node/ra", "target/apiserver"), True),
         (Cause.NAT_KUBE_PROXY_MISSING, ("node/ra",), Pair("node/ra", "target/service"), True),
         (Cause.NAT_KUBE_PROXY_MISSING, ("node/ra",), Pair("pod/default/web", "server/dns/bind"), True),
         (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/dns/bind"), False),
