@@ -53,7 +53,7 @@ def test_check_is_ascii_where_the_terminal_needs_it(village: Village) -> None:
 
 def test_check_finds_a_cause_within_its_two_rounds_and_exits_1(village: Village) -> None:
     leaf = village.namespace("one")
-    namespaces.batch({leaf: [f"route delete default via {village.addresses('one')[0].removesuffix('2')}1"]})
+    namespaces.batch({leaf: [f"route delete default via {village.routers('one')[0]}"]})
     done = run_exporter("check", *arguments(village, village.config()), "--output=json")
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)

@@ -139,8 +139,8 @@ OBJECTS = [
     ),
     service("default", "kubernetes", ["10.96.0.1"], 443),
     *(node(f"n{number}", number) for number in PEERS),
-    pool("v4", "10.0.0.0/16"),
-    pool("v6", "2001:db8::/48"),
+    pool("v4", "10.0.0.0/8"),
+    pool("v6", "2001:db8::/33"),
 ]
 
 

@@ -5,10 +5,13 @@ The namespaces are tied to their pods by address, as where no cgroup tells.
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +20,7 @@ from tests.e2e.daemon import Daemon
 from tests.kernel import namespaces
 
 PORT = 8443
+_COUNTER = itertools.count()
 SERVER = """
 import socket, sys, threading
 def serve(s):
@@ -32,7 +36,9 @@ print(flush=True)
 
 
 class Village:
-    """Made when entered, gone when left. Pod number n has 2001:db8:0:n::2 and 10.0.n.2, its router's end ::1 and .1.
+    """Made when entered, gone when left. Every pod has a /64 and a /30 of its own, in which the router has the first address.
+
+    Namespaces are told by addresses: no two villages of this machine share any, whichever process made them.
 
     The router accepts on PORT over both families; 2001:db8:dead::1 and 198.51.100.1 swallow everything. `later`: pods that
     `add` makes. `host`: one namespace more, which is no pod: the node's own. `objects`: more of the
@@ -51,6 +57,8 @@ class Village:
         self.router, self.host = f"{self.prefix}router", f"{self.prefix}host"
         self._first = (*names, *(["host"] if host else []))
         self._numbers = {name: n for n, name in enumerate((*self._first, *later), 1)}
+        self._place = (8 * os.getpid() + next(_COUNTER) % 8) % 2**14
+        assert len(self._numbers) < 128
         self._objects = list(objects)
         self._made: set[str] = set()
         self._listed: list[str] = []
@@ -101,7 +109,12 @@ class Village:
 
     def addresses(self, name: str) -> tuple[str, str]:
         n = self._numbers[name]
-        return f"2001:db8:0:{n:x}::2", f"10.{n // 250}.{n % 250}.2"
+        return f"2001:db8:{self._place:x}:{n:x}::2", str(IPv4Address("10.128.0.2") + 4 * (128 * self._place + n))
+
+    def routers(self, name: str) -> tuple[str, str]:
+        """The router's addresses towards a pod: the pod's gateways."""
+        six, four = self.addresses(name)
+        return str(IPv6Address(six) - 1), str(IPv4Address(four) - 1)
 
     def add(self, names: Iterable[str]) -> None:
         """Make these pods' namespaces, and list the pods once they have their addresses, as the API server would."""
@@ -109,14 +122,14 @@ class Village:
             self._made.add(name)
             leaf, near, (six, four) = self.namespace(name), f"r{self._numbers[name]}", self.addresses(name)
             namespaces.create([leaf])
-            routers = six.removesuffix("2") + "1", four.removesuffix("2") + "1"
+            routers = self.routers(name)
             namespaces.batch(
                 {
                     self.router: [
                         f"link add {near} type veth peer name eth0 netns {leaf}",
                         f"link set {near} up",
                         f"address add {routers[0]}/64 dev {near} nodad",
-                        f"address add {routers[1]}/24 dev {near}",
+                        f"address add {routers[1]}/30 dev {near}",
                     ]
                 }
             )
@@ -126,7 +139,7 @@ class Village:
                         "link set lo up",
                         "link set eth0 up",
                         f"address add {six}/64 dev eth0 nodad",
-                        f"address add {four}/24 dev eth0",
+                        f"address add {four}/30 dev eth0",
                         *(f"route add default via {router}" for router in routers),
                     ]
                 }
