@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from exporter.diagnosis.cluster import CLUSTER_RULES
-from exporter.diagnosis.dials import ARRIVED
+from exporter.diagnosis.dials import ARRIVED, Dial, probes_of
 from exporter.diagnosis.nat import nat_kube_proxy_missing
 from exporter.diagnosis.view import Judgement, Rule, View
 from exporter.model.family import Family
-from exporter.model.probe import Group, Layer, Observation
+from exporter.model.probe import Group, Layer, Outcome
 from exporter.model.report import Cause, Reason, Role, Severity
 
 
@@ -54,44 +54,45 @@ def _where_mounted(view: View, cause: Cause, *, mounted: bool) -> Judgement:
 
 
 def _outside_fails_from_pods_alone(view: View) -> list[str]:
-    made = _of(view, Group.OUTSIDE)
-    from_host = {o.target.name for o in made if o.vantage.kind == "host" and o.outcome in ARRIVED}
+    outside = [d for d in probes_of(view).now if d.group is Group.OUTSIDE]
+    from_host = {d.destination for d in outside if d.vantage.kind == "host" and _outcome(d) in ARRIVED}
     return [
-        f"{o.vantage.subject} to target/{o.target.name} over IPv6: {o.outcome}; from the host it passes"
-        for o in _lost_twice(view, Group.OUTSIDE)
-        if o.vantage.kind == "pod" and o.target.name in from_host
+        f"{d.vantage.subject} to {d.destination} over IPv6: {_outcome(d)}; from the host it passes"
+        for d in _lost_twice(view, Group.OUTSIDE)
+        if d.vantage.kind == "pod" and d.destination in from_host
     ]
 
 
 def _cross_node_fails(view: View) -> list[str]:
-    """A peer is lost; or the cluster's DNS is, from every place, although kube-proxy knows it.
+    """A peer is lost over IPv6 alone; or the cluster's DNS is, from every place, although kube-proxy knows it.
 
     Peers without tunnel addresses are dialled at their nodes' own, for which no tunnel is needed: they tell nothing then.
     """
-    lost = _lost_twice(view, Group.PEERS)
+    lost = [d for d in _lost_twice(view, Group.PEERS) if _well_over_ipv4(d)]
     if not lost and not nat_kube_proxy_missing(view):
-        lost = _lost_twice(view, Group.CLUSTER_DNS)
-        if len(lost) < len(_of(view, Group.CLUSTER_DNS)):
+        dns = [d for d in probes_of(view).now if d.group is Group.CLUSTER_DNS and _outcome(d) is not None]
+        lost = [d for d in _lost_twice(view, Group.CLUSTER_DNS) if _well_over_ipv4(d)]
+        if len(lost) < len(dns):
             lost = []
-    return [f"{o.vantage.subject} to {o.target.subject} over IPv6: {o.outcome}" for o in lost]
+    return [f"{d.vantage.subject} to {d.destination} over IPv6: {_outcome(d)}" for d in lost]
 
 
-def _of(view: View, group: Group) -> list[Observation]:
-    return [o for o in view.snapshot.kept if _tells(o) and o.target.group is group]
-
-
-def _lost_twice(view: View, group: Group) -> list[Observation]:
+def _lost_twice(view: View, group: Group) -> list[Dial]:
     """What did not arrive in a vantage's last two probes: nothing is decided on one."""
-    before = {(o.vantage.key, o.target.subject) for o in view.snapshot.kept_before if _tells(o) and _lost(o)}
-    return [o for o in _of(view, group) if _lost(o) and (o.vantage.key, o.target.subject) in before]
+    return [t.now for t in probes_of(view).pairs if t.now.group is group and t.both(_lost)]
 
 
-def _lost(o: Observation) -> bool:
-    return o.outcome not in ARRIVED
+def _lost(dial: Dial) -> bool:
+    return _outcome(dial) is not None and _outcome(dial) not in ARRIVED
 
 
-def _tells(o: Observation) -> bool:
-    return o.family is Family.V6 and o.layer is Layer.TCP and o.counted and o.target.expect_reachable
+def _outcome(dial: Dial) -> Outcome | None:
+    return dial.outcome(Family.V6, Layer.TCP)
+
+
+def _well_over_ipv4(dial: Dial) -> bool:
+    """One that is lost over either family is down, and says nothing of IPv6."""
+    return dial.arrives(Family.V4) or not dial.has_ipv4
 
 
 LOCAL_RULES: dict[Cause, Rule] = {

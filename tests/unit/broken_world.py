@@ -31,6 +31,7 @@ DNS = target("cluster_dns", Group.CLUSTER_DNS, layers=(Layer.TCP,))
 PEERS = tuple(target("peers", Group.PEERS, peer=name) for name in ("anubis", "babel"))
 BEHIND = {"service": "babel", "cluster_dns": "anubis"}  # where the endpoint stands
 FINE, SILENT = "icmp6=ok tcp6=ok tcp4=ok", "icmp6=timeout tcp6=timeout tcp4=ok"
+DEAD = "icmp6=timeout tcp6=timeout icmp4=timeout tcp4=timeout"
 Fails = Callable[[Vantage, Target], bool]
 
 
@@ -42,6 +43,7 @@ class World:
     pods: Mapping[str, PodFacts]
     inventory: Inventory
     fails: tuple[Fails, ...] = ()
+    down: str = ""  # another node that answers over neither family; what stands on it answers over IPv4 by chance
 
 
 @dataclass(frozen=True)
@@ -225,11 +227,15 @@ FAULTS: dict[str, Fault] = {
 def dialled(w: World) -> list[Observation]:
     places = [HOST, *(view.vantage for view in inspected(w))]
     return [
-        o
-        for place in places
-        for to in (*OUTSIDE, SERVICE, DNS, *PEERS)
-        for o in seen(place, to, _words(to, SILENT if any(f(place, to) for f in w.fails) else FINE))
-    ]
+        o for place in places for to in (*OUTSIDE, SERVICE, DNS, *PEERS) for o in seen(place, to, _words(to, _said(w, place, to)))
+    ]  # fmt: skip
+
+
+def _said(w: World, place: Vantage, to: Target) -> str:
+    if w.down and w.down == to.peer:
+        return DEAD
+    lost = w.down and w.down == BEHIND.get(to.name)
+    return SILENT if lost or any(fails(place, to) for fails in w.fails) else FINE
 
 
 def _words(to: Target, said: str) -> str:

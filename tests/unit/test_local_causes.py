@@ -95,6 +95,15 @@ def test_a_lost_dns_does_not_show_a_mode_mismatch_where_it_has_another_reason() 
     assert judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, one_pod, facts=PROXIED) == ()
 
 
+def test_a_peer_that_is_down_over_both_families_shows_no_mode_mismatch() -> None:
+    rebooting = seen(HOST, BABEL, "icmp6=timeout tcp6=timeout icmp4=timeout tcp4=timeout")
+    assert judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, rebooting, facts=PROXIED) == ()
+    over_ipv6 = seen(HOST, BABEL, "icmp6=timeout tcp6=timeout icmp4=ok tcp4=refused")
+    assert severities(judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, over_ipv6)) == [Severity.WARNING]
+    dns_down = [*seen(HOST, DNS, "tcp6=timeout tcp4=timeout"), *seen(HOST, BABEL, FINE)]
+    assert judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, dns_down, facts=PROXIED) == ()
+
+
 def test_a_node_judges_the_files_that_are_mounted_on_it_alone() -> None:
     off = CniConfig(source="/host/etc/cni/net.d/10-calico.conflist", main_plugin="calico", ipam="calico-ipam")
     mounted, unmounted = changed(cni=(off,)), changed(cni=(replace(off, source="configmap/a/b"),))

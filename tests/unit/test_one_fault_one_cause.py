@@ -57,3 +57,16 @@ def test_one_more_healthy_pod_changes_nothing(names: list[str]) -> None:
     alone, beside = broken(faults, world(("web",))), broken(faults)
     beside = replace(beside, pods={"web": alone.pods["web"], "db": beside.pods["db"]})
     assert unexplained(all_in_one(alone)) == unexplained(all_in_one(beside))
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.sampled_from(sorted(FAULTS)), max_size=3, unique=True),
+    st.sampled_from(sorted(LOOKS)),
+    st.sampled_from(["anubis", "babel"]),
+)
+def test_a_node_that_reboots_meanwhile_changes_nothing(names: list[str], look: str, node: str) -> None:
+    """It answers over neither family for two rounds, and is not yet known not to be Ready."""
+    faults = together([name for name in names if name != "VXLAN not asked"])  # which no other peer would show
+    rebooting = replace(broken(faults), down=node)
+    assert unexplained(LOOKS[look](rebooting)) == {fault.cause for fault in faults}
