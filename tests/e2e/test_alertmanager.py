@@ -135,6 +135,16 @@ def test_one_alert_is_told_once_as_severely_and_as_widely_as_it_is(alertmanager:
     cases.hold(alertmanager)
 
 
+def test_long_rounds_need_no_ticket_where_something_pages(alertmanager: Alertmanager) -> None:
+    cases = Cases("long-rounds")
+    nat, long = "DualstackNatMasqueradeMissing", "DualstackExporterRoundIncomplete"
+    cases.add(alert(nat, "critical", "ra"), alert(long, "warning", "ra"), muted=True)
+    cases.add(alert(nat, "critical"), alert(long, "warning", "ra"), muted=True)
+    cases.add(alert(nat, "critical", "ra"), alert(long, "warning", "rb"), muted=False)
+    cases.add(alert(nat, "warning", "ra"), alert(long, "warning", "ra"), muted=False)
+    cases.hold(alertmanager)
+
+
 def test_nothing_mutes_itself_in_a_circle() -> None:
     """Alertmanager would mute both ends."""
     follows: dict[str, set[str]] = {}
