@@ -134,6 +134,7 @@ class ApiServer:
             client.configuration.client_session_kwargs = {
                 "connector": self._connector,
                 "cookie_jar": aiohttp.DummyCookieJar(),
+                "trace_configs": [_redirects_refused()],
             }
         method, url, sent, body, form = await client.param_serialize(
             "GET", path, query_params=list(query), header_params=headers, auth_settings=["BearerToken"]
@@ -173,6 +174,20 @@ class ApiServer:
             await connector.close()
 
 
+def _redirects_refused() -> aiohttp.TraceConfig:
+    """API servers answer where they are asked: who leads elsewhere is something else, such as a portal or a wrong proxy."""
+
+    async def refuse(
+        _session: aiohttp.ClientSession, _context: Any, params: aiohttp.TraceRequestRedirectParams
+    ) -> None:
+        params.response.close()
+        raise ApiError(Trouble.UNREACHABLE, f"status {params.response.status} leads elsewhere")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    return trace
+
+
 def _socket(info: Any) -> socket.socket:
     family, kind, protocol, *_ = info
     made = socket.socket(family, kind, protocol)
@@ -198,19 +213,25 @@ async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 async def _lines(response: aiohttp.ClientResponse, silence: float) -> AsyncGenerator[bytes, None]:
-    rest = b""
+    begun: list[bytes] = []  # the parts of a line whose end has not come
+    size = 0
     try:
         while True:
             async with asyncio.timeout(silence):
                 part = await response.content.readany()
             if not part:
                 return
-            *lines, rest = (rest + part).split(b"\n") if rest else part.split(b"\n")
-            for line in lines:
-                if line.strip():
-                    yield line
-            if len(rest) > MAX_LINE:
+            first, *lines = part.split(b"\n")
+            begun.append(first)
+            size += len(first)
+            if size > MAX_LINE:
                 raise ApiError(Trouble.MALFORMED, f"a watch line of more than {MAX_LINE} bytes")
+            if lines:
+                whole = [b"".join(begun), *lines[:-1]]
+                begun, size = [lines[-1]], len(lines[-1])
+                for line in whole:
+                    if line.strip():
+                        yield line
     except TimeoutError:
         raise ApiError(Trouble.SILENT, f"nothing came for {silence:g} s") from None
     except (aiohttp.ClientError, OSError) as error:

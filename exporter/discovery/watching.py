@@ -22,6 +22,7 @@ from exporter.discovery.stream import Change, Event, read_event, read_page
 from exporter.discovery.trouble import REFUSALS, ApiError, Trouble
 
 PAGE = 500
+MAX_PAGES = 4_000  # two million objects: more than etcd holds
 SLICE = 100  # objects parsed before other tasks have their turn
 
 
@@ -117,7 +118,7 @@ class Watcher:
     async def _read_pages(self) -> tuple[dict[Key, Value], str, bool]:
         found: dict[Key, Value] = {}
         more, exact = "", True
-        while True:
+        for _ in range(MAX_PAGES):
             try:
                 body = await self._ask_page(more)
             except ApiError as error:
@@ -134,6 +135,7 @@ class Watcher:
                 del page
             if not more:
                 return found, version, exact
+        raise ApiError(Trouble.MALFORMED, f"more than {MAX_PAGES} pages")
 
     async def _ask_page(self, more: str) -> bytes:
         query = self._selectors()

@@ -21,7 +21,7 @@ from exporter.model.report import Role
 from tests.unit import recorded
 from tests.wire.kubernetes_api import Asked, KubernetesApi
 
-PATIENCE = 20.0
+PATIENCE = 120.0  # seconds: a wait ends with its event, and only a fault lasts that long
 TEMPO = Tempo(
     first_delay=0.02, longest_delay=0.1, first_refused=0.05, longest_refused=0.2, grace=0.5
 )  # fmt: skip
@@ -79,16 +79,21 @@ async def following(
     read: Sequence[Reading] | None = None,
     *,
     tempo: Tempo = TEMPO,
-    patience: float = PATIENCE,
+    whole: bool = True,
     **options: Any,
 ) -> AsyncIterator[KubernetesSource]:
-    """A running source of role cluster (or these readings), after its first look."""
+    """A running source of role cluster (or these readings). `whole`: once everything was answered, one way or the other.
+
+    A reading may fail at first, on a machine that does other things, without any fault of the server's.
+    """
     path = write_kubeconfig(directory, f"http://127.0.0.1:{port}")
     api = ApiServer(await load_kubeconfig(str(path)), lambda: load_kubeconfig(str(path)))
     source = KubernetesSource(api, readings(Role.CLUSTER, "ra") if read is None else read, tempo=tempo, **options)
     running = asyncio.create_task(source.run())
     try:
-        await source.first(patience)
+        if whole:
+            assert await source.first(PATIENCE)
+            await until(lambda: "api_unavailable" not in source.current().unread.values(), "answers")
         yield source
     finally:
         running.cancel()
