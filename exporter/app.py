@@ -21,7 +21,6 @@ from typing import Any
 from exporter import __version__
 from exporter.assembly import build_rounds
 from exporter.broker.client import BrokerClient, BrokerGone
-from exporter.broker.privilege import missing_capabilities
 from exporter.catalogue.itself import Own
 from exporter.catalogue.metric import Round
 from exporter.config import Config, ConfigError, format_config
@@ -88,8 +87,6 @@ class Daemon:
         )
         self._exposition = Exposition(own=self.own, fresh=self._fresh)
         self._wake = asyncio.Event()
-        self._capabilities = 0
-        self._rounds: Rounds | None = None
 
     # What the web server reads.
 
@@ -127,11 +124,6 @@ class Daemon:
 
     def config_text(self) -> str:
         return format_config(self._config)
-
-    @property
-    def _missing(self) -> tuple[str, ...]:
-        """The capabilities that the broker lacks, by name."""
-        return () if self._rounds is None else missing_capabilities(self._capabilities)
 
     async def reload(self) -> str:
         """Read the configuration again and start a round with it. Returns the error, empty when it went well; a bad file changes nothing."""
@@ -197,16 +189,9 @@ class Daemon:
     async def _probe(self) -> None:
         broker = await connect(self._session, patience=BROKER_PATIENCE) if self._session is not None else None
         try:
-            self._rounds = build_rounds(self._config, self._pace(), broker, self._errors)
-            if broker is not None:
-                self._capabilities = broker.welcome.capabilities
-                if self._missing:
-                    log.warning(
-                        "not everything can be seen without these",
-                        extra=fields(capabilities=",".join(self._missing)),
-                    )
+            rounds = build_rounds(self._config, self._pace(), broker, self._errors)
             await self._source.first(self._config.round.timeout)
-            await first_to_end(self._pace_rounds(self._rounds), _gone(broker))
+            await first_to_end(self._pace_rounds(rounds), _gone(broker))
         finally:
             if broker is not None:
                 broker.close()

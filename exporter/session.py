@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from exporter.broker.client import BrokerClient, connect_broker, spawn_broker
-from exporter.broker.privilege import drop_capabilities, drop_to, effective_capabilities
+from exporter.broker.privilege import drop_capabilities, drop_to, effective_capabilities, missing_capabilities
 from exporter.logs import fields
 from exporter.preload import preload
 
@@ -26,6 +26,13 @@ UNPRIVILEGED = 65532  # uid and gid of "nonroot", as images use it
 DEFAULT_SOCKET = "/run/dualstack-exporter/broker.sock"
 MAY_CHANGE_UID = 1 << 6 | 1 << 7  # SETGID, SETUID (linux/capability.h)
 STOP_WAIT = 3.0
+# What a broker without the capability cannot show; what is seen all the same (an ICMP socket of an unprivileged kind) is seen.
+HIDDEN = {
+    "NET_ADMIN": "NAT and Service rules, tables that redirect",
+    "NET_RAW": "ICMP echoes",
+    "SYS_ADMIN": "the inside of pods and network namespaces",
+    "SYS_PTRACE": "other users' processes: which pod a namespace belongs to, its resolv.conf, its C library",
+}
 NOT_YET = (FileNotFoundError, ConnectionRefusedError)  # a socket that may still come
 
 
@@ -108,13 +115,21 @@ async def connect(session: Session, *, patience: float = 0.0) -> BrokerClient:
     end = loop.time() + patience
     while True:
         try:
-            return await session.client()
+            client = await session.client()
         except NOT_YET as error:
             if loop.time() >= end:
                 raise BrokerError(_says(session.path, error)) from error
             await asyncio.sleep(0.1)
         except OSError as error:
             raise BrokerError(_says(session.path, error)) from error
+        else:
+            _name_what_is_hidden(client.welcome.capabilities)
+            return client
+
+
+def _name_what_is_hidden(capabilities: int) -> None:
+    for name in missing_capabilities(capabilities):
+        log.warning("the broker lacks a capability", extra=fields(capability=name, hidden=HIDDEN[name]))
 
 
 def _connected_to(path: str) -> socket.socket | None:
