@@ -56,12 +56,12 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     top.set_defaults(run=_daemon)
-    commands = top.add_subparsers(title="subcommands", metavar="")
+    commands = top.add_subparsers(title="subcommands", metavar="COMMAND")
     for name, summary, add, target in _SUBCOMMANDS:
         command = commands.add_parser(name, help=summary, description=summary, parents=[shared], allow_abbrev=False)
         add(command)
         command.set_defaults(run=target)
-    commands.add_parser("broker", help="the privileged part alone", add_help=False)
+    commands.add_parser("broker", help="the privileged part alone", add_help=False).set_defaults(run=_broker)
     return top
 
 
@@ -165,6 +165,10 @@ def _daemon(parsed: argparse.Namespace) -> int:
 def _config(parsed: argparse.Namespace) -> int:
     sys.stdout.write(format_config(_options(parsed).load()))
     return 0
+
+
+def _broker(parsed: argparse.Namespace) -> int:  # noqa: ARG001 - every subcommand has this signature
+    raise Refusal("broker stands first and has flags of its own (see dualstack-exporter broker --help)")
 
 
 def _reference(parsed: argparse.Namespace) -> int:  # noqa: ARG001 - every subcommand has this signature

@@ -29,7 +29,18 @@ from exporter.broker.wire import encode_reply
 
 MAX_CLIENTS = 16
 
-_USAGE = "usage: broker --socket=PATH [--client-uid=UID]... [--socket-gid=GID] | --fd=N"
+_USAGE = "usage: dualstack-exporter broker --socket=PATH [--client-uid=UID]... [--socket-gid=GID] | --fd=N"
+_HELP = f"""{_USAGE}
+
+the privileged part alone: a closed set of requests, answered until SIGTERM
+
+options:
+  --socket PATH         where exporters connect (a SOCK_SEQPACKET socket)
+  --client-uid UID      admit this uid besides root, whatever the socket's mode;
+                        repeatable
+  --socket-gid GID      the socket's group, whose members may connect
+  --fd N                serve this inherited connection alone, until it ends
+"""
 _REST = 0.05  # seconds after a failed accept: the system is out of descriptors, and trying at once would only burn time
 
 
@@ -121,7 +132,7 @@ def main(argv: list[str]) -> int:
     Without, the file's mode decides: owner and group (--socket-gid, else the process's or that of a setgid directory).
     """
     if argv in (["--help"], ["-h"]):
-        sys.stdout.write(_USAGE + "\n")
+        sys.stdout.write(_HELP)
         return 0
     try:
         options = _parse(argv)

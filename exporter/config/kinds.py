@@ -137,6 +137,8 @@ class Count(Kind[int]):
         return f"{self.what} ({self.least}-{self.most})"
 
     def decode(self, node: Node, path: str) -> int:
+        if isinstance(node, Scalar) and node.type is ScalarType.TEXT and node.text.isdecimal():
+            raise Fault(path, f"{quote(node.text)} is text in YAML, not {self.noun}: leave the quotes out")
         if (
             not isinstance(node, Scalar)
             or node.type is not ScalarType.NUMBER

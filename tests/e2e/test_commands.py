@@ -209,9 +209,12 @@ def test_bad_input_to_probe_is_one_line_and_2(given: tuple[str, ...], says: str)
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("flag", ["--bogus", "--role=none", "--log.level=loud", "--config.fil=x", "--output=text"])
+@pytest.mark.parametrize(
+    "flag",
+    ["--bogus", "--role=none", "--log.level=loud", "--config.fil=x", "--output=text", "nonsense", "--role=node broker"],
+)
 def test_bad_flags_are_one_line_and_2(flag: str) -> None:
-    done = run_exporter(flag)
+    done = run_exporter(*flag.split())
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("dualstack-exporter: ")
 
@@ -240,6 +243,10 @@ def test_reference_prints_the_tables_and_help_the_flags() -> None:
         "--web.telemetry-path", "--web.enable-lifecycle", "--log.level", "--log.format", "--version",
     ):  # fmt: skip
         assert flag in shown
+    for command in ("check", "probe", "resolve", "config", "reference", "broker"):
+        told = run_exporter(command, "--help")
+        assert told.returncode == 0
+        assert told.stdout.startswith(f"usage: dualstack-exporter {command} ")
     assert run_exporter("--version").stdout.startswith("dualstack-exporter ")
 
 

@@ -44,7 +44,7 @@ BAD = [
     ("pods: [1]", "pods: a list is not a mapping"),
     ("pods: {sample: many}", "pods.sample: many is not a number (0-1000)"),
     ("pods: {sample: 2.5}", "pods.sample: 2.5 is not a number (0-1000)"),
-    ("pods: {sample: '5'}", "pods.sample: 5 is not a number (0-1000)"),
+    ("pods: {sample: '5'}", 'pods.sample: "5" is text in YAML, not a number (0-1000): leave the quotes out'),
     ("pods: {sample: -1}", "pods.sample: -1 is not a number (0-1000)"),
     ("targets: {name: web}", "targets: a mapping is not a list"),
     ("targets: [web]", "targets[0]: web is not a mapping"),
