@@ -42,6 +42,7 @@ from exporter.plan.targets import inside
 from tests.unit import recorded
 
 NOW = 1_800_000_000.0
+DIGESTS = recorded.DATA.parent / "digest"
 CONFIG: Config = load_config("", path="", environment={"NODE_NAME": "ra"}, hostname="ra")
 
 
@@ -214,6 +215,27 @@ def test_the_newest_format_that_both_sides_know_is_written() -> None:
     assert negotiate(f"{two}, {one}", offered=(3, 2)) == 2
     assert negotiate(f"{three}, {two}", offered=(2, 1)) == 2
     assert negotiate(f"{one}", offered=(3, 2)) is None
+
+
+@pytest.mark.parametrize("version", readable())
+def test_a_digest_as_the_first_exporter_of_each_format_wrote_it_is_read_and_decided_by(version: int) -> None:
+    """Every format that is read, N-1 as well, has such a record: raising VERSION without keeping the old one fails here."""
+    body = (DIGESTS / f"v{version}.json").read_bytes()
+    assert json.loads(body)["version"] == version
+    digest = read_digest(body)
+    assert digest.found == (Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, ("node/ra",), elsewhere=True),)
+    whole = recorded.cluster("healthy-dual-stack")
+    found = unite(own_part(whole, "ra"), digest)
+    assert inside(found, CONFIG, FAMILIES, NOW) == inside(whole, CONFIG, FAMILIES, NOW)
+    assert known_servers(found, CONFIG, None) == known_servers(whole, CONFIG, None)
+    assert families_expected(found, None) == families_expected(whole, None)
+    assert random_label(found, "ra", NOW) == random_label(whole, "ra", NOW)
+    for family in FAMILIES:
+        assert expect_peers(found, "ra", family) == expect_peers(whole, "ra", family)
+
+
+def test_what_is_written_is_the_newest_format() -> None:
+    assert json.loads(write_digest(recorded.cluster("single-stack-v4"), (), NOW))["version"] == max(readable())
 
 
 def test_every_value_of_the_inventory_survives_the_format() -> None:
