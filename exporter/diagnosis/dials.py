@@ -1,6 +1,6 @@
 """Observations as path rules want them: all that one vantage's probe of one destination showed, twice. Pure.
 
-Between the kept results of a snapshot and path.py; nothing is decided here.
+Between the kept results of a snapshot and path.py, with the words for them; nothing is decided here.
 """
 
 from __future__ import annotations
@@ -98,3 +98,39 @@ def dials(observations: Iterable[Observation], *, ipv4: bool = True) -> tuple[Di
         for seen in table.values()
         for first in [next(iter(seen.values()))]
     )
+
+
+def say(dial: Dial, template: str) -> str:
+    """The template with the outcomes that it names (icmp6, tcp6, tcp4, tls6, tls4) and the size of the full-size echo."""
+
+    def word(family: Family, layer: Layer) -> str:
+        observation = dial.seen.get((family, layer))
+        return observation.outcome.value if observation is not None else "not asked"
+
+    size = next((o.full_size_bytes for (f, layer), o in dial.seen.items() if f is Family.V6 and layer is Layer.ICMP), 0)
+    return template.format(
+        icmp6=word(Family.V6, Layer.ICMP),
+        tcp6=word(Family.V6, Layer.TCP),
+        tcp4=word(Family.V4, Layer.TCP),
+        tls6=word(Family.V6, Layer.TLS),
+        tls4=word(Family.V4, Layer.TLS),
+        size=size,
+    )
+
+
+def at(dial: Dial) -> str:
+    """The address that was dialled over IPv6, in brackets, where there was one."""
+    address = next((o.address for (f, _), o in dial.seen.items() if f is Family.V6 and o.address is not None), None)
+    return f" ({address})" if address is not None else ""
+
+
+def probe_command(observation: Observation | None) -> str:
+    """What repeats the dial step by step."""
+    if observation is None or observation.address is None:
+        return "dualstack-exporter check"
+    address = f"[{observation.address}]" if observation.address.version == 6 else str(observation.address)
+    place = observation.vantage
+    flag = ""
+    if place.kind == "pod":
+        flag = f" --netns={place.name}" if place.namespace == "netns" else f" --pod={place.namespace}/{place.name}"
+    return f"dualstack-exporter probe {address}:{observation.target.port}{flag}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from exporter.diagnosis.dials import ARRIVED, Dial, Probes, Twice, probes_of
+from exporter.diagnosis.dials import ARRIVED, Dial, Probes, Twice, at, probe_command, probes_of, say
 from exporter.diagnosis.endpoints import services_on
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.model.family import Family
@@ -63,7 +63,7 @@ def target_down(view: View) -> Judgement:
                 f"{subject} failed over every family, from every vantage, in two probes"
                 for subject in sorted(down)[:SHOWN]
             ],
-            command=_probe_command(next((o for o in view.snapshot.kept if o.target.subject in down), None)),
+            command=probe_command(next((o for o in view.snapshot.kept if o.target.subject in down), None)),
         ),
     )
 
@@ -228,7 +228,7 @@ def _down(observations: Iterable[Observation]) -> set[str]:
 
 def _finding(cause: Cause, failing: list[Dial], template: str) -> Finding:
     failing = sorted(failing, key=lambda d: d.pair)
-    evidence = [f"{d.vantage.subject} to {d.destination}{_at(d)}: {_say(d, template)}" for d in failing[:SHOWN]]
+    evidence = [f"{d.vantage.subject} to {d.destination}{at(d)}: {say(d, template)}" for d in failing[:SHOWN]]
     if len(failing) > SHOWN:
         evidence.append(f"and {len(failing) - SHOWN} more")
     first = failing[0]
@@ -237,41 +237,9 @@ def _finding(cause: Cause, failing: list[Dial], template: str) -> Finding:
         cause,
         [s for d in failing for s in (d.vantage.subject, d.destination)],
         evidence=evidence,
-        command=_probe_command(observation),
+        command=probe_command(observation),
         pairs=[d.pair for d in failing],
     )
-
-
-def _say(dial: Dial, template: str) -> str:
-    def word(family: Family, layer: Layer) -> str:
-        observation = dial.seen.get((family, layer))
-        return observation.outcome.value if observation is not None else "not asked"
-
-    size = next((o.full_size_bytes for (f, layer), o in dial.seen.items() if f is Family.V6 and layer is Layer.ICMP), 0)
-    return template.format(
-        icmp6=word(Family.V6, Layer.ICMP),
-        tcp6=word(Family.V6, Layer.TCP),
-        tcp4=word(Family.V4, Layer.TCP),
-        tls6=word(Family.V6, Layer.TLS),
-        tls4=word(Family.V4, Layer.TLS),
-        size=size,
-    )
-
-
-def _at(dial: Dial) -> str:
-    address = next((o.address for (f, _), o in dial.seen.items() if f is Family.V6 and o.address is not None), None)
-    return f" ({address})" if address is not None else ""
-
-
-def _probe_command(observation: Observation | None) -> str:
-    if observation is None or observation.address is None:
-        return "dualstack-exporter check"
-    address = f"[{observation.address}]" if observation.address.version == 6 else str(observation.address)
-    place = observation.vantage
-    flag = ""
-    if place.kind == "pod":
-        flag = f" --netns={place.name}" if place.namespace == "netns" else f" --pod={place.namespace}/{place.name}"
-    return f"dualstack-exporter probe {address}:{observation.target.port}{flag}"
 
 
 PATH_RULES: dict[Cause, Rule] = {
