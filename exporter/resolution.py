@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
 
 from exporter.asking import Asker, Deadline
 from exporter.config.schema import Config
@@ -21,6 +22,7 @@ FRESH = 300.0  # seconds that an answer is used without asking again, whatever i
 SERVERS, CANDIDATES = 2, 6
 OLDEST = 3600.0  # seconds after which what is known of a name is forgotten
 AT_MOST = SERVERS * CANDIDATES * 2  # questions about one name
+LOOPBACK: Mapping[Family, Address | None] = {Family.V4: IPv4Address("127.0.0.1"), Family.V6: IPv6Address("::1")}
 QTYPES: Mapping[Family, str] = {Family.V4: "A", Family.V6: "AAAA"}
 
 
@@ -61,13 +63,17 @@ class Resolution:
     def due(self, names: Iterable[str], conf: ResolvConf, servers: Sequence[Server]) -> int:
         """How many questions these names may need now; 0 for those that are fresh, or that nobody may be asked about."""
         return sum(
-            AT_MOST for name in names if servers and not self._is_fresh(self._known.get(_key(name, conf, servers)))
+            AT_MOST
+            for name in names
+            if servers and not is_loopback(name) and not self._is_fresh(self._known.get(_key(name, conf, servers)))
         )
 
     async def resolve(
         self, name: str, vantage: Vantage, conf: ResolvConf, servers: Sequence[Server], deadline: Deadline
     ) -> Resolved:
         """The addresses of a name as asked from that vantage of those servers, from memory while fresh."""
+        if is_loopback(name):
+            return Resolved(LOOPBACK, self._clock())
         key = _key(name, conf, servers)
         known = self._known.get(key)
         if known is not None and self._is_fresh(known):
@@ -122,6 +128,12 @@ def question_timeout(config: Config, whole: float, timeout: float) -> float:
 
 def _key(name: str, conf: ResolvConf, servers: Sequence[Server]) -> tuple[object, str]:
     return (conf.nameservers, conf.search, tuple(s.address for s in servers)), name
+
+
+def is_loopback(name: str) -> bool:
+    """Whether the name is localhost or below it, which is never asked of a nameserver (RFC 6761 6.3)."""
+    bare = name.lower().removesuffix(".")
+    return bare == "localhost" or bare.endswith(".localhost")
 
 
 def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:

@@ -168,6 +168,14 @@ async def test_a_reload_forgets_names_that_are_no_more_and_takes_the_new_timeout
     assert [q.timeout for q in world.nameservers.asked] == [1.0, 1.0, 0.5, 0.5]
 
 
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST.", "a.localhost"])
+async def test_localhost_is_this_place_itself_and_asked_of_nobody(name: str) -> None:
+    world = World(lambda _: A)
+    assert await world.resolve(name, servers=()) == {V4: ip_address("127.0.0.1"), V6: ip_address("::1")}
+    assert world.resolution.due([name], FILE, SERVERS) == 0
+    assert world.nameservers.asked == []
+
+
 def test_two_silent_servers_leave_half_the_round_for_the_dial() -> None:
     assert question_timeout(config(), 10.0, 25.0) == 2.0
     assert question_timeout(config(), 3.0, 4.0) == 1.0
