@@ -88,13 +88,26 @@ def test_what_is_only_remembered_says_nothing_about_pods_that_have_gone(later: J
     assert verdict.checked >= causes.keys()
 
 
+@pytest.mark.parametrize("cause", [Cause.NODE_FORWARDING_OFF, Cause.DNS_A_BLOCKED])
 @pytest.mark.parametrize(("expected", "reason"), [(False, Reason.SINGLE_STACK), (None, Reason.NO_INVENTORY)])
-def test_no_cause_about_a_family_that_is_not_expected(expected: bool | None, reason: Reason) -> None:
+def test_no_cause_about_a_family_that_is_not_expected(cause: Cause, expected: bool | None, reason: Reason) -> None:
+    family = LINES[cause].family
+    assert family is not None
     seen = view()
-    seen = replace(seen, snapshot=replace(seen.snapshot, families={V4: True, V6: expected}))
-    verdict, _ = judge(seen, Memory(), rules=rules(node_forwarding_off=(a_finding(Cause.NODE_FORWARDING_OFF),)))
+    seen = replace(seen, snapshot=replace(seen.snapshot, families={V4: True, V6: True, family: expected}))
+    verdict, _ = judge(seen, Memory(), rules=rules(**{cause.value: (a_finding(cause),)}))
     assert found(verdict) == set()
-    assert (Cause.NODE_FORWARDING_OFF, reason) in {(u.cause, u.reason) for u in verdict.unchecked}
+    assert (cause, reason) in {(u.cause, u.reason) for u in verdict.unchecked}
+
+
+def test_a_family_that_is_expected_no_more_takes_its_causes_with_it_at_once() -> None:
+    """Nothing is kept of it for five minutes: the operator has just said that it is not meant to be."""
+    held = rules(node_forwarding_off=(a_finding(Cause.NODE_FORWARDING_OFF),))
+    _, memory = judge(view(), Memory(), rules=held)
+    later = view(now=1030.0)
+    later = replace(later, snapshot=replace(later.snapshot, families={V4: True, V6: False}))
+    verdict, _ = judge(later, memory, rules=held)
+    assert found(verdict) == set()
 
 
 POD_OUT = Pair("pod/default/web", "target/pypi")
