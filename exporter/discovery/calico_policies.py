@@ -43,7 +43,7 @@ NARROWING_PEER = (
 def parse_calico_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDraft | None:
     """A Calico policy; None for the read-only view of a Kubernetes one (knp.default.*), which is read by itself.
 
-    A serviceAccountSelector is not evaluated (service accounts are not read): the policy then counts as selecting regardless of it.
+    Service accounts are not read: a serviceAccountSelector is evaluated by their names, and may be true where it asks for other labels.
 
     Raises:
         SelectorError: a selector cannot be read.
@@ -69,6 +69,7 @@ def parse_calico_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDr
         namespaces=parse_calico(text(spec.get("namespaceSelector")))
         if kind is PolicyKind.CALICO_GLOBAL
         else EVERYTHING,
+        accounts=parse_calico(text(spec.get("serviceAccountSelector"))),
         restricts=_restricted(rules[EGRESS]) if "Egress" in types else NONE,
         gaps=gaps,
     )

@@ -23,13 +23,17 @@ NONE: frozenset[Family] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class PolicyDraft:
-    """A policy before its selectors are evaluated. `namespaces` narrows a cluster-wide one; `pods` None: it selects no pod."""
+    """A policy before its selectors are evaluated; `pods` None: it selects no pod.
+
+    `namespaces` narrows a cluster-wide one to some namespaces, `accounts` any of Calico's to pods of some service accounts.
+    """
 
     kind: PolicyKind
     namespace: str
     name: str
     pods: Selector | None = EVERYTHING
     namespaces: Selector = EVERYTHING
+    accounts: Selector = EVERYTHING
     restricts: frozenset[Family] = NONE
     gaps: tuple[tuple[str, Family, Gap], ...] = ()
 

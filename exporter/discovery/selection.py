@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from exporter.discovery.policies import PolicyDraft
 from exporter.discovery.selectors import (
+    EVERYTHING,
     NAMESPACE_LABEL,
     Every,
     Everything,
@@ -19,12 +20,14 @@ from exporter.discovery.selectors import (
     Selector,
     Some,
     matches,
+    may_match,
 )
 from exporter.model.labels import EMPTY
 from exporter.model.pod import Namespace, Pod
 from exporter.model.policy import Policy
 
 NAMESPACE_NAMES = ("kubernetes.io/metadata.name", "projectcalico.org/name")
+ACCOUNT_NAME = "projectcalico.org/name"  # Calico gives it to every service account
 CLUSTER = ""  # stands for "any namespace" in the index
 
 
@@ -56,17 +59,20 @@ class PodIndex:
             self._by_namespace.setdefault(group.namespace, []).append(group)
         self._namespace_labels = {each.name: each.labels for each in namespaces}
         self._postings: dict[tuple[str, str], dict[str, list[_Group]]] = {}
-        self._answers: dict[tuple[str, Selector, Selector], frozenset[str]] = {}
+        self._answers: dict[tuple[str, Selector, Selector, Selector], frozenset[str]] = {}
 
-    def select(self, namespace: str, pods: Selector, namespaces: Selector) -> frozenset[str]:
+    def select(
+        self, namespace: str, pods: Selector, namespaces: Selector, accounts: Selector = EVERYTHING
+    ) -> frozenset[str]:
         """The namespace/name of the pods that the selectors take; `namespace` empty: of any namespace that `namespaces` takes."""
-        question = (namespace, pods, namespaces)
+        question = (namespace, pods, namespaces, accounts)
         if question not in self._answers:
             allowed = None if namespace or isinstance(namespaces, Everything) else self._namespaces(namespaces)
             self._answers[question] = frozenset(
                 key
                 for group in self._candidates(namespace, pods)
-                if (allowed is None or group.namespace in allowed) and self._takes(pods, group)
+                if (allowed is None or group.namespace in allowed) and _may_run_as(accounts, group.service_account)
+                if self._takes(pods, group)
                 for key in group.keys
             )
         return self._answers[question]
@@ -132,6 +138,13 @@ class PodIndex:
         return posting
 
 
+def _may_run_as(accounts: Selector, name: str) -> bool:
+    """Whether pods of this service account may be meant, as far as its name tells."""
+    if isinstance(accounts, Everything):
+        return True
+    return may_match(accounts, lambda _: name, lambda key: bool(name) and key == ACCOUNT_NAME)
+
+
 def _is_implied(key: str) -> bool:
     return key.startswith(("projectcalico.org/", "pcns.", "io.cilium."))
 
@@ -144,8 +157,8 @@ def settle(drafts: Iterable[PolicyDraft], pods: Iterable[Pod], namespaces: Itera
 
 
 def _settle(draft: PolicyDraft, index: PodIndex | None) -> Policy:
-    whole = isinstance(draft.pods, Everything) and isinstance(draft.namespaces, Everything)
+    whole = all(isinstance(each, Everything) for each in (draft.pods, draft.namespaces, draft.accounts))
     selected: frozenset[str] = frozenset()
     if draft.restricts and not whole and draft.pods is not None and index is not None:
-        selected = index.select(draft.namespace, draft.pods, draft.namespaces)
+        selected = index.select(draft.namespace, draft.pods, draft.namespaces, draft.accounts)
     return Policy(draft.kind, draft.namespace, draft.name, whole, selected, draft.restricts, draft.gaps)

@@ -87,6 +87,20 @@ def matches(selector: Selector, lookup: Lookup) -> bool:
             return True
 
 
+def may_match(selector: Selector, lookup: Lookup, known: Callable[[str], bool], *, wanted: bool = True) -> bool:
+    """Whether labels of which some are not known could satisfy the selector, or fail to (`wanted` false)."""
+    match selector:
+        case Every(parts) | Some(parts):
+            could = (may_match(part, lookup, known, wanted=wanted) for part in parts)
+            # All must hold for Every, and all must fail for Some to.
+            return all(could) if isinstance(selector, Every) == wanted else any(could)
+        case Not(part):
+            return may_match(part, lookup, known, wanted=not wanted)
+        case Everything():
+            return wanted
+    return not known(selector.key) or matches(selector, lookup) == wanted
+
+
 def _text_matches(how: str, label: str | None, value: str) -> bool:
     if label is None:
         return False

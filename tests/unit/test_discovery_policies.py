@@ -19,13 +19,14 @@ NONE: frozenset[Family] = frozenset()
 ALL = frozenset({V4, V6})
 WEB, DB = {"app": "web"}, {"app": "db"}
 PODS = (
-    Pod("shop", "web-1", labels=WEB),
-    Pod("shop", "web-2", labels=WEB),
-    Pod("shop", "db-1", labels=DB),
+    Pod("shop", "web-1", labels=WEB, service_account="default"),
+    Pod("shop", "web-2", labels=WEB, service_account="default"),
+    Pod("shop", "db-1", labels=DB, service_account="default"),
     Pod("shop", "host", labels=WEB, host_network=True),
     Pod("blog", "web-1", labels=WEB, service_account="writer"),
-    Pod("blog", "bare"),
+    Pod("blog", "bare", service_account="default"),
 )
+WRITERS, OTHERS = ["blog/web-1"], ["blog/bare", "shop/db-1", "shop/web-1", "shop/web-2"]
 NAMESPACES = (Namespace("shop", labels={"team": "a"}), Namespace("blog", labels={"team": "b"}))
 
 
@@ -183,6 +184,14 @@ EGRESS = {"types": ["Egress"]}
         (*CALICO_GLOBAL, {"selector": "has(app) && !(app in {'web'})", **EGRESS}, ["shop/db-1"]),
         (*CALICO_GLOBAL, {"selector": "app == 'db' || projectcalico.org/serviceaccount == 'writer'", **EGRESS}, ["blog/web-1", "shop/db-1"]),
         (*CALICO_GLOBAL, {"selector": "app == 'db' || app == 'web'", **EGRESS}, ["blog/web-1", "shop/db-1", "shop/web-1", "shop/web-2"]),
+        (*CALICO_GLOBAL, {"serviceAccountSelector": "projectcalico.org/name == 'writer'", **EGRESS}, WRITERS),
+        (*CALICO_GLOBAL, {"serviceAccountSelector": "!(projectcalico.org/name == 'writer')", **EGRESS}, OTHERS),
+        (*CALICO_GLOBAL, {"serviceAccountSelector": "projectcalico.org/name in {'x', 'writer'} && !has(role)", **EGRESS}, WRITERS),
+        (*CALICO_GLOBAL, {"serviceAccountSelector": "!(projectcalico.org/name == 'writer' && has(role))", **EGRESS}, WRITERS + OTHERS),
+        (*CALICO_GLOBAL, {"serviceAccountSelector": "role == 'db'", **EGRESS}, WRITERS + OTHERS),  # not read: it may be
+        (*CALICO_GLOBAL, {"serviceAccountSelector": "role == 'db' && projectcalico.org/name == 'writer'", "selector": "app == 'web'", **EGRESS}, WRITERS),
+        (*CALICO, {"serviceAccountSelector": "projectcalico.org/name == 'writer'", **EGRESS}, []),
+        (*CALICO, {"serviceAccountSelector": "all()", **EGRESS}, ["shop/db-1", "shop/web-1", "shop/web-2"]),
         (*CALICO_GLOBAL, {"selector": "pcns.team == 'b'", **EGRESS}, ["blog/bare", "blog/web-1"]),
         (*CALICO_GLOBAL, {"selector": "global()", **EGRESS}, []),
         (*CILIUM, {"endpointSelector": {"matchLabels": {"k8s:app": "web", "k8s:io.kubernetes.pod.namespace": "blog"}}, "egress": [{}]}, ["blog/web-1"]),
@@ -195,7 +204,7 @@ EGRESS = {"types": ["Egress"]}
 def test_a_policy_selects_the_pods_its_author_means(version: str, kind: str, spec: Any, selected: list[str]) -> None:
     found = policy(version, kind, spec)
     assert found.restricts_egress
-    assert sorted(pod.key for pod in PODS if found.selects(pod)) == selected
+    assert sorted(pod.key for pod in PODS if found.selects(pod)) == sorted(selected)
 
 
 def test_a_cilium_policy_of_nodes_selects_no_pod_and_restricts_none() -> None:
