@@ -172,7 +172,10 @@ def _pods_note(report: Report, failed: frozenset[str]) -> Html:
         _names(f"{_count(len(done))} {words_}", done)
         for words_, done in (
             ("in which nothing fails", [p for p in well if p.vantage.key in seen]),
-            ("whose turn has not come yet", [p for p in well if p.vantage.key not in seen]),
+            (
+                "whose turn has not come yet" if seen else "with nothing to dial",
+                [p for p in well if p.vantage.key not in seen],
+            ),
         )
         if done
     ]

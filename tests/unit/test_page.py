@@ -254,6 +254,12 @@ def test_a_host_without_pods_and_without_probes_says_what_to_do() -> None:
     assert "No pod runs here" in text
 
 
+def test_pods_without_any_target_have_nothing_to_dial() -> None:
+    text = shown(with_snapshot(bad_day(), kept=(), observations=())).text
+    assert "with nothing to dial" in text
+    assert "whose turn has not come yet" not in text
+
+
 def test_the_cluster_role_shows_the_migration_and_neither_matrix_nor_kernel() -> None:
     text = shown(migration_day()).text
     assert "From where" not in text
