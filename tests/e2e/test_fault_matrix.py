@@ -12,6 +12,7 @@ from itertools import chain
 
 import pytest
 
+from exporter.model.report import Cause
 from tests.lab.cluster import Cluster
 from tests.lab.dataplanes import EbpfLab
 from tests.lab.fault import ALL, APART, EBPF, HERE, Fault, Scope
@@ -81,6 +82,7 @@ def test_a_fault_is_named_exactly_explains_what_follows_and_leaves_nothing(
 def test_the_matrix_is_as_large_as_promised() -> None:
     assert len(FAULTS) >= 40
     assert {fault.scope for fault in FAULTS.values()} == {"dns", "path", "node", "pod", "cluster"}
+    assert {c for f in FAULTS.values() for c in (*f.causes, *f.explained, *f.infos)} == {c.value for c in Cause}
     assert len(PAIRS) >= 5
     assert {fault.scope for fault in FAULTS.values() if fault.apart} == set(Scope)
     assert any(fault.apart for fault in PAIRS.values())

@@ -28,6 +28,7 @@ MODES = {
     "refused": "AAAA of all names is refused",
     "servfail": "AAAA of all names ends in SERVFAIL",
     "dropped": "AAAA questions are dropped",
+    "A-refused": "A of all names is refused",
     "filtered": "the upstream removes the AAAA records of names that have them",
     "sinkhole": "AAAA of all names is ::",
     "dns64": "names with A alone get a synthesised AAAA",
@@ -48,13 +49,15 @@ class Server:
         query = dns.message.from_wire(wire)
         question = query.question[0]
         mode = self._mode.read_text().strip()
-        blocked = question.rdtype == dns.rdatatype.AAAA and mode in MODES
+        kind = dns.rdatatype.A if mode.startswith("A-") else dns.rdatatype.AAAA
+        blocked = question.rdtype == kind and mode in MODES
         if mode == "silent" or (mode == "silent-IPv6" and family == socket.AF_INET6) or (blocked and mode == "dropped"):
             return None
         reply = dns.message.make_response(query, recursion_available=not blocked)
         reply.flags |= dns.flags.AA
-        if blocked and mode in {"noerror", "nxdomain", "refused", "servfail"}:
-            reply.set_rcode(dns.rcode.from_text(mode.upper()))
+        fate = mode.removeprefix("A-")
+        if blocked and fate in {"noerror", "nxdomain", "refused", "servfail"}:
+            reply.set_rcode(dns.rcode.from_text(fate.upper()))
             return reply.to_wire()
         name = question.name.to_text(omit_final_dot=True).lower()
         self._serve(reply, name, dns.rdatatype.to_text(question.rdtype), mode if blocked else "")

@@ -55,6 +55,10 @@ DNS_FAULTS: tuple[Fault, ...] = (
     _withheld("filtered", "filtered", causes=warning(BLOCKED), explained=by(BLOCKED, RECORD)),
     _withheld("sinkhole", "sinkhole", causes=warning(BLOCKED)),
     Fault(
+        "a_refused", Scope.DNS, MODES["A-refused"], all_of(mode("A-refused"), _hold_musl), critical("dns_a_blocked"),
+        by("dns_a_blocked", MUSL), detect=2, evidence={"dns_a_blocked": "refused"},
+    ),
+    Fault(
         "nameserver_silent", Scope.DNS, MODES["silent"], mode("silent"), critical(DNS_SILENT), infos=("target_down",),
         detect=2,
     ),

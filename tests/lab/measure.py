@@ -13,6 +13,7 @@ from tests.lab.cluster import Cluster, Report
 from tests.lab.fault import Fault
 
 ROUNDS = 3  # to detect, and to clear
+PROOF = ("subjects", "evidence", "command", "runbook")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Seen:
     families: dict[str, bool | None]
     evidence: dict[str, str] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
+    unproven: frozenset[str] = frozenset()  # causes without subjects, evidence, command or runbook
 
     @property
     def nothing(self) -> bool:
@@ -58,6 +60,7 @@ def read(reports: list[Report]) -> Seen:
         families={name: family["ok"] for name, family in reports[0]["families"].items()},
         evidence={c["cause"]: "; ".join(c["evidence"]) for c in open_},
         errors={k: v for report in reports for k, v in report["errors"].items()},
+        unproven=frozenset(c["cause"] for c in found if not all(c[part] for part in PROOF) or not all(c["evidence"])),
     )
 
 
@@ -105,6 +108,8 @@ def _note_strangers(wrong: list[str], when: str, seen: Seen, fault: Fault) -> No
         wrong.append(f"{when}: unexplained {strangers}: {[seen.evidence[c][:300] for c in strangers]}")
     if seen.errors:
         wrong.append(f"{when}: errors {seen.errors}")
+    if seen.unproven:
+        wrong.append(f"{when}: nothing to check by hand for {sorted(seen.unproven)}")
 
 
 def _differences(fault: Fault, seen: Seen, detected: int | None) -> list[str]:

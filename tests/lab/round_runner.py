@@ -36,7 +36,7 @@ from exporter.web.listening import bind
 from exporter.web.rotation import WebSettings
 from exporter.web.server import Rendered, WebOptions, WebServer
 
-PACE = Pace(interval=30.0, timeout=4.0, whole=1.5, spread=0.0, bounded=False)
+PACE = Pace(interval=30.0, timeout=8.0, whole=2.5, spread=0.0, bounded=False)
 LOOK_EVERY = 0.02
 PATIENCE = 60.0
 
