@@ -7,7 +7,7 @@ REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 CONTAINER_TOOL ?= $(shell command -v podman || command -v docker)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fast lint format lock bench demo image archive manifest alerts dashboards reference
+.PHONY: help run test fast lint format lock bench demo image archive publish manifest alerts dashboards pictures reference
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ archive: image ## the image as build/image.tar, for `microk8s images import` or 
 	mkdir -p build
 	$(CONTAINER_TOOL) save --output build/image.tar $(TAG)
 
+publish: image ## build the image, push it to a registry of yours and name it in every manifest; IMAGE=registry.example/name:tag
+	$(CONTAINER_TOOL) push $(TAG)
+	$(MAKE) manifest IMAGE=$(IMAGE)
+
 manifest: ## write deploy/daemonset.yaml from deploy/base/; with IMAGE=name:tag that image there and in every overlay
 	scripts/manifest $(if $(filter command line environment,$(origin IMAGE)),$(IMAGE)) > deploy/daemonset.yaml.new
 	mv deploy/daemonset.yaml.new deploy/daemonset.yaml
@@ -53,6 +57,9 @@ alerts: ## write what alerts/ derives: the PrometheusRules and Alertmanager's in
 
 dashboards: ## write grafana/*.json from the panels
 	.venv/bin/python -m grafana.dashboards
+
+pictures: ## draw docs/dashboard-*.png from the lab's real data; some minutes
+	scripts/dashboards-picture
 
 reference: ## write the generated tables into README.md
 	.venv/bin/python scripts/reference

@@ -181,6 +181,30 @@ def test_an_image_of_ones_own_is_named_once_and_reaches_everything(tmp_path: Pat
     assert {c["image"] for objects in made for document in objects for c in containers(document)} == {image}
 
 
+def made(*arguments: str) -> str:
+    """What make would run."""
+    return subprocess.run(
+        ["make", "--dry-run", "CONTAINER_TOOL=podman", *arguments], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+
+
+def test_the_image_that_is_built_is_the_one_that_the_kubelet_asks_for(manifest: list[Object]) -> None:
+    """A name without a registry means docker.io/library/ to it, and to `ctr -n k8s.io images import`."""
+    (image,) = {container["image"] for document in manifest for container in containers(document)}
+    assert f"podman save --output build/image.tar docker.io/library/{image}\n" in made("archive")
+
+
+def test_a_published_image_is_the_one_that_the_manifests_then_name() -> None:
+    image = "registry.example/dualstack-exporter:1"
+    commands = made("publish", f"IMAGE={image}").splitlines()
+    build, push = (
+        next(n for n, line in enumerate(commands) if line.startswith(f"podman {verb}")) for verb in ("build", "push")
+    )
+    name = next(n for n, line in enumerate(commands) if line.startswith(f"scripts/manifest {image} >"))
+    assert build < push < name
+    assert commands[push] == f"podman push {image}"
+
+
 @pytest.mark.parametrize("image", ["dualstack-exporter", "registry.example:5000/dualstack-exporter"])
 def test_an_image_without_a_tag_is_refused(image: str) -> None:
     done = subprocess.run([ROOT / "scripts/manifest", image], capture_output=True, text=True, check=False)

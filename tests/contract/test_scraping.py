@@ -56,16 +56,33 @@ def node_label(regex: str, component: str, node: str) -> str | None:
     return found.group(1) if found else None
 
 
-@pytest.mark.parametrize("overlay", ["prometheus-operator", "observe"])
+RELEASES = {
+    "prometheus-operator": "kube-prometheus-stack",
+    "observe": "kube-prometheus-stack",
+    "microk8s-observability": "kube-prom-stack",  # as MicroK8s' addon calls it
+}
+
+
+@pytest.mark.parametrize("overlay", RELEASES)
 def test_everything_for_the_operator_bears_the_release_label(overlay: str) -> None:
     objects = render(DEPLOY / "overlays" / overlay)
     theirs = [
         o for o in objects if o["kind"] in {"PodMonitor", "PrometheusRule"} or "dashboard" in o["metadata"]["name"]
     ]
     assert {o["kind"] for o in theirs} == {"PodMonitor", "PrometheusRule", "ConfigMap"}
-    assert {o["metadata"]["labels"]["release"] for o in theirs} == {"kube-prometheus-stack"}
+    assert {o["metadata"]["labels"]["release"] for o in theirs} == {RELEASES[overlay]}
     said = [path for path in DEPLOY.rglob("*.yaml") if "kube-prometheus-stack}" in path.read_text()]
     assert said == [DEPLOY / "components/monitoring/kustomization.yaml"]
+
+
+def test_microk8s_with_its_addon_is_microk8s_and_the_operators_objects() -> None:
+    plain, operator, both = (
+        {identity(o): o for o in render(DEPLOY / "overlays" / name)}
+        for name in ("microk8s", "prometheus-operator", "microk8s-observability")
+    )
+    assert set(both) == set(plain) | set(operator)
+    for key, document in plain.items():
+        assert {**document, "metadata": None} == {**both[key], "metadata": None}
 
 
 def test_observing_is_paging_with_every_alert_as_info() -> None:
