@@ -17,6 +17,7 @@ from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.felix import effective
 from exporter.discovery.codec import CodecError, decode, encode
 from exporter.discovery.digest import (
+    MAX_VALUES,
     MEDIA,
     VERSION,
     DigestError,
@@ -263,6 +264,13 @@ def test_bytes_that_are_no_digest_are_refused_in_one_line(body: bytes) -> None:
     with pytest.raises(DigestError) as refused:
         read_digest(body)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("part", [b"[],", b"{},", b"1,", b'"ab",', b'{"name":"a"},'])
+def test_a_digest_that_would_fill_the_memory_is_refused_unread(part: bytes) -> None:
+    body = b'{"version":1,"inventory":{"source":"digest","nodes":[' + part * (MAX_VALUES + 1) + b'{}]},"found":[]}'
+    with pytest.raises(DigestError, match=r"more than \d+ values|larger than"):
+        read_digest(body)
 
 
 json_values = st.recursive(
