@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exporter import __version__
 from exporter.diagnosis.causes import RUNBOOKS
+from tests.e2e import check_in_image
 from tests.e2e.image import NOFILE, NPROC, ROOT, Podman, build_image, own_podman
 
 pytestmark = pytest.mark.real
@@ -75,6 +77,20 @@ def test_it_holds_the_locked_versions_and_nothing_to_build_or_install_with(podma
     assert set(listed.split()) == {*locked, f"dualstack-exporter=={__version__}"}
     with pytest.raises(AssertionError, match="not found"):
         inside(podman, image, "sh", "-c", "command -v gcc || { echo not found >&2; exit 1; }")
+
+
+def test_its_kubernetes_client_reads_an_api(podman: Podman, image: str) -> None:
+    """The Dockerfile leaves most of the client's generated code out."""
+    code = Path(check_in_image.__file__).read_text()
+    said = podman("run", *POWERLESS, "--tmpfs", "/tmp", "--entrypoint", "python", image, "-c", code, "/tmp")
+    assert "warning: node_internal_ip_missing" in said
+    assert "node/old" in said
+    assert said.splitlines()[-1] == "exit 1"
+
+
+def test_what_it_adds_to_its_base_is_small(podman: Podman, image: str) -> None:
+    kilobytes = int(inside(podman, image, "du", "-sk", "/opt/dualstack-exporter").split()[0])
+    assert kilobytes < 80_000
 
 
 def test_its_bytecode_is_ready_and_nothing_in_it_is_writable(podman: Podman, image: str) -> None:
