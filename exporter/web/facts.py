@@ -193,11 +193,21 @@ def blind_section(report: Report) -> Html:
         items.append(element("li", "? ICMP: some probes were refused; CAP_NET_RAW would allow them"))
     if report.snapshot.inventory.source == "none":
         items.append(
-            element("li", "? The cluster: there is no inventory, so nothing can be compared with what should be")
+            element(
+                "li",
+                "? The cluster: there is no inventory, so nothing can be compared with what should be",
+                _hint(report),
+            )
         )
     if not items:
         return Html("")
     return element("section", element("h2", "Cannot be seen"), element("ul", *items, class_="card"), id="blind")
+
+
+def _hint(report: Report) -> str:
+    """How to have the families judged all the same, where nothing says which are meant to work."""
+    known = any(state.expected is not None for state in report.families.values())
+    return "" if known else "; families of the configuration says which are meant to work"
 
 
 def _unread(reading: Reading, inventory: Inventory) -> Html:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.model.facts import HostFacts, Inet6Conf, Reading
 from exporter.model.family import Family
-from exporter.model.inventory import Kind
+from exporter.model.inventory import Inventory, Kind
 from exporter.model.probe import Layer, Outcome
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
 from exporter.web.markup import age, element
@@ -252,6 +252,14 @@ def test_a_host_without_pods_and_without_probes_says_what_to_do() -> None:
     text = shown(with_snapshot(bad_day(), pods=(), kept=(), observations=())).text
     assert "No probe was made." in text
     assert "No pod runs here" in text
+
+
+def test_without_an_inventory_the_page_says_how_to_have_the_families_judged() -> None:
+    report = with_snapshot(bad_day(), inventory=Inventory("none"))
+    told = "families of the configuration says which are meant to work"
+    unknown = replace(report, families=dict.fromkeys(report.families, FamilyReport(None, None)))
+    assert told in shown(unknown).text
+    assert told not in shown(report).text
 
 
 def test_pods_without_any_target_have_nothing_to_dial() -> None:
