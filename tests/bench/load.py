@@ -1,4 +1,5 @@
-"""The load that exporters put on a cluster, by design: `python -m tests.bench.load` prints README's table for 10, 500 and 5,000 nodes.
+"""The load that exporters put on a cluster, by design: `python -m tests.bench.load` prints README's table for 10, 500 and 5,000 nodes,
+and `scripts/reference` puts it there.
 
 Computed, not measured: what each role reads (exporter.discovery.readings) times how large recorded objects are (tests/data/kubernetes), and
 the pace and the budget of the probes. tests/wire/test_kubernetes_scale.py holds the requests against those that a server counts.
@@ -28,7 +29,7 @@ SIZES = (10, 500, 5_000)
 PODS, SERVICES, BLOCKS = 30, 2, 2
 NODE_CHANGES = 1 / 300  # a second: a kubelet reports its status every five minutes
 POD_CHANGES = 1 / 3600
-DIGEST_BYTES = 55  # of one node in the digest, zipped; tests.bench.kubernetes prints it
+DIGEST_BYTES = 46  # of one node in the digest, zipped; tests.bench.kubernetes prints it
 FAMILIES = 2
 
 
@@ -150,15 +151,16 @@ def rate(number: float) -> str:
     return f"{number:.2g}" if number < 10 else f"{number:,.0f}"
 
 
-def main() -> None:
+def markdown() -> str:
+    """The table as README has it."""
     head, *rows = table()
     lines = [
         "| " + " | ".join(head) + " |",
-        "|---" + "|--:" * len(SIZES) + "|",
+        "| --- |" + " --: |" * len(SIZES),
         *("| " + " | ".join(row) + " |" for row in rows),
     ]
-    sys.stdout.write("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    sys.stdout.write(markdown())

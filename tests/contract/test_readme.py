@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 
 from exporter.report.reference import MAKER, replace_between_markers, tables
+from tests.bench import load
 from tests.lab.matrix import matrix
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-TABLES = {**{name: (table, MAKER) for name, table in tables().items()}, "matrix": (matrix(), "scripts/matrix")}
+TABLES = {
+    **{name: (table, MAKER) for name, table in tables().items()},
+    "matrix": (matrix(), "scripts/matrix"),
+    "load": (load.markdown(), "python -m tests.bench.load"),
+}
 
 
 @pytest.mark.parametrize("name", TABLES)
