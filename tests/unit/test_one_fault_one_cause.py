@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.model.report import Cause
 from tests.unit.broken_world import FAULTS, Fault, World, all_in_one, apart, unexplained, world
 
 LOOKS = {"one process": all_in_one, "roles apart": apart}
@@ -70,3 +72,42 @@ def test_a_node_that_reboots_meanwhile_changes_nothing(names: list[str], look: s
     faults = together([name for name in names if name != "VXLAN not asked"])  # which no other peer would show
     rebooting = replace(broken(faults), down=node)
     assert unexplained(LOOKS[look](rebooting)) == {fault.cause for fault in faults}
+
+
+HOST_PARTS = ("links", "addresses", "routes", "all_conf", "forwarding_v4", "nat", "kube_proxy", "vxlan")
+CLUSTER_PARTS = (
+    "nodes", "pods", "namespaces", "services", "endpoint_slices", "service_cidrs", "policies", "pools", "block_affinities", "ipam_blocks",
+    "felix", "calico_node", "corefile", "cni", "components",
+)  # fmt: skip
+
+
+def without(state: World, host: set[str], cluster: set[str]) -> World:
+    """These parts were not read."""
+    unread: Any = dict.fromkeys(host)
+    unlisted: Any = dict.fromkeys(cluster)
+    return replace(state, host=replace(state.host, **unread), inventory=replace(state.inventory, **unlisted))
+
+
+@settings(max_examples=200)
+@given(st.sets(st.sampled_from(HOST_PARTS)), st.sets(st.sampled_from(CLUSTER_PARTS)), st.sampled_from(sorted(LOOKS)))
+def test_what_was_not_read_is_never_a_cause(host: set[str], cluster: set[str], look: str) -> None:
+    state = world()
+    blind = without(state, host, cluster)
+    assert LOOKS[look](blind) == ()
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(sorted(FAULTS)),
+    st.sets(st.sampled_from(HOST_PARTS)),
+    st.sets(st.sampled_from(CLUSTER_PARTS)),
+    st.sampled_from(sorted(LOOKS)),
+)
+def test_with_less_known_a_fault_is_called_by_its_name_or_by_its_symptom(
+    name: str, host: set[str], cluster: set[str], look: str
+) -> None:
+    fault = FAULTS[name]
+    state = broken([fault])
+    blind = without(state, host, cluster)
+    whole = {c.finding.cause for c in LOOKS[look](state)}
+    assert unexplained(LOOKS[look](blind)) <= whole | {Cause.IPV6_UNREACHABLE}
