@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from exporter.catalogue import CATALOGUE
+from exporter.catalogue.metric import Type
 from exporter.command import parser
+from tests.contract.alert_rules import RECORDED
 from tests.contract.kustomize import render
 from tests.contract.test_links import PAGES, ROOT
 
@@ -78,3 +81,11 @@ def test_scripts_and_files_of_commands_are_there(page: Path) -> None:
                     assert render(ROOT / value), command
                 if flag == "-f" and value.startswith(("deploy/", "alerts/")):
                     assert (ROOT / value).is_file(), command
+
+
+@each_page
+def test_metrics_that_pages_name_exist(page: Path) -> None:
+    known = {m.name for m in CATALOGUE} | RECORDED
+    known |= {f"{m.name}_{part}" for m in CATALOGUE if m.type is Type.HISTOGRAM for part in ("bucket", "sum", "count")}
+    named = set(re.findall(r"(?<![\w:/.-])(?:\w+:)?dualstack_[a-z0-9_]+(?::\w+)?", page.read_text()))
+    assert named <= known
