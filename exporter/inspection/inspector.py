@@ -15,6 +15,7 @@ from exporter.broker.wire import MAX_PLACES
 from exporter.config.schema import Config
 from exporter.discovery.pods import Listing, locate, unmatched
 from exporter.errors import Errors
+from exporter.inspection.changes import HostChanges
 from exporter.inspection.fared import is_confined, reading_of_listing, readings_of_files, readings_of_pods
 from exporter.inspection.files import read_own_resolv_conf
 from exporter.inspection.pods import look_at_pods
@@ -58,6 +59,7 @@ class Inspector:
         self._errors = errors
         self._clock = clock
         self._facts: HostFacts | None = None
+        self._changes = HostChanges() if broker.shares_namespace else None
         self._strangers: dict[Netns, Stranger] = {}
 
     def configure(self, config: Config) -> None:
@@ -72,7 +74,7 @@ class Inspector:
         vantages = locate(listing, inventory, self._config, began)
         found = reading_of_listing(listing.refused, vantages, self._broker.welcome, self._clock() - began)
         lsm = is_confined(self._broker.welcome.lsm)
-        self._facts, readings = await read_host(self._broker, previous=self._facts, lsm=lsm)
+        self._facts, readings = await read_host(self._broker, previous=self._facts, changes=self._changes, lsm=lsm)
         own = read_own_resolv_conf()
         seen = await look_at_pods(self._broker, vantages, own, self._clock)
         fared = (*readings_of_pods(seen.readings), *readings_of_files(seen.views, seen.file_seconds))

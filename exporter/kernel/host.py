@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from exporter.broker.messages import ReadTopic
 from exporter.kernel import requests
 from exporter.kernel.answers import ABSENT, Answers
+from exporter.kernel.kept import Kept
 from exporter.kernel.limits import parse_all_conf, parse_checksum_errors, parse_conntrack
 from exporter.kernel.links import parse_addresses, split_links
 from exporter.kernel.readings import Readings
@@ -24,7 +25,7 @@ from exporter.kernel.vxlan import (
     parse_neighbours,
     parse_settings,
 )
-from exporter.model.facts import AddressFact, HostFacts, Limits, LinkFact, Reader, RouteFact, VxlanFacts
+from exporter.model.facts import AddressFact, HostFacts, Limits, LinkFact, Reader, RouteFact, VxlanDevice, VxlanFacts
 
 _NO_FAMILY = ABSENT | {errno.EAFNOSUPPORT, errno.EOPNOTSUPP}
 
@@ -76,38 +77,55 @@ def read_routes(answers: Answers, names: Mapping[int, str]) -> tuple[RouteFact, 
 
 
 def wanted_entries(links: Links) -> tuple[ReadTopic, ...]:
-    """Second visit: neighbours and forwarding entries of the tunnel devices."""
+    """Second visit, unless they are kept: neighbours and forwarding entries of the tunnel devices."""
     return tuple(topic(link.index) for link in links.tunnels for topic in (requests.neighbours, requests.fdb))
 
 
 def read_vxlan(
-    links: Links, addresses: tuple[AddressFact, ...], routes: tuple[RouteFact, ...], second: Answers
+    links: Links,
+    addresses: tuple[AddressFact, ...],
+    routes: tuple[RouteFact, ...],
+    second: Answers,
+    kept: Kept | None = None,
 ) -> VxlanFacts:
-    """Calico's tunnel devices, as far as they exist."""
+    """Calico's tunnel devices, as far as they exist. `routes`: the main table, where it was read."""
     by_index = {link.index: link for link in links.links}
     devices = {}
     for link in links.tunnels:
-        state = TunnelState(
-            addresses=tuple(a for a in addresses if a.link == link.name),
-            routes=tuple(r for r in routes if r.link == link.name),
-            neighbours=parse_neighbours(second.data(requests.neighbours(link.index)), link.index),
-            fdb=parse_fdb(second.data(requests.fdb(link.index)), link.index) if link.kind == "vxlan" else {},
-        )
+        on_it = tuple(a for a in addresses if a.link == link.name)
+        state = _kept_state(on_it, kept.devices[link.name]) if kept else _read_state(link, on_it, routes, second)
         devices[link.name] = make_device(link, links.settings.get(link.name, VxlanSettings()), by_index, state)
     return VxlanFacts(devices, bpf=links.has(BPF_LINK))
 
 
-def read_network(readings: Readings, links: Links | None, first: Answers, second: Answers) -> HostFacts:
-    """Everything but the packet filters."""
+def _kept_state(addresses: tuple[AddressFact, ...], device: VxlanDevice) -> TunnelState:
+    return TunnelState(addresses, device.routes, device.neighbours, device.fdb)
+
+
+def _read_state(
+    link: LinkFact, addresses: tuple[AddressFact, ...], routes: tuple[RouteFact, ...], second: Answers
+) -> TunnelState:
+    return TunnelState(
+        addresses=addresses,
+        routes=tuple(r for r in routes if r.link == link.name),
+        neighbours=parse_neighbours(second.data(requests.neighbours(link.index)), link.index),
+        fdb=parse_fdb(second.data(requests.fdb(link.index)), link.index) if link.kind == "vxlan" else {},
+    )
+
+
+def read_network(
+    readings: Readings, links: Links | None, first: Answers, second: Answers, kept: Kept | None = None
+) -> HostFacts:
+    """Everything but the packet filters. `kept`: the entries of the last round that still hold, and so were not read."""
     names = links.names if links else {}
     addresses = readings.take(Reader.ADDRESSES, first.seconds, lambda: read_addresses(first, names))
-    routes = readings.take(Reader.ROUTES, first.seconds, lambda: read_routes(first, names))
+    routes = readings.take(Reader.ROUTES, first.seconds, lambda: kept.routes if kept else read_routes(first, names))
     conf = readings.take(Reader.LINKS, 0.0, lambda: parse_all_conf(first.data(requests.ALL_CONF)))
     conntrack = readings.take(Reader.CONNTRACK, first.seconds, lambda: parse_conntrack(first.data(requests.CONNTRACK)))
     errors = readings.take(Reader.SNMP6, first.seconds, lambda: parse_checksum_errors(first.data(requests.SNMP6)))
     vxlan = None
     if links is not None and addresses is not None and routes is not None:
-        vxlan = readings.take(Reader.VXLAN, second.seconds, lambda: read_vxlan(links, addresses, routes, second))
+        vxlan = readings.take(Reader.VXLAN, second.seconds, lambda: read_vxlan(links, addresses, routes, second, kept))
     else:
         readings.fail(Reader.VXLAN, *readings.first_failure())
     count, limit = conntrack or (None, None)
@@ -115,7 +133,7 @@ def read_network(readings: Readings, links: Links | None, first: Answers, second
     return HostFacts(
         links=links.links if links else None,
         addresses=addresses,
-        routes=None if routes is None else tuple(r for r in routes if r.link not in DEVICES),
+        routes=routes if kept or routes is None else tuple(r for r in routes if r.link not in DEVICES),
         all_conf=all_conf,
         forwarding_v4=forwarding_v4,
         vxlan=vxlan,

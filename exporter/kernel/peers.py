@@ -99,11 +99,16 @@ def peer_states(
     """
     if device.flow_based:
         return ()
-    neighbours = {n.address: n.mac for n in device.neighbours}
     if expectations is None:
-        return tuple(_compare_with_itself(device, neighbours, routes))
+        return tuple(_compare_with_itself(device, routes, complete=True))
+    neighbours = {n.address: n.mac for n in device.neighbours}
     over = {(r.destination, r.gateway) for r in device.routes if r.type == "unicast"}
     return tuple(_compare(device, neighbours, over, expected) for expected in expectations)
+
+
+def incomplete_peers(device: VxlanDevice, routes: Sequence[RouteFact]) -> tuple[PeerFinding, ...]:
+    """Those of peer_states without expectations that are not complete: with thousands of peers naming the others takes its time."""
+    return () if device.flow_based else tuple(_compare_with_itself(device, routes, complete=False))
 
 
 def _compare(
@@ -125,9 +130,8 @@ def _compare(
     return PeerFinding(peer.name, PeerState.COMPLETE)
 
 
-def _compare_with_itself(
-    device: VxlanDevice, neighbours: Mapping[Address, str], routes: Sequence[RouteFact]
-) -> Iterator[PeerFinding]:
+def _compare_with_itself(device: VxlanDevice, routes: Sequence[RouteFact], *, complete: bool) -> Iterator[PeerFinding]:
+    neighbours = {n.address: n.mac for n in device.neighbours}
     gateways = {r.gateway for r in device.routes if r.gateway is not None}
     local = {a.interface.ip for a in device.addresses}
     # A borrowed tunnel address has a route of its own over the device, without a gateway.
@@ -141,17 +145,17 @@ def _compare_with_itself(
     for tunnel in sorted(peers, key=int):
         mac = neighbours.get(tunnel)
         destination = device.fdb.get(mac) if mac is not None else None
-        name = str(tunnel)
         if mac is None:
-            yield PeerFinding(name, PeerState.MISSING_NEIGHBOR, f"no neighbour {tunnel}")
+            yield PeerFinding(str(tunnel), PeerState.MISSING_NEIGHBOR, f"no neighbour {tunnel}")
         elif destination is None and orphans:
-            yield PeerFinding(name, PeerState.WRONG_MAC, f"{mac} has no forwarding entry, {min(orphans)} no neighbour")
+            detail = f"{mac} has no forwarding entry, {min(orphans)} no neighbour"
+            yield PeerFinding(str(tunnel), PeerState.WRONG_MAC, detail)
         elif destination is None:
-            yield PeerFinding(name, PeerState.MISSING_FDB, f"no forwarding entry for {mac}")
+            yield PeerFinding(str(tunnel), PeerState.MISSING_FDB, f"no forwarding entry for {mac}")
         elif tunnel not in gateways and destination not in direct:
-            yield PeerFinding(name, PeerState.MISSING_ROUTE, f"no route via {tunnel}")
-        else:
-            yield PeerFinding(name, PeerState.COMPLETE)
+            yield PeerFinding(str(tunnel), PeerState.MISSING_ROUTE, f"no route via {tunnel}")
+        elif complete:
+            yield PeerFinding(str(tunnel), PeerState.COMPLETE)
 
 
 def _is_host(net: Net) -> bool:

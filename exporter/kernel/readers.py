@@ -12,6 +12,7 @@ import time
 from exporter.broker.messages import KernelState, Place
 from exporter.kernel import requests
 from exporter.kernel.answers import Answers, KernelBroker, Unread, gather
+from exporter.kernel.kept import Changes
 from exporter.kernel.links import parse_addresses
 from exporter.kernel.malformed import Malformed
 from exporter.kernel.pod import complete_pod_facts, look_at
@@ -32,20 +33,22 @@ async def read_host(
     broker: KernelBroker,
     *,
     previous: HostFacts | None = None,
+    changes: Changes | None = None,
     lsm: bool = False,
     clock: Clock = time.monotonic,
     settle: float = SETTLE,
 ) -> tuple[HostFacts, tuple[Reading, ...]]:
     """The host's facts, and how each reader fared.
 
-    `previous`: the facts of the round before, which carry the last copy of the legacy tables. `lsm`: a security module confines the
-    broker, so its EACCES is called `lsm`. `settle`: seconds to wait before a second look at a state that seems half-written.
+    `previous`: the facts of the round before, which carry the last copy of the legacy tables. `changes`: the kernel's announcements;
+    without, nothing of the round before is taken to hold still. `lsm`: a security module confines the broker, so its EACCES is
+    called `lsm`. `settle`: seconds to wait before a second look at a state that seems half-written.
     """
     visitor = Visitor(broker, clock, lsm)
-    seen = await survey_host(visitor, previous)
+    seen = await survey_host(visitor, previous, changes, held=previous)
     if seen.passing or has_new_gaps(seen.facts, previous):
         await asyncio.sleep(settle)
-        seen = await survey_host(visitor, previous)
+        seen = await survey_host(visitor, previous, changes, held=seen.facts)
     return seen.facts, seen.readings
 
 

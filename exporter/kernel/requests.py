@@ -33,18 +33,9 @@ NFT_GENERATION = ReadTopic(Topic.NFT_GENERATION)
 NFT_CHAINS = ReadTopic(Topic.NFT_CHAINS)
 LEGACY_TABLES = {Family.V4: _LEGACY4, Family.V6: _LEGACY6}
 
-HOST = (
-    NFT_GENERATION,
-    LINKS,
-    ADDRESSES,
-    ROUTES4,
-    ROUTES6,
-    ALL_CONF,
-    CONNTRACK,
-    SNMP6,
-    NFT_TABLES,
-    *LEGACY_TABLES.values(),
-)
+HOST_ENTRIES = (ROUTES4, ROUTES6)  # what may be kept while the kernel announces no change (kept.py)
+HOST_ALWAYS = (NFT_GENERATION, LINKS, ADDRESSES, ALL_CONF, CONNTRACK, SNMP6, NFT_TABLES, *LEGACY_TABLES.values())
+HOST = (*HOST_ALWAYS, *HOST_ENTRIES)
 POD_FIRST = (POD,)
 
 _LEGACY_HOST_CHAINS = ("POSTROUTING", *services.HOOKS, "cali-POSTROUTING", "cali-nat-outgoing", services.SERVICES)

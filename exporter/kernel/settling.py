@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.kernel.peers import peer_states
-from exporter.model.facts import HostFacts, NatFacts, PeerState, VxlanFacts
+from exporter.kernel.peers import incomplete_peers
+from exporter.model.facts import HostFacts, NatFacts
 from exporter.model.family import FAMILIES
 
 Gap = tuple[str, ...]
@@ -17,16 +17,15 @@ Gap = tuple[str, ...]
 
 def has_new_gaps(facts: HostFacts, before: HostFacts | None) -> bool:
     """Whether something is missing now that nobody missed before (or was there before)."""
-    gaps = set(_gaps(facts))
     if before is None:
-        return bool(gaps)
-    return bool(gaps - set(_gaps(before))) or any(_losses(facts, before))
-
-
-def _gaps(facts: HostFacts) -> Iterator[Gap]:
-    yield from _nat_gaps(facts.nat)
-    if facts.vxlan is not None:
-        yield from _vxlan_gaps(facts.vxlan, facts)
+        return any(_nat_gaps(facts.nat)) or any(_tunnel_gaps(facts))
+    if set(_nat_gaps(facts.nat)) - set(_nat_gaps(before.nat)):
+        return True
+    if (facts.vxlan, facts.routes) != (before.vxlan, before.routes):  # the same objects where nothing was read anew
+        gaps = set(_tunnel_gaps(facts))
+        if gaps and gaps - set(_tunnel_gaps(before)):
+            return True
+    return any(_losses(facts, before))
 
 
 def _nat_gaps(nat: NatFacts | None) -> Iterator[Gap]:
@@ -41,13 +40,11 @@ def _nat_gaps(nat: NatFacts | None) -> Iterator[Gap]:
                 yield ("no members", *slot, rule.set_name)
 
 
-def _vxlan_gaps(vxlan: VxlanFacts, facts: HostFacts) -> Iterator[Gap]:
-    for name, device in vxlan.devices.items():
+def _tunnel_gaps(facts: HostFacts) -> Iterator[Gap]:
+    for name, device in facts.vxlan.devices.items() if facts.vxlan else ():
         if not (device.up and device.lower_up):
             yield ("down", name)
-        for peer in peer_states(device, None, facts.routes or ()):
-            if peer.state is not PeerState.COMPLETE:
-                yield ("peer", name, peer.name, peer.state.value)
+        yield from (("peer", name, p.name, p.state.value) for p in incomplete_peers(device, facts.routes or ()))
 
 
 def _losses(facts: HostFacts, before: HostFacts) -> Iterator[Gap]:

@@ -1,4 +1,7 @@
-"""One pass over the host in three visits: what is there, what it holds, what the sets hold. Between the broker and HostFacts."""
+"""One pass over the host in three visits: what is there, what it holds, what the sets hold. Between the broker and HostFacts.
+
+What the kernel would have announced is not read again while it was silent (kept.py).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from dataclasses import dataclass, replace
 from exporter.kernel import filters, host, nft, requests
 from exporter.kernel.answers import Answers, Unread
 from exporter.kernel.filters import Filters
+from exporter.kernel.kept import Changes, keep, tunnels_of
 from exporter.kernel.malformed import Malformed
 from exporter.kernel.readings import Readings
 from exporter.kernel.services import IPVS_LINK, kube_proxy_facts, parse_ipvs
@@ -32,32 +36,45 @@ class Survey:
     passing: bool
 
 
-async def survey_host(visitor: Visitor, previous: HostFacts | None) -> Survey:
-    """The host as three visits show it. Legacy tables are copied where `previous` has no copy younger than LEGACY_EVERY."""
+async def survey_host(
+    visitor: Visitor, previous: HostFacts | None, changes: Changes | None = None, held: HostFacts | None = None
+) -> Survey:
+    """The host as three visits show it. Legacy tables are copied where `previous` has no copy younger than LEGACY_EVERY.
+
+    `held`: the last facts of all, whose entries hold where `changes` is silent.
+    """
+    began = visitor.clock()
+    # Asked before anything is read: what is announced from now on counts next time.
+    kept = keep(held, began) if changes is not None and changes.is_silent() else None
     readings = Readings(visitor.clock)
-    first = await visitor.visit(requests.HOST)
+    first = await visitor.visit(requests.HOST_ALWAYS if kept else requests.HOST)
     links = readings.take(Reader.LINKS, first.seconds, lambda: host.read_links(first))
+    if kept is not None and (links is None or tunnels_of(links.links) != kept.tunnels):
+        return await survey_host(visitor, previous, changes)  # a device came or went meanwhile
+    if changes is not None and links is not None:
+        changes.watch(frozenset(link.index for link in links.tunnels))  # before their entries are read
     tables = _nft_tables(first)
     now = visitor.clock()
     names = {family: _legacy_names(first, family) for family in FAMILIES}
-    kept = _kept_legacy(previous.legacy if previous else None, names, now)
+    copied = _kept_legacy(previous.legacy if previous else None, names, now)
     ipvs = links is not None and links.has(IPVS_LINK)
     second = await visitor.visit(
         (
-            *(host.wanted_entries(links) if links else ()),
+            *(host.wanted_entries(links) if links and not kept else ()),
             *(() if isinstance(tables, Unread) else requests.host_chains(tables)),
-            *(() if kept else (requests.LEGACY_CHAINS[f] for f in FAMILIES if _has_nat(names[f]))),
+            *(() if copied else (requests.LEGACY_CHAINS[f] for f in FAMILIES if _has_nat(names[f]))),
             *((requests.IPVS,) if ipvs else ()),
         )
     )
-    legacy = kept or LegacyTables(now, {f: _legacy_answer(second, f) for f in FAMILIES if _has_nat(names[f])})
+    legacy = copied or LegacyTables(now, {f: _legacy_answer(second, f) for f in FAMILIES if _has_nat(names[f])})
     found = filters.read_filters(tables, second, _copied(names, legacy))
     third = await visitor.visit((*filters.wanted_sets(found), requests.NFT_GENERATION))
     facts = replace(
-        host.read_network(readings, links, first, second),
+        host.read_network(readings, links, first, second, kept),
         nat=_read_nat(readings, found, third, second.seconds + third.seconds),
         kube_proxy=_read_kube_proxy(readings, found, second, ipvs=ipvs),
         legacy=legacy,
+        entries_read=kept.read if kept else began,
     )
     return Survey(facts, readings.all(), readings.passing or _is_torn(first, third))
 
