@@ -18,7 +18,9 @@ from exporter.model.inventory import Kind as Resource
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Server
 from exporter.model.report import Cause, Pair, Reason, Severity
 from exporter.model.service import Service
+from exporter.model.vantage import Vantage
 from exporter.plan.policies import under_policy
+from exporter.plan.spoken import unspoken
 
 __all__ = ["DNS_RULES", "aaaa_blocks", "predictions"]
 
@@ -95,8 +97,7 @@ def dns_unreachable(view: View) -> Judgement:
     if not now:
         return nothing_asked(view)
     restricted = under_policy(view.inventory)
-    cut_off = isolated(view)
-    now = [one for one in now if one.question.vantage.subject not in cut_off]
+    now, before = _meant(view, now), _meant(view, before)
     told = [one for one in now if (one.question.vantage.subject, one.question.server.family) not in restricted]
     if not now:
         return Reason.NO_TARGET
@@ -121,6 +122,18 @@ def dns_unreachable(view: View) -> Judgement:
             pairs=pairs,
         ),
     )
+
+
+def _meant(view: View, lookups: list[Lookup]) -> list[Lookup]:
+    """What was asked by places that are meant to reach a nameserver over its family."""
+    cut_off, silent = isolated(view), unspoken(view.inventory, view.node)
+
+    def meant(vantage: Vantage, family: Family) -> bool:
+        if view.expected(family) is False or family not in vantage.families:
+            return False
+        return vantage.subject not in cut_off and (vantage.subject, family) not in silent
+
+    return [one for one in lookups if meant(one.question.vantage, one.question.server.family)]
 
 
 def isolated(view: View) -> frozenset[str]:

@@ -52,8 +52,8 @@ def _explained(explained: Mapping[str, str]) -> str:
     return ", ".join(f"`{s}`" + (f" (by `{root}`)" if len(roots) > 1 else "") for s, root in explained.items())
 
 
-def measured(faults: Iterable[Fault]) -> Iterator[Measured]:
-    """What the exporter makes of each, broken and healed in a lab of its own kind, in each way in which roles may run."""
+def measured(faults: Iterable[Fault]) -> Iterator[tuple[str, Measured]]:
+    """Where, and what the exporter makes of each, broken and healed in a lab of its own kind, in each way in which roles may run."""
     wanted = list(faults)
     for backend in dict.fromkeys(backend for fault in wanted for backend in fault.backends):
         for roles in (ALL, APART):
@@ -67,7 +67,7 @@ def measured(faults: Iterable[Fault]) -> Iterator[Measured]:
             with Cluster(lab=EbpfLab() if backend == EBPF else None, backend=backend, roles=roles) as cluster:
                 for fault in rows:
                     settle(cluster)
-                    yield measure(cluster, fault)
+                    yield f"{backend}, {WAYS[roles]}", measure(cluster, fault)
 
 
 def main(arguments: list[str]) -> int:
@@ -86,14 +86,11 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(matrix(faults))
         return 0
     failed = False
-    for row in measured(faults):
+    for where, row in measured(faults):
         failed |= not row.holds
-        said = (
-            ", ".join(row.wrong)
-            if row.wrong
-            else f"{', '.join(row.last.causes) or 'info alone'}; rounds {row.detected}, {row.cleared}"
-        )
-        sys.stdout.write(f"{'wrong' if row.wrong else 'holds'}  {row.fault.name}: {said}\n")
+        found = ", ".join(row.last.causes) or "info alone"
+        said = "; ".join(row.wrong) or f"{found}; found in round {row.detected}, gone in round {row.cleared}"
+        sys.stdout.write(f"{'holds' if row.holds else 'WRONG'}  {row.fault.name} ({where}): {said}\n")
         sys.stdout.flush()
     return int(failed)
 

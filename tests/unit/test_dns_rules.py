@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from exporter.diagnosis.dns import DNS_RULES, aaaa_blocks, predictions
 from exporter.diagnosis.view import Expectations, View
 from exporter.libc.resolver import all_candidates
+from exporter.model.calico import IPPool
 from exporter.model.dns import Reply, ResolvConf
 from exporter.model.facts import PodFacts
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
+from exporter.model.pod import Pod
 from exporter.model.policy import Policy, PolicyKind
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
 from exporter.model.report import Cause, Finding, Pair, PodView, Reason, Role, Severity, Snapshot
@@ -226,6 +229,33 @@ def test_a_namespace_without_any_default_route_is_no_place_to_blame_a_nameserver
     host = view(silent(ONE, 3), inventory=Inventory(source="none"), pods=alone)
     assert DNS_RULES[Cause.DNS_UNREACHABLE](host) is Reason.NO_TARGET
     assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3), pods=alone)) is not None
+
+
+SIX = server("2001:db8::53")
+KNOWN = Pod("default", "one", uid="uid-one", node="ra", created=100.0, ips=(address("10.1.13.2"),))
+POOL = IPPool("v6", ip_network("fd01::/48"), created=200.0)
+
+
+@pytest.mark.parametrize(
+    ("vantage", "more"),
+    [
+        (ONE, {"inventory": replace(INVENTORY, pods=(KNOWN,), pools=(POOL,))}),  # older than IPv6 on its node
+        (ONE, {"inventory": replace(INVENTORY, pods=(replace(KNOWN, address_choice=True),))}),
+        (replace(ONE, families=(Family.V4,)), {}),  # opted out
+    ],
+)
+def test_a_pod_that_is_not_meant_to_have_the_family_blames_no_nameserver_of_it(vantage: Vantage, more: Any) -> None:
+    assert DNS_RULES[Cause.DNS_UNREACHABLE](view(silent(vantage, 9, SIX), **more)) is Reason.NO_TARGET
+    whole = view((*silent(vantage, 9, SIX), *silent(TWO, 3, SIX)), **more)
+    finding = found(Cause.DNS_UNREACHABLE, whole)
+    assert finding is not None
+    assert {pair.vantage for pair in finding.pairs} == {TWO.subject}
+
+
+def test_a_nameserver_of_a_family_that_is_not_expected_is_no_cause() -> None:
+    seen = view(silent(ONE, 9, SIX))
+    alone = replace(seen.snapshot, families={Family.V4: True, Family.V6: False})
+    assert DNS_RULES[Cause.DNS_UNREACHABLE](replace(seen, snapshot=alone)) is Reason.NO_TARGET
 
 
 def test_a_pod_that_a_policy_restricts_says_nothing_of_the_nameserver() -> None:
