@@ -138,7 +138,7 @@ def pod_route_missing(view: View) -> Judgement:
         if p.facts is not None and p.vantage.state in {PodState.ELIGIBLE, PodState.INTERCEPTED}
     ]
     if not pods:
-        return Reason.NO_PODS
+        return reason_of_no_pods(view)
     if view.inventory.pods is None:
         return Reason.NO_INVENTORY
     if _holds(node_ipv6_disabled(view)):
@@ -205,6 +205,13 @@ def reader_reason(view: View, reader: Reader) -> Reason:
     """Why a kernel reading is missing, as its reader said."""
     reading = next((r for r in view.snapshot.readings if r.reader == reader.value and not r.success), None)
     return Reason(reading.reason) if reading is not None and reading.reason else Reason.READER_FAILED
+
+
+def reason_of_no_pods(view: View) -> Reason:
+    """Why no pod could be looked into: there is none, or what there is was hidden from the reader of namespaces."""
+    hidden = any(p.vantage.state is PodState.UNREADABLE for p in view.snapshot.pods)
+    unread = any(r.reader == Reader.NAMESPACES.value and not r.success for r in view.snapshot.readings)
+    return reader_reason(view, Reader.NAMESPACES) if hidden and unread else Reason.NO_PODS
 
 
 def _holds(judgement: Judgement) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from exporter.diagnosis.endpoints import services_behind
 from exporter.diagnosis.grounds import has_calico_ipam
-from exporter.diagnosis.node import reader_reason
+from exporter.diagnosis.node import reader_reason, reason_of_no_pods
 from exporter.diagnosis.view import Judgement, Rule, View, finding
 from exporter.model.facts import PodFacts, Reader
 from exporter.model.family import Family, family_of
@@ -92,7 +92,7 @@ def pod_listens_ipv4_only(view: View) -> Judgement:
 def _judge(view: View, cause: Cause) -> Judgement:
     pods = [p for p in view.snapshot.pods if p.vantage.state in INSPECTED]
     if not pods:
-        return Reason.NO_PODS
+        return reason_of_no_pods(view)
     inspected = [p for p in pods if p.facts is not None]
     if not inspected:
         return reader_reason(view, Reader.PODS)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from exporter.diagnosis.pod import POD_RULES
-from exporter.model.facts import AddressFact, Listener, PodFacts
+from exporter.model.facts import AddressFact, Listener, PodFacts, Reader, Reading
 from exporter.model.pod import ContainerPort, Namespace
-from exporter.model.report import Cause, Reason, Severity
+from exporter.model.report import Cause, PodView, Reason, Severity
 from exporter.model.service import ServicePort
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import POOL4, POOL6, service
@@ -101,6 +101,20 @@ def test_an_address_of_the_own_range_beside_another_is_enough() -> None:
 def test_pods_that_are_not_meant_to_have_it(pods: Any, view: Any, reason: Reason | None) -> None:
     judged = said(Cause.POD_IPV6_MISSING, node_view(pods=pods, **view))
     assert judged == (() if reason is None else reason)
+
+
+def test_pods_that_are_hidden_are_told_from_pods_that_are_not_there() -> None:
+    hidden = [inside("web", state=PodState.UNREADABLE)]
+    refused = Reading(Reader.NAMESPACES, success=False, seconds=0.0, reason=Reason.NO_PERMISSION)
+
+    def told(cause: Cause, pods: list[PodView], readings: tuple[Reading, ...]) -> object:
+        seen = node_view(pods=pods)
+        return said(cause, replace(seen, snapshot=replace(seen.snapshot, readings=readings)))
+
+    for cause in (Cause.POD_IPV6_MISSING, Cause.POD_ROUTE_MISSING):
+        assert told(cause, hidden, (refused,)) is Reason.NO_PERMISSION
+        assert told(cause, hidden, ()) is Reason.NO_PODS
+        assert told(cause, [], (refused,)) is Reason.NO_PODS
 
 
 def test_a_disabled_pool_a_mesh_and_another_ipam_excuse_nothing() -> None:
