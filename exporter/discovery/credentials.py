@@ -6,7 +6,11 @@ What comes out is that package's client with everything loaded, keys included, s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -46,17 +50,44 @@ async def load_service_account() -> ApiClient:
 async def load_kubeconfig(path: str) -> ApiClient:
     """The current context of a kubeconfig: token, client certificate, exec plugin. AccessError where it cannot be used."""
     configuration = Configuration()
+    before = _children()
     try:
         async with asyncio.timeout(LOAD):
-            await kube_config.load_kube_config(path, client_configuration=configuration, persist_config=False)
+            loaded = await kube_config.load_kube_config(path, client_configuration=configuration, persist_config=False)
+        # The package logs why a plugin failed, and would go on without credentials.
+        if _asks_plugin(loaded) and not (configuration.api_key or configuration.cert_file):
+            raise AccessError(f"{path}: its exec plugin gave neither a token nor a certificate")
         return _api_client(configuration)
     except TimeoutError:
+        _end(_children() - before)
         raise AccessError(f"{path}: its credentials did not come within {LOAD:g} s") from None
     except _UNUSABLE as error:
         raise AccessError(f"{path}: {one_line(error)}") from None
     finally:
         # Keys of the kubeconfig that the package wrote to files; they are loaded by now.
         kube_config_files._cleanup_temp_files()  # noqa: SLF001 - the package offers no other way
+
+
+def _children() -> frozenset[int]:
+    """The processes that this one started, whichever thread did; none where the kernel does not tell."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):
+            found.update(map(int, task.read_text().split()))
+    return frozenset(found)
+
+
+def _end(processes: Iterable[int]) -> None:
+    """A plugin that hangs: the package forgets it when it is cancelled, and nothing else is started while a kubeconfig is loaded."""
+    for process in processes:
+        with suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _asks_plugin(loaded: Any) -> bool:
+    """Whether the user of the current context is an exec plugin."""
+    user = loaded._user  # noqa: SLF001 - the package tells it nowhere else
+    return user is not None and "exec" in user
 
 
 def _api_client(configuration: Any) -> ApiClient:

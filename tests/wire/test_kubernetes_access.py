@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from kubernetes.aio.config import incluster_config
 
 from exporter.config import load_config
-from exporter.discovery import client
+from exporter.discovery import client, credentials
 from exporter.discovery.access import Right, optional_rights, rights
 from exporter.discovery.client import ApiServer
 from exporter.discovery.credentials import AccessError, load_kubeconfig, load_service_account
@@ -205,24 +205,93 @@ async def test_client_certificates_inside_a_kubeconfig_leave_no_file_behind(
                 await server.close()
 
 
-async def test_an_exec_plugin_gives_the_token(tmp_path: Path) -> None:
-    plugin = tmp_path / "plugin"
-    answer = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "kind": "ExecCredential",
-        "status": {"token": "from-plugin"},
-    }
-    plugin.write_text(f"#!/bin/sh\necho '{json.dumps(answer)}'\n")
+CREDENTIAL = "client.authentication.k8s.io/v1"
+
+
+def with_plugin(directory: Path, port: int, script: str) -> str:
+    """A kubeconfig whose user is an exec plugin: this shell script."""
+    plugin = directory / "plugin"
+    plugin.write_text(f"#!/bin/sh\n{script}\n")
     plugin.chmod(0o755)
+    path = write_kubeconfig(directory, f"http://127.0.0.1:{port}")
+    config = json.loads(path.read_text())
+    config["users"][0]["user"] = {"exec": {"apiVersion": CREDENTIAL, "command": str(plugin)}}
+    path.write_text(json.dumps(config))
+    return str(path)
+
+
+async def test_an_exec_plugin_gives_the_token_and_a_new_one_when_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "RELOAD_EVERY", 0.0)
+    answer = tmp_path / "answer"
+
+    def give(token: str) -> None:
+        answer.write_text(json.dumps({"apiVersion": CREDENTIAL, "kind": "ExecCredential", "status": {"token": token}}))
+
+    give("first")
     api = recorded_api()
-    api.tokens = {"from-plugin"}
+    api.tokens = {"first"}
     async with serving(api) as port:
-        path = write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}")
-        config = json.loads(path.read_text())
-        config["users"][0]["user"] = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin)}}
-        path.write_text(json.dumps(config))
-        server = ApiServer(await load_kubeconfig(str(path)), lambda: load_kubeconfig(str(path)))
+        path = with_plugin(tmp_path, port, f"cat {answer}")
+        server = ApiServer(await load_kubeconfig(path), lambda: load_kubeconfig(path))
         try:
+            assert (await server.get("/version")).status == 200
+            give("second")
+            api.tokens = {"second"}
+            with pytest.raises(ApiError):
+                await server.get("/version")
+            assert (await server.get("/version")).status == 200
+        finally:
+            await server.close()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "exit 3", "echo no >&2; exit 1", "echo '{'", "echo '[]'", "echo 7", "echo '{}'", "kill -9 $$",
+        """echo '{"apiVersion":"other/v1","kind":"ExecCredential","status":{"token":"x"}}'""",
+        f"""echo '{{"apiVersion":"{CREDENTIAL}","kind":"ExecCredential","status":null}}'""",
+        f"""echo '{{"apiVersion":"{CREDENTIAL}","kind":"ExecCredential","status":{{"clientCertificateData":"x","clientKeyData":7}}}}'""",
+    ],
+)  # fmt: skip
+async def test_an_exec_plugin_that_gives_none_is_refused_in_one_line(tmp_path: Path, script: str) -> None:
+    with pytest.raises(AccessError) as refused:
+        await load_kubeconfig(with_plugin(tmp_path, 1, script))
+    assert "\n" not in str(refused.value)
+
+
+async def test_an_exec_plugin_that_never_ends_is_given_up_and_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "LOAD", 0.5)
+    before = credentials._children()
+    with pytest.raises(AccessError, match="did not come within"):
+        await load_kubeconfig(with_plugin(tmp_path, 1, "exec sleep 3600"))
+    await until(lambda: credentials._children() <= before)
+
+
+async def test_a_new_authority_in_the_service_account_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: trustme.CA
+) -> None:
+    monkeypatch.setattr(client, "RELOAD_EVERY", 0.0)
+    token, bundle = tmp_path / "token", tmp_path / "ca.crt"
+    authority.cert_pem.write_to_path(bundle)
+    token.write_text("first")
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(bundle))
+    successor = trustme.CA()
+    api = recorded_api()
+    async with serving(api, context=server_context(successor)) as port:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(port))
+        server = ApiServer(await load_service_account(), load_service_account)
+        try:
+            with pytest.raises(ApiError, match="not trusted"):
+                await server.get("/version")
+            successor.cert_pem.write_to_path(bundle)
+            with pytest.raises(ApiError, match="not trusted"):
+                await server.get("/version")  # and this reads the bundle again
             assert (await server.get("/version")).status == 200
         finally:
             await server.close()
