@@ -154,7 +154,12 @@ def test_a_cause_is_alerted_in_the_time_of_its_scope(cause: Cause) -> None:
 
 def test_what_explains_keeps_firing_at_least_as_long_as_what_it_explains() -> None:
     keeps = {r.name: int(str(r.fields.get("keep_firing_for", "0m")).removesuffix("m")) for r in MAIN if r.is_alert}
-    assert all(keep >= 10 for name, keep in keeps.items() if name != "DualstackWatchdog")
+    # One always fires; one reads rounds of 10 minutes, and must not outlive the pages that mute it.
+    assert all(
+        keep >= 10
+        for name, keep in keeps.items()
+        if name not in {"DualstackWatchdog", "DualstackExporterRoundIncomplete"}
+    )
     for reach in REACHES:
         for cause in reach.causes:
             if LINES[cause].scope is not Scope.PATH:
