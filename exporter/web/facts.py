@@ -9,7 +9,6 @@ from exporter.catalogue.kernel import address_state, pool_masqueraded, tunnel_pe
 from exporter.catalogue.metric import Round
 from exporter.model.facts import HostFacts, PeerState, Reader, Reading, RouteFact, VxlanDevice
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, Kind
 from exporter.model.probe import Outcome
 from exporter.model.report import Reason, Report, Role
 from exporter.web.markup import Html, age, definitions, element, join
@@ -35,6 +34,7 @@ REASONS: Mapping[str, str] = {
     Reason.KERNEL: "this kernel does not offer it",
 }
 
+API_READER = "api_"  # what the API's readers are named with (discovery.standing)
 # What each reader shows, and the capability that it needs of the broker.
 READERS: Mapping[str, tuple[str, str]] = {
     Reader.LINKS: ("network interfaces", ""),
@@ -188,7 +188,7 @@ def unchecked_section(report: Report) -> Html:
 
 def blind_section(report: Report) -> Html:
     """What this exporter cannot see, and which capability would show it."""
-    items = [_unread(reading, report.snapshot.inventory) for reading in report.snapshot.readings if not reading.success]
+    items = [_unread(reading) for reading in report.snapshot.readings if not reading.success]
     if any(o.outcome is Outcome.NO_PERMISSION for o in report.snapshot.observations):
         items.append(element("li", "? ICMP: some probes were refused; CAP_NET_RAW would allow them"))
     if report.snapshot.inventory.source == "none":
@@ -210,12 +210,10 @@ def _hint(report: Report) -> str:
     return "" if known else "; families of the configuration says which are meant to work"
 
 
-def _unread(reading: Reading, inventory: Inventory) -> Html:
-    """One reader that failed. Readers of the API bear the names of kinds, two of which the kernel's readers bear as well."""
-    kind = reading.reader in set(Kind) and (reading.reader not in READERS or Kind(reading.reader) in inventory.unread)
-    what, capability = (
-        (f"the cluster's {reading.reader}", "") if kind else READERS.get(reading.reader, (reading.reader, ""))
-    )
+def _unread(reading: Reading) -> Html:
+    """One reader that failed: of a kind of the API's objects, or of the kernel."""
+    kind = reading.reader.removeprefix(API_READER) if reading.reader.startswith(API_READER) else ""
+    what, capability = (f"the cluster's {kind}", "") if kind else READERS.get(reading.reader, (reading.reader, ""))
     why = REASONS.get(reading.reason, reading.reason or "failed")
     shows = ""
     if reading.reason == Reason.NO_PERMISSION:

@@ -231,7 +231,7 @@ def quiet_day(pods: int = 110) -> Report:
         kept=tuple(made),
         lookups=tuple(lookups),
         lookups_kept=tuple(lookups),
-        readings=tuple(Reading(r, success=True, seconds=0.001) for r in (*Reader, *Kind)),
+        readings=tuple(Reading(r, success=True, seconds=0.001) for r in (*Reader, *(f"api_{kind}" for kind in Kind))),
         families={V4: True, V6: True},
     )
     return replace(
@@ -323,7 +323,7 @@ def migration_day() -> Report:
         complete=True,
         inventory=inventory,
         host=None,
-        readings=tuple(Reading(kind.value, success=True, seconds=0.02) for kind in Kind),
+        readings=tuple(Reading(f"api_{kind}", success=True, seconds=0.02) for kind in Kind),
         families={V4: True, V6: True},
     )
     overlap = Finding(

@@ -157,7 +157,7 @@ READINGS = (
         reason=Reason.NO_PERMISSION.value,
         detail="EPERM: NET_ADMIN is missing",
     ),
-    Reading(Kind.IP_POOLS.value, success=True, seconds=0.05),
+    Reading(f"api_{Kind.IP_POOLS}", success=True, seconds=0.05),
 )
 
 INVENTORY = Inventory(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.model.facts import HostFacts, Inet6Conf, Reading
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Inventory
 from exporter.model.probe import Layer, Outcome
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
 from exporter.web.markup import age, element
@@ -216,15 +216,13 @@ def test_what_cannot_be_seen_is_told_with_the_capability_that_would_show_it() ->
 
 
 def test_what_the_api_refuses_is_told_apart_from_what_the_kernel_refuses() -> None:
-    refused = [Reading(name, success=False, seconds=0.0, reason="no_permission") for name in ("pods", "ippools")]
-    report = with_snapshot(bad_day(), readings=tuple(refused))
-    assert (
-        "? The inside of pods' namespaces: a permission is missing; CAP_SYS_ADMIN and CAP_SYS_PTRACE would show it"
-        in shown(report).text
-    )
-    report = with_snapshot(report, inventory=replace(report.snapshot.inventory, unread={Kind.PODS: "no_permission"}))
-    assert "? The cluster's pods: a permission is missing; RBAC does not allow it" in shown(report).text
-    assert "? The cluster's ippools: a permission is missing; RBAC does not allow it" in shown(report).text
+    names = ("pods", "namespaces", "api_pods", "api_ippools")
+    refused = [Reading(name, success=False, seconds=0.0, reason="no_permission") for name in names]
+    text = shown(with_snapshot(bad_day(), readings=tuple(refused))).text
+    for what in ("The inside of pods' namespaces", "Network namespaces"):
+        assert f"? {what}: a permission is missing; CAP_SYS_ADMIN and CAP_SYS_PTRACE would show it" in text
+    for what in ("pods", "ippools"):
+        assert f"? The cluster's {what}: a permission is missing; RBAC does not allow it" in text
 
 
 # Empty and unusual states.
