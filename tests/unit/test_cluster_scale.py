@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from types import FrameType
 from typing import Any
@@ -15,6 +16,7 @@ from exporter.diagnosis.cluster import CLUSTER_RULES
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.view import View
 from exporter.discovery.assembly import build_inventory
+from exporter.discovery.digest import read_digest, unite, write_digest
 from exporter.model.inventory import Inventory, Kind
 from exporter.model.report import Cause, Role, Snapshot
 from tests.bench.big_cluster import big_cluster
@@ -72,3 +74,15 @@ def test_assembly_and_census_grow_no_faster_than_the_cluster() -> None:
         partial(build_inventory, objects(SMALL), source="x"), partial(build_inventory, objects(FOUR_TIMES), source="x")
     ) < 5  # fmt: skip
     assert growth(partial(take_census, inventory(SMALL)), partial(take_census, inventory(FOUR_TIMES))) < 5
+
+
+def test_the_digest_is_written_read_and_united_in_proportion_to_the_cluster() -> None:
+    written = {nodes: write_digest(inventory(nodes), (), 0.0) for nodes in (SMALL, FOUR_TIMES)}
+    read = {nodes: read_digest(body) for nodes, body in written.items()}
+    own = {nodes: replace(inventory(nodes), pods=(), nodes=(inventory(nodes).nodes or ())[:1]) for nodes in written}
+
+    def write(nodes: int) -> object:
+        return write_digest(inventory(nodes), (), 0.0)
+
+    for work in (write, lambda nodes: read_digest(written[nodes]), lambda nodes: unite(own[nodes], read[nodes])):
+        assert growth(partial(work, SMALL), partial(work, FOUR_TIMES)) < 5
