@@ -16,6 +16,8 @@ from exporter.model.report import Cause, Reason, Severity
 from exporter.model.vantage import PodState
 
 TUNNELS = ("vxlan", "cali", "tunl", "wireguard", "nodelocaldns", "kube-ipvs")
+# Felix takes a pod's addresses from status.podIPs and removes the routes of others (felix's removeExternalRoutes).
+UNREPORTED = "; cni.projectcalico.org/podIPs names it and status.podIPs does not"
 EXPIRING = 600.0  # seconds left on a route that nobody renews
 
 
@@ -145,13 +147,14 @@ def pod_route_missing(view: View) -> Judgement:
         return ()
     missing: list[tuple[str, str]] = []
     table = _RoutesByLength(r for r in facts.routes if r.family is Family.V6)
+    annotated = {f"pod/{p.key}": p.annotated_ips for p in view.inventory.local_pods(view.node)}
     for pod in pods:
         held = {a.interface.ip for a in (pod.facts.addresses if pod.facts else ())}
-        for address in pod.vantage.addresses:
-            if isinstance(address, IPv6Address) and address in held:
-                said = table.verdict(address)
-                if said:
-                    missing.append((pod.vantage.subject, f"{address}: {said}"))
+        for address in dict.fromkeys((*pod.vantage.addresses, *annotated.get(pod.vantage.subject, ()))):
+            said = table.verdict(address) if isinstance(address, IPv6Address) and address in held else None
+            if said:
+                why = "" if address in pod.vantage.addresses else UNREPORTED
+                missing.append((pod.vantage.subject, f"{address}: {said}{why}"))
     if not missing:
         return ()
     return (
