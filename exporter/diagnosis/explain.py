@@ -111,7 +111,8 @@ def _explain_one(finding: Finding, known: Iterable[_Known], node: str) -> Explai
         return Explained(finding, None)
     usable = [k for k in ordered if k.found.cause not in PATH_CAUSES or finding.cause is Cause.DNS_UNREACHABLE]
     cover = {
-        pair: next((k for k in usable if covers(k.found, pair, node=node)), None) for pair in sorted(finding.pairs)
+        pair: next((k for k in usable if _may_be(k.found, finding, pair) and covers(k.found, pair, node=node)), None)
+        for pair in sorted(finding.pairs)
     }
     left = frozenset(pair for pair, by in cover.items() if by is None)
     if left:
@@ -129,6 +130,18 @@ def _follow(finding: Finding, reasons: Iterable[_Known], node: str) -> Explained
         return Explained(finding if left == finding.subjects else _without(finding, left), None)
     first = able[min(i for i in cover if i is not None)]
     return Explained(finding, first.root, elsewhere=first.elsewhere)
+
+
+def _may_be(found: Found, finding: Finding, pair: Pair) -> bool:
+    """Whether the cause leaves room for what was seen: an echo that came back shows that nothing severs the way.
+
+    A Service is dialled by TCP alone; a tunnel's wrong MTU is met by full-size packets only.
+    """
+    if finding.cause is Cause.IPV6_MTU_BLACKHOLE:
+        return found.cause is Cause.VXLAN_MISCONFIGURED
+    if finding.cause in {Cause.IPV6_TCP_BLOCKED, Cause.IPV6_TLS_FAILED}:
+        return pair.destination.startswith(SERVICE_LIKE)
+    return True
 
 
 def _accounts_for(found: Found, subject: str, node: str) -> bool:

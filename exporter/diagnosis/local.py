@@ -83,7 +83,9 @@ def _lost_twice(view: View, group: Group) -> list[Dial]:
 
 
 def _lost(dial: Dial) -> bool:
-    return _outcome(dial) is not None and _outcome(dial) not in ARRIVED
+    """Nothing came back: where an echo does, the pool's packets find their way."""
+    severed = dial.outcome(Family.V6, Layer.ICMP) is not Outcome.OK
+    return severed and _outcome(dial) is not None and _outcome(dial) not in ARRIVED
 
 
 def _outcome(dial: Dial) -> Outcome | None:

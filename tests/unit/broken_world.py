@@ -31,6 +31,7 @@ DNS = target("cluster_dns", Group.CLUSTER_DNS, layers=(Layer.TCP,))
 PEERS = tuple(target("peers", Group.PEERS, peer=name) for name in ("anubis", "babel"))
 BEHIND = {"service": "babel", "cluster_dns": "anubis"}  # where the endpoint stands
 FINE, SILENT = "icmp6=ok tcp6=ok tcp4=ok", "icmp6=timeout tcp6=timeout tcp4=ok"
+BLOCKED = "icmp6=ok tcp6=timeout tcp4=ok"
 DEAD = "icmp6=timeout tcp6=timeout icmp4=timeout tcp4=timeout"
 Fails = Callable[[Vantage, Target], bool]
 
@@ -43,6 +44,7 @@ class World:
     pods: Mapping[str, PodFacts]
     inventory: Inventory
     fails: tuple[Fails, ...] = ()
+    blocked: tuple[Fails, ...] = ()  # pairs between which TCP over IPv6 alone gets no answer
     down: str = ""  # another node that answers over neither family; what stands on it answers over IPv4 by chance
 
 
@@ -101,6 +103,10 @@ def pod(name: str) -> Fails:
 
 def on_host(*fails: Fails, **changes: Any) -> Callable[[World], World]:
     return lambda w: replace(w, host=replace(w.host, **changes), fails=(*w.fails, *fails))
+
+
+def blocked(*pairs: Fails) -> Callable[[World], World]:
+    return lambda w: replace(w, blocked=(*w.blocked, *pairs))
 
 
 def in_pod(name: str, **changes: Any) -> Callable[[World], World]:
@@ -188,6 +194,12 @@ def _felix_off(w: World) -> World:
     )
 
 
+def _felix_off_and_nothing_lost(w: World) -> World:
+    """Felix keeps what it had written."""
+    felix = (FelixConfiguration("default", Felix(ipv6_support=False)),)
+    return replace(w, inventory=replace(w.inventory, felix=felix))
+
+
 NO_IPV6 = healthy.namespace(addresses=healthy.namespace().addresses[:1], routes=healthy.POD_CONF[:1])
 FAULTS: dict[str, Fault] = {
     "no address": Fault(Cause.NODE_NO_IPV6_ADDRESS, "node", _without_address, frozenset({"NAT asked"})),
@@ -217,6 +229,9 @@ FAULTS: dict[str, Fault] = {
     "no endpoints": Fault(Cause.ENDPOINTSLICE_IPV6_MISSING, "slices", _without_slice),
     "NAT not asked": Fault(Cause.IPPOOL_NAT_OUTGOING_OFF, "NAT asked", _no_nat_asked, frozenset({"nat"})),
     "VXLAN not asked": Fault(Cause.IPPOOL_VXLAN_MODE_MISMATCH, "tunnel", _no_tunnel_asked, frozenset({"annotations"})),
+    "Felix off, nothing lost": Fault(Cause.FELIX_IPV6_OFF, "Felix", _felix_off_and_nothing_lost, frozenset({"tunnel", "nat", "pod route"})),
+    "TCP dropped in the tunnel": Fault(Cause.IPV6_TCP_BLOCKED, "tunnel TCP", blocked(OTHERS), frozenset({"tunnel", "node"})),
+    "TCP dropped outside": Fault(Cause.IPV6_TCP_BLOCKED, "outside TCP", blocked(outside), frozenset({"NAT asked", "node"})),
     "Felix off": Fault(Cause.FELIX_IPV6_OFF, "tunnel", _felix_off, frozenset({"nat", "pod route"})),
 }  # fmt: skip
 
@@ -235,7 +250,9 @@ def _said(w: World, place: Vantage, to: Target) -> str:
     if w.down and w.down == to.peer:
         return DEAD
     lost = w.down and w.down == BEHIND.get(to.name)
-    return SILENT if lost or any(fails(place, to) for fails in w.fails) else FINE
+    if lost or any(fails(place, to) for fails in w.fails):
+        return SILENT
+    return BLOCKED if any(blocked(place, to) for blocked in w.blocked) else FINE
 
 
 def _words(to: Target, said: str) -> str:

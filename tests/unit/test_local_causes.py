@@ -104,6 +104,13 @@ def test_a_peer_that_is_down_over_both_families_shows_no_mode_mismatch() -> None
     assert judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, dns_down, facts=PROXIED) == ()
 
 
+def test_where_an_echo_passes_no_pools_setting_is_at_fault() -> None:
+    dropped = seen(HOST, BABEL, "icmp6=ok tcp6=timeout tcp4=refused")
+    assert judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, dropped) == ()
+    outside = [*seen(HOST, OUTSIDE, FINE), *seen(WEB, OUTSIDE, "icmp6=ok tcp6=timeout tcp4=ok")]
+    assert judge(Cause.IPPOOL_NAT_OUTGOING_OFF, NO_NAT, outside) == ()
+
+
 def test_a_node_judges_the_files_that_are_mounted_on_it_alone() -> None:
     off = CniConfig(source="/host/etc/cni/net.d/10-calico.conflist", main_plugin="calico", ipam="calico-ipam")
     mounted, unmounted = changed(cni=(off,)), changed(cni=(replace(off, source="configmap/a/b"),))

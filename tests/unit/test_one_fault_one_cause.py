@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -45,8 +46,19 @@ def test_one_fault_gives_one_unexplained_cause(name: str, look: str) -> None:
     assert all(c.finding.evidence and c.finding.command for c in found)
 
 
+@pytest.mark.parametrize("look", LOOKS)
+def test_any_two_faults_give_their_causes_and_no_other(look: str) -> None:
+    wrong = {}
+    for names in combinations(FAULTS, 2):
+        faults = together(list(names))
+        found = unexplained(LOOKS[look](broken(faults)))
+        if found != {fault.cause for fault in faults}:
+            wrong[names] = found
+    assert wrong == {}
+
+
 @settings(max_examples=150)
-@given(st.lists(st.sampled_from(sorted(FAULTS)), min_size=2, max_size=4, unique=True), st.sampled_from(sorted(LOOKS)))
+@given(st.lists(st.sampled_from(sorted(FAULTS)), min_size=3, max_size=5, unique=True), st.sampled_from(sorted(LOOKS)))
 def test_independent_faults_give_their_causes_and_no_other(names: list[str], look: str) -> None:
     faults = together(names)
     assert unexplained(LOOKS[look](broken(faults))) == {fault.cause for fault in faults}
