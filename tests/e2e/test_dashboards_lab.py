@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from grafana.dashboards import DASHBOARDS, Dashboard
+from tests.contract.test_dashboards import label_values
 from tests.e2e.daemon import PATIENCE
+from tests.e2e.grafana import substitute
 from tests.e2e.pages import Stack
 from tests.e2e.pictures import WIDTH, break_down, page, photograph, picture_of
 from tests.e2e.test_dashboards import VARIABLES, answers, panels_of
@@ -79,3 +81,18 @@ def test_a_picture_can_be_made_that_says_what_it_is(broken: Stack, dashboard: Da
     photograph(html, picture)
     width, _ = struct.unpack(">II", picture.read_bytes()[16:24])  # of the header that every PNG begins with
     assert width == WIDTH
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda d: d.name)
+def test_variables_offer_the_nodes_and_causes_are_annotated(broken: Stack, dashboard: Dashboard) -> None:
+    board = dashboard.render()
+    offered = {v["name"]: label_values(v["query"]) for v in board["templating"]["list"] if v["type"] == "query"}
+    values = {
+        name: broken.prometheus.label_values(label, substitute(selector, VARIABLES))
+        for name, (selector, label) in offered.items()
+    }
+    assert values.pop("cluster") == []  # the label is of Prometheus's own configuration, and not set here
+    assert values in ({}, {"node": ["node-a", "node-b", "node-c"]})
+    (annotation,) = board["annotations"]["list"]
+    chosen = VARIABLES | ({"node": "node-a"} if dashboard.name == "node" else {})
+    assert broken.prometheus.instant(f"{substitute(annotation['expr'], chosen)} > 0")
