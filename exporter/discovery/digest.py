@@ -12,16 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from exporter.diagnosis.causes import TABLE
 from exporter.discovery.codec import CodecError, decode, encode
 from exporter.discovery.reduction import reduce
 from exporter.model.inventory import Inventory, Kind
-from exporter.model.report import Cause, CauseReport, Found, Severity
+from exporter.model.report import Cause, CauseReport, Found, Role, Severity
 
 VERSION = 1  # N; 0 never existed, so there is no N-1 yet
 MEDIA = "application/vnd.dualstack-exporter.digest.v{}+json"
 MAX_BYTES = 16 << 20  # that of 5,000 nodes has 1.5 MiB
 MAX_VALUES = 1_000_000  # that of 5,000 nodes has 100,000; they bound the memory that reading takes
 MAX_SUBJECTS = 500  # of one found cause
+TOLD = frozenset(line.cause for line in TABLE if Role.CLUSTER in line.roles)  # the causes that a digest may tell of
 
 
 class DigestError(ValueError):
@@ -67,7 +69,7 @@ def write_digest(inventory: Inventory, causes: Iterable[CauseReport], now: float
             "subjects": list(each.finding.subjects[:MAX_SUBJECTS]),
         }
         for each in causes
-        if each.explained_by is None and each.finding.severity is not Severity.INFO
+        if each.explained_by is None and each.finding.severity is not Severity.INFO and each.finding.cause in TOLD
     ]
     document = {"version": VERSION, "inventory": encode(reduce(inventory, now)), "found": found}
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
@@ -105,8 +107,8 @@ def _found(entries: list[Any]) -> Iterator[Found]:
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("subjects"), list):
             raise DigestError("a found cause is no object with subjects")
-        if not isinstance(entry.get("cause"), str) or entry["cause"] not in set(Cause):
-            continue  # of a newer exporter: it explains nothing here
+        if not isinstance(entry.get("cause"), str) or entry["cause"] not in TOLD:
+            continue  # of a newer exporter, or another node's own business: it explains nothing here
         subjects = decode(tuple[str, ...], entry["subjects"])
         yield Found(Cause(entry["cause"]), decode(Severity, entry.get("severity")), subjects, elsewhere=True)
 

@@ -150,6 +150,16 @@ def test_found_causes_come_through_if_they_may_explain() -> None:
     )
 
 
+def test_only_what_the_cluster_role_judges_is_told_and_believed() -> None:
+    """Another node's cause, of role all's own node or made up, explains nothing on this one."""
+    node_causes = (cause_report(Cause.NODE_IPV6_DISABLED, Severity.CRITICAL), cause_report(Cause.FELIX_IPV6_OFF))
+    body = write_digest(Inventory("kubernetes"), node_causes, NOW)
+    assert [each["cause"] for each in json.loads(body)["found"]] == ["felix_ipv6_off"]
+    forged = body.replace(b"felix_ipv6_off", b"node_ipv6_disabled")
+    assert forged != body
+    assert read_digest(forged).found == ()
+
+
 def test_subjects_are_bounded() -> None:
     found = read_digest(
         write_digest(Inventory("kubernetes"), (cause_report(Cause.FELIX_IPV6_OFF, subjects=9000),), NOW)
