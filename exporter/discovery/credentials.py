@@ -44,13 +44,14 @@ async def load_service_account() -> ApiClient:
         kube_config.load_incluster_config(client_configuration=configuration)
         return _api_client(configuration)
     except (ConfigException, OSError, ValueError) as error:
-        raise AccessError(f"service account: {one_line(error)}") from None
+        raise AccessError(f"no service account can be used here: {one_line(error)}") from None
 
 
 async def load_kubeconfig(path: str) -> ApiClient:
     """The current context of a kubeconfig: token, client certificate, exec plugin. AccessError where it cannot be used."""
     configuration = Configuration()
     before = _children()
+    _check_readable(path)
     try:
         async with asyncio.timeout(LOAD):
             loaded = await kube_config.load_kube_config(path, client_configuration=configuration, persist_config=False)
@@ -62,10 +63,18 @@ async def load_kubeconfig(path: str) -> ApiClient:
         _end(_children() - before)
         raise AccessError(f"{path}: its credentials did not come within {LOAD:g} s") from None
     except _UNUSABLE as error:
-        raise AccessError(f"{path}: {one_line(error)}") from None
+        raise AccessError(f"{path} is no kubeconfig that can be used: {one_line(error)}") from None
     finally:
         # Keys of the kubeconfig that the package wrote to files; they are loaded by now.
         kube_config_files._cleanup_temp_files()  # noqa: SLF001 - the package offers no other way
+
+
+def _check_readable(path: str) -> None:
+    """The package takes a file that is not there for an empty one."""
+    try:
+        Path(path).open("rb").close()
+    except OSError as error:
+        raise AccessError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _children() -> frozenset[int]:

@@ -312,12 +312,18 @@ async def test_a_kubeconfig_that_is_none_is_refused_in_one_line(tmp_path: Path, 
     path.write_text(content)
     with pytest.raises(AccessError) as refused:
         await load_kubeconfig(str(path))
-    assert str(refused.value).startswith(f"{path}: ")
+    assert str(refused.value).startswith(f"{path} is no kubeconfig that can be used: ")
     assert "\n" not in str(refused.value)
 
 
 WORDS: list[Any] = [None, True, 7, -1, "", "x", "a: b", [], [1, "x"], {}, {"name": 1}]
 junk = st.sampled_from(WORDS)
+
+
+async def test_a_kubeconfig_that_cannot_be_read_is_told_by_its_errno(tmp_path: Path) -> None:
+    for path, why in ((tmp_path / "nowhere", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(AccessError, match=f"^{path} cannot be read: {why}$"):
+            await load_kubeconfig(str(path))
 
 
 @settings(max_examples=150, deadline=None)
