@@ -12,7 +12,7 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from tests import leftovers
 from tests.contract.kustomize import read_objects
 from tests.e2e.image import NOFILE, NPROC, ROOT, Podman
 
-PATIENCE = 40.0
+PATIENCE = 120.0
 _COUNTER = itertools.count()
 FETCH = """
 import sys, urllib.request, urllib.error
 try:
-    print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode(), end="")
+    print(urllib.request.urlopen(sys.argv[1], timeout=60).read().decode(), end="")
 except urllib.error.HTTPError as error:
     print(error.read().decode(), end="")
     sys.exit(3)
@@ -45,12 +45,14 @@ def pod_uid() -> str:
 
 
 def remove_cgroup(uid: str) -> None:
-    """The directories of a pod's cgroup, which podman leaves behind, under every controller."""
-    for pod in Path("/sys/fs/cgroup").glob(f"**/kubepods/burstable/pod{uid}"):
-        below = [Path(directory) for directory, _, _ in os.walk(pod, topdown=False)]
-        for directory in below:
+    """The directories of a pod's cgroup, which podman leaves behind, under every controller. Its last process may still be ending."""
+    end = time.monotonic() + PATIENCE
+    while pods := list(Path("/sys/fs/cgroup").glob(f"**/kubepods/burstable/pod{uid}")):
+        assert time.monotonic() < end, f"still busy after {PATIENCE:g} s: {pods}"
+        for directory in (Path(below) for pod in pods for below, _, _ in os.walk(pod, topdown=False)):
             with suppress(OSError):  # busy for a moment more, or gone with its last process
                 directory.rmdir()
+        select.select([], [], [], 0.05)
 
 
 class NodePod:
@@ -146,10 +148,14 @@ class NodePod:
         return done.returncode == 0, done.stdout
 
     def wait_ready(self) -> None:
+        self.wait(lambda: self.get("/-/ready")[0], "ready")
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Until the condition holds; fails with the logs when the exporter ends or the time is up."""
         end = time.monotonic() + PATIENCE
-        while not self.get("/-/ready")[0]:
+        while not condition():
             assert self.state("exporter")["Running"], self.logs()
-            assert time.monotonic() < end, f"not ready within {PATIENCE:g} s\n{self.logs()}"
+            assert time.monotonic() < end, f"not within {PATIENCE:g} s: {what}\n{self.logs()}"
             select.select([], [], [], 0.2)
 
     def series(self) -> dict[str, float]:

@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
+import time
 from contextlib import suppress
 from pathlib import Path
+
+from tests.leftovers import hierarchies
+
+ENDING = 10.0  # seconds that a process may take to leave
 
 
 def pod_cgroup(lab: str, uid: str) -> str:
@@ -18,20 +24,18 @@ def pod_cgroup(lab: str, uid: str) -> str:
 
 def enter(path: str) -> None:
     """Move this process into the cgroup, in every hierarchy that lets one be made."""
-    for root in _hierarchies():
+    for root in hierarchies():
         with suppress(OSError):
             (root / path).mkdir(parents=True, exist_ok=True)
             (root / path / "cgroup.procs").write_text(str(os.getpid()))
 
 
 def remove(lab: str) -> None:
-    """Remove the cgroups of a lab whose processes are gone."""
-    for root in _hierarchies():
-        for directory, _, _ in os.walk(root / f"{lab}kube", topdown=False):
+    """Remove the cgroups of a lab whose processes are gone, or are going."""
+    end = time.monotonic() + ENDING
+    left = [root / f"{lab}kube" for root in hierarchies()]
+    while (left := [top for top in left if top.exists()]) and time.monotonic() < end:
+        for directory in (Path(below) for top in left for below, _, _ in os.walk(top, topdown=False)):
             with suppress(OSError):
-                Path(directory).rmdir()
-
-
-def _hierarchies() -> list[Path]:
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    return [Path(words[1]) for words in mounts if words[2] in {"cgroup", "cgroup2"}]
+                directory.rmdir()
+        select.select([], [], [], 0.02)

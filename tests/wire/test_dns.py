@@ -103,7 +103,7 @@ async def test_what_a_real_server_answers(
     assert lookup.reply.additionals == (1 if edns else 0)
     assert not lookup.truncated
     assert lookup.seconds is not None
-    assert 0 < lookup.seconds < 5
+    assert 0 < lookup.seconds < 20
 
 
 @pytest.mark.real
