@@ -107,7 +107,7 @@ def dns_unreachable(view: View) -> Judgement:
         return Reason.TOO_FEW_SAMPLES
     domain = cluster_domain((*told, *before))
     told, before = _decisive(told, domain), _decisive(before, domain)
-    pairs = {pair: asked for pair, asked in _pairs(told).items() if _dead(pair, asked, told, before)}
+    pairs = {pair: lost for pair, asked in _pairs(told).items() if (lost := _lost(pair, asked, told, before))}
     if not pairs:
         return ()
     places = {pair.vantage for pair in pairs}
@@ -174,16 +174,17 @@ def _decisive(lookups: list[Lookup], domain: str) -> list[Lookup]:
 
 
 def _pairs(lookups: Iterable[Lookup]) -> dict[Pair, list[Lookup]]:
-    """Lookups by (place, nameserver); servers under one label are told apart by their address in `_dead`."""
+    """Lookups by (place, nameserver); servers under one label are told apart by their address in `_lost`."""
     found: dict[Pair, list[Lookup]] = {}
     for one in lookups:
         found.setdefault(Pair(one.question.vantage.subject, one.question.server.subject), []).append(one)
     return found
 
 
-def _dead(pair: Pair, asked: list[Lookup], now: list[Lookup], before: list[Lookup]) -> bool:
-    """Whether some nameserver of this pair answered nothing now, and nothing in the round before to whoever asked it."""
-    for address in {one.question.server.address for one in asked}:
+def _lost(pair: Pair, asked: list[Lookup], now: list[Lookup], before: list[Lookup]) -> list[Lookup]:
+    """What this place asked of those of its nameservers that answered nothing now, and nothing in the round before to whoever asked."""
+    lost = []
+    for address in dict.fromkeys(one.question.server.address for one in asked):
         own = [one for one in asked if one.question.server.address == address]
         earlier = [one for one in before if one.question.server.address == address]
         same = [one for one in earlier if one.question.vantage.subject == pair.vantage] or earlier
@@ -192,14 +193,14 @@ def _dead(pair: Pair, asked: list[Lookup], now: list[Lookup], before: list[Looku
         nobody = all(one.outcome in UNANSWERED for one in (*everywhere, *earlier))
         enough = len(everywhere) + len(earlier) if nobody else len(own) + len(same)
         if earlier and silent and enough >= LEAST:
-            return True
-    return False
+            lost += own
+    return lost
 
 
-def _silence(pair: Pair, asked: list[Lookup]) -> str:
-    servers = sorted({f"{one.question.server.address}" for one in asked})
-    outcomes = sorted({one.outcome.value for one in asked})
-    return f"{pair.vantage} got no answer from {pair.destination} ({', '.join(servers)}) to {len(asked)} questions: {', '.join(outcomes)}"
+def _silence(pair: Pair, lost: list[Lookup]) -> str:
+    servers = dict.fromkeys(f"{one.question.server.address}" for one in lost)
+    outcomes = sorted({one.outcome.value for one in lost})
+    return f"{pair.vantage} got no answer from {pair.destination} ({', '.join(servers)}) to {len(lost)} questions: {', '.join(outcomes)}"
 
 
 def service_aaaa_missing(view: View) -> Judgement:

@@ -9,7 +9,7 @@ from typing import Any
 from tests.kernel import namespaces
 from tests.kernel.calico_nodes import LabNode, LabPod
 from tests.lab import edits
-from tests.lab.cluster import Cluster
+from tests.lab.cluster import SEARCH, Cluster
 from tests.lab.fault import Act, all_of
 from tests.lab.objects import Object, meta
 from tests.lab.path_faults import filtered
@@ -159,6 +159,13 @@ def without_ipv6(cluster: Cluster, *, in_api: bool = True) -> None:
             edits.endpoints("client-ipv6", [p.name for n in cluster.lab.nodes[1:] for p in n.pods[1:]]),
         )
     namespaces.batch({pod.netns: [f"address delete {pod.address6}/128 dev eth0"]})
+
+
+def ipv6_nameserver_first(cluster: Cluster) -> None:
+    """The node's second pod has a file of its own, so that it asks everything; it names the nameserver over IPv6 first."""
+    addresses = (cluster.resolver.address6, cluster.resolver.address4)
+    lines = "".join(f"nameserver {address}\n" for address in addresses)
+    cluster.pod_roots[client(cluster).netns].resolv_conf(lines + SEARCH)
 
 
 def of_client(make: Callable[[str], edits.Edit]) -> Act:

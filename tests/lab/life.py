@@ -144,6 +144,7 @@ SCENARIOS: dict[str, Scenario] = {
                     lambda name: edits.annotation("Pod", name, "cni.projectcalico.org/ipFamilies", '["IPv4"]')
                 ),
                 events.without_ipv6,
+                events.ipv6_nameserver_first,
             ),
         ),
         Scenario(
@@ -152,6 +153,7 @@ SCENARIOS: dict[str, Scenario] = {
             base=all_of(
                 events.of_client(lambda name: edits.annotation("Pod", name, "dualstack-exporter/families", "IPv4")),
                 events.without_ipv6,
+                events.ipv6_nameserver_first,
             ),
         ),
         Scenario(
@@ -160,6 +162,7 @@ SCENARIOS: dict[str, Scenario] = {
             base=all_of(
                 objects(edits.metadata("IPPool", "default-ipv6-ippool", creationTimestamp=events.moment(3600))),
                 events.without_ipv6,
+                events.ipv6_nameserver_first,
             ),
             infos=("pod_ipv6_missing",),
         ),

@@ -39,6 +39,7 @@ CONF = ResolvConf(
     musl_nameservers=(address("192.0.2.53"),),
 )
 ONE, TWO = pod("one"), pod("two")
+SIX = server("2001:db8::53")
 
 
 def asked_by(vantage: Vantage, lookups: Iterable[Lookup], of: Server | None = None) -> tuple[Lookup, ...]:
@@ -205,6 +206,16 @@ def test_where_no_cluster_domain_is_known_every_name_counts() -> None:
     assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3, domain="example.test"))) is not None
 
 
+def test_of_two_nameservers_under_one_label_the_silent_one_is_shown_and_to_be_asked() -> None:
+    answering = asked_by(ONE, inside("coredns-healthy"))
+    finding = found(Cause.DNS_UNREACHABLE, view((*answering, *silent(ONE, 3, SIX))))
+    assert finding is not None
+    assert finding.evidence == (
+        "pod/default/one got no answer from server/cluster_dns (2001:db8::53) to 3 questions: timeout",
+    )
+    assert finding.command.startswith("dig @2001:db8::53 ")
+
+
 def test_few_lost_questions_one_bad_round_and_references_make_no_unreachable_nameserver() -> None:
     assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 1))) is None
     assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3), before=asked_by(ONE, inside("coredns-healthy")))) is None
@@ -231,7 +242,6 @@ def test_a_namespace_without_any_default_route_is_no_place_to_blame_a_nameserver
     assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3), pods=alone)) is not None
 
 
-SIX = server("2001:db8::53")
 KNOWN = Pod("default", "one", uid="uid-one", node="ra", created=100.0, ips=(address("10.1.13.2"),))
 POOL = IPPool("v6", ip_network("fd01::/48"), created=200.0)
 
