@@ -10,7 +10,6 @@ import asyncio
 import errno
 import os
 import socket
-import struct
 import subprocess
 import sys
 from collections import deque
@@ -18,18 +17,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from exporter.broker import messages as m
+from exporter.broker.descriptors import RIGHTS_SPACE, close_all, descriptors_in, make_socket
 from exporter.broker.packets import MAX_PACKET, Assembly, packets
-from exporter.broker.wire import MAX_SOCKETS, WireError, decode_reply, encode_request
+from exporter.broker.wire import WireError, decode_reply, encode_request
 
 _HELLO_TIMEOUT = 5.0
 _PACKETS_PER_TURN = 64  # so that a long reply does not hold up the loop
-_RIGHTS_SPACE = socket.CMSG_SPACE(MAX_SOCKETS * 4)
-_KINDS = {  # spares the interpreter three system calls per socket; a raw or ping socket it finds out itself
-    m.SocketKind.TCP4: (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP),
-    m.SocketKind.TCP6: (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP),
-    m.SocketKind.UDP4: (socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_UDP),
-    m.SocketKind.UDP6: (socket.AF_INET6, socket.SOCK_DGRAM, socket.IPPROTO_UDP),
-}
 
 _ReplyT = TypeVar("_ReplyT", bound=m.Reply)
 _ItemT = TypeVar("_ItemT")
@@ -135,7 +128,7 @@ class BrokerClient:
             raise self._break("descriptors that were not announced", descriptors)
         arrived = iter(descriptors)  # fewer than announced when this process had none left to take them (unix(7))
         return [
-            number or (errno.EMFILE if (descriptor := next(arrived, None)) is None else _make_socket(kind, descriptor))
+            number or (errno.EMFILE if (descriptor := next(arrived, None)) is None else make_socket(kind, descriptor))
             for kind, number in zip(kinds, reply.errnos, strict=True)
         ]
 
@@ -173,7 +166,7 @@ class BrokerClient:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and not future.exception():
-                _close_all(future.result()[1])  # it arrived in the very turn of the cancellation
+                close_all(future.result()[1])  # it arrived in the very turn of the cancellation
             raise
 
     def _flush(self) -> None:
@@ -191,8 +184,8 @@ class BrokerClient:
     def _receive(self) -> None:
         try:
             for _ in range(_PACKETS_PER_TURN):
-                size, control, _, _ = self._socket.recvmsg_into([self._buffer], _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
-                self._descriptors += _descriptors_in(control)
+                size, control, _, _ = self._socket.recvmsg_into([self._buffer], RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
+                self._descriptors += descriptors_in(control)
                 if not size:
                     self._end("the broker has ended")
                     return
@@ -212,7 +205,7 @@ class BrokerClient:
         future = self._waiting.popleft()
         descriptors, self._descriptors = self._descriptors, []
         if future.done():  # its asker was cancelled
-            _close_all(descriptors)
+            close_all(descriptors)
         else:
             future.set_result((reply, descriptors))
 
@@ -222,7 +215,7 @@ class BrokerClient:
         return found
 
     def _break(self, reason: str, descriptors: list[int]) -> BrokerGone:
-        _close_all(descriptors)
+        close_all(descriptors)
         self._end(reason)
         return BrokerGone(reason)
 
@@ -233,31 +226,9 @@ class BrokerClient:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
-        _close_all(self._descriptors)
+        close_all(self._descriptors)
         self._descriptors = []
         for future in self._waiting:
             if not future.done():
                 future.set_exception(BrokerGone(reason))
         self._waiting.clear()
-
-
-def _descriptors_in(control: list[tuple[int, int, bytes]]) -> list[int]:
-    found: list[int] = []
-    for level, kind, data in control:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            found += struct.unpack(f"={len(data) // 4}i", data[: len(data) // 4 * 4])
-    return found
-
-
-def _make_socket(kind: m.SocketKind, descriptor: int) -> socket.socket:
-    family, number, protocol = _KINDS.get(kind, (-1, -1, -1))
-    if number < 0:
-        made = socket.socket(fileno=descriptor)
-        made.settimeout(0)
-        return made
-    return socket.socket(family, number | socket.SOCK_NONBLOCK, protocol, descriptor)
-
-
-def _close_all(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)

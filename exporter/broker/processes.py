@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _MAX_PIDS = 100_000  # beyond that, the highest pids are not seen: a fork bomb m
 _LOOKS = 3  # at a young process: the first, and at the two listings after it
 _YOUNG = 5.0  # seconds that it stays young at least: two listings may follow one another at once
 _TURN = 64  # processes of the slow turn per listing
+MAX_OF_CONTAINER = 64  # namespaces
 
 Key = tuple[int, int]  # device and inode of a namespace
 
@@ -72,7 +74,7 @@ class ProcessTable:
         for pid in self._young | standing | self._next_in_turn():
             self._look(pid, now)
         found = [description for key in list(self._members) if (description := self._describe(key))]
-        return Namespaces(tuple(found[:MAX_NAMESPACES]), len(self._refused))
+        return Namespaces(tuple(share_out(found)[:MAX_NAMESPACES]), len(self._refused))
 
     def _next_in_turn(self) -> set[int]:
         if not self._turn:
@@ -145,6 +147,18 @@ class ProcessTable:
             with suppress(OSError):
                 known.started = read_start(f"/proc/{pid}/stat")
         return known.started
+
+
+def share_out(found: Iterable[FoundNamespace]) -> list[FoundNamespace]:
+    """Without what one pod's container has too many of: it may make thousands, and must not push other pods' out of the reply."""
+    counts: Counter[bytes] = Counter()
+    kept = []
+    for namespace in found:
+        cgroup = namespace.processes[0].cgroup
+        counts[cgroup] += 1
+        if counts[cgroup] <= MAX_OF_CONTAINER or _POD.search(cgroup) is None:
+            kept.append(namespace)
+    return kept
 
 
 def _read_last_pid() -> int:

@@ -21,6 +21,7 @@ _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
+_LIBC.setns.argtypes = [ctypes.c_int, ctypes.c_int]  # twice a visit: spares making the arguments
 
 
 def _checked(result: int) -> int:
@@ -41,7 +42,7 @@ def read_file(name: str, *, directory: int | None = None, limit: int = 16 * 1024
 
 def setns(descriptor: int) -> None:
     """Move the calling thread into the network namespace of this descriptor (setns(2))."""
-    _checked(_LIBC.setns(ctypes.c_int(descriptor), ctypes.c_int(CLONE_NEWNET)))
+    _checked(_LIBC.setns(descriptor, CLONE_NEWNET))
 
 
 def open_in_root(root: int, path: str, flags: int) -> int:

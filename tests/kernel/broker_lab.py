@@ -89,7 +89,7 @@ def cookie_of(name: str) -> int:
 def broker_process(*prefix: str, code: str = "") -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
     """A broker over an inherited socket. `prefix`: a command that starts it; `code`: Python that runs in it before it serves."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    program = f"{code}\nimport sys; from exporter.broker.server import main; sys.exit(main(['--fd={its.fileno()}']))"
+    program = f"{code}\nimport sys; from exporter.broker.command import main; sys.exit(main(['--fd={its.fileno()}']))"
     started = subprocess.Popen([*prefix, sys.executable, "-c", program], pass_fds=(its.fileno(),), cwd=ROOT)
     its.close()
     try:

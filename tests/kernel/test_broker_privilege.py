@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from exporter.broker.client import BrokerClient, spawn_broker
+from exporter.broker.command import _begin
 from exporter.broker.messages import (
     HOME,
     Hello,
@@ -36,7 +37,6 @@ from exporter.broker.privilege import (
     limit_capabilities,
     missing_capabilities,
 )
-from exporter.broker.server import _begin
 from tests.kernel.broker_lab import (
     broker_process,
     closing,

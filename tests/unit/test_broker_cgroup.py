@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.broker.processes import choose_cgroup
+from exporter.broker.messages import FoundNamespace, Process
+from exporter.broker.processes import MAX_OF_CONTAINER, choose_cgroup, share_out
 from exporter.broker.wire import MAX_CGROUP
+
+GREEDY, OTHER = "0a6ee5b2-92cf-4c93-8c6f-0c1d6d0d7e11", "5f0f4f6e-1b0a-4a7c-9d7e-7f2b5c3a9e22"
 
 UID = b"9b1f2c3d-0a1b-4c2d-8e3f-001122334455"
 UNDERSCORES = UID.replace(b"-", b"_")
@@ -61,3 +64,11 @@ def test_a_pod_is_known_in_a_path_made_too_long() -> None:
 @given(st.binary(max_size=2000))
 def test_any_text_gives_a_bounded_path(text: bytes) -> None:
     assert len(choose_cgroup(text)) <= MAX_CGROUP
+
+
+def test_a_pod_of_thousands_of_namespaces_pushes_no_other_out() -> None:
+    greedy, other = (b"/kubepods/pod%b/c" % uid.encode() for uid in (GREEDY, OTHER))
+    cgroups = [greedy] * 5000 + [other] + [b"/user.slice"] * 100 + [greedy]
+    found = [FoundNamespace(4, i, (Process(i + 1, 1, cgroup),)) for i, cgroup in enumerate(cgroups)]
+    kept = [namespace.processes[0].cgroup for namespace in share_out(found)]
+    assert kept == [greedy] * MAX_OF_CONTAINER + [other] + [b"/user.slice"] * 100
