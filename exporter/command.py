@@ -108,7 +108,7 @@ def _add_shared(to: argparse.ArgumentParser) -> None:
 
 
 def _add_check(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--output", choices=("text", "json"), default="text")
+    to.add_argument("--output", choices=("text", "json"), default="text", help="default text")
     to.add_argument(
         "--fail-on",
         choices=("info", "warning", "critical"),
@@ -135,12 +135,14 @@ def _add_probe(to: argparse.ArgumentParser) -> None:
 
 
 def _add_resolve(to: argparse.ArgumentParser) -> None:
-    to.add_argument("name", metavar="NAME")
+    to.add_argument(
+        "name", metavar="NAME", help="as an application gives it to getaddrinfo; a final dot keeps the search list out"
+    )
     _add_vantage(to)
     to.add_argument(
         "--resolv-conf", dest="resolv_conf", metavar="FILE", default="", help="ask the nameservers of this file"
     )
-    to.add_argument("--output", choices=("text", "json"), default="text")
+    to.add_argument("--output", choices=("text", "json"), default="text", help="default text")
 
 
 def _add_nothing(to: argparse.ArgumentParser) -> None:
