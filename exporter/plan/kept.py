@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import TypeAlias
 
-from exporter.model.family import Address
-from exporter.model.probe import NEUTRAL, Group, Lookup, Observation, Purpose
+from exporter.model.family import Address, Family
+from exporter.model.probe import NEUTRAL, Group, Layer, Lookup, Observation, Outcome, Purpose
 from exporter.model.vantage import Vantage
 
 PASSES_TO_TRUST = 2
@@ -23,8 +23,8 @@ PASSES_TO_TRUST = 2
 class Kept:
     """One vantage's last probe and the one before. `suspect` counts the passes still wanted after a failure.
 
-    `asked` is when it was last probed, `time` when `observations` were made: a probe that told nothing (it was cut, or no socket could
-    be had) leaves the last result in place.
+    `asked` is when it was last probed, `time` when `observations` were made: what told nothing (it was cut, or no socket could be had)
+    leaves the last result of the same target, family and layer in place.
     """
 
     asked: float
@@ -91,8 +91,27 @@ def fold(
     for key, observations in made.items():
         if key in alive:
             last = store.vantages.get(key)
-            result[key] = _next(last if last is not None and now - last.time <= keep else None, observations, now)
+            if last is not None and now - last.time > keep:
+                last = None
+            result[key] = _next(last, _filled(last, observations, keep), now)
     return Store(result)
+
+
+def _filled(last: Kept | None, observations: tuple[Observation, ...], keep: float) -> tuple[Observation, ...]:
+    """What was probed, with the last result in place of each probe that was our own to fail: it told nothing of the path."""
+    if last is None or not any(o.outcome is Outcome.LOCAL for o in observations):
+        return observations
+    told = {_what(o): o for o in last.observations if o.outcome not in NEUTRAL}
+
+    def known(o: Observation) -> Observation:
+        then = told.get(_what(o)) if o.outcome is Outcome.LOCAL else None
+        return then if then is not None and abs(o.time - then.time) <= keep else o
+
+    return tuple(map(known, observations)) if _told(observations) else observations
+
+
+def _what(observation: Observation) -> tuple[str, Family, Layer]:
+    return observation.target.subject, observation.family, observation.layer
 
 
 def _next(last: Kept | None, observations: tuple[Observation, ...], now: float) -> Kept:

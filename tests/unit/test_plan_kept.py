@@ -129,6 +129,19 @@ def test_a_probe_that_told_nothing_takes_its_turn_and_leaves_the_last_result() -
     assert {o.outcome for o in late.observations()} == {Outcome.LOCAL}, "older than two rotations"
 
 
+def test_a_probe_of_which_a_part_was_cut_keeps_the_last_result_of_that_part_and_the_doubt() -> None:
+    """Else a round that ran out of time would pass for a family that works again."""
+    web = pod("web")
+    store = fold(EMPTY, {web.key: probe(web, FAIL)}, present=[web.key], now=0.0, keep=90.0)
+    for now in (30.0, 60.0, 90.0):
+        store = fold(store, {web.key: probe(web, "tcp6=local tcp4=ok")}, present=[web.key], now=now, keep=90.0)
+        assert [o.outcome for o in store.observations()] == [Outcome.TIMEOUT, Outcome.OK]
+        assert choose_sample([web, pod("db")], store, 2)[0] == web
+    late = tuple(replace(o, time=o.time + 91.0) for o in probe(web, "tcp6=local tcp4=ok"))
+    store = fold(store, {web.key: late}, present=[web.key], now=120.0, keep=90.0)
+    assert [o.outcome for o in store.observations()] == [Outcome.LOCAL, Outcome.OK], "not for ever"
+
+
 def test_the_host_is_kept_like_a_pod() -> None:
     store = fold(EMPTY, {HOST.key: probe(HOST, PASS)}, present=[HOST.key], now=1.0, keep=150.0)
     assert len(store.observations()) == 2
