@@ -7,13 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-from exporter.libc.resolver import all_candidates
 from exporter.model.dns import ResolvConf
 from exporter.model.probe import Lookup, Purpose, Question, Server
 from exporter.oneshot.looking import Looking, look
 from exporter.options import Options
 from exporter.refusal import Refusal
-from exporter.report.resolve import Resolving, document, write
+from exporter.report.resolve import Resolving, candidates, document, write
 from exporter.report.text import Style
 from exporter.resolvconf import parse_resolv_conf
 
@@ -70,7 +69,7 @@ async def _ask(looking: Looking, name: str, conf: ResolvConf) -> tuple[Lookup, .
             edns="edns0" in conf.options,
             timeout=looking.config.timeouts.dns,
         )
-        for candidate in all_candidates(name, conf)
+        for candidate in candidates(name, conf)
         for qtype in ("A", "AAAA")
         for address in conf.nameservers
     ]

@@ -13,7 +13,7 @@ from exporter.diagnosis.aaaa_signs import describe
 from exporter.libc.replies import answers_of, fold
 from exporter.libc.resolver import Libc, all_candidates, cures, predict
 from exporter.model.dns import ResolvConf
-from exporter.model.family import Address
+from exporter.model.family import Address, parse_address
 from exporter.model.probe import Lookup
 from exporter.model.report import Prediction
 from exporter.report.text import Style
@@ -62,6 +62,11 @@ class Resolving:
         )
 
 
+def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
+    """Every name that some libc would ask nameservers about: none for an address, which each of them takes as it is."""
+    return () if parse_address(name) is not None else tuple(all_candidates(name, conf))
+
+
 def document(resolving: Resolving) -> dict[str, object]:
     """The JSON of contract section 6. A libc that cannot be predicted from what was asked is null, as is the rcode of no reply."""
     return {
@@ -69,7 +74,7 @@ def document(resolving: Resolving) -> dict[str, object]:
         "family": resolving.request,
         "candidates": [
             {"name": name, **{qtype: _answer(resolving.answers(name, qtype)) for qtype in QTYPES}}
-            for name in all_candidates(resolving.name, resolving.conf)
+            for name in candidates(resolving.name, resolving.conf)
         ],
         **{libc.value: _predicted(resolving.prediction(libc)) for libc in Libc},
     }
@@ -117,7 +122,7 @@ def _head(resolving: Resolving, style: Style) -> Iterator[str]:
 def _candidates(resolving: Resolving, style: Style) -> Iterator[str]:
     decided = {libc: made.candidate for libc in Libc if (made := resolving.prediction(libc)) is not None}
     several = len({one.question.server.address for one in resolving.lookups}) > 1
-    for name in all_candidates(resolving.name, resolving.conf):
+    for name in candidates(resolving.name, resolving.conf):
         by = ", ".join(CALLED[libc] for libc, candidate in decided.items() if fold(candidate) == name)
         yield style.clean(name) + (style.paint(f"  <- decides {by}", "2") if by else "")
         for qtype in QTYPES:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from exporter.libc.resolver import all_candidates
 from exporter.model.dns import ResolvConf
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
 from exporter.probes.dns_reply import judge
-from exporter.report.resolve import Resolving, document, write
+from exporter.report.resolve import Resolving, candidates, document, write
 from exporter.report.text import Style
 from tests.unit.scene import HOST
 from tests.worlds import address, messages
@@ -88,6 +90,15 @@ def test_each_nameserver_is_shown_where_there_are_several() -> None:
     lines = write(resolving({NAME: ("addr", "addr")}, conf, FIRST, SECOND)).splitlines()
     shown = [line for line in lines if line.startswith("    A ")]
     assert [line.split()[1] for line in shown] == ["192.0.2.54:", "192.0.2.53:"]
+
+
+@pytest.mark.parametrize("literal", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_is_asked_of_nobody(literal: str) -> None:
+    assert candidates(literal, CONF) == ()
+    said = document(Resolving(literal, "any", CONF, ()))
+    assert said["candidates"] == []
+    for libc in ("glibc", "musl", "musl_1_2_3"):
+        assert said[libc] == {"code": "OK", "addresses": [literal], "seconds": 0.0}
 
 
 def test_a_list_that_musl_ignores_is_said() -> None:
