@@ -192,44 +192,58 @@ async def test_a_line_that_was_cut_off_is_left_out_and_the_watch_goes_on_from_th
 
 
 async def test_a_killed_server_leaves_the_inventory_stale_with_its_age_until_it_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(standing, "OUTAGE", 0.2)
-    monkeypatch.setattr(standing, "HELD", 0.05)
     caplog.set_level(logging.INFO, logger="exporter.discovery")
-    api = recorded_api()
+    api, now = recorded_api(), 1000.0
+
+    def watched() -> bool:
+        return all(each.opened is not None for each in source._standings().values())
+
+    def alone() -> bool:
+        return all(each.opened is None for each in source._standings().values())
+
+    def said(message: str) -> int:
+        return [r.message for r in caplog.records].count(message)
+
     async with serving(api) as port:
         pass
-    async with following(tmp_path, port, [NODES, PODS], whole=False) as source:
+    async with following(tmp_path, port, [NODES, PODS], whole=False, clock=lambda: now) as source:
         assert not await source.first(0.1)
         assert source.current().nodes is None
         assert source.current().unread[Kind.NODES] == "api_unavailable"
         assert not source.current().stale
         async with serving(api, port=port):
-            await until(lambda: names(source) == NODE_NAMES and not source.current().stale)
-            await until(lambda: api.watching == 2)
-            synced = source.current().synced
-        await until(lambda: source.current().stale)
-        assert names(source) == NODE_NAMES
-        assert source.current().synced is not None
-        assert synced is not None
+            await until(lambda: names(source) == NODE_NAMES and watched())
+            await until(lambda: said("the API server answers again") == 1)
+            now += standing.HELD
+            assert not source.current().stale
+        await until(alone)
+        now += standing.OUTAGE
+        assert not source.current().stale
         kept = source.current().synced
+        now += 1
+        assert source.current().stale
+        assert names(source) == NODE_NAMES
+        assert kept is not None
+        await until(lambda: said("the API server fails; what was read last stays in use") == 2)
         api.compact()  # as every restart does
         later = move_on(api)
         assert source.current().synced == kept
         async with serving(api, port=port):
-            await until(lambda: later in names(source) and not source.current().stale)
-            assert (source.current().synced or 0) > (kept or 0)
-            await until(lambda: [r.message for r in caplog.records].count("the API server answers again") == 2)
-    said = [r.message for r in caplog.records]
-    assert said.count("the API server fails; what was read last stays in use") == 2
+            await until(lambda: later in names(source) and watched())
+            now += standing.HELD
+            assert not source.current().stale
+            assert (source.current().synced or 0) > kept
+            await until(lambda: said("the API server answers again") == 2)
+    assert said("the API server fails; what was read last stays in use") == 2
 
 
 async def test_a_server_that_stands_still_is_stale_and_then_left_for_a_new_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "ANSWER", 0.5)
-    monkeypatch.setattr(client, "CONNECT", 0.5)
+    monkeypatch.setattr(client, "ANSWER", 2.0)
+    monkeypatch.setattr(client, "CONNECT", 2.0)
     monkeypatch.setattr(standing, "OVERDUE", 0.5)
     monkeypatch.setattr(standing, "OUTAGE", 0.3)
     monkeypatch.setattr(standing, "HELD", 0.05)

@@ -112,7 +112,7 @@ async def test_a_long_line_is_put_together_from_its_parts(tmp_path: Path) -> Non
 
 
 async def test_an_answer_that_trickles_for_ever_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "ANSWER", 0.5)
+    monkeypatch.setattr(client, "ANSWER", 2.0)
     api = recorded_api()
     ended = asyncio.Event()
 
