@@ -289,7 +289,8 @@ class HostFacts:
     vxlan: VxlanFacts | None = None
     limits: Limits = Limits()
     legacy: LegacyTables | None = None
-    entries_read: float = 0.0  # monotonic seconds: when routes, neighbours and forwarding entries were last read from the kernel
+    # Monotonic seconds: when routes, neighbours and forwarding entries were last read from the kernel.
+    entries_read: float = 0.0
 
     def default_routes(self, family: Family) -> tuple[RouteFact, ...] | None:
         if self.routes is None:
