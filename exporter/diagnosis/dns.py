@@ -8,16 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from exporter.diagnosis.aaaa import CRITICAL, WORST_FIRST, Verdict, aaaa_verdict, worst
-from exporter.diagnosis.aaaa_signs import describe, within
-from exporter.diagnosis.dns_samples import UNSENT, Samples, cluster_domain, nothing_asked, samples, services, truth
-from exporter.diagnosis.grounds import bounded, lacking
+from exporter.diagnosis.aaaa_signs import within
+from exporter.diagnosis.dns_samples import (
+    UNSENT,
+    Samples,
+    called,
+    cluster_domain,
+    nothing_asked,
+    samples,
+    truth,
+)
+from exporter.diagnosis.grounds import bounded
 from exporter.diagnosis.searchlist import dns_search_breaks_musl, predictions
+from exporter.diagnosis.service_records import service_aaaa_missing
 from exporter.diagnosis.view import Judgement, Rule, View, finding
-from exporter.model.family import FAMILIES, Address, Family, family_of
-from exporter.model.inventory import Kind as Resource
+from exporter.model.family import FAMILIES, Address, Family
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Server
 from exporter.model.report import Cause, Pair, Reason, Severity
-from exporter.model.service import Service
 from exporter.model.vantage import Vantage
 from exporter.plan.policies import under_policy
 from exporter.plan.spoken import unspoken
@@ -26,9 +33,6 @@ __all__ = ["DNS_RULES", "aaaa_blocks", "predictions"]
 
 UNANSWERED = frozenset({LookupOutcome.TIMEOUT, LookupOutcome.UNREACHABLE})
 LEAST = 3  # questions that a nameserver must leave unanswered
-FRESH = 120.0  # seconds that a new Service may be missing from DNS
-CLUSTER_LABELS = frozenset({"cluster_dns", "node_local"})
-NEGATIVE = frozenset({LookupOutcome.NODATA, LookupOutcome.NXDOMAIN})
 
 
 def aaaa_blocks(view: View) -> Mapping[str, str]:
@@ -72,17 +76,13 @@ def _blocked(view: View, cause: Cause, qtype: str, *, on_purpose: bool) -> Judge
             cause,
             [server.subject for server, _ in held],
             evidence=bounded(
-                f"{_called(server)}, {verdict.kind}: {text}" for server, verdict in held for text in verdict.evidence
+                f"{called(server)}, {verdict.kind}: {text}" for server, verdict in held for text in verdict.evidence
             ),
             command=_dig(held[0][0], held[0][1]),
             severity=Severity.INFO if on_purpose else severity,
             kind=kind.value,
         ),
     )
-
-
-def _called(server: Server) -> str:
-    return f"{server.subject} ({server.address})"
 
 
 def _dig(server: Server, verdict: Verdict) -> str:
@@ -201,78 +201,6 @@ def _silence(pair: Pair, lost: list[Lookup]) -> str:
     servers = dict.fromkeys(f"{one.question.server.address}" for one in lost)
     outcomes = sorted({one.outcome.value for one in lost})
     return f"{pair.vantage} got no answer from {pair.destination} ({', '.join(servers)}) to {len(lost)} questions: {', '.join(outcomes)}"
-
-
-def service_aaaa_missing(view: View) -> Judgement:
-    """A Service has an IPv6 ClusterIP and the cluster DNS, which knows it otherwise, no AAAA: in two rounds. Info where on purpose."""
-    reason = lacking(view.inventory, Resource.SERVICES)
-    if reason is not None:
-        return reason
-    now = _of_cluster((*view.snapshot.lookups_kept, *view.snapshot.lookups))
-    earlier = _of_cluster(view.snapshot.lookups_before)
-    if view.previous is not None:
-        earlier += _of_cluster((*view.previous.lookups_kept, *view.previous.lookups))
-    wanted = {name: one for name, one in services(view, cluster_domain(now)).items() if _settled(one, view.now)}
-    if not any(one.question.name in wanted and one.question.qtype == "AAAA" for one in now):
-        return nothing_asked(view)
-    if not earlier:
-        return Reason.TOO_FEW_SAMPLES
-    before = _denied(earlier, wanted)
-    lasting = {
-        name: asked[-1]
-        for name, asked in _denied(now, wanted).items()
-        if any(one is not asked[-1] for one in before.get(name, ()))
-    }
-    if not lasting:
-        return ()
-    first = lasting[min(lasting)].question
-    return (
-        finding(
-            Cause.SERVICE_AAAA_MISSING,
-            [f"service/{wanted[name].key}" for name in lasting],
-            evidence=bounded(_shown(one, wanted[name], now) for name, one in sorted(lasting.items())),
-            command=f"dig @{first.server.address} {first.name} A {first.name} AAAA",
-            severity=Severity.INFO if view.expect.aaaa == "blocked" else None,
-        ),
-    )
-
-
-def _of_cluster(lookups: Iterable[Lookup]) -> list[Lookup]:
-    return [one for one in lookups if one.outcome not in UNSENT and one.question.server.label in CLUSTER_LABELS]
-
-
-def _settled(service: Service, now: float) -> bool:
-    """Whether it has an IPv6 ClusterIP and is no longer new to DNS."""
-    old = service.created is None or now - service.created > FRESH
-    return old and any(family_of(address) is Family.V6 for address in service.cluster_ips)
-
-
-def _denied(lookups: list[Lookup], wanted: Mapping[str, Service]) -> dict[str, list[Lookup]]:
-    """The answers that deny the AAAA of a Service whose A the same DNS has, or that has no IPv4 ClusterIP."""
-    known = {one.question.name for one in lookups if one.question.qtype == "A" and one.outcome is LookupOutcome.ANSWER}
-    found: dict[str, list[Lookup]] = {}
-    for one in lookups:
-        service = wanted.get(one.question.name)
-        if service is None or one.question.qtype != "AAAA" or one.outcome not in NEGATIVE:
-            continue
-        if one.question.name in known or all(family_of(address) is Family.V6 for address in service.cluster_ips):
-            found.setdefault(one.question.name, []).append(one)
-    return found
-
-
-def _shown(one: Lookup, service: Service, lookups: Iterable[Lookup]) -> str:
-    address = next(a for a in service.cluster_ips if family_of(a) is Family.V6)
-    pointers = [p for p in lookups if p.question.qtype == "PTR" and p.question.name == address.reverse_pointer]
-    pointer = (
-        f"; PTR of {address}: {describe(pointers[0]) if not _named(pointers[0]) else _named(pointers[0])}"
-        if pointers
-        else ""
-    )
-    return f"{one.question.name} has ClusterIP {address}, {_called(one.question.server)} says AAAA {describe(one)}{pointer}"
-
-
-def _named(pointer: Lookup) -> str:
-    return ", ".join(pointer.reply.names[:2]) if pointer.reply is not None else ""
 
 
 DNS_RULES: dict[Cause, Rule] = {

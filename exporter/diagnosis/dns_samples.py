@@ -69,6 +69,11 @@ def _counts(lookup: Lookup, purpose: Purpose) -> bool:
     return lookup.question.purpose is purpose and lookup.outcome not in UNSENT
 
 
+def called(server: Server) -> str:
+    """A nameserver in evidence: its label and the address that was asked."""
+    return f"{server.subject} ({server.address})"
+
+
 def nothing_asked(view: View) -> Reason:
     """Why there are no answers: no place to ask from, or no nameserver that may be asked."""
     return Reason.NO_VANTAGE if view.snapshot.host is None and not view.snapshot.pods else Reason.NO_TARGET

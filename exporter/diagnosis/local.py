@@ -66,10 +66,12 @@ def _outside_fails_from_pods_alone(view: View) -> list[str]:
 def _cross_node_fails(view: View) -> list[str]:
     """A peer is lost over IPv6 alone; or the cluster's DNS is, from every place, although kube-proxy knows it.
 
-    Peers without tunnel addresses are dialled at their nodes' own, for which no tunnel is needed: they tell nothing then.
+    Peers without tunnel addresses are dialled at their nodes' own, for which no tunnel is needed: they tell nothing then. A peer whose
+    echo comes back tells that it is TCP that gets lost, there and on the way to the DNS.
     """
     lost = [d for d in _lost_twice(view, Group.PEERS) if _well_over_ipv4(d)]
-    if not lost and not nat_kube_proxy_missing(view):
+    echoed = any(d.group is Group.PEERS and _silent_beside_echo(d) for d in probes_of(view).now)
+    if not lost and not echoed and not nat_kube_proxy_missing(view):
         dns = [d for d in probes_of(view).now if d.group is Group.CLUSTER_DNS and _outcome(d) is not None]
         lost = [d for d in _lost_twice(view, Group.CLUSTER_DNS) if _well_over_ipv4(d)]
         if len(lost) < len(dns):
@@ -84,8 +86,15 @@ def _lost_twice(view: View, group: Group) -> list[Dial]:
 
 def _lost(dial: Dial) -> bool:
     """Nothing came back: where an echo does, the pool's packets find their way."""
-    severed = dial.outcome(Family.V6, Layer.ICMP) is not Outcome.OK
-    return severed and _outcome(dial) is not None and _outcome(dial) not in ARRIVED
+    return _silent(dial) and dial.outcome(Family.V6, Layer.ICMP) is not Outcome.OK
+
+
+def _silent_beside_echo(dial: Dial) -> bool:
+    return _silent(dial) and dial.outcome(Family.V6, Layer.ICMP) is Outcome.OK
+
+
+def _silent(dial: Dial) -> bool:
+    return _outcome(dial) is not None and _outcome(dial) not in ARRIVED
 
 
 def _outcome(dial: Dial) -> Outcome | None:

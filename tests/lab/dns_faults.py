@@ -64,6 +64,7 @@ DNS_FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "nameserver_silent_over_ipv6", Scope.DNS, MODES["silent-IPv6"], mode("silent-IPv6"), warning(DNS_SILENT), detect=2,
+        evidence={DNS_SILENT: "(fd00:10:244:2::42) to"},
     ),
     Fault(
         "nameserver_filtered_over_ipv6", Scope.DNS, "the way to the nameserver drops IPv6",

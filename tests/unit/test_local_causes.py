@@ -107,6 +107,8 @@ def test_a_peer_that_is_down_over_both_families_shows_no_mode_mismatch() -> None
 def test_where_an_echo_passes_no_pools_setting_is_at_fault() -> None:
     dropped = seen(HOST, BABEL, "icmp6=ok tcp6=timeout tcp4=refused")
     assert judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, dropped) == ()
+    dns_too = [*dropped, *seen(HOST, DNS, "tcp6=timeout tcp4=ok"), *seen(WEB, DNS, "tcp6=timeout tcp4=ok")]
+    assert judge(Cause.IPPOOL_VXLAN_MODE_MISMATCH, NO_VXLAN, dns_too, facts=PROXIED) == ()
     outside = [*seen(HOST, OUTSIDE, FINE), *seen(WEB, OUTSIDE, "icmp6=ok tcp6=timeout tcp4=ok")]
     assert judge(Cause.IPPOOL_NAT_OUTGOING_OFF, NO_NAT, outside) == ()
 
