@@ -43,7 +43,7 @@ def run_exporter(*arguments: str, namespace: str = "", **options: Any) -> subpro
 
 
 class Daemon:
-    """A running exporter. `prefix` is put before the command (ip netns exec, setpriv ...)."""
+    """A running exporter. `prefix` is put before the command (ip netns exec, setpriv ...). In a namespace of its own it needs a fixed port."""
 
     def __init__(
         self,
@@ -52,8 +52,9 @@ class Daemon:
         prefix: Sequence[str] = (),
         command: Sequence[str] = (sys.executable, "-m", "exporter"),
         environment: dict[str, str] | None = None,
+        port: int = 0,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
         self._directory = tempfile.TemporaryDirectory(prefix="dualstack-exporter-test-")
         directory = Path(self._directory.name)
         directory.chmod(0o755)  # the unprivileged uid reads it again at a reload

@@ -35,8 +35,9 @@ from tests.lab.objects import Object, pick
 
 MINUTE = 1.2  # seconds that a minute of the rules and of the routing takes
 EVERY = "1s"
+PORT = 10046
 PATIENCE = 120.0
-PACE = {"interval": "2s", "timeout": "1500ms"}
+PACE = {"interval": "2s", "timeout": "1900ms"}  # in good health a round takes a third of a second
 WATCHDOG = "DualstackWatchdog"
 
 
@@ -84,7 +85,7 @@ class Stack:
     def __init__(self) -> None:
         self.cluster = Cluster(lab=LabOfHosts(), roles=("node", "cluster"))
         self.exporters: dict[str, Daemon] = {}  # by node; "" is the cluster role
-        self._stopped: list[LabNode] = []
+        self._stopped: list[LabNode | None] = []
         self._configs: dict[str, str] = {}  # what they were before they were spoilt, by node
         self._open = ExitStack()
 
@@ -133,7 +134,8 @@ class Stack:
         settings["timeouts"] = dict.fromkeys(settings["timeouts"], "1s")
         config = yaml.safe_dump(settings)
         self.exporters[node.name if node else ""] = Daemon(
-            config, "--web.listen-address=:10046",
+            config,
+            port=PORT,
             prefix=("ip", "netns", "exec", node.netns if node else self.cluster.lab.gateway),
             command=(sys.executable, "-m", "tests.e2e.hastened_exporter"),
         )  # fmt: skip
@@ -145,9 +147,9 @@ class Stack:
     def _end_exporter(self, name: str) -> None:
         self.exporters.pop(name).__exit__(None, None, None)
 
-    def stop_exporter(self, node: LabNode) -> None:
+    def stop_exporter(self, node: LabNode | None) -> None:
         """It is gone until all is healed."""
-        self._end_exporter(node.name)
+        self._end_exporter(node.name if node else "")
         self._stopped.append(node)
 
     def spoil_config(self, node: LabNode) -> None:
@@ -161,7 +163,7 @@ class Stack:
         self._end_exporter(node.name if node else "")
         since = time.time()
         self.start_exporter(node)
-        chosen = f'node="{node.name}"' if node else 'role="cluster"'
+        chosen = f'node="{node.name}", role="node"' if node else 'role="cluster"'
         self.prometheus.wait_for(
             f"dualstack_exporter_last_round_timestamp_seconds > {since:.3f} and on (instance) dualstack_exporter_info{{{chosen}}}"
         )
@@ -214,7 +216,7 @@ class Stack:
                 "pod_label_app_kubernetes_io_component": component, "pod_node_name": name,
                 "namespace": "dualstack-exporter", "pod_name": f"dualstack-exporter-{component}-{name}",
             }  # fmt: skip
-            target = f"{node.address4 if node else '127.0.0.1'}:10046"
+            target = f"{node.address4 if node else '127.0.0.1'}:{PORT}"
             found.append({"targets": [target], "labels": {f"__meta_kubernetes_{k}": v for k, v in labels.items()}})
         return found
 

@@ -95,12 +95,10 @@ BROKEN = (
         muted=(("DualstackDnsAaaaBlocked", ""),),
     ),
     Broken(
-        "of the nameserver, of large packets outside, and of a whole exporter",
-        (
-            of_matrix("nameserver_silent"), of_matrix("outside_mtu_blackhole"),
-            lambda stack: stack.stop_exporter(stack.cluster.node),
-        ),
-        (page("DnsUnreachable"), ticket("Ipv6MtuBlackhole"), ticket("ExporterAbsent", "node-a")),
+        "of the nameserver, of a tunnel that other nodes miss, and of the cluster role",
+        (of_matrix("nameserver_silent"), on(2, "vxlan_deleted"), lambda stack: stack.stop_exporter(None)),
+        (page("DnsUnreachable"), page("VxlanDeviceMissing", "node-c"), ticket("ExporterAbsent")),
+        muted=(("DualstackIpv6Unreachable", ""),),
     ),
 )  # fmt: skip
 
