@@ -54,8 +54,8 @@ def directories(place: Path) -> Iterator[Leftover]:
 
 
 def abandoned(found: Iterable[Leftover]) -> list[Leftover]:
-    """Those whose run is gone."""
-    return [each for each in found if not _lives(each)]
+    """Those whose run is gone. To be asked before this run makes anything: what bears its id is of one that had the id before."""
+    return [each for each in found if each.owner == os.getpid() or not _lives(each)]
 
 
 def remove(found: Iterable[Leftover]) -> None:

@@ -37,7 +37,8 @@ def test_litter():
 @pytest.fixture
 def outer(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
-    leftovers.remove(leftovers.abandoned([*leftovers.find(), *leftovers.directories(Path("/tmp"))]))
+    found = [*leftovers.find(), *leftovers.directories(Path("/tmp"))]
+    leftovers.remove(each for each in leftovers.abandoned(found) if each.owner != os.getpid())
 
 
 def start(directory: Path, text: str) -> subprocess.Popen[str]:
