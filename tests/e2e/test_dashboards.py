@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from grafana.dashboards import DASHBOARDS, Dashboard
 from grafana.panels import ROW, Panel
-from tests.e2e.daemon import Daemon
+from tests.e2e.daemon import Daemon, children_of
 from tests.e2e.grafana import substitute, table_rows
 from tests.e2e.prometheus import Prometheus, Series
 from tests.e2e.sample_fleet import Fleet
@@ -281,6 +283,8 @@ def plain() -> Iterator[tuple[Prometheus, Daemon]]:
             rounds = running.value("dualstack_exporter_rounds_total")
             running.wait_for(f"dualstack_exporter_rounds_total > {rounds} + 4")
             yield running, first
+        for exporter in children_of(first.pid):  # unshare hands no signal on
+            os.kill(exporter, signal.SIGTERM)
 
 
 def test_a_real_exporter_fills_the_node_dashboard_without_kubernetes(plain: tuple[Prometheus, Daemon]) -> None:
