@@ -20,14 +20,13 @@ from exporter.discovery.digest import MAX_BYTES, Digest, DigestError, accept_hea
 from exporter.discovery.source import Source
 from exporter.logs import fields
 from exporter.model.inventory import Inventory
-from exporter.model.report import Found
+from exporter.model.report import Found, Reason
 
 log = logging.getLogger(__name__)
 
 EVERY = 30.0  # seconds between two looks
-FIRST = (
-    2.0  # seconds to the second look while there is no digest yet, doubled with each: both roles start at one moment
-)
+FIRST = 2.0  # seconds to the second look without a whole digest, doubled with each: both roles start at one moment
+AWAITED = str(Reason.API_UNAVAILABLE)
 AT_MOST = 50.0  # looks a second that all nodes together may make: beyond 1,500 nodes each looks less often
 WAIT = 15.0
 FOUND_FOR = 300.0  # seconds for which found causes explain (contract section 7)
@@ -62,8 +61,12 @@ class DigestClient:
     def interval(self) -> float:
         """Seconds from one look to the next."""
         if self.digest is None:
-            return min(self._every, FIRST * 2.0 ** min(self._looks, 20))
-        return max(self._every, len(self.digest.inventory.nodes or ()) / AT_MOST)
+            usual = self._every
+        else:
+            usual = max(self._every, len(self.digest.inventory.nodes or ()) / AT_MOST)
+        # At the start the cluster role may still be reading.
+        whole = self.digest is not None and AWAITED not in self.digest.inventory.unread.values()
+        return usual if whole else min(usual, FIRST * 2.0 ** min(self._looks, 20))
 
     async def run(self) -> None:
         """Look again and again until cancelled."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from exporter.discovery.digest import Digest
 from exporter.discovery.digest_source import DigestClient
 from exporter.discovery.own_services import OwnServices, is_cluster_name, is_cluster_resolver
+from exporter.model.inventory import Kind
 from exporter.web.digest import DigestPublisher
 from tests.unit import recorded
 from tests.wire.kubernetes_lab import until
@@ -119,10 +122,16 @@ async def test_a_node_whose_pod_came_before_the_service_runs_and_says_why_it_has
             assert client.digest is not None
 
 
-def test_a_node_without_a_digest_asks_again_soon_and_then_at_its_usual_pace() -> None:
+def test_a_node_without_a_whole_digest_asks_again_soon_and_then_at_its_usual_pace() -> None:
     client = DigestClient("http://[::1]:1/")
     paces = []
     for look in range(8):
         client._looks = look
         paces.append(client.interval)
     assert paces == [2, 4, 8, 16, 30, 30, 30, 30]
+    healthy = recorded.cluster("healthy-dual-stack")
+    client._looks = 1
+    client.digest = Digest(replace(healthy, unread={Kind.IP_POOLS: "api_unavailable"}))  # the cluster role reads yet
+    assert client.interval == 4
+    client.digest = Digest(healthy)
+    assert client.interval == 30
