@@ -41,6 +41,7 @@ PAIRS: dict[str, Fault] = {
         _pair("template_blocks_aaaa", "felix_off", "the Corefile and Felix", apart=True),
         _pair("nat_outgoing_off", "nameserver_silent_over_ipv6", "the pool's NAT and a nameserver"),
         _pair("felix_off", "tunnel_tcp6_dropped", "Felix and TCP in the tunnel", apart=True),
+        _pair("vxlan_mode_differs_unseen", "tunnel_tcp6_dropped", "a pool's setting that does no harm and TCP in the tunnel", apart=True),
         _pair("assign_ipv6_off", "forwarding_off", "the CNI configuration and forwarding", apart=True),
     )
 }  # fmt: skip
