@@ -89,7 +89,7 @@ def config(directory: Path, api: ApiProcess, role: str, digest: str = "") -> str
 
 def unknown(daemon: Daemon) -> set[str]:
     """The causes that want of objects keeps from being checked."""
-    absent = {"api_unavailable", "no_inventory", "stale_inventory", "no_permission"}
+    absent = {"api_unavailable", "no_inventory", "stale_inventory"}
     return {each["cause"] for each in daemon.report()["unchecked"] if each["reason"] in absent}
 
 
