@@ -23,7 +23,7 @@ def build_rounds(config: Config, pace: Pace, broker: BrokerClient | None, errors
     return Rounds(
         config,
         pace,
-        inspector=Inspector(config, broker, errors, clock=time.time) if broker is not None else None,
+        inspector=Inspector(config, broker, clock=time.time) if broker is not None else None,
         asker=asker,
         resolution=Resolution(asker, timeout=question_timeout(config, pace.whole, pace.timeout)),
         clock=time.time,

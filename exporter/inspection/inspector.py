@@ -14,7 +14,6 @@ from exporter.broker.messages import Place
 from exporter.broker.wire import MAX_PLACES
 from exporter.config.schema import Config
 from exporter.discovery.pods import Listing, locate, unmatched
-from exporter.errors import Errors
 from exporter.inspection.changes import HostChanges
 from exporter.inspection.fared import is_confined, reading_of_listing, readings_of_files, readings_of_pods
 from exporter.inspection.files import read_own_resolv_conf
@@ -53,10 +52,9 @@ class Stranger:
 class Inspector:
     """Looks at this machine once a round; remembers the addresses of namespaces that no cgroup ties to a pod."""
 
-    def __init__(self, config: Config, broker: BrokerClient, errors: Errors, *, clock: Callable[[], float]) -> None:
+    def __init__(self, config: Config, broker: BrokerClient, *, clock: Callable[[], float]) -> None:
         self._config = config
         self._broker = broker
-        self._errors = errors
         self._clock = clock
         self._facts: HostFacts | None = None
         self._changes = HostChanges() if broker.shares_namespace else None

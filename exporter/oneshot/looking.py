@@ -67,7 +67,7 @@ async def _look(
     keeping = asyncio.create_task(source.run())
     try:
         await source.first(INVENTORY_WAIT)
-        inspector = Inspector(config, broker, Errors(), clock=time.time)
+        inspector = Inspector(config, broker, clock=time.time)
         view, inspection = await find(inspector, source.current(), config, pod=place[0], netns=place[1])
         conf = view.resolv_conf or inspection.host_resolv_conf or ResolvConf()
         asker = Asker(BrokerNetwork(broker), TlsContexts(), Errors(), clock=time.time)
