@@ -14,7 +14,7 @@ from exporter.model.report import Cause
 from exporter.plan.pace import Pace
 from exporter.resolution import Resolution
 from exporter.rounds import Rounds
-from tests.unit.healthy_world import CONFIG, HealthyWorld
+from tests.simulation.healthy_world import CONFIG, HealthyWorld
 
 ROUNDS = 250
 PACE = Pace(interval=30.0, timeout=25.0)
