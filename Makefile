@@ -62,4 +62,4 @@ pictures: ## draw docs/dashboard-*.png from the lab's real data; some minutes
 	scripts/dashboards-picture
 
 reference: ## write the generated tables into README.md
-	.venv/bin/python scripts/reference
+	scripts/reference

@@ -76,7 +76,7 @@ TABLE: tuple[Line, ...] = (
     Line(Cause.NODE_POD_CIDR_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A node has no IPv6 podCIDR while others have one."),
     Line(Cause.NODE_INTERNAL_IP_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A node has no usable IPv6 InternalIP while others have one."),
     Line(Cause.CALICO_NODE_ADDRESS_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "Calico has not given a node the IPv6 addresses that its tunnel needs."),
-    Line(Cause.SERVICE_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A Service is single-stack where the policy says prefer_dual_stack."),
+    Line(Cause.SERVICE_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A Service has one family alone in a cluster that has both."),
     Line(Cause.ENDPOINTSLICE_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A Service with IPv6 has ready IPv4 endpoints and no IPv6 ones."),
     Line(Cause.LOADBALANCER_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A dual-stack LoadBalancer got an address of one family."),
     Line(Cause.IPPOOL_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "No enabled IPv6 pool selects a node where IPv6 is expected."),

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from exporter.report.reference import MAKER, replace_between_markers, tables
-from tests.bench import load
-from tests.lab.matrix import matrix
+from exporter.report.reference import replace_between_markers
+from tests.readme import README, generated
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-TABLES = {
-    **{name: (table, MAKER) for name, table in tables().items()},
-    "matrix": (matrix(), "scripts/matrix"),
-    "load": (load.markdown(), "python -m tests.bench.load"),
-}
+TABLES = generated()
 
 
 @pytest.mark.parametrize("name", TABLES)
