@@ -352,10 +352,10 @@ def test_a_kubeconfig_with_any_value_anywhere_is_used_or_refused_in_one_line(dat
 def test_no_way_to_a_server_is_refused_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     config = load_config("inventory: {source: kubernetes}", path="", environment={}, hostname="ra")
-    with pytest.raises(InventoryError, match="service account: "):
+    with pytest.raises(InventoryError, match="no service account can be used here: "):
         open_kubernetes(config)
     config = load_config(f"inventory: {{kubeconfig: {tmp_path}/none}}", path="", environment={}, hostname="ra")
-    with pytest.raises(InventoryError, match="none: "):
+    with pytest.raises(InventoryError, match="none cannot be read: "):
         open_kubernetes(config)
 
 
