@@ -196,7 +196,7 @@ NODE_FAULTS: tuple[Fault, ...] = (
 
 POD_FAULTS: tuple[Fault, ...] = (
     _pod("pod_address_removed", "pod_ipv6_missing", "one pod has lost its IPv6 address"),
-    _pod("pod_default_route_removed", "pod_no_ipv6_default_route", "one pod has no IPv6 default route", apart=True),
+    _pod("pod_default_route_removed", "pod_no_ipv6_default_route", "one pod has no IPv6 default route"),
     _pod("pod_ipv6_disabled", "pod_ipv6_disabled", "IPv6 is off by sysctl in one pod"),
     _pod("pod_link_ipv6_disabled", "pod_ipv6_disabled", "IPv6 is off by sysctl on one pod's link"),
     Fault(
@@ -209,7 +209,7 @@ POD_FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "pod_ip_of_the_api_absent", Scope.POD, "status.podIPs names an address that the pod does not have",
-        _pod_ip_of_the_api, warning("pod_ip_mismatch"),
+        _pod_ip_of_the_api, warning("pod_ip_mismatch"), apart=True,
     ),
     Fault(
         "pod_listens_ipv4_only", Scope.POD, "a Service with IPv6 sends to a pod that listens over IPv4 alone",
