@@ -1,22 +1,25 @@
 """A node's source where the cluster role tells the rest: its own pods and Node from the API, everything else from the digest.
 
 The rim beside kubernetes.py. The last digest stays in use whatever happens; the node never lists the cluster itself instead, or 5,000
-nodes would do so at the very moment when the cluster role is down.
+nodes would do so at the very moment when the cluster role is down. Only where the cluster role listens is asked of the API, and seldom.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver
 
 from exporter.discovery.digest import MAX_BYTES, Digest, DigestError, accept_header, read_digest, unite
+from exporter.discovery.own_services import OwnServices
 from exporter.discovery.source import Source
 from exporter.logs import fields
 from exporter.model.inventory import Inventory
@@ -28,7 +31,10 @@ EVERY = 30.0  # seconds between two looks
 FIRST = 2.0  # seconds to the second look without a whole digest, doubled with each: both roles start at one moment
 AWAITED = str(Reason.API_UNAVAILABLE)
 AT_MOST = 50.0  # looks a second that all nodes together may make: beyond 1,500 nodes each looks less often
-WAIT = 15.0
+WAIT = 15.0  # seconds for a whole answer
+CONNECT = 3.0  # of them for connecting: packets that are dropped somewhere must leave time for another address
+ASK_FIRST = frozenset({1, 2, 4, 8})  # misses running after which the API is asked where the cluster role is
+ASK_EVERY = 10  # and after each so many of them
 FOUND_FOR = 300.0  # seconds for which found causes explain (contract section 7)
 STALE_AFTER = 300.0  # seconds without an answer, or four missed looks
 MAX_AGE = 1e7
@@ -43,13 +49,14 @@ class DigestClient:
         *,
         every: float = EVERY,
         clock: Callable[[], float] = time.time,
-        resolver: AbstractResolver | None = None,
+        resolver: OwnServices | None = None,
     ) -> None:
         self._url = url
         self._every = every
         self._clock = clock
-        self._resolver = resolver  # None: as this host does
+        self._resolver = resolver  # None: names are resolved as this host does, and nobody else is asked
         self._looks = 0
+        self._misses = 0  # running
         self._etag = ""
         self._problem = ""
         self.digest: Digest | None = None
@@ -72,15 +79,33 @@ class DigestClient:
         """Look again and again until cancelled."""
         # Closed after each look: the server holds few connections at once, and there may be 5,000 nodes.
         connector = aiohttp.TCPConnector(limit=2, force_close=True, resolver=self._resolver, use_dns_cache=False)
-        timeout = aiohttp.ClientTimeout(total=WAIT)
+        timeout = aiohttp.ClientTimeout(total=WAIT, sock_connect=CONNECT)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             while True:
-                await self._look(session)
+                await self._turn(session)
                 self.tried.set()
                 await asyncio.sleep(self.interval * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
                 self._looks += 1
 
-    async def _look(self, session: aiohttp.ClientSession) -> None:
+    @property
+    def silent(self) -> bool:
+        """Whether the digest is missing, or was confirmed too long ago."""
+        last = -math.inf if self.answered is None else self.answered
+        return self._clock() - last > max(STALE_AFTER, 4 * self.interval)
+
+    async def _turn(self, session: aiohttp.ClientSession) -> None:
+        """Look, and once more at once where the API tells of another way."""
+        if await self._look(session):
+            self._misses = 0
+            return
+        self._misses += 1
+        ask = self.silent and (self._misses in ASK_FIRST or self._misses % ASK_EVERY == 0)
+        host = urlsplit(self._url).hostname or ""
+        if self._resolver is not None and await self._resolver.miss(host, ask=ask) and await self._look(session):
+            self._misses = 0
+
+    async def _look(self, session: aiohttp.ClientSession) -> bool:
+        """Ask for the digest. Whether the cluster role answered, be it that it has none yet."""
         headers = {"Accept": accept_header()} | ({"If-None-Match": self._etag} if self._etag else {})
         try:
             async with session.get(self._url, headers=headers, allow_redirects=False) as response:
@@ -90,13 +115,14 @@ class DigestClient:
                     self._etag = response.headers.get("ETag", "")
                 elif response.status != 304 or self.digest is None:
                     self._tell(f"HTTP status {response.status}")
-                    return
+                    return response.status == HTTPStatus.SERVICE_UNAVAILABLE
                 self.answered = self._clock()
                 self.made = self.answered - _age(response)
         except (aiohttp.ClientError, DigestError, TimeoutError, OSError, ValueError) as error:
             self._tell(f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])
-            return
+            return False
         self._tell("")
+        return True
 
     def _tell(self, problem: str) -> None:
         if problem and not self._problem:
@@ -145,7 +171,7 @@ class DigestedSource:
             return replace(
                 united, synced=own.synced, stale=own.stale, read_at=own.read_at, read_seconds=own.read_seconds
             )
-        silent = self._clock() - client.answered > max(STALE_AFTER, 4 * client.interval)
+        silent = client.silent
         synced = None if own.synced is None else min(own.synced, client.made or client.answered)
         stale = own.stale or united.stale or silent
         return replace(united, synced=synced, stale=stale, read_at=own.read_at, read_seconds=own.read_seconds)

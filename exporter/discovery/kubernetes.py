@@ -22,6 +22,7 @@ from exporter.discovery.credentials import AccessError, Loader, load_kubeconfig,
 from exporter.discovery.digest_source import DigestClient, DigestedSource
 from exporter.discovery.file import InventoryError
 from exporter.discovery.nodefiles import read_arguments, read_cni
+from exporter.discovery.own_endpoints import list_endpoints
 from exporter.discovery.own_services import OwnServices
 from exporter.discovery.places import Places
 from exporter.discovery.readings import Reading, readings
@@ -175,10 +176,12 @@ def open_kubernetes(config: Config) -> KubernetesSource | DigestedSource:
     digested = config.role is Role.NODE and bool(config.digest.url)
     read = readings(config.role, config.node_name, digest=digested)
     node = "" if config.role is Role.CLUSTER else config.node_name
-    own = KubernetesSource(ApiServer(client, loader), read, node=node)
+    api = ApiServer(client, loader)
+    own = KubernetesSource(api, read, node=node)
     if not digested:
         return own
-    return DigestedSource(own, DigestClient(config.digest.url, resolver=OwnServices(os.environ)))
+    resolver = OwnServices(os.environ, endpoints=partial(list_endpoints, api))
+    return DigestedSource(own, DigestClient(config.digest.url, resolver=resolver))
 
 
 async def _load(loader: Loader) -> Any:

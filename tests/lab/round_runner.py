@@ -110,13 +110,12 @@ class DigestAlone:
 
 @asynccontextmanager
 async def digest_server(publisher: DigestPublisher) -> AsyncIterator[str]:
-    """The daemon's own web server on a free port of the namespace's loopback."""
-    (listener,) = bind(["127.0.0.1:0"])
-    port = listener.getsockname()[1]
+    """The daemon's own web server on a free port of its node; gives where it is there."""
+    listeners = bind([":0"])
     server = WebServer(DigestAlone(), WebSettings(""), WebOptions(digest=publisher))
-    task = asyncio.create_task(server.run([listener]))
+    task = asyncio.create_task(server.run(listeners))
     try:
-        yield f"http://127.0.0.1:{port}/api/v1/digest"
+        yield f":{listeners[0].getsockname()[1]}/api/v1/digest"
     finally:
         task.cancel()
 
