@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from exporter.asking import Asker, Deadline
 from exporter.config.schema import Config
@@ -23,10 +23,11 @@ from exporter.discovery.pods import departures
 from exporter.discovery.standing import api_readings
 from exporter.inspection import Inspection, Inspector
 from exporter.model.inventory import Inventory
-from exporter.model.probe import Group, Lookup, Observation
+from exporter.model.probe import Group, Lookup, Observation, Question
 from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage
 from exporter.plan import kept
+from exporter.plan.lifetimes import doubtful
 from exporter.plan.naming import Naming
 from exporter.plan.pace import Pace
 from exporter.plan.settled import Settled, settle
@@ -137,43 +138,50 @@ class Rounds:
         if not turn.scene.looks:
             return (), await self._asker.ask_all(questions(turn, turn.pace.queries), deadline)
         named = namings(turn)
-        left = self._reserve(named)
+        asking = self._share(turn, named)
         direct, asked, resolved = await asyncio.gather(
             self._asker.check_all(direct_checks(turn), deadline),
-            self._asker.ask_all(questions(turn, left), deadline),
+            self._asker.ask_all(asking, deadline),
             asyncio.gather(*(self._resolve_and_dial(turn, naming, deadline) for naming in named)),
         )
         observations = (o for made, _ in resolved for o in made)
         return (*direct, *observations), (*asked, *(lookup for _, made in resolved for lookup in made))
 
-    def _reserve(self, named: Iterable[Naming]) -> int | None:
-        """Sets aside, of the round's DNS budget, what names that are due may need, at most half; what is left."""
+    def _share(self, turn: Turn, named: Sequence[Naming]) -> tuple[Question, ...]:
+        """The round's questions. Of the DNS budget, what names that are due may need is set aside, at most half; they get all that is left."""
         budget = self._pace.queries
         if budget is None:
-            self._resolution.allow(None)
-            return None
-        due = sum(self._resolution.due([t.host for t in n.targets], n.conf, n.servers) for n in named)
-        reserved = min(budget // 2, due)
-        self._resolution.allow(reserved)
-        return budget - reserved
+            self._resolution.allow(None, named)
+            return questions(turn, None)
+        asking = questions(turn, budget - min(budget // 2, self._resolution.due(named)))
+        self._resolution.allow(budget - sum(q.allowed for q in asking), named)
+        return asking
 
     async def _resolve_and_dial(
         self, turn: Turn, naming: Naming, deadline: Deadline
     ) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
         """Targets that are names: resolved once per distinct resolv.conf, then dialled from all vantages that share it."""
-        resolved = await asyncio.gather(
-            *(
-                self._resolution.resolve(t.host, naming.asker, naming.conf, naming.servers, deadline)
-                for t in naming.targets
+        hosts = tuple(dict.fromkeys(t.host for t in naming.targets))
+        resolved = dict(
+            zip(
+                hosts,
+                await asyncio.gather(
+                    *(
+                        self._resolution.resolve(host, naming.asker, naming.conf, naming.servers, deadline)
+                        for host in hosts
+                    )
+                ),
+                strict=True,
             )
         )
         targets = [
-            (t, with_addresses(t, r.addresses, turn.scene.families))
-            for t, r in zip(naming.targets, resolved, strict=True)
-            if not r.waits
+            (t, with_addresses(t, resolved[t.host].addresses, turn.scene.families))
+            for t in naming.targets
+            if not resolved[t.host].waits
         ]
         observations = await self._asker.check_all(named_checks(turn, naming, targets), deadline)
-        return observations, tuple(q for r in resolved for q in r.lookups)
+        self._resolution.doubt(naming, doubtful(observations))
+        return observations, tuple(q for r in resolved.values() for q in r.lookups)
 
     def _keep(self, turn: Turn, seen: Settled) -> None:
         """Results by vantage, those of the API server by themselves; answers by question."""

@@ -92,7 +92,14 @@ def _reduce(query: dns.message.Message, message: dns.message.Message, *, answers
         soa_additional=any(r.rdtype == dns.rdatatype.SOA for r in message.additional),
         ede=tuple(int(o.code) for o in message.options if isinstance(o, dns.edns.EDEOption))[:EDE_LIMIT],
         ttl=min(lifetimes, default=None),
+        negative_ttl=_negative_ttl(message),
     )
+
+
+def _negative_ttl(message: dns.message.Message) -> int | None:
+    """Seconds for which the message says that there is no record, by the SOA of its authority section (RFC 2308 section 5)."""
+    soas = (r for r in message.authority if r.rdtype == dns.rdatatype.SOA and r.rdclass == dns.rdataclass.IN)
+    return min((min(soa.ttl, soa[0].minimum) for soa in soas), default=None)
 
 
 def _follow(query: dns.message.Message, rrsets: _RRsets) -> tuple[dns.name.Name, tuple[str, ...], list[int]]:
