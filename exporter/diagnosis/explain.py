@@ -1,4 +1,4 @@
-"""Applies the table of explanations (explanations.py) by (vantage, destination) pairs. Between the rules' findings and the verdict; pure.
+"""Applies the table of explanations (explanations.py) by (vantage, destination, family). Between the rules' findings and the verdict; pure.
 
 A finding with pairs is explained when every pair of it is covered, by one or several found causes. A finding without pairs (a stated
 one) is explained subject by subject, through the second table. What stays keeps what is not covered as its subjects. A cause about
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from exporter.diagnosis.causes import LINES
 from exporter.diagnosis.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, From, Reach, To
 from exporter.model.report import Cause, Finding, Found, Pair, Severity
 
@@ -83,7 +84,12 @@ def raised(explained: tuple[Explained, ...]) -> tuple[Explained, ...]:
 
 
 def covers(found: Found, pair: Pair, *, node: str = "") -> bool:
-    """Whether this cause accounts for the failure of this pair: by its line in the table, or as an endpoint behind the destination."""
+    """Whether this cause accounts for the failure of this pair: by its line in the table, or as an endpoint behind the destination.
+
+    A cause about one family explains nothing that fails over the other.
+    """
+    if LINES[found.cause].family not in {None, pair.family}:
+        return False
     if pair.destination in found.spoils:
         return True
     return any(
@@ -208,7 +214,9 @@ def _to(reach: Reach, found: Found, pair: Pair, node: str) -> bool:
             return pair.destination in found.subjects
         case To.OWN_SERVERS:
             return any(
-                p.vantage == pair.vantage and _same_destination(p.destination, pair.destination) for p in found.pairs
+                (p.vantage, p.family) == (pair.vantage, pair.family)
+                and _same_destination(p.destination, pair.destination)
+                for p in found.pairs
             )
 
 

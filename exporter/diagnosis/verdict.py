@@ -1,8 +1,10 @@
 """From a snapshot to the report's verdict: runs the rules, remembers over rounds, applies explanation. Pure; the last step of diagnosis.
 
-Memory is a frozen value handed from round to round: a finding appears at once (rules of causes that are not stated look at two rounds
-by themselves), goes after two rounds in which it did not hold, and keeps its last value for five minutes when it cannot be checked.
-What is only remembered says nothing about pods that have gone meanwhile.
+Memory is a frozen value handed from round to round. A finding appears at once (rules of causes that are not stated look at two rounds
+by themselves), unless it compares the kernel with the inventory: then in the second round running, once an inventory came that is newer
+than what the kernel showed first. So a change made through the API is no fault while it spreads. A finding goes after two rounds in
+which it did not hold or did not apply, and keeps its last value for five minutes when it cannot be checked. What is only remembered says
+nothing about pods that have gone meanwhile.
 """
 
 from __future__ import annotations
@@ -14,11 +16,15 @@ from exporter.diagnosis.causes import LINES, TABLE, Line, checked_by
 from exporter.diagnosis.endpoints import destinations_of
 from exporter.diagnosis.explain import Explained, explain, raised
 from exporter.diagnosis.view import Judgement, Rule, View
-from exporter.model.report import Cause, CauseReport, Finding, Found, Reason, Severity, Unchecked
+from exporter.model.report import Cause, CauseReport, Finding, Found, Pair, Reason, Severity, Unchecked
 from exporter.model.vantage import PodState
 
 CLEAR_AFTER = 2  # rounds not holding
 KEEP_UNCHECKED = 300.0  # seconds that a value outlives the last check
+# Reasons for which a cause does not apply any more; for the others it could not be seen.
+INAPPLICABLE = frozenset(
+    {Reason.NOT_APPLICABLE, Reason.SINGLE_STACK, Reason.NO_TARGET, Reason.NO_PEER, Reason.NO_PODS, Reason.POLICY}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,10 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
+    """What is remembered of each cause, and since when those that are not found yet contradict the inventory (Unix seconds)."""
+
     traces: Mapping[Cause, Trace] = field(default_factory=dict)
+    suspected: Mapping[Cause, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +56,18 @@ def judge(
     view: View, memory: Memory, *, rules: Mapping[Cause, Rule], elsewhere: tuple[Found, ...] = ()
 ) -> tuple[Verdict, Memory]:
     """The verdict of this round and the memory for the next. `elsewhere`: the digest's found causes, not older than 5 minutes."""
+    view = replace(view, standing={cause: _pairs(trace) for cause, trace in memory.traces.items()})
     traces: dict[Cause, Trace] = {}
+    suspected: dict[Cause, float] = {}
     unchecked: list[Unchecked] = []
     for line in TABLE:
         if not checked_by(line, view.role):
             continue
         judgement = _gate(line, view) or rules[line.cause](view)
         before = memory.traces.get(line.cause)
+        if line.compares and _is_new(judgement, before):
+            suspected[line.cause] = since = memory.suspected.get(line.cause, view.snapshot.inspected)
+            judgement = judgement if _is_newer(view, since, memory, line.cause) else ()
         trace = _remember(before, judgement, view)
         if trace is not None:
             traces[line.cause] = trace
@@ -70,7 +84,22 @@ def judge(
         )
         for item in explained
     )
-    return Verdict(causes, frozenset(traces), tuple(unchecked)), Memory(traces)
+    return Verdict(causes, frozenset(traces), tuple(unchecked)), Memory(traces, suspected)
+
+
+def _pairs(trace: Trace) -> frozenset[Pair]:
+    return frozenset(pair for finding in trace.findings for pair in finding.pairs)
+
+
+def _is_new(judgement: Judgement, before: Trace | None) -> bool:
+    """Whether it finds what was not found before."""
+    return not isinstance(judgement, Reason) and bool(judgement) and (before is None or not before.findings)
+
+
+def _is_newer(view: View, since: float, memory: Memory, cause: Cause) -> bool:
+    """Whether the round before had the contradiction as well, and the inventory is newer than what the kernel showed then."""
+    current = view.inventory.current_at
+    return cause in memory.suspected and (current is None or current > since)
 
 
 def _gate(line: Line, view: View) -> Reason | None:
@@ -86,9 +115,7 @@ def _gate(line: Line, view: View) -> Reason | None:
 def _remember(before: Trace | None, judgement: Judgement, view: View) -> Trace | None:
     now = view.now
     if isinstance(judgement, Reason):
-        if judgement is Reason.SINGLE_STACK or before is None or now - before.checked > KEEP_UNCHECKED:
-            return None
-        return replace(before, findings=_of_what_is_left(before.findings, view))
+        return None if before is None else _unseen(before, judgement, view)
     if judgement:
         since = before.since if before is not None and before.findings else now
         return Trace(judgement, since, 0, now)
@@ -96,6 +123,16 @@ def _remember(before: Trace | None, judgement: Judgement, view: View) -> Trace |
     if before is None or not kept:
         return Trace((), 0.0, 0, now)
     return Trace(kept, before.since, before.clear + 1, now)
+
+
+def _unseen(before: Trace, reason: Reason, view: View) -> Trace | None:
+    """What is left of a cause that was not checked: for a round where it does not apply, for five minutes where it was not seen."""
+    findings = _of_what_is_left(before.findings, view)
+    if reason not in INAPPLICABLE:
+        return None if view.now - before.checked > KEEP_UNCHECKED else replace(before, findings=findings)
+    if not before.findings or before.clear + 1 >= CLEAR_AFTER:
+        return None
+    return replace(before, findings=findings, clear=before.clear + 1)
 
 
 def _of_what_is_left(findings: tuple[Finding, ...], view: View) -> tuple[Finding, ...]:
