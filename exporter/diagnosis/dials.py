@@ -36,6 +36,11 @@ class Dial:
         """What fails of it over IPv6: all path causes are about that family."""
         return Pair(self.vantage.subject, self.destination, Family.V6)
 
+    @property
+    def time(self) -> float:
+        """When it was made, in Unix seconds."""
+        return max(o.time for o in self.seen.values())
+
     def outcome(self, family: Family, layer: Layer) -> Outcome | None:
         """None: not asked, or says nothing of the path."""
         observation = self.seen.get((family, layer))
@@ -108,6 +113,8 @@ def probes_of(view: View) -> Probes:
     pairs: dict[tuple[str, str], list[Dial]] = {}
     for made in view.snapshot.history:
         for d in dials(made, ipv4=ipv4):
+            if d.time <= view.accounted.get(d.pair, float("-inf")):
+                continue
             pairs.setdefault((d.vantage.key, d.destination), []).append(d)
     recent = (Recent(tuple(made)) for made in pairs.values() if len(made) >= SHOWN_TWICE and not made[0].excused)
     return Probes(now, before, tuple(recent))

@@ -7,8 +7,8 @@ other nodes explains nothing of this one but what leads there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from exporter.diagnosis.causes import LINES
 from exporter.diagnosis.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, From, Reach, To
@@ -17,11 +17,15 @@ from exporter.model.report import Cause, Finding, Found, Pair, Severity
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A finding after explanation: whole and explained by one cause, or what is left of it."""
+    """A finding after explanation: whole and explained by one cause, or what is left of it.
+
+    `roots`: of each pair that was covered, the cause that it leads back to.
+    """
 
     finding: Finding
     by: Cause | None
     elsewhere: bool = False
+    roots: Mapping[Pair, Cause] = field(default_factory=dict)
 
 
 INSIDE = ("target/service", "target/apiserver", "target/cluster_dns", "service/", "server/node_local")
@@ -120,11 +124,12 @@ def _explain_one(finding: Finding, known: Iterable[_Known], node: str) -> Explai
         pair: next((k for k in usable if _may_be(k.found, finding, pair) and covers(k.found, pair, node=node)), None)
         for pair in sorted(finding.pairs)
     }
+    roots = {pair: by.root for pair, by in cover.items() if by is not None}
     left = frozenset(pair for pair, by in cover.items() if by is None)
     if left:
-        return Explained(finding if left == finding.pairs else _narrow(finding, left), None)
+        return Explained(finding if left == finding.pairs else _narrow(finding, left), None, roots=roots)
     first = min((k for k in cover.values() if k is not None), key=lambda k: k.order)
-    return Explained(finding, first.root, elsewhere=first.elsewhere)
+    return Explained(finding, first.root, elsewhere=first.elsewhere, roots=roots)
 
 
 def _follow(finding: Finding, reasons: Iterable[_Known], node: str) -> Explained:

@@ -37,7 +37,8 @@ class Expectations:
 class View:
     """This round, the one before, and now (Unix seconds). Two rounds of a pod are its kept observation and the one before that.
 
-    `standing`: the pairs that each cause was found of in the round before. A view is equal to itself alone.
+    `standing`: the pairs that each cause was found of in the round before. `accounted`: pairs whose failures up to a moment (Unix seconds)
+    followed from a cause that is over. A view is equal to itself alone.
     """
 
     now: float
@@ -45,6 +46,7 @@ class View:
     previous: Snapshot | None = None
     expect: Expectations = Expectations()
     standing: Mapping[Cause, frozenset[Pair]] = field(default_factory=dict)
+    accounted: Mapping[Pair, float] = field(default_factory=dict)
 
     @property
     def inventory(self) -> Inventory:

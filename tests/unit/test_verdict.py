@@ -11,13 +11,15 @@ from exporter.diagnosis.causes import LINES, TABLE
 from exporter.diagnosis.endpoints import destinations_of
 from exporter.diagnosis.explain import explain, raised
 from exporter.diagnosis.explanations import FOLLOWS, PATH_CAUSES, REACHES
+from exporter.diagnosis.path import PATH_RULES
 from exporter.diagnosis.verdict import INAPPLICABLE, Memory, Verdict, judge
 from exporter.diagnosis.view import Judgement, Rule, finding
+from exporter.model.probe import Layer, Observation
 from exporter.model.report import Cause, Finding, Found, Pair, PodView, Reason, Role, Severity
 from exporter.model.service import Service
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import changed, service
-from tests.unit.scene import V4, V6, pod, view
+from tests.unit.scene import V4, V6, pod, seen, target, view
 
 NOTHING: Mapping[Cause, Rule] = {cause: lambda _: () for cause in Cause}
 
@@ -389,3 +391,36 @@ def test_explanation_never_runs_in_a_circle() -> None:
     everything = tuple(a_finding(cause, pairs=(POD_OUT, POD_PEER)) for cause in Cause)
     by = {item.finding.cause: item.by for item in explain(everything)}
     assert all(by[root] is None for root in by.values() if root is not None)
+
+
+def walk(rounds: int, *, healed: int, root: bool = True) -> list[set[Cause]]:
+    """What stands unexplained, round by round: a pod's dials outside fail until round `healed`; until the round before a root is found."""
+    web = pod("web")
+    memory, said = Memory(), []
+    made: list[tuple[Observation, ...]] = []
+    for number in range(rounds):
+        now = 1000.0 + 30.0 * number
+        words = "tcp6=ok tcp4=ok" if number >= healed else "tcp6=timeout tcp4=ok"
+        to = target("pypi", layers=(Layer.TCP,))
+        made.insert(0, tuple(replace(o, time=now - 1.0) for o in seen(web, to, words)))
+        seen_now = view(kept=made[0], before=made[1] if len(made) > 1 else (), now=now, pods=(PodView(web),))
+        seen_now = replace(seen_now, snapshot=replace(seen_now.snapshot, history=tuple(made[:6])))
+        nat = (a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"),) if root and number < healed else ()
+        said_now, memory = judge(
+            seen_now, memory,
+            rules={**rules(nat_masquerade_missing=nat), Cause.IPV6_UNREACHABLE: PATH_RULES[Cause.IPV6_UNREACHABLE]},
+        )  # fmt: skip
+        said.append({c.finding.cause for c in said_now.causes if c.explained_by is None})
+    return said
+
+
+def test_a_path_that_failed_for_no_known_reason_goes_after_six_dials_that_passed() -> None:
+    said = walk(16, healed=5, root=False)
+    assert [bool(each) for each in said] == [False] + [True] * (4 + 6) + [False] * 5
+
+
+def test_failures_that_followed_from_a_cause_that_is_over_are_accounted_for() -> None:
+    """Once the rule is back, its pods' paths are not unexplained for as long as their failures are remembered."""
+    said = walk(14, healed=5)
+    assert said[1:6] == [{Cause.NAT_MASQUERADE_MISSING}] * 5
+    assert said[6:] == [set()] * 8
