@@ -41,6 +41,7 @@ from exporter.plan.turn import (
     named_checks,
     namings,
     questions,
+    remember_dials,
     set_scene,
 )
 from exporter.resolution import Resolution, question_timeout
@@ -89,6 +90,11 @@ class Rounds:
         if self._inspector is not None:
             self._inspector.configure(config)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether the kernel contradicts the inventory in a way that one more round would confirm or not."""
+        return any(not self._memory.traces[cause].findings for cause in self._memory.suspected)
+
     async def run(self, source: Callable[[], Inventory], elsewhere: tuple[Found, ...] = ()) -> Report:
         """One round. `source` gives the inventory of the moment; it is asked again at the end, for pods that went meanwhile.
 
@@ -99,13 +105,14 @@ class Rounds:
         self._asker.overrun = False
         inventory = source()
         inspection = await self._look(inventory)
+        inspected = self._clock()
         turn = self._turn(inspection, inventory)
         observations, lookups = await self._probe(turn, deadline)
         now = source()
         left = departures(inventory, now, self._config.node_name)
         seen = settle(inspection.pods, observations, lookups, left=left, inventory=now)
         self._keep(turn, seen)
-        snapshot = self._snapshot(inspection, now, started, seen)
+        snapshot = self._snapshot(inspection, now, (started, inspected), seen)
         report = self._judge(snapshot, elsewhere)
         self._previous = snapshot
         self._number += 1
@@ -187,12 +194,22 @@ class Rounds:
         """Results by vantage, those of the API server by themselves; answers by question."""
         probed = [p.vantage.key for p in seen.pods if p.vantage.state in PROBED]
         present = [*probed, turn.scene.host.vantage.key, API_SERVER]
-        keep = keep_results(turn, len(probed))
-        self._store = kept.fold(self._store, _by_key(seen.observations), present=present, now=self._steady(), keep=keep)
+        self._store = kept.fold(
+            self._store,
+            _by_key(seen.observations),
+            present=present,
+            now=self._steady(),
+            keep=keep_results(turn, len(probed)),
+            remember=remember_dials(turn, len(probed)),
+        )
         keep = keep_answers(turn, len(probed))
         self._answers = kept.fold_answers(self._answers, seen.lookups, now=self._clock(), keep=keep)
 
-    def _snapshot(self, inspection: Inspection, inventory: Inventory, started: float, seen: Settled) -> Snapshot:
+    def _snapshot(
+        self, inspection: Inspection, inventory: Inventory, times: tuple[float, float], seen: Settled
+    ) -> Snapshot:
+        """`times`: when the round began, and when this machine had been looked at."""
+        started, inspected = times
         return Snapshot(
             node=self._config.node_name,
             role=self._config.role,
@@ -205,9 +222,11 @@ class Rounds:
             observations=seen.observations,
             kept=self._store.observations(),
             kept_before=self._store.before(),
+            history=self._store.history(),
             lookups=seen.lookups,
             lookups_kept=tuple(self._answers.last.values()),
             lookups_before=tuple(self._answers.before.values()),
+            inspected=inspected,
             host_facts=inspection.host_facts,
             host_resolv_conf=inspection.host_resolv_conf,
             readings=(*inspection.readings, *api_readings(inventory)),

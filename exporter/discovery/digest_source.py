@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from exporter.discovery.digest import MAX_BYTES, Digest, DigestError, accept_header, read_digest, unite
+from exporter.discovery.digest import AGE, MAX_BYTES, Digest, DigestError, accept_header, read_digest, unite
 from exporter.discovery.own_services import OwnServices
 from exporter.discovery.source import Source
 from exporter.logs import fields
@@ -38,6 +39,7 @@ ASK_EVERY = 10  # and after each so many of them
 FOUND_FOR = 300.0  # seconds for which found causes explain (contract section 7)
 STALE_AFTER = 300.0  # seconds without an answer, or four missed looks
 MAX_AGE = 1e7
+_NUMBER = re.compile(r"[0-9]{1,11}(\.[0-9]{1,3})?")
 
 
 class DigestClient:
@@ -48,11 +50,13 @@ class DigestClient:
         url: str,
         *,
         every: float = EVERY,
+        at_most: float = AT_MOST,
         clock: Callable[[], float] = time.time,
         resolver: OwnServices | None = None,
     ) -> None:
         self._url = url
         self._every = every
+        self._at_most = at_most
         self._clock = clock
         self._resolver = resolver  # None: names are resolved as this host does, and nobody else is asked
         self._looks = 0
@@ -62,6 +66,7 @@ class DigestClient:
         self.digest: Digest | None = None
         self.made: float | None = None  # when the cluster's round ended that the last answer told of, by our clock
         self.answered: float | None = None  # when the last answer came
+        self.current_at: float | None = None  # the moment that the inventory of the last answer shows, by our clock
         self.tried = asyncio.Event()
 
     @property
@@ -70,7 +75,7 @@ class DigestClient:
         if self.digest is None:
             usual = self._every
         else:
-            usual = max(self._every, len(self.digest.inventory.nodes or ()) / AT_MOST)
+            usual = max(self._every, len(self.digest.inventory.nodes or ()) / self._at_most)
         # At the start the cluster role may still be reading.
         whole = self.digest is not None and AWAITED not in self.digest.inventory.unread.values()
         return usual if whole else min(usual, FIRST * 2.0 ** min(self._looks, 20))
@@ -107,6 +112,7 @@ class DigestClient:
     async def _look(self, session: aiohttp.ClientSession) -> bool:
         """Ask for the digest. Whether the cluster role answered, be it that it has none yet."""
         headers = {"Accept": accept_header()} | ({"If-None-Match": self._etag} if self._etag else {})
+        asked = self._clock()
         try:
             async with session.get(self._url, headers=headers, allow_redirects=False) as response:
                 if response.status == 200:
@@ -117,7 +123,9 @@ class DigestClient:
                     self._tell(f"HTTP status {response.status}")
                     return response.status == HTTPStatus.SERVICE_UNAVAILABLE
                 self.answered = self._clock()
-                self.made = self.answered - _age(response)
+                self.made = self.answered - _seconds(response.headers.get("Age", ""))
+                # One that does not say so shows its last round.
+                self.current_at = asked - _seconds(response.headers.get(AGE, response.headers.get("Age", "")))
         except (aiohttp.ClientError, DigestError, TimeoutError, OSError, ValueError) as error:
             self._tell(f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])
             return False
@@ -144,10 +152,9 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def _age(response: aiohttp.ClientResponse) -> float:
-    """Seconds since the cluster's round; without the header nothing is known of it, and nothing found is used."""
-    text = response.headers.get("Age", "")
-    return min(float(text), MAX_AGE) if text.isascii() and text.isdigit() and len(text) < 12 else MAX_AGE
+def _seconds(text: str) -> float:
+    """An age as a header gives it; without one nothing is known of it, and it counts as very old."""
+    return min(float(text), MAX_AGE) if _NUMBER.fullmatch(text) else MAX_AGE
 
 
 class DigestedSource:
@@ -163,18 +170,30 @@ class DigestedSource:
         """The last inventory, with its age as of now."""
         own, client = self._own.current(), self._client
         # Ages differ at every call; what they are the ages of does not.
-        still = replace(own, synced=None, stale=False, read_at={}, read_seconds={})
+        still = replace(own, synced=None, current_at=None, stale=False, read_at={}, read_seconds={})
         if self._united is None or self._united[0] != still or self._united[1] is not client.digest:
             self._united = (still, client.digest, unite(still, client.digest))
         united = self._united[2]
         if client.digest is None or client.answered is None:
             return replace(
-                united, synced=own.synced, stale=own.stale, read_at=own.read_at, read_seconds=own.read_seconds
+                united,
+                synced=own.synced,
+                current_at=own.current_at,
+                stale=own.stale,
+                read_at=own.read_at,
+                read_seconds=own.read_seconds,
             )
         silent = client.silent
         synced = None if own.synced is None else min(own.synced, client.made or client.answered)
-        stale = own.stale or united.stale or silent
-        return replace(united, synced=synced, stale=stale, read_at=own.read_at, read_seconds=own.read_seconds)
+        moments = [at for at in (own.current_at, client.current_at) if at is not None]
+        return replace(
+            united,
+            synced=synced,
+            current_at=min(moments, default=None),
+            stale=own.stale or united.stale or silent,
+            read_at=own.read_at,
+            read_seconds=own.read_seconds,
+        )
 
     def elsewhere(self) -> tuple[Found, ...]:
         """The causes found in the cluster's objects, while they are not older than five minutes."""

@@ -7,6 +7,7 @@ Inventory is built anew when something changed, at most once a second, and so th
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -73,13 +74,16 @@ class KubernetesSource:
         standings = self._standings()
         read_at: dict[Kind, float] = {}
         seconds: dict[Kind, float] = {}
+        moments: list[float] = []
         for reading, standing in standings.items():
             if standing.held and standing.seen is not None:
+                moments.append(standing.current_at(now) or standing.seen)
                 read_at[reading.kind] = min(standing.seen, read_at.get(reading.kind, standing.seen))
                 seconds[reading.kind] = standing.seconds + seconds.get(reading.kind, 0.0)
         return replace(
             self._inventory,
             synced=min(read_at.values(), default=None),
+            current_at=min(moments, default=None),
             read_at=read_at,
             read_seconds=seconds,
             stale=any(standing.stale(now) for standing in standings.values()),
@@ -161,8 +165,10 @@ async def _within(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-def open_kubernetes(config: Config) -> KubernetesSource | DigestedSource:
+def open_kubernetes(config: Config, *, once: bool = False) -> KubernetesSource | DigestedSource:
     """The source that the configuration names, its credentials loaded: this is called while root's files may still be read.
+
+    `once`: for a command that ends within seconds, so that the digest is asked for every second.
 
     Raises:
         InventoryError: there is no usable service account or kubeconfig.
@@ -181,6 +187,8 @@ def open_kubernetes(config: Config) -> KubernetesSource | DigestedSource:
     if not digested:
         return own
     resolver = OwnServices(os.environ, endpoints=partial(list_endpoints, api))
+    if once:
+        return DigestedSource(own, DigestClient(config.digest.url, every=EVERY, at_most=math.inf, resolver=resolver))
     return DigestedSource(own, DigestClient(config.digest.url, resolver=resolver))
 
 

@@ -55,6 +55,7 @@ class Inventory:
 
     source: str  # kubernetes | file | digest | none
     synced: float | None = None  # when last known to be current
+    current_at: float | None = None  # the moment that it shows the cluster of; None: of no moment, as a file
     stale: bool = False
     nodes: tuple[Node, ...] | None = None
     pods: tuple[Pod, ...] | None = None
