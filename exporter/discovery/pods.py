@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from exporter.broker.messages import FoundNamespace, NamedNamespace
+from exporter.broker.messages import FoundNamespace, NamedNamespace, Process
 from exporter.config.schema import Config
 from exporter.model.family import FAMILIES, Address, Family
 from exporter.model.inventory import Inventory
@@ -76,6 +76,22 @@ def namespaces_of(listing: Listing) -> dict[tuple[int, int], Netns]:
             places[key] = Netns(found.device, found.inode, pid=first.pid, started=first.started)
     places.pop(listing.home, None)
     return places
+
+
+def processes_of(found: FoundNamespace) -> tuple[Process, ...]:
+    """Those of a namespace whose roots hold its pod's files, the oldest first: one of each container, and of the sandbox.
+
+    They are of the pod that the oldest of them belongs to: others may have come in from elsewhere (`nsenter`). Where none belongs to a
+    pod, they are the containers', else the process that stands for the namespace.
+    """
+    order = sorted(found.processes, key=lambda process: (process.started, process.pid))
+    cgroups = [process.cgroup.decode(errors="replace") for process in order]
+    uids = [pod_uid(cgroup) for cgroup in cgroups]
+    owner = next((uid for uid in uids if uid is not None), None)
+    if owner is not None:
+        return tuple(process for process, uid in zip(order, uids, strict=True) if uid == owner)
+    containers = tuple(p for p, cgroup in zip(order, cgroups, strict=True) if container_id(cgroup) is not None)
+    return containers or found.processes[:1]
 
 
 def unmatched(listing: Listing, inventory: Inventory, node: str) -> tuple[Netns, ...]:

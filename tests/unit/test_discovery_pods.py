@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.broker.messages import FoundNamespace, NamedNamespace, Process
-from exporter.discovery.pods import Listing, container_id, departures, locate, pod_uid, unmatched
+from exporter.discovery.pods import Listing, container_id, departures, locate, pod_uid, processes_of, unmatched
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Namespace, Pod
@@ -255,3 +255,23 @@ def test_what_ended_between_two_inventories_is_told_with_its_new_state() -> None
     assert departures(cluster(pods=(WEB,)), cluster(pods=(reborn,)), "ra") == {WEB.uid: None}
     assert departures(Inventory(source="none"), cluster(pods=()), "ra") == {}
     assert departures(cluster(pods=pods), cluster(pods=None), "ra") == {}
+
+
+def test_the_processes_whose_roots_are_the_pods_are_those_of_its_cgroup_the_oldest_first() -> None:
+    other = UID.replace("0", "1")
+    sandbox, first, second = (
+        Process(pid, started, f"/kubepods/pod{UID}/{CONTAINER[:-1]}{pid}".encode())
+        for pid, started in ((7, 10), (5, 20), (6, 15))
+    )
+    visitor = Process(4, 30, f"/kubepods/pod{other}/{CONTAINER}".encode())
+    tool = Process(3, 5, b"/user.slice")
+    found = FoundNamespace(4, 9, (first, visitor, second, sandbox, tool))
+    assert processes_of(found) == (sandbox, second, first)
+
+
+def test_without_a_pod_the_processes_of_containers_count_and_without_those_the_first() -> None:
+    inside = Process(5, 20, f"/machine.slice/libpod-{CONTAINER}.scope".encode())
+    tool, another = Process(3, 5, b"/user.slice"), Process(4, 2, b"/system.slice")
+    assert processes_of(FoundNamespace(4, 9, (tool, inside))) == (inside,)
+    assert processes_of(FoundNamespace(4, 9, (tool, another))) == (tool,)
+    assert processes_of(FoundNamespace(4, 9, ())) == ()
