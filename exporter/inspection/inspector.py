@@ -14,7 +14,7 @@ from exporter.broker.client import BrokerClient
 from exporter.broker.messages import Place
 from exporter.broker.wire import MAX_PLACES
 from exporter.config.schema import Config
-from exporter.discovery.pods import Listing, locate, processes_of, unmatched
+from exporter.discovery.pods import Listing, locate, processes_of_pods, unmatched
 from exporter.inspection.changes import HostChanges
 from exporter.inspection.fared import is_confined, reading_of_listing, readings_of_files, readings_of_pods, shorten
 from exporter.inspection.files import read_own_resolv_conf
@@ -81,7 +81,7 @@ class Inspector:
         lsm = is_confined(self._broker.welcome.lsm)
         self._facts, readings = await read_host(self._broker, previous=self._facts, changes=self._changes, lsm=lsm)
         own = read_own_resolv_conf()
-        processes = {(found.device, found.inode): processes_of(found) for found in listing.found}
+        processes = processes_of_pods(listing, vantages, inventory, self._config.node_name)
         looking = Looking(self._broker, own, self._clock, processes, self._libraries)
         seen = await look_at_pods(looking, vantages)
         self._tell_of_silent(frozenset(seen.silent))

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +18,13 @@ from exporter.broker.client import BrokerClient
 from exporter.broker.messages import Libc, Place, PodFiles, SocketKind
 from exporter.broker.podreader import MAX_STUCK
 from exporter.broker.privilege import SYS_PTRACE
+from exporter.config.schema import Config
+from exporter.inspection import Inspector
+from exporter.model.facts import Reader, Reading
+from exporter.model.inventory import Inventory
+from exporter.model.pod import Pod as PodObject
+from exporter.model.report import Reason
+from exporter.resolvconf import parse_resolv_conf
 from tests.kernel.broker_lab import (
     broker_process,
     closing,
@@ -29,7 +37,9 @@ from tests.kernel.broker_lab import (
     status_of,
     wait_until,
 )
+from tests.kernel.namespaces import unique_prefix
 from tests.kernel.stalled import LEAVES, TAKES, stalled_pod
+from tests.lab import cgroups
 from tests.lab.roots import PodRoot, place_program
 
 pytestmark = pytest.mark.real
@@ -132,6 +142,45 @@ async def test_more_stalled_pods_than_children_stop_the_reading_and_nothing_else
             assert (await client.named("/run")).errno == 0
         await has_come_to(client, broker.pid, [])
         assert await read(client, honest) == [READ]
+
+
+async def test_a_look_at_the_node_names_the_stalled_pod_and_sees_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Round by round, and from the round on in which its file system answers again. Nothing is left alone for long here."""
+    code = "from exporter.broker import podreader; podreader.FIRST_REST = podreader.LONGEST_REST = 0.0"
+    lab, uids = unique_prefix(), {name: str(uuid.uuid4()) for name in ("honest", "stalled")}
+    pods = tuple(
+        PodObject("team", name, uid=uid, node="here", phase="Running", created=0.0, started=0.0)
+        for name, uid in uids.items()
+    )
+    inventory = Inventory(source="file", pods=pods)
+    with ExitStack() as stack:
+        stack.callback(cgroups.remove, lab)
+        honest = stack.enter_context(honest_pod(tmp_path / "honest"))
+        stalled = stack.enter_context(stalled_pod(made_root(tmp_path / "stalled")))
+        for name, place in (("honest", honest), ("stalled", stalled.place)):
+            cgroups.move(place.pid, cgroups.pod_cgroup(lab, uids[name]))
+        connection, _ = stack.enter_context(broker_process(code=code))
+        client = stack.enter_context(closing(await BrokerClient.from_socket(connection.dup())))
+        inspector = Inspector(Config(node_name="here"), client, clock=time.time)
+
+        async def look() -> tuple[dict[str, tuple[object, str, object]], Reading]:
+            inspection = await inspector.inspect(inventory)
+            (reading,) = [each for each in inspection.readings if each.reader == Reader.RESOLV_CONF]
+            views = [view for view in inspection.pods if view.vantage.namespace == "team"]
+            return {v.vantage.name: (v.resolv_conf, v.resolv_conf_unread, v.libc) for v in views}, reading
+
+        read = (parse_resolv_conf(CONTENT.encode()), "", frozenset({"glibc"}))
+        for _ in range(3):
+            views, reading = await look()
+            assert views == {"honest": read, "stalled": (None, Reason.READER_FAILED, None)}
+            assert (reading.success, reading.detail) == (True, "no answer from the file systems of pod/team/stalled")
+        assert [r.levelname for r in caplog.records if "does not answer" in r.getMessage()] == ["WARNING"]
+        stalled.heal()
+        end = time.monotonic() + LONG
+        while (await look())[0] != {"honest": read, "stalled": read}:
+            assert time.monotonic() < end, "it is read again"
 
 
 @pytest.mark.parametrize("kind", [TAKES, LEAVES])

@@ -142,8 +142,7 @@ async def test_of_a_pod_whose_only_container_crashes_the_libraries_stay_known(
 
 async def test_a_process_that_came_in_from_elsewhere_is_not_the_pods(pod: Pod, node: Node, tmp_path: Path) -> None:
     pod.add("musl", root(tmp_path, "musl", MUSL_FILES[0]))
-    lab, other = unique_prefix(), str(uuid.uuid4())
-    with running_pod(lab, other, root(tmp_path, "other sandbox", conf=OF_SANDBOX)) as stranger:
+    with running_pod(unique_prefix(), str(uuid.uuid4()), root(tmp_path, "other", conf=OF_SANDBOX)) as stranger:
         stranger.join(f"/proc/{pod.sandbox.pid}/ns/net")
         stranger.add("visitor", root(tmp_path, "visitor", GLIBC_FILES[0], conf=OF_SANDBOX))
         assert await node.looks() == said("musl")

@@ -10,11 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.broker.messages import FoundNamespace, NamedNamespace, Process
-from exporter.discovery.pods import Listing, container_id, departures, locate, pod_uid, processes_of, unmatched
+from exporter.discovery.pods import (
+    Listing,
+    container_id,
+    departures,
+    locate,
+    pod_uid,
+    processes_of,
+    processes_of_pods,
+    unmatched,
+)
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import NO_INVENTORY, Inventory
 from exporter.model.pod import Namespace, Pod
-from exporter.model.vantage import PodState, Vantage
+from exporter.model.vantage import Netns, PodState, Vantage
 from tests.unit.plan_scene import cluster, config
 
 UID = "0d5b9e3a-1f2c-4d6e-8a7b-9c0d1e2f3a4b"
@@ -267,6 +276,23 @@ def test_the_processes_whose_roots_are_the_pods_are_those_of_its_cgroup_the_olde
     tool = Process(3, 5, b"/user.slice")
     found = FoundNamespace(4, 9, (first, visitor, second, sandbox, tool))
     assert processes_of(found) == (sandbox, second, first)
+    agent = Process(2, 1, f"/kubepods/pod{other}/{CONTAINER}".encode())  # older than the pod that it visits
+    found = FoundNamespace(4, 9, (first, agent, second, sandbox))
+    assert processes_of(found, {UID}) == (sandbox, second, first)
+    assert processes_of(found, {STATIC}) == (agent,)
+
+
+def test_a_static_pods_processes_bear_its_other_name() -> None:
+    static = Pod("team", "web", uid=UID, node="here", static_uid=STATIC)
+    sandbox, container = (Process(pid, pid, f"/kubepods/pod{STATIC}/{CONTAINER[:-1]}{pid}".encode()) for pid in (5, 6))
+    agent = Process(2, 1, f"/kubepods/pod{UID.replace('0', '1')}/{CONTAINER}".encode())
+    listing = Listing((FoundNamespace(4, 9, (agent, sandbox, container)),), (), HOME)
+    vantage = Vantage("pod", "team", "web", Netns(4, 9, pid=5, started=5), uid=UID)
+    inventory = replace(NO_INVENTORY, pods=(static,))
+    named = Vantage("pod", "netns", "x", Netns(4, 10, path="/run/netns/x"))
+    lost = Vantage("pod", "team", "lost", None)
+    found = processes_of_pods(listing, (vantage, named, lost), inventory, static.node)
+    assert found == {(4, 9): (sandbox, container)}
 
 
 def test_without_a_pod_the_processes_of_containers_count_and_without_those_the_first() -> None:
