@@ -64,6 +64,12 @@ class Standing:
             return self.bookmarked and now - self.seen > OVERDUE
         return now - max(self.lost or self.seen, self.seen) > OUTAGE
 
+    def current_at(self, now: float) -> float | None:
+        """The moment that what is kept shows: now while a watch is open, for an open one tells of a change at once."""
+        if self.opened is not None and (self.lost is None or now - self.opened >= HELD) and not self.stale(now):
+            return now
+        return self.seen
+
 
 def answers(standings: Iterable[Standing]) -> bool:
     """Whether the API server answers at all: something was read, or refused."""

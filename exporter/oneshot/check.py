@@ -56,7 +56,7 @@ def check(options: Options, parsed: argparse.Namespace) -> int:
 
 def _look(options: Options, config: Config, *, all_nodes: bool) -> tuple[list[Document], tuple[str, ...]]:
     try:
-        source = open_source(config)
+        source = open_source(config, once=True)
     except InventoryError as error:
         raise Refusal(str(error)) from error
     session = None
@@ -101,16 +101,23 @@ async def _rounds(
 
 
 async def _settle(rounds: Rounds, source: Source, configure: Callable[[Pace], None], end: float) -> Report:
-    """Two rounds; a third where they disagree about the causes found. Each has its share of the time left until `end`."""
+    """Two rounds; a third where they disagree about the causes found, or where the inventory of the second was no newer than the first.
+
+    Each has its share of the time left until `end`.
+    """
     configure(_pace(end, 2))
     began = time.monotonic()
     first = await rounds.run(source.current, source.elsewhere())
     await asyncio.sleep(max(0.0, BETWEEN - (time.monotonic() - began)))
     configure(_pace(end, 1))
+    began = time.monotonic()
     second = await rounds.run(source.current, source.elsewhere())
     # What needs two rounds comes in the second: that is no disagreement.
-    if _found(first) <= _found(second) or end - time.monotonic() < LEAST:
+    agreed = _found(first) <= _found(second) and not rounds.undecided
+    pause = max(0.0, BETWEEN - (time.monotonic() - began))
+    if agreed or end - time.monotonic() - pause < LEAST:
         return second
+    await asyncio.sleep(pause)
     configure(_pace(end, 1))
     return await rounds.run(source.current, source.elsewhere())
 

@@ -155,8 +155,8 @@ def _sets(walk: Walk, answer: Iterable[Record], kinds: set[int]) -> _Sets:
         if record.rdclass != IN or record.kind not in kinds:
             continue
         key = record.owner.lower(), record.kind
-        held = sets.setdefault(key, _Set(record.ttl))
-        held.ttl = min(held.ttl, record.ttl)
+        held = sets.setdefault(key, _Set(record.lifetime))
+        held.ttl = min(held.ttl, record.lifetime)
         identity, value = _value(walk, record)
         if record.kind == CNAME:
             held.data.clear()

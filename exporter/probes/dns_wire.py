@@ -39,6 +39,11 @@ class Record(NamedTuple):
     at: int
     end: int
 
+    @property
+    def lifetime(self) -> int:
+        """The TTL as seconds: one with the topmost bit set counts as 0 (RFC 2181 section 8)."""
+        return self.ttl if self.ttl <= _SIGNED else 0
+
 
 class Walk:
     """A way through one message from `at` on. Names come as uncompressed octets, in the case that they have. Malformed throughout."""
@@ -62,7 +67,7 @@ class Walk:
             kind, rdclass, ttl, length = _FIXED.unpack(self._take(_FIXED.size))
             at = self._at
             self._take(length)
-            yield Record(owner, kind, rdclass, ttl if ttl <= _SIGNED else 0, at, self._at)
+            yield Record(owner, kind, rdclass, ttl, at, self._at)
 
     def data(self, record: Record, length: int) -> bytes:
         """The data of a record that must be of this length."""
@@ -86,7 +91,7 @@ class Walk:
         if record.end - record.at < _SOA_LEAST:
             raise Malformed("a record's data have the wrong length")
         (minimum,) = struct.unpack("!I", self._wire[record.end - 4 : record.end])
-        return min(record.ttl, int(minimum))
+        return min(record.lifetime, int(minimum))
 
     def options(self, record: Record) -> Iterator[tuple[int, bytes]]:
         """Code and data of each option of an OPT record (RFC 6891 section 6.1.2)."""

@@ -265,7 +265,11 @@ class Stack:
         self.wait(lambda: not self.prometheus.instant(f'ALERTS{{alertname!="{WATCHDOG}"}}'), "nothing fires")
 
     def pending(self) -> bool:
-        return bool(self.prometheus.instant('ALERTS{alertstate="pending"}'))
+        """Whether a fault is there that is not alerted: one that is too young so far."""
+        alerted = 'ALERTS{alertstate="firing", fault!=""}'
+        return bool(
+            self.prometheus.instant(f"place:dualstack_fault:subjects unless on (cluster, node, fault) {alerted}")
+        )
 
     def heal(self) -> None:
         """Undo every fault: those of the lab, and those of the exporters."""

@@ -92,7 +92,7 @@ def test_every_recorded_reply_is_read_as_dnspython_reads_it() -> None:
 LABELS = st.sampled_from([b"a", b"B", b"both", b"Both", b"x" * 63, b'o"d.d', b"\xff \0", b"$@;()\\"])
 NAMES = st.lists(LABELS, max_size=3).map(lambda labels: dns.name.Name([*labels, b"example", b""]))
 ASKED_TYPES = st.sampled_from(["A", "AAAA", "MX", "PTR"])
-TTLS = st.sampled_from([0, 1, 60, 86400, 0x7FFFFFFF])
+TTLS = st.sampled_from([0, 1, 60, 86400, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
 
 
 @st.composite
@@ -119,7 +119,7 @@ def exchanges(draw: st.DrawFn) -> tuple[dns.message.Message, dns.message.Message
     )
     response = dns.message.make_response(query)
     response.flags |= sum(f for f in (dns.flags.AA, dns.flags.RA, dns.flags.TC) if draw(st.booleans()))
-    codes = [0, 0, 0, 1, 2, 3, 5, 9, *([23] if query.edns >= 0 else [])]
+    codes = [0, 0, 0, 1, 2, 3, 5, 9, *([23, 3841] if query.edns >= 0 else [])]
     response.set_rcode(dns.rcode.Rcode(draw(st.sampled_from(codes))))
     owner = query.question[0].name
     for _ in range(draw(st.integers(0, 4))):  # a chain, with letters of another case here and there

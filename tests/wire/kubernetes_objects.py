@@ -68,7 +68,9 @@ def selector(query: Mapping[str, str], namespace: str) -> Callable[[Stored], boo
     fields = dict(terms(query.get("fieldSelector", "")))
     assert set(fields) <= {"metadata.name", "spec.nodeName"}, fields
     name, node = fields.get("metadata.name"), fields.get("spec.nodeName")
-    listed = re.fullmatch(r"(\S+) in \(([^)]*)\)", query.get("labelSelector", ""))
+    wanted = query.get("labelSelector", "")
+    listed = re.fullmatch(r"(\S+) in \(([^)]*)\)", wanted) or re.fullmatch(r"([^=\s]+)=([^=,\s]+)", wanted)
+    assert listed or not wanted, wanted
     label, values = (listed[1], frozenset(listed[2].split(","))) if listed else ("", frozenset())
 
     def selects(stored: Stored) -> bool:

@@ -119,6 +119,34 @@ async def test_it_is_served_packed_and_tagged_and_only_where_there_is_one() -> N
         assert none.status == 404
 
 
+async def test_a_change_of_the_inventory_is_told_before_the_next_round_and_how_old_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a node compares its kernel with is current: a pool that changes is known in seconds, not in a round's time."""
+    from exporter.web import digest as served  # noqa: PLC0415 - to lift the bound on how often it is written
+
+    monkeypatch.setattr(served, "EVERY", 0.0)
+    monkeypatch.setattr(served, "SHARE", 0.0)
+    clock = Clock()
+    now = [replace(HEALTHY, current_at=clock.now)]
+    publisher = DigestPublisher(clock, source=lambda: now[0])
+    publisher.publish(report(replace(HEALTHY, current_at=clock.now), clock.now))
+    async with web_server(publisher) as port:
+        client = DigestClient(f"http://127.0.0.1:{port}/api/v1/digest", every=0.02, clock=clock)
+        source = DigestedSource(_nothing(), client, clock)
+        async with looking(client):
+            await until(lambda: client.current_at == clock.now)
+            assert source.current().pools == HEALTHY.pools
+            clock.now += 20  # nothing changed: the same content shows this moment as well
+            now[0] = replace(now[0], current_at=clock.now)
+            await until(lambda: client.current_at == clock.now)
+            assert client.made == clock.now - 20
+            clock.now += 5
+            now[0] = replace(now[0], pools=(), current_at=clock.now - 1.5)
+            await until(lambda: source.current().pools == () and client.current_at == clock.now - 1.5)
+            assert client.made == clock.now - 25  # the causes found are of the last round all the same
+
+
 async def test_many_nodes_at_once_cost_one_packing(monkeypatch: pytest.MonkeyPatch) -> None:
     from exporter.web import digest as served  # noqa: PLC0415 - to count what it does
 
