@@ -18,8 +18,10 @@ from aiohttp.abc import AbstractResolver
 
 from exporter.discovery.digest import MAX_BYTES, Digest, DigestError, accept_header, read_digest, unite
 from exporter.discovery.source import Source
+from exporter.discovery.trouble import one_line
+from exporter.discovery.trust import cluster_context
 from exporter.logs import fields
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Came, Inventory
 from exporter.model.report import Found, Reason
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class DigestClient:
         self._every = every
         self._clock = clock
         self._resolver = resolver  # None: as this host does
+        self._trust = cluster_context() if url.startswith("https:") else None  # made while files may still be read
         self._looks = 0
         self._etag = ""
         self._problem = ""
@@ -68,10 +71,17 @@ class DigestClient:
         whole = self.digest is not None and AWAITED not in self.digest.inventory.unread.values()
         return usual if whole else min(usual, FIRST * 2.0 ** min(self._looks, 20))
 
+    @property
+    def problem(self) -> str:
+        """What keeps the digest from coming, for a person."""
+        return f"{self._url}: {self._problem or 'no answer'}"
+
     async def run(self) -> None:
         """Look again and again until cancelled."""
         # Closed after each look: the server holds few connections at once, and there may be 5,000 nodes.
-        connector = aiohttp.TCPConnector(limit=2, force_close=True, resolver=self._resolver, use_dns_cache=False)
+        connector = aiohttp.TCPConnector(
+            limit=2, force_close=True, resolver=self._resolver, use_dns_cache=False, ssl=self._trust or True
+        )
         timeout = aiohttp.ClientTimeout(total=WAIT)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             while True:
@@ -94,7 +104,7 @@ class DigestClient:
                 self.answered = self._clock()
                 self.made = self.answered - _age(response)
         except (aiohttp.ClientError, DigestError, TimeoutError, OSError, ValueError) as error:
-            self._tell(f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])
+            self._tell(one_line(error))
             return
         self._tell("")
 
@@ -137,17 +147,21 @@ class DigestedSource:
         """The last inventory, with its age as of now."""
         own, client = self._own.current(), self._client
         # Ages differ at every call; what they are the ages of does not.
-        still = replace(own, synced=None, stale=False, read_at={}, read_seconds={})
+        still = replace(own, synced=None, stale=False, read_at={}, read_seconds={}, problem="")
         if self._united is None or self._united[0] != still or self._united[1] is not client.digest:
             self._united = (still, client.digest, unite(still, client.digest))
         united = self._united[2]
         if client.digest is None or client.answered is None:
+            came = Came.NOTHING if own.came is Came.NOTHING else Came.PART
+            united = replace(united, came=came, problem=own.problem or client.problem)
             return replace(
                 united, synced=own.synced, stale=own.stale, read_at=own.read_at, read_seconds=own.read_seconds
             )
         silent = self._clock() - client.answered > max(STALE_AFTER, 4 * client.interval)
         synced = None if own.synced is None else min(own.synced, client.made or client.answered)
         stale = own.stale or united.stale or silent
+        came = Came.ALL if own.came is Came.ALL else Came.PART
+        united = replace(united, came=came, problem=own.problem or (client.problem if silent else ""))
         return replace(united, synced=synced, stale=stale, read_at=own.read_at, read_seconds=own.read_seconds)
 
     def elsewhere(self) -> tuple[Found, ...]:

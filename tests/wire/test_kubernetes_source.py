@@ -88,7 +88,7 @@ async def test_an_object_that_only_leaves_the_selection_is_gone_without_having_b
 
 
 async def test_bookmarks_of_empty_objects_move_the_version_and_nothing_else(tmp_path: Path) -> None:
-    api = recorded_api(bookmark_every=0.02)
+    api = recorded_api(bookmark_every=0.02, progress=True)
     async with serving(api) as port, following(tmp_path, port) as source:
         before = source.current()
         api.version += 50
