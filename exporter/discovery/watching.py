@@ -19,7 +19,7 @@ from exporter.discovery.client import JSON, METADATA, METADATA_LIST, ApiServer, 
 from exporter.discovery.readings import Reading
 from exporter.discovery.standing import Standing
 from exporter.discovery.store import Key, Store, Value, parse_all
-from exporter.discovery.stream import Change, Event, read_event, read_page
+from exporter.discovery.stream import Change, Event, reaches, read_event, read_page
 from exporter.discovery.trouble import REFUSALS, ApiError, Trouble
 
 PAGE = 500
@@ -194,17 +194,22 @@ class Watcher:
             await self._confirm()
 
     async def _confirm(self) -> None:
-        """Whether the server has the version that a quiet watch began at; ApiError with AHEAD where it has not.
+        """Look whether the server has the version that a quiet watch began at; list anew where it has not.
 
-        Of what may be long, one object is asked for; the rest is listed anew from the server's cache, never from before that version.
+        Of what may be long, one object is asked for, which tells how far the server is. It cannot be asked for that version itself: a cache
+        that etcd sends no progress to (etcd 3.4, the stores of k3s and MicroK8s) takes it for one of the future. The rest is listed anew
+        from the server's cache.
         """
-        if not self.reading.paged:
+        if not self.reading.paged or not reaches(await self._server_version(), self._version):
             await self._list()
             return
-        known = (("limit", "1"), ("resourceVersion", self._version), ("resourceVersionMatch", "NotOlderThan"))
-        accept = f"{METADATA_LIST},{JSON}" if self.reading.metadata_only else JSON
-        read_page((await self._api.get(self._path, [*self._selectors(), *known], accept=accept)).body)
         self._current()
+
+    async def _server_version(self) -> str:
+        accept = f"{METADATA_LIST},{JSON}" if self.reading.metadata_only else JSON
+        return read_page(
+            (await self._api.get(self._path, [*self._selectors(), ("limit", "1")], accept=accept)).body
+        ).version
 
     def _apply(self, event: Event) -> None:
         if event.change is Change.SET:

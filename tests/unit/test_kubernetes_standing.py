@@ -10,7 +10,7 @@ import pytest
 from exporter.discovery.readings import CALICO, CRD, FELIX, IP_POOLS, NODES, POLICIES, SERVICE_CIDRS, readings
 from exporter.discovery.served import place_of, read_resources, read_served
 from exporter.discovery.standing import HELD, OUTAGE, Standing, why_failing, why_unread
-from exporter.discovery.stream import Change, read_event, read_page
+from exporter.discovery.stream import Change, reaches, read_event, read_page
 from exporter.discovery.trouble import ApiError, Trouble, error_of_answer, error_of_status
 from exporter.model.inventory import Kind
 from exporter.model.report import Role
@@ -168,6 +168,16 @@ def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
 )
 def test_a_status_of_any_shape_is_some_trouble(status: Any) -> None:
     assert error_of_status(status).kind in set(Trouble)
+
+
+@pytest.mark.parametrize(
+    ("version", "other", "whether"),
+    [("1000", "999", True), ("999", "999", True), ("999", "1000", False), ("", "1", False), ("9a", "1", False)],
+)
+def test_versions_are_compared_as_numbers_and_nothing_else_is_known_to_be_newer(
+    version: str, other: str, whether: bool
+) -> None:
+    assert reaches(version, other) is whether
 
 
 def test_an_empty_last_page_has_a_version_and_nothing_else() -> None:

@@ -62,7 +62,8 @@ class KubernetesApi:
 
     Bookmarks are those of a real server: due every minute (here `bookmark_every`), and sent only where the server's cache of that resource
     has passed the version that the watch began at. A cache moves with the events of its own resource. Where nothing happens to it, it moves
-    with etcd's progress notifications alone (`progress`), which come every ten minutes by default and in some distributions never.
+    with etcd's progress notifications alone (`progress`), which come every ten minutes by default and in some distributions never. A list with
+    a resourceVersion comes from that cache, and one of a version that the cache has not reached is refused.
     """
 
     def __init__(self, *, bookmark_every: float = 0.2, progress: bool = False) -> None:
@@ -236,11 +237,11 @@ class KubernetesApi:
     async def _list(self, asked: Asked, collection: Collection, selects: Callable[[Stored], bool]) -> web.Response:
         query = asked.query
         at_least, limit, start, version = query.get("resourceVersion", ""), 0, "", self.version
-        if at_least and int(at_least) > self.version:
-            return too_new(int(at_least), self.version)
-        if (
-            not at_least or query.get("resourceVersionMatch") == "NotOlderThan"
-        ):  # with resourceVersion 0, limit is ignored
+        if at_least:
+            version = self._reached(collection)
+            if int(at_least) > version:
+                return too_new(int(at_least), version)
+        if not at_least:  # with a resourceVersion, limit is ignored
             limit = int(query.get("limit", 0))
         if "continue" in query:
             try:
@@ -267,6 +268,10 @@ class KubernetesApi:
         if len(body) > 128 << 10:  # as the API server does
             response.enable_compression()
         return response
+
+    def _reached(self, collection: Collection) -> int:
+        """The version of the cache of that resource."""
+        return self.version if self.progress else max(collection.reached, self.oldest)
 
     async def _watch(
         self, request: web.BaseRequest, collection: Collection, selects: Callable[[Stored], bool], resource: str
@@ -325,7 +330,7 @@ class KubernetesApi:
                     await self._send(response, b'{"type":"%s","object":%s}\n' % (change.encode(), raw))
             if bookmarks and loop.time() >= bookmark:
                 bookmark = loop.time() + self.bookmark_every
-                reached = self.version if self.progress else collection.reached
+                reached = self._reached(collection)
                 if reached <= first:
                     continue
                 empty = {
