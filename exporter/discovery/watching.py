@@ -197,7 +197,7 @@ class Watcher:
         """Look whether the server has the version that a quiet watch began at; list anew where it has not.
 
         Of what may be long, one object is asked for, which tells how far the server is. It cannot be asked for that version itself: a cache
-        that etcd sends no progress to (etcd 3.4, the stores of k3s and MicroK8s) takes it for one of the future. The rest is listed anew
+        that etcd sends no progress to (seen with etcd 3.4) takes it for one of the future. The rest is listed anew
         from the server's cache.
         """
         if not self.reading.paged or not reaches(await self._server_version(), self._version):
