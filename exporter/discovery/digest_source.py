@@ -22,8 +22,10 @@ import aiohttp
 from exporter.discovery.digest import AGE, MAX_BYTES, Digest, DigestError, accept_header, read_digest, unite
 from exporter.discovery.own_services import OwnServices
 from exporter.discovery.source import Source
+from exporter.discovery.trouble import one_line
+from exporter.discovery.trust import cluster_context
 from exporter.logs import fields
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Came, Inventory
 from exporter.model.report import Found, Reason
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class DigestClient:
         self._at_most = at_most
         self._clock = clock
         self._resolver = resolver  # None: names are resolved as this host does, and nobody else is asked
+        self._trust = cluster_context() if url.startswith("https:") else None  # made while files may still be read
         self._looks = 0
         self._misses = 0  # running
         self._etag = ""
@@ -80,10 +83,17 @@ class DigestClient:
         whole = self.digest is not None and AWAITED not in self.digest.inventory.unread.values()
         return usual if whole else min(usual, FIRST * 2.0 ** min(self._looks, 20))
 
+    @property
+    def problem(self) -> str:
+        """What keeps the digest from coming, for a person."""
+        return f"{self._url}: {self._problem or 'no answer'}"
+
     async def run(self) -> None:
         """Look again and again until cancelled."""
         # Closed after each look: the server holds few connections at once, and there may be 5,000 nodes.
-        connector = aiohttp.TCPConnector(limit=2, force_close=True, resolver=self._resolver, use_dns_cache=False)
+        connector = aiohttp.TCPConnector(
+            limit=2, force_close=True, resolver=self._resolver, use_dns_cache=False, ssl=self._trust or True
+        )
         timeout = aiohttp.ClientTimeout(total=WAIT, sock_connect=CONNECT)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             while True:
@@ -127,7 +137,7 @@ class DigestClient:
                 # One that does not say so shows its last round.
                 self.current_at = asked - _seconds(response.headers.get(AGE, response.headers.get("Age", "")))
         except (aiohttp.ClientError, DigestError, TimeoutError, OSError, ValueError) as error:
-            self._tell(f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])
+            self._tell(one_line(error))
             return False
         self._tell("")
         return True
@@ -170,11 +180,13 @@ class DigestedSource:
         """The last inventory, with its age as of now."""
         own, client = self._own.current(), self._client
         # Ages differ at every call; what they are the ages of does not.
-        still = replace(own, synced=None, current_at=None, stale=False, read_at={}, read_seconds={})
+        still = replace(own, synced=None, current_at=None, stale=False, read_at={}, read_seconds={}, problem="")
         if self._united is None or self._united[0] != still or self._united[1] is not client.digest:
             self._united = (still, client.digest, unite(still, client.digest))
         united = self._united[2]
         if client.digest is None or client.answered is None:
+            came = Came.NOTHING if own.came is Came.NOTHING else Came.PART
+            united = replace(united, came=came, problem=own.problem or client.problem)
             return replace(
                 united,
                 synced=own.synced,
@@ -188,6 +200,8 @@ class DigestedSource:
         moments = [at for at in (own.current_at, client.current_at) if at is not None]
         return replace(
             united,
+            came=Came.ALL if own.came is Came.ALL else Came.PART,
+            problem=own.problem or (client.problem if silent else ""),
             synced=synced,
             current_at=min(moments, default=None),
             stale=own.stale or united.stale or silent,

@@ -27,11 +27,11 @@ from exporter.discovery.own_endpoints import list_endpoints
 from exporter.discovery.own_services import OwnServices
 from exporter.discovery.places import Places
 from exporter.discovery.readings import Reading, readings
-from exporter.discovery.standing import Herald, Standing, answers, why_unread
+from exporter.discovery.standing import Herald, Standing, answers, why_failing, why_unread
 from exporter.discovery.store import Store, Value
 from exporter.discovery.watching import Tempo, Watcher
 from exporter.model.component import CniConfig, ComponentFlags
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Came, Inventory, Kind
 from exporter.model.report import Found, Reason, Role
 
 EVERY = 1.0  # seconds between two builds, at least
@@ -80,13 +80,17 @@ class KubernetesSource:
                 moments.append(standing.current_at(now) or standing.seen)
                 read_at[reading.kind] = min(standing.seen, read_at.get(reading.kind, standing.seen))
                 seconds[reading.kind] = standing.seconds + seconds.get(reading.kind, 0.0)
+        stale = any(standing.stale(now) for standing in standings.values())
+        trouble = why_failing(standings.values(), now)
         return replace(
             self._inventory,
             synced=min(read_at.values(), default=None),
             current_at=min(moments, default=None),
             read_at=read_at,
             read_seconds=seconds,
-            stale=any(standing.stale(now) for standing in standings.values()),
+            stale=stale,
+            came=Came.ALL if read_at else Came.NOTHING,
+            problem=f"{self._api.host}: {trouble or 'no answer'}" if stale or not read_at else "",
         )
 
     def elsewhere(self) -> tuple[Found, ...]:

@@ -70,7 +70,7 @@ class FileSource:
         try:
             self._inventory = load_file(self._path)
         except InventoryError as error:
-            self._inventory = replace(self._inventory, stale=True)
+            self._inventory = replace(self._inventory, stale=True, problem=str(error))
             log.warning("the inventory file went bad, the last one stays in use", extra=fields(problem=str(error)))
 
 

@@ -40,6 +40,14 @@ class Kind(StrEnum):
     CONFIG_MAPS = "configmaps"
 
 
+class Came(StrEnum):
+    """Whether what an inventory comes from has ever given anything."""
+
+    ALL = "all"
+    PART = "part"  # of a node that has a digest: either its own objects or the digest never came
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """An object of the source, or a part of it, that could not be read and was left out."""
@@ -86,6 +94,8 @@ class Inventory:
     unreadable_count: int = 0
     read_at: Mapping[Kind, float] = field(default_factory=dict)  # when each kind was last known to be current
     read_seconds: Mapping[Kind, float] = field(default_factory=dict)  # how long its last whole list took
+    came: Came = Came.ALL
+    problem: str = ""  # what keeps a source from being read now, in one line for a person
 
     def node(self, name: str) -> Node | None:
         """The Node of that name, if nodes were read and it exists."""

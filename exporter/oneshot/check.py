@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from exporter.discovery.source import Source
 from exporter.discovery.sources import open_source
 from exporter.errors import Errors
 from exporter.model.report import Report, Role, Severity
-from exporter.oneshot.remote import collect_nodes, last_report
+from exporter.oneshot.remote import OWN_NAME, collect_nodes, last_report
 from exporter.options import Options
 from exporter.plan.pace import Pace
 from exporter.refusal import Refusal
@@ -38,7 +38,7 @@ BROKER_WAIT = 1.0
 
 
 def check(options: Options, parsed: argparse.Namespace) -> int:
-    """Print the report; 0, 1 or 2 as the contract says."""
+    """Print the report; 0, 1 or 2 as the contract says. Without any inventory it is printed as well: the host's own state was read."""
     config = options.load()
     missing: tuple[str, ...] = ()
     if parsed.last:
@@ -51,7 +51,17 @@ def check(options: Options, parsed: argparse.Namespace) -> int:
     else:
         sys.stdout.write(write(documents, missing=missing, style=Style.of(sys.stdout)))
     sys.stdout.flush()
+    _tell_blind(documents)
     return exit_code(documents, Severity(parsed.fail_on))
+
+
+def _tell_blind(documents: Iterable[Document]) -> None:
+    """The reason of exit status 2, beside the report: whoever reads only the standard error learns it as well."""
+    style = Style.of(sys.stderr)
+    for each in documents:
+        if each.blind:
+            said = style.clean(f"{OWN_NAME}: {each.node}: the inventory cannot be read: {each.blind}")
+            sys.stderr.write(f"{said}\n")
 
 
 def _look(options: Options, config: Config, *, all_nodes: bool) -> tuple[list[Document], tuple[str, ...]]:

@@ -37,6 +37,7 @@ class Collection:
     events: list[tuple[int, str, Stored]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     order: list[str] = field(default_factory=list)
+    reached: int = 0  # the version that the watch cache of this resource has reached
 
     def keys(self, start: str, selects: Callable[[Stored], bool], limit: int) -> list[str]:
         """The first keys after `start`, in order; one more than `limit` where there are more, all for 0."""

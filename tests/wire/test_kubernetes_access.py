@@ -381,5 +381,5 @@ async def test_nothing_is_left_open_when_the_source_ends(tmp_path: Path) -> None
         async with following(tmp_path, port) as source:
             assert isinstance(source, KubernetesSource)
             assert source.current().unread.keys() >= {Kind.INSTALLATION}
-            assert api.watching > 10
+            await until(lambda: api.watching > 10)
         await until(lambda: api.watching == 0)
