@@ -23,20 +23,23 @@ from exporter.discovery.pods import departures
 from exporter.discovery.standing import api_readings
 from exporter.inspection import Inspection, Inspector
 from exporter.model.inventory import Inventory
-from exporter.model.probe import Group, Lookup, Observation
+from exporter.model.probe import Group, Lookup, Observation, Purpose
 from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage
 from exporter.plan import kept
+from exporter.plan.again import asked_again, set_aside
 from exporter.plan.naming import Naming
 from exporter.plan.pace import Pace
 from exporter.plan.settled import Settled, settle
 from exporter.plan.targets import with_addresses
+from exporter.plan.told import NO_HISTORY, fold_history
 from exporter.plan.turn import (
     PROBED,
     Turn,
     direct_checks,
     keep_answers,
     keep_results,
+    known_names,
     named_checks,
     namings,
     questions,
@@ -44,6 +47,7 @@ from exporter.plan.turn import (
 )
 from exporter.resolution import Resolution, question_timeout
 
+AT_THE_END = 0.3  # seconds of a round that no answer may take
 API_SERVER = "apiserver"  # what its results are kept under: it is dialled in turns of its own
 
 
@@ -74,14 +78,18 @@ class Rounds:
         self._steady = steady
         self._store = kept.EMPTY
         self._answers = kept.NO_ANSWERS
+        self._history = NO_HISTORY
+        self._doubts = 0  # questions that the last round asked again
         self._memory = Memory()
         self._previous: Snapshot | None = None
         self._number = 0
 
     def configure(self, config: Config, pace: Pace) -> None:
-        """Use this configuration from the next round on; what was kept stays, but for targets that are no more."""
+        """Use this configuration from the next round on; what was kept stays, but for targets and names that are no more."""
         if config.targets != self._config.targets:
             self._store = kept.of_targets(self._store, {t.name for t in config.targets})
+        if config.dns != self._config.dns:
+            self._history = NO_HISTORY
         self._config = config
         self._pace = pace
         self._resolution.configure([t.host for t in config.targets], question_timeout(config, pace.whole, pace.timeout))
@@ -140,11 +148,27 @@ class Rounds:
         left = self._reserve(named)
         direct, asked, resolved = await asyncio.gather(
             self._asker.check_all(direct_checks(turn), deadline),
-            self._asker.ask_all(questions(turn, left), deadline),
+            self._ask(turn, left, deadline),
             asyncio.gather(*(self._resolve_and_dial(turn, naming, deadline) for naming in named)),
         )
         observations = (o for made, _ in resolved for o in made)
         return (*direct, *observations), (*asked, *(lookup for _, made in resolved for lookup in made))
+
+    async def _ask(self, turn: Turn, budget: int | None, deadline: Deadline) -> tuple[Lookup, ...]:
+        """The round's questions, and again those whose answers leave doubt."""
+        aside = set_aside(self._doubts, budget)
+        planned = questions(turn, None if budget is None else budget - aside)
+        asked = await self._asker.ask_all(planned, deadline)
+        allowance = None if budget is None else budget - sum(q.allowed for q in planned)
+        again = asked_again(
+            asked,
+            fold_history(self._history, asked, now=self._clock()),
+            known_names(turn),
+            allowance=allowance,
+            seconds=deadline.left - AT_THE_END,
+        )
+        self._doubts = len(again)
+        return (*asked, *await self._asker.ask_all(again, deadline))
 
     def _reserve(self, named: Iterable[Naming]) -> int | None:
         """Sets aside, of the round's DNS budget, what names that are due may need, at most half; what is left."""
@@ -182,7 +206,9 @@ class Rounds:
         keep = keep_results(turn, len(probed))
         self._store = kept.fold(self._store, _by_key(seen.observations), present=present, now=self._steady(), keep=keep)
         keep = keep_answers(turn, len(probed))
-        self._answers = kept.fold_answers(self._answers, seen.lookups, now=self._clock(), keep=keep)
+        once = [o for o in seen.lookups if o.question.purpose is not Purpose.AGAIN]
+        self._answers = kept.fold_answers(self._answers, once, now=self._clock(), keep=keep)
+        self._history = fold_history(self._history, seen.lookups, now=self._clock())
 
     def _snapshot(self, inspection: Inspection, inventory: Inventory, started: float, seen: Settled) -> Snapshot:
         return Snapshot(
@@ -200,6 +226,7 @@ class Rounds:
             lookups=seen.lookups,
             lookups_kept=tuple(self._answers.last.values()),
             lookups_before=tuple(self._answers.before.values()),
+            told=self._history.all(),
             host_facts=inspection.host_facts,
             host_resolv_conf=inspection.host_resolv_conf,
             readings=(*inspection.readings, *api_readings(inventory)),

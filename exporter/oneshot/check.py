@@ -15,11 +15,12 @@ from exporter.assembly import build_rounds
 from exporter.broker.client import BrokerGone
 from exporter.broker.namespaces import read_start
 from exporter.config import Config
+from exporter.diagnosis.dns_losses import answers_vary
 from exporter.discovery.file import InventoryError
 from exporter.discovery.source import Source
 from exporter.discovery.sources import open_source
 from exporter.errors import Errors
-from exporter.model.report import Report, Role, Severity
+from exporter.model.report import Cause, Report, Role, Severity
 from exporter.oneshot.remote import collect_nodes, last_report
 from exporter.options import Options
 from exporter.plan.pace import Pace
@@ -101,7 +102,7 @@ async def _rounds(
 
 
 async def _settle(rounds: Rounds, source: Source, configure: Callable[[Pace], None], end: float) -> Report:
-    """Two rounds; a third where they disagree about the causes found. Each has its share of the time left until `end`."""
+    """Two rounds; a third where they disagree about the causes found, or a nameserver with itself. Each has its share of the time left until `end`."""
     configure(_pace(end, 2))
     began = time.monotonic()
     first = await rounds.run(source.current, source.elsewhere())
@@ -109,7 +110,7 @@ async def _settle(rounds: Rounds, source: Source, configure: Callable[[Pace], No
     configure(_pace(end, 1))
     second = await rounds.run(source.current, source.elsewhere())
     # What needs two rounds comes in the second: that is no disagreement.
-    if _found(first) <= _found(second) or end - time.monotonic() < LEAST:
+    if (_found(first) <= _found(second) and not _wavers(second)) or end - time.monotonic() < LEAST:
         return second
     configure(_pace(end, 1))
     return await rounds.run(source.current, source.elsewhere())
@@ -125,6 +126,11 @@ def _age() -> float:
     """Seconds since this process began: where many others run, starting alone takes a while."""
     began = read_start("/proc/self/stat") / os.sysconf("SC_CLK_TCK")
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - began)
+
+
+def _wavers(report: Report) -> bool:
+    """Whether a nameserver contradicted itself, and too rarely yet to say so."""
+    return Cause.DNS_ANSWERS_DIFFER.value not in _found(report) and answers_vary(report.snapshot.told)
 
 
 def _found(report: Report) -> set[str]:

@@ -25,6 +25,7 @@ from exporter.model.service import Service
 from exporter.model.vantage import Vantage
 from exporter.probes.dns_reply import judge
 from tests.captures import capture, chosen, names, server
+from tests.unit.said import remembered
 from tests.unit.scene import HOST, pod
 from tests.worlds import address, messages
 
@@ -53,7 +54,9 @@ def asked_by(vantage: Vantage, lookups: Iterable[Lookup], of: Server | None = No
 
 
 def view(now: tuple[Lookup, ...], before: tuple[Lookup, ...] | None = None, **more: Any) -> View:
-    values = {"inventory": INVENTORY, "pods": (PodView(ONE, resolv_conf=CONF),), "role": Role.ALL, **more}
+    rounds = [now if before is None else before, now]
+    told = remembered(*(made for made in rounds if made), now=1000.0)
+    values = {"told": told, "inventory": INVENTORY, "pods": (PodView(ONE, resolv_conf=CONF),), "role": Role.ALL, **more}
     expect = values.pop("expect", Expectations())
 
     def snapshot(lookups: tuple[Lookup, ...], finished: float) -> Snapshot:
@@ -160,7 +163,8 @@ def test_a_kept_answer_is_no_second_sample_and_the_last_two_askings_are() -> Non
     kept = replace(quiet.snapshot, lookups_kept=lookups)
     idle = View(1000.0, kept, replace(kept, finished=970.0))
     assert DNS_RULES[Cause.DNS_AAAA_BLOCKED](idle) is Reason.TOO_FEW_SAMPLES
-    before = replace(kept, lookups_before=tuple(replace(one) for one in lookups))
+    told = remembered(lookups, lookups, now=1000.0)
+    before = replace(kept, lookups_before=tuple(replace(one) for one in lookups), told=told)
     assert found(Cause.DNS_AAAA_BLOCKED, View(1000.0, before, replace(kept, finished=970.0))) is not None
 
 
