@@ -227,6 +227,16 @@ def test_few_lost_questions_one_bad_round_and_references_make_no_unreachable_nam
     assert DNS_RULES[Cause.DNS_UNREACHABLE](view(reference)) is Reason.NO_TARGET
 
 
+def test_few_questions_lost_by_a_nameserver_that_answers_this_place_at_times_may_be_chance() -> None:
+    """Contract section 7: a nameserver that loses questions is not a dead one."""
+    answered = asked_by(ONE, inside("coredns-healthy"))[:1]
+    mixed = remembered((*answered, *silent(ONE, 3)), now=900.0)
+    lossy, dead = view(silent(ONE, 3), told=mixed), view(silent(ONE, 6), told=mixed)
+    assert found(Cause.DNS_UNREACHABLE, lossy) is None
+    assert found(Cause.DNS_UNREACHABLE, dead) is not None
+    assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3), told=remembered(answered, now=900.0))) is not None
+
+
 def test_a_nameserver_that_had_to_wait_for_its_turn_is_judged_by_the_last_two_times_it_was_asked() -> None:
     """Contract section 7: two rounds of that server, whichever vantage asked."""
     earlier, idle = silent(TWO, 3), asked_by(ONE, inside("coredns-healthy"))
@@ -351,6 +361,15 @@ def test_answers_that_get_lost_by_chance_break_no_search(before: tuple[str, str]
     now = predicted({**name, "pypi.example.lan": ("addr", "drop")})
     earlier = predicted({**name, "pypi.example.lan": before})
     assert (found(Cause.DNS_SEARCH_BREAKS_MUSL, view(now, before=earlier)) is not None) is breaks
+
+
+@pytest.mark.parametrize(("before", "breaks"), [("nx", False), ("drop", True)])
+def test_an_answer_that_is_lost_now_and_came_at_another_time_breaks_no_search(before: str, breaks: bool) -> None:
+    """Lost in both of the last rounds, and answered in the minutes before: a libc may get either."""
+    name = {"pypi.example": ("addr", "addr")}
+    lost = predicted({**name, "pypi.example.lan": ("addr", "drop")})
+    told = remembered(predicted({**name, "pypi.example.lan": ("addr", before)}), lost, lost, now=1000.0)
+    assert (found(Cause.DNS_SEARCH_BREAKS_MUSL, view(lost, told=told)) is not None) is breaks
 
 
 def test_files_whose_nameservers_were_not_asked_are_not_predicted() -> None:
