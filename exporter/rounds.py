@@ -27,7 +27,7 @@ from exporter.model.probe import Group, Lookup, Observation, Purpose
 from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage
 from exporter.plan import kept
-from exporter.plan.again import asked_again, set_aside
+from exporter.plan.again import asked_again, doubtful, set_aside
 from exporter.plan.naming import Naming
 from exporter.plan.pace import Pace
 from exporter.plan.settled import Settled, settle
@@ -79,7 +79,7 @@ class Rounds:
         self._store = kept.EMPTY
         self._answers = kept.NO_ANSWERS
         self._history = NO_HISTORY
-        self._doubts = 0  # questions that the last round asked again
+        self._doubts = 0  # doubtful questions of the last round
         self._memory = Memory()
         self._previous: Snapshot | None = None
         self._number = 0
@@ -160,14 +160,9 @@ class Rounds:
         planned = questions(turn, None if budget is None else budget - aside)
         asked = await self._asker.ask_all(planned, deadline)
         allowance = None if budget is None else budget - sum(q.allowed for q in planned)
-        again = asked_again(
-            asked,
-            fold_history(self._history, asked, now=self._clock()),
-            known_names(turn),
-            allowance=allowance,
-            seconds=deadline.left - AT_THE_END,
-        )
-        self._doubts = len(again)
+        doubts = doubtful(asked, fold_history(self._history, asked, now=self._clock()), known_names(turn))
+        self._doubts = len(doubts)
+        again = asked_again(doubts, allowance=allowance, seconds=deadline.left - AT_THE_END)
         return (*asked, *await self._asker.ask_all(again, deadline))
 
     def _reserve(self, named: Iterable[Naming]) -> int | None:

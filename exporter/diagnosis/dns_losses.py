@@ -13,14 +13,14 @@ from typing import TypeAlias
 
 from exporter.diagnosis.aaaa_signs import within, zone
 from exporter.diagnosis.dns_samples import called, cluster_domain, meant_to_reach, nothing_asked
-from exporter.diagnosis.dns_steady import ROUNDS, goes_back_and_forth, still_happens
+from exporter.diagnosis.dns_steady import ROUNDS, denies, goes_back_and_forth, still_happens
 from exporter.diagnosis.grounds import bounded
 from exporter.diagnosis.view import Judgement, View, finding
 from exporter.model.family import Address
 from exporter.model.probe import Server, Told
 from exporter.model.report import Cause, Pair, Reason
 from exporter.plan.policies import under_policy
-from exporter.plan.told import LOST, NONE, RECENT
+from exporter.plan.told import LOST, RECENT
 
 ENOUGH = 20  # questions
 SHARE = 0.2  # of them unanswered
@@ -56,8 +56,7 @@ def dns_answers_differ(view: View) -> Judgement:
 def answers_vary(told: Iterable[Told]) -> bool:
     """Whether any question got data as well as none: too few answers yet, perhaps, to say that they differ."""
     return any(
-        any(one.real for one in said) and any(not one.real and one.outcome in NONE for one in said)
-        for said in _by_question(told).values()
+        any(one.real for one in said) and any(denies(one) for one in said) for said in _by_question(told).values()
     )
 
 
@@ -123,7 +122,7 @@ def _times(name: str, qtype: str) -> str:
 
 def _differing(name: str, qtype: str, said: Sequence[Told]) -> str:
     data = sum(one.real for one in said)
-    none = Counter(one.outcome.value for one in said if not one.real and one.outcome in NONE)
+    none = Counter(one.outcome.value for one in said if denies(one))
     without = ", ".join(f"{number} {outcome}" for outcome, number in sorted(none.items()))
     rounds = len({one.round for one in said})
     return f"{called(said[0].server)}, {name} {qtype}: {data} answers with data and {without}, in {rounds} rounds"

@@ -99,17 +99,22 @@ def goes_back_and_forth(answers: Sequence[Told]) -> bool:
 
     Seen within rounds in two of them, or from round to round three times: one change, or one outage, is none.
     """
-    said = runs((one, one.real) for one in answers if one.real or one.outcome in NONE)
+    telling = [one for one in answers if one.real or denies(one)]
+    said = runs((one, one.real) for one in telling)
     if len(said) < ROUNDS:
         return False
     blips = sum(not run.lasts for run in said[1:-1])
     shown: dict[float, set[bool]] = {}
-    for one in answers:
-        if one.real or one.outcome in NONE:
-            shown.setdefault(one.round, set()).add(one.real)
+    for one in telling:
+        shown.setdefault(one.round, set()).add(one.real)
     mixed = sum(len(both) > 1 for both in shown.values())
     varies = (mixed >= ROUNDS and blips >= ROUNDS) or blips > ROUNDS
     return varies and not _is_over([said[-1].shows in both and len(both) == 1 for both in shown.values()])
+
+
+def denies(one: Told) -> bool:
+    """Whether an answer says that there is none. An alias that leads to a name without the record is what its owner published."""
+    return not one.real and one.outcome in NONE and not (one.alias and one.outcome is LookupOutcome.NODATA)
 
 
 def _is_over(quiet: Sequence[bool]) -> bool:

@@ -235,7 +235,7 @@ class Told:
     """What a nameserver said to one question, as far as it is remembered for minutes.
 
     `name` is folded; a random one is named by its parent (`random.PARENT`), so that it stays the same when the label turns. `real`:
-    the answer had the record, with an address that is one. `round` is the same for all that was asked in one round.
+    the answer had the record, with an address that is one; `alias`: it was that of another name (CNAME). `round` is the same for all that was asked in one round.
     """
 
     vantage: Vantage
@@ -245,5 +245,6 @@ class Told:
     edns: bool
     outcome: LookupOutcome
     real: bool
+    alias: bool
     time: float
     round: float

@@ -17,7 +17,7 @@ from exporter.plan.verdict_set import DNS64_NAME, RANDOM
 
 TIMES = 3
 SPREAD = 0.3  # seconds over which they are sent
-MOST = 30  # doubtful questions of one round where no budget binds
+MOST = 30  # doubtful questions of one round
 LEAST_TIME = 0.5  # seconds for an answer, below which asking again tells nothing
 SHARE = 3  # of the budget, at most one part in so many is set aside
 OTHER = {"A": "AAAA", "AAAA": "A"}
@@ -43,24 +43,26 @@ class Known:
         return question.qtype in self.expected.get(fold(question.name), frozenset())
 
 
-def set_aside(wanted: int, budget: int | None) -> int:
-    """Of a round's budget, for asking again as much as the round before wanted to."""
-    return 0 if budget is None else min(wanted, budget // SHARE)
+def set_aside(doubts: int, budget: int | None) -> int:
+    """Of a round's budget, what asking again would have taken in the round before, up to a share."""
+    return 0 if budget is None else min(TIMES * doubts, budget // SHARE)
 
 
-def asked_again(
-    lookups: Sequence[Lookup], history: History, known: Known, *, allowance: int | None, seconds: float
-) -> tuple[Question, ...]:
-    """The doubtful questions of a round, TIMES each, one after the other. `history` holds the round's own answers already.
+def doubtful(lookups: Iterable[Lookup], history: History, known: Known) -> tuple[Question, ...]:
+    """The doubtful questions of a round, those first that were asked the fewest times. `history` holds the round's own answers already."""
+    found = _doubtful(lookups, history, known)
+    return tuple(found[key] for key in sorted(found, key=lambda key: len(history.told.get(key, ()))))[:MOST]
 
-    `allowance`: how many may be asked (None: no budget binds); `seconds`: how long an answer may take. Of more than may be asked, those
-    come first that were asked the fewest times.
+
+def asked_again(doubts: Sequence[Question], *, allowance: int | None, seconds: float) -> tuple[Question, ...]:
+    """Doubtful questions, TIMES each, one after the other.
+
+    `allowance`: how many may be asked (None: no budget binds); `seconds`: how long an answer may take.
     """
     if seconds < LEAST_TIME:
         return ()
-    most = MOST if allowance is None else allowance // TIMES
-    doubts = sorted(_doubtful(lookups, history, known).items(), key=lambda item: len(history.told.get(item[0], ())))
-    chosen = [question for _, question in doubts[:most] for _ in range(TIMES)]
+    most = len(doubts) if allowance is None else allowance // TIMES
+    chosen = [question for question in doubts[:most] for _ in range(TIMES)]
     step = SPREAD / max(1, len(chosen))
     return tuple(
         replace(q, purpose=Purpose.AGAIN, sends=1, timeout=min(q.timeout, seconds), start=number * step)

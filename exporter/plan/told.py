@@ -81,6 +81,7 @@ def _told(lookup: Lookup, now: float) -> Told:
         edns=q.edns,
         outcome=lookup.outcome,
         real=is_real(lookup.reply),
+        alias=lookup.reply is not None and bool(lookup.reply.chain),
         time=lookup.time,
         round=now,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from exporter.model.inventory import Inventory
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
 from exporter.model.report import Cause, Finding, Pair, Reason, Role, Snapshot
 from exporter.model.vantage import Vantage
-from exporter.plan.again import TIMES, Known, asked_again
+from exporter.plan.again import TIMES, Known, asked_again, doubtful
 from exporter.plan.kept import NO_ANSWERS, fold_answers
 from exporter.plan.told import NO_HISTORY, fold_history
 from exporter.probes.dns_reply import judge
@@ -31,7 +32,7 @@ DATA = {
 ABSENT, MISSING = Reply(soa_authority=True), Reply(rcode=NXDOMAIN, soa_authority=True)
 NAMES = ("shop.corp.test", "mail.lab.test")
 BOTH = frozenset({"A", "AAAA"})
-EXPECT = Expectations(control_names=tuple((name, ("A", "AAAA")) for name in NAMES))
+EXPECTED = dict.fromkeys(NAMES, BOTH)
 INTERVAL = 30.0
 World = Callable[[Question, int], Reply | None]  # the answer in the round of that number; None: silence
 BLOCKED = (Cause.DNS_AAAA_BLOCKED, Cause.DNS_A_BLOCKED)
@@ -57,9 +58,12 @@ def asked(names: Iterable[str] = NAMES, vantage: Vantage = HOST) -> list[Questio
 class Rounds:
     """Rounds in which one nameserver is asked as the daemon asks it, again included."""
 
-    def __init__(self, world: World, *, questions: Sequence[Question] = ()) -> None:
+    def __init__(
+        self, world: World, *, questions: Sequence[Question] = (), expected: Mapping[str, frozenset[str]] = EXPECTED
+    ) -> None:
         self.world = world
-        self.questions = list(questions) or asked()
+        self.questions = list(questions) or asked(expected)
+        self.expected = expected
         self.now, self.number = 1_000_000.0, 0
         self.history, self.answers = NO_HISTORY, NO_ANSWERS
         self.previous: Snapshot | None = None
@@ -76,8 +80,8 @@ class Rounds:
     def run(self) -> View:
         made = self._ask(self.questions)
         so_far = fold_history(self.history, made, now=self.now)
-        known = Known("", dict.fromkeys(NAMES, BOTH))
-        made += self._ask(asked_again(made, so_far, known, allowance=60, seconds=2.0))
+        doubts = doubtful(made, so_far, Known("", self.expected))
+        made += self._ask(asked_again(doubts, allowance=60, seconds=2.0))
         self.history = fold_history(self.history, made, now=self.now)
         once = [one for one in made if one.question.purpose is not Purpose.AGAIN]
         self.answers = fold_answers(self.answers, once, now=self.now, keep=150.0)
@@ -86,7 +90,8 @@ class Rounds:
             lookups=tuple(made), lookups_kept=tuple(self.answers.last.values()), lookups_before=tuple(self.answers.before.values()),
             told=self.history.all(), families=dict.fromkeys(FAMILIES, True),
         )  # fmt: skip
-        view, self.previous = View(self.now, snapshot, self.previous, EXPECT), snapshot
+        expect = Expectations(control_names=tuple((name, tuple(types)) for name, types in self.expected.items()))
+        view, self.previous = View(self.now, snapshot, self.previous, expect), snapshot
         self.now += INTERVAL
         self.number += 1
         return view
@@ -249,6 +254,31 @@ def test_a_single_record_in_ten_minutes_speaks_against_a_block_and_then_no_more(
     )
     said = [bool(found(Cause.DNS_AAAA_BLOCKED, rounds.run())) for _ in range(35)]
     assert said == [False, *[True] * 9, *[False] * 20, *[True] * 5]
+
+
+LOAD_BALANCERS = {"www.shop.example": frozenset({"A"}), "api.bank.test": frozenset({"A"})}
+
+
+@pytest.mark.parametrize("bad", [Reply(rcode=NXDOMAIN), Reply(rcode=SERVFAIL), Reply(rcode=REFUSED), None])
+def test_load_balancers_that_answer_aaaa_badly_are_no_fault_of_the_resolver(bad: Reply | None) -> None:
+    def world(question: Question, _: int) -> Reply | None:
+        return bad if question.qtype == "AAAA" and question.name in LOAD_BALANCERS else honest(question)
+
+    rounds = Rounds(world, expected={NAMES[0]: BOTH, **LOAD_BALANCERS})
+    assert {cause for _ in range(25) for cause in causes(rounds.run())} == set()
+
+
+def test_a_name_that_leads_to_one_of_two_places_of_which_one_has_no_ipv6_is_no_difference() -> None:
+    """Two networks that deliver the same site in turn: the alias says which, and what it leads to has A alone or both."""
+    turns = itertools.count()
+
+    def world(question: Question, _: int) -> Reply:
+        if question.qtype != "AAAA" or question.label == "random":
+            return honest(question)
+        return DATA["AAAA"] if next(turns) % 2 else Reply(answers=1, chain=("four.cdn.test",), soa_authority=True)
+
+    rounds = Rounds(world)
+    assert {cause for _ in range(10) for cause in causes(rounds.run())} == set()
 
 
 def test_nothing_is_concluded_from_a_round_that_asked_once() -> None:

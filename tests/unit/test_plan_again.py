@@ -9,7 +9,7 @@ import pytest
 
 from exporter.model.dns import NXDOMAIN, REFUSED, Reply
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
-from exporter.plan.again import MOST, SPREAD, TIMES, Known, asked_again, set_aside
+from exporter.plan.again import MOST, SPREAD, TIMES, Known, asked_again, doubtful, set_aside
 from exporter.plan.told import NO_HISTORY, History, fold_history
 from exporter.probes.dns_reply import judge
 from tests.unit.scene import HOST
@@ -38,7 +38,7 @@ def again(
     lookups: Sequence[Lookup], before: History = NO_HISTORY, *, allowance: int | None = None, seconds: float = 2.0
 ) -> tuple[Question, ...]:
     history = fold_history(before, lookups, now=2.0)
-    return asked_again(lookups, history, KNOWN, allowance=allowance, seconds=seconds)
+    return asked_again(doubtful(lookups, history, KNOWN), allowance=allowance, seconds=seconds)
 
 
 def counted(questions: Sequence[Question]) -> dict[tuple[str, str], int]:
@@ -65,7 +65,7 @@ def test_nothing_is_asked_again_without_a_doubt(honest: list[Lookup]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("doubtful", "asked"),
+    ("answers", "asked"),
     [
         ([*GOOD, *pair("web.test", DATA["A"], None)], {("web.test", "AAAA"): TIMES}),
         ([*GOOD, said("web.test", "MX", None)], {("web.test", "MX"): TIMES}),
@@ -78,9 +78,9 @@ def test_nothing_is_asked_again_without_a_doubt(honest: list[Lookup]) -> None:
     ],
 )
 def test_what_is_lost_refused_or_lacks_a_record_is_asked_again(
-    doubtful: list[Lookup], asked: dict[tuple[str, str], int]
+    answers: list[Lookup], asked: dict[tuple[str, str], int]
 ) -> None:
-    made = again(doubtful)
+    made = again(answers)
     assert counted(made) == asked
     assert {(q.purpose, q.sends) for q in made} == {(Purpose.AGAIN, 1)}
     assert [q.start for q in made] == sorted(q.start for q in made)
@@ -100,19 +100,19 @@ def test_each_nameserver_is_asked_about_its_own_answers() -> None:
 
 
 def test_it_keeps_to_the_budget_and_begins_with_what_was_asked_least() -> None:
-    doubtful = [one for name in ("a.test", "b.test", "c.test") for one in pair(name, DATA["A"], BARE)]
+    answers = [one for name in ("a.test", "b.test", "c.test") for one in pair(name, DATA["A"], BARE)]
     before = fold_history(NO_HISTORY, [said("a.test", "AAAA", BARE)] * 5, now=1.0)
-    assert counted(again(doubtful, before, allowance=2 * TIMES + 1)) == {
+    assert counted(again(answers, before, allowance=2 * TIMES + 1)) == {
         ("b.test", "AAAA"): TIMES,
         ("c.test", "AAAA"): TIMES,
     }
-    assert again(doubtful, allowance=TIMES - 1) == again(doubtful, seconds=0.1) == ()
+    assert again(answers, allowance=TIMES - 1) == again(answers, seconds=0.1) == ()
     many = [one for n in range(2 * MOST) for one in pair(f"n{n}.test", DATA["A"], BARE)]
     assert len(again(many)) == MOST * TIMES
-    assert {q.timeout for q in again(doubtful, seconds=0.7)} == {0.7}
+    assert {q.timeout for q in again(answers, seconds=0.7)} == {0.7}
 
 
 def test_of_the_next_rounds_budget_as_much_is_set_aside_as_was_wanted_up_to_a_third() -> None:
-    assert [set_aside(wanted, 60) for wanted in (0, 12, 200)] == [0, 12, 20]
-    assert set_aside(12, None) == 0
-    assert set_aside(12, 2) == 0
+    assert [set_aside(doubts, 60) for doubts in (0, 4, 30)] == [0, 12, 20]
+    assert set_aside(4, None) == 0
+    assert set_aside(4, 2) == 0
