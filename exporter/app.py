@@ -72,7 +72,7 @@ class Daemon:
         self._web = web_settings
         self._errors = Errors()
         self._totals = Totals()
-        self._digest = DigestPublisher() if config.role is not Role.NODE else None
+        self._digest = DigestPublisher(source=source.current) if config.role is not Role.NODE else None
         self._report: Report | None = None
         self._finished = 0.0  # when, on the event loop's clock, which never steps
         self._document: tuple[Report, bytes] | None = None

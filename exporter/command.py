@@ -6,6 +6,7 @@ Bad input gets one clear line on stderr and exit status 2, with nothing half-sta
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from exporter.refusal import Refusal
 
 BAD_INPUT = 2
 PROGRAM = "dualstack-exporter"
+LISTEN_ADDRESS = "DUALSTACK_EXPORTER_LISTEN_ADDRESS"  # for the daemon of a container and for commands run in it
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -87,7 +89,7 @@ def _add_shared(to: argparse.ArgumentParser) -> None:
         dest="listen",
         action="append",
         metavar="A",
-        help="[HOST]:PORT, repeatable (default :10046)",
+        help=f"[HOST]:PORT, repeatable (default ${LISTEN_ADDRESS}, else :10046)",
     )
     web.add_argument(
         "--web.config.file",
@@ -153,6 +155,8 @@ def _options(parsed: argparse.Namespace) -> Options:
     given = {k: v for k, v in vars(parsed).items() if k in Options.__dataclass_fields__}
     if "listen" in given:
         given["listen"] = tuple(given["listen"])
+    elif os.environ.get(LISTEN_ADDRESS):
+        given["listen"] = (os.environ[LISTEN_ADDRESS],)
     options = Options(**given)
     configure(Level(options.log_level), Format(options.log_format))
     return options

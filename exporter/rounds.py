@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from exporter.asking import Asker, Deadline
 from exporter.config.schema import Config
@@ -23,11 +23,11 @@ from exporter.discovery.pods import departures
 from exporter.discovery.standing import api_readings
 from exporter.inspection import Inspection, Inspector
 from exporter.model.inventory import Inventory
-from exporter.model.probe import Group, Lookup, Observation, Purpose
+from exporter.model.probe import Group, Lookup, Observation, Purpose, Question
 from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage
-from exporter.plan import kept
-from exporter.plan.again import asked_again, doubtful, set_aside
+from exporter.plan import again, kept
+from exporter.plan.lifetimes import doubtful
 from exporter.plan.naming import Naming
 from exporter.plan.pace import Pace
 from exporter.plan.settled import Settled, settle
@@ -43,6 +43,7 @@ from exporter.plan.turn import (
     named_checks,
     namings,
     questions,
+    remember_dials,
     set_scene,
 )
 from exporter.resolution import Resolution, question_timeout
@@ -96,6 +97,11 @@ class Rounds:
         if self._inspector is not None:
             self._inspector.configure(config)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether the kernel contradicts the inventory in a way that one more round would confirm or not."""
+        return any(not self._memory.traces[cause].findings for cause in self._memory.suspected)
+
     async def run(self, source: Callable[[], Inventory], elsewhere: tuple[Found, ...] = ()) -> Report:
         """One round. `source` gives the inventory of the moment; it is asked again at the end, for pods that went meanwhile.
 
@@ -106,13 +112,14 @@ class Rounds:
         self._asker.overrun = False
         inventory = source()
         inspection = await self._look(inventory)
+        inspected = self._clock()
         turn = self._turn(inspection, inventory)
         observations, lookups = await self._probe(turn, deadline)
         now = source()
         left = departures(inventory, now, self._config.node_name)
         seen = settle(inspection.pods, observations, lookups, left=left, inventory=now)
         self._keep(turn, seen)
-        snapshot = self._snapshot(inspection, now, started, seen)
+        snapshot = self._snapshot(inspection, now, (started, inspected), seen)
         report = self._judge(snapshot, elsewhere)
         self._previous = snapshot
         self._number += 1
@@ -145,67 +152,92 @@ class Rounds:
         if not turn.scene.looks:
             return (), await self._asker.ask_all(questions(turn, turn.pace.queries), deadline)
         named = namings(turn)
-        left = self._reserve(named)
+        asking, allowance = self._share(turn, named)
         direct, asked, resolved = await asyncio.gather(
             self._asker.check_all(direct_checks(turn), deadline),
-            self._ask(turn, left, deadline),
+            self._ask(turn, asking, allowance, deadline),
             asyncio.gather(*(self._resolve_and_dial(turn, naming, deadline) for naming in named)),
         )
         observations = (o for made, _ in resolved for o in made)
         return (*direct, *observations), (*asked, *(lookup for _, made in resolved for lookup in made))
 
-    async def _ask(self, turn: Turn, budget: int | None, deadline: Deadline) -> tuple[Lookup, ...]:
+    async def _ask(
+        self, turn: Turn, planned: Sequence[Question], allowance: int | None, deadline: Deadline
+    ) -> tuple[Lookup, ...]:
         """The round's questions, and again those whose answers leave doubt."""
-        aside = set_aside(self._doubts, budget)
-        planned = questions(turn, None if budget is None else budget - aside)
         asked = await self._asker.ask_all(planned, deadline)
-        allowance = None if budget is None else budget - sum(q.allowed for q in planned)
-        doubts = doubtful(asked, fold_history(self._history, asked, now=self._clock()), known_names(turn))
+        history = fold_history(self._history, asked, now=self._clock())
+        doubts = again.doubtful(asked, history, known_names(turn))
         self._doubts = len(doubts)
-        again = asked_again(doubts, allowance=allowance, seconds=deadline.left - AT_THE_END)
-        return (*asked, *await self._asker.ask_all(again, deadline))
+        more = again.asked_again(doubts, allowance=allowance, seconds=deadline.left - AT_THE_END)
+        return (*asked, *await self._asker.ask_all(more, deadline))
 
-    def _reserve(self, named: Iterable[Naming]) -> int | None:
-        """Sets aside, of the round's DNS budget, what names that are due may need, at most half; what is left."""
+    def _share(self, turn: Turn, named: Sequence[Naming]) -> tuple[tuple[Question, ...], int | None]:
+        """The round's questions, and how many may be asked again.
+
+        Of the DNS budget, what names that are due may need is set aside, at most half, and what doubts of the last round need. Of all
+        that is left, the names get what is due, else half.
+        """
         budget = self._pace.queries
         if budget is None:
-            self._resolution.allow(None)
-            return None
-        due = sum(self._resolution.due([t.host for t in n.targets], n.conf, n.servers) for n in named)
-        reserved = min(budget // 2, due)
-        self._resolution.allow(reserved)
-        return budget - reserved
+            self._resolution.allow(None, named)
+            return questions(turn, None), None
+        aside = again.set_aside(self._doubts, budget)
+        due = self._resolution.due(named)
+        asking = questions(turn, budget - aside - min((budget - aside) // 2, due))
+        left = budget - sum(q.allowed for q in asking)
+        names = min(left - aside, max(due, left // 2)) if named else 0
+        self._resolution.allow(names, named)
+        return asking, left - names
 
     async def _resolve_and_dial(
         self, turn: Turn, naming: Naming, deadline: Deadline
     ) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
         """Targets that are names: resolved once per distinct resolv.conf, then dialled from all vantages that share it."""
-        resolved = await asyncio.gather(
-            *(
-                self._resolution.resolve(t.host, naming.asker, naming.conf, naming.servers, deadline)
-                for t in naming.targets
+        hosts = tuple(dict.fromkeys(t.host for t in naming.targets))
+        resolved = dict(
+            zip(
+                hosts,
+                await asyncio.gather(
+                    *(
+                        self._resolution.resolve(host, naming.asker, naming.conf, naming.servers, deadline)
+                        for host in hosts
+                    )
+                ),
+                strict=True,
             )
         )
         targets = [
-            (t, with_addresses(t, r.addresses, turn.scene.families))
-            for t, r in zip(naming.targets, resolved, strict=True)
-            if not r.waits
+            (t, with_addresses(t, resolved[t.host].addresses, turn.scene.families))
+            for t in naming.targets
+            if not resolved[t.host].waits
         ]
         observations = await self._asker.check_all(named_checks(turn, naming, targets), deadline)
-        return observations, tuple(q for r in resolved for q in r.lookups)
+        self._resolution.doubt(naming, doubtful(observations))
+        return observations, tuple(q for r in resolved.values() for q in r.lookups)
 
     def _keep(self, turn: Turn, seen: Settled) -> None:
         """Results by vantage, those of the API server by themselves; answers by question."""
         probed = [p.vantage.key for p in seen.pods if p.vantage.state in PROBED]
         present = [*probed, turn.scene.host.vantage.key, API_SERVER]
-        keep = keep_results(turn, len(probed))
-        self._store = kept.fold(self._store, _by_key(seen.observations), present=present, now=self._steady(), keep=keep)
+        self._store = kept.fold(
+            self._store,
+            _by_key(seen.observations),
+            present=present,
+            now=self._steady(),
+            keep=keep_results(turn, len(probed)),
+            remember=remember_dials(turn, len(probed)),
+        )
         keep = keep_answers(turn, len(probed))
         once = [o for o in seen.lookups if o.question.purpose is not Purpose.AGAIN]
         self._answers = kept.fold_answers(self._answers, once, now=self._clock(), keep=keep)
         self._history = fold_history(self._history, seen.lookups, now=self._clock())
 
-    def _snapshot(self, inspection: Inspection, inventory: Inventory, started: float, seen: Settled) -> Snapshot:
+    def _snapshot(
+        self, inspection: Inspection, inventory: Inventory, times: tuple[float, float], seen: Settled
+    ) -> Snapshot:
+        """`times`: when the round began, and when this machine had been looked at."""
+        started, inspected = times
         return Snapshot(
             node=self._config.node_name,
             role=self._config.role,
@@ -218,10 +250,12 @@ class Rounds:
             observations=seen.observations,
             kept=self._store.observations(),
             kept_before=self._store.before(),
+            history=self._store.history(),
             lookups=seen.lookups,
             lookups_kept=tuple(self._answers.last.values()),
             lookups_before=tuple(self._answers.before.values()),
             told=self._history.all(),
+            inspected=inspected,
             host_facts=inspection.host_facts,
             host_resolv_conf=inspection.host_resolv_conf,
             readings=(*inspection.readings, *api_readings(inventory)),

@@ -67,7 +67,8 @@ def _now() -> Iterator[Panel]:
         f"max(dualstack_inventory_age_seconds{{{C}}})",
         says="Age of the oldest inventory that an exporter judged by in its last round.",
         empty="no exporter has an inventory: there is no Kubernetes, or its API was never reached",
-        look=Look(unit="s", steps=((None, GREEN), (300, ORANGE), (900, RED)), decimals=0),
+        # A watch in which nothing happens shows that its kind is current when it ends: after six minutes.
+        look=Look(unit="s", steps=((None, GREEN), (600, ORANGE), (1200, RED)), decimals=0),
         size=(3, 4),
     )
     yield stat(

@@ -112,20 +112,19 @@ def _nodes() -> Panel:
 
 
 def _alerts() -> Panel:
-    labels = "alertname, alertstate, severity, node"
+    labels = "alertname, severity, node"
     return table(
-        "Which alerts are pending or firing?",
+        "Which alerts are firing?",
         [
-            f'count by ({labels}) (ALERTS{{fault!="", cluster=~"$cluster", node=~"$node|"}})',
+            f'count by ({labels}) (ALERTS{{fault!="", alertstate="firing", cluster=~"$cluster", node=~"$node|"}})',
         ],
         [
             Column("alertname", "alert", Look(unit="string", link=TO_RUNBOOK)),
-            Column("alertstate", "state", width=75),
             Column("severity", "severity", width=80),
             Column("node", "node (empty: cluster)", width=160),
             Column("#A"),
         ],
-        says="One fault, one alert: of the cluster where more than a quarter of the nodes see it. Pending ones wait for their `for`. A click opens the runbook.",
+        says="One fault, one alert: of the cluster where more than a quarter of the nodes see it. A fault is alerted once it is old enough. A click opens the runbook.",
         empty="nothing is wrong, or the rules of alerts/dualstack.yaml are not loaded",
         sort=("severity", False),
         size=(12, 6),

@@ -41,7 +41,7 @@ def causes(title: str, selector: str, since: str, *, seen_by: bool = True, heigh
     for copy in ("what", "runbook"):
         ranked = f'label_replace({ranked}, "{copy}", "$1", "cause", "(.+)")'
     holds = f"(dualstack_cause{{{selector}}} == 1)"
-    alerted = f'label_replace(ALERTS_FOR_STATE{{fault!="", {since}}}, "cause", "$1", "fault", "(.+)")'
+    alerted = f'label_replace(node:dualstack_fault_since:max{{{since}}}, "cause", "$1", "fault", "(.+)")'
     queries = [
         f"max by (cause, scope, what, runbook) ({ranked})",
         f"count by (cause, scope) {holds}",

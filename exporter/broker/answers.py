@@ -9,7 +9,7 @@ from functools import partial
 from exporter.broker import messages as m
 from exporter.broker.kernel import read_topics
 from exporter.broker.namespaces import Doorway
-from exporter.broker.podfiles import read_pod_files
+from exporter.broker.podreader import PodReader
 from exporter.broker.privilege import effective_capabilities
 from exporter.broker.processes import ProcessTable
 from exporter.broker.sockets import open_sockets
@@ -25,9 +25,11 @@ class Broker:
     def __init__(self) -> None:
         self._doorway = Doorway()
         self._processes = ProcessTable(self._doorway.home)
+        self._files = PodReader()
 
     def answer(self, request: m.Request) -> tuple[m.Reply, list[int]]:
         """The reply, and the descriptors that go with it, which the caller closes."""
+        self._files.reap()
         match request:
             case m.Hello():
                 device, inode = self._doorway.home
@@ -41,7 +43,7 @@ class Broker:
             case m.ReadKernel(places, topics):
                 return self._read_kernel(places, topics), []
             case m.ReadPodFiles(places):
-                return m.FilesOfPods(tuple(map(read_pod_files, places))), []
+                return m.FilesOfPods(tuple(map(self._files.read, places))), []
 
     def _open_sockets(self, place: m.Place, kinds: tuple[m.SocketKind, ...]) -> tuple[m.Sockets, list[int]]:
         try:

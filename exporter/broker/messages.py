@@ -215,12 +215,18 @@ class Libc(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class PodFiles:
-    """`resolv_errno` 0 means that resolv_conf is the content (at most 64 KiB). `libc_errno` 0 means that `libcs` is complete."""
+    """`resolv_errno` 0 means that resolv_conf is the content (at most 64 KiB). `libc_errno` 0 means that `libcs` is complete.
+
+    EAGAIN: the process has not entered its container yet. ETIMEDOUT: the pod's file system does not answer, so it is left alone for a
+    while. EBUSY: so many do not that none is asked. `sandbox`: the process holds the pod's namespaces and runs nothing of the pod's; its
+    libraries are not looked for.
+    """
 
     resolv_errno: int
     resolv_conf: bytes
     libc_errno: int
     libcs: tuple[Libc, ...]
+    sandbox: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TypeVar
 
@@ -127,13 +127,20 @@ class Doorway:
 
 
 def open_of_process(place: Place, name: str, flags: int) -> int:
-    """Open /proc/PID/`name` of the very process that `place` means: ESTALE when it has ended, also when its pid was given anew."""
+    """Open /proc/PID/`name` of the very process that `place` means."""
+    with open_process(place) as process:
+        return os.open(name, flags | os.O_CLOEXEC, dir_fd=process)
+
+
+@contextmanager
+def open_process(place: Place) -> Iterator[int]:
+    """/proc/PID of the very process that `place` means: ESTALE when it has ended, also when its pid was given anew."""
     try:
         process = os.open(f"/proc/{place.pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:  # from here on everything is of one process: the directory of an ended one stays empty
             if read_start("stat", process) != place.started:
                 raise OSError(errno.ESTALE, "the pid was given to another process")
-            return os.open(name, flags | os.O_CLOEXEC, dir_fd=process)
+            yield process
         finally:
             os.close(process)
     except (FileNotFoundError, ProcessLookupError) as error:

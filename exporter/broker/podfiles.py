@@ -1,7 +1,8 @@
 """Files of a pod: its resolv.conf, and whether its C libraries stand there. The pod may be hostile to whoever reads them.
 
 A path is followed as a process of the pod would, inside its root directory and through no magic link; nothing but a regular file is
-ever really opened, and no more is read than the bound. Mounts are followed: the kubelet mounts resolv.conf.
+ever really opened, and no more is read than the bound. Mounts are followed: the kubelet mounts resolv.conf. So a file system that the
+pod mounted may keep whoever reads it waiting for ever: the broker calls this in a child (filechild.py).
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 
 from exporter.broker.messages import Libc, Place, PodFiles
-from exporter.broker.namespaces import open_of_process
+from exporter.broker.namespaces import open_process
 from exporter.broker.syscalls import open_in_root
 from exporter.broker.wire import MAX_RESOLV_CONF
 
@@ -48,24 +50,62 @@ GLIBC_FILES = (
 )
 
 
+# The programs that hold a pod's namespaces for its containers: those of Kubernetes, OpenShift and podman.
+_SANDBOXES = ("pause", "pod", "usr/bin/pod", "catatonit")
+
+
 def read_pod_files(place: Place) -> PodFiles:
-    """The files of the process of `place`: ESTALE when it ended, EACCES when /proc/PID/root is closed to the broker, EINVAL without pid."""
+    """The files of the process of `place`, and whether that is a sandbox's: whose libraries no program of the pod uses.
+
+    One errno for all: ESTALE when it ended, EACCES when /proc/PID/root is closed to the broker, EINVAL without pid, EAGAIN while it is
+    still outside of its container: a runtime joins the namespace first and changes the root then, so its root is still the host's.
+    """
     if not place.pid:
-        return _unreadable(errno.EINVAL)
+        return unreadable(errno.EINVAL)
     try:
-        root = open_of_process(place, "root", os.O_PATH | os.O_DIRECTORY)
+        with open_process(place) as process:
+            return _read(process)
     except OSError as error:
-        return _unreadable(error.errno or errno.EIO)
+        return unreadable(error.errno or errno.EIO)
+
+
+def unreadable(number: int) -> PodFiles:
+    return PodFiles(resolv_errno=number, resolv_conf=b"", libc_errno=number, libcs=())
+
+
+def _read(process: int) -> PodFiles:
+    root = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
     try:
+        if _is_hosts(root):
+            return unreadable(errno.EAGAIN)
+        sandbox = _is_sandbox(process, root)
         resolv_errno, resolv_conf = _read_resolv_conf(root)
-        libc_errno, libcs = _find_libcs(root)
+        libc_errno, libcs = (0, ()) if sandbox else _find_libcs(root)
     finally:
         os.close(root)
-    return PodFiles(resolv_errno=resolv_errno, resolv_conf=resolv_conf, libc_errno=libc_errno, libcs=libcs)
+    return PodFiles(resolv_errno, resolv_conf, libc_errno, libcs, sandbox)
 
 
-def _unreadable(number: int) -> PodFiles:
-    return PodFiles(resolv_errno=number, resolv_conf=b"", libc_errno=number, libcs=())
+def _is_sandbox(process: int, root: int) -> bool:
+    """Whether the program is a file of the root that has a sandbox's path, as a sandbox runs nothing else."""
+    try:
+        program = os.readlink("exe", dir_fd=process)
+        found = os.stat("exe", dir_fd=process)
+        paths = [path for path in _SANDBOXES if program.endswith(f"/{path}")]
+        return any(_find_first(root, (path,)) == (found.st_dev, found.st_ino) for path in paths)
+    except OSError:  # a process without a program, or one that just ends
+        return False
+
+
+def _is_hosts(root: int) -> bool:
+    """Whether this directory is the broker's own root or that of the machine's first process."""
+    info = os.fstat(root)
+    for path in ("/", "/proc/1/root"):
+        with suppress(PermissionError):  # the first process may be closed to the broker
+            known = os.stat(path)  # noqa: PTH116 - pathlib would be a megabyte of the broker's memory
+            if (known.st_dev, known.st_ino) == (info.st_dev, info.st_ino):
+                return True
+    return False
 
 
 def _read_resolv_conf(root: int) -> tuple[int, bytes]:

@@ -17,7 +17,8 @@ from exporter.broker.syscalls import (
     set_capabilities,
 )
 
-_NAMES = {12: "NET_ADMIN", 13: "NET_RAW", 19: "SYS_PTRACE", 21: "SYS_ADMIN"}  # linux/capability.h
+SYS_PTRACE = 19  # linux/capability.h
+_NAMES = {12: "NET_ADMIN", 13: "NET_RAW", SYS_PTRACE: "SYS_PTRACE", 21: "SYS_ADMIN"}
 BROKER_CAPABILITIES = sum(1 << number for number in _NAMES)
 _CAPABILITY_FIELDS = (b"CapInh", b"CapPrm", b"CapEff", b"CapAmb")  # of /proc/PID/status
 

@@ -180,6 +180,13 @@ def _read_cgroup(pid: int) -> bytes:
         return b""
 
 
+def read_owner(pid: int) -> bytes:
+    """What a process belongs to: the part of its cgroup that names a pod, else the whole; empty when it has ended."""
+    cgroup = _read_cgroup(pid)
+    pods = list(_POD.finditer(cgroup))
+    return pods[-1].group() if pods else cgroup
+
+
 def choose_cgroup(text: bytes) -> bytes:
     """Of the lines `id:controllers:path` of cgroups(7), v1 and v2, the path that names a pod; the longest where several do or none."""
     paths = [line.split(b":", 2)[2] for line in text.split(b"\n") if line.count(b":") >= 2]

@@ -10,7 +10,8 @@ import os
 import struct
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
-PR_SET_DUMPABLE = 4  # linux/prctl.h
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_DUMPABLE = 4
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 

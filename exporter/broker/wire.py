@@ -175,6 +175,7 @@ _FILES = _record(
     resolv_conf=_octets(MAX_RESOLV_CONF),
     libc_errno=_U16,
     libcs=_sequence(_choice(m.Libc), len(m.Libc)),
+    sandbox=_FLAG,
 )
 
 _REQUESTS: dict[int, tuple[type[m.Request], _Codec[Any]]] = {

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from exporter.catalogue.metric import Metric, Round, Row, gauge
 from exporter.model.family import FAMILIES, Family
+from exporter.model.inventory import Came
 
 
 def inventory_stale(source: Round) -> Iterator[Row]:
-    """Without an inventory there is nothing to be stale."""
-    if source.snapshot.inventory.source != "none":
-        yield (), float(source.snapshot.inventory.stale)
+    """Where no inventory is meant to be, there is nothing to be stale. One that never came is known to be missing."""
+    inventory = source.snapshot.inventory
+    if inventory.source != "none":
+        yield (), float(inventory.stale or inventory.came is not Came.ALL)
 
 
 def inventory_age(source: Round) -> Iterator[Row]:
@@ -84,7 +86,7 @@ MIGRATION: tuple[Metric[Round], ...] = (
 INVENTORY: tuple[Metric[Round], ...] = (
     gauge(
         "inventory_stale",
-        "Whether the last inventory is in use beyond its time because its source cannot be reached.",
+        "Whether the inventory is not to be relied on because a source cannot be reached: it is out of date, or never came.",
         (),
         inventory_stale,
     ),

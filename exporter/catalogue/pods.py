@@ -33,7 +33,7 @@ def pods_with_address(source: Round) -> Iterator[Row]:
 
 
 def pods_libc(source: Round) -> Iterator[Row]:
-    """Of the pods whose root was read, those that hold this C library; a pod may hold both or neither."""
+    """Of the pods whose containers' roots were read, those that hold this C library; a pod may hold both or neither."""
     read = [pod.libc for pod in source.snapshot.pods if pod.libc is not None]
     if read:
         for libc in LIBCS:
@@ -54,5 +54,10 @@ PODS: tuple[Metric[Round], ...] = (
         ("ip_family",),
         pods_with_address,
     ),
-    gauge("pods_libc", "Pods of this node whose root holds this C library (none: neither).", ("libc",), pods_libc),
+    gauge(
+        "pods_libc",
+        "Pods of this node of which a container's root holds this C library (none: neither).",
+        ("libc",),
+        pods_libc,
+    ),
 )

@@ -24,7 +24,8 @@ class Line:
     """One cause.
 
     `roles` are those that check it (role all checks every one); `stated`: the kernel or the API says so, so that one round suffices.
-    `family` is the family it is about (None: either); `says` is the one sentence that names what is wrong.
+    `family` is the family it is about (None: either); `says` is the one sentence that names what is wrong. `compares`: it sets the kernel
+    against the inventory, so that an inventory at least as new must show it as well.
     """
 
     cause: Cause
@@ -34,9 +35,11 @@ class Line:
     severity: Severity
     family: Family | None
     says: str
+    compares: bool = False
 
 
 STATED, SEEN_TWICE = True, False
+COMPARED = True
 V4, V6 = Family.V4, Family.V6
 INFO, WARNING, CRITICAL = Severity.INFO, Severity.WARNING, Severity.CRITICAL
 DNS, PATH, ON_NODE, POD, WIDE = Scope.DNS, Scope.PATH, Scope.NODE, Scope.POD, Scope.CLUSTER
@@ -60,21 +63,21 @@ TABLE: tuple[Line, ...] = (
     Line(Cause.NODE_NO_IPV6_DEFAULT_ROUTE, ON_NODE, NODE, STATED, WARNING, V6, "The node has no IPv6 default route."),
     Line(Cause.NODE_FORWARDING_OFF, ON_NODE, NODE, STATED, WARNING, V6, "The node does not forward IPv6."),
     Line(Cause.NODE_ACCEPT_RA_IGNORED, ON_NODE, NODE, STATED, WARNING, V6, "The node forwards and so ignores the router advertisements it lives from (accept_ra < 2)."),
-    Line(Cause.NAT_CHAIN_UNHOOKED, ON_NODE, NODE, STATED, WARNING, V6, "Calico's NAT chain for IPv6 exists and no hook reaches it."),
-    Line(Cause.NAT_MASQUERADE_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "No rule masquerades an IPv6 pool that asks for natOutgoing."),
-    Line(Cause.NAT_POOL_NOT_IN_SET, ON_NODE, NODE, STATED, WARNING, V6, "The masquerade rule's source set lacks an IPv6 pool that asks for natOutgoing."),
-    Line(Cause.NAT_KUBE_PROXY_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "IPv6 Services exist and kube-proxy has no IPv6 rules on the node."),
-    Line(Cause.VXLAN_DEVICE_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "vxlan-v6.calico should exist and does not."),
-    Line(Cause.VXLAN_DEVICE_DOWN, ON_NODE, NODE, STATED, WARNING, V6, "vxlan-v6.calico is down."),
-    Line(Cause.VXLAN_MISCONFIGURED, ON_NODE, NODE, STATED, WARNING, V6, "vxlan-v6.calico differs from what Calico should have made."),
-    Line(Cause.VXLAN_PEER_INCOMPLETE, ON_NODE, NODE, STATED, WARNING, V6, "Route, neighbour and forwarding entry of a tunnel peer disagree."),
-    Line(Cause.POD_ROUTE_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "A local pod has an IPv6 address and the node no route to it."),
+    Line(Cause.NAT_CHAIN_UNHOOKED, ON_NODE, NODE, STATED, WARNING, V6, "Calico's NAT chain for IPv6 exists and no hook reaches it.", COMPARED),
+    Line(Cause.NAT_MASQUERADE_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "No rule masquerades an IPv6 pool that asks for natOutgoing.", COMPARED),
+    Line(Cause.NAT_POOL_NOT_IN_SET, ON_NODE, NODE, STATED, WARNING, V6, "The masquerade rule's source set lacks an IPv6 pool that asks for natOutgoing.", COMPARED),
+    Line(Cause.NAT_KUBE_PROXY_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "IPv6 Services exist and kube-proxy has no IPv6 rules on the node.", COMPARED),
+    Line(Cause.VXLAN_DEVICE_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "vxlan-v6.calico should exist and does not.", COMPARED),
+    Line(Cause.VXLAN_DEVICE_DOWN, ON_NODE, NODE, STATED, WARNING, V6, "vxlan-v6.calico is down.", COMPARED),
+    Line(Cause.VXLAN_MISCONFIGURED, ON_NODE, NODE, STATED, WARNING, V6, "vxlan-v6.calico differs from what Calico should have made.", COMPARED),
+    Line(Cause.VXLAN_PEER_INCOMPLETE, ON_NODE, NODE, STATED, WARNING, V6, "Route, neighbour and forwarding entry of a tunnel peer disagree.", COMPARED),
+    Line(Cause.POD_ROUTE_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "A local pod has an IPv6 address and the node no route to it.", COMPARED),
     Line(Cause.POD_IPV6_DISABLED, POD, NODE, STATED, WARNING, V6, "IPv6 is switched off by sysctl inside a pod."),
-    Line(Cause.POD_IPV6_MISSING, POD, NODE, STATED, WARNING, V6, "A pod has no global IPv6 address."),
+    Line(Cause.POD_IPV6_MISSING, POD, NODE, STATED, WARNING, V6, "A pod has no global IPv6 address.", COMPARED),
     Line(Cause.POD_IPV6_ADDRESS_UNUSABLE, POD, NODE, STATED, WARNING, V6, "A pod's IPv6 address cannot be used (tentative, failed duplicate detection, or link-local only)."),
-    Line(Cause.POD_IP_MISMATCH, POD, NODE, STATED, WARNING, V6, "An address of status.podIPs is on no interface of the pod."),
+    Line(Cause.POD_IP_MISMATCH, POD, NODE, STATED, WARNING, V6, "An address of status.podIPs is on no interface of the pod.", COMPARED),
     Line(Cause.POD_NO_IPV6_DEFAULT_ROUTE, POD, NODE, STATED, WARNING, V6, "A pod has an IPv6 address and no IPv6 default route."),
-    Line(Cause.POD_LISTENS_IPV4_ONLY, POD, NODE, STATED, INFO, V6, "An IPv6 Service sends to a port on which its pod listens over IPv4 alone."),
+    Line(Cause.POD_LISTENS_IPV4_ONLY, POD, NODE, STATED, INFO, V6, "An IPv6 Service sends to a port on which its pod listens over IPv4 alone.", COMPARED),
     Line(Cause.NODE_POD_CIDR_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A node has no IPv6 podCIDR while others have one."),
     Line(Cause.NODE_INTERNAL_IP_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A node has no usable IPv6 InternalIP while others have one."),
     Line(Cause.CALICO_NODE_ADDRESS_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "Calico has not given a node the IPv6 addresses that its tunnel needs."),

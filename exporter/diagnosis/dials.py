@@ -1,12 +1,13 @@
-"""Observations as path rules want them: all that one vantage's probe of one destination showed, twice. Pure.
+"""Observations as path rules want them: what the last dials of one destination by one vantage showed. Pure.
 
 Between the kept results of a snapshot and path.py, with the words for them; nothing is decided here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from exporter.diagnosis.view import View
 from exporter.model.family import Family
@@ -15,6 +16,9 @@ from exporter.model.report import Pair
 from exporter.model.vantage import Vantage
 
 ARRIVED = frozenset({Outcome.OK, Outcome.REFUSED, Outcome.RESET})  # an answer came: the path works, whatever it said
+
+
+SHOWN_TWICE = 2  # dials that must show the same: nothing is decided on one
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,13 @@ class Dial:
 
     @property
     def pair(self) -> Pair:
-        return Pair(self.vantage.subject, self.destination)
+        """What fails of it over IPv6: all path causes are about that family."""
+        return Pair(self.vantage.subject, self.destination, Family.V6)
+
+    @property
+    def time(self) -> float:
+        """When it was made, in Unix seconds."""
+        return max(o.time for o in self.seen.values())
 
     def outcome(self, family: Family, layer: Layer) -> Outcome | None:
         """None: not asked, or says nothing of the path."""
@@ -43,38 +53,71 @@ class Dial:
         return self.outcome(family, Layer.ICMP) is Outcome.OK
 
     @property
+    def excused(self) -> bool:
+        """Whether an egress policy selects its vantage."""
+        return any(o.policy for o in self.seen.values())
+
+    @property
     def has_ipv4(self) -> bool:
         return any(family is Family.V4 for family, _ in self.seen)
 
 
 @dataclass(frozen=True, slots=True)
-class Twice:
-    """The last two probes of one pair."""
+class Recent:
+    """The last dials of one pair, the newest first: two at least, six at most."""
 
-    now: Dial
-    before: Dial
+    dials: tuple[Dial, ...]
+
+    @property
+    def now(self) -> Dial:
+        return self.dials[0]
+
+    @property
+    def pair(self) -> Pair:
+        return self.now.pair
 
     def both(self, holds: Callable[[Dial], bool]) -> bool:
-        """Whether it holds of either probe."""
-        return holds(self.now) and holds(self.before)
+        """Whether it holds of each of the last two."""
+        return all(map(holds, self.dials[:2]))
+
+    def times(self, holds: Callable[[Dial], bool]) -> int:
+        """Of how many it holds."""
+        return sum(map(holds, self.dials))
+
+    def shows(self, holds: Callable[[Dial], bool], standing: Container[Pair] = ()) -> bool:
+        """Whether it holds of two at least; of a pair that was found the round before, whether it still holds of one."""
+        return self.times(holds) >= (1 if self.pair in standing else SHOWN_TWICE)
+
+    def last(self, holds: Callable[[Dial], bool]) -> Dial:
+        """The newest of which it holds, or the newest."""
+        return next(filter(holds, self.dials), self.now)
 
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """The last two probes of every vantage. A pod dials another peer each time, so not every pair was dialled twice."""
+    """The last two probes of every vantage, and the last dials of every pair that was dialled twice at least.
+
+    A pod dials another peer each time, so that its last two probes need not be of the same pairs.
+    """
 
     now: tuple[Dial, ...]
     before: tuple[Dial, ...]
-    pairs: tuple[Twice, ...]
+    pairs: tuple[Recent, ...]
 
 
+@lru_cache(maxsize=1)
 def probes_of(view: View) -> Probes:
-    """The kept probe of each pair, and the one before it."""
+    """The probes of a view; all rules of a round ask for the same."""
     ipv4 = view.expected(Family.V4) is not False
     now, before = dials(view.snapshot.kept, ipv4=ipv4), dials(view.snapshot.kept_before, ipv4=ipv4)
-    earlier = {(d.vantage.key, d.destination): d for d in before}
-    pairs = ((d, earlier.get((d.vantage.key, d.destination))) for d in now)
-    return Probes(now, before, tuple(Twice(d, then) for d, then in pairs if then is not None))
+    pairs: dict[tuple[str, str], list[Dial]] = {}
+    for made in view.snapshot.history:
+        for d in dials(made, ipv4=ipv4):
+            if d.time <= view.accounted.get(d.pair, float("-inf")):
+                continue
+            pairs.setdefault((d.vantage.key, d.destination), []).append(d)
+    recent = (Recent(tuple(made)) for made in pairs.values() if len(made) >= SHOWN_TWICE and not made[0].excused)
+    return Probes(now, before, tuple(recent))
 
 
 def dials(observations: Iterable[Observation], *, ipv4: bool = True) -> tuple[Dial, ...]:

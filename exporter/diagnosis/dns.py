@@ -161,10 +161,11 @@ def _decisive(lookups: list[Lookup], domain: str) -> list[Lookup]:
 
 
 def _pairs(lookups: Iterable[Lookup]) -> dict[Pair, list[Lookup]]:
-    """Lookups by (place, nameserver); servers under one label are told apart by their address in `_lost`."""
+    """Lookups by place, nameserver and family; servers under one label are told apart by their address in `_lost`."""
     found: dict[Pair, list[Lookup]] = {}
     for one in lookups:
-        found.setdefault(Pair(one.question.vantage.subject, one.question.server.subject), []).append(one)
+        server = one.question.server
+        found.setdefault(Pair(one.question.vantage.subject, server.subject, server.family), []).append(one)
     return found
 
 

@@ -86,7 +86,9 @@ def dns_queries_lost(view: View) -> Judgement:
     lossy = [losses for losses in _losses(told) if losses.matter(domain)]
     if not lossy:
         return ()
-    pairs = {Pair(one.vantage.subject, one.server.subject) for losses in lossy for one in losses.lost}
+    pairs = {
+        Pair(one.vantage.subject, one.server.subject, one.server.family) for losses in lossy for one in losses.lost
+    }
     example = lossy[0].lost[-1]
     return (
         finding(

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from exporter.config.schema import Config
+from exporter.diagnosis.intent import (
+    families_left_open,
+    families_of_declared_pools,
+    families_of_pods,
+    switched_on,
+)
 from exporter.diagnosis.view import Expectations, ServicePolicy
 from exporter.model.family import FAMILIES, Family, family_of
 from exporter.model.inventory import Inventory, Kind
@@ -23,28 +29,25 @@ def expectations(config: Config) -> Expectations:
 def families_expected(inventory: Inventory, configured: Sequence[Family] | None) -> Mapping[Family, bool | None]:
     """As configured; else (None: auto) as the cluster names the family.
 
-    True: an enabled pool, a podCIDR, a service range, the CNI configuration or the address of a pod of the pod network names it.
-    False: all of these could be read and none does. None: not known.
+    True: a podCIDR, a service range, the CNI configuration, the address of a pod of the pod network, or a pool that somebody asked for
+    names it. False: all of these could be read and none does. None: not known.
     """
     if configured is not None:
         return {family: family in configured for family in FAMILIES}
     named = set(_named(inventory))
-    absent = None if _unknown(inventory) else False
-    return {family: True if family in named else absent for family in FAMILIES}
+    unknown = frozenset(FAMILIES) if _unknown(inventory) else families_left_open(inventory)
+    return {family: True if family in named else None if family in unknown else False for family in FAMILIES}
 
 
 def _named(inventory: Inventory) -> Iterator[Family]:
-    yield from (family_of(pool.cidr) for pool in inventory.pools or () if not pool.disabled)
+    yield from switched_on(inventory)
+    yield from families_of_declared_pools(inventory)
+    yield from families_of_pods(inventory)
     yield from (family_of(net) for node in inventory.nodes or () for net in node.pod_cidrs)
     yield from (family_of(net) for each in inventory.service_cidrs or () for net in each.cidrs)
     yield from map(family_of, (*inventory.cluster_pod_cidrs, *inventory.cluster_service_cidrs))
     # Before ServiceCIDR objects existed, the Services' own addresses show the range.
     yield from (family_of(address) for service in inventory.services or () for address in service.cluster_ips)
-    for config in inventory.cni or ():
-        if config.main_plugin == "calico" and not config.error:
-            yield from (f for f, on in ((Family.V4, config.assign_ipv4), (Family.V6, config.assign_ipv6)) if on)
-    # A pod on the host's network has the node's addresses.
-    yield from (family_of(address) for pod in inventory.pods or () if not pod.host_network for address in pod.ips)
 
 
 def _unknown(inventory: Inventory) -> bool:

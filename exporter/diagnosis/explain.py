@@ -1,4 +1,4 @@
-"""Applies the table of explanations (explanations.py) by (vantage, destination) pairs. Between the rules' findings and the verdict; pure.
+"""Applies the table of explanations (explanations.py) by (vantage, destination, family). Between the rules' findings and the verdict; pure.
 
 A finding with pairs is explained when every pair of it is covered, by one or several found causes. A finding without pairs (a stated
 one) is explained subject by subject, through the second table. What stays keeps what is not covered as its subjects. A cause about
@@ -7,20 +7,25 @@ other nodes explains nothing of this one but what leads there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
+from exporter.diagnosis.causes import LINES
 from exporter.diagnosis.explanations import DNS_SYMPTOMS, FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, From, Reach, To
 from exporter.model.report import Cause, Finding, Found, Pair, Severity
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """A finding after explanation: whole and explained by one cause, or what is left of it."""
+    """A finding after explanation: whole and explained by one cause, or what is left of it.
+
+    `roots`: of each pair that was covered, the cause that it leads back to.
+    """
 
     finding: Finding
     by: Cause | None
     elsewhere: bool = False
+    roots: Mapping[Pair, Cause] = field(default_factory=dict)
 
 
 INSIDE = ("target/service", "target/apiserver", "target/cluster_dns", "service/", "server/node_local")
@@ -83,7 +88,12 @@ def raised(explained: tuple[Explained, ...]) -> tuple[Explained, ...]:
 
 
 def covers(found: Found, pair: Pair, *, node: str = "") -> bool:
-    """Whether this cause accounts for the failure of this pair: by its line in the table, or as an endpoint behind the destination."""
+    """Whether this cause accounts for the failure of this pair: by its line in the table, or as an endpoint behind the destination.
+
+    A cause about one family explains nothing that fails over the other.
+    """
+    if LINES[found.cause].family not in {None, pair.family}:
+        return False
     if pair.destination in found.spoils:
         return True
     return any(
@@ -114,11 +124,12 @@ def _explain_one(finding: Finding, known: Iterable[_Known], node: str) -> Explai
         pair: next((k for k in usable if _may_be(k.found, finding, pair) and covers(k.found, pair, node=node)), None)
         for pair in sorted(finding.pairs)
     }
+    roots = {pair: by.root for pair, by in cover.items() if by is not None}
     left = frozenset(pair for pair, by in cover.items() if by is None)
     if left:
-        return Explained(finding if left == finding.pairs else _narrow(finding, left), None)
+        return Explained(finding if left == finding.pairs else _narrow(finding, left), None, roots=roots)
     first = min((k for k in cover.values() if k is not None), key=lambda k: k.order)
-    return Explained(finding, first.root, elsewhere=first.elsewhere)
+    return Explained(finding, first.root, elsewhere=first.elsewhere, roots=roots)
 
 
 def _follow(finding: Finding, reasons: Iterable[_Known], node: str) -> Explained:
@@ -208,7 +219,9 @@ def _to(reach: Reach, found: Found, pair: Pair, node: str) -> bool:
             return pair.destination in found.subjects
         case To.OWN_SERVERS:
             return any(
-                p.vantage == pair.vantage and _same_destination(p.destination, pair.destination) for p in found.pairs
+                (p.vantage, p.family) == (pair.vantage, pair.family)
+                and _same_destination(p.destination, pair.destination)
+                for p in found.pairs
             )
 
 

@@ -9,6 +9,7 @@ from exporter.model.probe import Group, Layer, Observation
 from exporter.model.report import FamilyReport, Snapshot
 from exporter.model.vantage import PodState
 
+DIALS = 3  # by which a vantage is said to reach a target or not
 GROUPS = frozenset({Group.SERVICE, Group.PEERS, Group.CLUSTER_DNS, Group.OUTSIDE})
 
 
@@ -26,42 +27,68 @@ def family_reports(snapshot: Snapshot) -> dict[Family, FamilyReport]:
 def family_ok(snapshot: Snapshot, family: Family) -> bool | None:
     """More than half of the eligible pods with a kept result work; without pods, the host decides (contract section 8)."""
     eligible = {p.vantage.key for p in snapshot.pods if p.vantage.state is PodState.ELIGIBLE}
-    pods = [works for key, works in _by_vantage(snapshot.kept, family).items() if key in eligible]
+    verdicts = _by_vantage(snapshot, family)
+    pods = [works for key, works in verdicts.items() if key in eligible]
     if pods:
         return 2 * sum(pods) > len(pods)
     if eligible or snapshot.host is None:
         return None
-    return _by_vantage(snapshot.kept, family).get(snapshot.host.key)
+    return verdicts.get(snapshot.host.key)
 
 
-def _by_vantage(observations: Iterable[Observation], family: Family) -> dict[str, bool]:
+def _by_vantage(snapshot: Snapshot, family: Family) -> dict[str, bool]:
+    reached = _reached(snapshot, family)
     by_vantage: dict[str, list[Observation]] = {}
-    for o in observations:
+    for o in snapshot.kept:
         if o.family is family and o.target.group in GROUPS and not o.policy:
             by_vantage.setdefault(o.vantage.key, []).append(o)
-    verdicts = {key: _works(made) for key, made in by_vantage.items()}
+    verdicts = {key: _works(made, reached) for key, made in by_vantage.items()}
     return {key: works for key, works in verdicts.items() if works is not None}
 
 
-def _works(made: Iterable[Observation]) -> bool | None:
-    """In each group that has the family, one target passed at its deepest configured layer. None: nothing counted."""
+def _reached(snapshot: Snapshot, family: Family) -> dict[tuple[str, str], bool]:
+    """By vantage and target, whether most of the last three dials passed: one of several endpoints may be dead."""
+    dials: dict[tuple[str, str], list[bool]] = {}
+    for made in snapshot.history[:DIALS]:
+        at_once: dict[tuple[str, str], list[Observation]] = {}
+        for o in made:
+            if o.family is family and o.counted:
+                at_once.setdefault((o.vantage.key, o.target.subject), []).append(o)
+        for pair, observations in at_once.items():
+            passed = _passed(observations)
+            if passed is not None:
+                dials.setdefault(pair, []).append(passed)
+    return {pair: 2 * sum(passed) > len(passed) for pair, passed in dials.items()}
+
+
+def _passed(observations: Iterable[Observation]) -> bool | None:
+    """Whether one dial passed at the deepest configured layer; None where it came neither there nor failed before."""
+    verdicts = [_is_deepest(o) and o.passed for o in observations if _is_deepest(o) or not o.passed]
+    return any(verdicts) if verdicts else None
+
+
+def _is_deepest(o: Observation) -> bool:
+    """Nothing is tried behind the layer at which a target out of reach passes."""
+    return o.layer is o.target.deepest or (not o.target.expect_reachable and o.layer is not Layer.ICMP)
+
+
+def _works(made: Iterable[Observation], reached: Mapping[tuple[str, str], bool]) -> bool | None:
+    """In each group that has the family, one target is reached at its deepest configured layer. None: nothing counted."""
     groups: dict[Group, list[Observation]] = {}
     for o in made:
         if o.counted:
             groups.setdefault(o.target.group, []).append(o)
-    verdicts = [verdict for observations in groups.values() if (verdict := _group_works(observations)) is not None]
+    verdicts = [
+        verdict for observations in groups.values() if (verdict := _group_works(observations, reached)) is not None
+    ]
     return all(verdicts) if verdicts else None
 
 
-def _group_works(made: Sequence[Observation]) -> bool | None:
+def _group_works(made: Sequence[Observation], reached: Mapping[tuple[str, str], bool]) -> bool | None:
     """A target that is meant to be out of reach passes where the family is dead: it proves nothing beside one that is not."""
-    passed: dict[str, bool] = {}
-    for o in [o for o in made if o.target.expect_reachable] or made:
-        # Nothing is tried behind the layer at which a target out of reach passes.
-        deepest = o.layer is o.target.deepest or (not o.target.expect_reachable and o.layer is not Layer.ICMP)
-        if deepest or not o.passed:
-            passed[o.target.subject] = passed.get(o.target.subject, False) or (deepest and o.passed)
-    return any(passed.values()) if passed else None
+    asked = {(o.vantage.key, o.target.subject) for o in [o for o in made if o.target.expect_reachable] or made}
+    verdicts = [reached[pair] for pair in asked if pair in reached]
+    return any(verdicts) if verdicts else None
 
 
 def names(families: Mapping[Family, FamilyReport]) -> str:

@@ -80,8 +80,8 @@ def _cross_node_fails(view: View) -> list[str]:
 
 
 def _lost_twice(view: View, group: Group) -> list[Dial]:
-    """What did not arrive in a vantage's last two probes: nothing is decided on one."""
-    return [t.now for t in probes_of(view).pairs if t.now.group is group and t.both(_lost)]
+    """What did not arrive in two of a vantage's last dials: nothing is decided on one."""
+    return [t.last(_lost) for t in probes_of(view).pairs if t.now.group is group and t.shows(_lost)]
 
 
 def _lost(dial: Dial) -> bool:

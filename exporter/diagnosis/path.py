@@ -1,25 +1,29 @@
 """Path causes: what dials over the two families say together. Pure rules over the kept results and the probe before each.
 
-Each layer tells one thing: ICMP passes and TCP does not; small passes and full-size does not; TCP passes and TLS does not. What two
-probes of a pair (vantage, destination) do not both show is not seen at all, so nothing is decided on one sample: neither a pair nor
-how many of them there are.
+Each layer tells one thing: ICMP passes and TCP does not; small passes and full-size does not; TCP passes and TLS does not. Behind a
+destination may stand several endpoints of which one is dead, so a pair (vantage, destination) is judged by its last dials: two of six
+must show it. A pair that was found stays until six dials in a row do not. Nothing is decided on one dial.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
-from exporter.diagnosis.dials import ARRIVED, Dial, Probes, Twice, at, probe_command, probes_of, say
+from exporter.diagnosis.dials import ARRIVED, Dial, Probes, Recent, at, probe_command, probes_of, say
 from exporter.diagnosis.endpoints import services_on
 from exporter.diagnosis.view import Judgement, Rule, View, finding
-from exporter.model.family import Family
+from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Group, Layer, Observation, Outcome
-from exporter.model.report import Cause, Finding, Reason
+from exporter.model.report import Cause, Finding, Pair, Reason
 from exporter.model.vantage import PodState
 
 SILENCED = frozenset({Outcome.TIMEOUT, Outcome.PROHIBITED})
 SHOWN = 5  # pairs spelt out in the evidence
+SPARED = 3  # IPv4 is spared where it fails at most once while IPv6 does so three times
+ALWAYS = 6  # dials over IPv6 that must all fail where IPv4 fails as well from other vantages
 
 
 def ipv6_tcp_blocked(view: View) -> Judgement:
@@ -68,7 +72,27 @@ def target_down(view: View) -> Judgement:
     )
 
 
-Sieve = Callable[[Probes], Iterable[Twice]]
+Standing = Collection[Pair]  # the pairs that the cause was found of in the round before
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A pair of which a cause holds, and what of its dials shows it."""
+
+    recent: Recent
+    holds: Callable[[Dial], bool]
+
+    @property
+    def pair(self) -> Pair:
+        return self.recent.pair
+
+    @property
+    def dial(self) -> Dial:
+        """The newest dial that shows it."""
+        return self.recent.last(self.holds)
+
+
+Sieve = Callable[[Probes, Standing], Iterable[_Shown]]
 
 
 def _judge(view: View, cause: Cause, sieve: Sieve, template: str) -> Judgement:
@@ -77,7 +101,8 @@ def _judge(view: View, cause: Cause, sieve: Sieve, template: str) -> Judgement:
         return reason
     probes = probes_of(view)
     doubtful = services_on(view.inventory, _lost_nodes(probes.now) & _lost_nodes(probes.before))
-    held = {t.now.pair: t.now for t in sieve(probes) if t.now.destination not in doubtful}
+    shown = sieve(probes, view.standing.get(cause, frozenset()))
+    held = {s.pair: s for s in shown if s.pair.destination not in doubtful}
     return (_finding(cause, list(held.values()), template),) if held else ()
 
 
@@ -106,16 +131,16 @@ def _unknown(view: View, cause: Cause) -> Reason | None:
     return None if view.snapshot.kept_before else Reason.TOO_FEW_SAMPLES
 
 
-def _blocked(probes: Probes) -> list[Twice]:
+def _blocked(probes: Probes, standing: Standing) -> list[_Shown]:
     """Destinations with all three answers decide, each group of targets for itself; those dialled by TCP alone follow their vantage."""
-    full = [t.now for t in probes.pairs if t.both(_answers_in_full)]
-    blocked = _enough(full, [t.now for t in probes.pairs if t.both(_is_blocked)])
+    spared = _spared(probes)
+    shown = [t for t in spared if t.shows(_is_blocked, standing)]
+    full = [t for t in probes.pairs if t.shows(_answers_in_full) or t in shown]
+    blocked = {d.pair for d in _enough([t.now for t in full], [t.now for t in shown])}
     vantages = _blocked_vantages(probes.now) & _blocked_vantages(probes.before)
-    followers = {
-        t.now.pair for t in probes.pairs
-        if t.now.vantage.key in vantages and t.both(lambda d: _tcp_alone(d) and _silent_over_tcp(d))
-    }  # fmt: skip
-    return [t for t in probes.pairs if t.now.pair in {d.pair for d in blocked} | followers]
+    vantages |= {t.now.vantage.key for t in shown if t.pair in blocked and t.pair in standing}
+    followers = [t for t in spared if t.now.vantage.key in vantages and t.shows(_follows, standing)]
+    return [*(_Shown(t, _is_blocked) for t in shown if t.pair in blocked), *(_Shown(t, _follows) for t in followers)]
 
 
 def _blocked_vantages(found: Iterable[Dial]) -> set[str]:
@@ -150,19 +175,46 @@ def _vantages(found: Iterable[Dial], group: Group) -> Iterator[str]:
     return (d.vantage.key for d in found if d.group is group)
 
 
-def _tcp_alone(dial: Dial) -> bool:
-    return (Family.V6, Layer.ICMP) not in dial.seen
+def _follows(dial: Dial) -> bool:
+    """Dialled by TCP alone, in vain over IPv6 and not over IPv4."""
+    return (
+        (Family.V6, Layer.ICMP) not in dial.seen
+        and dial.outcome(Family.V6, Layer.TCP) in SILENCED
+        and dial.outcome(Family.V4, Layer.TCP) in ARRIVED
+    )
 
 
-def _silent_over_tcp(dial: Dial) -> bool:
-    return dial.outcome(Family.V6, Layer.TCP) in SILENCED and dial.outcome(Family.V4, Layer.TCP) in ARRIVED
+def _spared(probes: Probes) -> list[Recent]:
+    """The pairs that IPv4 does not fail as well: one of several endpoints that is dead fails either family by chance.
+
+    What other vantages of this node saw of the destination counts. Where IPv4 fails there, only a pair that IPv6 always fails is spared.
+    """
+    lost: dict[Family, Counter[str]] = {family: Counter() for family in FAMILIES}
+    for t in probes.pairs:
+        for family in FAMILIES:
+            lost[family][t.now.destination] += t.times(partial(_lost, family))
+
+    def spared(t: Recent) -> bool:
+        ipv4, ipv6 = (t.times(partial(_lost, family)) for family in FAMILIES)
+        if SPARED * ipv4 > ipv6:
+            return False
+        everywhere = SPARED * lost[Family.V4][t.now.destination] <= lost[Family.V6][t.now.destination]
+        return everywhere or (not ipv4 and len(t.dials) == ipv6 >= ALWAYS)
+
+    return [t for t in probes.pairs if spared(t)]
 
 
-def _unreachable(probes: Probes) -> list[Twice]:
-    blocked = {t.now.pair for t in _blocked(probes)}
-    silent = [t for t in probes.pairs if t.both(_silent_over_ipv6) and t.now.pair not in blocked]
-    proved = [t for t in silent if t.both(lambda d: d.arrives(Family.V4))]
-    alone = [t for t in silent if not t.now.has_ipv4]
+def _lost(family: Family, dial: Dial) -> bool:
+    """Whether it was dialled over the family and did not arrive."""
+    told = [dial.outcome(family, layer) for layer in (Layer.TCP, Layer.ICMP)]
+    return any(told) and not dial.arrives(family)
+
+
+def _unreachable(probes: Probes, standing: Standing) -> list[_Shown]:
+    blocked = {shown.pair for shown in _blocked(probes, standing)}
+    open_ = [t for t in probes.pairs if t.pair not in blocked]
+    proved = [t for t in _spared(probes) if t.pair not in blocked and t.shows(_silent_over_ipv6_alone, standing)]
+    alone = [t for t in open_ if not t.now.has_ipv4 and t.shows(_silent_over_ipv6, standing)]
     companions: dict[tuple[str, Group], set[str]] = {}
     for t in (*proved, *alone):
         companions.setdefault(_place(t), set()).add(t.now.destination)
@@ -170,11 +222,18 @@ def _unreachable(probes: Probes) -> list[Twice]:
     # Where IPv4 is not meant to be, nothing can prove a target well: it must at least be no exception in its group.
     arrived = {_place(t) for t in probes.pairs if not t.both(lambda d: not d.arrives(Family.V6))}
     sole = [t for t in alone if not t.now.wants_ipv4 and _place(t) not in arrived]
-    return [*proved, *joined, *sole]
+    return [
+        *(_Shown(t, _silent_over_ipv6_alone) for t in proved),
+        *(_Shown(t, _silent_over_ipv6) for t in (*joined, *sole)),
+    ]
 
 
-def _place(twice: Twice) -> tuple[str, Group]:
-    return twice.now.vantage.key, twice.now.group
+def _place(recent: Recent) -> tuple[str, Group]:
+    return recent.now.vantage.key, recent.now.group
+
+
+def _silent_over_ipv6_alone(dial: Dial) -> bool:
+    return _silent_over_ipv6(dial) and dial.arrives(Family.V4)
 
 
 def _silent_over_ipv6(dial: Dial) -> bool:
@@ -185,11 +244,11 @@ def _silent_over_ipv6(dial: Dial) -> bool:
     return not unresolved and (tcp is not None or icmp is not None) and tcp not in ARRIVED and icmp is not Outcome.OK
 
 
-def _blackhole(probes: Probes) -> list[Twice]:
+def _blackhole(probes: Probes, standing: Standing) -> list[_Shown]:
     """A peer, or two destinations, of the same vantage or not."""
-    lost = [t for t in probes.pairs if t.both(_loses_full_size)]
+    lost = [t for t in probes.pairs if t.shows(_loses_full_size, standing)]
     enough = any(t.now.group is Group.PEERS for t in lost) or len({t.now.destination for t in lost}) > 1
-    return lost if enough else []
+    return [_Shown(t, _loses_full_size) for t in lost] if enough else []
 
 
 def _loses_full_size(dial: Dial) -> bool:
@@ -197,8 +256,8 @@ def _loses_full_size(dial: Dial) -> bool:
     return echo is not None and echo.counted and echo.outcome is Outcome.OK and echo.full_size is Outcome.TIMEOUT
 
 
-def _tls_failed(probes: Probes) -> list[Twice]:
-    return [t for t in probes.pairs if t.both(_fails_in_tls)]
+def _tls_failed(probes: Probes, standing: Standing) -> list[_Shown]:
+    return [_Shown(t, _fails_in_tls) for t in probes.pairs if t.shows(_fails_in_tls, standing)]
 
 
 def _fails_in_tls(dial: Dial) -> bool:
@@ -226,20 +285,26 @@ def _down(observations: Iterable[Observation]) -> set[str]:
     return {subject for subject, families in failed.items() if families == asked[subject]} - passed
 
 
-def _finding(cause: Cause, failing: list[Dial], template: str) -> Finding:
-    failing = sorted(failing, key=lambda d: d.pair)
-    evidence = [f"{d.vantage.subject} to {d.destination}{at(d)}: {say(d, template)}" for d in failing[:SHOWN]]
+def _finding(cause: Cause, failing: list[_Shown], template: str) -> Finding:
+    failing = sorted(failing, key=lambda s: s.pair)
+    evidence = [_line(s, template) for s in failing[:SHOWN]]
     if len(failing) > SHOWN:
         evidence.append(f"and {len(failing) - SHOWN} more")
-    first = failing[0]
-    observation = next((o for (family, _), o in first.seen.items() if family is Family.V6), None)
+    observation = next((o for (family, _), o in failing[0].dial.seen.items() if family is Family.V6), None)
     return finding(
         cause,
-        [s for d in failing for s in (d.vantage.subject, d.destination)],
+        [subject for s in failing for subject in (s.pair.vantage, s.pair.destination)],
         evidence=evidence,
         command=probe_command(observation),
-        pairs=[d.pair for d in failing],
+        pairs=[s.pair for s in failing],
     )
+
+
+def _line(shown: _Shown, template: str) -> str:
+    """What one pair shows; where it is not so in each of the last dials, in how many."""
+    dial, times, made = shown.dial, shown.recent.times(shown.holds), len(shown.recent.dials)
+    often = f", in {times} of the last {made} dials" if times < made else ""
+    return f"{dial.vantage.subject} to {dial.destination}{at(dial)}: {say(dial, template)}{often}"
 
 
 PATH_RULES: dict[Cause, Rule] = {

@@ -6,8 +6,8 @@ Reason for which it could not tell. It never guesses: what was not read is a Rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from exporter.diagnosis.causes import LINES
@@ -33,14 +33,20 @@ class Expectations:
     control_names: tuple[tuple[str, tuple[str, ...]], ...] = ()  # dns.names: (name, (A, AAAA) that are true of it)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """This round, the one before, and now (Unix seconds). Two rounds of a pod are its kept observation and the one before that."""
+    """This round, the one before, and now (Unix seconds). Two rounds of a pod are its kept observation and the one before that.
+
+    `standing`: the pairs that each cause was found of in the round before. `accounted`: pairs whose failures up to a moment (Unix seconds)
+    followed from a cause that is over. A view is equal to itself alone.
+    """
 
     now: float
     snapshot: Snapshot
     previous: Snapshot | None = None
     expect: Expectations = Expectations()
+    standing: Mapping[Cause, frozenset[Pair]] = field(default_factory=dict)
+    accounted: Mapping[Pair, float] = field(default_factory=dict)
 
     @property
     def inventory(self) -> Inventory:

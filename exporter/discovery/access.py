@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from exporter.discovery.readings import CLUSTER, NODE, PODS, Reading, readings
+from exporter.discovery.readings import CLUSTER, NODE, PODS, Reading, own_endpoints, readings
 from exporter.model.report import Role
 
 VERBS = ("list", "watch")
+NAMESPACE = "dualstack-exporter"  # where the manifests put the exporter
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,17 +31,18 @@ def rights(role: Role, *, digest: bool = False) -> frozenset[Right]:
     """What the service account of that role must be allowed. `digest`: of a node that learns the rest from the cluster role."""
     if role is Role.NODE and digest:
         # RBAC cannot limit a right to the objects of one node, and a node's name is not known when rights are granted.
-        return _rights(each for each in (PODS, *NODE) if each.resource in {"pods", "nodes"})
+        watched = _rights(each for each in (PODS, *NODE) if each.resource in {"pods", "nodes"})
+        return watched | _rights([own_endpoints(NAMESPACE, "")], verbs=("list",))
     return _rights(CLUSTER if role is not Role.NODE else (PODS, *NODE))
 
 
-def _rights(wanted: Iterable[Reading]) -> frozenset[Right]:
+def _rights(wanted: Iterable[Reading], verbs: Iterable[str] = VERBS) -> frozenset[Right]:
     return frozenset(
         Right(group, reading.resource, reading.name, verb, reading.namespace)
         for reading in wanted
         if not reading.optional
         for group in reading.groups
-        for verb in VERBS
+        for verb in verbs
     )
 
 

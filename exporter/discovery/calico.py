@@ -28,6 +28,8 @@ DAEMONSETS = frozenset({"calico-node", "canal"})
 CONTAINERS = frozenset({"calico-node"})
 FROM_ELSEWHERE = "*"  # in env_unseen: envFrom may bring any name
 MAX_ENV = 500
+TUNNEL = "TunnelAddress"  # ipip, vxlan, vxlanV6, wireguard, wireguardV6 (libcalico-go/lib/ipam)
+RESERVED = "windows-reserved-ipam-handle"
 
 
 def parse_pool(source: Mapping[str, Any], changed: float | None = None) -> IPPool | str:
@@ -51,6 +53,7 @@ def parse_pool(source: Mapping[str, Any], changed: float | None = None) -> IPPoo
         block_size=number(spec.get("blockSize")) or BLOCK_SIZES[family_of(cidr)],
         node_selector=text(spec.get("nodeSelector")).strip() or "all()",
         allowed_uses=frozenset(texts(spec.get("allowedUses"))) or DEFAULT_USES,
+        automatic=text(spec.get("assignmentMode")) != "Manual",
         created=moment(metadata.get("creationTimestamp")),
         changed=changed,
     )
@@ -75,7 +78,7 @@ def parse_affinity(source: Mapping[str, Any], changed: float | None = None) -> B
 
 
 def parse_block(source: Mapping[str, Any]) -> IPAMBlock | str:
-    """An IPAMBlock: allocations lists one entry per address, null where it is free."""
+    """An IPAMBlock: allocations lists one entry per address, null where it is free, else the number of what it was given to."""
     spec = mapping(source.get("spec"))
     cidr = parse_net(spec.get("cidr"))
     if cidr is None:
@@ -84,8 +87,16 @@ def parse_block(source: Mapping[str, Any]) -> IPAMBlock | str:
     allocations = items(spec.get("allocations"))
     if not allocations:
         return "spec.allocations is empty"
-    used = sum(1 for each in allocations if each is not None)
-    return IPAMBlock(cidr, name_of(node) if kind == "host" else "", used, len(allocations))
+    used = [each for each in allocations if each is not None]
+    own = frozenset(index for index, each in enumerate(items(spec.get("attributes"))) if _is_calicos_own(mapping(each)))
+    pods = sum(1 for each in used if not (isinstance(each, int) and each in own))
+    return IPAMBlock(cidr, name_of(node) if kind == "host" else "", len(used), len(allocations), pods)
+
+
+def _is_calicos_own(attribute: Mapping[str, Any]) -> bool:
+    """Whether the address is a node's tunnel's, or one that Calico keeps back: both without anybody asking."""
+    kind = text(mapping(attribute.get("secondary")).get("type"))
+    return kind.endswith(TUNNEL) or text(attribute.get("handle_id")) == RESERVED
 
 
 def parse_felix(source: Mapping[str, Any]) -> FelixConfiguration:

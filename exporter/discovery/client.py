@@ -19,8 +19,8 @@ import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.config.config_exception import ConfigException
 
-from exporter.discovery.credentials import AccessError, Loader, one_line
-from exporter.discovery.trouble import ApiError, Trouble, error_of_answer
+from exporter.discovery.credentials import AccessError, Loader
+from exporter.discovery.trouble import ApiError, Trouble, error_of_answer, one_line
 from exporter.logs import fields
 
 log = logging.getLogger(__name__)
@@ -36,13 +36,14 @@ MAX_LINE = 16 << 20  # etcd's limit of one object is 1.5 MB
 MAX_ERROR = 64 << 10
 MAX_CONNECTIONS = 64
 
-# A connection whose other end vanished without a word is found dead within a minute and a half.
-_KEEPALIVE = (
+# A watch may rightly be silent for minutes. Whether its other end is there at all, the kernels ask each other: one that vanished without a
+# word is found dead within 50 s, sent to or not.
+KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 90_000),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 50_000),
 )
 
 Query = Sequence[tuple[str, str]]
@@ -87,18 +88,18 @@ class ApiServer:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, query: Query, *, accept: str, silence: float
+        self, path: str, query: Query, *, accept: str, longest: float
     ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
         """The lines of an answer as they come, each without its end; a last line that was cut off is left out.
 
         Raises:
-            ApiError: also while the lines are read. SILENT when no byte came for `silence` seconds.
+            ApiError: also while the lines are read. SILENT when the server had to end it within `longest` seconds, and did not.
         """
         try:
             async with asyncio.timeout(CONNECT + ANSWER) as patience:
                 async with self._request(path, query, {"Accept": accept}) as response:
                     patience.reschedule(None)
-                    yield _lines(response, silence)
+                    yield _lines(response, longest)
         except TimeoutError:
             raise ApiError(Trouble.SILENT, "no answer to a watch") from None
 
@@ -192,7 +193,7 @@ def _socket(info: Any) -> socket.socket:
     family, kind, protocol, *_ = info
     made = socket.socket(family, kind, protocol)
     try:
-        for level, option, value in _KEEPALIVE:
+        for level, option, value in KEEPALIVE:
             made.setsockopt(level, option, value)
     except OSError:
         made.close()
@@ -212,12 +213,13 @@ async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:
     return b"".join(parts)
 
 
-async def _lines(response: aiohttp.ClientResponse, silence: float) -> AsyncGenerator[bytes, None]:
+async def _lines(response: aiohttp.ClientResponse, longest: float) -> AsyncGenerator[bytes, None]:
+    end = asyncio.get_running_loop().time() + longest
     begun: list[bytes] = []  # the parts of a line whose end has not come
     size = 0
     try:
         while True:
-            async with asyncio.timeout(silence):
+            async with asyncio.timeout_at(end):
                 part = await response.content.readany()
             if not part:
                 return
@@ -233,6 +235,6 @@ async def _lines(response: aiohttp.ClientResponse, silence: float) -> AsyncGener
                     if line.strip():
                         yield line
     except TimeoutError:
-        raise ApiError(Trouble.SILENT, f"nothing came for {silence:g} s") from None
+        raise ApiError(Trouble.SILENT, f"a watch that should have ended within {longest:g} s goes on") from None
     except (aiohttp.ClientError, OSError) as error:
         raise ApiError(Trouble.UNREACHABLE, one_line(error)) from None

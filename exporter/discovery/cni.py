@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from exporter.discovery.fields import items, mapping, number, text
+from exporter.discovery.fields import items, mapping, name_of, number, text, texts
 from exporter.model.component import CniConfig
+from exporter.model.family import parse_net
 
 MAX_LENGTH = 1 << 20
+MAX_POOLS = 50
 _PLACEHOLDER = re.compile(r"(?<=[:\s\[,])__[A-Z0-9_]{1,64}__(?=\s*[,}\]])")
 
 
@@ -43,12 +45,26 @@ def parse_cni_config(content: str, *, source: str) -> CniConfig:
         source,
         main_plugin=text(main.get("type")),
         assign_ipv4=v4 != "false",
+        assign_ipv4_text=_written(v4),
         assign_ipv6=v6 == "true",
-        assign_ipv6_text=None if v6 is None else v6 if isinstance(v6, str) else json.dumps(v6)[:40],
+        assign_ipv6_text=_written(v6),
         mtu=number(main.get("mtu")) or None,
         error=f"{' and '.join(wrong)} must be a string; Calico refuses the file" if wrong else "",
         ipam=text(ipam.get("type")),
+        pools=_named((*texts(ipam.get("ipv4_pools")), *texts(ipam.get("ipv6_pools")))[:MAX_POOLS]),
     )
+
+
+def _written(value: object) -> str | None:
+    """A switch as it stands in the file."""
+    if isinstance(value, str):
+        return value[:40] if value.isprintable() else ascii(value)[:40]
+    return None if value is None else json.dumps(value)[:40]
+
+
+def _named(pools: Iterable[str]) -> tuple[str, ...]:
+    """Pools as the configuration names them: by CIDR, written as in IPPool objects, or by name."""
+    return tuple(found for found in (str(parse_net(each) or name_of(each)) for each in pools) if found)
 
 
 def parse_calico_config(data: Mapping[str, str], *, source: str) -> CniConfig | None:

@@ -22,6 +22,8 @@ from kubernetes.aio.config import kube_config as kube_config_files
 from kubernetes.aio.config.config_exception import ConfigException
 
 from exporter import __version__
+from exporter.discovery.trouble import one_line
+from exporter.discovery.trust import as_kubernetes_does
 
 LOAD = 30.0  # seconds for loading a kubeconfig: its exec plugin may have to ask elsewhere
 Loader = Callable[[], Awaitable[ApiClient]]
@@ -101,11 +103,6 @@ def _asks_plugin(loaded: Any) -> bool:
 
 def _api_client(configuration: Any) -> ApiClient:
     client = ApiClient(configuration)
+    as_kubernetes_does(client.rest_client.ssl_context)
     client.user_agent = f"dualstack-exporter/{__version__}"
     return client
-
-
-def one_line(error: BaseException) -> str:
-    """What went wrong, for the log."""
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said}"[:200] if said else type(error).__name__

@@ -19,6 +19,7 @@ from exporter.model.inventory import Inventory, Kind
 from exporter.model.report import Cause, CauseReport, Found, Role, Severity
 
 VERSION = 1  # N; 0 never existed, so there is no N-1 yet
+AGE = "Dualstack-Inventory-Age"  # header: seconds since the moment that the inventory shows
 MEDIA = "application/vnd.dualstack-exporter.digest.v{}+json"
 MAX_BYTES = 16 << 20  # that of 5,000 nodes has 1.5 MiB
 MAX_VALUES = 1_000_000  # that of 5,000 nodes has 100,000; they bound the memory that reading takes
@@ -128,6 +129,7 @@ def unite(own: Inventory, digest: Digest | None) -> Inventory:
         told,
         stale=told.stale or own.stale,
         synced=own.synced,
+        current_at=None,
         pods=own.pods,
         nodes=None if told.nodes is None and own.nodes is None else tuple(nodes[name] for name in sorted(nodes)),
         cni=None if own.cni is None and told.cni is None else (*(own.cni or ()), *(told.cni or ())),

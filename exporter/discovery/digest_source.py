@@ -1,25 +1,31 @@
 """A node's source where the cluster role tells the rest: its own pods and Node from the API, everything else from the digest.
 
 The rim beside kubernetes.py. The last digest stays in use whatever happens; the node never lists the cluster itself instead, or 5,000
-nodes would do so at the very moment when the cluster role is down.
+nodes would do so at the very moment when the cluster role is down. Only where the cluster role listens is asked of the API, and seldom.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractResolver
 
-from exporter.discovery.digest import MAX_BYTES, Digest, DigestError, accept_header, read_digest, unite
+from exporter.discovery.digest import AGE, MAX_BYTES, Digest, DigestError, accept_header, read_digest, unite
+from exporter.discovery.own_services import OwnServices
 from exporter.discovery.source import Source
+from exporter.discovery.trouble import one_line
+from exporter.discovery.trust import cluster_context
 from exporter.logs import fields
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Came, Inventory
 from exporter.model.report import Found, Reason
 
 log = logging.getLogger(__name__)
@@ -28,10 +34,14 @@ EVERY = 30.0  # seconds between two looks
 FIRST = 2.0  # seconds to the second look without a whole digest, doubled with each: both roles start at one moment
 AWAITED = str(Reason.API_UNAVAILABLE)
 AT_MOST = 50.0  # looks a second that all nodes together may make: beyond 1,500 nodes each looks less often
-WAIT = 15.0
+WAIT = 15.0  # seconds for a whole answer
+CONNECT = 3.0  # of them for connecting: packets that are dropped somewhere must leave time for another address
+ASK_FIRST = frozenset({1, 2, 4, 8})  # misses running after which the API is asked where the cluster role is
+ASK_EVERY = 10  # and after each so many of them
 FOUND_FOR = 300.0  # seconds for which found causes explain (contract section 7)
 STALE_AFTER = 300.0  # seconds without an answer, or four missed looks
 MAX_AGE = 1e7
+_NUMBER = re.compile(r"[0-9]{1,11}(\.[0-9]{1,3})?")
 
 
 class DigestClient:
@@ -42,19 +52,24 @@ class DigestClient:
         url: str,
         *,
         every: float = EVERY,
+        at_most: float = AT_MOST,
         clock: Callable[[], float] = time.time,
-        resolver: AbstractResolver | None = None,
+        resolver: OwnServices | None = None,
     ) -> None:
         self._url = url
         self._every = every
+        self._at_most = at_most
         self._clock = clock
-        self._resolver = resolver  # None: as this host does
+        self._resolver = resolver  # None: names are resolved as this host does, and nobody else is asked
+        self._trust = cluster_context() if url.startswith("https:") else None  # made while files may still be read
         self._looks = 0
+        self._misses = 0  # running
         self._etag = ""
         self._problem = ""
         self.digest: Digest | None = None
         self.made: float | None = None  # when the cluster's round ended that the last answer told of, by our clock
         self.answered: float | None = None  # when the last answer came
+        self.current_at: float | None = None  # the moment that the inventory of the last answer shows, by our clock
         self.tried = asyncio.Event()
 
     @property
@@ -63,25 +78,51 @@ class DigestClient:
         if self.digest is None:
             usual = self._every
         else:
-            usual = max(self._every, len(self.digest.inventory.nodes or ()) / AT_MOST)
+            usual = max(self._every, len(self.digest.inventory.nodes or ()) / self._at_most)
         # At the start the cluster role may still be reading.
         whole = self.digest is not None and AWAITED not in self.digest.inventory.unread.values()
         return usual if whole else min(usual, FIRST * 2.0 ** min(self._looks, 20))
 
+    @property
+    def problem(self) -> str:
+        """What keeps the digest from coming, for a person."""
+        return f"{self._url}: {self._problem or 'no answer'}"
+
     async def run(self) -> None:
         """Look again and again until cancelled."""
         # Closed after each look: the server holds few connections at once, and there may be 5,000 nodes.
-        connector = aiohttp.TCPConnector(limit=2, force_close=True, resolver=self._resolver, use_dns_cache=False)
-        timeout = aiohttp.ClientTimeout(total=WAIT)
+        connector = aiohttp.TCPConnector(
+            limit=2, force_close=True, resolver=self._resolver, use_dns_cache=False, ssl=self._trust or True
+        )
+        timeout = aiohttp.ClientTimeout(total=WAIT, sock_connect=CONNECT)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             while True:
-                await self._look(session)
+                await self._turn(session)
                 self.tried.set()
                 await asyncio.sleep(self.interval * random.uniform(0.9, 1.1))  # noqa: S311 - jitter
                 self._looks += 1
 
-    async def _look(self, session: aiohttp.ClientSession) -> None:
+    @property
+    def silent(self) -> bool:
+        """Whether the digest is missing, or was confirmed too long ago."""
+        last = -math.inf if self.answered is None else self.answered
+        return self._clock() - last > max(STALE_AFTER, 4 * self.interval)
+
+    async def _turn(self, session: aiohttp.ClientSession) -> None:
+        """Look, and once more at once where the API tells of another way."""
+        if await self._look(session):
+            self._misses = 0
+            return
+        self._misses += 1
+        ask = self.silent and (self._misses in ASK_FIRST or self._misses % ASK_EVERY == 0)
+        host = urlsplit(self._url).hostname or ""
+        if self._resolver is not None and await self._resolver.miss(host, ask=ask) and await self._look(session):
+            self._misses = 0
+
+    async def _look(self, session: aiohttp.ClientSession) -> bool:
+        """Ask for the digest. Whether the cluster role answered, be it that it has none yet."""
         headers = {"Accept": accept_header()} | ({"If-None-Match": self._etag} if self._etag else {})
+        asked = self._clock()
         try:
             async with session.get(self._url, headers=headers, allow_redirects=False) as response:
                 if response.status == 200:
@@ -90,13 +131,16 @@ class DigestClient:
                     self._etag = response.headers.get("ETag", "")
                 elif response.status != 304 or self.digest is None:
                     self._tell(f"HTTP status {response.status}")
-                    return
+                    return response.status == HTTPStatus.SERVICE_UNAVAILABLE
                 self.answered = self._clock()
-                self.made = self.answered - _age(response)
+                self.made = self.answered - _seconds(response.headers.get("Age", ""))
+                # One that does not say so shows its last round.
+                self.current_at = asked - _seconds(response.headers.get(AGE, response.headers.get("Age", "")))
         except (aiohttp.ClientError, DigestError, TimeoutError, OSError, ValueError) as error:
-            self._tell(f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])
-            return
+            self._tell(one_line(error))
+            return False
         self._tell("")
+        return True
 
     def _tell(self, problem: str) -> None:
         if problem and not self._problem:
@@ -118,10 +162,9 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def _age(response: aiohttp.ClientResponse) -> float:
-    """Seconds since the cluster's round; without the header nothing is known of it, and nothing found is used."""
-    text = response.headers.get("Age", "")
-    return min(float(text), MAX_AGE) if text.isascii() and text.isdigit() and len(text) < 12 else MAX_AGE
+def _seconds(text: str) -> float:
+    """An age as a header gives it; without one nothing is known of it, and it counts as very old."""
+    return min(float(text), MAX_AGE) if _NUMBER.fullmatch(text) else MAX_AGE
 
 
 class DigestedSource:
@@ -137,18 +180,34 @@ class DigestedSource:
         """The last inventory, with its age as of now."""
         own, client = self._own.current(), self._client
         # Ages differ at every call; what they are the ages of does not.
-        still = replace(own, synced=None, stale=False, read_at={}, read_seconds={})
+        still = replace(own, synced=None, current_at=None, stale=False, read_at={}, read_seconds={}, problem="")
         if self._united is None or self._united[0] != still or self._united[1] is not client.digest:
             self._united = (still, client.digest, unite(still, client.digest))
         united = self._united[2]
         if client.digest is None or client.answered is None:
+            came = Came.NOTHING if own.came is Came.NOTHING else Came.PART
+            united = replace(united, came=came, problem=own.problem or client.problem)
             return replace(
-                united, synced=own.synced, stale=own.stale, read_at=own.read_at, read_seconds=own.read_seconds
+                united,
+                synced=own.synced,
+                current_at=own.current_at,
+                stale=own.stale,
+                read_at=own.read_at,
+                read_seconds=own.read_seconds,
             )
-        silent = self._clock() - client.answered > max(STALE_AFTER, 4 * client.interval)
+        silent = client.silent
         synced = None if own.synced is None else min(own.synced, client.made or client.answered)
-        stale = own.stale or united.stale or silent
-        return replace(united, synced=synced, stale=stale, read_at=own.read_at, read_seconds=own.read_seconds)
+        moments = [at for at in (own.current_at, client.current_at) if at is not None]
+        return replace(
+            united,
+            came=Came.ALL if own.came is Came.ALL else Came.PART,
+            problem=own.problem or (client.problem if silent else ""),
+            synced=synced,
+            current_at=min(moments, default=None),
+            stale=own.stale or united.stale or silent,
+            read_at=own.read_at,
+            read_seconds=own.read_seconds,
+        )
 
     def elsewhere(self) -> tuple[Found, ...]:
         """The causes found in the cluster's objects, while they are not older than five minutes."""

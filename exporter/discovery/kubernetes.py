@@ -7,6 +7,7 @@ Inventory is built anew when something changed, at most once a second, and so th
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,14 +23,15 @@ from exporter.discovery.credentials import AccessError, Loader, load_kubeconfig,
 from exporter.discovery.digest_source import DigestClient, DigestedSource
 from exporter.discovery.file import InventoryError
 from exporter.discovery.nodefiles import read_arguments, read_cni
+from exporter.discovery.own_endpoints import list_endpoints
 from exporter.discovery.own_services import OwnServices
 from exporter.discovery.places import Places
 from exporter.discovery.readings import Reading, readings
-from exporter.discovery.standing import Herald, Standing, answers, why_unread
+from exporter.discovery.standing import Herald, Standing, answers, why_failing, why_unread
 from exporter.discovery.store import Store, Value
 from exporter.discovery.watching import Tempo, Watcher
 from exporter.model.component import CniConfig, ComponentFlags
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Came, Inventory, Kind
 from exporter.model.report import Found, Reason, Role
 
 EVERY = 1.0  # seconds between two builds, at least
@@ -72,16 +74,23 @@ class KubernetesSource:
         standings = self._standings()
         read_at: dict[Kind, float] = {}
         seconds: dict[Kind, float] = {}
+        moments: list[float] = []
         for reading, standing in standings.items():
             if standing.held and standing.seen is not None:
+                moments.append(standing.current_at(now) or standing.seen)
                 read_at[reading.kind] = min(standing.seen, read_at.get(reading.kind, standing.seen))
                 seconds[reading.kind] = standing.seconds + seconds.get(reading.kind, 0.0)
+        stale = any(standing.stale(now) for standing in standings.values())
+        trouble = why_failing(standings.values(), now)
         return replace(
             self._inventory,
             synced=min(read_at.values(), default=None),
+            current_at=min(moments, default=None),
             read_at=read_at,
             read_seconds=seconds,
-            stale=any(standing.stale(now) for standing in standings.values()),
+            stale=stale,
+            came=Came.ALL if read_at else Came.NOTHING,
+            problem=f"{self._api.host}: {trouble or 'no answer'}" if stale or not read_at else "",
         )
 
     def elsewhere(self) -> tuple[Found, ...]:
@@ -160,8 +169,10 @@ async def _within(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-def open_kubernetes(config: Config) -> KubernetesSource | DigestedSource:
+def open_kubernetes(config: Config, *, once: bool = False) -> KubernetesSource | DigestedSource:
     """The source that the configuration names, its credentials loaded: this is called while root's files may still be read.
+
+    `once`: for a command that ends within seconds, so that the digest is asked for every second.
 
     Raises:
         InventoryError: there is no usable service account or kubeconfig.
@@ -175,10 +186,14 @@ def open_kubernetes(config: Config) -> KubernetesSource | DigestedSource:
     digested = config.role is Role.NODE and bool(config.digest.url)
     read = readings(config.role, config.node_name, digest=digested)
     node = "" if config.role is Role.CLUSTER else config.node_name
-    own = KubernetesSource(ApiServer(client, loader), read, node=node)
+    api = ApiServer(client, loader)
+    own = KubernetesSource(api, read, node=node)
     if not digested:
         return own
-    return DigestedSource(own, DigestClient(config.digest.url, resolver=OwnServices(os.environ)))
+    resolver = OwnServices(os.environ, endpoints=partial(list_endpoints, api))
+    if once:
+        return DigestedSource(own, DigestClient(config.digest.url, every=EVERY, at_most=math.inf, resolver=resolver))
+    return DigestedSource(own, DigestClient(config.digest.url, resolver=resolver))
 
 
 async def _load(loader: Loader) -> Any:

@@ -9,11 +9,11 @@ processes count as pods. What belongs to nobody is `unknown` and gets nothing el
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from exporter.broker.messages import FoundNamespace, NamedNamespace
+from exporter.broker.messages import FoundNamespace, NamedNamespace, Process
 from exporter.config.schema import Config
 from exporter.model.family import FAMILIES, Address, Family
 from exporter.model.inventory import Inventory
@@ -76,6 +76,36 @@ def namespaces_of(listing: Listing) -> dict[tuple[int, int], Netns]:
             places[key] = Netns(found.device, found.inode, pid=first.pid, started=first.started)
     places.pop(listing.home, None)
     return places
+
+
+def processes_of_pods(
+    listing: Listing, vantages: Iterable[Vantage], inventory: Inventory, node: str
+) -> dict[tuple[int, int], tuple[Process, ...]]:
+    """The processes whose roots hold the files of each vantage's pod, by its namespace."""
+    found = {(each.device, each.inode): each for each in listing.found}
+    names = {pod.uid: {pod.uid, pod.static_uid} - {""} for pod in inventory.local_pods(node)}
+    return {
+        vantage.netns.key: processes_of(found[vantage.netns.key], names.get(vantage.uid, ()))
+        for vantage in vantages
+        if vantage.netns is not None and vantage.netns.key in found
+    }
+
+
+def processes_of(found: FoundNamespace, names: Collection[str] = ()) -> tuple[Process, ...]:
+    """Those of a namespace whose roots hold its pod's files, the oldest first: one of each container, and of the sandbox.
+
+    They bear one of the pod's `names` in their cgroup: others may have come in from elsewhere (`nsenter`, a CNI's agent). Where none
+    does, they are of the pod that the oldest of them belongs to, else the containers', else the process that stands for the namespace.
+    """
+    order = sorted(found.processes, key=lambda process: (process.started, process.pid))
+    cgroups = [process.cgroup.decode(errors="replace") for process in order]
+    uids = [pod_uid(cgroup) for cgroup in cgroups]
+    known = [uid for uid in uids if uid is not None]
+    owner = next((uid for uid in known if uid in names), next(iter(known), None))
+    if owner is not None:
+        return tuple(process for process, uid in zip(order, uids, strict=True) if uid == owner)
+    containers = tuple(p for p, cgroup in zip(order, cgroups, strict=True) if container_id(cgroup) is not None)
+    return containers or found.processes[:1]
 
 
 def unmatched(listing: Listing, inventory: Inventory, node: str) -> tuple[Netns, ...]:

@@ -118,6 +118,11 @@ NODE: tuple[Reading, ...] = (
 )  # fmt: skip
 
 
+def own_endpoints(namespace: str, service: str) -> Reading:
+    """The endpoints of one Service of the exporter's own namespace: listed when its ClusterIP leads nowhere, never watched."""
+    return replace(ENDPOINT_SLICES, namespace=namespace, labels=f"{SERVICE_NAME}={service}", paged=False)
+
+
 def readings(role: Role, node: str, *, digest: bool = False) -> tuple[Reading, ...]:
     """What an exporter of this role on this node reads. `digest`: a node that learns the rest from the cluster role."""
     if role is not Role.NODE:

@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from exporter.diagnosis.felix import VARIABLES
+from exporter.diagnosis.intent import NO_POOLS, POOL_CIDRS, families_of_pods
 from exporter.model.calico import BlockAffinity, CalicoNode, Felix
 from exporter.model.corefile import Corefile
+from exporter.model.family import Family
 from exporter.model.inventory import Inventory
 from exporter.model.labels import EMPTY
 from exporter.model.node import Node
@@ -56,7 +58,13 @@ def reduce(inventory: Inventory, now: float) -> Inventory:
         if inventory.services is None
         else sum(1 for each in inventory.services if any(a.version == 6 for a in each.cluster_ips)),
         uid=inventory.uid,
+        pod_families=_pod_families(inventory),
     )
+
+
+def _pod_families(inventory: Inventory) -> frozenset[Family] | None:
+    """What the pods of all nodes show, which each node sees some of."""
+    return None if inventory.pods is None else families_of_pods(inventory)
 
 
 def _recent(moment: float | None, now: float) -> float | None:
@@ -106,7 +114,7 @@ def _slices(slices: Iterable[EndpointSlice], dns: tuple[Service, ...]) -> Iterat
 def _calico_node(daemonset: CalicoNode | None) -> CalicoNode | None:
     if daemonset is None:
         return None
-    names = frozenset(VARIABLES.values())
+    names = frozenset({*VARIABLES.values(), *POOL_CIDRS.values(), NO_POOLS})
     env = {key: value for key, value in daemonset.env.items() if key in names}
     return replace(daemonset, env=env, env_unseen=daemonset.env_unseen & (names | {"*"}))
 

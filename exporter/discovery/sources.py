@@ -70,7 +70,7 @@ class FileSource:
         try:
             self._inventory = load_file(self._path)
         except InventoryError as error:
-            self._inventory = replace(self._inventory, stale=True)
+            self._inventory = replace(self._inventory, stale=True, problem=str(error))
             log.warning("the inventory file went bad, the last one stays in use", extra=fields(problem=str(error)))
 
 
@@ -81,13 +81,13 @@ def source_kind(config: Config) -> Kind:
     return Kind.KUBERNETES if os.path.exists(SERVICE_ACCOUNT) else Kind.NONE  # noqa: PTH110 - one stat, no Path needed
 
 
-def open_source(config: Config) -> Source:
-    """The configured source. InventoryError where a file cannot be read at the start."""
+def open_source(config: Config, *, once: bool = False) -> Source:
+    """The configured source. InventoryError where a file cannot be read at the start. `once`: for a command that ends within seconds."""
     kind = source_kind(config)
     if kind is Kind.FILE:
         return FileSource(config.inventory.file)
     if kind is Kind.KUBERNETES:
         from exporter.discovery.kubernetes import open_kubernetes  # noqa: PLC0415 - no other role loads that package
 
-        return open_kubernetes(config)
+        return open_kubernetes(config, once=once)
     return NoSource()

@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 HELD = 2.0  # seconds that a watch must last to count: what the server has against a version it says at once
 OUTAGE = 10.0  # seconds without a watch before what was read counts as stale
-OVERDUE = 150.0  # seconds without a byte from a server that sends bookmarks every minute
 FAILED = frozenset({str(Reason.NO_PERMISSION), str(Reason.API_UNAVAILABLE)})  # reasons that are a reader's failure
 
 
@@ -34,7 +33,6 @@ class Standing:
     lost: float | None = None  # since when none is, or only such as ended at once
     seen: float | None = None  # when what is kept was last known to be current
     seconds: float = 0.0  # that the last whole list took
-    bookmarked: bool = False  # the server sends bookmarks for it
     trouble: ApiError | None = None  # of the last attempt
 
     def open(self, now: float) -> None:
@@ -57,17 +55,37 @@ class Standing:
         return self.lost is not None and now - self.lost > OUTAGE
 
     def stale(self, now: float) -> bool:
-        """Whether what is kept may be out of date because the API does not answer."""
+        """Whether what is kept may be out of date because the API does not answer.
+
+        An open watch is current, however long nothing comes: nothing happened. A real server sends no bookmark either before its cache has
+        passed the version that the watch began at, which may take minutes or for ever. That the server is still there is the connection's
+        matter (client.py): the kernels ask each other, and a watch that outlasts its time is ended.
+        """
         if not self.held or self.seen is None:
             return False
-        if self.opened is not None and (self.lost is None or now - self.opened >= HELD):
-            return self.bookmarked and now - self.seen > OVERDUE
+        if self._watched(now):
+            return False
         return now - max(self.lost or self.seen, self.seen) > OUTAGE
+
+    def current_at(self, now: float) -> float | None:
+        """The moment that what is kept shows: now while a watch is open, for an open one tells of a change at once."""
+        return now if self._watched(now) else self.seen
+
+    def _watched(self, now: float) -> bool:
+        """Whether a watch is open, and not only one of those that end at once."""
+        return self.opened is not None and (self.lost is None or now - self.opened >= HELD)
 
 
 def answers(standings: Iterable[Standing]) -> bool:
     """Whether the API server answers at all: something was read, or refused."""
     return any(each.held or (each.trouble is not None and each.trouble.kind in REFUSALS) for each in standings)
+
+
+def why_failing(standings: Iterable[Standing], now: float) -> ApiError | None:
+    """The trouble of what is missing or stale that tells most: an outage before a refusal, a refusal before absence."""
+    troubles = [each.trouble for each in standings if each.trouble is not None and (not each.held or each.stale(now))]
+    last = (Trouble.FORBIDDEN, Trouble.ABSENT)
+    return min(troubles, key=lambda t: last.index(t.kind) + 1 if t.kind in last else 0, default=None)
 
 
 def why_unread(standings: Mapping[Resource, Standing]) -> dict[Kind, str]:

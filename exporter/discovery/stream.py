@@ -78,6 +78,11 @@ def version_of(source: Mapping[str, Any]) -> str:
     return "" if version == "0" or len(version) > 100 else version
 
 
+def reaches(version: str, other: str) -> bool:
+    """Whether it is not older than the other one. Versions are integers at every known server; of anything else nothing is known."""
+    return version.isdecimal() and other.isdecimal() and int(version) >= int(other)
+
+
 def _decode(data: bytes) -> Mapping[str, Any]:
     try:
         return mapping(json.loads(data))

@@ -7,13 +7,15 @@ The same trouble comes in several shapes: an HTTP status, a Status object instea
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
 from exporter.discovery.fields import mapping, number, text
 
-MAX_DETAIL = 200
+MAX_DETAIL = 300
+MAX_BODY = 2000  # bytes of an answer that is no Status
 MAX_RETRY_AFTER = 120.0
 
 
@@ -39,11 +41,29 @@ class ApiError(Exception):
     """A request that failed. `retry_after`: seconds that the server asks to wait; `resume`: the token to continue an expired list with."""
 
     def __init__(self, kind: Trouble, detail: str, *, retry_after: float | None = None, resume: str = "") -> None:
-        super().__init__(f"{kind}: {detail[:MAX_DETAIL]}" if detail else str(kind))
+        super().__init__(f"{kind}: {shortened(detail)}" if detail else str(kind))
         self.kind = kind
         self.retry_after = retry_after
         self.resume = resume
 
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, for the log. Why a certificate is not trusted comes first: the HTTP client says it last, behind much else."""
+    cause = getattr(error, "certificate_error", error)
+    said = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else str(error)
+    said = " ".join(said.split())
+    return shortened(f"{type(error).__name__}: {said}") if said else type(error).__name__
+
+
+def shortened(text: str) -> str:
+    """At most MAX_DETAIL characters of it. What is left out stood in the middle: a text begins with what failed and ends with why."""
+    if len(text) <= MAX_DETAIL:
+        return text
+    kept = (MAX_DETAIL - len(_GAP)) // 2
+    return f"{text[:kept]}{_GAP}{text[-kept:]}"
+
+
+_GAP = " ... "
 
 _BY_CODE = {
     400: Trouble.REJECTED,
@@ -65,7 +85,7 @@ def error_of_answer(code: int, headers: Mapping[str, str], body: bytes) -> ApiEr
         status = mapping(json.loads(body))
     except (ValueError, RecursionError):
         status = {}
-    detail = text(status.get("message")) or body[:MAX_DETAIL].decode(errors="replace").strip()
+    detail = text(status.get("message")) or body[:MAX_BODY].decode(errors="replace").strip()
     return _error(code, status, detail, _seconds(headers.get("Retry-After")))
 
 

@@ -1,8 +1,9 @@
 """One reading kept current: list, then watch, then whatever the server's answer to that asks for. One task per reading.
 
 A watch is resumed from the last version seen. Listed again is only after an answer that makes the version worthless (410 in all its
-forms, a version that the server does not know), after an outage, and after a watch in which nothing at all came: bookmarks come every
-minute, so that version is from the future (etcd was restored from a backup) or the stream from a dead server. Whatever fails is retried with growing, jittered delays, for ever.
+forms, a version that the server does not know) and after an outage. A watch in which nothing came until the server ended it is ordinary:
+bookmarks may not come for minutes. But one from a version of the future (etcd was restored from a backup) looks the same, so the server is
+asked whether it has that version, in the cheapest way. Whatever fails is retried with growing, jittered delays, for ever.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from dataclasses import dataclass
 
 from exporter.discovery.client import JSON, METADATA, METADATA_LIST, ApiServer, Query
 from exporter.discovery.readings import Reading
-from exporter.discovery.standing import OVERDUE, Standing
+from exporter.discovery.standing import Standing
 from exporter.discovery.store import Key, Store, Value, parse_all
-from exporter.discovery.stream import Change, Event, read_event, read_page
+from exporter.discovery.stream import Change, Event, reaches, read_event, read_page
 from exporter.discovery.trouble import REFUSALS, ApiError, Trouble
 
 PAGE = 500
@@ -31,13 +32,12 @@ class Tempo:
     """Seconds of everything that waits. Tests shorten them."""
 
     watch: float = 300.0  # timeoutSeconds of a watch, within a fifth
-    slack: float = 30.0  # beyond that, before a silent stream counts as dead
+    slack: float = 30.0  # beyond that, before a stream that the server did not end counts as dead
     first_delay: float = 1.0
     longest_delay: float = 30.0
     first_refused: float = 10.0
     longest_refused: float = 300.0
     grace: float = 60.0  # a refusal of what was read before: API servers refuse while they start up
-    overdue: float = OVERDUE
 
 
 @contextmanager
@@ -173,10 +173,8 @@ class Watcher:
         accept = f"{METADATA},{JSON}" if self.reading.metadata_only else JSON
         loop = asyncio.get_running_loop()
         anything = False
-        silence = timeout + self._tempo.slack
-        if self.standing.bookmarked:
-            silence = min(silence, self._tempo.overdue)
-        async with self._api.stream(self._path, query, accept=accept, silence=silence) as lines:
+        longest = timeout + self._tempo.slack
+        async with self._api.stream(self._path, query, accept=accept, longest=longest) as lines:
             began = loop.time()
             self.standing.open(self._clock())
             self._report()
@@ -188,16 +186,36 @@ class Watcher:
                         self._apply(event)
         self.standing.close(self._clock())
         self._report()
-        if not anything and loop.time() - began >= timeout * 0.9:
-            self._version = ""
+        if loop.time() - began < timeout * 0.9:
+            return  # a server that shuts down: nothing is known of what came after
+        if anything:
+            self._current()
+        else:
+            await self._confirm()
+
+    async def _confirm(self) -> None:
+        """Look whether the server has the version that a quiet watch began at; list anew where it has not.
+
+        Of what may be long, one object is asked for, which tells how far the server is. It cannot be asked for that version itself: a cache
+        that etcd sends no progress to (seen with etcd 3.4) takes it for one of the future. The rest is listed anew
+        from the server's cache.
+        """
+        if not self.reading.paged or not reaches(await self._server_version(), self._version):
+            await self._list()
+            return
+        self._current()
+
+    async def _server_version(self) -> str:
+        accept = f"{METADATA_LIST},{JSON}" if self.reading.metadata_only else JSON
+        return read_page(
+            (await self._api.get(self._path, [*self._selectors(), ("limit", "1")], accept=accept)).body
+        ).version
 
     def _apply(self, event: Event) -> None:
         if event.change is Change.SET:
             self._store.set(self.reading, event.source, self._clock())
         elif event.change is Change.GONE:
             self._store.remove(self.reading, event.source)
-        else:
-            self.standing.bookmarked = True
         if event.version:
             self._version = self._reached = event.version
         self._expired = 0

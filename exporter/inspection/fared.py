@@ -11,6 +11,8 @@ from exporter.model.facts import Reader, Reading
 from exporter.model.report import PodView, Reason
 from exporter.model.vantage import PodState, Vantage
 
+NAMED = 5  # pods of one detail
+
 
 def is_confined(label: str) -> bool:
     """Whether a security module's label of the broker names a profile."""
@@ -49,13 +51,30 @@ def readings_of_pods(readings: Sequence[Reading]) -> tuple[Reading, ...]:
     return (Reading(Reader.PODS, success=False, seconds=seconds, reason=failed.reason, detail=failed.detail),)
 
 
-def readings_of_files(pods: Sequence[PodView], seconds: float) -> tuple[Reading, ...]:
-    """How the pods' resolv.conf files were read. One that is missing, too large or no file at all is the pod's own doing."""
+def readings_of_files(
+    pods: Sequence[PodView], seconds: float, *, silent: Sequence[str] = (), unasked: int = 0
+) -> tuple[Reading, ...]:
+    """How the pods' resolv.conf files were read. One that is missing, too large or no file at all is the pod's own doing.
+
+    So is one whose file system does not answer (`silent`), until others go unread for it (`unasked`).
+    """
     seen = [p for p in pods if p.resolv_conf is not None or p.resolv_conf_unread]
     if not seen:
         return ()
     refused = [p for p in seen if p.resolv_conf_unread in {Reason.NO_PERMISSION, Reason.LSM}]
-    if not refused:
-        return (Reading(Reader.RESOLV_CONF, success=True, seconds=seconds),)
-    reason, detail = refused[0].resolv_conf_unread, f"that of {len(refused)} pods could not be read"
-    return (Reading(Reader.RESOLV_CONF, success=False, seconds=seconds, reason=reason, detail=detail),)
+    if refused:
+        reason, detail = refused[0].resolv_conf_unread, f"that of {len(refused)} pods could not be read"
+        return (Reading(Reader.RESOLV_CONF, success=False, seconds=seconds, reason=reason, detail=detail),)
+    detail = f"no answer from the file systems of {shorten(silent)}" if silent else ""
+    if unasked:
+        detail = f"{detail or 'too many file systems do not answer'}; so those of {unasked} pods were not read"
+        return (
+            Reading(Reader.RESOLV_CONF, success=False, seconds=seconds, reason=Reason.READER_FAILED, detail=detail),
+        )
+    return (Reading(Reader.RESOLV_CONF, success=True, seconds=seconds, detail=detail),)
+
+
+def shorten(subjects: Sequence[str]) -> str:
+    """Some of them by name, and how many more."""
+    more = len(subjects) - NAMED
+    return ", ".join(subjects[:NAMED]) + (f" and {more} more" if more > 0 else "")

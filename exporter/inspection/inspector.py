@@ -6,6 +6,7 @@ A namespace that vanishes in the middle is an outcome: its pod is left out of th
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -13,18 +14,22 @@ from exporter.broker.client import BrokerClient
 from exporter.broker.messages import Place
 from exporter.broker.wire import MAX_PLACES
 from exporter.config.schema import Config
-from exporter.discovery.pods import Listing, locate, unmatched
+from exporter.discovery.pods import Listing, locate, processes_of_pods, unmatched
 from exporter.inspection.changes import HostChanges
-from exporter.inspection.fared import is_confined, reading_of_listing, readings_of_files, readings_of_pods
+from exporter.inspection.fared import is_confined, reading_of_listing, readings_of_files, readings_of_pods, shorten
 from exporter.inspection.files import read_own_resolv_conf
-from exporter.inspection.pods import look_at_pods
+from exporter.inspection.pods import Looking, look_at_pods
+from exporter.inspection.roots import Libraries
 from exporter.kernel.readers import read_addresses, read_host
+from exporter.logs import fields
 from exporter.model.dns import ResolvConf
 from exporter.model.facts import HostFacts, Reading
 from exporter.model.family import Address
 from exporter.model.inventory import Inventory
 from exporter.model.report import PodView
 from exporter.model.vantage import Netns, Vantage
+
+log = logging.getLogger(__name__)
 
 # Looks at a namespace that belongs to nobody and has no address yet: a runtime makes it before the network is set up.
 LOOKS = 5
@@ -59,6 +64,8 @@ class Inspector:
         self._facts: HostFacts | None = None
         self._changes = HostChanges() if broker.shares_namespace else None
         self._strangers: dict[Netns, Stranger] = {}
+        self._libraries = Libraries()
+        self._silent: frozenset[str] = frozenset()
 
     def configure(self, config: Config) -> None:
         """Use this configuration from the next look on."""
@@ -74,9 +81,19 @@ class Inspector:
         lsm = is_confined(self._broker.welcome.lsm)
         self._facts, readings = await read_host(self._broker, previous=self._facts, changes=self._changes, lsm=lsm)
         own = read_own_resolv_conf()
-        seen = await look_at_pods(self._broker, vantages, own, self._clock)
-        fared = (*readings_of_pods(seen.readings), *readings_of_files(seen.views, seen.file_seconds))
+        processes = processes_of_pods(listing, vantages, inventory, self._config.node_name)
+        looking = Looking(self._broker, own, self._clock, processes, self._libraries)
+        seen = await look_at_pods(looking, vantages)
+        self._tell_of_silent(frozenset(seen.silent))
+        files = readings_of_files(seen.views, seen.file_seconds, silent=seen.silent, unasked=seen.unasked)
+        fared = (*readings_of_pods(seen.readings), *files)
         return Inspection(host, seen.views, self._facts, own, (found, *readings, *fared))
+
+    def _tell_of_silent(self, silent: frozenset[str]) -> None:
+        """One line when pods' file systems cease to answer: their resolv.conf and libraries stay unknown meanwhile."""
+        fresh, self._silent = silent - self._silent, silent
+        if fresh:
+            log.warning("the file system of a pod does not answer", extra=fields(pods=shorten(sorted(fresh))))
 
     async def _listing(self, inventory: Inventory) -> Listing:
         directory = self._config.netns.directory

@@ -32,6 +32,7 @@ class IPPool:
     node_selector: str = "all()"
     nodes: frozenset[str] | None = None  # names of the nodes it selects; None: every node (selector all())
     allowed_uses: frozenset[str] = frozenset({"Workload", "Tunnel"})
+    automatic: bool = True  # assignmentMode: whether it gives addresses without being asked for by name
     created: float | None = None
     changed: float | None = None
 
@@ -56,6 +57,7 @@ class IPAMBlock:
     node: str  # of affinity host:NODE, "" without one
     used: int = 0
     capacity: int = 0
+    pods: int = 0  # of the used ones, those that are no tunnel's
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,13 @@ class CniConfig:
     source: str
     main_plugin: str = ""
     assign_ipv4: bool = True  # on unless exactly the string "false"
+    assign_ipv4_text: str | None = None  # as written, None when absent
     assign_ipv6: bool = False  # off unless exactly the string "true"
     assign_ipv6_text: str | None = None  # as written, None when absent
     mtu: int | None = None
     error: str = ""
     ipam: str = ""  # ipam.type of the main plugin: calico-ipam | host-local | ...
+    pools: tuple[str, ...] = ()  # ipv4_pools and ipv6_pools of Calico: CIDRs, or names of pools
 
 
 @dataclass(frozen=True, slots=True)

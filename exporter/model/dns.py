@@ -12,7 +12,9 @@ class Reply:
     """One DNS message, reduced. RFC 1035 section 4 for the counts and flags, RFC 8914 for `ede`.
 
     `addresses` are those of the asked type at the end of the CNAME chain that starts at the question's name; an answer of
-    another type is none. `answers` is ANCOUNT, `additionals` ARCOUNT (an OPT record counts).
+    another type is none. `answers` is ANCOUNT, `additionals` ARCOUNT (an OPT record counts). `ttl` is the least of the chain and of
+    the records at its end, None without any; `negative_ttl` is how long it holds that there are none (RFC 2308 section 5: the lesser
+    of the SOA's TTL and its MINIMUM), None where the authority section has no SOA.
     """
 
     rcode: int = 0
@@ -28,6 +30,7 @@ class Reply:
     soa_additional: bool = False
     ede: tuple[int, ...] = ()
     ttl: int | None = None
+    negative_ttl: int | None = None
 
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5

@@ -14,7 +14,7 @@ from enum import StrEnum
 from exporter.model.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
 from exporter.model.component import CniConfig, ComponentFlags
 from exporter.model.corefile import Corefile
-from exporter.model.family import Net
+from exporter.model.family import Family, Net
 from exporter.model.node import Node
 from exporter.model.pod import Namespace, Pod
 from exporter.model.policy import Policy
@@ -40,6 +40,14 @@ class Kind(StrEnum):
     CONFIG_MAPS = "configmaps"
 
 
+class Came(StrEnum):
+    """Whether what an inventory comes from has ever given anything."""
+
+    ALL = "all"
+    PART = "part"  # of a node that has a digest: either its own objects or the digest never came
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """An object of the source, or a part of it, that could not be read and was left out."""
@@ -55,6 +63,7 @@ class Inventory:
 
     source: str  # kubernetes | file | digest | none
     synced: float | None = None  # when last known to be current
+    current_at: float | None = None  # the moment that it shows the cluster of; None: of no moment, as a file
     stale: bool = False
     nodes: tuple[Node, ...] | None = None
     pods: tuple[Pod, ...] | None = None
@@ -76,12 +85,17 @@ class Inventory:
     cluster_service_cidrs: tuple[Net, ...] = ()  # kubeadm-config serviceSubnet
     unread: Mapping[Kind, str] = field(default_factory=dict)  # kind -> reason (model.report.Reason value)
     service_count_v6: int | None = None  # Services with an IPv6 ClusterIP, where only the digest knows
+    pod_families: frozenset[Family] | None = (
+        None  # those that pods of the cluster have addresses of, where only the digest knows
+    )
     uid: str = ""  # of the Namespace kube-system
     node_local: Corefile | None = None  # NodeLocal DNSCache's own Corefile
     unreadable: tuple[Unreadable, ...] = ()  # the first of them, bounded
     unreadable_count: int = 0
     read_at: Mapping[Kind, float] = field(default_factory=dict)  # when each kind was last known to be current
     read_seconds: Mapping[Kind, float] = field(default_factory=dict)  # how long its last whole list took
+    came: Came = Came.ALL
+    problem: str = ""  # what keeps a source from being read now, in one line for a person
 
     def node(self, name: str) -> Node | None:
         """The Node of that name, if nodes were read and it exists."""

@@ -115,17 +115,18 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pair:
-    """A (vantage, destination) pair, both as subjects: what explanation goes by."""
+    """A vantage and a destination, both as subjects, and the family between them: what explanation goes by."""
 
     vantage: str
     destination: str
+    family: Family
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A cause that holds in one snapshot, with what a person can check by hand. `subjects` whole; reports cut them.
 
-    `pairs` are the failing (vantage, destination) pairs of a path-like finding; empty for findings that stand by themselves.
+    `pairs` are the failing (vantage, destination, family) of a path-like finding; empty for findings that stand by themselves.
     `command` is the first command to run.
     """
 
@@ -184,6 +185,9 @@ class Snapshot:
     observations: tuple[Observation, ...] = ()
     kept: tuple[Observation, ...] = ()
     kept_before: tuple[Observation, ...] = ()  # the probe before the kept one, of the same vantages
+    # At place n what each vantage's dial before its last n dials of a target came to, six of each target at most.
+    history: tuple[tuple[Observation, ...], ...] = ()
+    inspected: float = 0.0  # when the kernel's facts had been read
     lookups: tuple[Lookup, ...] = ()
     lookups_kept: tuple[Lookup, ...] = ()  # last answers per (vantage, server, name, type), this round's included
     lookups_before: tuple[Lookup, ...] = ()  # of each nameserver, the answers of the round before it was last asked

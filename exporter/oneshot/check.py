@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from exporter.discovery.source import Source
 from exporter.discovery.sources import open_source
 from exporter.errors import Errors
 from exporter.model.report import Cause, Report, Role, Severity
-from exporter.oneshot.remote import collect_nodes, last_report
+from exporter.oneshot.remote import OWN_NAME, collect_nodes, last_report
 from exporter.options import Options
 from exporter.plan.pace import Pace
 from exporter.refusal import Refusal
@@ -39,7 +39,7 @@ BROKER_WAIT = 1.0
 
 
 def check(options: Options, parsed: argparse.Namespace) -> int:
-    """Print the report; 0, 1 or 2 as the contract says."""
+    """Print the report; 0, 1 or 2 as the contract says. Without any inventory it is printed as well: the host's own state was read."""
     config = options.load()
     missing: tuple[str, ...] = ()
     if parsed.last:
@@ -52,12 +52,22 @@ def check(options: Options, parsed: argparse.Namespace) -> int:
     else:
         sys.stdout.write(write(documents, missing=missing, style=Style.of(sys.stdout)))
     sys.stdout.flush()
+    _tell_blind(documents)
     return exit_code(documents, Severity(parsed.fail_on))
+
+
+def _tell_blind(documents: Iterable[Document]) -> None:
+    """The reason of exit status 2, beside the report: whoever reads only the standard error learns it as well."""
+    style = Style.of(sys.stderr)
+    for each in documents:
+        if each.blind:
+            said = style.clean(f"{OWN_NAME}: {each.node}: the inventory cannot be read: {each.blind}")
+            sys.stderr.write(f"{said}\n")
 
 
 def _look(options: Options, config: Config, *, all_nodes: bool) -> tuple[list[Document], tuple[str, ...]]:
     try:
-        source = open_source(config)
+        source = open_source(config, once=True)
     except InventoryError as error:
         raise Refusal(str(error)) from error
     session = None
@@ -102,16 +112,23 @@ async def _rounds(
 
 
 async def _settle(rounds: Rounds, source: Source, configure: Callable[[Pace], None], end: float) -> Report:
-    """Two rounds; a third where they disagree about the causes found, or a nameserver with itself. Each has its share of the time left until `end`."""
+    """Two rounds; a third where they disagree about the causes found, or what they saw does not suffice.
+
+    That is where a nameserver contradicted itself, or the inventory of the second was no newer than the first. Each has its share of the time left until `end`.
+    """
     configure(_pace(end, 2))
     began = time.monotonic()
     first = await rounds.run(source.current, source.elsewhere())
     await asyncio.sleep(max(0.0, BETWEEN - (time.monotonic() - began)))
     configure(_pace(end, 1))
+    began = time.monotonic()
     second = await rounds.run(source.current, source.elsewhere())
     # What needs two rounds comes in the second: that is no disagreement.
-    if (_found(first) <= _found(second) and not _wavers(second)) or end - time.monotonic() < LEAST:
+    agreed = _found(first) <= _found(second) and not rounds.undecided and not _wavers(second)
+    pause = max(0.0, BETWEEN - (time.monotonic() - began))
+    if agreed or end - time.monotonic() - pause < LEAST:
         return second
+    await asyncio.sleep(pause)
     configure(_pace(end, 1))
     return await rounds.run(source.current, source.elsewhere())
 

@@ -1,14 +1,15 @@
 """Results kept between probes of the same vantage, and the sample that follows from them (contract section 4, rotation). Pure.
 
 A pod's last result stays until it is probed again or gone, at most two rotations; the probe before it stays beside it, because "two
-rounds" of a pod means two probes of it. A pod whose last probe failed is probed every round until it has passed twice. Times are those
-of a clock that never steps: a wall clock set back would have the same pods probed again and again, and the others never.
+rounds" of a pod means two probes of it. A pod whose last probe failed is probed every round until it has passed twice. Of each target
+the last dials stay as well, since one that fails in part passes now and then. Times are those of a clock that never steps: a wall clock
+set back would have the same pods probed again and again, and the others never.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import TypeAlias
 
@@ -17,6 +18,15 @@ from exporter.model.probe import NEUTRAL, Group, Layer, Lookup, Observation, Out
 from exporter.model.vantage import Vantage
 
 PASSES_TO_TRUST = 2
+DIALS = 6  # of one vantage to one target that are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One dial of one target: when it was made, and what its layers came to over both families."""
+
+    at: float
+    observations: tuple[Observation, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,8 @@ class Kept:
     """One vantage's last probe and the one before. `suspect` counts the passes still wanted after a failure.
 
     `asked` is when it was last probed, `time` when `observations` were made: what told nothing (it was cut, or no socket could be had)
-    leaves the last result of the same target, family and layer in place.
+    leaves the last result of the same target, family and layer in place. `attempts` are the last dials by the target's subject, the
+    newest first.
     """
 
     asked: float
@@ -32,6 +43,7 @@ class Kept:
     observations: tuple[Observation, ...]
     before: tuple[Observation, ...] = ()
     suspect: int = 0
+    attempts: Mapping[str, tuple[Attempt, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,13 @@ class Store:
 
     def before(self) -> tuple[Observation, ...]:
         return tuple(o for kept in self.vantages.values() for o in kept.before)
+
+    def history(self) -> tuple[tuple[Observation, ...], ...]:
+        """At place n what each vantage's dial before its last n dials of a target came to."""
+        made = [attempts for kept in self.vantages.values() for attempts in kept.attempts.values()]
+        return tuple(
+            tuple(o for attempts in made if len(attempts) > n for o in attempts[n].observations) for n in range(DIALS)
+        )
 
 
 EMPTY = Store({})
@@ -83,9 +102,18 @@ def rotation(pods: int, sample: int, interval: float) -> float:
 
 
 def fold(
-    store: Store, made: Mapping[str, tuple[Observation, ...]], *, present: Iterable[str], now: float, keep: float
+    store: Store,
+    made: Mapping[str, tuple[Observation, ...]],
+    *,
+    present: Iterable[str],
+    now: float,
+    keep: float,
+    remember: float,
 ) -> Store:
-    """The store after a round: `made` by vantage key, `present` the keys that still exist and may be probed, `keep` in seconds."""
+    """The store after a round: `made` by vantage key, `present` the keys that still exist and may be probed.
+
+    `keep` and `remember` are seconds: for a vantage's last result, and for the dials before.
+    """
     alive = set(present)
     result = {k: v for k, v in store.vantages.items() if k in alive and k not in made and now - v.time <= keep}
     for key, observations in made.items():
@@ -93,8 +121,31 @@ def fold(
             last = store.vantages.get(key)
             if last is not None and now - last.time > keep:
                 last = None
-            result[key] = _next(last, _filled(last, observations, keep), now)
-    return Store(result)
+            attempts = _attempts(last.attempts if last is not None else {}, observations, now)
+            result[key] = replace(_next(last, _filled(last, observations, keep), now), attempts=attempts)
+    dialled = {o.target.subject for kept in result.values() for o in kept.observations}
+    return Store(
+        {key: replace(k, attempts=_remembered(k.attempts, dialled, now - remember)) for key, k in result.items()}
+    )
+
+
+def _attempts(
+    before: Mapping[str, tuple[Attempt, ...]], observations: Iterable[Observation], now: float
+) -> dict[str, tuple[Attempt, ...]]:
+    """The dials that were remembered, and in front of them those made now that told something."""
+    made: dict[str, list[Observation]] = {}
+    for o in observations:
+        made.setdefault(o.target.subject, []).append(o)
+    told = {subject: Attempt(now, tuple(seen)) for subject, seen in made.items() if _told(seen)}
+    return {**before, **{subject: (one, *before.get(subject, ()))[:DIALS] for subject, one in told.items()}}
+
+
+def _remembered(
+    attempts: Mapping[str, tuple[Attempt, ...]], dialled: Container[str], since: float
+) -> dict[str, tuple[Attempt, ...]]:
+    """Without dials of long ago, and without targets that nobody dials any more."""
+    recent = {s: tuple(a for a in made if a.at >= since) for s, made in attempts.items() if s in dialled}
+    return {subject: made for subject, made in recent.items() if made}
 
 
 def _filled(last: Kept | None, observations: tuple[Observation, ...], keep: float) -> tuple[Observation, ...]:

@@ -17,7 +17,7 @@ from exporter.model.report import PodView, Role
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan.again import Known
 from exporter.plan.checks import host_checks, pod_checks, rounds_between
-from exporter.plan.kept import Store, choose_sample, rotation
+from exporter.plan.kept import DIALS, Store, choose_sample, rotation
 from exporter.plan.labels import cluster_domain, fold
 from exporter.plan.naming import Naming, plan_namings
 from exporter.plan.pace import Pace
@@ -158,6 +158,11 @@ def keep_results(turn: Turn, probed: int) -> float:
     interval = turn.pace.interval
     longest = max(rotation(probed, turn.config.pods.sample, interval), rounds_between_api_dials(turn) * interval)
     return 2 * longest + interval
+
+
+def remember_dials(turn: Turn, probed: int) -> float:
+    """Seconds that a vantage's earlier dials are remembered: as many rounds as dials, or as long as a result is kept."""
+    return max(keep_results(turn, probed), (DIALS + 0.5) * turn.pace.interval)
 
 
 def keep_answers(turn: Turn, probed: int) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from asyncio import timeout
+from collections.abc import Iterator
 from contextlib import suppress
 
 import dns.message
@@ -18,12 +19,13 @@ from exporter.model.dns import Reply
 from exporter.model.family import Family
 from exporter.model.probe import Lookup, LookupOutcome, Outcome, Question
 from exporter.network import Network, open_socket, readable
-from exporter.probes.dns_reply import build_query, judge, read_reply
+from exporter.probes.dns_reply import MAX_REPLY, build_query, judge, read_reply, too_large
 from exporter.probes.error_queue import read_error, watch_errors
 from exporter.probes.outcome import EXPECTED, Failure, describe, lookup_outcome_of
 from exporter.probes.tcp import connect, receive, send
 
-UDP_LIMIT = 65535  # bytes
+MAX_DATAGRAM = 4096  # bytes: more than three times what is asked for
+MAX_STRAYS = 256  # datagrams that are no reply to the question, before it counts as answered by nonsense
 
 
 async def ask(question: Question, network: Network) -> Lookup:
@@ -74,28 +76,37 @@ async def _ask_datagram(
     wire = query.to_wire()
     watch_errors(sock)
     sock.connect((str(question.server.address), question.server.port))
+    strays = iter(range(MAX_STRAYS))
     for _ in range(question.sends):
         with suppress(TimeoutError):
             async with timeout(seconds / question.sends):
                 sock.send(wire)
-                return await _await_reply(sock, query)
+                return await _await_reply(sock, query, strays)
     raise TimeoutError(f"no reply within {seconds:.3g} s")
 
 
-async def _await_reply(sock: socket.socket, query: dns.message.Message) -> Reply:
-    """The first datagram that is a reply to this query; one a turn, so that a flood cannot hold up the event loop."""
+async def _await_reply(sock: socket.socket, query: dns.message.Message, strays: Iterator[int]) -> Reply:
+    """The first datagram that is a reply to this query; one a turn, so that a flood cannot hold up the event loop.
+
+    What is no reply to it uses up one of `strays`.
+    """
     while True:
         await readable(sock)
         try:
-            reply = read_reply(query, sock.recv(UDP_LIMIT))
+            wire = sock.recv(MAX_DATAGRAM + 1)
         except BlockingIOError:
             _raise_queued(sock)
         except OSError:
             _raise_queued(sock)
             raise
         else:
+            reply = read_reply(query, wire, limit=MAX_DATAGRAM)
             if reply is not None:
                 return reply
+            if next(strays, None) is None:
+                raise Failure(
+                    Outcome.PROTOCOL, f"more than {MAX_STRAYS} datagrams, none of them a reply to the question"
+                )
 
 
 def _raise_queued(sock: socket.socket) -> None:
@@ -110,6 +121,8 @@ async def _ask_stream(sock: socket.socket, question: Question, query: dns.messag
     wire = query.to_wire()
     await send(sock, len(wire).to_bytes(2, "big") + wire)
     length = int.from_bytes(await _receive_exactly(sock, 2), "big")
+    if length > MAX_REPLY:
+        raise Failure(Outcome.PROTOCOL, too_large(MAX_REPLY))
     reply = read_reply(query, await _receive_exactly(sock, length))
     if reply is None:
         raise Failure(Outcome.PROTOCOL, "the reply is to another question")

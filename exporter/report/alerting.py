@@ -83,11 +83,12 @@ def inhibitions() -> tuple[Inhibition, ...]:
     """Everything that the two tables of exporter/diagnosis/explanations.py say of alerts, widest first."""
     roots = _in_order(_reasons() - SYMPTOMS)
     tunnels = {c for reach in REACHES if reach.destinations in {To.PEERS, To.OWN_PEER} for c in reach.causes}
-    symptoms = _names(SYMPTOMS)
+    # A nameserver may be asked over either family, and no cause of one family is the reason for what fails over the other: only a
+    # report, which knows the family of each question, explains that.
+    symptoms = _names(PATH_CAUSES)
     return (
         # On the node itself.
         Inhibition(_names(c for c in roots if Role.NODE in LINES[c].roles), symptoms, SAME_NODE),
-        Inhibition(_names(PATH_CAUSES), _names(SYMPTOMS - set(PATH_CAUSES)), SAME_NODE),
         # On the nodes at the other end of its tunnels. Never a page: another node may be down for a reason of its own.
         Inhibition(
             _names(c for c in roots if c in tunnels and Role.NODE in LINES[c].roles),

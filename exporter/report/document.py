@@ -13,6 +13,7 @@ from typing import Any
 
 from exporter.diagnosis.causes import RUNBOOKS
 from exporter.model.family import FAMILIES, Family
+from exporter.model.inventory import Came
 from exporter.model.probe import NEUTRAL, Group, Observation, Outcome
 from exporter.model.report import Cause, CauseReport, FamilyReport, Report, Severity
 
@@ -75,6 +76,9 @@ class Document:
     causes: tuple[CauseEntry, ...] = ()
     unchecked: tuple[tuple[str, str], ...] = ()
     probes: tuple[ProbeEntry, ...] = ()
+    blind: str = (
+        ""  # why nothing at all of the inventory was ever read; empty where something was, or none is meant to be
+    )
 
     @property
     def unexplained(self) -> tuple[CauseEntry, ...]:
@@ -89,6 +93,7 @@ def runbook(cause: Cause) -> str:
 def document_of(report: Report) -> Document:
     """What is told of a report."""
     snapshot = report.snapshot
+    inventory = snapshot.inventory
     return Document(
         node=snapshot.node,
         role=snapshot.role.value,
@@ -97,6 +102,7 @@ def document_of(report: Report) -> Document:
         causes=tuple(_cause_entry(item) for item in report.causes),
         unchecked=tuple((u.cause.value, u.reason.value) for u in report.unchecked),
         probes=tuple(_probe_entry(o) for o in snapshot.kept or snapshot.observations),
+        blind=(inventory.problem or "nothing came of it") if inventory.came is Came.NOTHING else "",
     )
 
 
@@ -150,6 +156,7 @@ def encode(document: Document) -> dict[str, Any]:
         "causes": [_encode_cause(c) for c in document.causes],
         "unchecked": [{"cause": cause, "reason": reason} for cause, reason in document.unchecked],
         "probes": [{name: getattr(p, name) for name in ProbeEntry.__slots__} for p in document.probes],
+        **({"inventory": {"problem": document.blind}} if document.blind else {}),
     }
 
 
@@ -180,8 +187,8 @@ def rfc3339(seconds: float) -> str:
 
 
 def exit_code(documents: Iterable[Document], fail_on: Severity = Severity.WARNING) -> int:
-    """What `check` exits with: 0 without an unexplained cause of this severity or above, 1 with one, 2 without any report."""
+    """What `check` exits with: 0 without an unexplained cause of this severity or above, 1 with one, 2 without a report to rely on."""
     reports = tuple(documents)
-    if not reports:
+    if not reports or any(report.blind for report in reports):
         return 2
     return int(any(c.severity.rank >= fail_on.rank for report in reports for c in report.unexplained))

@@ -60,6 +60,7 @@ def decode(data: object) -> Document:
             for item in (_Fields(item, "unchecked[]") for item in fields.list("unchecked"))
         ),
         probes=tuple(_parse_probe(_Fields(item, "probes[]")) for item in fields.list("probes")),
+        blind=_Fields(fields.value("inventory"), "inventory").text("problem") if "inventory" in fields else "",
     )
 
 
@@ -107,6 +108,9 @@ class _Fields:
             raise DocumentError(f"{place} is not an object")
         self._data = cast("dict[str, object]", data)
         self._place = place
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._data
 
     def value(self, name: str) -> object:
         if name not in self._data:

@@ -23,6 +23,7 @@ from exporter.report.document import runbook
 ALERTS = Path(__file__).parents[2] / "alerts" / "dualstack.yaml"
 
 FAULT = re.compile(r'\bfault="(\w+)"')  # what an alert of the rules file reads
+AGE = re.compile(r"place:dualstack_fault:age >= (\d+)")
 
 MARKERS = ("<!-- {name}: begin (made by `{by}`) -->", "<!-- {name}: end -->")
 MAKER = "dualstack-exporter reference"
@@ -88,11 +89,17 @@ def alerts_table(rules: str) -> str:
     every = [rule for group in yaml.safe_load(rules)["groups"] for rule in group["rules"]]
     recorded = {_label(rule, "fault"): _label(rule, "severity") for rule in every if "record" in rule}
     rows = (
-        (_alert_link(rule), _severity(rule, recorded), str(rule.get("for", "0s")), _annotation(rule, "summary"))
+        (_alert_link(rule), _severity(rule, recorded), wait_of(rule), _annotation(rule, "summary"))
         for rule in every
         if "alert" in rule
     )
     return markdown(("alert", "severity", "for", "meaning"), rows)
+
+
+def wait_of(rule: Mapping[str, Any]) -> str:
+    """How long a fault lasts before it is alerted: the age that the expression asks for, else the rule's `for`."""
+    age = AGE.search(str(rule["expr"]))
+    return f"{int(age.group(1)) // 60}m" if age else str(rule.get("for", "0s"))
 
 
 def _severity(rule: Mapping[str, Any], recorded: Mapping[str, str]) -> str:

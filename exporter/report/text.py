@@ -163,7 +163,12 @@ def _verdict(reports: Sequence[Document], style: Style) -> Iterator[str]:
     here = {entry.cause for report in reports for entry in report.unexplained}
     follows = {(e.cause, e.explained_by) for r in reports for e in r.causes if e.explained_by is not None}
     away = sorted((cause, by) for cause, by in follows if by not in here)
-    if not here:
+    blind = [report for report in reports if report.blind]
+    for report in blind:
+        where = f" on {report.node}" if len(reports) > 1 else ""
+        for line in _wrap(f"The inventory cannot be read{where}: {report.blind}", style):
+            yield style.paint(line, BOLD)
+    if not here and not blind:
         broken = sorted(
             {f.value for r in reports for f, state in r.families.items() if state.ok is False}, reverse=True
         )

@@ -1,7 +1,8 @@
-"""Serves the cluster's digest to the nodes: written once a round, packed once per content, most answers being "not modified".
+"""Serves the cluster's digest to the nodes: written when something changed, packed once per content, most answers being "not modified".
 
-Between the cluster role's last round and the nodes (discovery/digest.py has the format). 5,000 nodes ask, so nothing is made per request.
-`Age` (RFC 9111 5.1) says how old the round is; it is no part of the content, so that an unchanged cluster keeps its ETag.
+Between the cluster role and the nodes (discovery/digest.py has the format): the inventory of the moment, and what the last round found.
+5,000 nodes ask, so nothing is made per request, and writing takes a small part of the time. `Age` (RFC 9111 5.1) says how old the round
+is, a header of its own how old the inventory; neither is part of the content, so that an unchanged cluster keeps its ETag.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import gzip
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from aiohttp import web
 
-from exporter.discovery.digest import MEDIA, VERSION, negotiate, write_digest
+from exporter.discovery.digest import AGE, MEDIA, VERSION, negotiate, write_digest
+from exporter.model.inventory import Inventory
 from exporter.model.report import Report
 
 LEVEL = 5
+EVERY = 2.0  # seconds between two writings for a changed inventory, at least
+SHARE = 20.0  # one that took a second is followed by none for this many
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +35,26 @@ class Packed:
     etag: str
 
 
-class DigestPublisher:
-    """Holds the last round of the cluster role; the digest is made of it when it is first asked for, on a thread."""
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What a digest was written of: the round and the inventory without its age. `shown` is the moment that this one shows."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    report: Report
+    inventory: Inventory
+    shown: float
+
+
+class DigestPublisher:
+    """Holds the last round of the cluster role and its source; the digest is written when it is asked for, on a thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.time, source: Callable[[], Inventory] | None = None) -> None:
+        """`source`: the inventory of the moment; without it that of the last round is told."""
         self._clock = clock
+        self._source = source
         self._report: Report | None = None
         self._packed: Packed | None = None
-        self._packed_of: Report | None = None
+        self._origin: _Origin | None = None
+        self._next = 0.0  # not before this, on the loop's clock, is it written for the inventory's sake
         self._packing = asyncio.Lock()
 
     def publish(self, report: Report) -> None:
@@ -52,10 +68,11 @@ class DigestPublisher:
         if version is None:
             return web.Response(status=HTTPStatus.NOT_ACCEPTABLE, text=f"formats written here: {VERSION}\n")
         packed = await self._current()
-        if packed is None or self._report is None:
+        if packed is None or self._report is None or self._origin is None:
             return web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text="no finished round\n")
         age = max(0, round(self._clock() - self._report.snapshot.finished))
-        headers = {"ETag": packed.etag, "Age": str(age), "Vary": "Accept, Accept-Encoding"}
+        shown = max(0.0, self._clock() - self._origin.shown)
+        headers = {"ETag": packed.etag, "Age": str(age), AGE: f"{shown:.3f}", "Vary": "Accept, Accept-Encoding"}
         if packed.etag in {each.strip() for each in request.headers.get("If-None-Match", "").split(",")}:
             return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
         headers["Content-Type"] = MEDIA.format(version)
@@ -65,15 +82,40 @@ class DigestPublisher:
 
     async def _current(self) -> Packed | None:
         async with self._packing:
-            report = self._report
-            if report is not None and report is not self._packed_of:
-                self._packed = await asyncio.to_thread(_pack, report, self._packed)
-                self._packed_of = report
+            origin = self._latest()
+            if origin is not None and self._is_due(origin):
+                loop = asyncio.get_running_loop()
+                began = loop.time()
+                self._packed = await asyncio.to_thread(_pack, origin, self._packed)
+                self._next = loop.time() + max(EVERY, SHARE * (loop.time() - began))
+                self._origin = origin
             return self._packed
 
+    def _latest(self) -> _Origin | None:
+        """What would be told now."""
+        report = self._report
+        if report is None:
+            return None
+        now = self._source() if self._source is not None else report.snapshot.inventory
+        inventory = now if now.nodes is not None else report.snapshot.inventory
+        still = replace(inventory, synced=None, current_at=None, read_at={}, read_seconds={})
+        return _Origin(
+            report, still, report.snapshot.finished if inventory.current_at is None else inventory.current_at
+        )
 
-def _pack(report: Report, before: Packed | None) -> Packed:
-    plain = write_digest(report.snapshot.inventory, report.causes, report.snapshot.finished)
+    def _is_due(self, latest: _Origin) -> bool:
+        """Whether it has to be written anew. What did not change shows the moment as well as if it were."""
+        origin = self._origin
+        if origin is None or origin.report is not latest.report:
+            return True
+        if origin.inventory == latest.inventory:
+            self._origin = latest
+            return False
+        return asyncio.get_running_loop().time() >= self._next
+
+
+def _pack(origin: _Origin, before: Packed | None) -> Packed:
+    plain = write_digest(origin.inventory, origin.report.causes, origin.report.snapshot.finished)
     if before is not None and before.plain == plain:
         return before
     # Weak: the two encodings are different bytes of one content.

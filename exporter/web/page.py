@@ -6,10 +6,13 @@ matrix of vantages and layers, and the facts that stand behind it. A colour neve
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from exporter.catalogue.itself import Own
 from exporter.catalogue.probes import failing, kept
 from exporter.diagnosis.causes import LINES
 from exporter.model.family import Family
+from exporter.model.inventory import Came
 from exporter.model.report import Cause, CauseReport, FamilyReport, Report, Role
 from exporter.report.document import rfc3339, runbook
 from exporter.web.facts import blind_section, kernel_section, unchecked_section
@@ -99,11 +102,23 @@ def _banners(report: Report, now: float, *, fresh: bool) -> Html:
     if not snapshot.complete:
         words = " It ended at its deadline and shows what it had until then."
         parts.append(element("p", element("b", "! This round is not complete."), words, class_="banner"))
-    if snapshot.inventory.stale:
+    return join(*parts, *_inventory_banners(report))
+
+
+def _inventory_banners(report: Report) -> Iterator[Html]:
+    """What is wrong with the inventory: it never came, a part of it never did, or it is out of date."""
+    inventory = report.snapshot.inventory
+    why = f" {inventory.problem}" if inventory.problem else ""
+    if inventory.came is Came.NOTHING:
+        words = " What needs it is not checked."
+        yield element("p", element("b", "! The inventory was never read."), words + why, class_="banner")
+    elif inventory.came is Came.PART:
+        words = " What needs it is not checked."
+        yield element("p", element("b", "! A part of the inventory never came."), words + why, class_="banner")
+    if inventory.stale:
         known = f", {age(report.inventory_age)} old" if report.inventory_age is not None else ""
         words = f" Its source cannot be reached; the last one stays in use{known}."
-        parts.append(element("p", element("b", "! The inventory is stale."), words, class_="banner"))
-    return join(*parts)
+        yield element("p", element("b", "! The inventory is stale."), words + why, class_="banner")
 
 
 def _state(state: FamilyReport) -> tuple[str, str, str]:

@@ -21,6 +21,7 @@ MERGED_BY = {  # lists that a strategic merge patch merges by a key; every other
     "containers": "name",
     "volumes": "name",
     "env": "name",
+    "ports": "containerPort",  # of a container; no patch touches those of a Service
     "volumeMounts": "mountPath",
 }
 

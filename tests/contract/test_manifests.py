@@ -20,9 +20,10 @@ from kubernetes_validate.utils import all_versions  # type: ignore[import-untype
 
 from exporter import __version__
 from exporter.broker.privilege import missing_capabilities
-from exporter.command import parser
+from exporter.command import LISTEN_ADDRESS, parser
 from exporter.config import Config, load_config
 from exporter.discovery import nodefiles, own_services
+from exporter.web.listening import DEFAULT_ADDRESSES
 from tests.contract.kustomize import (
     Object,
     containers,
@@ -351,7 +352,7 @@ def test_only_the_exporters_container_can_read_the_token(manifest: list[Object])
 def test_access_is_listing_and_watching_only(directory: Path) -> None:
     rules = [r for o in render(directory) if o["kind"] in {"Role", "ClusterRole"} for r in o["rules"]]
     for rule in rules:
-        assert set(rule["verbs"]) == {"list", "watch"}
+        assert rule["verbs"] in (["list", "watch"], ["list"])
         assert "*" not in [*rule["apiGroups"], *rule["resources"]]
         assert "secrets" not in rule["resources"]
         assert "configmaps" not in rule["resources"] or rule["resourceNames"]
@@ -371,6 +372,33 @@ def test_the_node_pod_runs_everywhere_and_outlives_the_network(manifest: list[Ob
     quota = the(manifest, "ResourceQuota", "dualstack-exporter-critical-pods")
     (scope,) = quota["spec"]["scopeSelector"]["matchExpressions"]
     assert {t["spec"]["priorityClassName"] for t in pod_specs(manifest).values()} == set(scope["values"])
+
+
+def test_the_cluster_role_answers_on_its_nodes_own_network_beside_the_nodes_exporter(manifest: list[Object]) -> None:
+    """What tells the nodes must not travel over the pod network, which is what they judge by it."""
+    templates = pod_specs(manifest)
+    node, cluster = templates["dualstack-exporter"]["spec"], templates["dualstack-exporter-cluster"]["spec"]
+    assert (cluster["hostNetwork"], cluster["dnsPolicy"]) == (True, "ClusterFirstWithHostNet")  # it asks cluster DNS
+    assert not {"hostPID", "hostIPC"} & set(cluster)
+    taken = [p["hostPort"] for spec in (node, cluster) for c in spec["containers"] for p in c.get("ports", ())]
+    assert len(set(taken)) == len(taken) == 2
+    # Two pods of one Deployment cannot have the same port of one node.
+    assert the(manifest, "Deployment", "dualstack-exporter-cluster")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+@name_of_root
+def test_each_exporter_listens_on_the_port_that_its_pod_names(directory: Path) -> None:
+    for template in pod_specs(render(directory)).values():
+        exporter = the_container(template, "exporter")
+        (port,) = exporter["ports"]
+        options = parser().parse_args(exporter["args"])
+        listens = list(getattr(options, "listen", DEFAULT_ADDRESSES))
+        assert listens == [f":{port['containerPort']}"]
+        assert port.get("hostPort", port["containerPort"]) == port["containerPort"]
+        assert ("hostPort" in port) == bool(template["spec"].get("hostNetwork"))
+        # A command that `kubectl exec` runs asks the same one.
+        told = [each["value"] for each in exporter["env"] if each["name"] == LISTEN_ADDRESS]
+        assert (told or list(DEFAULT_ADDRESSES)) == listens
 
 
 @name_of_root
@@ -402,6 +430,11 @@ def test_cluster_only_is_the_deployment_without_any_capability() -> None:
     assert list(pod_specs(objects)) == ["dualstack-exporter-cluster"]
     assert "add" not in str([c["securityContext"] for o in objects for c in containers(o)])
     assert "NET_ADMIN" not in str(objects)
+    # Nothing of the host, as Pod Security "restricted" wants it.
+    assert not {"hostNetwork", "hostPID", "hostIPC", "dnsPolicy"} & set(
+        pod_specs(objects)["dualstack-exporter-cluster"]["spec"]
+    )
+    assert "hostPort" not in str(objects)
 
 
 def test_probes_ask_paths_that_need_no_authentication(manifest: list[Object]) -> None:
@@ -424,3 +457,16 @@ def test_openshift_constraints_allow_what_the_pod_asks_for_and_no_more() -> None
     account = f"system:serviceaccount:dualstack-exporter:{template['spec']['serviceAccountName']}"
     assert constraints["users"] == [account]
     assert constraints["allowHostDirVolumePlugin"] is False
+
+
+def test_openshift_constraints_let_the_cluster_role_have_a_port_of_the_node_and_nothing_else() -> None:
+    objects = render(DEPLOY / "overlays/openshift")
+    constraints = the(objects, "SecurityContextConstraints", "dualstack-exporter-cluster")
+    template = pod_specs(objects)["dualstack-exporter-cluster"]
+    allowed = {key for key, value in constraints.items() if key.startswith("allow") and value}
+    assert allowed == {"allowHostNetwork", "allowHostPorts"}
+    assert constraints["runAsUser"] == {"type": "MustRunAsNonRoot"}
+    assert {key for volume in template["spec"]["volumes"] for key in volume if key != "name"} == set(
+        constraints["volumes"]
+    )
+    assert constraints["users"] == ["system:serviceaccount:dualstack-exporter:dualstack-exporter-cluster"]

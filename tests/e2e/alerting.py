@@ -44,7 +44,7 @@ def scaled(duration: str, minute: float) -> str:
 
 
 def scaled_rules(text: str, minute: float) -> str:
-    """The rules with all their durations shortened: `for`, `keep_firing_for`, and every range and step in brackets."""
+    """The rules with all their durations shortened: `for`, `keep_firing_for`, ages, and every range and step in brackets."""
     document = yaml.safe_load(text)
     for rule in (rule for group in document["groups"] for rule in group["rules"]):
         for key in {"for", "keep_firing_for"} & set(rule):
@@ -54,6 +54,7 @@ def scaled_rules(text: str, minute: float) -> str:
             lambda found: "[" + ":".join(scaled(part, minute) for part in found.group(1).split(":")) + "]",
             rule["expr"],
         )
+        rule["expr"] = re.sub(r"(?<=:age >= )\d+", lambda found: f"{int(found.group()) * minute / 60:g}", rule["expr"])
     return yaml.safe_dump(document, sort_keys=False, width=10_000)
 
 

@@ -20,7 +20,7 @@ from tests.kernel import namespaces
 
 pytestmark = pytest.mark.real
 
-PAUSE = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
+SLEEP = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
 # Inside the container's namespace: a nameserver that has no record of anything, and a listener for dials.
 NEIGHBOUR = """
 import selectors, socket
@@ -60,8 +60,8 @@ def container(tmp_path: Path) -> Iterator[Container]:
     podman, network, uid = own_podman(), f"{namespaces.unique_prefix()}cc", pod_uid()
     root = tmp_path / "root"
     (root / "etc").mkdir(parents=True)
-    (tmp_path / "pause.c").write_text(PAUSE)
-    namespaces.run("musl-gcc", "-static", "-Os", "-o", str(root / "pause"), str(tmp_path / "pause.c"))
+    (tmp_path / "sleep.c").write_text(SLEEP)
+    namespaces.run("musl-gcc", "-static", "-Os", "-o", str(root / "sleep"), str(tmp_path / "sleep.c"))
     namespaces.create([network])
     neighbour: subprocess.Popen[bytes] | None = None
     ident = ""
@@ -87,7 +87,7 @@ def start(podman: Podman, network: str, uid: str, root: Path) -> str:
     return podman(
         "run", "--detach", "--ulimit", NOFILE, "--ulimit", NPROC, "--network", f"ns:/run/netns/{network}",
         "--dns", "192.0.2.53", "--dns-search", "corp.example", "--cgroup-parent", f"/kubepods/burstable/pod{uid}",
-        "--rootfs", root, "/pause",
+        "--rootfs", root, "/sleep",
     ).strip()  # fmt: skip
 
 

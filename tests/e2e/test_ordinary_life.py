@@ -33,7 +33,7 @@ def is_quiet(seen: Seen) -> bool:
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=list(SCENARIOS))
 def test_ordinary_life_is_no_cause(scenario: Scenario) -> None:
-    with Cluster(lab=scenario.lab()) as cluster:
+    with Cluster(lab=scenario.lab(), roles=scenario.roles) as cluster:
         scenario.base(cluster)
         settle(cluster)
         last = None

@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 
 from exporter.broker.messages import HOME, Libc, Place, PodFiles
-from exporter.broker.podfiles import GLIBC_FILES, MUSL_FILES, read_pod_files
+from exporter.broker.podfiles import GLIBC_FILES, MUSL_FILES, read_pod_files, unreadable
 from exporter.broker.privilege import BROKER_CAPABILITIES, limit_capabilities
 from exporter.broker.wire import MAX_RESOLV_CONF
 from tests.kernel.broker_lab import descriptors_of, place_of_pid, process, run_forked
+from tests.lab.roots import place_program
 
 pytestmark = pytest.mark.real
 
@@ -270,6 +271,33 @@ def test_the_hosts_libraries_are_not_the_pods(root: Path) -> None:
     assert (files.libc_errno, files.libcs) == (0, ())
 
 
-def test_the_c_library_of_this_machine_is_recognised() -> None:
-    with process("sh", "-c", "echo; exec cat") as started:
+def test_the_c_library_of_this_machine_is_recognised(root: Path) -> None:
+    """Where this machine has it, with all the links that lead there."""
+    mounts = [f"mkdir -p {root}{name} && mount --rbind {name} {root}{name}" for name in ("/usr", "/etc")]
+    links = [f"cp -a {name} {root}/" for name in ("/lib", "/lib32", "/lib64") if Path(name).is_symlink()]
+    mounts += [
+        f"mkdir -p {root}{n} && mount --rbind {n} {root}{n}" for n in ("/lib", "/lib64") if not Path(n).is_symlink()
+    ]
+    script = " && ".join([*mounts, *links, f"exec chroot {root} sh -c 'echo; exec cat'"])
+    with process("unshare", "--mount", "--propagation=private", "sh", "-c", script) as started:
         assert Libc.GLIBC in read_pod_files(place_of_pid(started.pid)).libcs
+
+
+def test_a_process_that_still_has_the_hosts_root_is_not_read() -> None:
+    """A runtime joins the pod's namespace and cgroup before it changes the root."""
+    with process("unshare", "--net", "sh", "-c", "echo; exec cat") as young:
+        assert read_pod_files(place_of_pid(young.pid)) == unreadable(errno.EAGAIN)
+    with process(
+        "unshare", "--net", "--mount", "sh", "-c", "echo; exec cat"
+    ) as young:  # its own mounts, nothing else yet
+        assert read_pod_files(place_of_pid(young.pid)) == unreadable(errno.EAGAIN)
+
+
+@pytest.mark.parametrize("program", ["/pause", "/usr/bin/pod"])
+def test_a_sandboxs_libraries_are_not_looked_for(root: Path, program: str) -> None:
+    (root / "etc/resolv.conf").write_bytes(CONTENT)
+    put(root, GLIBC_FILES[0])
+    place_program(root, program)
+    with process("chroot", str(root), program) as started:
+        files = read_pod_files(place_of_pid(started.pid))
+    assert files == PodFiles(resolv_errno=0, resolv_conf=CONTENT, libc_errno=0, libcs=(), sandbox=True)

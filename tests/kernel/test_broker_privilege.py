@@ -50,6 +50,7 @@ from tests.kernel.broker_lab import (
     run_forked,
     status_of,
 )
+from tests.lab.roots import PodRoot, place_program
 
 pytestmark = pytest.mark.real
 
@@ -240,8 +241,10 @@ async def lost_without(capability: int, name: str, pid: int) -> dict[str, object
         return results
 
 
-async def test_each_capability_of_the_broker_is_needed() -> None:
-    with named_namespace() as name, process_in(name) as inside:
+async def test_each_capability_of_the_broker_is_needed(tmp_path: Path) -> None:
+    PodRoot(tmp_path, "nameserver 192.0.2.53\n")
+    place_program(tmp_path, "/serve")
+    with named_namespace() as name, process_in(name, "chroot", str(tmp_path), "/serve") as inside:
         everything = await lost_without(0, name, inside.pid)
         assert everything == {
             "tcp there": "open",

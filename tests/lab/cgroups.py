@@ -24,10 +24,15 @@ def pod_cgroup(lab: str, uid: str) -> str:
 
 def enter(path: str) -> None:
     """Move this process into the cgroup, in every hierarchy that lets one be made."""
+    move(os.getpid(), path)
+
+
+def move(pid: int, path: str) -> None:
+    """As `enter`, another process."""
     for root in hierarchies():
         with suppress(OSError):
             (root / path).mkdir(parents=True, exist_ok=True)
-            (root / path / "cgroup.procs").write_text(str(os.getpid()))
+            (root / path / "cgroup.procs").write_text(str(pid))
 
 
 def remove(lab: str) -> None:

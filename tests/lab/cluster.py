@@ -53,7 +53,8 @@ class Cluster:
         self._directory = Path(tempfile.mkdtemp(prefix="dualstack-exporter-lab-"))
         self._directory.chmod(0o755)
         self._runners: dict[tuple[str, str], subprocess.Popen[str]] = {}  # by node and role
-        self._digest = ""  # where the cluster role serves it, where it runs apart
+        self._digest = ""  # where on its node the cluster role serves it, where it runs apart
+        self.home = self.lab.nodes[0]  # of the cluster role, where it runs apart
         self._servers: list[subprocess.Popen[bytes]] = []
         self._listeners: dict[str, subprocess.Popen[bytes]] = {}
         self._undo: list[Callable[[], object]] = []
@@ -102,7 +103,7 @@ class Cluster:
     def round(self, node: LabNode | None = None) -> list[Report]:
         """The reports of one more round of the exporter in a node: the node's first. A cluster role apart runs before, and tells it."""
         place = node or self.node
-        made = [self._run_round(self._runner(self.node, role)) for role in self.roles[1:]]
+        made = [self._run_round(self._runner(self.home, role)) for role in self.roles[1:]]
         return [self._run_round(self._runner(place, self.roles[0])), *made]
 
     @staticmethod
@@ -295,12 +296,16 @@ class Cluster:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
 
+    def _digest_url(self, node: LabNode) -> str:
+        """Where a node finds the digest: on the network of the node where the cluster role runs."""
+        return f"http://{'127.0.0.1' if node is self.home else f'[{self.home.address6}]'}{self._digest}"
+
     def _runner(self, node: LabNode, role: str) -> subprocess.Popen[str]:
         key = node.name, role
         if key not in self._runners:
             command = [
                 "ip", "netns", "exec", node.netns, sys.executable, "-m", "tests.lab.round_runner",
-                str(self.inventory), str(self.config(node, role)), *([self._digest] if self._digest else []),
+                str(self.inventory), str(self.config(node, role)), *([self._digest_url(node)] if self._digest else []),
             ]  # fmt: skip
             runner = self._runners[key] = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT

@@ -26,6 +26,7 @@ class Scenario:
     base: Act = lambda _: None
     lab: Callable[[], ServingLab] = ServingLab
     infos: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ("all",)
     ipv4: bool | None = True
     ipv6: bool | None = True
 
@@ -187,6 +188,13 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("ebpf", "the eBPF dataplane", lab=EbpfLab),
         Scenario("ipv4_alone", "single-stack by choice", base=variants.ipv4_alone, ipv6=None),
         Scenario("ipv6_alone", "IPv6 alone, with DNS64", base=variants.ipv6_alone, ipv4=None),
+        Scenario(
+            "ipv6_alone_by_digest",
+            "the same, the node told by the cluster role",
+            base=variants.ipv6_alone,
+            roles=("node", "cluster"),
+            ipv4=None,
+        ),
         Scenario("ipv6_first", "IPv6 as the primary family", base=variants.ipv6_first),
     )
 }

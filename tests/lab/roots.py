@@ -5,9 +5,35 @@ The exporter reads both through a process of the pod (/proc/PID/root), so the pr
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from exporter.broker.podfiles import GLIBC_FILES, MUSL_FILES
+
+PROGRAM = """
+#include <unistd.h>
+int main(void) { write(1, "ready\\n", 6); for (;;) pause(); }
+"""
+
+
+@cache
+def _program() -> bytes:
+    """A static program that says that it runs, and does nothing more."""
+    with tempfile.TemporaryDirectory() as directory:
+        made = Path(directory, "program")
+        command = ["musl-gcc", "-static", "-Os", "-x", "c", "-o", str(made), "-"]
+        subprocess.run(command, input=PROGRAM.encode(), check=True, capture_output=True)
+        return made.read_bytes()
+
+
+def place_program(root: Path, path: str) -> None:
+    """Put the program into a root directory: as a sandbox's, /pause, or as a container's."""
+    file = root / path.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(_program())
+    file.chmod(0o755)
 
 
 class PodRoot:

@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from exporter import resolution
 from exporter.assembly import build_rounds
 from exporter.broker.client import BrokerClient, spawn_broker
 from exporter.config import Config, load_config_file
@@ -28,6 +27,7 @@ from exporter.errors import Errors
 from exporter.kernel import survey
 from exporter.model.inventory import Inventory, Kind
 from exporter.model.report import Found, Report, Role
+from exporter.plan import lifetimes
 from exporter.plan.pace import Pace
 from exporter.report.document import document_of, encode
 from exporter.rounds import Rounds
@@ -110,13 +110,12 @@ class DigestAlone:
 
 @asynccontextmanager
 async def digest_server(publisher: DigestPublisher) -> AsyncIterator[str]:
-    """The daemon's own web server on a free port of the namespace's loopback."""
-    (listener,) = bind(["127.0.0.1:0"])
-    port = listener.getsockname()[1]
+    """The daemon's own web server on a free port of its node; gives where it is there."""
+    listeners = bind([":0"])
     server = WebServer(DigestAlone(), WebSettings(""), WebOptions(digest=publisher))
-    task = asyncio.create_task(server.run([listener]))
+    task = asyncio.create_task(server.run(listeners))
     try:
-        yield f"http://127.0.0.1:{port}/api/v1/digest"
+        yield f":{listeners[0].getsockname()[1]}/api/v1/digest"
     finally:
         task.cancel()
 
@@ -189,6 +188,6 @@ def say(line: str) -> None:
 
 if __name__ == "__main__":
     # Rounds follow one another in no time: nothing that a round looks up may be taken from the one before.
-    resolution.FRESH = 0.0
+    lifetimes.LONGEST = lifetimes.LONGEST_NONE = 0.0
     survey.LEGACY_EVERY = 0.0
     asyncio.run(serve(sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 
 from tests.kernel import namespaces
 from tests.lab import edits
@@ -136,12 +137,39 @@ def ipv4_alone(cluster: Cluster) -> None:
         root.resolv_conf(f"nameserver {cluster.resolver.address4}\nsearch default.svc.cluster.local\noptions ndots:5\n")
 
 
+def _with_calicos_own_ipv4(edit: edits.Edit) -> edits.Edit:
+    """Leave what Calico makes of its own accord where nobody wants IPv4: its default pool, and a tunnel address of it for each node."""
+    note = "projectcalico.org/IPv4VXLANTunnelAddr"
+
+    def kept(found: list[Object]) -> None:
+        own = [
+            deepcopy(each)
+            for each in found
+            if each["kind"] in {"IPPool", "BlockAffinity", "IPAMBlock"} and ":" not in each["spec"]["cidr"]
+        ]
+        tunnels = {each["metadata"]["name"]: each["metadata"]["annotations"][note] for each in nodes(found)}
+        edit(found)
+        for each in own:
+            if each["kind"] == "IPAMBlock":
+                node = each["spec"]["affinity"].removeprefix("host:")
+                holder = {"node": node, "type": "vxlanTunnelAddress"}
+                attributes = [{"handle_id": f"vxlan-tunnel-addr-{node}", "secondary": holder}]
+                each["spec"] |= {"allocations": [0] + [None] * 63, "attributes": attributes}
+        found += own
+        for each in nodes(found):
+            each["metadata"]["annotations"][note] = tunnels[each["metadata"]["name"]]
+
+    def nodes(found: list[Object]) -> list[Object]:
+        return [each for each in found if each["kind"] == "Node"]
+
+    return kept
+
+
 def ipv6_alone(cluster: Cluster) -> None:
-    """A cluster without IPv4, and DNS64 in front of the rest of the world."""
-    cluster.change(_of_one_family("IPv6"), edits.cni(assign_ipv4="false", assign_ipv6="true"))
+    """A cluster without IPv4, but for what Calico makes itself, and DNS64 in front of the rest of the world."""
+    cluster.change(_with_calicos_own_ipv4(_of_one_family("IPv6")), edits.cni(assign_ipv4="false", assign_ipv6="true"))
     cluster.dns("dns64")
     for node in cluster.lab.nodes:
-        namespaces.batch({node.netns: ["link delete vxlan.calico"]})
         for netns in (node.netns, *(pod.netns for pod in node.pods)):
             namespaces.run("ip", "-n", netns, "-4", "address", "flush", "dev", "eth0")
     for root in cluster.pod_roots.values():

@@ -258,7 +258,8 @@ class HealthyWorld:
             if qtype == "PTR":
                 return Reply(aa=aa, answers=1, additionals=1, names=(f"some.default.svc.{DOMAIN}",), ttl=ttl)
             below = any(other.endswith(f".{name}") for other in RECORDS)
-            return Reply(rcode=NOERROR if below else NXDOMAIN, aa=aa, additionals=1, soa_authority=True, ttl=ttl)
+            rcode = NOERROR if below else NXDOMAIN
+            return Reply(rcode=rcode, aa=aa, additionals=1, soa_authority=True, negative_ttl=ttl)
         found = list(known.get(qtype, ()))
         self._random.shuffle(found)
         forgets = name == "balanced.example" and qtype == "AAAA"
@@ -268,7 +269,8 @@ class HealthyWorld:
             additionals=1,
             addresses=tuple(found),
             soa_authority=not found and not forgets,
-            ttl=ttl,
+            ttl=ttl if found else None,
+            negative_ttl=ttl if not found and not forgets else None,
         )
 
 

@@ -19,7 +19,7 @@ from exporter.model.calico import Felix, FelixConfiguration, IPPool, VxlanMode
 from exporter.model.facts import HostFacts, KubeProxyFacts, NatFacts, PodFacts, VxlanFacts
 from exporter.model.inventory import Inventory, Kind
 from exporter.model.probe import Group, Layer, Observation, Target
-from exporter.model.report import Cause, CauseReport, PodView, Role, Severity
+from exporter.model.report import Cause, CauseReport, Found, PodView, Role, Severity
 from exporter.model.vantage import Vantage
 from tests.unit import node_scene as healthy
 from tests.unit.scene import HOST, seen, target
@@ -273,12 +273,18 @@ def rounds(w: World, role: Role, inventory: Inventory | None = None) -> View:
 
 
 def all_in_one(w: World) -> tuple[CauseReport, ...]:
-    return judge(rounds(w, Role.ALL), Memory(), rules=RULES)[0].causes
+    return twice(rounds(w, Role.ALL))
+
+
+def twice(seen_by: View, elsewhere: tuple[Found, ...] = ()) -> tuple[CauseReport, ...]:
+    """What stands after two rounds that showed the same: what compares kernel and inventory is not found in one."""
+    _, memory = judge(seen_by, Memory(), rules=RULES, elsewhere=elsewhere)
+    return judge(seen_by, memory, rules=RULES, elsewhere=elsewhere)[0].causes
 
 
 def apart(w: World) -> tuple[CauseReport, ...]:
     """The cluster role's causes, and the node's, which knows of the cluster what the digest says."""
-    cluster = judge(rounds(w, Role.CLUSTER), Memory(), rules=RULES)[0].causes
+    cluster = twice(rounds(w, Role.CLUSTER))
     digest = read_digest(write_digest(w.inventory, cluster, 10_000.0))
     own = Inventory(
         source="kubernetes",
@@ -287,7 +293,7 @@ def apart(w: World) -> tuple[CauseReport, ...]:
         unread={Kind.IP_POOLS: "no_inventory"},
     )
     seen_by = rounds(w, Role.NODE, unite(own, digest))
-    return (*cluster, *judge(seen_by, Memory(), rules=RULES, elsewhere=digest.found)[0].causes)
+    return (*cluster, *twice(seen_by, digest.found))
 
 
 def unexplained(causes: Iterable[CauseReport]) -> set[Cause]:

@@ -113,7 +113,7 @@ CAUSES = (
             tuple(sorted(v.subject for v in ELIGIBLE)),
             ("TCP to pypi over IPv6 times out from 5 of 6 pods, over IPv4 it connects from 6 of 6",),
             "dualstack-exporter probe pypi.org:443 --pod=shop/web-6c9f7d5b8-2xkqp",
-            pairs=frozenset(Pair(v.subject, "target/pypi") for v in ELIGIBLE),
+            pairs=frozenset(Pair(v.subject, "target/pypi", V6) for v in ELIGIBLE),
         ),
         Scope.PATH,
         since=NOW - 3_600,

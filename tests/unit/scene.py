@@ -58,9 +58,10 @@ def view(
 ) -> View:
     """A view in which the probe before showed the same as the kept one, unless `before` is given."""
     kept = tuple(kept)
+    earlier = kept if before is None else tuple(before)
     snapshot = Snapshot(
         node="ra", role=role, started=now - 1, finished=now, complete=True, inventory=inventory, host=HOST, pods=tuple(pods),
-        observations=kept, kept=kept, kept_before=kept if before is None else tuple(before), host_facts=facts,
+        observations=kept, kept=kept, kept_before=earlier, history=(kept, earlier), host_facts=facts,
         families={V4: True, V6: True},
     )  # fmt: skip
     return View(now, snapshot, previous)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from exporter.diagnosis.causes import LINES
-from exporter.diagnosis.explanations import FOLLOWS, REACHES, SYMPTOMS
+from exporter.diagnosis.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS
 from exporter.model.report import Cause, Role
 from exporter.report.alerting import (
     BEGIN,
@@ -51,9 +51,16 @@ def test_an_alert_is_named_after_its_cause() -> None:
 
 
 @pytest.mark.parametrize("cause", sorted({c for reach in REACHES for c in reach.causes} - SYMPTOMS))
-def test_what_spoils_traffic_mutes_every_symptom(cause: Cause) -> None:
-    for symptom in SYMPTOMS:
+def test_what_spoils_traffic_mutes_every_path_cause(cause: Cause) -> None:
+    for symptom in PATH_CAUSES:
         assert mutes(cause, symptom)
+
+
+def test_nothing_about_ipv6_mutes_what_may_fail_over_ipv4() -> None:
+    """A nameserver that is asked over IPv4 and dead is an outage, whatever IPv6 lacks on the same node."""
+    for each in inhibitions():
+        if alert_name(Cause.DNS_UNREACHABLE) in each.targets:
+            assert all(LINES[c].family is None for c in Cause if alert_name(c) in each.sources)
 
 
 @pytest.mark.parametrize(("cause", "by"), [(cause, by) for cause, causes in FOLLOWS.items() for by in causes])

@@ -47,6 +47,7 @@ FILES = st.builds(
     resolv_conf=st.binary(max_size=60),
     libc_errno=U16,
     libcs=tuples(st.sampled_from(m.Libc), 2),
+    sandbox=st.booleans(),
 )
 REQUESTS: st.SearchStrategy[m.Request] = st.one_of(
     st.just(m.Hello()),

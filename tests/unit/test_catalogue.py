@@ -14,6 +14,7 @@ from exporter.catalogue.metric import Type
 from exporter.catalogue.probes import FAILING_ROWS
 from exporter.catalogue.verdict import SUBJECTS_PER_CAUSE, split_subject
 from exporter.model.family import Family
+from exporter.model.inventory import Came, Inventory
 from exporter.model.probe import Layer, Outcome
 from exporter.model.report import (
     Cause,
@@ -272,6 +273,16 @@ def test_an_inventory_that_does_not_exist_is_neither_stale_nor_old() -> None:
     assert rows(blind(), "inventory_stale") == {}
     assert rows(blind(), "inventory_age_seconds") == {}
     assert rows(bad_day(), "inventory_stale") == {(): 0.0}
+
+
+@pytest.mark.parametrize("came", [Came.PART, Came.NOTHING])
+def test_an_inventory_that_never_came_is_told_as_a_stale_one_is_and_has_no_age(came: Came) -> None:
+    day = bad_day()
+    never = replace(
+        day, snapshot=replace(day.snapshot, inventory=Inventory("kubernetes", came=came)), inventory_age=None
+    )
+    assert rows(never, "inventory_stale") == {(): 1.0}
+    assert rows(never, "inventory_age_seconds") == {}
 
 
 # The cluster on its way.

@@ -103,6 +103,28 @@ def test_what_was_not_read_stays_unread_with_its_reason() -> None:
     assert found.service_count_v6 is None
 
 
+def test_a_node_is_told_what_the_pods_of_the_others_show() -> None:
+    """A node without pods of its own expects what its cluster role expects; an exporter of an older version ignores the field."""
+    whole = replace(
+        recorded.cluster("healthy-dual-stack"),
+        services=(),
+        service_cidrs=(),
+        cluster_pod_cidrs=(),
+        cluster_service_cidrs=(),
+        cni=(),
+    )
+    whole = replace(whole, nodes=tuple(replace(each, pod_cidrs=()) for each in whole.nodes or ()))
+    alone = replace(own_part(whole, "ra"), pods=())
+    body = write_digest(whole, (), NOW)
+    found = unite(alone, read_digest(body))
+    assert found.pod_families == frozenset(FAMILIES)
+    assert families_expected(found, None) == families_expected(whole, None) == dict.fromkeys(FAMILIES, True)
+    document = json.loads(body)
+    del document["inventory"]["pod_families"]
+    older = unite(alone, read_digest(json.dumps(document).encode()))
+    assert families_expected(older, None) == dict.fromkeys(FAMILIES), "an older cluster role leaves it open"
+
+
 def test_without_a_digest_everything_but_the_node_s_own_is_awaited() -> None:
     found = unite(own_part(recorded.cluster("healthy-dual-stack"), "ra"), None)
     assert found.pods

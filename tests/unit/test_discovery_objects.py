@@ -242,6 +242,9 @@ def test_pools_have_calicos_defaults() -> None:
         ({"vxlanMode": "crosssubnet"}, "vxlan_mode", VxlanMode.CROSS_SUBNET),
         ({"ipip": {"enabled": True}}, "ipip_mode", "Always"),
         ({"allowedUses": None}, "allowed_uses", {"Workload", "Tunnel"}),
+        ({}, "automatic", True),
+        ({"assignmentMode": "Automatic"}, "automatic", True),
+        ({"assignmentMode": "Manual"}, "automatic", False),
     ],
 )
 def test_pool_fields_of_other_types_and_times(spec: dict[str, Any], field: str, expected: Any) -> None:
@@ -271,7 +274,32 @@ def test_a_block_counts_its_allocations() -> None:
     block = read(
         Kind.IPAM_BLOCKS, IPAMBlock, {"cidr": "fd00::/122", "affinity": "host:ra", "allocations": [0, None, 0, 1]}
     )
-    assert (block.node, block.used, block.capacity) == ("ra", 3, 4)
+    assert (block.node, block.used, block.capacity, block.pods) == ("ra", 3, 4, 3)
+
+
+def test_addresses_of_tunnels_are_no_pods() -> None:
+    """As calico-node and the CNI plugin write them (libcalico-go/lib/ipam)."""
+    pod = {"handle_id": "k8s-pod-network.4f", "secondary": {"namespace": "a", "node": "ra", "pod": "b"}}
+    tunnels = [
+        {"handle_id": f"{kind}-ra", "secondary": {"node": "ra", "type": kind}}
+        for kind in (
+            "ipipTunnelAddress",
+            "vxlanTunnelAddress",
+            "vxlanV6TunnelAddress",
+            "wireguardTunnelAddress",
+            "wireguardV6TunnelAddress",
+        )
+    ]
+    reserved = {"handle_id": "windows-reserved-ipam-handle", "secondary": {"note": "windows host rsvd"}}
+    spec = {
+        "cidr": "fd00::/122",
+        "affinity": "host:ra",
+        "attributes": [pod, *tunnels, reserved],
+        "allocations": [0, 1, 2, 3, 4, 5, 6, None, 0, 99, "x"],
+    }
+    block = read(Kind.IPAM_BLOCKS, IPAMBlock, spec)
+    assert (block.used, block.capacity, block.pods) == (10, 11, 4), "what nobody explains counts as a pod's"
+    assert read(Kind.IPAM_BLOCKS, IPAMBlock, {**spec, "attributes": [None, 7, {"secondary": 7}]}).pods == 10
 
 
 def test_felix_objects_keep_what_they_set() -> None:

@@ -10,11 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.broker.messages import FoundNamespace, NamedNamespace, Process
-from exporter.discovery.pods import Listing, container_id, departures, locate, pod_uid, unmatched
+from exporter.discovery.pods import (
+    Listing,
+    container_id,
+    departures,
+    locate,
+    pod_uid,
+    processes_of,
+    processes_of_pods,
+    unmatched,
+)
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import NO_INVENTORY, Inventory
 from exporter.model.pod import Namespace, Pod
-from exporter.model.vantage import PodState, Vantage
+from exporter.model.vantage import Netns, PodState, Vantage
 from tests.unit.plan_scene import cluster, config
 
 UID = "0d5b9e3a-1f2c-4d6e-8a7b-9c0d1e2f3a4b"
@@ -255,3 +264,40 @@ def test_what_ended_between_two_inventories_is_told_with_its_new_state() -> None
     assert departures(cluster(pods=(WEB,)), cluster(pods=(reborn,)), "ra") == {WEB.uid: None}
     assert departures(Inventory(source="none"), cluster(pods=()), "ra") == {}
     assert departures(cluster(pods=pods), cluster(pods=None), "ra") == {}
+
+
+def test_the_processes_whose_roots_are_the_pods_are_those_of_its_cgroup_the_oldest_first() -> None:
+    other = UID.replace("0", "1")
+    sandbox, first, second = (
+        Process(pid, started, f"/kubepods/pod{UID}/{CONTAINER[:-1]}{pid}".encode())
+        for pid, started in ((7, 10), (5, 20), (6, 15))
+    )
+    visitor = Process(4, 30, f"/kubepods/pod{other}/{CONTAINER}".encode())
+    tool = Process(3, 5, b"/user.slice")
+    found = FoundNamespace(4, 9, (first, visitor, second, sandbox, tool))
+    assert processes_of(found) == (sandbox, second, first)
+    agent = Process(2, 1, f"/kubepods/pod{other}/{CONTAINER}".encode())  # older than the pod that it visits
+    found = FoundNamespace(4, 9, (first, agent, second, sandbox))
+    assert processes_of(found, {UID}) == (sandbox, second, first)
+    assert processes_of(found, {STATIC}) == (agent,)
+
+
+def test_a_static_pods_processes_bear_its_other_name() -> None:
+    static = Pod("team", "web", uid=UID, node="here", static_uid=STATIC)
+    sandbox, container = (Process(pid, pid, f"/kubepods/pod{STATIC}/{CONTAINER[:-1]}{pid}".encode()) for pid in (5, 6))
+    agent = Process(2, 1, f"/kubepods/pod{UID.replace('0', '1')}/{CONTAINER}".encode())
+    listing = Listing((FoundNamespace(4, 9, (agent, sandbox, container)),), (), HOME)
+    vantage = Vantage("pod", "team", "web", Netns(4, 9, pid=5, started=5), uid=UID)
+    inventory = replace(NO_INVENTORY, pods=(static,))
+    named = Vantage("pod", "netns", "x", Netns(4, 10, path="/run/netns/x"))
+    lost = Vantage("pod", "team", "lost", None)
+    found = processes_of_pods(listing, (vantage, named, lost), inventory, static.node)
+    assert found == {(4, 9): (sandbox, container)}
+
+
+def test_without_a_pod_the_processes_of_containers_count_and_without_those_the_first() -> None:
+    inside = Process(5, 20, f"/machine.slice/libpod-{CONTAINER}.scope".encode())
+    tool, another = Process(3, 5, b"/user.slice"), Process(4, 2, b"/system.slice")
+    assert processes_of(FoundNamespace(4, 9, (tool, inside))) == (inside,)
+    assert processes_of(FoundNamespace(4, 9, (tool, another))) == (tool,)
+    assert processes_of(FoundNamespace(4, 9, ())) == ()

@@ -69,6 +69,14 @@ def conflist(ipam: str, mtu: str = "1450") -> str:
         ),
         (conflist('{"type": "calico-ipam", "assign_ipv4": "no"}'), "assign_ipv4", True),  # exactly "false"
         (conflist('{"type": "calico-ipam", "assign_ipv4": "false"}'), "assign_ipv4", False),
+        (conflist('{"type": "calico-ipam", "assign_ipv4": "true"}'), "assign_ipv4_text", "true"),
+        (conflist('{"type": "calico-ipam"}'), "assign_ipv4_text", None),
+        (conflist('{"assign_ipv4": "a\\nb"}'), "assign_ipv4_text", r"'a\nb'"),  # a digest holds printable texts alone
+        (
+            conflist('{"ipv4_pools": ["10.0.0.1/8", 7, "a\\nb"], "ipv6_pools": ["default-ipv6-ippool", "FD00::/48"]}'),
+            "pools",
+            ("10.0.0.0/8", "default-ipv6-ippool", "fd00::/48"),
+        ),
         (conflist("{}"), "mtu", 1450),
         (conflist("{}", "0"), "mtu", None),
         (conflist('{"type": "__X__", "a": __CNI_MTU__}'), "ipam", "__X__"),

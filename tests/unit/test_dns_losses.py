@@ -12,7 +12,7 @@ import pytest
 from exporter.diagnosis.dns import DNS_RULES
 from exporter.diagnosis.view import Expectations, View
 from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply
-from exporter.model.family import FAMILIES
+from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
 from exporter.model.report import Cause, Finding, Pair, Reason, Role, Snapshot
@@ -177,7 +177,7 @@ def test_a_server_that_loses_questions_is_named_and_nothing_else_is(share: float
     assert all(found(Cause.DNS_QUERIES_LOST, view) for view in views[10 if share < 0.5 else 2 :])
     finding = found(Cause.DNS_QUERIES_LOST, views[-1])
     assert finding is not None
-    assert finding.pairs == {Pair("node/ra", "server/cluster_dns")}
+    assert finding.pairs == {Pair("node/ra", "server/cluster_dns", Family.V4)}
 
 
 def test_few_losses_are_none_and_those_that_ended_are_over_in_two_rounds() -> None:

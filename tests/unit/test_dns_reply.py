@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import dns.edns
+import dns.flags
 import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.model.dns import Reply
 from exporter.model.probe import LookupOutcome, Outcome
-from exporter.probes.dns_reply import RECORD_LIMIT, judge, read_reply
+from exporter.probes.dns_reply import MAX_REPLY, RECORD_LIMIT, judge, read_reply
 from exporter.probes.outcome import Failure
+from tests.unit import hostile_dns
 
 RECORDED = Path(__file__).parent.parent / "data" / "dns"
 QUERY_ID = 0x2B67
@@ -68,6 +76,105 @@ def test_addresses_of_recorded_replies_are_those_of_their_last_records() -> None
             assert set(reply.addresses) == told, (name, exchange["name"], exchange["qtype"])
             compared += 1
     assert compared > 100
+
+
+def test_every_recorded_reply_is_read_as_dnspython_reads_it() -> None:
+    compared = 0
+    for name, exchange in recorded():
+        wire = bytes.fromhex(exchange["wire_hex"])
+        query = query_of(exchange)
+        read_by_us = read_reply(query, wire, limit=len(wire))
+        assert read_by_us == hostile_dns.as_dnspython_reads(query, wire), (name, exchange["name"], exchange["qtype"])
+        compared += 1
+    assert compared > 500
+
+
+LABELS = st.sampled_from([b"a", b"B", b"both", b"Both", b"x" * 63, b'o"d.d', b"\xff \0", b"$@;()\\"])
+NAMES = st.lists(LABELS, max_size=3).map(lambda labels: dns.name.Name([*labels, b"example", b""]))
+ASKED_TYPES = st.sampled_from(["A", "AAAA", "MX", "PTR"])
+TTLS = st.sampled_from([0, 1, 60, 86400, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
+
+
+@st.composite
+def rrsets(draw: st.DrawFn) -> dns.rrset.RRset:
+    kind = draw(st.sampled_from(["A", "AAAA", "CNAME", "CNAME", "MX", "PTR", "TXT", "SOA", "NS"]))
+    target = draw(NAMES).to_text()
+    data = {
+        "A": [f"192.0.2.{n}" for n in draw(st.lists(st.integers(0, 4), min_size=1, max_size=4))],
+        "AAAA": [f"2001:db8::{n}" for n in draw(st.lists(st.integers(0, 4), min_size=1, max_size=4))],
+        "MX": [f"{n} {target}" for n in draw(st.lists(st.integers(0, 2), min_size=1, max_size=2))],
+        "TXT": ['"some text"'],
+        "SOA": [f"{target} {target} 1 2 3 4 5"],
+    }.get(kind, [target])
+    return dns.rrset.from_text(
+        draw(NAMES), draw(TTLS), draw(st.sampled_from(["IN", "IN", "IN", "CH"])) if kind == "TXT" else "IN", kind, *data
+    )
+
+
+@st.composite
+def exchanges(draw: st.DrawFn) -> tuple[dns.message.Message, dns.message.Message]:
+    """A query and an honest server's reply to it: sections of all kinds, compressed, with or without EDNS."""
+    query = dns.message.make_query(
+        draw(NAMES), draw(ASKED_TYPES), use_edns=draw(st.sampled_from([False, 0])), id=QUERY_ID
+    )
+    response = dns.message.make_response(query)
+    response.flags |= sum(f for f in (dns.flags.AA, dns.flags.RA, dns.flags.TC) if draw(st.booleans()))
+    codes = [0, 0, 0, 1, 2, 3, 5, 9, *([23, 3841] if query.edns >= 0 else [])]
+    response.set_rcode(dns.rcode.Rcode(draw(st.sampled_from(codes))))
+    owner = query.question[0].name
+    for _ in range(draw(st.integers(0, 4))):  # a chain, with letters of another case here and there
+        target = draw(NAMES)
+        response.answer.append(dns.rrset.from_text(owner, draw(TTLS), "IN", "CNAME", target.to_text()))
+        owner = dns.name.Name([label.swapcase() if draw(st.booleans()) else label for label in target.labels])
+    response.answer += draw(st.lists(rrsets(), max_size=3))
+    wanted = query.question[0].rdtype
+    response.answer += [r for r in draw(st.lists(rrsets(), max_size=2)) if r.rdtype == wanted]
+    for found in response.answer[-1:]:
+        found.name = owner
+    response.authority = draw(st.lists(rrsets(), max_size=2))
+    response.additional = draw(st.lists(rrsets(), max_size=2))
+    if query.edns >= 0:
+        errors = [dns.edns.EDECode(c) for c in draw(st.lists(st.integers(0, 24), max_size=10))]
+        response.use_edns(0, ednsflags=response.ednsflags, options=[dns.edns.EDEOption(e, "why") for e in errors])
+    if draw(st.integers(0, 9)) == 0:
+        response.question = []
+    return query, response
+
+
+@settings(max_examples=400, deadline=None)
+@given(exchanges())
+def test_honest_replies_are_read_as_dnspython_reads_them(
+    exchange: tuple[dns.message.Message, dns.message.Message],
+) -> None:
+    query, response = exchange
+    wire = response.to_wire(max_size=65535)
+    assert read_reply(query, wire) == hostile_dns.as_dnspython_reads(query, wire)
+
+
+@pytest.mark.parametrize("kind", ["A", "AAAA"])
+def test_a_reply_of_16_kib_of_addresses_is_read(kind: str) -> None:
+    query = dns.message.make_query("many.example", kind, use_edns=False)
+    wire = hostile_dns.addresses(query.to_wire(), MAX_REPLY + 570, int(query.question[0].rdtype))
+    assert MAX_REPLY - 40 < len(wire) <= MAX_REPLY
+    assert read_reply(query, wire) == hostile_dns.as_dnspython_reads(query, wire)
+
+
+@pytest.mark.parametrize("kind", ["A", "MX", "PTR", "CNAME"])
+@pytest.mark.parametrize("shape", hostile_dns.HOSTILE)
+@pytest.mark.parametrize("size", [4096, MAX_REPLY, 65535])
+def test_no_reply_costs_much(kind: str, shape: str, size: int) -> None:
+    """dnspython took 31 s of CPU for one of them."""
+    query = dns.message.make_query("both.example", kind, use_edns=False)
+    wire = hostile_dns.HOSTILE[shape](query.to_wire(), size)
+    assert len(wire) > size - 900
+    examine(query, wire)
+    assert min(cpu_of(query, wire) for _ in range(5)) < 0.025
+
+
+def cpu_of(query: dns.message.Message, wire: bytes) -> float:
+    began = time.process_time()
+    read(query, wire)
+    return time.process_time() - began
 
 
 def read(query: dns.message.Message, wire: bytes) -> Reply | Outcome | None:

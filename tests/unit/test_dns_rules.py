@@ -184,7 +184,7 @@ def test_a_silent_nameserver_is_critical_once_two_places_see_it() -> None:
     finding = found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3)))
     assert finding is not None
     assert (finding.severity, finding.subjects) == (Severity.WARNING, ("server/cluster_dns",))
-    assert finding.pairs == {Pair("pod/default/one", "server/cluster_dns")}
+    assert finding.pairs == {Pair("pod/default/one", "server/cluster_dns", server().family)}
     finding = found(Cause.DNS_UNREACHABLE, view((*silent(ONE, 3), *silent(TWO, 1))))
     assert finding is not None
     assert finding.severity is Severity.CRITICAL
@@ -194,7 +194,7 @@ def test_a_nameserver_that_answers_somebody_is_unreachable_only_from_where_three
     healthy = asked_by(ONE, inside("coredns-healthy"))
     finding = found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(TWO, 3))))
     assert finding is not None
-    assert finding.pairs == {Pair("pod/default/two", "server/cluster_dns")}
+    assert finding.pairs == {Pair("pod/default/two", "server/cluster_dns", server().family)}
     assert found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(TWO, 1)))) is None
     assert found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(ONE, 9)))) is None
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from exporter.broker.messages import KernelState, Libc, Place, PodFiles, ReadTopic, Welcome
+from exporter.broker.messages import KernelState, Libc, Place, PodFiles, Process, ReadTopic, Welcome
+from exporter.broker.podfiles import unreadable
 from exporter.broker.wire import MAX_PLACES
-from exporter.inspection.pods import AT_ONCE, PodsSeen, look_at_pods
+from exporter.inspection.fared import readings_of_files
+from exporter.inspection.pods import AT_ONCE, Looking, PodsSeen, look_at_pods
+from exporter.inspection.roots import Libraries, choose
 from exporter.model.dns import ResolvConf
 from exporter.model.report import Reason
 from exporter.model.vantage import Netns, PodState, Vantage
@@ -26,13 +30,21 @@ VANISHED, REFUSED = 1003, 1005
 class Broker:
     """In place of a broker and its client. Pods differ by inode; `most`: requests that were under way at the same time."""
 
-    def __init__(self, *, lsm: str = "", meshes: frozenset[int] = frozenset(), files: PodFiles = FILES) -> None:
+    def __init__(
+        self,
+        *,
+        lsm: str = "",
+        meshes: frozenset[int] = frozenset(),
+        files: PodFiles = FILES,
+        of_processes: dict[int, PodFiles] | None = None,
+    ) -> None:
         self.welcome = Welcome(4, 1, 0, 1, lsm)
         self.asked: list[int] = []
         self.files_of: list[int] = []
         self.most = self._under_way = 0
         self._meshes = meshes
         self._files = files
+        self._of_processes = of_processes or {}
 
     async def read_kernel(self, places: tuple[Place, ...], topics: tuple[ReadTopic, ...]) -> tuple[KernelState, ...]:
         assert len(places) <= MAX_PLACES
@@ -54,7 +66,7 @@ class Broker:
     async def read_pod_files(self, places: tuple[Place, ...]) -> tuple[PodFiles, ...]:
         assert 0 < len(places) <= MAX_PLACES
         self.files_of += [place.inode for place in places]
-        return (self._files,) * len(places)
+        return tuple(self._of_processes.get(place.pid, self._files) for place in places)
 
 
 def pod(number: int, **changes: Any) -> Vantage:
@@ -64,8 +76,10 @@ def pod(number: int, **changes: Any) -> Vantage:
     )
 
 
-def look(broker: Any, *vantages: Vantage) -> PodsSeen:
-    return asyncio.run(look_at_pods(broker, vantages, OWN, lambda: 0.0))
+def look(
+    broker: Any, *vantages: Vantage, processes: Mapping[tuple[int, int], tuple[Process, ...]] | None = None
+) -> PodsSeen:
+    return asyncio.run(look_at_pods(Looking(broker, OWN, lambda: 0.0, processes or {}, Libraries()), vantages))
 
 
 def test_every_pod_is_seen_in_order_in_few_requests_and_few_at_once() -> None:
@@ -127,3 +141,67 @@ def test_the_same_bytes_give_the_same_facts_and_others_do_not() -> None:
     assert first.facts is second.facts
     (third,) = look(Broker(meshes=frozenset({1001})), pod(1)).views
     assert third.facts != first.facts
+
+
+def files(text: str, *libcs: Libc, sandbox: bool = False) -> PodFiles:
+    return PodFiles(0, text.encode(), 0, libcs, sandbox)
+
+
+def test_every_process_of_a_pod_is_asked_in_batches_and_their_answers_stay_apart() -> None:
+    pods = [pod(number) for number in range(10, 30)]
+    processes = {(4, 1000 + n): tuple(Process(10 * n + i, 1, b"%d" % i) for i in range(3)) for n in range(10, 30)}
+    of_processes = {
+        p.pid: files(f"search pod{n}.test", *([Libc.GLIBC] if i == 1 else [Libc.MUSL] if n % 2 else []), sandbox=not i)
+        for n in range(10, 30)
+        for i, p in enumerate(processes[4, 1000 + n])
+    }
+    broker = Broker(of_processes=of_processes)
+    seen = look(broker, *pods, processes=processes)
+    for number, view in zip(range(10, 30), seen.views, strict=True):
+        assert view.resolv_conf is not None
+        assert view.resolv_conf.search == (f"pod{number}.test",)
+        assert view.libc == frozenset({"glibc", "musl"} if number % 2 else {"glibc"})
+    assert len(broker.files_of) == 60
+
+
+@pytest.mark.parametrize(
+    ("answers", "chosen"),
+    [
+        ([files("sandbox", sandbox=True), files("old"), files("young")], 1),
+        ([files("sandbox", sandbox=True), unreadable(errno.EAGAIN)], 0),
+        ([files("sandbox", sandbox=True), unreadable(errno.EACCES)], 0),
+        ([unreadable(errno.ESTALE), unreadable(errno.EACCES)], 1),
+        ([unreadable(errno.EAGAIN), unreadable(errno.ESTALE)], 0),
+        ([files("sandbox", sandbox=True), files("old"), unreadable(errno.ETIMEDOUT)], 2),
+    ],
+    ids=["containers first", "young", "closed", "ended", "passing", "silent"],
+)
+def test_whose_resolv_conf_counts(answers: list[PodFiles], chosen: int) -> None:
+    assert choose(answers) is answers[chosen]
+
+
+def test_pods_that_do_not_answer_are_named_and_are_no_failure_of_the_reader() -> None:
+    seen = look(Broker(files=unreadable(errno.ETIMEDOUT)), *map(pod, range(10, 17)))
+    assert {view.resolv_conf_unread for view in seen.views} == {Reason.READER_FAILED}
+    assert {view.libc for view in seen.views} == {None}
+    (reading,) = readings_of_files(seen.views, 0.0, silent=seen.silent, unasked=seen.unasked)
+    assert reading.success
+    named = ", ".join(f"pod/default/web-{number}" for number in range(10, 15))
+    assert reading.detail == f"no answer from the file systems of {named} and 2 more"
+
+
+def test_pods_that_go_unread_for_others_are_a_failure_of_the_reader() -> None:
+    processes = {(4, 1001): (Process(1, 1, b""),), (4, 1002): (Process(2, 1, b""),)}
+    broker = Broker(of_processes={1: unreadable(errno.ETIMEDOUT), 2: unreadable(errno.EBUSY)})
+    seen = look(broker, pod(1), pod(2), processes=processes)
+    (reading,) = readings_of_files(seen.views, 0.0, silent=seen.silent, unasked=seen.unasked)
+    assert (reading.success, reading.reason) == (False, Reason.READER_FAILED)
+    assert reading.detail == "no answer from the file systems of pod/default/web-1; so those of 1 pods were not read"
+
+
+def test_libraries_are_forgotten_with_their_pod() -> None:
+    known = Libraries()
+    assert known.note("one", {b"a": files("", Libc.MUSL)}, 0) == frozenset({"musl"})
+    assert known.note("one", {}, 1) == frozenset({"musl"})
+    known.keep({"two"})
+    assert known.note("one", {}, 2) is None

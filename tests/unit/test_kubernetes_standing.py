@@ -9,8 +9,8 @@ import pytest
 
 from exporter.discovery.readings import CALICO, CRD, FELIX, IP_POOLS, NODES, POLICIES, SERVICE_CIDRS, readings
 from exporter.discovery.served import place_of, read_resources, read_served
-from exporter.discovery.standing import HELD, OUTAGE, OVERDUE, Standing, why_unread
-from exporter.discovery.stream import Change, read_event, read_page
+from exporter.discovery.standing import HELD, OUTAGE, Standing, why_failing, why_unread
+from exporter.discovery.stream import Change, reaches, read_event, read_page
 from exporter.discovery.trouble import ApiError, Trouble, error_of_answer, error_of_status
 from exporter.model.inventory import Kind
 from exporter.model.report import Role
@@ -29,13 +29,12 @@ def watched(now: float = NOW) -> Standing:
     return standing
 
 
-def test_a_quiet_watch_is_current_as_long_as_bookmarks_come() -> None:
+def test_a_quiet_watch_is_current_as_long_as_it_is_open() -> None:
     standing = watched()
-    assert not standing.stale(NOW + 10_000)  # a server that sends none: silence says nothing
-    standing.bookmarked = True
-    standing.see(NOW + 60)
-    assert not standing.stale(NOW + 60 + OVERDUE)
-    assert standing.stale(NOW + 61 + OVERDUE)
+    standing.see(NOW + 60)  # an event or a bookmark: none need follow it
+    assert not standing.stale(NOW + 10_000)
+    standing.close(NOW + 10_000)
+    assert standing.stale(NOW + 10_001 + OUTAGE)
 
 
 def test_a_lost_watch_makes_it_stale_after_a_moment_and_a_new_one_that_lasts_fresh() -> None:
@@ -86,6 +85,18 @@ def test_a_refusal_is_told_before_an_outage_and_that_before_absence() -> None:
         Kind.IP_POOLS: "not_applicable",
         Kind.FELIX: "api_unavailable",
     }
+
+
+def test_of_several_troubles_the_one_that_tells_most_is_told_and_none_of_what_is_well() -> None:
+    forbidden, absent, silent = refused(Trouble.FORBIDDEN), refused(Trouble.ABSENT), refused(Trouble.SILENT)
+    assert why_failing([absent, forbidden, silent], NOW) is silent.trouble
+    assert why_failing([absent, forbidden], NOW) is forbidden.trouble
+    assert why_failing([absent], NOW) is absent.trouble
+    hiccup = watched()
+    hiccup.trouble = ApiError(Trouble.UNREACHABLE, "")
+    assert why_failing([hiccup], NOW) is None
+    hiccup.close(NOW)
+    assert why_failing([hiccup, absent], NOW + 1 + OUTAGE) is hiccup.trouble
 
 
 def test_what_is_optional_is_missed_by_nobody() -> None:
@@ -144,11 +155,29 @@ def test_every_recorded_event_is_read_and_bookmarks_only_carry_a_version() -> No
     assert kinds == set(Change)
 
 
+def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
+    error = ApiError(Trouble.UNREACHABLE, f"its certificate is not trusted: {'much else ' * 100}: no key usage")
+    assert str(error).startswith("unreachable: its certificate is not trusted: much")
+    assert str(error).endswith("else : no key usage")
+    assert len(str(error)) < 330
+    assert str(ApiError(Trouble.SILENT, "x" * 300)) == f"silent: {'x' * 300}"
+
+
 @pytest.mark.parametrize(
     "status", [None, 7, [], {}, {"code": {}, "details": [], "metadata": 1, "message": 2}, {"code": "410"}]
 )
 def test_a_status_of_any_shape_is_some_trouble(status: Any) -> None:
     assert error_of_status(status).kind in set(Trouble)
+
+
+@pytest.mark.parametrize(
+    ("version", "other", "whether"),
+    [("1000", "999", True), ("999", "999", True), ("999", "1000", False), ("", "1", False), ("9a", "1", False)],
+)
+def test_versions_are_compared_as_numbers_and_nothing_else_is_known_to_be_newer(
+    version: str, other: str, whether: bool
+) -> None:
+    assert reaches(version, other) is whether
 
 
 def test_an_empty_last_page_has_a_version_and_nothing_else() -> None:

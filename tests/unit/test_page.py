@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.model.facts import HostFacts, Inet6Conf, Reading
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Came, Inventory
 from exporter.model.probe import Layer, Outcome
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
 from exporter.web.markup import age, element
@@ -244,6 +244,23 @@ def test_a_stale_round_an_incomplete_one_and_a_stale_inventory_stand_above_every
         "! The inventory is stale.",
     ):
         assert text.index(words) < text.index("IPv6 does not work")
+
+
+def test_an_inventory_that_never_came_stands_above_everything_with_its_reason() -> None:
+    why = "https://10.0.0.1:443: forbidden: 403 <nodes> is forbidden"
+    for came, words in (
+        (Came.NOTHING, "! The inventory was never read."),
+        (Came.PART, "! A part of the inventory never came."),
+    ):
+        inventory = replace(bad_day().snapshot.inventory, came=came, problem=why)
+        text = shown(with_snapshot(bad_day(), inventory=inventory)).text
+        assert f"{words} What needs it is not checked. {why}" in text
+        assert text.index(words) < text.index("IPv6 does not work")
+    stale = replace(bad_day().snapshot.inventory, stale=True, problem=why)
+    text = shown(with_snapshot(bad_day(), inventory=stale)).text
+    assert "! The inventory is stale." in text
+    assert why in text
+    assert "never" not in text.partition("IPv6 does not work")[0]
 
 
 def test_a_host_without_pods_and_without_probes_says_what_to_do() -> None:

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.model.family import Family
+from exporter.model.inventory import Came, Inventory
 from exporter.model.probe import Layer, Outcome
-from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Scope, Severity
+from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
 from exporter.report.document import Document, ProbeEntry, document_of, encode, exit_code, runbook, to_json
 from exporter.report.reading import DocumentError, decode, parse
 from tests.unit import sample_probes
@@ -133,6 +134,22 @@ def test_an_unexplained_cause_of_enough_severity_fails_a_check(
 
 def test_an_explained_cause_fails_no_check() -> None:
     assert exit_code([with_cause(Severity.CRITICAL, by=Cause.IPPOOL_EXHAUSTED)]) == 0
+
+
+def test_a_report_without_any_inventory_is_none_to_rely_on() -> None:
+    never = without_inventory(quiet_day())
+    assert exit_code([never]) == exit_code([document_of(bad_day()), never]) == 2
+    assert parse(to_json(never).encode()) == never
+    assert json.loads(to_json(never))["inventory"] == {"problem": "https://10.0.0.1:443: no answer"}
+    part = replace(quiet_day().snapshot.inventory, came=Came.PART, problem="no digest")
+    partly = document_of(replace(quiet_day(), snapshot=replace(quiet_day().snapshot, inventory=part)))
+    assert exit_code([partly]) == 0
+    assert "inventory" not in json.loads(to_json(partly))
+
+
+def without_inventory(report: Report) -> Document:
+    inventory = Inventory("kubernetes", came=Came.NOTHING, problem="https://10.0.0.1:443: no answer")
+    return document_of(replace(report, snapshot=replace(report.snapshot, inventory=inventory)))
 
 
 def test_one_bad_report_among_many_fails_and_none_at_all_is_an_error() -> None:

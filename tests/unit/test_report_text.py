@@ -100,6 +100,16 @@ def test_a_bad_day_without_a_cause_is_not_called_a_good_one() -> None:
     assert "No cause found that says why IPv6 does not work." in write([replace(BAD, causes=())])
 
 
+def test_without_any_inventory_nobody_is_told_that_no_cause_was_found() -> None:
+    never = replace(QUIET, blind="https://10.0.0.1:443: forbidden: 403")
+    assert "The inventory cannot be read: https://10.0.0.1:443: forbidden: 403" in write([never])
+    assert "No cause found" not in write([never])
+    several = write([never, OTHER])
+    assert f"The inventory cannot be read on {never.node}: https" in several
+    assert "No cause found" not in several
+    assert "critical: dns_aaaa_blocked" in write([replace(BAD, blind="x")])
+
+
 def test_an_exporter_that_probed_nothing_says_so() -> None:
     assert "Nothing was probed." in write([replace(QUIET, probes=())])
     assert "Nothing was probed." not in write([CLUSTER])

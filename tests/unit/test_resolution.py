@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import cast
@@ -11,8 +13,21 @@ import pytest
 from exporter.asking import Asker, Deadline
 from exporter.model.dns import Reply, ResolvConf
 from exporter.model.family import FAMILIES, Address, Family
-from exporter.model.probe import Lookup, LookupOutcome, Question, Server
-from exporter.resolution import AT_MOST, FRESH, Resolution, candidates, question_timeout
+from exporter.model.probe import (
+    Group,
+    Layer,
+    Lookup,
+    LookupOutcome,
+    Observation,
+    Outcome,
+    Purpose,
+    Question,
+    Server,
+    Target,
+)
+from exporter.plan.lifetimes import LONGEST, LONGEST_NONE, admitted, doubtful, lifetime
+from exporter.plan.naming import Naming
+from exporter.resolution import AT_MOST, PAIR, WAITING, Resolution, candidates, question_timeout
 from tests.unit.plan_scene import conf, config
 from tests.unit.scene import HOST
 
@@ -24,24 +39,34 @@ FILE = conf(search=("corp.example", "lan"))
 NEVER = cast("Deadline", None)
 
 
+def naming(*hosts: str, file: ResolvConf = FILE, servers: Sequence[Server] = SERVERS) -> Naming:
+    """The host's naming of targets with these names."""
+    listed = ", ".join(f"{{name: t{number}, host: {host}, port: 80}}" for number, host in enumerate(hosts))
+    return Naming((HOST,), config(f"targets: [{listed}]").targets, HOST, file, tuple(servers))
+
+
 class Nameservers:
-    """An Asker: `says(question)` gives an address, None (no such record), or a LookupOutcome."""
+    """An Asker: `says(question)` gives an address, None (no such record), or a LookupOutcome. Its SOA and its records live `ttl` s."""
 
     def __init__(self, says: Callable[[Question], Address | LookupOutcome | None]) -> None:
         self.says = says
+        self.ttl: int | None = 3600
         self.asked: list[Question] = []
 
     async def ask_all(self, questions: Sequence[Question], _: Deadline) -> tuple[Lookup, ...]:
         self.asked += questions
+        await asyncio.sleep(0)  # the others come in between
         return tuple(self._lookup(q) for q in questions)
 
     def _lookup(self, question: Question) -> Lookup:
         said = self.says(question)
+        if said is LookupOutcome.NODATA:
+            return Lookup(question, said, reply=Reply(negative_ttl=self.ttl))
         if isinstance(said, LookupOutcome):
             return Lookup(question, said)
         if said is None:
-            return Lookup(question, LookupOutcome.NXDOMAIN, reply=Reply(rcode=3))
-        return Lookup(question, LookupOutcome.ANSWER, reply=Reply(addresses=(said,)))
+            return Lookup(question, LookupOutcome.NXDOMAIN, reply=Reply(rcode=3, negative_ttl=self.ttl))
+        return Lookup(question, LookupOutcome.ANSWER, reply=Reply(addresses=(said,), ttl=self.ttl))
 
 
 class World:
@@ -57,6 +82,12 @@ class World:
         made = await self.resolution.resolve(name, HOST, FILE, servers, NEVER)
         return None if made.waits else dict(made.addresses)
 
+    def allow(self, questions: int | None, *names: str) -> None:
+        self.resolution.allow(questions, [naming(*names)])
+
+    def due(self, *names: str, file: ResolvConf = FILE, servers: Sequence[Server] = SERVERS) -> int:
+        return self.resolution.due([naming(*names, file=file, servers=servers)])
+
     @property
     def names(self) -> list[str]:
         return [q.name for q in self.nameservers.asked if q.qtype == "A"]
@@ -70,9 +101,102 @@ async def test_a_name_with_a_dot_is_asked_as_it_is_written_and_once_while_fresh(
         ("web.test", "A", "cluster_dns"),
         ("web.test", "AAAA", "cluster_dns"),
     ]
-    world.now += FRESH
+    world.now += LONGEST
     await world.resolve()
     assert len(world.nameservers.asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("aaaa", "ttl", "seconds"),
+    [
+        (AAAA, 3600, LONGEST),  # a minute at most
+        (AAAA, 45, 45),
+        (AAAA, 0, 0),  # asked in every round
+        (LookupOutcome.NODATA, 3600, LONGEST_NONE),
+        (LookupOutcome.NODATA, 5, 5),
+        (LookupOutcome.NODATA, None, 0),  # without an SOA it is not kept
+    ],
+)
+async def test_answers_are_used_no_longer_than_they_say(
+    aaaa: Address | LookupOutcome, ttl: int | None, seconds: float
+) -> None:
+    world = World(lambda q: A if q.qtype == "A" else aaaa)
+    world.nameservers.ttl = ttl
+    await world.resolve()
+    moved = ip_address("192.0.2.90")
+    world.nameservers.says = lambda q: moved if q.qtype == "A" else AAAA
+    if seconds:
+        world.now += seconds - 0.1
+        assert await world.resolve() == {V4: A, V6: AAAA if aaaa is AAAA else None}
+        world.now += 0.1
+    assert await world.resolve() == {V4: moved, V6: AAAA}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reply", "seconds"),
+    [
+        (LookupOutcome.ANSWER, Reply(addresses=(A,), ttl=20), 20),
+        (LookupOutcome.ANSWER, Reply(addresses=(A,), ttl=-1), 0),
+        (LookupOutcome.NODATA, Reply(negative_ttl=20), 20),
+        (LookupOutcome.NODATA, Reply(negative_ttl=20, ttl=7), 7),  # at the end of a CNAME that lives 7 s
+        (LookupOutcome.NODATA, Reply(ttl=20), 0),
+        (LookupOutcome.NXDOMAIN, Reply(rcode=3, negative_ttl=20), 20),
+        (LookupOutcome.SERVFAIL, Reply(rcode=2, negative_ttl=20), 0),
+        (LookupOutcome.TIMEOUT, None, 0),
+    ],
+)
+def test_lifetimes_of_answers(outcome: LookupOutcome, reply: Reply | None, seconds: float) -> None:
+    question = Question(HOST, SERVERS[0], "web.test", "A", "web.test", Purpose.TARGET)
+    assert lifetime(Lookup(question, outcome, reply=reply)) == seconds
+
+
+def dial(
+    outcome: Outcome, layer: Layer = Layer.TCP, layers: tuple[Layer, ...] = (Layer.ICMP, Layer.TCP)
+) -> Observation:
+    target = Target("web", Group.OUTSIDE, {V4: A}, 80, layers, host="web.test")
+    return Observation(HOST, target, layer, V4, outcome)
+
+
+@pytest.mark.parametrize(
+    ("observation", "doubted"),
+    [
+        (dial(Outcome.TIMEOUT), True),
+        (dial(Outcome.REFUSED), True),
+        (dial(Outcome.TLS_NAME, Layer.TLS), True),
+        (dial(Outcome.OK), False),
+        (dial(Outcome.LOCAL), False),
+        (dial(Outcome.NOT_REACHED), False),
+        (dial(Outcome.NO_ADDRESS), False),  # nothing was dialled: the SOA decides
+        (dial(Outcome.TIMEOUT, Layer.ICMP), False),  # many drop echoes
+        (dial(Outcome.TIMEOUT, Layer.ICMP, (Layer.ICMP,)), True),
+    ],
+)
+def test_what_makes_an_address_doubtful(observation: Observation, doubted: bool) -> None:
+    assert doubtful([observation]) == ({"web.test"} if doubted else set())
+
+
+async def test_a_name_is_asked_anew_after_a_dial_by_it_failed() -> None:
+    world = World(lambda q: BOTH[q.qtype])
+    await world.resolve()
+    world.resolution.doubt(naming("web.test"), ["web.test", "never-asked.test"])
+    world.nameservers.says = lambda q: ip_address("192.0.2.90") if q.qtype == "A" else AAAA
+    assert world.due("web.test") == PAIR
+    assert await world.resolve() == {V4: ip_address("192.0.2.90"), V6: AAAA}
+    assert await world.resolve() == {V4: ip_address("192.0.2.90"), V6: AAAA}
+    assert len(world.nameservers.asked) == 4, "once, until the next dial fails"
+
+
+async def test_what_the_nameservers_leave_open_is_dialled_as_before_until_its_end() -> None:
+    """A dial and the nameserver fail together when the way out is gone: the target must not turn into one without address."""
+    world = World(lambda q: BOTH[q.qtype])
+    await world.resolve()
+    world.resolution.doubt(naming("web.test"), ["web.test"])
+    world.now += 30
+    world.nameservers.says = lambda q: LookupOutcome.TIMEOUT if q.qtype == "AAAA" else ip_address("192.0.2.90")
+    assert await world.resolve() == {V4: ip_address("192.0.2.90"), V6: AAAA}
+    assert world.due("web.test"), "it is asked again"
+    world.now += 30
+    assert await world.resolve() == {V4: ip_address("192.0.2.90")}, "after its TTL nothing is known of IPv6"
 
 
 async def test_a_missing_family_is_told_from_one_that_nobody_answered() -> None:
@@ -122,31 +246,78 @@ async def test_without_a_nameserver_nothing_is_asked_and_nothing_known() -> None
     world = World(lambda _: A)
     assert await world.resolve(servers=()) == {}
     assert world.nameservers.asked == []
-    assert world.resolution.due(["web.test"], FILE, ()) == 0
+    assert world.due("web.test", servers=()) == 0
+    world.resolution.allow(0, [naming("web.test", servers=())])
+    assert await world.resolve(servers=()) == {}, "no budget is what it waits for"
 
 
 async def test_a_name_waits_when_the_budget_is_used_up_and_keeps_what_was_known() -> None:
     world = World(lambda q: BOTH[q.qtype])
-    world.resolution.allow(2)
+    world.allow(2, "one.test", "two.test")
     assert await world.resolve("one.test") == {V4: A, V6: AAAA}
     assert await world.resolve("two.test") is None
     assert len(world.nameservers.asked) == 2
-    world.now += FRESH
-    world.resolution.allow(0)
+    world.now += LONGEST
+    world.allow(0, "one.test", "two.test")
     assert await world.resolve("one.test") == {V4: A, V6: AAAA}, "old, but better than nothing"
+    world.now += WAITING - LONGEST
+    world.allow(0, "one.test", "two.test")
+    assert await world.resolve("one.test") is None, "too old"
     assert len(world.nameservers.asked) == 2
+
+
+async def test_twenty_names_that_live_for_no_time_are_all_asked_within_the_budget_and_in_turn() -> None:
+    """Of two questions a second, half are other questions': 30 a round. Every name is asked anew in every second round."""
+    names = [f"n{number}.test" for number in range(20)]
+    world = World(lambda q: BOTH[q.qtype])
+    world.nameservers.ttl = 0
+    rounds: list[set[str]] = []
+    for number in range(12):
+        before = len(world.nameservers.asked)
+        order = names[number % 20 :] + names[: number % 20]  # as the plan turns them
+        world.allow(30, *order)
+        for name in order:
+            assert await world.resolve(name) or not number, "only the first round may leave some out"
+        asked = [q.name for q in world.nameservers.asked[before:]]
+        assert len(asked) <= 30
+        rounds.append(set(asked))
+        world.now += 30
+    assert all(one | two == set(names) for one, two in itertools.pairwise(rounds))
+
+
+async def test_names_whose_first_server_is_silent_are_all_learnt_within_the_budget() -> None:
+    """Each takes twice the questions: that fewer of them fit into a round must not mean that none is ever finished."""
+    names = [f"n{number}.test" for number in range(20)]
+    world = World(lambda q: LookupOutcome.TIMEOUT if q.server.label == "cluster_dns" else BOTH[q.qtype])
+    learnt: set[str] = set()
+    for _ in range(6):
+        world.allow(30, *names)
+        before = len(world.nameservers.asked)
+        made = await asyncio.gather(*map(world.resolve, names))
+        assert len(world.nameservers.asked) - before <= 30
+        learnt |= {name for name, found in zip(names, made, strict=True) if found}
+        world.now += 30
+    assert learnt == set(names)
+
+
+def test_those_asked_longest_ago_come_first_and_one_in_any_case() -> None:
+    due = {"new": float("-inf"), "old": 10.0, "older": 5.0}
+    assert admitted(due, {}, 2, 4) == {"new", "older"}
+    assert admitted(due, {"new": 24}, 2, 4) == {"new"}
+    assert admitted(due, {}, 2, 0) == {"new"}
+    assert admitted({}, {}, 2, 4) == set()
 
 
 async def test_a_budget_too_small_for_a_pair_is_saved_up_for_one_and_no_more() -> None:
     world = World(lambda q: BOTH[q.qtype])
     asked: list[int] = []
     for _ in range(6):
-        world.resolution.allow(1)
+        world.allow(1, f"{len(asked)}.test")
         await world.resolve(f"{len(asked)}.test")
         asked.append(len(world.nameservers.asked))
     assert asked == [0, 2, 2, 4, 4, 6]
     for _ in range(10):
-        world.resolution.allow(1)
+        world.allow(1, "x.test", "y.test")
     for name in ("x.test", "y.test"):
         await world.resolve(name)
     assert len(world.nameservers.asked) == 8
@@ -154,10 +325,12 @@ async def test_a_budget_too_small_for_a_pair_is_saved_up_for_one_and_no_more() -
 
 async def test_what_is_due_is_counted_and_what_is_fresh_is_not() -> None:
     world = World(lambda q: BOTH[q.qtype])
-    assert world.resolution.due(["web.test", "db.test"], FILE, SERVERS) == 2 * AT_MOST
+    assert world.due("web.test", "db.test") == 2 * AT_MOST
     await world.resolve()
-    assert world.resolution.due(["web.test", "db.test"], FILE, SERVERS) == AT_MOST
-    assert world.resolution.due(["web.test"], ResolvConf(), SERVERS) == AT_MOST, "another file is another answer"
+    assert world.due("web.test", "db.test") == AT_MOST
+    assert world.due("web.test", file=ResolvConf()) == AT_MOST, "another file is another answer"
+    world.now += LONGEST
+    assert world.due("web.test", "web.test") == PAIR, "what it took the last time, and once for two targets of one name"
 
 
 async def test_a_reload_forgets_names_that_are_no_more_and_takes_the_new_timeout() -> None:
@@ -172,7 +345,7 @@ async def test_a_reload_forgets_names_that_are_no_more_and_takes_the_new_timeout
 async def test_localhost_is_this_place_itself_and_asked_of_nobody(name: str) -> None:
     world = World(lambda _: A)
     assert await world.resolve(name, servers=()) == {V4: ip_address("127.0.0.1"), V6: ip_address("::1")}
-    assert world.resolution.due([name], FILE, SERVERS) == 0
+    assert world.due(name) == 0
     assert world.nameservers.asked == []
 
 

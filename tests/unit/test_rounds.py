@@ -42,6 +42,7 @@ class World:
         self.after: Inventory | None = None
         self.views = tuple(PodView(pod(name), resolv_conf=conf()) for name in pods)
         self.outcome: Callable[[Check], Outcome] = lambda _: Outcome.OK
+        self.answer: Callable[[Question], Lookup] = lambda q: Lookup(q, LookupOutcome.TIMEOUT)
         self.checks: list[Check] = []
         self.questions: list[Question] = []
         self.overrun = False
@@ -77,7 +78,8 @@ class World:
 
     async def ask_all(self, questions: Sequence[Question], _: Deadline) -> tuple[Lookup, ...]:
         self.questions += questions
-        return tuple(Lookup(q, LookupOutcome.TIMEOUT, time=self.now) for q in questions)
+        await asyncio.sleep(0)
+        return tuple(replace(self.answer(q), time=self.now) for q in questions)
 
     async def run(self) -> Report:
         inventories = iter([self.inventory, self.after or self.inventory])
@@ -210,6 +212,26 @@ async def test_a_change_of_the_names_asked_about_takes_what_was_said_of_the_old_
     world.rounds.configure(renamed, Pace(30.0, 25.0))
     report = await world.run()
     assert {one.round for one in report.snapshot.told} == {report.snapshot.finished}
+
+
+async def test_twenty_names_without_a_lifetime_are_asked_anew_within_the_budget_and_dialled_in_every_round() -> None:
+    listed = ", ".join(f"{{name: t{n}, host: n{n}.test, port: 80}}" for n in range(20))
+    world = World(f"targets: [{listed}]\ndns: {{names: []}}\n")
+    found = {"A": ip_address("192.0.2.80"), "AAAA": ip_address("2001:db8::80")}
+    world.answer = lambda q: Lookup(
+        q, LookupOutcome.ANSWER, reply=Reply(addresses=(found.get(q.qtype, found["A"]),), ttl=0)
+    )
+    asked: list[set[tuple[str, str]]] = []
+    for number in range(9):
+        questions, checks = len(world.questions), len(world.checks)
+        await world.run()
+        made = world.questions[questions:]
+        assert len([q for q in made if q.allowed]) <= 60
+        asked.append({(q.vantage.kind, q.name) for q in made if q.purpose is Purpose.TARGET})
+        dialled = {(c.vantage.kind, c.target.host) for c in world.checks[checks:] if c.target.host}
+        assert len(dialled) == 40 or number < 3, "what waits is dialled by what was known"
+    for three in zip(asked, asked[1:], asked[2:], strict=False):
+        assert len(set().union(*three)) == 40, "the host's and the pods', each at least in every third round"
 
 
 async def test_a_target_whose_name_waits_for_the_budget_is_not_told_as_failing() -> None:

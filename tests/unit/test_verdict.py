@@ -10,14 +10,16 @@ import pytest
 from exporter.diagnosis.causes import LINES, TABLE
 from exporter.diagnosis.endpoints import destinations_of
 from exporter.diagnosis.explain import explain, raised
-from exporter.diagnosis.explanations import FOLLOWS, REACHES
-from exporter.diagnosis.verdict import Memory, Verdict, judge
+from exporter.diagnosis.explanations import FOLLOWS, PATH_CAUSES, REACHES
+from exporter.diagnosis.path import PATH_RULES
+from exporter.diagnosis.verdict import INAPPLICABLE, Memory, Verdict, judge
 from exporter.diagnosis.view import Judgement, Rule, finding
+from exporter.model.probe import Layer, Observation
 from exporter.model.report import Cause, Finding, Found, Pair, PodView, Reason, Role, Severity
 from exporter.model.service import Service
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import changed, service
-from tests.unit.scene import V4, V6, pod, view
+from tests.unit.scene import V4, V6, pod, seen, target, view
 
 NOTHING: Mapping[Cause, Rule] = {cause: lambda _: () for cause in Cause}
 
@@ -78,11 +80,13 @@ def test_what_is_only_remembered_says_nothing_about_pods_that_have_gone(later: J
         Cause.POD_IPV6_MISSING: (a_finding(Cause.POD_IPV6_MISSING, GONE.subject),),
         Cause.POD_IPV6_DISABLED: (a_finding(Cause.POD_IPV6_DISABLED, HERE.subject, GONE.subject),),
         Cause.IPV6_UNREACHABLE: (
-            a_finding(Cause.IPV6_UNREACHABLE, GONE.subject, "target/a", pairs=(Pair(GONE.subject, "target/a"),)),
+            a_finding(Cause.IPV6_UNREACHABLE, GONE.subject, "target/a", pairs=(Pair(GONE.subject, "target/a", V6),)),
         ),
     }
     both, one = (PodView(HERE), PodView(GONE)), (PodView(HERE), PodView(replace(GONE, state=PodState.TERMINATING)))
-    _, memory = judge(view(pods=both), Memory(), rules=rules(**{c.value: f for c, f in causes.items()}))
+    memory = Memory()
+    for now in (970.0, 1000.0):
+        _, memory = judge(view(pods=both, now=now), memory, rules=rules(**{c.value: f for c, f in causes.items()}))
     verdict, _ = judge(view(pods=one, now=1030.0), memory, rules=rules(**{cause.value: later for cause in causes}))
     assert {c.finding.cause: c.finding.subjects for c in verdict.causes} == {Cause.POD_IPV6_DISABLED: (HERE.subject,)}
     assert verdict.checked >= causes.keys()
@@ -100,19 +104,76 @@ def test_no_cause_about_a_family_that_is_not_expected(cause: Cause, expected: bo
     assert (cause, reason) in {(u.cause, u.reason) for u in verdict.unchecked}
 
 
-def test_a_family_that_is_expected_no_more_takes_its_causes_with_it_at_once() -> None:
+def test_a_family_that_is_expected_no_more_takes_its_causes_with_it_after_two_rounds() -> None:
     """Nothing is kept of it for five minutes: the operator has just said that it is not meant to be."""
     held = rules(node_forwarding_off=(a_finding(Cause.NODE_FORWARDING_OFF),))
     _, memory = judge(view(), Memory(), rules=held)
-    later = view(now=1030.0)
-    later = replace(later, snapshot=replace(later.snapshot, families={V4: True, V6: False}))
-    verdict, _ = judge(later, memory, rules=held)
-    assert found(verdict) == set()
+    verdicts = []
+    for now in (1030.0, 1060.0):
+        later = view(now=now)
+        later = replace(later, snapshot=replace(later.snapshot, families={V4: True, V6: False}))
+        verdict, memory = judge(later, memory, rules=held)
+        verdicts.append(verdict)
+    assert [found(v) for v in verdicts] == [{Cause.NODE_FORWARDING_OFF}, set()]
+    assert (Cause.NODE_FORWARDING_OFF, Reason.SINGLE_STACK) in {(u.cause, u.reason) for u in verdicts[1].unchecked}
 
 
-POD_OUT = Pair("pod/default/web", "target/pypi")
-HOST_OUT = Pair("node/ra", "target/pypi")
-POD_PEER = Pair("pod/default/web", "peer/babel")
+@pytest.mark.parametrize("reason", sorted(INAPPLICABLE))
+def test_a_cause_that_does_not_apply_any_more_goes_after_two_rounds(reason: Reason) -> None:
+    """A pool that went from VXLAN to none asks for no tunnel: the missing one is not remembered for five minutes."""
+    held = (a_finding(Cause.NODE_FORWARDING_OFF),)
+    first, once, twice = run(held, reason, reason)
+    assert found(first) == found(once) == {Cause.NODE_FORWARDING_OFF}
+    assert Cause.NODE_FORWARDING_OFF not in twice.checked
+    assert (Cause.NODE_FORWARDING_OFF, reason) in {(u.cause, u.reason) for u in twice.unchecked}
+    assert [found(v) for v in run(held, (), reason)][-1] == found(run(held, reason, ())[-1]) == set()
+
+
+COMPARING = Cause.VXLAN_DEVICE_MISSING
+
+
+def compared(*rounds: tuple[float | None, bool]) -> list[bool]:
+    """Whether it is found, round by round 30 s apart from 1000 on, by (the moment the inventory shows, whether the kernel contradicts)."""
+    memory, said = Memory(), []
+    for number, (moment, contradicts) in enumerate(rounds):
+        now = 1000.0 + number * 30.0
+        seen = view(now=now, inventory=changed(current_at=moment))
+        seen = replace(seen, snapshot=replace(seen.snapshot, inspected=now - 2.0))
+        judgement = (a_finding(COMPARING),) if contradicts else ()
+        verdict, memory = judge(seen, memory, rules=rules(**{COMPARING.value: judgement}))
+        said.append(COMPARING in found(verdict))
+        assert COMPARING in verdict.checked
+    return said
+
+
+def test_a_contradiction_counts_in_the_second_round_with_an_inventory_of_its_own() -> None:
+    assert compared((999.0, True), (1029.0, True), (1029.0, True)) == [False, True, True]
+
+
+def test_a_change_made_through_the_api_is_no_fault_while_it_spreads() -> None:
+    """The kernel follows at once; the inventory that contradicts it is older, and the newer one does not."""
+    assert compared((900.0, True), (990.0, True), (1050.0, False), (1080.0, False)) == [False] * 4
+    assert compared((900.0, True), (990.0, True), (1050.0, True)) == [False, False, True]
+
+
+def test_a_contradiction_counts_in_two_rounds_running() -> None:
+    assert compared((999.0, True), (1029.0, False), (1059.0, True), (1089.0, True)) == [False, False, False, True]
+
+
+def test_an_inventory_of_no_moment_is_as_it_was_given() -> None:
+    assert compared((None, True), (None, True)) == [False, True]
+
+
+@pytest.mark.parametrize("cause", [line.cause for line in TABLE if not line.compares])
+def test_what_compares_nothing_is_found_at_once(cause: Cause) -> None:
+    seen = view(inventory=changed(current_at=0.0), role=Role.ALL)
+    verdict, _ = judge(seen, Memory(), rules=rules(**{cause.value: (a_finding(cause),)}))
+    assert cause in found(verdict)
+
+
+POD_OUT = Pair("pod/default/web", "target/pypi", V6)
+HOST_OUT = Pair("node/ra", "target/pypi", V6)
+POD_PEER = Pair("pod/default/web", "peer/babel", V6)
 
 
 @pytest.mark.parametrize(
@@ -129,14 +190,14 @@ POD_PEER = Pair("pod/default/web", "peer/babel")
         (Cause.POD_NO_IPV6_DEFAULT_ROUTE, ("pod/default/web",), POD_OUT, True),
         (Cause.POD_NO_IPV6_DEFAULT_ROUTE, ("pod/default/db",), POD_OUT, False),
         (Cause.NODE_FORWARDING_OFF, ("node/ra",), POD_PEER, True),
-        (Cause.NODE_FORWARDING_OFF, ("node/ra",), Pair("node/ra", "peer/babel"), False),
-        (Cause.NODE_IPV6_DISABLED, ("node/ra",), Pair("node/ra", "target/apiserver"), True),
-        (Cause.NAT_KUBE_PROXY_MISSING, ("node/ra",), Pair("node/ra", "target/service"), True),
-        (Cause.NAT_KUBE_PROXY_MISSING, ("node/ra",), Pair("pod/default/web", "server/dns/bind"), True),
-        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/dns/bind"), False),
-        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/node_local"), False),
-        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/corp"), True),
-        (Cause.VXLAN_DEVICE_MISSING, ("node/ra",), Pair("pod/default/web", "server/dns/bind"), True),
+        (Cause.NODE_FORWARDING_OFF, ("node/ra",), Pair("node/ra", "peer/babel", V6), False),
+        (Cause.NODE_IPV6_DISABLED, ("node/ra",), Pair("node/ra", "target/apiserver", V6), True),
+        (Cause.NAT_KUBE_PROXY_MISSING, ("node/ra",), Pair("node/ra", "target/service", V6), True),
+        (Cause.NAT_KUBE_PROXY_MISSING, ("node/ra",), Pair("pod/default/web", "server/dns/bind", V6), True),
+        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/dns/bind", V6), False),
+        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/node_local", V6), False),
+        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/corp", V6), True),
+        (Cause.VXLAN_DEVICE_MISSING, ("node/ra",), Pair("pod/default/web", "server/dns/bind", V6), True),
     ],
 )
 def test_a_root_explains_the_pairs_in_its_reach(
@@ -186,9 +247,24 @@ def test_an_info_explains_nothing() -> None:
 
 @pytest.mark.parametrize("cause", [Cause.DNS_UNREACHABLE, Cause.DNS_QUERIES_LOST])
 def test_a_nameserver_that_is_silent_or_loses_questions_follows_from_the_path_to_it(cause: Cause) -> None:
-    path = a_finding(Cause.IPV6_UNREACHABLE, pairs=(Pair("pod/default/web", "target/cluster_dns"),))
-    dns = a_finding(cause, "server/cluster_dns", pairs=(Pair("pod/default/web", "server/cluster_dns"),))
+    path = a_finding(Cause.IPV6_UNREACHABLE, pairs=(Pair("pod/default/web", "target/cluster_dns", V6),))
+    dns = a_finding(cause, "server/cluster_dns", pairs=(Pair("pod/default/web", "server/cluster_dns", V6),))
     assert explain((dns, path))[0].by is Cause.IPV6_UNREACHABLE
+
+
+@pytest.mark.parametrize("root", [c for c in Cause if LINES[c].family is V6 and LINES[c].severity is not Severity.INFO])
+def test_a_nameserver_that_is_silent_over_ipv4_is_explained_by_nothing_about_ipv6(root: Cause) -> None:
+    """A host without a global IPv6 address and one dead IPv4 nameserver: the outage stays, with its own severity."""
+    lost = Pair("node/ra", "server/corp", V4)
+    dns = a_finding(Cause.DNS_UNREACHABLE, "server/corp", pairs=(lost,))
+    pairs = (Pair("node/ra", "target/corp", V6), Pair("node/ra", "server/corp", V6))
+    said = explain((dns, a_finding(root, "node/ra", "server/corp", pairs=pairs if root in PATH_CAUSES else ())))
+    assert said[0].by is None
+    assert said[0].finding == dns
+    over_ipv6 = replace(lost, family=V6)
+    both = explain((replace(dns, pairs=frozenset({lost, over_ipv6})), a_finding(Cause.NODE_IPV6_DISABLED, "node/ra")))
+    assert both[0].by is None
+    assert both[0].finding.pairs == {lost}
 
 
 def test_a_cause_that_is_explained_hands_over_its_root() -> None:
@@ -210,9 +286,11 @@ def test_the_root_of_the_digest_is_handed_over_to_what_is_not_more_severe() -> N
 
 def test_what_is_explained_of_a_path_explains_no_silent_nameserver_in_its_place() -> None:
     """The path to the nameserver is lost with the tunnel; the same cause's other pair, to the outside, stays open."""
-    server = Pair("pod/default/web", "target/cluster_dns")
+    server = Pair("pod/default/web", "target/cluster_dns", V6)
     path = a_finding(Cause.IPV6_UNREACHABLE, pairs=(server, HOST_OUT))
-    dns = a_finding(Cause.DNS_UNREACHABLE, "server/cluster_dns", pairs=(Pair("pod/default/web", "server/cluster_dns"),))
+    dns = a_finding(
+        Cause.DNS_UNREACHABLE, "server/cluster_dns", pairs=(Pair("pod/default/web", "server/cluster_dns", V6),)
+    )
     said = explain((dns, path, a_finding(Cause.VXLAN_DEVICE_MISSING)))
     assert [item.by for item in said] == [Cause.VXLAN_DEVICE_MISSING, None, None]
     assert said[1].finding.pairs == {HOST_OUT}
@@ -249,7 +327,7 @@ def test_what_holds_of_one_place_explains_nothing_of_another(root: Found, sympto
     assert (own[0].by is root.cause) is explained
 
 
-PEER_C, PEER_B = Pair("node/ra", "peer/chi"), Pair("node/ra", "peer/babel")
+PEER_C, PEER_B = Pair("node/ra", "peer/chi", V6), Pair("node/ra", "peer/babel", V6)
 
 
 def test_the_way_to_another_node_that_lacks_something_is_explained_and_to_no_third_one() -> None:
@@ -287,7 +365,7 @@ def test_a_service_without_ipv6_endpoints_spoils_itself_and_no_other(
     named: Service, explained: bool, told: bool
 ) -> None:
     subject = f"service/{named.key}"
-    pair = Pair("node/ra", "target/service")
+    pair = Pair("node/ra", "target/service", V6)
     inventory = changed(services=(OWN, SHOP))
     path = a_finding(Cause.IPV6_UNREACHABLE, "node/ra", "target/service", pairs=(pair,))
     root = replace(a_finding(C_SLICE, subject), spoils=destinations_of(inventory, {subject}))
@@ -312,3 +390,36 @@ def test_explanation_never_runs_in_a_circle() -> None:
     everything = tuple(a_finding(cause, pairs=(POD_OUT, POD_PEER)) for cause in Cause)
     by = {item.finding.cause: item.by for item in explain(everything)}
     assert all(by[root] is None for root in by.values() if root is not None)
+
+
+def walk(rounds: int, *, healed: int, root: bool = True) -> list[set[Cause]]:
+    """What stands unexplained, round by round: a pod's dials outside fail until round `healed`; until the round before a root is found."""
+    web = pod("web")
+    memory, said = Memory(), []
+    made: list[tuple[Observation, ...]] = []
+    for number in range(rounds):
+        now = 1000.0 + 30.0 * number
+        words = "tcp6=ok tcp4=ok" if number >= healed else "tcp6=timeout tcp4=ok"
+        to = target("pypi", layers=(Layer.TCP,))
+        made.insert(0, tuple(replace(o, time=now - 1.0) for o in seen(web, to, words)))
+        seen_now = view(kept=made[0], before=made[1] if len(made) > 1 else (), now=now, pods=(PodView(web),))
+        seen_now = replace(seen_now, snapshot=replace(seen_now.snapshot, history=tuple(made[:6])))
+        nat = (a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"),) if root and number < healed else ()
+        said_now, memory = judge(
+            seen_now, memory,
+            rules={**rules(nat_masquerade_missing=nat), Cause.IPV6_UNREACHABLE: PATH_RULES[Cause.IPV6_UNREACHABLE]},
+        )  # fmt: skip
+        said.append({c.finding.cause for c in said_now.causes if c.explained_by is None})
+    return said
+
+
+def test_a_path_that_failed_for_no_known_reason_goes_after_six_dials_that_passed() -> None:
+    said = walk(16, healed=5, root=False)
+    assert [bool(each) for each in said] == [False] + [True] * (4 + 6) + [False] * 5
+
+
+def test_failures_that_followed_from_a_cause_that_is_over_are_accounted_for() -> None:
+    """Once the rule is back, its pods' paths are not unexplained for as long as their failures are remembered."""
+    said = walk(14, healed=5)
+    assert said[1:6] == [{Cause.NAT_MASQUERADE_MISSING}] * 5
+    assert said[6:] == [set()] * 8

@@ -58,15 +58,22 @@ Reply = Callable[[web.BaseRequest], Any]
 
 
 class KubernetesApi:
-    """The server's state and its faults. `allowed`: (group, resource, name, verb, namespace) that the token may; None: everything."""
+    """The server's state and its faults. `allowed`: (group, resource, name, verb, namespace) that the token may; None: everything.
 
-    def __init__(self, *, bookmark_every: float = 0.2) -> None:
+    Bookmarks are those of a real server: due every minute (here `bookmark_every`), and sent only where the server's cache of that resource
+    has passed the version that the watch began at. A cache moves with the events of its own resource. Where nothing happens to it, it moves
+    with etcd's progress notifications alone (`progress`), which come every ten minutes by default and in some distributions never. A list with
+    a resourceVersion comes from that cache, and one of a version that the cache has not reached is refused.
+    """
+
+    def __init__(self, *, bookmark_every: float = 0.2, progress: bool = False) -> None:
         self.version = 1000
         self.oldest = 1000
         self.collections: dict[tuple[str, str], Collection] = {}
         self.requests: list[Asked] = []
         self.sent = 0
         self.bookmark_every = bookmark_every
+        self.progress = progress
         self.allowed: Callable[[str, str, str, str, str], bool] | None = None
         self.tokens: set[str] | None = None
         self.scripted: list[tuple[Callable[[Asked], bool], Reply]] = []
@@ -116,6 +123,7 @@ class KubernetesApi:
     @staticmethod
     def _happened(collection: Collection, change: str, stored: Stored) -> None:
         collection.events.append((stored.version, change, stored))
+        collection.reached = stored.version
         collection.changed.set()
         collection.changed = asyncio.Event()
 
@@ -125,6 +133,7 @@ class KubernetesApi:
         self.oldest = self.version
         for collection in self.collections.values():
             collection.events.clear()
+            collection.reached = self.version  # caches are read anew
 
     # Its faults
 
@@ -228,8 +237,10 @@ class KubernetesApi:
     async def _list(self, asked: Asked, collection: Collection, selects: Callable[[Stored], bool]) -> web.Response:
         query = asked.query
         at_least, limit, start, version = query.get("resourceVersion", ""), 0, "", self.version
-        if at_least and int(at_least) > self.version:
-            return too_new(int(at_least), self.version)
+        if at_least:
+            version = self._reached(collection)
+            if int(at_least) > version:
+                return too_new(int(at_least), version)
         if not at_least:  # with a resourceVersion, limit is ignored
             limit = int(query.get("limit", 0))
         if "continue" in query:
@@ -257,6 +268,10 @@ class KubernetesApi:
         if len(body) > 128 << 10:  # as the API server does
             response.enable_compression()
         return response
+
+    def _reached(self, collection: Collection) -> int:
+        """The version of the cache of that resource."""
+        return self.version if self.progress else max(collection.reached, self.oldest)
 
     async def _watch(
         self, request: web.BaseRequest, collection: Collection, selects: Callable[[Stored], bool], resource: str
@@ -304,7 +319,8 @@ class KubernetesApi:
         partial = PARTIAL in request.headers.get("Accept", "")
         end = loop.time() + float(request.query.get("timeoutSeconds", 1800))
         bookmark = loop.time() + self.bookmark_every
-        bookmarks = request.query.get("allowWatchBookmarks") == "true" and since <= self.version
+        bookmarks = request.query.get("allowWatchBookmarks") == "true"
+        first = since
         while loop.time() < end:
             changed = collection.changed
             for version, change, stored in collection.events[bisect_right(collection.events, since, key=version_of) :]:
@@ -314,10 +330,13 @@ class KubernetesApi:
                     await self._send(response, b'{"type":"%s","object":%s}\n' % (change.encode(), raw))
             if bookmarks and loop.time() >= bookmark:
                 bookmark = loop.time() + self.bookmark_every
+                reached = self._reached(collection)
+                if reached <= first:
+                    continue
                 empty = {
                     "kind": collection.kind,
                     "apiVersion": "v1",
-                    "metadata": {"resourceVersion": str(self.version)},
+                    "metadata": {"resourceVersion": str(reached)},
                 }
                 line = json.dumps({"type": "BOOKMARK", "object": empty | EMPTY_BOOKMARKS.get(resource, {})})
                 await self._send(response, line.encode() + b"\n")
@@ -336,7 +355,9 @@ class KubernetesApi:
 @asynccontextmanager
 async def serving(api: KubernetesApi, *, port: int = 0, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """The port on 127.0.0.1 where the server answers; leaving breaks all its connections."""
-    runner = web.ServerRunner(web.Server(api.handle), handle_signals=False, shutdown_timeout=0.0)
+    # A watch ends with its client, as at a real server, though nothing is sent that would show that it left.
+    server = web.Server(api.handle, handler_cancellation=True)
+    runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=context, reuse_address=True)
     await site.start()

@@ -37,6 +37,7 @@ class Collection:
     events: list[tuple[int, str, Stored]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     order: list[str] = field(default_factory=list)
+    reached: int = 0  # the version that the watch cache of this resource has reached
 
     def keys(self, start: str, selects: Callable[[Stored], bool], limit: int) -> list[str]:
         """The first keys after `start`, in order; one more than `limit` where there are more, all for 0."""
@@ -68,7 +69,9 @@ def selector(query: Mapping[str, str], namespace: str) -> Callable[[Stored], boo
     fields = dict(terms(query.get("fieldSelector", "")))
     assert set(fields) <= {"metadata.name", "spec.nodeName"}, fields
     name, node = fields.get("metadata.name"), fields.get("spec.nodeName")
-    listed = re.fullmatch(r"(\S+) in \(([^)]*)\)", query.get("labelSelector", ""))
+    wanted = query.get("labelSelector", "")
+    listed = re.fullmatch(r"(\S+) in \(([^)]*)\)", wanted) or re.fullmatch(r"([^=\s]+)=([^=,\s]+)", wanted)
+    assert listed or not wanted, wanted
     label, values = (listed[1], frozenset(listed[2].split(","))) if listed else ("", frozenset())
 
     def selects(stored: Stored) -> bool:

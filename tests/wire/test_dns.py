@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 
@@ -21,6 +22,9 @@ from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Lookup, LookupOutcome
 from exporter.network import LocalNetwork
 from exporter.probes import ask
+from exporter.probes.dns import MAX_DATAGRAM, MAX_STRAYS
+from exporter.probes.dns_reply import MAX_REPLY
+from tests.unit import hostile_dns
 from tests.wire.loopback import DOMAIN, LOOPBACK, Answering, Noting, assert_ended_after, cancel, closed_port, serve
 from tests.wire.nameserver import Script, bind9, make_question, scripted
 
@@ -439,6 +443,75 @@ async def test_a_reply_of_very_many_addresses_is_bounded() -> None:
         lookup = await look_up(Family.V6, port, "x.test", "AAAA")
     assert lookup.reply is not None
     assert (len(lookup.reply.addresses), lookup.reply.answers) == (256, 400)
+
+
+async def test_a_service_of_several_hundred_addresses_is_answered_over_tcp() -> None:
+    async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        query = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+        wire = hostile_dns.addresses(query, MAX_REPLY)
+        assert len(wire) > 15_000
+        writer.write(over_tcp(wire))
+
+    async with serve(Family.V6, stream) as port, scripted(Family.V6, truncated, port):
+        lookup = await look_up(Family.V6, port, "x.test", "AAAA", edns=False)
+    assert lookup.outcome is LookupOutcome.ANSWER
+    assert lookup.reply is not None
+    assert lookup.reply.answers > 500
+
+
+class Pulse:
+    """How much CPU anything on the event loop took at a time, as a task of it sees."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self.turns = 0
+
+    async def beat(self) -> None:
+        last = time.thread_time()
+        while True:
+            await asyncio.sleep(0)
+            now = time.thread_time()
+            self.longest, self.turns, last = max(self.longest, now - last), self.turns + 1, now
+
+
+HELD = 0.2  # seconds of CPU: a turn of the loop that reads a reply takes some milliseconds of them, dnspython took 31 seconds
+
+
+@pytest.mark.parametrize("shape", hostile_dns.HOSTILE)
+@pytest.mark.parametrize("size", [4096, MAX_REPLY, 65000])
+async def test_no_reply_over_udp_or_tcp_holds_up_the_event_loop(shape: str, size: int) -> None:
+    make = hostile_dns.HOSTILE[shape]
+
+    async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        query = await reader.readexactly(int.from_bytes(await reader.readexactly(2), "big"))
+        writer.write(over_tcp(make(query, size)))
+
+    pulse = Pulse()
+    beating = asyncio.create_task(pulse.beat())
+    try:
+        async with (
+            scripted(Family.V6, lambda query: [make(query, size)]) as datagrams,
+            serve(Family.V6, stream) as port,
+            scripted(Family.V6, truncated, port),
+        ):
+            over_udp = await look_up(Family.V6, datagrams, "x.test", "AAAA", edns=False)
+            there = await look_up(Family.V6, port, "x.test", "AAAA", edns=False)
+    finally:
+        await cancel(beating)
+    for lookup, limit in ((over_udp, MAX_DATAGRAM), (there, MAX_REPLY)):
+        assert lookup.outcome is not LookupOutcome.TIMEOUT
+        if size > limit:
+            assert lookup.outcome is LookupOutcome.MALFORMED
+            assert f"more than {limit} bytes" in lookup.detail
+    assert pulse.turns > 10
+    assert pulse.longest < HELD
+
+
+async def test_datagrams_without_end_that_answer_nothing_are_an_answer() -> None:
+    async with scripted(Family.V6, lambda q: [other_question(q)] * (MAX_STRAYS + 1)) as port:
+        lookup = await look_up(Family.V6, port, "x.test", timeout=20)
+    assert lookup.outcome is LookupOutcome.MALFORMED
+    assert f"more than {MAX_STRAYS} datagrams" in lookup.detail
 
 
 @both_families

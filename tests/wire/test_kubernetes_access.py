@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from kubernetes.aio.config import incluster_config
 
 from exporter.config import load_config
-from exporter.discovery import client, credentials
+from exporter.discovery import access, client, credentials
 from exporter.discovery.access import Right, optional_rights, rights
 from exporter.discovery.client import ApiServer
 from exporter.discovery.credentials import AccessError, load_kubeconfig, load_service_account
 from exporter.discovery.file import InventoryError
 from exporter.discovery.kubernetes import KubernetesSource, open_kubernetes
+from exporter.discovery.own_endpoints import list_endpoints
 from exporter.discovery.readings import readings
 from exporter.discovery.trouble import ApiError, Trouble
 from exporter.model.inventory import Kind
@@ -88,6 +89,11 @@ async def test_each_role_uses_every_declared_right_and_no_other(
 
     api.allowed = allowed
     async with serving(api) as port, following(tmp_path, port, readings(role, "ra", digest=digest)) as source:
+        if digest:  # where the Service's address gives no answer
+            path = str(write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}"))
+            server = ApiServer(await load_kubeconfig(path), lambda: load_kubeconfig(path))
+            assert await list_endpoints(server, access.NAMESPACE, "dualstack-exporter-cluster") == ()
+            await server.close()
         # Calico's other group is not served here: its rights are for other clusters.
         await until(lambda: used == {right for right in declared if right.group != "projectcalico.org"})
         assert "no_permission" not in source.current().unread.values()
@@ -375,5 +381,5 @@ async def test_nothing_is_left_open_when_the_source_ends(tmp_path: Path) -> None
         async with following(tmp_path, port) as source:
             assert isinstance(source, KubernetesSource)
             assert source.current().unread.keys() >= {Kind.INSTALLATION}
-            assert api.watching > 10
+            await until(lambda: api.watching > 10)
         await until(lambda: api.watching == 0)

@@ -14,10 +14,10 @@ import aiohttp
 import pytest
 
 from exporter.discovery import digest_source
-from exporter.discovery.digest import MEDIA, VERSION, accept_header, read_digest
+from exporter.discovery.digest import MEDIA, VERSION, Digest, accept_header, read_digest
 from exporter.discovery.digest_source import DigestClient, DigestedSource
 from exporter.discovery.readings import readings
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Came, Inventory, Kind
 from exporter.model.report import Cause, CauseReport, Finding, Report, Role, Scope, Severity, Snapshot
 from exporter.web.connections import Limits
 from exporter.web.digest import DigestPublisher
@@ -119,6 +119,34 @@ async def test_it_is_served_packed_and_tagged_and_only_where_there_is_one() -> N
         assert none.status == 404
 
 
+async def test_a_change_of_the_inventory_is_told_before_the_next_round_and_how_old_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a node compares its kernel with is current: a pool that changes is known in seconds, not in a round's time."""
+    from exporter.web import digest as served  # noqa: PLC0415 - to lift the bound on how often it is written
+
+    monkeypatch.setattr(served, "EVERY", 0.0)
+    monkeypatch.setattr(served, "SHARE", 0.0)
+    clock = Clock()
+    now = [replace(HEALTHY, current_at=clock.now)]
+    publisher = DigestPublisher(clock, source=lambda: now[0])
+    publisher.publish(report(replace(HEALTHY, current_at=clock.now), clock.now))
+    async with web_server(publisher) as port:
+        client = DigestClient(f"http://127.0.0.1:{port}/api/v1/digest", every=0.02, clock=clock)
+        source = DigestedSource(_nothing(), client, clock)
+        async with looking(client):
+            await until(lambda: client.current_at == clock.now)
+            assert source.current().pools == HEALTHY.pools
+            clock.now += 20  # nothing changed: the same content shows this moment as well
+            now[0] = replace(now[0], current_at=clock.now)
+            await until(lambda: client.current_at == clock.now)
+            assert client.made == clock.now - 20
+            clock.now += 5
+            now[0] = replace(now[0], pools=(), current_at=clock.now - 1.5)
+            await until(lambda: source.current().pools == () and client.current_at == clock.now - 1.5)
+            assert client.made == clock.now - 25  # the causes found are of the last round all the same
+
+
 async def test_many_nodes_at_once_cost_one_packing(monkeypatch: pytest.MonkeyPatch) -> None:
     from exporter.web import digest as served  # noqa: PLC0415 - to count what it does
 
@@ -158,11 +186,14 @@ async def test_a_node_keeps_the_last_digest_and_its_found_causes_for_five_minute
             source = DigestedSource(own, client, clock)
             assert source.elsewhere() == ()
             assert source.current().unread[Kind.IP_POOLS] == "api_unavailable"
+            assert source.current().came is Came.PART
+            assert source.current().problem == f"http://127.0.0.1:{port}/api/v1/digest: no answer"
             async with looking(client):
                 assert await source.first(PATIENCE)
                 assert source.current().pools == HEALTHY.pools
                 assert source.current().pods == own.current().pods
                 assert not source.current().stale
+                assert (source.current().came, source.current().problem) == (Came.ALL, "")
                 assert source.current().synced == clock.now - 10
                 assert [each.cause for each in source.elsewhere()] == [Cause.FELIX_IPV6_OFF]
         # The cluster role is gone.
@@ -174,6 +205,8 @@ async def test_a_node_keeps_the_last_digest_and_its_found_causes_for_five_minute
             clock.now += 30
             assert source.elsewhere() == ()
             assert source.current().stale
+            assert source.current().came is Came.ALL
+            assert "ClientConnectorError" in source.current().problem
             assert source.current().pools == HEALTHY.pools
             # It is back, with a round as old as a restart makes it.
             again = DigestPublisher(clock)
@@ -195,6 +228,19 @@ async def test_a_cluster_role_whose_round_is_old_explains_nothing(tmp_path: Path
             await client.tried.wait()
     assert client.digest is not None
     assert DigestedSource(_nothing(), client, clock).elsewhere() == ()
+
+
+async def test_of_two_sources_either_or_both_may_never_have_given_anything(tmp_path: Path) -> None:
+    read = readings(Role.NODE, "ra", digest=True)
+    async with following(tmp_path, 1, read, whole=False) as own:
+        await until(lambda: "unreachable" in own.current().problem)
+        client = DigestClient("http://[::1]:1/")
+        source = DigestedSource(own, client, Clock())
+        assert source.current().came is Came.NOTHING
+        assert source.current().problem == own.current().problem
+        client.digest, client.answered = Digest(HEALTHY), Clock().now
+        assert source.current().came is Came.PART
+        assert source.current().problem == own.current().problem
 
 
 def _nothing() -> DigestedSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 from dataclasses import replace
@@ -12,14 +13,14 @@ from aiohttp import web
 
 from exporter.discovery import client, standing
 from exporter.discovery.kubernetes import KubernetesSource
-from exporter.discovery.readings import FELIX, NODES, PODS, SERVICES, readings
+from exporter.discovery.readings import FELIX, NODES, PODS, SERVICES, Reading, readings
 from exporter.discovery.standing import api_readings
 from exporter.discovery.watching import Tempo
 from exporter.model.inventory import Inventory, Kind
 from exporter.model.report import Role
 from tests.unit import recorded
 from tests.wire.kubernetes_answers import forbidden
-from tests.wire.kubernetes_api import KubernetesApi, serving
+from tests.wire.kubernetes_api import Asked, KubernetesApi, serving
 from tests.wire.kubernetes_lab import PATIENCE, TEMPO, breaking, following, lists, recorded_api, replay, until, watches
 
 ERRORS = sorted(path.stem for folder in ("error",) for path in (recorded.DATA / folder).glob("*.json"))
@@ -145,18 +146,57 @@ async def test_a_version_from_the_future_is_noticed_after_one_silent_watch(tmp_p
     """etcd was restored from a backup: the watch is taken, and says nothing until its end."""
     api = recorded_api()
     async with serving(api) as port, following(tmp_path, port, [NODES, FELIX], tempo=_quick()) as source:
+        asked = len(api.requests)
         api.version = api.oldest = 500
         api.delete("v1", "nodes", "babel")
         for collection in api.collections.values():
             collection.events.clear()
+            collection.reached = api.version
         api.version += 1
         api.cut_streams()
         await until(lambda: names(source) == {"anubis", "ra"})
-        await until(
-            lambda: any(lists("felixconfigurations")(a) and "resourceVersion" not in a.query for a in api.requests[2:])
-        )
+        await until(lambda: any(_whole(a) and lists("felixconfigurations")(a) for a in api.requests[asked:]))
         later = move_on(api)
         await until(lambda: later in names(source))
+
+
+def _whole(asked: Asked) -> bool:
+    """Whether a list is one of everything, not of a single object."""
+    return asked.query.get("limit") != "1"
+
+
+async def test_a_healthy_watch_on_which_nothing_comes_for_hours_is_never_stale(tmp_path: Path) -> None:
+    """A server as it is by default: after one bookmark in the first watch, none for as long as nothing happens."""
+    api, now = recorded_api(bookmark_every=0.05), 1000.0
+    own = replace(PODS, fields="spec.nodeName=ra", paged=False)
+    read = [NODES, FELIX, own]
+
+    def watched(reading: Reading) -> int:
+        return sum(a.watch for a in api.requests if a.path.endswith(reading.resource))
+
+    async with (
+        serving(api) as port,
+        following(tmp_path, port, read, tempo=_quick(), clock=lambda: now) as source,
+    ):
+        await until(lambda: all(each.opened is not None for each in source._standings().values()))
+        later = move_on(api)
+        await until(lambda: later in names(source))
+        sent, asked = api.sent, len(api.requests)
+        await until(lambda: api.sent > sent)  # the bookmark
+        wanted = {each: watched(each) + 3 for each in read}
+        stale = []
+        while any(watched(each) < wanted[each] for each in read):
+            now += 600.0 if all(s.opened is not None for s in source._standings().values()) else 0.0
+            stale += [r.label for r, s in source._standings().items() if s.stale(now)]
+            await asyncio.sleep(0.01)
+        assert now > 3 * 3600
+        assert stale == []
+        assert not source.current().stale
+        assert names(source) == {*NODE_NAMES, later}
+        # And it costs next to nothing: one object of what may be long; what is selected comes from the cache.
+        listed = [a for a in api.requests[asked:] if not a.watch]
+        assert {a.query.get("limit") for a in listed if not a.path.endswith("pods")} == {"1"}
+        assert all(int(a.query["resourceVersion"]) for a in listed if a.path.endswith("pods"))
 
 
 def _quick() -> Tempo:
@@ -168,7 +208,6 @@ def _quick() -> Tempo:
         first_refused=0.05,
         longest_refused=0.2,
         grace=0.5,
-        overdue=0.7,
     )
 
 
@@ -239,17 +278,16 @@ async def test_a_killed_server_leaves_the_inventory_stale_with_its_age_until_it_
     assert said("the API server fails; what was read last stays in use") == 2
 
 
-async def test_a_server_that_stands_still_is_stale_and_then_left_for_a_new_connection(
+async def test_a_server_that_stands_still_is_left_when_its_watch_outlasts_its_time_and_then_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "ANSWER", 2.0)
     monkeypatch.setattr(client, "CONNECT", 2.0)
-    monkeypatch.setattr(standing, "OVERDUE", 0.5)
     monkeypatch.setattr(standing, "OUTAGE", 0.3)
     monkeypatch.setattr(standing, "HELD", 0.05)
-    api = recorded_api(bookmark_every=0.1)
+    api = recorded_api()
     async with serving(api) as port, following(tmp_path, port, [NODES], tempo=_quick()) as source:
-        await until(lambda: source._standings()[NODES].bookmarked)
+        await until(lambda: api.watching)
         api.stall()
         asked = len(api.requests)
         await until(lambda: source.current().stale)

@@ -88,7 +88,7 @@ async def test_an_object_that_only_leaves_the_selection_is_gone_without_having_b
 
 
 async def test_bookmarks_of_empty_objects_move_the_version_and_nothing_else(tmp_path: Path) -> None:
-    api = recorded_api(bookmark_every=0.02)
+    api = recorded_api(bookmark_every=0.02, progress=True)
     async with serving(api) as port, following(tmp_path, port) as source:
         before = source.current()
         api.version += 50
@@ -194,8 +194,7 @@ async def test_calico_installed_later_is_found(tmp_path: Path, monkeypatch: pyte
     async with serving(api) as port, following(tmp_path, port) as source:
         assert source.current().pools is None
         api.collections |= later
-        await until(lambda: source.current().pools)
-        assert Kind.IP_POOLS not in source.current().unread
+        await until(lambda: source.current().pools and Kind.IP_POOLS not in source.current().unread)
 
 
 async def test_the_recorded_cluster_files_read_the_same_through_the_api(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trustme
 
+from exporter import command
+from exporter.command import LISTEN_ADDRESS
 from exporter.model.family import Family
 from exporter.oneshot.remote import last_report
 from exporter.options import Options
@@ -33,6 +36,21 @@ async def test_the_report_comes_over_plain_http() -> None:
     async with serve() as served:
         tell(served)
         assert (await last_report(options(served.port))).node == "told"
+
+
+async def test_a_container_that_is_told_its_port_asks_that_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the host's network, 10046 is another exporter's."""
+    async with serve() as served:
+        tell(served)
+        monkeypatch.setenv(LISTEN_ADDRESS, f"127.0.0.1:{served.port}")
+        await asyncio.to_thread(command.run, ["check", "--last"])
+        assert capsys.readouterr().out.startswith("[told] ")
+        with closed_port(Family.V4) as port:
+            status = await asyncio.to_thread(command.run, ["check", "--last", f"--web.listen-address=127.0.0.1:{port}"])
+            assert status == command.BAD_INPUT
+            assert f"127.0.0.1:{port}: " in capsys.readouterr().err
 
 
 async def test_the_report_comes_over_tls_where_the_web_configuration_says_so(tmp_path: Path) -> None:
