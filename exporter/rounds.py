@@ -23,21 +23,23 @@ from exporter.discovery.pods import departures
 from exporter.discovery.standing import api_readings
 from exporter.inspection import Inspection, Inspector
 from exporter.model.inventory import Inventory
-from exporter.model.probe import Group, Lookup, Observation, Question
+from exporter.model.probe import Group, Lookup, Observation, Purpose, Question
 from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage
-from exporter.plan import kept
+from exporter.plan import again, kept
 from exporter.plan.lifetimes import doubtful
 from exporter.plan.naming import Naming
 from exporter.plan.pace import Pace
 from exporter.plan.settled import Settled, settle
 from exporter.plan.targets import with_addresses
+from exporter.plan.told import NO_HISTORY, fold_history
 from exporter.plan.turn import (
     PROBED,
     Turn,
     direct_checks,
     keep_answers,
     keep_results,
+    known_names,
     named_checks,
     namings,
     questions,
@@ -46,6 +48,7 @@ from exporter.plan.turn import (
 )
 from exporter.resolution import Resolution, question_timeout
 
+AT_THE_END = 0.3  # seconds of a round that no answer may take
 API_SERVER = "apiserver"  # what its results are kept under: it is dialled in turns of its own
 
 
@@ -76,14 +79,18 @@ class Rounds:
         self._steady = steady
         self._store = kept.EMPTY
         self._answers = kept.NO_ANSWERS
+        self._history = NO_HISTORY
+        self._doubts = 0  # doubtful questions of the last round
         self._memory = Memory()
         self._previous: Snapshot | None = None
         self._number = 0
 
     def configure(self, config: Config, pace: Pace) -> None:
-        """Use this configuration from the next round on; what was kept stays, but for targets that are no more."""
+        """Use this configuration from the next round on; what was kept stays, but for targets and names that are no more."""
         if config.targets != self._config.targets:
             self._store = kept.of_targets(self._store, {t.name for t in config.targets})
+        if config.dns != self._config.dns:
+            self._history = NO_HISTORY
         self._config = config
         self._pace = pace
         self._resolution.configure([t.host for t in config.targets], question_timeout(config, pace.whole, pace.timeout))
@@ -145,24 +152,43 @@ class Rounds:
         if not turn.scene.looks:
             return (), await self._asker.ask_all(questions(turn, turn.pace.queries), deadline)
         named = namings(turn)
-        asking = self._share(turn, named)
+        asking, allowance = self._share(turn, named)
         direct, asked, resolved = await asyncio.gather(
             self._asker.check_all(direct_checks(turn), deadline),
-            self._asker.ask_all(asking, deadline),
+            self._ask(turn, asking, allowance, deadline),
             asyncio.gather(*(self._resolve_and_dial(turn, naming, deadline) for naming in named)),
         )
         observations = (o for made, _ in resolved for o in made)
         return (*direct, *observations), (*asked, *(lookup for _, made in resolved for lookup in made))
 
-    def _share(self, turn: Turn, named: Sequence[Naming]) -> tuple[Question, ...]:
-        """The round's questions. Of the DNS budget, what names that are due may need is set aside, at most half; they get all that is left."""
+    async def _ask(
+        self, turn: Turn, planned: Sequence[Question], allowance: int | None, deadline: Deadline
+    ) -> tuple[Lookup, ...]:
+        """The round's questions, and again those whose answers leave doubt."""
+        asked = await self._asker.ask_all(planned, deadline)
+        history = fold_history(self._history, asked, now=self._clock())
+        doubts = again.doubtful(asked, history, known_names(turn))
+        self._doubts = len(doubts)
+        more = again.asked_again(doubts, allowance=allowance, seconds=deadline.left - AT_THE_END)
+        return (*asked, *await self._asker.ask_all(more, deadline))
+
+    def _share(self, turn: Turn, named: Sequence[Naming]) -> tuple[tuple[Question, ...], int | None]:
+        """The round's questions, and how many may be asked again.
+
+        Of the DNS budget, what names that are due may need is set aside, at most half, and what doubts of the last round need. Of all
+        that is left, the names get what is due, else half.
+        """
         budget = self._pace.queries
         if budget is None:
             self._resolution.allow(None, named)
-            return questions(turn, None)
-        asking = questions(turn, budget - min(budget // 2, self._resolution.due(named)))
-        self._resolution.allow(budget - sum(q.allowed for q in asking), named)
-        return asking
+            return questions(turn, None), None
+        aside = again.set_aside(self._doubts, budget)
+        due = self._resolution.due(named)
+        asking = questions(turn, budget - aside - min((budget - aside) // 2, due))
+        left = budget - sum(q.allowed for q in asking)
+        names = min(left - aside, max(due, left // 2)) if named else 0
+        self._resolution.allow(names, named)
+        return asking, left - names
 
     async def _resolve_and_dial(
         self, turn: Turn, naming: Naming, deadline: Deadline
@@ -203,7 +229,9 @@ class Rounds:
             remember=remember_dials(turn, len(probed)),
         )
         keep = keep_answers(turn, len(probed))
-        self._answers = kept.fold_answers(self._answers, seen.lookups, now=self._clock(), keep=keep)
+        once = [o for o in seen.lookups if o.question.purpose is not Purpose.AGAIN]
+        self._answers = kept.fold_answers(self._answers, once, now=self._clock(), keep=keep)
+        self._history = fold_history(self._history, seen.lookups, now=self._clock())
 
     def _snapshot(
         self, inspection: Inspection, inventory: Inventory, times: tuple[float, float], seen: Settled
@@ -226,6 +254,7 @@ class Rounds:
             lookups=seen.lookups,
             lookups_kept=tuple(self._answers.last.values()),
             lookups_before=tuple(self._answers.before.values()),
+            told=self._history.all(),
             inspected=inspected,
             host_facts=inspection.host_facts,
             host_resolv_conf=inspection.host_resolv_conf,

@@ -31,6 +31,7 @@ CAUSES = 'cause=~"dns_.+|service_aaaa_missing|coredns_template_blocks_aaaa"'
 HARMLESS = "none|dns64|undecided"
 REPLIED = "answer|nodata|nxdomain"
 NOT_SENT = "not_asked|not_allowed"
+EIGHTH = (3, 4)  # of the width
 
 
 def panels() -> Iterator[Panel]:
@@ -56,6 +57,8 @@ def _now() -> Iterator[Panel]:
         ("Where is AAAA withheld?", "dns_aaaa_blocked", COUNT_BAD),
         ("Where is A withheld?", "dns_a_blocked", COUNT_BAD),
         ("Where is DNS silent?", "dns_unreachable", COUNT_BAD),
+        ("Where do answers differ?", "dns_answers_differ", COUNT_WARN),
+        ("Where do questions get lost?", "dns_queries_lost", COUNT_WARN),
         ("Where does musl break?", "dns_search_breaks_musl", COUNT_WARN),
     ):
         checked, explained = (pick(f"dualstack_{m}", f'cause="{cause}"', S) for m in ("cause", "cause_explained"))
@@ -65,6 +68,7 @@ def _now() -> Iterator[Panel]:
             says=f"Nodes on which {cause} holds, also where another cause explains it.",
             empty="it could not be checked anywhere (the node dashboard says why)",
             look=replace(look, unit="nodes"),
+            size=EIGHTH,
         )
     for title, cause, look in (
         ("Is it the Corefile?", "coredns_template_blocks_aaaa", COUNT_BAD),
@@ -77,6 +81,7 @@ def _now() -> Iterator[Panel]:
             says=f"Whether the cluster role finds {cause}, also where another cause explains it.",
             empty="the cluster role is not scraped, or it could not be checked",
             look=Look(words={"0": "no", "1": "yes"}, steps=look.steps),
+            size=EIGHTH,
         )
 
 

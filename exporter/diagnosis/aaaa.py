@@ -1,17 +1,19 @@
 """Whether a nameserver withholds AAAA (or A), and how: the verdict over two rounds of its answers (dualstack_dns_aaaa_block). Pure.
 
 Between lookups and the rules of dns.py; what single answers show stands in aaaa_signs.py. Nothing is decided on one sample: a sign
-counts if both rounds show it for the same name. An honest resolver must never be called a blocker, so a foreign zone's own faults
-(a server that forgets an SOA, or one that denies names by type) need two names or zones, or knowledge from elsewhere.
+counts if both rounds show it for the same name, and what was asked again in them and said in the minutes before does not speak against it
+(dns_steady.py). An honest resolver must never be called a blocker, so a foreign zone's own faults (a server that forgets an SOA, one that
+denies names by type, one that fails or is silent for a type) need two names or zones, or knowledge from elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from exporter.diagnosis.aaaa_signs import DNS64_NAME, Seen, Sign, Truth, read_signs, within, zone
+from exporter.diagnosis.dns_steady import Steadiness
 from exporter.model.probe import Lookup
 
 SHOWN = 4  # lines of evidence
@@ -38,7 +40,10 @@ CRITICAL = frozenset({Kind.BLANKET_NODATA, Kind.BLANKET_NXDOMAIN, Kind.REFUSED, 
 ORDER = (
     Sign.BLANKET_NODATA, Sign.BLANKET_NXDOMAIN, Sign.REFUSED, Sign.SERVFAIL, Sign.DROPPED, Sign.SINKHOLE, Sign.FILTERED,
 )  # fmt: skip
+SUSPICIONS = frozenset({*ORDER, Sign.MARKED})
 ERRORS = frozenset({Sign.REFUSED, Sign.SERVFAIL, Sign.DROPPED})
+# What the servers of a foreign zone may do by themselves to a type that their names lack.
+FOREIGN_FAULTS = ERRORS | {Sign.BLANKET_NXDOMAIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +62,37 @@ class _Case:
     qtype: str
     truth: Truth
     signs: Mapping[Sign, Mapping[str, Seen]]
+    doubted: Mapping[str, Seen] = field(default_factory=dict)  # by name, signs that the last minutes speak against
 
     def of(self, sign: Sign) -> Mapping[str, Seen]:
         return self.signs.get(sign, {})
 
 
-def aaaa_verdict(now: Iterable[Lookup], before: Iterable[Lookup], truth: Truth, *, qtype: str = "AAAA") -> Verdict:
+def aaaa_verdict(
+    now: Iterable[Lookup],
+    before: Iterable[Lookup],
+    truth: Truth,
+    *,
+    qtype: str = "AAAA",
+    steadiness: Steadiness | None = None,
+) -> Verdict:
     """The verdict on one nameserver from the verdict sets of this round and the one before, whichever places asked.
 
-    Answers of one place are compared with each other only; without a round before, everything is undecided.
+    Answers of one place are compared with each other only; without a round before, everything is undecided. `steadiness`: what the
+    server said in the last minutes (None: only what the two sets themselves show is judged).
     """
     first, second = _signs(now, qtype), _signs(before, qtype)
-    signs = {
-        sign: {name: seen for name, seen in names.items() if name in second.get(sign, {})}
-        for sign, names in first.items()
-    }
-    case = _Case(qtype, truth, {sign: names for sign, names in signs.items() if names})
+    signs: dict[Sign, dict[str, Seen]] = {}
+    doubted: dict[str, Seen] = {}
+    for sign, names in first.items():
+        for name, seen in names.items():
+            if name not in second.get(sign, {}):
+                continue
+            if sign in SUSPICIONS and steadiness is not None and not steadiness.confirms(sign, seen, qtype):
+                doubted[name] = seen
+            else:
+                signs.setdefault(sign, {})[name] = seen
+    case = _Case(qtype, truth, signs, doubted)
     return _withheld(case) or _open(case)
 
 
@@ -97,9 +117,37 @@ def _withheld(case: _Case) -> Verdict | None:
     """The first kind, in the order of decisions, whose signs suffice."""
     for sign in ORDER:
         seen = _with_marks(case) if sign is Sign.FILTERED else case.of(sign)
+        if sign in FOREIGN_FAULTS:
+            seen = _of_the_resolver(case, seen)
         if seen and _suffices(case, sign, seen):
             return Verdict(Kind(sign.value), withholds=True, evidence=_texts(seen))
     return None
+
+
+def _of_the_resolver(case: _Case, seen: Mapping[str, Seen]) -> Mapping[str, Seen]:
+    """What a resolver is answerable for: the servers of a foreign zone may answer badly for a type that its names lack.
+
+    Such names, and any of one foreign zone alone, show nothing of the resolver while it answers that type for another zone.
+    """
+    foreign = [name for name in seen if not _trusted(case, name)]
+    proven = [name for name in foreign if not _lacks(case, name)]
+    if not _answers_elsewhere(case, foreign):
+        return seen
+    counted = proven if _zones(case, proven) > 1 else []
+    return {name: one for name, one in seen.items() if name not in foreign or name in counted}
+
+
+def _lacks(case: _Case, name: str) -> bool:
+    """Whether the name is known not to have such a record: by the operator's word, or by a reference that has the other type alone."""
+    stated = case.truth.stated.get(name)
+    return _denied(case, name) or (stated is not None and case.qtype not in stated)
+
+
+def _answers_elsewhere(case: _Case, names: Iterable[str]) -> bool:
+    """Whether the server answers the type, with a record or properly without, for a name outside the zones of these."""
+    answered = (*case.of(Sign.SERVED), *case.of(Sign.ABSENT))
+    wrong = list(names)
+    return any(not any(_same_zone(one, name) for name in wrong) for one in answered)
 
 
 def _with_marks(case: _Case) -> Mapping[str, Seen]:
@@ -172,7 +220,8 @@ def _open(case: _Case) -> Verdict:
     filtered = case.of(Sign.FILTERED)
     if filtered:
         return Verdict(Kind.FILTERED, evidence=_texts(filtered))
-    doubtful = {name: seen for sign in (*ORDER, Sign.MARKED) for name, seen in case.of(sign).items()}
+    shown = {name: seen for sign in (*ORDER, Sign.MARKED) for name, seen in case.of(sign).items()}
+    doubtful = {**shown, **case.doubted}
     if doubtful:
         return Verdict(Kind.UNDECIDED, evidence=_texts(doubtful))
     if case.of(Sign.DNS64):

@@ -112,6 +112,8 @@ def read_signs(lookups: Iterable[Lookup], qtype: str) -> Iterator[Seen]:
 def _dns64(own: Lookup) -> Seen:
     """ipv4only.arpa has no AAAA: one that comes is synthesised, unless it is the unspecified address."""
     reply = own.reply
+    if reply is not None and not reply.answers and reply.rcode == NOERROR and reply.soa_authority:
+        return Seen(Sign.ABSENT, DNS64_NAME, f"{DNS64_NAME}: AAAA {describe(own)}")
     if reply is None or not reply.addresses:
         return Seen(Sign.UNCLEAR, DNS64_NAME, f"{DNS64_NAME}: AAAA {describe(own)}")
     sign = Sign.SINKHOLE if _unspecified(reply) else Sign.DNS64

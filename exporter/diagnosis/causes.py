@@ -49,6 +49,8 @@ TABLE: tuple[Line, ...] = (
     Line(Cause.DNS_AAAA_BLOCKED, DNS, NODE, SEEN_TWICE, CRITICAL, V6, "A resolver that pods use withholds AAAA records."),
     Line(Cause.DNS_A_BLOCKED, DNS, NODE, SEEN_TWICE, CRITICAL, V4, "A resolver that pods use withholds A records."),
     Line(Cause.DNS_UNREACHABLE, DNS, NODE, SEEN_TWICE, WARNING, None, "A nameserver that pods use answers nothing."),
+    Line(Cause.DNS_ANSWERS_DIFFER, DNS, NODE, SEEN_TWICE, WARNING, None, "A nameserver answers the same question now with data and now without."),
+    Line(Cause.DNS_QUERIES_LOST, DNS, NODE, SEEN_TWICE, WARNING, None, "A nameserver leaves many questions unanswered, and answers others."),
     Line(Cause.DNS_SEARCH_BREAKS_MUSL, DNS, NODE, SEEN_TWICE, WARNING, None, "A search domain makes musl programs fail for names that glibc resolves."),
     Line(Cause.SERVICE_AAAA_MISSING, DNS, CLUSTER, SEEN_TWICE, WARNING, V6, "A Service has an IPv6 ClusterIP and the cluster DNS has no AAAA for it."),
     Line(Cause.IPV6_TCP_BLOCKED, PATH, NODE, SEEN_TWICE, WARNING, V6, "ICMPv6 passes and TCP over IPv6 does not, where IPv4 does."),

@@ -5,34 +5,36 @@ After the lookups, beside path.py; the verdict on a resolver stands in aaaa.py, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from exporter.diagnosis.aaaa import CRITICAL, WORST_FIRST, Verdict, aaaa_verdict, worst
 from exporter.diagnosis.aaaa_signs import within
+from exporter.diagnosis.dns_losses import answering_in_part, dns_answers_differ, dns_queries_lost
 from exporter.diagnosis.dns_samples import (
     UNSENT,
     Samples,
     called,
     cluster_domain,
+    meant_to_reach,
     nothing_asked,
     samples,
+    steadiness,
     truth,
 )
 from exporter.diagnosis.grounds import bounded
 from exporter.diagnosis.searchlist import dns_search_breaks_musl, predictions
 from exporter.diagnosis.service_records import service_aaaa_missing
 from exporter.diagnosis.view import Judgement, Rule, View, finding
-from exporter.model.family import FAMILIES, Address, Family
+from exporter.model.family import Address
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Server
 from exporter.model.report import Cause, Pair, Reason, Severity
-from exporter.model.vantage import Vantage
 from exporter.plan.policies import under_policy
-from exporter.plan.spoken import unspoken
 
 __all__ = ["DNS_RULES", "aaaa_blocks", "predictions"]
 
 UNANSWERED = frozenset({LookupOutcome.TIMEOUT, LookupOutcome.UNREACHABLE})
 LEAST = 3  # questions that a nameserver must leave unanswered
+LEAST_OF_A_LOSSY_ONE = 10  # where it is known to answer some in a round, and others not
 
 
 def aaaa_blocks(view: View) -> Mapping[str, str]:
@@ -57,7 +59,8 @@ def _verdicts(view: View, qtype: str) -> list[tuple[Samples, Verdict]]:
     found = []
     for one in samples(view, Purpose.VERDICT):
         known = truth(view, one.now)
-        found.append((one, aaaa_verdict(one.now, one.before, known, qtype=qtype)))
+        steady = steadiness(view, one.server.address)
+        found.append((one, aaaa_verdict(one.now, one.before, known, qtype=qtype, steadiness=steady)))
     return found
 
 
@@ -107,7 +110,8 @@ def dns_unreachable(view: View) -> Judgement:
         return Reason.TOO_FEW_SAMPLES
     domain = cluster_domain((*told, *before))
     told, before = _decisive(told, domain), _decisive(before, domain)
-    pairs = {pair: lost for pair, asked in _pairs(told).items() if (lost := _lost(pair, asked, told, before))}
+    lossy = answering_in_part(view)
+    pairs = {pair: lost for pair, asked in _pairs(told).items() if (lost := _lost(pair, asked, told, before, lossy))}
     if not pairs:
         return ()
     places = {pair.vantage for pair in pairs}
@@ -126,25 +130,8 @@ def dns_unreachable(view: View) -> Judgement:
 
 def _meant(view: View, lookups: list[Lookup]) -> list[Lookup]:
     """What was asked by places that are meant to reach a nameserver over its family."""
-    cut_off, silent = isolated(view), unspoken(view.inventory, view.node)
-
-    def meant(vantage: Vantage, family: Family) -> bool:
-        if view.expected(family) is False or family not in vantage.families:
-            return False
-        return vantage.subject not in cut_off and (vantage.subject, family) not in silent
-
+    meant = meant_to_reach(view)
     return [one for one in lookups if meant(one.question.vantage, one.question.server.family)]
-
-
-def isolated(view: View) -> frozenset[str]:
-    """Namespaces without a default route, where no inventory says that they are pods: nobody meant them to reach a nameserver."""
-    if view.inventory.pods is not None:
-        return frozenset()
-    return frozenset(
-        pod.vantage.subject
-        for pod in view.snapshot.pods
-        if pod.facts is not None and not any(pod.facts.has_default_route(family) for family in FAMILIES)
-    )
 
 
 def _earlier(view: View) -> Iterable[Lookup]:
@@ -182,8 +169,13 @@ def _pairs(lookups: Iterable[Lookup]) -> dict[Pair, list[Lookup]]:
     return found
 
 
-def _lost(pair: Pair, asked: list[Lookup], now: list[Lookup], before: list[Lookup]) -> list[Lookup]:
-    """What this place asked of those of its nameservers that answered nothing now, and nothing in the round before to whoever asked."""
+def _lost(
+    pair: Pair, asked: list[Lookup], now: list[Lookup], before: list[Lookup], lossy: Container[tuple[str, Address]]
+) -> list[Lookup]:
+    """What this place asked of those of its nameservers that answered nothing now, and nothing in the round before to whoever asked.
+
+    `lossy`: places and servers of which some questions of a round were answered; there, few that are lost may be chance.
+    """
     lost = []
     for address in dict.fromkeys(one.question.server.address for one in asked):
         own = [one for one in asked if one.question.server.address == address]
@@ -193,7 +185,8 @@ def _lost(pair: Pair, asked: list[Lookup], now: list[Lookup], before: list[Looku
         everywhere = [one for one in now if one.question.server.address == address]
         nobody = all(one.outcome in UNANSWERED for one in (*everywhere, *earlier))
         enough = len(everywhere) + len(earlier) if nobody else len(own) + len(same)
-        if earlier and silent and enough >= LEAST:
+        least = LEAST_OF_A_LOSSY_ONE if (pair.vantage, address) in lossy else LEAST
+        if earlier and silent and enough >= least:
             lost += own
     return lost
 
@@ -208,6 +201,8 @@ DNS_RULES: dict[Cause, Rule] = {
     Cause.DNS_AAAA_BLOCKED: dns_aaaa_blocked,
     Cause.DNS_A_BLOCKED: dns_a_blocked,
     Cause.DNS_UNREACHABLE: dns_unreachable,
+    Cause.DNS_ANSWERS_DIFFER: dns_answers_differ,
+    Cause.DNS_QUERIES_LOST: dns_queries_lost,
     Cause.DNS_SEARCH_BREAKS_MUSL: dns_search_breaks_musl,
     Cause.SERVICE_AAAA_MISSING: service_aaaa_missing,
 }

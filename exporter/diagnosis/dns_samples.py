@@ -5,16 +5,20 @@ Between snapshot and dns.py, searchlist.py. Two rounds of a nameserver are two r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from exporter.diagnosis.aaaa_signs import DNS64_NAME, OTHER, RANDOM, Truth
+from exporter.diagnosis.dns_steady import Steadiness
 from exporter.diagnosis.view import View
-from exporter.model.family import Address, Family, family_of
+from exporter.model.family import FAMILIES, Address, Family, family_of
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Server
 from exporter.model.report import Reason
 from exporter.model.service import Service
+from exporter.model.vantage import Vantage
+from exporter.plan.spoken import unspoken
+from exporter.plan.told import by_question
 
 UNSENT = frozenset({LookupOutcome.NOT_ALLOWED, LookupOutcome.NOT_ASKED})
 Questions: TypeAlias = dict[tuple[str, str], list[Lookup]]  # by name and type
@@ -65,8 +69,36 @@ def _of(view: View, server: Server, purpose: Purpose) -> Samples:
     )
 
 
+def steadiness(view: View, address: Address) -> Steadiness:
+    """What one nameserver said in the last minutes."""
+    return Steadiness(address, by_question(o for o in view.snapshot.told if o.server.address == address), view.now)
+
+
 def _counts(lookup: Lookup, purpose: Purpose) -> bool:
     return lookup.question.purpose is purpose and lookup.outcome not in UNSENT
+
+
+def meant_to_reach(view: View) -> Callable[[Vantage, Family], bool]:
+    """Which places are meant to reach a nameserver over a family."""
+    cut_off, silent = isolated(view), unspoken(view.inventory, view.node)
+
+    def meant(vantage: Vantage, family: Family) -> bool:
+        if view.expected(family) is False or family not in vantage.families:
+            return False
+        return vantage.subject not in cut_off and (vantage.subject, family) not in silent
+
+    return meant
+
+
+def isolated(view: View) -> frozenset[str]:
+    """Namespaces without a default route, where no inventory says that they are pods: nobody meant them to reach a nameserver."""
+    if view.inventory.pods is not None:
+        return frozenset()
+    return frozenset(
+        pod.vantage.subject
+        for pod in view.snapshot.pods
+        if pod.facts is not None and not any(pod.facts.has_default_route(family) for family in FAMILIES)
+    )
 
 
 def called(server: Server) -> str:

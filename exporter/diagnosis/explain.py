@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from exporter.diagnosis.causes import LINES
-from exporter.diagnosis.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, From, Reach, To
+from exporter.diagnosis.explanations import DNS_SYMPTOMS, FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, From, Reach, To
 from exporter.model.report import Cause, Finding, Found, Pair, Severity
 
 
@@ -104,7 +104,7 @@ def covers(found: Found, pair: Pair, *, node: str = "") -> bool:
 
 def _depth(cause: Cause) -> int:
     """Roots first: stated causes, then what follows from them, then path symptoms, then dns symptoms."""
-    if cause is Cause.DNS_UNREACHABLE:
+    if cause in DNS_SYMPTOMS:
         return len(Cause) + 1
     if cause in SYMPTOMS:
         return len(Cause)
@@ -119,7 +119,7 @@ def _explain_one(finding: Finding, known: Iterable[_Known], node: str) -> Explai
         return _follow(finding, [k for k in ordered if k.found.cause in FOLLOWS[finding.cause]], node)
     if finding.cause not in SYMPTOMS or not finding.pairs:
         return Explained(finding, None)
-    usable = [k for k in ordered if k.found.cause not in PATH_CAUSES or finding.cause is Cause.DNS_UNREACHABLE]
+    usable = [k for k in ordered if k.found.cause not in PATH_CAUSES or finding.cause in DNS_SYMPTOMS]
     cover = {
         pair: next((k for k in usable if _may_be(k.found, finding, pair) and covers(k.found, pair, node=node)), None)
         for pair in sorted(finding.pairs)

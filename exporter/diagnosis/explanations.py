@@ -84,4 +84,5 @@ FOLLOWS: dict[Cause, tuple[Cause, ...]] = {
 }
 
 # What a finding with pairs may be explained by: path and dns symptoms, never a stated cause.
-SYMPTOMS = frozenset({*PATH_CAUSES, C.DNS_UNREACHABLE})
+DNS_SYMPTOMS = frozenset({C.DNS_UNREACHABLE, C.DNS_QUERIES_LOST})  # these path causes may explain as well
+SYMPTOMS = frozenset({*PATH_CAUSES, *DNS_SYMPTOMS})

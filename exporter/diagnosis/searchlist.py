@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from exporter.diagnosis.dns_samples import UNSENT, nothing_asked, samples
+from exporter.diagnosis.dns_samples import UNSENT, nothing_asked, samples, steadiness
 from exporter.diagnosis.view import Judgement, View, finding
 from exporter.libc.replies import Answers, answers_of, fold
 from exporter.libc.resolver import Libc, Request, cures, predict
 from exporter.model.dns import ResolvConf
+from exporter.model.family import Address
 from exporter.model.probe import Lookup, Purpose
 from exporter.model.report import Cause, PodView, Prediction, Reason, Severity, Snapshot
 from exporter.model.vantage import PodState
@@ -56,9 +57,9 @@ def dns_search_breaks_musl(view: View) -> Judgement:
     asked = samples(view, Purpose.PREDICTION)
     if not asked:
         return nothing_asked(view)
-    now = answers_of(lookup for one in asked for lookup in one.now)
-    before = answers_of(lookup for one in asked for lookup in one.before)
-    if not before:
+    now = answers_of(lookup for one in asked for lookup in _lasting(view, one.server.address, one.now))
+    before = answers_of(lookup for one in asked for lookup in _lasting(view, one.server.address, one.before))
+    if not any(one.before for one in asked):
         return Reason.TOO_FEW_SAMPLES
     names = _names(view.snapshot).values()
     files = _files(view.snapshot)
@@ -77,6 +78,12 @@ def dns_search_breaks_musl(view: View) -> Judgement:
             severity=None if hit else Severity.INFO,
         ),
     )
+
+
+def _lasting(view: View, server: Address, lookups: Iterable[Lookup]) -> Iterable[Lookup]:
+    """Without answers that were lost, or said that the name is missing, and at other times were not: a libc may get either."""
+    steady = steadiness(view, server)
+    return (one for one in lookups if steady.is_steady(fold(one.question.name), one.question.qtype))
 
 
 def _breaks(files: Iterable[ResolvConf], names: Iterable[str], answers: Answers) -> Iterable[Break]:

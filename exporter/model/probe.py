@@ -178,6 +178,7 @@ class Purpose(StrEnum):
     VERDICT = "verdict"  # the AAAA verdict set
     PREDICTION = "prediction"  # as a libc asks: per search candidate, without EDNS
     REFERENCE = "reference"  # dns.names asked of dns.reference
+    AGAIN = "again"  # what an answer of this round, or of the last minutes, makes doubtful
     TARGET = "target"  # resolving a target's host name
 
 
@@ -212,6 +213,7 @@ class Question:
     allowed: bool = True  # False: only the pod's own file names this server; outcome not_allowed, nothing is sent
     timeout: float = 2.0
     start: float = 0.0
+    sends: int = 2  # datagrams at most: one lost is no failure, unless it is losses that are counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,3 +228,23 @@ class Lookup:
     time: float = 0.0
     truncated: bool = False  # UDP said TC and TCP was used
     datagram: Reply | None = None  # where truncated: the UDP reply that TCP replaced; musl 1.2.3 lives on that one
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a nameserver said to one question, as far as it is remembered for minutes.
+
+    `name` is folded; a random one is named by its parent (`random.PARENT`), so that it stays the same when the label turns. `real`:
+    the answer had the record, with an address that is one; `alias`: it was that of another name (CNAME). `round` is the same for all that was asked in one round.
+    """
+
+    vantage: Vantage
+    server: Server
+    name: str
+    qtype: str
+    edns: bool
+    outcome: LookupOutcome
+    real: bool
+    alias: bool
+    time: float
+    round: float

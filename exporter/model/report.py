@@ -10,7 +10,7 @@ from exporter.model.dns import ResolvConf
 from exporter.model.facts import HostFacts, PodFacts, Reading
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
-from exporter.model.probe import Lookup, Observation
+from exporter.model.probe import Lookup, Observation, Told
 from exporter.model.vantage import Vantage
 
 
@@ -65,6 +65,8 @@ class Cause(StrEnum):
     DNS_AAAA_BLOCKED = "dns_aaaa_blocked"
     DNS_A_BLOCKED = "dns_a_blocked"
     DNS_UNREACHABLE = "dns_unreachable"
+    DNS_ANSWERS_DIFFER = "dns_answers_differ"
+    DNS_QUERIES_LOST = "dns_queries_lost"
     DNS_SEARCH_BREAKS_MUSL = "dns_search_breaks_musl"
     SERVICE_AAAA_MISSING = "service_aaaa_missing"
     IPV6_TCP_BLOCKED = "ipv6_tcp_blocked"
@@ -189,6 +191,7 @@ class Snapshot:
     lookups: tuple[Lookup, ...] = ()
     lookups_kept: tuple[Lookup, ...] = ()  # last answers per (vantage, server, name, type), this round's included
     lookups_before: tuple[Lookup, ...] = ()  # of each nameserver, the answers of the round before it was last asked
+    told: tuple[Told, ...] = ()  # what the nameservers said in the last minutes, oldest first for each question
     host_facts: HostFacts | None = None
     host_resolv_conf: ResolvConf | None = None
     readings: tuple[Reading, ...] = ()

@@ -15,11 +15,12 @@ from exporter.assembly import build_rounds
 from exporter.broker.client import BrokerGone
 from exporter.broker.namespaces import read_start
 from exporter.config import Config
+from exporter.diagnosis.dns_losses import answers_vary
 from exporter.discovery.file import InventoryError
 from exporter.discovery.source import Source
 from exporter.discovery.sources import open_source
 from exporter.errors import Errors
-from exporter.model.report import Report, Role, Severity
+from exporter.model.report import Cause, Report, Role, Severity
 from exporter.oneshot.remote import OWN_NAME, collect_nodes, last_report
 from exporter.options import Options
 from exporter.plan.pace import Pace
@@ -111,9 +112,9 @@ async def _rounds(
 
 
 async def _settle(rounds: Rounds, source: Source, configure: Callable[[Pace], None], end: float) -> Report:
-    """Two rounds; a third where they disagree about the causes found, or where the inventory of the second was no newer than the first.
+    """Two rounds; a third where they disagree about the causes found, or what they saw does not suffice.
 
-    Each has its share of the time left until `end`.
+    That is where a nameserver contradicted itself, or the inventory of the second was no newer than the first. Each has its share of the time left until `end`.
     """
     configure(_pace(end, 2))
     began = time.monotonic()
@@ -123,7 +124,7 @@ async def _settle(rounds: Rounds, source: Source, configure: Callable[[Pace], No
     began = time.monotonic()
     second = await rounds.run(source.current, source.elsewhere())
     # What needs two rounds comes in the second: that is no disagreement.
-    agreed = _found(first) <= _found(second) and not rounds.undecided
+    agreed = _found(first) <= _found(second) and not rounds.undecided and not _wavers(second)
     pause = max(0.0, BETWEEN - (time.monotonic() - began))
     if agreed or end - time.monotonic() - pause < LEAST:
         return second
@@ -142,6 +143,11 @@ def _age() -> float:
     """Seconds since this process began: where many others run, starting alone takes a while."""
     began = read_start("/proc/self/stat") / os.sysconf("SC_CLK_TCK")
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - began)
+
+
+def _wavers(report: Report) -> bool:
+    """Whether a nameserver contradicted itself, and too rarely yet to say so."""
+    return Cause.DNS_ANSWERS_DIFFER.value not in _found(report) and answers_vary(report.snapshot.told)
 
 
 def _found(report: Report) -> set[str]:

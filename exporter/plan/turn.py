@@ -15,12 +15,15 @@ from exporter.model.inventory import Inventory
 from exporter.model.probe import Check, Group, Question, Target, Timeouts
 from exporter.model.report import PodView, Role
 from exporter.model.vantage import PodState, Vantage
+from exporter.plan.again import Known
 from exporter.plan.checks import host_checks, pod_checks, rounds_between
 from exporter.plan.kept import DIALS, Store, choose_sample, rotation
+from exporter.plan.labels import cluster_domain, fold
 from exporter.plan.naming import Naming, plan_namings
 from exporter.plan.pace import Pace
 from exporter.plan.questions import Asking, plan_questions, plan_service_questions, service_rotation
-from exporter.plan.servers import Known, known_servers
+from exporter.plan.servers import Known as KnownServers
+from exporter.plan.servers import known_servers
 from exporter.plan.spoken import unspoken
 from exporter.plan.targets import inside, outside
 
@@ -36,7 +39,7 @@ class Scene:
     inventory: Inventory
     families: tuple[Family, ...]  # all but those known not to be expected
     sample: tuple[Vantage, ...]
-    known: Known
+    known: KnownServers
     now: float
     looks: bool
     unspoken: frozenset[tuple[str, Family]]
@@ -135,6 +138,14 @@ def questions(turn: Turn, budget: int | None) -> tuple[Question, ...]:
     rest = None if budget is None else budget - len(of_cluster)
     own = plan_questions(host, _sampled(scene), scene.host.resolv_conf, replace(asking, budget=rest))
     return (*own, *of_cluster)
+
+
+def known_names(turn: Turn) -> Known:
+    """What the configuration says of names, for doubts about answers."""
+    scene = turn.scene
+    places = [p.resolv_conf for p in (*scene.pods, scene.host) if p.resolv_conf is not None]
+    expected = {fold(n.name): frozenset(n.expect) for n in turn.config.dns.names or ()}
+    return Known(cluster_domain(scene.inventory, places), expected)
 
 
 def rounds_between_api_dials(turn: Turn) -> int:

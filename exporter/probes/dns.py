@@ -1,7 +1,7 @@
 """One DNS question to one nameserver from one vantage: UDP, then TCP where the reply is truncated. RFC 1035, RFC 7766.
 
 From plan's Question to a Lookup. It asks exactly the server it was given, and sends nothing where the question is not allowed.
-The query is sent again once, at half its time, with the same id: one lost datagram is no failure.
+The query is sent again once, at half its time, with the same id: one lost datagram is no failure. Where losses are counted it is not.
 """
 
 from __future__ import annotations
@@ -77,9 +77,9 @@ async def _ask_datagram(
     watch_errors(sock)
     sock.connect((str(question.server.address), question.server.port))
     strays = iter(range(MAX_STRAYS))
-    for _ in range(2):
+    for _ in range(question.sends):
         with suppress(TimeoutError):
-            async with timeout(seconds / 2):
+            async with timeout(seconds / question.sends):
                 sock.send(wire)
                 return await _await_reply(sock, query, strays)
     raise TimeoutError(f"no reply within {seconds:.3g} s")

@@ -10,7 +10,9 @@ would.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
+import random
 import socket
 import sys
 import threading
@@ -32,11 +34,14 @@ MODES = {
     "filtered": "the upstream removes the AAAA records of names that have them",
     "sinkhole": "AAAA of all names is ::",
     "dns64": "names with A alone get a synthesised AAAA",
+    "disagreeing": "every other answer about one name is that of an upstream that does not know it",
+    "lossy": "half of the questions get no answer",
     "silent": "no question is answered",
     "silent-IPv6": "no question is answered that comes over IPv6",
 }
 DNS64_PREFIX = 0x0064FF9B << 96  # RFC 6052
 TTL = 5
+DISPUTED = "disputed.test"
 IP_FREEBIND = 15  # linux/in.h
 
 
@@ -44,6 +49,8 @@ class Server:
     def __init__(self, mode: Path, records: Path) -> None:
         self._mode = mode
         self._records = records
+        self._dice = random.Random(10)
+        self._disagreed = itertools.count()
 
     def answer(self, wire: bytes, family: int) -> bytes | None:
         query = dns.message.from_wire(wire)
@@ -51,6 +58,8 @@ class Server:
         mode = self._mode.read_text().strip()
         kind = dns.rdatatype.A if mode.startswith("A-") else dns.rdatatype.AAAA
         blocked = question.rdtype == kind and mode in MODES
+        if mode == "lossy" and self._dice.random() < 0.5:
+            return None
         if mode == "silent" or (mode == "silent-IPv6" and family == socket.AF_INET6) or (blocked and mode == "dropped"):
             return None
         reply = dns.message.make_response(query, recursion_available=not blocked)
@@ -60,6 +69,9 @@ class Server:
             reply.set_rcode(dns.rcode.from_text(fate.upper()))
             return reply.to_wire()
         name = question.name.to_text(omit_final_dot=True).lower()
+        if mode == "disagreeing" and name == DISPUTED and next(self._disagreed) % 2:
+            reply.set_rcode(dns.rcode.NXDOMAIN)
+            return reply.to_wire()
         self._serve(reply, name, dns.rdatatype.to_text(question.rdtype), mode if blocked else "")
         return reply.to_wire()
 

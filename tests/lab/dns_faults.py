@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from tests.lab import edits
 from tests.lab.cluster import Cluster
-from tests.lab.coredns import MODES
+from tests.lab.coredns import DISPUTED, MODES
 from tests.lab.fault import DNS_SILENT, UNREACHABLE, Act, Fault, Scope, all_of, by, critical, warning
 from tests.lab.path_faults import filtered
-from tests.lab.settings import OUTSIDE_NAME
+from tests.lab.settings import OUTSIDE_NAME, Settings
 
 BLOCKED, TEMPLATE, MUSL = "dns_aaaa_blocked", "coredns_template_blocks_aaaa", "dns_search_breaks_musl"
 RECORD = "service_aaaa_missing"
+DIFFER, QUERIES_LOST = "dns_answers_differ", "dns_queries_lost"
 
 
 def mode(name: str) -> Act:
@@ -34,6 +35,16 @@ def _hold_musl(cluster: Cluster) -> None:
 
 def _drop_record(cluster: Cluster) -> None:
     cluster.records(lambda known: known["client.default.svc.cluster.local"].pop("AAAA"))
+
+
+def _ask_about_another(cluster: Cluster) -> None:
+    """One more control name. What nameservers said before goes with the old list of names, so that minutes need not be waited for."""
+
+    def edit(settings: Settings) -> None:
+        settings["dns"]["names"].append({"name": DISPUTED})
+
+    cluster.records(lambda known: known.update({DISPUTED: {"A": ["192.0.2.1"], "AAAA": ["2001:db8:ffff::1"]}}))
+    cluster.configure(edit)
 
 
 TEMPLATE_LINES = {
@@ -70,6 +81,14 @@ DNS_FAULTS: tuple[Fault, ...] = (
         "nameserver_filtered_over_ipv6", Scope.DNS, "the way to the nameserver drops IPv6",
         filtered("resolver", "ip6", "input", "meta l4proto { tcp, udp } th dport 53 drop"),
         warning(UNREACHABLE), by(UNREACHABLE, DNS_SILENT), ipv6=False, detect=2,
+    ),
+    Fault(
+        "upstreams_disagree", Scope.DNS, MODES["disagreeing"], all_of(_ask_about_another, mode("disagreeing")), warning(DIFFER),
+        detect=2, clear=3, evidence={DIFFER: f"{DISPUTED} A"},
+    ),
+    Fault(
+        "questions_lost", Scope.DNS, MODES["lossy"], all_of(_ask_about_another, mode("lossy")), warning(QUERIES_LOST),
+        detect=2, clear=3, evidence={QUERIES_LOST: "questions unanswered"},
     ),
     Fault(
         "search_domain_empty", Scope.DNS, "a search candidate exists without addresses; no pod uses musl",

@@ -1,7 +1,7 @@
 """A healthy cluster that never stands still, simulated: pods come and go, nodes drop out, caches answer differently, single probes get lost.
 
 It stands in for everything that does I/O under exporter.rounds (inspector, asker, clock); plan, kept results, rules and verdict are the
-real ones. Everything that it does is healthy: no probe of one pair is lost twice running, no server misses two rounds running.
+real ones. Everything that it does is healthy: no pair loses two probes of six, no server misses two rounds running.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from tests.unit.cluster_scene import POOL6, V4, V6, changed, endpoints, node, se
 
 ME, PODS = "ra", 12
 LOSS = 0.003  # of probes
+APART = 24 * 31.0  # seconds between two losses of one pair: six probes of a pod in its turn
 DOMAIN = "cluster.local"
 DNS = (ip_address("10.152.183.10"), ip_address("fd98::10"))
 SEARCH = (f"default.svc.{DOMAIN}", DOMAIN)
@@ -85,8 +86,7 @@ class HealthyWorld:
             for number, name in enumerate(("anubis", "babel", "ra", "chi", "dis"), 11)
         ]
         self._pods = {number: self._pod(number, self.now - 9999) for number in range(PODS)}
-        self._lost: set[tuple[str, ...]] = set()
-        self._losing: set[tuple[str, ...]] = set()
+        self._lost: dict[tuple[str, ...], float] = {}
         self._silent = False
         self._births = PODS
         self.inventory = self._inventory()
@@ -97,7 +97,6 @@ class HealthyWorld:
     def step(self) -> None:
         """Half a minute, roughly, and what happens in it."""
         self.now += 30 * self._random.uniform(0.98, 1.02)
-        self._lost, self._losing = self._losing, set()
         self._silent = not self._silent and self._random.random() < 0.01
         self._turn_pods()
         self._turn_nodes()
@@ -232,10 +231,10 @@ class HealthyWorld:
         return made
 
     def _loses(self, *pair: str) -> bool:
-        """Now and then, and never twice running: a pair counts as lost in this round and the next."""
-        if pair in self._lost or self._random.random() >= LOSS:
+        """Now and then, and never twice among the probes that are judged together."""
+        if 0 < self.now - self._lost.get(pair, -APART) < APART or self._random.random() >= LOSS:
             return False
-        self._losing.add(pair)
+        self._lost[pair] = self.now
         return True
 
     async def ask_all(self, questions: Sequence[Question], _: Deadline) -> tuple[Lookup, ...]:

@@ -204,6 +204,50 @@ def test_a_foreign_server_that_denies_names_by_type_is_not_the_resolvers_fault()
     assert not twice([*HONEST, *served], Truth(domain=DOMAIN, expected={"lb.example": BOTH})).withholds
 
 
+LACKING = {name: frozenset({"A"}) for name in ("www.shop.example", "api.bank.test")}
+FOREIGN_FAULTS = [Reply(rcode=NXDOMAIN), Reply(rcode=SERVFAIL), Reply(rcode=REFUSED), None]
+
+
+def load_balancers(reply: Reply | None) -> list[Lookup]:
+    """Two names with A alone, whose own servers answer AAAA badly."""
+    return [one for name in LACKING for one in pair(name, data("192.0.2.1"), reply)]
+
+
+@pytest.mark.parametrize("reply", FOREIGN_FAULTS)
+@pytest.mark.parametrize(
+    ("elsewhere", "truth"),
+    [
+        (pair("good.net.test", data("192.0.2.2"), data("2001:db8::2")), Truth(expected=LACKING)),
+        ([ask("ipv4only.arpa", NODATA, "AAAA", "canary")], Truth(expected=LACKING)),
+        (HONEST, Truth(domain=DOMAIN, expected=LACKING)),
+        (pair("good.net.test", data("192.0.2.2"), data("2001:db8::2")), Truth(stated=LACKING)),  # a reference says it
+    ],
+)
+def test_names_that_have_a_alone_show_nothing_of_a_resolver_that_serves_others(
+    reply: Reply | None, elsewhere: list[Lookup], truth: Truth
+) -> None:
+    assert not twice([*load_balancers(reply), *elsewhere], truth).withholds
+
+
+@pytest.mark.parametrize("reply", FOREIGN_FAULTS)
+def test_a_resolver_that_serves_no_such_record_at_all_is_a_blocker_whatever_names_it_is_asked(
+    reply: Reply | None,
+) -> None:
+    refused = [*load_balancers(reply), ask("ipv4only.arpa", reply, "AAAA", "canary")]
+    assert twice(refused, Truth(expected=LACKING)).withholds
+
+
+@pytest.mark.parametrize("reply", FOREIGN_FAULTS)
+def test_one_foreign_zone_is_its_own_servers_and_two_that_should_have_the_record_are_the_resolvers(
+    reply: Reply | None,
+) -> None:
+    good = pair("good.net.test", data("192.0.2.2"), data("2001:db8::2"))
+    one, two = (load_balancers(reply)[:3], load_balancers(reply))
+    both = Truth(expected=dict.fromkeys(LACKING, BOTH))
+    assert not twice([*one, *good], both).withholds
+    assert twice([*two, *good], both).withholds
+
+
 def test_filtered_needs_two_names_or_knowledge_from_elsewhere() -> None:
     removed = pair("both.example", data("192.0.2.1"), Reply(), NODATA)
     alone = twice(removed)

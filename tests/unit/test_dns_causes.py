@@ -15,6 +15,7 @@ from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Serve
 from exporter.model.report import Cause, Finding, Reason, Role, Severity, Snapshot
 from exporter.model.service import Service
 from exporter.probes.dns_reply import judge
+from tests.unit.said import remembered
 from tests.unit.scene import HOST
 from tests.worlds import address
 
@@ -50,10 +51,12 @@ def answers(qtype: str, of_names: Said, of_random: Said) -> list[Lookup]:
 def view(lookups: list[Lookup], expect: Expectations | None = None) -> View:
     inventory = Inventory(source="kubernetes", services=(Service("default", "web", cluster_ips=BOTH),), pods=())
 
+    told = remembered(lookups, lookups, now=1_000.0)
+
     def snapshot(made: tuple[Lookup, ...]) -> Snapshot:
         return Snapshot(
             node="ra", role=Role.NODE, started=0.0, finished=1.0, complete=True, inventory=inventory, host=HOST, lookups=made,
-            lookups_kept=made, families=dict.fromkeys(FAMILIES, True),
+            lookups_kept=made, families=dict.fromkeys(FAMILIES, True), told=told,
         )  # fmt: skip
 
     again = tuple(replace(one) for one in lookups)

@@ -25,6 +25,7 @@ from exporter.model.service import Service
 from exporter.model.vantage import Vantage
 from exporter.probes.dns_reply import judge
 from tests.captures import capture, chosen, names, server
+from tests.unit.said import remembered
 from tests.unit.scene import HOST, pod
 from tests.worlds import address, messages
 
@@ -53,7 +54,9 @@ def asked_by(vantage: Vantage, lookups: Iterable[Lookup], of: Server | None = No
 
 
 def view(now: tuple[Lookup, ...], before: tuple[Lookup, ...] | None = None, **more: Any) -> View:
-    values = {"inventory": INVENTORY, "pods": (PodView(ONE, resolv_conf=CONF),), "role": Role.ALL, **more}
+    rounds = [now if before is None else before, now]
+    told = remembered(*(made for made in rounds if made), now=1000.0)
+    values = {"told": told, "inventory": INVENTORY, "pods": (PodView(ONE, resolv_conf=CONF),), "role": Role.ALL, **more}
     expect = values.pop("expect", Expectations())
 
     def snapshot(lookups: tuple[Lookup, ...], finished: float) -> Snapshot:
@@ -160,7 +163,8 @@ def test_a_kept_answer_is_no_second_sample_and_the_last_two_askings_are() -> Non
     kept = replace(quiet.snapshot, lookups_kept=lookups)
     idle = View(1000.0, kept, replace(kept, finished=970.0))
     assert DNS_RULES[Cause.DNS_AAAA_BLOCKED](idle) is Reason.TOO_FEW_SAMPLES
-    before = replace(kept, lookups_before=tuple(replace(one) for one in lookups))
+    told = remembered(lookups, lookups, now=1000.0)
+    before = replace(kept, lookups_before=tuple(replace(one) for one in lookups), told=told)
     assert found(Cause.DNS_AAAA_BLOCKED, View(1000.0, before, replace(kept, finished=970.0))) is not None
 
 
@@ -221,6 +225,16 @@ def test_few_lost_questions_one_bad_round_and_references_make_no_unreachable_nam
     assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3), before=asked_by(ONE, inside("coredns-healthy")))) is None
     reference = tuple(replace(one, question=replace(one.question, purpose=Purpose.REFERENCE)) for one in silent(ONE, 9))
     assert DNS_RULES[Cause.DNS_UNREACHABLE](view(reference)) is Reason.NO_TARGET
+
+
+def test_few_questions_lost_by_a_nameserver_that_answers_this_place_at_times_may_be_chance() -> None:
+    """Contract section 7: a nameserver that loses questions is not a dead one."""
+    answered = asked_by(ONE, inside("coredns-healthy"))[:1]
+    mixed = remembered((*answered, *silent(ONE, 3)), now=900.0)
+    lossy, dead = view(silent(ONE, 3), told=mixed), view(silent(ONE, 6), told=mixed)
+    assert found(Cause.DNS_UNREACHABLE, lossy) is None
+    assert found(Cause.DNS_UNREACHABLE, dead) is not None
+    assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3), told=remembered(answered, now=900.0))) is not None
 
 
 def test_a_nameserver_that_had_to_wait_for_its_turn_is_judged_by_the_last_two_times_it_was_asked() -> None:
@@ -347,6 +361,15 @@ def test_answers_that_get_lost_by_chance_break_no_search(before: tuple[str, str]
     now = predicted({**name, "pypi.example.lan": ("addr", "drop")})
     earlier = predicted({**name, "pypi.example.lan": before})
     assert (found(Cause.DNS_SEARCH_BREAKS_MUSL, view(now, before=earlier)) is not None) is breaks
+
+
+@pytest.mark.parametrize(("before", "breaks"), [("nx", False), ("drop", True)])
+def test_an_answer_that_is_lost_now_and_came_at_another_time_breaks_no_search(before: str, breaks: bool) -> None:
+    """Lost in both of the last rounds, and answered in the minutes before: a libc may get either."""
+    name = {"pypi.example": ("addr", "addr")}
+    lost = predicted({**name, "pypi.example.lan": ("addr", "drop")})
+    told = remembered(predicted({**name, "pypi.example.lan": ("addr", before)}), lost, lost, now=1000.0)
+    assert (found(Cause.DNS_SEARCH_BREAKS_MUSL, view(lost, told=told)) is not None) is breaks
 
 
 def test_files_whose_nameservers_were_not_asked_are_not_predicted() -> None:

@@ -146,8 +146,8 @@ def test_many_subjects_are_folded_and_cut() -> None:
 
 
 def test_without_a_cause_the_page_says_what_that_means() -> None:
-    assert "✓ 30 causes were checked and none holds." in shown(quiet_day()).text
-    assert "? None of the 18 causes could be checked: see below." in shown(replace(blind(), checked=frozenset())).text
+    assert "✓ 32 causes were checked and none holds." in shown(quiet_day()).text
+    assert "? None of the 20 causes could be checked: see below." in shown(replace(blind(), checked=frozenset())).text
     broken = replace(quiet_day(), families={Family.V6: FamilyReport(expected=True, ok=False)})
     assert "? IPv6 fails and no cause that was checked says why" in shown(broken).text
 

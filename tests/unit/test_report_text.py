@@ -80,7 +80,7 @@ def test_what_could_not_be_checked_is_counted_by_reason() -> None:
         ["too_few_samples", "1"],
     ]
     assert told[1].endswith("nat_kube_proxy_missing, control_plane_flags")
-    assert "ippool_exhausted and 9 more" in squeezed(write([BLIND]))
+    assert "loadbalancer_ipv6_missing and 11 more" in squeezed(write([BLIND]))
 
 
 def test_failing_probes_are_grouped_and_the_most_frequent_come_first() -> None:

@@ -14,14 +14,16 @@ import pytest
 from exporter.asking import Asker, Deadline
 from exporter.config import Config
 from exporter.inspection import Inspection, Inspector
-from exporter.model.dns import Reply
+from exporter.model.dns import REFUSED, Reply
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
 from exporter.model.policy import Policy, PolicyKind
 from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question
 from exporter.model.report import PodView, Report
 from exporter.model.vantage import PodState, Vantage
+from exporter.plan.again import TIMES
 from exporter.plan.pace import Pace
+from exporter.probes.dns_reply import judge
 from exporter.resolution import Resolution
 from exporter.rounds import Rounds, UnfinishedError
 from tests.unit.plan_scene import a_pod, cluster, conf, config
@@ -175,6 +177,41 @@ async def test_all_questions_of_a_round_together_keep_to_the_budget(text: str) -
         made = world.questions[before:]
         assert 0 < len([q for q in made if q.allowed]) <= 60
         assert any(q.purpose is Purpose.TARGET for q in made) == (text is NAMED)
+
+
+async def test_what_is_doubtful_is_asked_again_within_the_budget_also_where_the_plan_alone_would_fill_it() -> None:
+    names = "dns: {names: [{name: pypi.org}, {name: debian.org}]}\n"
+    world = World(names, pods=[f"p{n}" for n in range(20)])
+    world.views = tuple(
+        replace(v, resolv_conf=conf(search=(f"n{n}.svc.cluster.local", "svc.cluster.local")))
+        for n, v in enumerate(world.views)
+    )
+    data = Reply(answers=1, addresses=(ip_address("192.0.2.80"),))
+    refused = Reply(rcode=REFUSED)
+
+    async def refusing(questions: Sequence[Question], _: Deadline) -> tuple[Lookup, ...]:
+        world.questions += questions
+        made = ((q, data if q.qtype == "A" else refused) for q in questions)
+        return tuple(Lookup(q, judge(reply), 0.001, reply, time=world.now) for q, reply in made)
+
+    world.ask_all = refusing  # type: ignore[method-assign]  # AAAA is refused in every round
+    for number in range(4):
+        before = len(world.questions)
+        await world.run()
+        made = world.questions[before:]
+        assert len([q for q in made if q.allowed]) <= 60
+        again = Counter((q.name, q.qtype) for q in made if q.purpose is Purpose.AGAIN)
+        assert bool(again) is (number > 0)
+        assert set(again.values()) <= {TIMES}
+
+
+async def test_a_change_of_the_names_asked_about_takes_what_was_said_of_the_old_ones_along() -> None:
+    world = World()
+    assert (await world.run()).snapshot.told
+    renamed = replace(world.config, dns=replace(world.config.dns, names=()))
+    world.rounds.configure(renamed, Pace(30.0, 25.0))
+    report = await world.run()
+    assert {one.round for one in report.snapshot.told} == {report.snapshot.finished}
 
 
 async def test_twenty_names_without_a_lifetime_are_asked_anew_within_the_budget_and_dialled_in_every_round() -> None:

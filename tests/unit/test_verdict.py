@@ -245,11 +245,10 @@ def test_an_info_explains_nothing() -> None:
     assert {item.finding.cause: item.explained_by for item in verdict.causes}[Cause.IPV6_UNREACHABLE] is None
 
 
-def test_an_unreachable_nameserver_follows_from_the_path_to_it() -> None:
+@pytest.mark.parametrize("cause", [Cause.DNS_UNREACHABLE, Cause.DNS_QUERIES_LOST])
+def test_a_nameserver_that_is_silent_or_loses_questions_follows_from_the_path_to_it(cause: Cause) -> None:
     path = a_finding(Cause.IPV6_UNREACHABLE, pairs=(Pair("pod/default/web", "target/cluster_dns", V6),))
-    dns = a_finding(
-        Cause.DNS_UNREACHABLE, "server/cluster_dns", pairs=(Pair("pod/default/web", "server/cluster_dns", V6),)
-    )
+    dns = a_finding(cause, "server/cluster_dns", pairs=(Pair("pod/default/web", "server/cluster_dns", V6),))
     assert explain((dns, path))[0].by is Cause.IPV6_UNREACHABLE
 
 
