@@ -16,6 +16,7 @@ from exporter.plan.told import LOST, NONE, RECENT, Key
 
 AGAIN = 6  # answers that a suspicion needs
 ROUNDS = 2  # and in how many rounds
+SERVED_FOR = 600.0  # seconds for which an answer that had the record speaks against what withholds it
 BY_CHANCE = 0.01  # a run of rounds that comes less often by chance is a change that lasts
 ERRORS = frozenset({LookupOutcome.REFUSED, LookupOutcome.SERVFAIL, LookupOutcome.RCODE})
 
@@ -68,9 +69,11 @@ class Steadiness:
     def confirms(self, sign: Sign, seen: Seen, qtype: str) -> bool:
         """Whether what a sign says of a name has held since it began to, asked again and again, and is no part of a back and forth.
 
-        Any answer that had the record speaks against it for ten minutes, unless the record was served all the time and then no more:
-        that is a change, which happened once.
+        Any answer that had the record speaks against it for ten minutes: a cache keeps what either of two servers said for its time to
+        live, so that a back and forth looks like a change that lasts.
         """
+        if any(o.real and self.now - o.time <= SERVED_FOR for o in self.told.get((self.address, seen.name, qtype), ())):
+            return False
         own = self._runs(seen.name, qtype, lambda one: _shows(sign, one, random=seen.random))
         if not own or not own[-1].shows or own[-1].answers < AGAIN or len(own[-1].rounds) < ROUNDS:
             return False

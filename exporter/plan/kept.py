@@ -112,7 +112,7 @@ def fold(
 ) -> Store:
     """The store after a round: `made` by vantage key, `present` the keys that still exist and may be probed.
 
-    `keep` and `remember` are seconds: for a vantage's last result, and for the dials before.
+    `keep` and `remember` are seconds: for a vantage's last result and the last two dials of a target, and for the dials before these.
     """
     alive = set(present)
     result = {k: v for k, v in store.vantages.items() if k in alive and k not in made and now - v.time <= keep}
@@ -124,9 +124,8 @@ def fold(
             attempts = _attempts(last.attempts if last is not None else {}, observations, now)
             result[key] = replace(_next(last, _filled(last, observations, keep), now), attempts=attempts)
     dialled = {o.target.subject for kept in result.values() for o in kept.observations}
-    return Store(
-        {key: replace(k, attempts=_remembered(k.attempts, dialled, now - remember)) for key, k in result.items()}
-    )
+    since = (now - keep, now - remember)
+    return Store({key: replace(k, attempts=_remembered(k.attempts, dialled, since)) for key, k in result.items()})
 
 
 def _attempts(
@@ -141,10 +140,14 @@ def _attempts(
 
 
 def _remembered(
-    attempts: Mapping[str, tuple[Attempt, ...]], dialled: Container[str], since: float
+    attempts: Mapping[str, tuple[Attempt, ...]], dialled: Container[str], since: tuple[float, float]
 ) -> dict[str, tuple[Attempt, ...]]:
-    """Without dials of long ago, and without targets that nobody dials any more."""
-    recent = {s: tuple(a for a in made if a.at >= since) for s, made in attempts.items() if s in dialled}
+    """Without dials of long ago, and without targets that nobody dials any more. `since`: for the last two of a target, and for the others."""
+    recent = {
+        subject: tuple(a for n, a in enumerate(made) if a.at >= since[n > 1])
+        for subject, made in attempts.items()
+        if subject in dialled
+    }
     return {subject: made for subject, made in recent.items() if made}
 
 

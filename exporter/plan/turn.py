@@ -161,8 +161,9 @@ def keep_results(turn: Turn, probed: int) -> float:
 
 
 def remember_dials(turn: Turn, probed: int) -> float:
-    """Seconds that a vantage's earlier dials are remembered: as many rounds as dials, or as long as a result is kept."""
-    return max(keep_results(turn, probed), (DIALS + 0.5) * turn.pace.interval)
+    """Seconds that a vantage's earlier dials are remembered: as many rounds as dials, or two rotations."""
+    interval = turn.pace.interval
+    return max(2 * rotation(probed, turn.config.pods.sample, interval) + interval, (DIALS + 0.5) * interval)
 
 
 def keep_answers(turn: Turn, probed: int) -> float:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from exporter.assembly import build_rounds
 from exporter.broker.client import BrokerClient, spawn_broker
 from exporter.config import Config, load_config_file
+from exporter.diagnosis import dns_steady
 from exporter.discovery.digest_source import DigestClient, DigestedSource
 from exporter.discovery.file import load_file
 from exporter.errors import Errors
@@ -190,4 +191,5 @@ if __name__ == "__main__":
     # Rounds follow one another in no time: nothing that a round looks up may be taken from the one before.
     lifetimes.LONGEST = lifetimes.LONGEST_NONE = 0.0
     survey.LEGACY_EVERY = 0.0
+    dns_steady.SERVED_FOR = 0.0  # the answers of earlier rounds count as older than that
     asyncio.run(serve(sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else ""))
