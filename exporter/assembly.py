@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from exporter.asking import Asker
 from exporter.broker.client import BrokerClient
@@ -16,8 +17,18 @@ from exporter.resolution import Resolution, question_timeout
 from exporter.rounds import Rounds
 
 
-def build_rounds(config: Config, pace: Pace, broker: BrokerClient | None, errors: Errors) -> Rounds:
-    """Rounds over this broker; without one (role cluster) nothing of this machine is read, and sockets are the process's own."""
+def build_rounds(
+    config: Config,
+    pace: Pace,
+    broker: BrokerClient | None,
+    errors: Errors,
+    *,
+    steady: Callable[[], float] = time.monotonic,
+) -> Rounds:
+    """Rounds over this broker; without one (role cluster) nothing of this machine is read, and sockets are the process's own.
+
+    `steady` is the clock by which results age.
+    """
     network = BrokerNetwork(broker) if broker is not None else LocalNetwork()
     asker = Asker(network, TlsContexts(), errors, clock=time.time)
     return Rounds(
@@ -27,4 +38,5 @@ def build_rounds(config: Config, pace: Pace, broker: BrokerClient | None, errors
         asker=asker,
         resolution=Resolution(asker, timeout=question_timeout(config, pace.whole, pace.timeout)),
         clock=time.time,
+        steady=steady,
     )

@@ -110,7 +110,7 @@ VERDICT: tuple[Metric[Round], ...] = (
     ),
     gauge(
         "family_ok",
-        "Whether more than half of the eligible pods with a kept result (without pods: the host) reach one target of each group over the family.",
+        "Whether more than half of the eligible pods with a kept result (without pods: the host) reach one target of each group over the family, by most of their last three dials.",
         ("ip_family",),
         family_ok,
     ),

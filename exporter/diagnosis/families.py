@@ -10,6 +10,7 @@ from exporter.model.report import FamilyReport, Snapshot
 from exporter.model.vantage import PodState
 
 DIALS = 3  # by which a vantage is said to reach a target or not
+ANY_PEER = "peer/"  # the beginning of each peer's subject
 GROUPS = frozenset({Group.SERVICE, Group.PEERS, Group.CLUSTER_DNS, Group.OUTSIDE})
 
 
@@ -42,23 +43,44 @@ def _by_vantage(snapshot: Snapshot, family: Family) -> dict[str, bool]:
     for o in snapshot.kept:
         if o.family is family and o.target.group in GROUPS and not o.policy:
             by_vantage.setdefault(o.vantage.key, []).append(o)
-    verdicts = {key: _works(made, reached) for key, made in by_vantage.items()}
+    verdicts = {key: _works(made, reached.get(key, {})) for key, made in by_vantage.items()}
     return {key: works for key, works in verdicts.items() if works is not None}
 
 
-def _reached(snapshot: Snapshot, family: Family) -> dict[tuple[str, str], bool]:
-    """By vantage and target, whether most of the last three dials passed: one of several endpoints may be dead."""
-    dials: dict[tuple[str, str], list[bool]] = {}
-    for made in snapshot.history[:DIALS]:
-        at_once: dict[tuple[str, str], list[Observation]] = {}
-        for o in made:
-            if o.family is family and o.counted:
-                at_once.setdefault((o.vantage.key, o.target.subject), []).append(o)
-        for pair, observations in at_once.items():
+def _reached(snapshot: Snapshot, family: Family) -> dict[str, dict[str, bool]]:
+    """By vantage and target, whether most of the last three dials passed: one of several endpoints may be dead.
+
+    A pod dials another peer each time: its last three dials of any are one target more (ANY_PEER).
+    """
+    dials: dict[str, dict[str, list[tuple[float, bool]]]] = {}
+    for made in snapshot.history:
+        for (vantage, subject), observations in _at_once(made, family).items():
             passed = _passed(observations)
-            if passed is not None:
-                dials.setdefault(pair, []).append(passed)
-    return {pair: 2 * sum(passed) > len(passed) for pair, passed in dials.items()}
+            if passed is None:
+                continue
+            one = max(o.time for o in observations), passed
+            targets = dials.setdefault(vantage, {})
+            targets.setdefault(subject, []).append(one)
+            if observations[0].target.group is Group.PEERS:
+                targets.setdefault(ANY_PEER, []).append(one)
+    return {
+        vantage: {subject: _mostly(told) for subject, told in targets.items()} for vantage, targets in dials.items()
+    }
+
+
+def _at_once(made: Iterable[Observation], family: Family) -> dict[tuple[str, str], list[Observation]]:
+    """The layers of each dial, by vantage and target."""
+    found: dict[tuple[str, str], list[Observation]] = {}
+    for o in made:
+        if o.family is family and o.counted:
+            found.setdefault((o.vantage.key, o.target.subject), []).append(o)
+    return found
+
+
+def _mostly(told: Iterable[tuple[float, bool]]) -> bool:
+    """Whether most of the newest three passed."""
+    newest = [passed for _, passed in sorted(told, key=lambda one: one[0], reverse=True)[:DIALS]]
+    return 2 * sum(newest) > len(newest)
 
 
 def _passed(observations: Iterable[Observation]) -> bool | None:
@@ -72,7 +94,7 @@ def _is_deepest(o: Observation) -> bool:
     return o.layer is o.target.deepest or (not o.target.expect_reachable and o.layer is not Layer.ICMP)
 
 
-def _works(made: Iterable[Observation], reached: Mapping[tuple[str, str], bool]) -> bool | None:
+def _works(made: Iterable[Observation], reached: Mapping[str, bool]) -> bool | None:
     """In each group that has the family, one target is reached at its deepest configured layer. None: nothing counted."""
     groups: dict[Group, list[Observation]] = {}
     for o in made:
@@ -84,10 +106,12 @@ def _works(made: Iterable[Observation], reached: Mapping[tuple[str, str], bool])
     return all(verdicts) if verdicts else None
 
 
-def _group_works(made: Sequence[Observation], reached: Mapping[tuple[str, str], bool]) -> bool | None:
+def _group_works(made: Sequence[Observation], reached: Mapping[str, bool]) -> bool | None:
     """A target that is meant to be out of reach passes where the family is dead: it proves nothing beside one that is not."""
-    asked = {(o.vantage.key, o.target.subject) for o in [o for o in made if o.target.expect_reachable] or made}
-    verdicts = [reached[pair] for pair in asked if pair in reached]
+    asked = {o.target.subject for o in [o for o in made if o.target.expect_reachable] or made}
+    if made[0].target.group is Group.PEERS:
+        asked |= {subject for subject in reached if subject.startswith(ANY_PEER)}
+    verdicts = [reached[subject] for subject in asked if subject in reached]
     return any(verdicts) if verdicts else None
 
 

@@ -8,7 +8,7 @@ must show it. A pair that was found stays until six dials in a row do not. Nothi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -72,7 +72,7 @@ def target_down(view: View) -> Judgement:
     )
 
 
-Standing = Collection[Pair]  # the pairs that the cause was found of in the round before
+Standing = Mapping[Cause, Collection[Pair]]  # the pairs that each cause was found of in the round before
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def _judge(view: View, cause: Cause, sieve: Sieve, template: str) -> Judgement:
         return reason
     probes = probes_of(view)
     doubtful = services_on(view.inventory, _lost_nodes(probes.now) & _lost_nodes(probes.before))
-    shown = sieve(probes, view.standing.get(cause, frozenset()))
+    shown = sieve(probes, view.standing)
     held = {s.pair: s for s in shown if s.pair.destination not in doubtful}
     return (_finding(cause, list(held.values()), template),) if held else ()
 
@@ -133,13 +133,13 @@ def _unknown(view: View, cause: Cause) -> Reason | None:
 
 def _blocked(probes: Probes, standing: Standing) -> list[_Shown]:
     """Destinations with all three answers decide, each group of targets for itself; those dialled by TCP alone follow their vantage."""
-    spared = _spared(probes)
-    shown = [t for t in spared if t.shows(_is_blocked, standing)]
+    spared, stood = _spared(probes), standing.get(Cause.IPV6_TCP_BLOCKED, ())
+    shown = [t for t in spared if t.shows(_is_blocked, stood)]
     full = [t for t in probes.pairs if t.shows(_answers_in_full) or t in shown]
     blocked = {d.pair for d in _enough([t.now for t in full], [t.now for t in shown])}
     vantages = _blocked_vantages(probes.now) & _blocked_vantages(probes.before)
-    vantages |= {t.now.vantage.key for t in shown if t.pair in blocked and t.pair in standing}
-    followers = [t for t in spared if t.now.vantage.key in vantages and t.shows(_follows, standing)]
+    vantages |= {t.now.vantage.key for t in shown if t.pair in blocked}
+    followers = [t for t in spared if t.now.vantage.key in vantages and t.shows(_follows, stood)]
     return [*(_Shown(t, _is_blocked) for t in shown if t.pair in blocked), *(_Shown(t, _follows) for t in followers)]
 
 
@@ -212,9 +212,10 @@ def _lost(family: Family, dial: Dial) -> bool:
 
 def _unreachable(probes: Probes, standing: Standing) -> list[_Shown]:
     blocked = {shown.pair for shown in _blocked(probes, standing)}
+    stood = standing.get(Cause.IPV6_UNREACHABLE, ())
     open_ = [t for t in probes.pairs if t.pair not in blocked]
-    proved = [t for t in _spared(probes) if t.pair not in blocked and t.shows(_silent_over_ipv6_alone, standing)]
-    alone = [t for t in open_ if not t.now.has_ipv4 and t.shows(_silent_over_ipv6, standing)]
+    proved = [t for t in _spared(probes) if t.pair not in blocked and t.shows(_silent_over_ipv6_alone, stood)]
+    alone = [t for t in open_ if not t.now.has_ipv4 and t.shows(_silent_over_ipv6, stood)]
     companions: dict[tuple[str, Group], set[str]] = {}
     for t in (*proved, *alone):
         companions.setdefault(_place(t), set()).add(t.now.destination)
@@ -246,7 +247,7 @@ def _silent_over_ipv6(dial: Dial) -> bool:
 
 def _blackhole(probes: Probes, standing: Standing) -> list[_Shown]:
     """A peer, or two destinations, of the same vantage or not."""
-    lost = [t for t in probes.pairs if t.shows(_loses_full_size, standing)]
+    lost = [t for t in probes.pairs if t.shows(_loses_full_size, standing.get(Cause.IPV6_MTU_BLACKHOLE, ()))]
     enough = any(t.now.group is Group.PEERS for t in lost) or len({t.now.destination for t in lost}) > 1
     return [_Shown(t, _loses_full_size) for t in lost] if enough else []
 
@@ -257,7 +258,8 @@ def _loses_full_size(dial: Dial) -> bool:
 
 
 def _tls_failed(probes: Probes, standing: Standing) -> list[_Shown]:
-    return [_Shown(t, _fails_in_tls) for t in probes.pairs if t.shows(_fails_in_tls, standing)]
+    stood = standing.get(Cause.IPV6_TLS_FAILED, ())
+    return [_Shown(t, _fails_in_tls) for t in probes.pairs if t.shows(_fails_in_tls, stood)]
 
 
 def _fails_in_tls(dial: Dial) -> bool:

@@ -76,7 +76,7 @@ def _roles(line: Line) -> str:
 
 
 def _found(line: Line) -> str:
-    return "at once" if line.stated else "in two rounds"
+    return "at once" if line.stated and not line.compares else "in two rounds"
 
 
 def configuration_table() -> str:

@@ -86,5 +86,5 @@ def test_the_matrix_is_as_large_as_promised() -> None:
     assert len(PAIRS) >= 5
     assert {fault.scope for fault in FAULTS.values() if fault.apart} == set(Scope)
     assert any(fault.apart for fault in PAIRS.values())
-    assert all(fault.detect <= ROUNDS and fault.clear <= ROUNDS for fault in (*FAULTS.values(), *PAIRS.values()))
+    assert all(fault.detected_by <= ROUNDS for fault in (*FAULTS.values(), *PAIRS.values()))
     assert {backend for fault in FAULTS.values() for backend in fault.backends} > set(HERE)

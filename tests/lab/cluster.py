@@ -140,6 +140,12 @@ class Cluster:
             assert runner.stdin is not None
             runner.stdin.write("configure\n")
 
+    def forget(self) -> None:
+        """Let all that was probed so far be an hour old."""
+        for runner in self._runners.values():
+            assert runner.stdin is not None
+            runner.stdin.write("forget\n")
+
     def dns(self, mode: str) -> None:
         """What the nameserver does: healthy, or a mode of tests.lab.coredns."""
         self._write("mode", mode)

@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from exporter.diagnosis.causes import LINES
+from exporter.diagnosis.explanations import PATH_CAUSES
+from exporter.model.report import Cause
+from exporter.plan.kept import DIALS
 from tests.lab.cluster import Cluster
 
 Act = Callable[[Cluster], object]
@@ -32,7 +36,7 @@ class Fault:
 
     `causes` are those unexplained at warning or above, with their severity; `explained` says which other cause is explained by which;
     `infos` are those of severity info. All three are exact: nothing else may be found. `ipv4` and `ipv6` are the families' verdicts.
-    `detect` and `clear` are the rounds, counted from the fault and from its healing. `checks` are findings that need more than names:
+    `detect` and `clear` are the rounds, counted from the fault and from its healing, where nothing makes them later. `checks` are findings that need more than names:
     cause -> a text that its evidence must hold.
     """
 
@@ -50,6 +54,18 @@ class Fault:
     clear: int = 2
     evidence: Mapping[str, str] = field(default_factory=dict)
     apart: bool = False  # also with node and cluster roles as separate ones, on the first backend
+
+    @property
+    def detected_by(self) -> int:
+        """The round by which it must be found: what compares the kernel with the inventory is found in the second."""
+        return max(self.detect, 2 if any(LINES[Cause(cause)].compares for cause in (*self.causes, *self.infos)) else 1)
+
+    @property
+    def cleared_by(self) -> int:
+        """The round by which nothing may be left: a path counts as well after six dials, which a pod that changes peers makes
+        in seven rounds, and what does not hold goes one round later.
+        """
+        return max(self.clear, DIALS + 2 if any(Cause(cause) in PATH_CAUSES for cause in self.causes) else 0)
 
     @property
     def ways(self) -> tuple[tuple[str, ...], ...]:

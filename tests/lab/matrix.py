@@ -40,7 +40,7 @@ def _row(fault: Fault) -> tuple[str, ...]:
         ", ".join(f"`{cause}`" for cause in fault.infos),
         WORDS[fault.ipv6],
         WORDS[fault.ipv4],
-        f"{fault.detect}, {fault.clear}",
+        f"{fault.detected_by}, {fault.cleared_by}",
         ", ".join(fault.backends) if fault.backends != HERE else "",
         "; ".join(WAYS[roles] for roles in fault.ways),
     )

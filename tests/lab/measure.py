@@ -12,7 +12,7 @@ from typing import Any
 from tests.lab.cluster import Cluster, Report
 from tests.lab.fault import Fault
 
-ROUNDS = 3  # to detect, and to clear
+ROUNDS = 3  # to detect
 PROOF = ("subjects", "evidence", "command", "runbook")
 
 
@@ -67,6 +67,7 @@ def read(reports: list[Report]) -> Seen:
 def measure(cluster: Cluster, fault: Fault) -> Measured:
     """The cluster must be settled and healthy; it is so again afterwards, or `cleared` is None."""
     wrong: list[str] = []
+    cluster.forget()  # what the fault before left among the last dials is not this one's
     detected, seen = None, Seen({}, {}, frozenset(), {})
     try:
         fault.act(cluster)
@@ -81,14 +82,14 @@ def measure(cluster: Cluster, fault: Fault) -> Measured:
         cluster.heal()
     wrong += _differences(fault, seen, detected)
     cleared = None
-    for number in range(1, ROUNDS + 1):
+    for number in range(1, fault.cleared_by + 2):
         after = read(cluster.round())
         _note_strangers(wrong, f"round {number} after healing", after, fault)
         if after.nothing and False not in after.families.values():
             cleared = number
             break
-    if cleared is None or cleared > fault.clear:
-        wrong.append(f"cleared in round {cleared}, should be {fault.clear}")
+    if cleared is None or cleared > fault.cleared_by:
+        wrong.append(f"cleared in round {cleared}, should be {fault.cleared_by}")
     return Measured(fault, detected, cleared, seen, tuple(wrong))
 
 
@@ -121,8 +122,8 @@ def _differences(fault: Fault, seen: Seen, detected: int | None) -> list[str]:
         ("families", seen.families, {"IPv4": fault.ipv4, "IPv6": fault.ipv6}),
     ]
     wrong = [f"{what} {said}, should be {wanted}" for what, said, wanted in pairs if said != wanted]
-    if detected is None or detected > fault.detect:
-        wrong.append(f"detected in round {detected}, should be {fault.detect}")
+    if detected is None or detected > fault.detected_by:
+        wrong.append(f"detected in round {detected}, should be {fault.detected_by}")
     wrong += [
         f"evidence of {cause} lacks {text!r}: {seen.evidence.get(cause)}"
         for cause, text in fault.evidence.items()

@@ -85,7 +85,7 @@ PATH_FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "peer_deaf", Scope.PATH, "one peer answers over neither family", PEER_DEAF,
-        {}, infos=("target_down",), ipv4=False, ipv6=False, detect=2,
+        {}, infos=("target_down",), detect=2,
     ),
     Fault(
         "outside_down", Scope.PATH, "the outside host answers nobody", filtered("outside", "inet", "input", "drop"),

@@ -3,7 +3,8 @@
     ip netns exec NODE python -m tests.lab.round_runner INVENTORY CONFIG [DIGEST_URL]
 
 First a line comes: where the cluster role's digest is, empty for other roles. `round` runs a round and prints its report; with a digest
-the node knows its own pods and Node, and of the cluster what the digest says at that moment. `configure` reads the configuration again.
+the node knows its own pods and Node, and of the cluster what the digest says at that moment. `configure` reads the configuration again;
+`forget` lets an hour go by for results. By the clock of these a round takes as long as the interval, however soon the next one follows.
 The parts are the daemon's own, the digest's server and client included; only the pace is the caller's, so that a test counts rounds
 instead of waiting for them. The objects count as the API's: a cluster role asks the cluster DNS about its Services only where there is
 an API.
@@ -139,22 +140,32 @@ def line_of(report: Report | None, errors: Errors) -> str:
 
 
 async def serve(inventory: str, path: str, url: str) -> None:
-    config, errors = config_of(path), Errors()
+    config, errors, steady = config_of(path), Errors(), RoundClock()
     if config.role is Role.CLUSTER:
-        rounds, publisher = build_rounds(config, PACE, None, errors), DigestPublisher()
+        rounds, publisher = build_rounds(config, PACE, None, errors, steady=steady), DigestPublisher()
         async with digest_server(publisher) as address:
-            await obey(address, path, rounds, Objects(inventory), errors, publisher=publisher)
+            await obey(address, path, rounds, Objects(inventory), errors, steady=steady, publisher=publisher)
         return
     connection, child = spawn_broker()
     broker = await BrokerClient.from_socket(connection)
-    rounds = build_rounds(config, PACE, broker, errors)
+    rounds = build_rounds(config, PACE, broker, errors, steady=steady)
     if url:
         async with told(url, inventory, config.node_name) as digest:
-            await obey("", path, rounds, digest.source, errors, digest=digest)
+            await obey("", path, rounds, digest.source, errors, steady=steady, digest=digest)
     else:
-        await obey("", path, rounds, Objects(inventory), errors)
+        await obey("", path, rounds, Objects(inventory), errors, steady=steady)
     broker.close()
     child.wait()
+
+
+class RoundClock:
+    """The clock by which results age: it goes on with the rounds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 async def obey(
@@ -164,6 +175,7 @@ async def obey(
     source: Objects | DigestedSource,
     errors: Errors,
     *,
+    steady: RoundClock,
     publisher: DigestPublisher | None = None,
     digest: Told | None = None,
 ) -> None:
@@ -173,6 +185,10 @@ async def obey(
         if line.strip() == "configure":
             rounds.configure(config_of(path), PACE)
             continue
+        if line.strip() == "forget":
+            steady.now += 3600.0
+            continue
+        steady.now += PACE.interval
         if digest is not None:
             await digest.anew()
         now = source.current()
