@@ -61,5 +61,5 @@ dashboards: ## write grafana/*.json from the panels
 pictures: ## draw docs/dashboard-*.png from the lab's real data; some minutes
 	scripts/dashboards-picture
 
-reference: ## write the generated tables into README.md
+reference: ## write the generated tables into docs/
 	scripts/reference

@@ -1,7 +1,7 @@
 """The catalogue: every metric declared once, with its type, help, labels and how it is read from a finished value.
 
 After the report, before exposition. Search a metric's name here to find the function of the report that it is. No I/O, no clock:
-exposition.py formats what stands here, reference.py writes README's table from it, alerts and dashboards are checked against it.
+exposition.py formats what stands here, reference.py makes the reference table from it, alerts and dashboards are checked against it.
 """
 
 from __future__ import annotations
@@ -34,6 +34,6 @@ ROUND: tuple[Metric[Round], ...] = (
 """The metrics of the last finished round; they vanish with it."""
 
 CATALOGUE: tuple[Metric[Round] | Metric[Own], ...] = (*ROUND, *ITSELF)
-"""Every metric, in the order of README's table."""
+"""Every metric, in the order of the reference table."""
 
 __all__ = ["CATALOGUE", "ITSELF", "ROUND", "Metric", "Own", "Round", "Row", "Type"]

@@ -1,4 +1,4 @@
-"""Every configuration key as a row of text, made from the schema: README's table and `dualstack-exporter reference`. Pure."""
+"""Every configuration key as a row of text, made from the schema: the table of `dualstack-exporter reference`. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What each role reads from the Kubernetes API, declared once: resources, selectors, and how much of each object. Data only.
 
-kubernetes.py lists and watches these, access.py derives from them the rights that the manifests must grant, and README's table of load
-counts them. A resource that stands in several API groups or versions names them in the order of preference.
+kubernetes.py lists and watches these, access.py derives from them the rights that the manifests must grant, and the table in
+docs/sizing.md counts them. A resource that stands in several API groups or versions names them in the order of preference.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The reference tables in Markdown: metrics, causes, alerts, configuration. `dualstack-exporter reference` prints them, README holds them.
+"""The reference tables in Markdown: metrics, causes, alerts, configuration. `dualstack-exporter reference` prints them.
 
 Each table is made from the one place that the program itself runs on: the catalogue, the table of causes, the configuration's schema;
-alerts come from the rules file where the repository is at hand. README's copies stand between markers and are checked by a test.
+alerts come from the rules file where the repository is at hand. docs/reference/ has a copy of each, between markers; a test compares them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def reference() -> str:
     return "\n".join(f"## {name.capitalize()}\n\n{table}" for name, table in tables().items())
 
 
-def tables() -> Mapping[str, str]:
-    """The tables by name, in the order of README."""
-    found = {"metrics": metrics_table(), "causes": causes_table()}
+def tables(root: str = "") -> Mapping[str, str]:
+    """The tables by name. `root` leads from the page that shows them to the repository ("../"), for links to files."""
+    found = {"metrics": metrics_table(), "causes": causes_table(root)}
     if ALERTS.is_file():
         found["alerts"] = alerts_table(ALERTS.read_text(encoding="utf-8"))
     return found | {"configuration": configuration_table()}
@@ -49,7 +49,7 @@ def metrics_table() -> str:
     return markdown(("metric", "type", "labels", "meaning"), rows)
 
 
-def causes_table() -> str:
+def causes_table(root: str = "") -> str:
     rows = (
         (
             f"[`{line.cause}`]({runbook(line.cause)})",
@@ -58,17 +58,17 @@ def causes_table() -> str:
             line.severity.value,
             _found(line),
             line.says,
-            _rule(line.cause),
+            _rule(line.cause, root),
         )
         for line in TABLE
     )
     return markdown(("cause (runbook)", "scope", "role", "severity", "found", "what is wrong", "rule"), rows)
 
 
-def _rule(cause: Cause) -> str:
-    """Where the function stands that finds it: it has the cause's name, and its docstring says when it holds."""
+def _rule(cause: Cause, root: str) -> str:
+    """A link to the file with the function that finds it. The function has the cause's name; its docstring says when it holds."""
     path = RULES[cause].__module__.replace(".", "/") + ".py"
-    return f"[{path.rpartition('/')[2]}]({path})"
+    return f"[{path.rpartition('/')[2]}]({root}{path})"
 
 
 def _roles(line: Line) -> str:

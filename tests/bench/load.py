@@ -1,5 +1,5 @@
-"""The load that exporters put on a cluster, by design: `python -m tests.bench.load` prints README's table for 10, 500 and 5,000 nodes,
-and `scripts/reference` puts it there.
+"""The load that exporters put on a cluster, by design: `python -m tests.bench.load` prints the table for 10, 500 and 5,000 nodes,
+and `scripts/reference` writes it to docs/sizing.md.
 
 Computed, not measured: what each role reads (exporter.discovery.readings) times how large recorded objects are (tests/data/kubernetes), and
 the pace and the budget of the probes. tests/wire/test_kubernetes_scale.py holds the requests against those that a server counts.
@@ -152,7 +152,7 @@ def rate(number: float) -> str:
 
 
 def markdown() -> str:
-    """The table as README has it."""
+    """The table as docs/sizing.md has it."""
     head, *rows = table()
     lines = [
         "| " + " | ".join(head) + " |",

@@ -42,7 +42,14 @@ def anchors(page: Path) -> set[str]:
 
 def test_the_pages_are_found() -> None:
     names = {str(page.relative_to(ROOT)) for page in PAGES}
-    assert {"README.md", "SECURITY.md", "CHANGELOG.md", "alerts/README.md"} <= names
+    assert {
+        "README.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "alerts/README.md",
+        "docs/sizing.md",
+        "docs/reference/causes.md",
+    } <= names
 
 
 @each_page
@@ -65,7 +72,7 @@ def test_every_picture_says_in_words_what_it_shows(page: Path) -> None:
 @pytest.mark.parametrize("folder", ["deploy", "alerts", "scripts", "grafana"])
 def test_every_file_that_a_comment_names_is_there(folder: str) -> None:
     """In comments of manifests and scripts: paths below the project's own directories."""
-    named = re.compile(r"\b((?:alerts|deploy|grafana|scripts|tests|exporter)/[\w./-]+\w\.(?:py|ya?ml|md|json))\b")
+    named = re.compile(r"\b((?:alerts|deploy|docs|grafana|scripts|tests|exporter)/[\w./-]+\w\.(?:py|ya?ml|md|json))\b")
     for path in (p for p in (ROOT / folder).rglob("*") if p.suffix in {".yaml", ".py", "", ".sh"} and p.is_file()):
         for comment in re.findall(r"# (.+)", path.read_text()):
             for name in named.findall(comment):

@@ -1,6 +1,6 @@
 """Prints the fault matrix as Markdown: the rows of faults.py, which tests/e2e/test_fault_matrix.py holds on the real kernel.
 
-python -m tests.lab.matrix                          the table; scripts/reference puts it into README
+python -m tests.lab.matrix                          the table; scripts/reference writes it to docs/reference/
 python -m tests.lab.matrix --measure [FAULT ...]    break each (all, without names) in a lab, and say what was found; needs root
 """
 

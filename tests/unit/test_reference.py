@@ -1,4 +1,4 @@
-"""The reference tables: complete, well-formed, and put between README's markers."""
+"""The reference tables: complete, well-formed, and put between the markers of a page."""
 
 from __future__ import annotations
 
@@ -67,6 +67,11 @@ def test_from_a_cause_it_is_two_steps_to_its_rule_and_its_runbook() -> None:
         assert rule.__doc__
         assert runbook(cause) in rows[cause.value]
         assert (ROOT / "alerts/runbooks" / runbook(cause).rpartition("/")[2]).is_file()
+
+
+def test_links_to_files_can_be_relative_to_a_page_below_the_repository() -> None:
+    assert causes_table("../../").replace("](../../exporter/", "](exporter/") == causes_table()
+    assert "](exporter/" not in causes_table("../../")
 
 
 def test_every_row_has_as_many_cells_as_the_head() -> None:

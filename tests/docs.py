@@ -1,0 +1,41 @@
+"""The generated tables of docs/: what the program, the lab and the table of load say today, each on its page between its markers.
+
+python -m tests.docs     writes them; scripts/reference sets up what that needs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from exporter.report.reference import MAKER, replace_between_markers, tables
+from tests.bench import load
+from tests.lab.matrix import matrix
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+class Generated(NamedTuple):
+    page: Path
+    table: str
+    maker: str  # the command that prints it
+
+    def written(self, name: str) -> str:
+        """The whole page with this table between the markers of that name."""
+        return replace_between_markers(self.page.read_text(encoding="utf-8"), name, self.table, by=self.maker)
+
+
+def generated() -> Mapping[str, Generated]:
+    """Each table by the name in its markers."""
+    reference = DOCS / "reference"
+    return {
+        **{name: Generated(reference / f"{name}.md", table, MAKER) for name, table in tables(root="../../").items()},
+        "matrix": Generated(reference / "fault-matrix.md", matrix(), "scripts/matrix"),
+        "load": Generated(DOCS / "sizing.md", load.markdown(), "python -m tests.bench.load"),
+    }
+
+
+if __name__ == "__main__":
+    for name, item in generated().items():
+        item.page.write_text(item.written(name), encoding="utf-8")
