@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from contextlib import suppress
 
 from exporter.broker.messages import Libc, Place, PodFiles
@@ -50,6 +51,8 @@ GLIBC_FILES = (
 )
 
 
+_YOUNG = 10.0  # seconds within which a process that a runtime starts has changed its root
+
 # The programs that hold a pod's namespaces for its containers: those of Kubernetes, OpenShift and podman.
 _SANDBOXES = ("pause", "pod", "usr/bin/pod", "catatonit")
 
@@ -58,13 +61,14 @@ def read_pod_files(place: Place) -> PodFiles:
     """The files of the process of `place`, and whether that is a sandbox's: whose libraries no program of the pod uses.
 
     One errno for all: ESTALE when it ended, EACCES when /proc/PID/root is closed to the broker, EINVAL without pid, EAGAIN while it is
-    still outside of its container: a runtime joins the namespace first and changes the root then, so its root is still the host's.
+    still outside of its container: a runtime joins the namespaces first and changes the root then, so its root is still the host's. One
+    that keeps the host's root has mounts of its own over it, or it is no pod's.
     """
     if not place.pid:
         return unreadable(errno.EINVAL)
     try:
         with open_process(place) as process:
-            return _read(process)
+            return _read(process, young=_age(place.started) < _YOUNG)
     except OSError as error:
         return unreadable(error.errno or errno.EIO)
 
@@ -73,10 +77,15 @@ def unreadable(number: int) -> PodFiles:
     return PodFiles(resolv_errno=number, resolv_conf=b"", libc_errno=number, libcs=())
 
 
-def _read(process: int) -> PodFiles:
+def _age(started: int) -> float:
+    """Seconds since a process began; `started` in clock ticks since boot."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+
+
+def _read(process: int, *, young: bool) -> PodFiles:
     root = os.open("root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
     try:
-        if _is_hosts(root):
+        if _is_hosts(os.fstat(root), "/", "/proc/1/root") and (young or _has_hosts_mounts(process)):
             return unreadable(errno.EAGAIN)
         sandbox = _is_sandbox(process, root)
         resolv_errno, resolv_conf = _read_resolv_conf(root)
@@ -97,10 +106,14 @@ def _is_sandbox(process: int, root: int) -> bool:
         return False
 
 
-def _is_hosts(root: int) -> bool:
-    """Whether this directory is the broker's own root or that of the machine's first process."""
-    info = os.fstat(root)
-    for path in ("/", "/proc/1/root"):
+def _has_hosts_mounts(process: int) -> bool:
+    mounts = os.stat("ns/mnt", dir_fd=process)
+    return _is_hosts(mounts, "/proc/self/ns/mnt", "/proc/1/ns/mnt")
+
+
+def _is_hosts(info: os.stat_result, *paths: str) -> bool:
+    """Whether this is what one of the paths leads to: those of the broker and of the machine's first process."""
+    for path in paths:
         with suppress(PermissionError):  # the first process may be closed to the broker
             known = os.stat(path)  # noqa: PTH116 - pathlib would be a megabyte of the broker's memory
             if (known.st_dev, known.st_ino) == (info.st_dev, info.st_ino):
