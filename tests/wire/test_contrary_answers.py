@@ -29,6 +29,7 @@ from exporter.model.service import Service
 from exporter.network import LocalNetwork
 from exporter.plan.verdict_set import Wanted, verdict_set
 from exporter.probes import ask
+from tests.unit.said import remembered
 from tests.wire.loopback import HOST, LOOPBACK
 from tests.wire.nameserver import free_port, scripted
 
@@ -165,11 +166,12 @@ WEB = Service("default", "web", cluster_ips=tuple(a for a in map(parse_address, 
 
 
 def judged(rounds: Sequence[tuple[Lookup, ...]]) -> dict[Cause, Finding]:
-    """What the rules find after these two rounds of lookups."""
+    """What the rules find after these two rounds of lookups, in which what was asked again was answered alike."""
+    told = remembered(*rounds, now=1_000.0)
 
     def snapshot(lookups: tuple[Lookup, ...]) -> Snapshot:
         return Snapshot(
-            node="ra", role=Role.ALL, started=0.0, finished=1.0, complete=True, host=HOST, lookups=lookups, lookups_kept=lookups,
+            node="ra", role=Role.ALL, started=0.0, finished=1.0, complete=True, host=HOST, lookups=lookups, lookups_kept=lookups, told=told,
             inventory=Inventory(source="kubernetes", services=(WEB,), pods=(), policies=()), families=dict.fromkeys(FAMILIES, True),
         )  # fmt: skip
 
