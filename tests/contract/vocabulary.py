@@ -30,7 +30,6 @@ TARGET_LABELS = {"cluster", "node", "job", "instance"}  # set by the scrape conf
 OF_PROMETHEUS = {
     "up": set[str](),
     "ALERTS": {"alertname", "alertstate", "severity", "fault"},
-    "ALERTS_FOR_STATE": {"alertname", "severity", "fault"},
 }
 LABELS = {metric.name: set(metric.labels) for metric in CATALOGUE}
 for metric in CATALOGUE:
