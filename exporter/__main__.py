@@ -8,10 +8,10 @@ import sys
 def main() -> int:
     """Run the command line; the exit status."""
     if sys.argv[1:2] == ["broker"]:
-        from exporter.broker.command import main as broker  # noqa: PLC0415 - the broker imports nothing else
+        from exporter.broker.server.command import main as broker  # noqa: PLC0415 - the broker imports nothing else
 
         return broker(sys.argv[2:])
-    from exporter.command import run  # noqa: PLC0415 - see above
+    from exporter.cli.command import run  # noqa: PLC0415 - see above
 
     return run(sys.argv[1:])
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exporter.diagnosis.causes import RUNBOOKS, TABLE
+from exporter.diagnosis.engine.causes import RUNBOOKS, TABLE
 from exporter.model.facts import PeerState
 from exporter.model.report import Reason
 from exporter.report.document import runbook
-from exporter.web.facts import REASONS
-from exporter.web.matrix import STATES
+from exporter.web.page.facts import REASONS
+from exporter.web.page.matrix import STATES
 from grafana.panels import BLUE, GREEN, ORANGE, RED, Look
 
 SAYS: Mapping[str, str] = {line.cause.value: line.says for line in TABLE}

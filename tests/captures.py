@@ -10,7 +10,7 @@ from typing import Any
 import dns.message
 
 from exporter.model.family import parse_address
-from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
+from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.vantage import Vantage
 from exporter.probes.dns_reply import judge, read_reply
 
@@ -20,10 +20,10 @@ RANDOM_LABEL = "zq7x1k"  # the name that exists nowhere
 HOST = Vantage("host", "", "ra", None)
 
 
-def server(text: str = "192.0.2.53", label: str = "cluster_dns") -> Server:
+def server(text: str = "192.0.2.53", label: str = "cluster_dns") -> Nameserver:
     address = parse_address(text)
     assert address is not None
-    return Server(address, label)
+    return Nameserver(address, label)
 
 
 @cache

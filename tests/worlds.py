@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from exporter.libc.replies import Answer, Failure
+from exporter.libc.replies import Answer, NoReply
 from exporter.libc.resolver import all_candidates
 from exporter.model.dns import Reply, ResolvConf
 from exporter.model.family import Address, parse_address
@@ -103,8 +103,8 @@ def _with_records(word: str, name: str, qtype: str) -> Message:
 def answer(word: str, name: str, qtype: str, *, edns: bool = False, seconds: float = 0.0) -> Answer:
     datagram, stream = messages(word, name, qtype)
     return Answer(
-        datagram.reply(edns=edns) if datagram else Failure.SILENT,
-        stream=stream.reply(edns=edns) if stream else Failure.CLOSED,
+        datagram.reply(edns=edns) if datagram else NoReply.SILENT,
+        stream=stream.reply(edns=edns) if stream else NoReply.CLOSED,
         seconds=seconds,
     )
 
@@ -132,7 +132,7 @@ class World:
                     word = self.words.get((name, qtype, server), "nx")
                     given = answer(word, name, qtype, edns=edns, seconds=DELAYS[index])
                     found[name, qtype, server] = (
-                        Answer(Failure.REFUSED, Failure.REFUSED) if server in self.closed else given
+                        Answer(NoReply.REFUSED, NoReply.REFUSED) if server in self.closed else given
                     )
         return found
 

@@ -24,5 +24,5 @@ wrong namespace. No descriptor of a foreign namespace outlives its visit. How it
 any fault of its own; the exporter then starts or awaits another.
 
 It imports the standard library alone, to stay small in memory and in what must be trusted: import-linter checks that. To read it, begin
-with messages.py, then answers.py; command.py is where the process begins. client.py is the exporter's side and runs without privilege.
+with messages.py, then answers.py; cli/command.py is where the process begins. client.py is the exporter's side and runs without privilege.
 """

@@ -2,6 +2,6 @@
 
 import sys
 
-from exporter.broker.command import main
+from exporter.broker.server.command import main
 
 sys.exit(main(sys.argv[1:]))

@@ -9,31 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from exporter.catalogue.dns import DNS
+from exporter.catalogue.exporter import EXPORTER, ExporterState
 from exporter.catalogue.inventory import INVENTORY
-from exporter.catalogue.itself import ITSELF, Own
 from exporter.catalogue.kernel import KERNEL
-from exporter.catalogue.metric import Metric, Round, Row, Type, gauge
+from exporter.catalogue.metric import FinishedRound, Metric, Row, Type, gauge
 from exporter.catalogue.pods import PODS
 from exporter.catalogue.probes import PROBES
 from exporter.catalogue.verdict import VERDICT
 
-_SEEN: tuple[Metric[Round], ...] = (*VERDICT, *PROBES, *DNS, *PODS, *KERNEL, *INVENTORY)
+_SEEN: tuple[Metric[FinishedRound], ...] = (*VERDICT, *PROBES, *DNS, *PODS, *KERNEL, *INVENTORY)
 
 
-def truncated(source: Round) -> Iterator[Row]:
+def truncated(source: FinishedRound) -> Iterator[Row]:
     """How many rows each cap left out, 0 included."""
     for metric in _SEEN:
         if metric.capped:
             yield (metric.name,), float(metric.left_out(source))
 
 
-ROUND: tuple[Metric[Round], ...] = (
+ROUND: tuple[Metric[FinishedRound], ...] = (
     *_SEEN,
     gauge("series_truncated", "Series that the cap on a metric left out of this scrape.", ("metric",), truncated),
 )
 """The metrics of the last finished round; they vanish with it."""
 
-CATALOGUE: tuple[Metric[Round] | Metric[Own], ...] = (*ROUND, *ITSELF)
+CATALOGUE: tuple[Metric[FinishedRound] | Metric[ExporterState], ...] = (*ROUND, *EXPORTER)
 """Every metric, in the order of the reference table."""
 
-__all__ = ["CATALOGUE", "ITSELF", "ROUND", "Metric", "Own", "Round", "Row", "Type"]
+__all__ = ["CATALOGUE", "EXPORTER", "ROUND", "ExporterState", "FinishedRound", "Metric", "Row", "Type"]

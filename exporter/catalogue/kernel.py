@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
-from exporter.catalogue.metric import Metric, Round, Row, counter, gauge
-from exporter.kernel.peers import expect_peers, peer_states
-from exporter.kernel.vxlan import DEVICES
-from exporter.model.facts import AddressFact, HostFacts, Limits, LinkFact, NatFacts, PeerState, VxlanDevice
+from exporter.catalogue.metric import FinishedRound, Metric, Row, counter, gauge
+from exporter.diagnosis.vxlan_peers import expect_peers, peer_states
+from exporter.kernel.decode.vxlan import DEVICES
+from exporter.model.facts import AddressFact, HostFacts, KernelCounters, LinkFact, NatFacts, PeerState, VxlanDevice
 from exporter.model.family import FAMILIES, Family, family_of
 from exporter.model.report import Snapshot
 
@@ -16,12 +16,12 @@ LINKS = 20
 ADDRESS_STATES = ("usable", "tentative", "dadfailed", "deprecated")
 
 
-def host(source: Round) -> HostFacts:
+def host(source: FinishedRound) -> HostFacts:
     """The host's facts; where nothing was read, facts of which each part is None."""
     return source.snapshot.host_facts or HostFacts()
 
 
-def masquerade_rules(source: Round) -> Iterator[Row]:
+def masquerade_rules(source: FinishedRound) -> Iterator[Row]:
     """Rules that masquerade, of each backend that could be read; 0 where the chain is absent or no hook reaches it."""
     nat = host(source).nat
     if nat is not None:
@@ -30,7 +30,7 @@ def masquerade_rules(source: Round) -> Iterator[Row]:
             yield (family.value, backend.value), float(found.get((family, backend), 0))
 
 
-def pool_masqueraded(source: Round) -> Iterator[Row]:
+def pool_masqueraded(source: FinishedRound) -> Iterator[Row]:
     """For each pool that asks for natOutgoing on this node: whether its packets are masqueraded."""
     nat = host(source).nat
     if nat is None:
@@ -51,15 +51,15 @@ def _absent(nat: NatFacts, family: Family) -> bool | None:
     return False if any(f is family for f, _ in nat.read) else None
 
 
-def nat_packets(source: Round) -> Iterator[Row]:
+def nat_packets(source: FinishedRound) -> Iterator[Row]:
     for (family, backend), packets in source.totals.nat_packets.items():
         yield (family.value, backend.value), float(packets)
 
 
-def _devices(value: Callable[[VxlanDevice], float | None]) -> Callable[[Round], Iterator[Row]]:
+def _devices(value: Callable[[VxlanDevice], float | None]) -> Callable[[FinishedRound], Iterator[Row]]:
     """Rows of one number for each tunnel device that exists."""
 
-    def rows(source: Round) -> Iterator[Row]:
+    def rows(source: FinishedRound) -> Iterator[Row]:
         vxlan = host(source).vxlan
         for device in vxlan.devices.values() if vxlan is not None else ():
             number = value(device)
@@ -69,7 +69,7 @@ def _devices(value: Callable[[VxlanDevice], float | None]) -> Callable[[Round], 
     return rows
 
 
-def vxlan_info(source: Round) -> Iterator[Row]:
+def vxlan_info(source: FinishedRound) -> Iterator[Row]:
     vxlan = host(source).vxlan
     for device in vxlan.devices.values() if vxlan is not None else ():
         vni = "" if device.vni is None else str(device.vni)
@@ -77,7 +77,7 @@ def vxlan_info(source: Round) -> Iterator[Row]:
         yield (device.name, vni, port, device.parent, "true" if device.flow_based else "false"), 1.0
 
 
-def vxlan_peers(source: Round) -> Iterator[Row]:
+def vxlan_peers(source: FinishedRound) -> Iterator[Row]:
     """Peers by state, 0 included; a flow-based device (eBPF) has none of its own."""
     for device, peers in tunnel_peers(source.snapshot).items():
         for state in PeerState:
@@ -98,7 +98,7 @@ def tunnel_peers(snapshot: Snapshot) -> Mapping[str, Counter[PeerState]]:
     return peers
 
 
-def host_addresses(source: Round) -> Iterator[Row]:
+def host_addresses(source: FinishedRound) -> Iterator[Row]:
     """Global addresses by state; the worst flag decides."""
     addresses = host(source).addresses
     if addresses is not None:
@@ -118,14 +118,14 @@ def address_state(address: AddressFact) -> str:
     return "deprecated" if address.deprecated else "usable"
 
 
-def default_routes(source: Round) -> Iterator[Row]:
+def default_routes(source: FinishedRound) -> Iterator[Row]:
     for family in FAMILIES:
         routes = host(source).default_routes(family)
         if routes is not None:
             yield (family.value,), float(len(routes))
 
 
-def forwarding(source: Round) -> Iterator[Row]:
+def forwarding(source: FinishedRound) -> Iterator[Row]:
     facts = host(source)
     if facts.forwarding_v4 is not None:
         yield (Family.V4.value,), float(facts.forwarding_v4)
@@ -133,13 +133,13 @@ def forwarding(source: Round) -> Iterator[Row]:
         yield (Family.V6.value,), float(facts.all_conf.forwarding != 0)
 
 
-def ipv6_disabled(source: Round) -> Iterator[Row]:
+def ipv6_disabled(source: FinishedRound) -> Iterator[Row]:
     conf = host(source).all_conf
     if conf is not None:
         yield (), float(conf.disable_ipv6 != 0)
 
 
-def accept_ra(source: Round) -> Iterator[Row]:
+def accept_ra(source: FinishedRound) -> Iterator[Row]:
     """Only of links that lead outside: those of pods number hundreds and take no router advertisements."""
     for link in outward_links(host(source)):
         if link.inet6 is not None:
@@ -153,17 +153,17 @@ def outward_links(facts: HostFacts) -> tuple[LinkFact, ...]:
     return tuple(link for link in facts.links or () if link.name in named and not link.loopback)
 
 
-def kube_proxy_rules(source: Round) -> Iterator[Row]:
+def kube_proxy_rules(source: FinishedRound) -> Iterator[Row]:
     facts = host(source).kube_proxy
     for family, present in facts.services.items() if facts is not None else ():
         if facts is not None and present is not None:
             yield (family.value, facts.mode), float(present)
 
 
-def _limit(value: Callable[[Limits], int | None]) -> Callable[[Round], Iterator[Row]]:
+def _limit(value: Callable[[KernelCounters], int | None]) -> Callable[[FinishedRound], Iterator[Row]]:
     """A single row, absent where not read."""
 
-    def rows(source: Round) -> Iterator[Row]:
+    def rows(source: FinishedRound) -> Iterator[Row]:
         number = value(host(source).limits)
         if number is not None:
             yield (), float(number)
@@ -171,13 +171,13 @@ def _limit(value: Callable[[Limits], int | None]) -> Callable[[Round], Iterator[
     return rows
 
 
-def kernel_info(source: Round) -> Iterator[Row]:
+def kernel_info(source: FinishedRound) -> Iterator[Row]:
     release = host(source).limits.kernel_release
     if release:
         yield (release,), 1.0
 
 
-def reader_success(source: Round) -> Iterator[Row]:
+def reader_success(source: FinishedRound) -> Iterator[Row]:
     """A reader that ran several times in the round succeeded if it always did."""
     outcome: dict[str, bool] = {}
     for reading in source.snapshot.readings:
@@ -185,14 +185,14 @@ def reader_success(source: Round) -> Iterator[Row]:
     return (((reader,), float(success)) for reader, success in outcome.items())
 
 
-def reader_duration(source: Round) -> Iterator[Row]:
+def reader_duration(source: FinishedRound) -> Iterator[Row]:
     spent: dict[str, float] = {}
     for reading in source.snapshot.readings:
         spent[reading.reader] = spent.get(reading.reader, 0.0) + reading.seconds
     return (((reader,), total) for reader, total in spent.items())
 
 
-NAT: tuple[Metric[Round], ...] = (
+NAT: tuple[Metric[FinishedRound], ...] = (
     gauge(
         "nat_masquerade_rules",
         "Rules of Calico's NAT-outgoing chain that masquerade, by backend; 0 where no hook reaches the chain.",
@@ -219,7 +219,7 @@ NAT: tuple[Metric[Round], ...] = (
     ),
 )
 
-TUNNEL: tuple[Metric[Round], ...] = (
+TUNNEL: tuple[Metric[FinishedRound], ...] = (
     gauge(
         "vxlan_up",
         "Whether Calico's tunnel device is up and has a carrier; absent where it does not exist.",
@@ -241,7 +241,7 @@ TUNNEL: tuple[Metric[Round], ...] = (
     ),
 )
 
-HOST: tuple[Metric[Round], ...] = (
+HOST: tuple[Metric[FinishedRound], ...] = (
     gauge(
         "host_addresses",
         "Global addresses of the host by state (IPv4 has no other than usable).",
@@ -283,4 +283,4 @@ HOST: tuple[Metric[Round], ...] = (
     ),
 )  # fmt: skip
 
-KERNEL: tuple[Metric[Round], ...] = (*NAT, *TUNNEL, *HOST)
+KERNEL: tuple[Metric[FinishedRound], ...] = (*NAT, *TUNNEL, *HOST)

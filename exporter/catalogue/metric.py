@@ -13,9 +13,9 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Generic, TypeAlias, TypeVar
 
+from exporter.catalogue.totals import Histogram, Totals
 from exporter.diagnosis.census import Census, take_census
 from exporter.model.report import Report, Role, Snapshot
-from exporter.totals import Histogram, Totals
 
 Row: TypeAlias = tuple[tuple[str, ...], float | Histogram]
 Source = TypeVar("Source")
@@ -30,7 +30,7 @@ class Type(StrEnum):
 
 
 @dataclass(frozen=True)
-class Round:
+class FinishedRound:
     """What the metrics of a round read: the last finished report, and the totals that it was folded into."""
 
     report: Report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from exporter.catalogue.metric import Metric, Round, Row, gauge
+from exporter.catalogue.metric import FinishedRound, Metric, Row, gauge
 from exporter.model.family import FAMILIES
 from exporter.model.report import Role
 from exporter.model.vantage import PodState
@@ -13,7 +13,7 @@ from exporter.model.vantage import PodState
 LIBCS = ("glibc", "musl")
 
 
-def pods(source: Round) -> Iterator[Row]:
+def pods(source: FinishedRound) -> Iterator[Row]:
     """Every state, 0 included, unless this role has no node or its namespaces could not be listed."""
     snapshot = source.snapshot
     blind = any(r.reader in {"namespaces", "pods"} and not r.success for r in snapshot.readings)
@@ -24,7 +24,7 @@ def pods(source: Round) -> Iterator[Row]:
         yield (state.value,), float(states[state])
 
 
-def pods_with_address(source: Round) -> Iterator[Row]:
+def pods_with_address(source: FinishedRound) -> Iterator[Row]:
     """Of the pods whose namespace was read, those with a usable global address."""
     read = [pod.facts for pod in source.snapshot.pods if pod.facts is not None]
     if read:
@@ -32,7 +32,7 @@ def pods_with_address(source: Round) -> Iterator[Row]:
             yield (family.value,), float(sum(any(a.usable for a in f.global_addresses(family)) for f in read))
 
 
-def pods_libc(source: Round) -> Iterator[Row]:
+def pods_libc(source: FinishedRound) -> Iterator[Row]:
     """Of the pods whose containers' roots were read, those that hold this C library; a pod may hold both or neither."""
     read = [pod.libc for pod in source.snapshot.pods if pod.libc is not None]
     if read:
@@ -41,7 +41,7 @@ def pods_libc(source: Round) -> Iterator[Row]:
         yield ("none",), float(sum(not found for found in read))
 
 
-PODS: tuple[Metric[Round], ...] = (
+PODS: tuple[Metric[FinishedRound], ...] = (
     gauge(
         "pods",
         "Pods of this node, by whether they are looked from (eligible) or why they are not.",

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from exporter.catalogue.metric import PREFIX, Metric, Round, Row, Type, counter, gauge
+from exporter.catalogue.metric import PREFIX, FinishedRound, Metric, Row, Type, counter, gauge
+from exporter.catalogue.totals import ProbeKey, ProbeOutcomeKey, probe_key
 from exporter.model.probe import Group, Layer, Observation
 from exporter.model.report import Snapshot
 from exporter.model.vantage import PodState
-from exporter.totals import ProbeKey, ProbeOutcomeKey, probe_key
 
 FAILING_ROWS = 200
 PROBE = ("vantage", "target", "layer", "ip_family")
@@ -28,7 +28,7 @@ def kept(snapshot: Snapshot) -> tuple[Observation, ...]:
     return snapshot.kept or snapshot.observations
 
 
-def success_ratio(source: Round) -> Iterator[Row]:
+def success_ratio(source: FinishedRound) -> Iterator[Row]:
     """Passed by made, of those that count."""
     made: Counter[ProbeKey] = Counter()
     passed: Counter[ProbeKey] = Counter()
@@ -40,7 +40,7 @@ def success_ratio(source: Round) -> Iterator[Row]:
     return ((key, passed[key] / count) for key, count in made.items())
 
 
-def failures(source: Round) -> Iterator[Row]:
+def failures(source: FinishedRound) -> Iterator[Row]:
     """Failures by outcome; no series where nothing failed."""
     failed: Counter[ProbeOutcomeKey] = Counter(
         (*probe_key(o), o.outcome.value) for o in failing(source.snapshot.observations)
@@ -48,15 +48,15 @@ def failures(source: Round) -> Iterator[Row]:
     return ((key, float(count)) for key, count in failed.items())
 
 
-def probes_total(source: Round) -> Iterator[Row]:
+def probes_total(source: FinishedRound) -> Iterator[Row]:
     return ((key, float(count)) for key, count in source.totals.probes.items())
 
 
-def probe_duration(source: Round) -> Iterator[Row]:
+def probe_duration(source: FinishedRound) -> Iterator[Row]:
     return iter(source.totals.durations.items())
 
 
-def certificate_expiry(source: Round) -> Iterator[Row]:
+def certificate_expiry(source: FinishedRound) -> Iterator[Row]:
     """The earliest end of validity that any vantage saw in the target's chain."""
     earliest: dict[tuple[str, str], float] = {}
     for observation in kept(source.snapshot):
@@ -66,7 +66,7 @@ def certificate_expiry(source: Round) -> Iterator[Row]:
     return iter(earliest.items())
 
 
-def pod_failing(source: Round) -> Iterator[Row]:
+def pod_failing(source: FinishedRound) -> Iterator[Row]:
     """One row for each pod, family, layer and outcome that fails, whatever the target."""
     rows = {
         (o.vantage.namespace, o.vantage.name, o.family.value, o.layer.value, o.outcome.value)
@@ -76,7 +76,7 @@ def pod_failing(source: Round) -> Iterator[Row]:
     return ((row, 1.0) for row in rows)
 
 
-def peer_failing(source: Round) -> Iterator[Row]:
+def peer_failing(source: FinishedRound) -> Iterator[Row]:
     """One row for each peer, kind of vantage, family, layer and outcome that fails."""
     rows = {
         (o.target.peer, o.vantage.kind, o.family.value, o.layer.value, o.outcome.value)
@@ -86,7 +86,7 @@ def peer_failing(source: Round) -> Iterator[Row]:
     return ((row, 1.0) for row in rows)
 
 
-def target_vantages(source: Round) -> Iterator[Row]:
+def target_vantages(source: FinishedRound) -> Iterator[Row]:
     """From how many places each target was really tested over each family."""
     places: dict[tuple[str, str], set[str]] = {}
     for observation in kept(source.snapshot):
@@ -96,7 +96,7 @@ def target_vantages(source: Round) -> Iterator[Row]:
     return ((key, float(len(keys))) for key, keys in places.items())
 
 
-def pods_probed(source: Round) -> Iterator[Row]:
+def pods_probed(source: FinishedRound) -> Iterator[Row]:
     """How many of the eligible pods have a kept result that counts."""
     eligible = {p.vantage.key for p in source.snapshot.pods if p.vantage.state is PodState.ELIGIBLE}
     if eligible:
@@ -104,7 +104,7 @@ def pods_probed(source: Round) -> Iterator[Row]:
         yield (), float(len(eligible & seen))
 
 
-PROBES: tuple[Metric[Round], ...] = (
+PROBES: tuple[Metric[FinishedRound], ...] = (
     gauge(
         "probe_success_ratio",
         "Probes that passed, by those that passed or failed, in the last finished round; absent where none was made.",

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from exporter.catalogue.metric import Metric, Round, Row, gauge
-from exporter.diagnosis.causes import LINES, TABLE
+from exporter.catalogue.metric import FinishedRound, Metric, Row, gauge
+from exporter.diagnosis.engine.causes import SPECS, TABLE
 from exporter.model.report import Cause, CauseReport, Report, Severity
 
 SUBJECTS_PER_CAUSE = 20
 NAMESPACED = frozenset({"pod", "service", "policy", "configmap"})
 
 
-def family_expected(source: Round) -> Iterator[Row]:
+def family_expected(source: FinishedRound) -> Iterator[Row]:
     """1 or 0 where it is known."""
     for family, state in source.report.families.items():
         if state.expected is not None:
             yield (family.value,), float(state.expected)
 
 
-def family_ok(source: Round) -> Iterator[Row]:
+def family_ok(source: FinishedRound) -> Iterator[Row]:
     """1 or 0 for a family that is not known to be unexpected and was asked of."""
     for family, state in source.report.families.items():
         if state.expected is not False and state.ok is not None:
@@ -44,10 +44,10 @@ def is_explained(items: tuple[CauseReport, ...]) -> bool:
 
 def severity(cause: Cause, items: tuple[CauseReport, ...]) -> Severity:
     """The highest severity of the cause's findings, or its usual one."""
-    return max((i.finding.severity for i in items), key=lambda s: s.rank, default=LINES[cause].severity)
+    return max((i.finding.severity for i in items), key=lambda s: s.rank, default=SPECS[cause].severity)
 
 
-def cause(source: Round) -> Iterator[Row]:
+def cause(source: FinishedRound) -> Iterator[Row]:
     """One row for each cause that this role could check."""
     found = held(source.report)
     for line in TABLE:
@@ -57,7 +57,7 @@ def cause(source: Round) -> Iterator[Row]:
             yield (line.cause.value, line.scope.value, severity(line.cause, items).value), value
 
 
-def cause_explained(source: Round) -> Iterator[Row]:
+def cause_explained(source: FinishedRound) -> Iterator[Row]:
     """One row for each cause that is wholly explained, with what explains it."""
     pairs = {
         (item.finding.cause.value, item.explained_by.value)
@@ -68,7 +68,7 @@ def cause_explained(source: Round) -> Iterator[Row]:
     return ((pair, 1.0) for pair in pairs)
 
 
-def cause_unchecked(source: Round) -> Iterator[Row]:
+def cause_unchecked(source: FinishedRound) -> Iterator[Row]:
     """One row for each cause without a value, with the reason."""
     pairs = {(u.cause.value, u.reason.value) for u in source.report.unchecked if u.cause not in source.report.checked}
     return ((pair, 1.0) for pair in pairs)
@@ -79,13 +79,13 @@ def subjects(items: tuple[CauseReport, ...]) -> tuple[str, ...]:
     return tuple(sorted({s for item in items for s in item.finding.subjects}))
 
 
-def cause_subjects(source: Round) -> Iterator[Row]:
+def cause_subjects(source: FinishedRound) -> Iterator[Row]:
     """How many subjects each found cause has."""
     for found, items in held(source.report).items():
         yield (found.value,), float(len(subjects(items)))
 
 
-def cause_subject_info(source: Round) -> Iterator[Row]:
+def cause_subject_info(source: FinishedRound) -> Iterator[Row]:
     """Who they are, by name."""
     for found, items in held(source.report).items():
         for parts in {split_subject(s) for s in subjects(items)}:
@@ -101,7 +101,7 @@ def split_subject(subject: str) -> tuple[str, str, str]:
     return kind, "", rest
 
 
-VERDICT: tuple[Metric[Round], ...] = (
+VERDICT: tuple[Metric[FinishedRound], ...] = (
     gauge(
         "family_expected",
         "Whether pods of this cluster are meant to have the family; absent where not known.",

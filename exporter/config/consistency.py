@@ -10,9 +10,9 @@ from dataclasses import fields
 from itertools import chain
 
 from exporter.config.document import Fault
+from exporter.config.durations import format_duration
 from exporter.config.network_kinds import POD_SERVERS, ReferenceServer
-from exporter.config.schema import Config, Dns, Inventory, Source, Target
-from exporter.durations import format_duration
+from exporter.config.schema import Config, Dns, InventoryConfig, SourceKind, TargetConfig
 from exporter.model.family import Address, Family, family_of, parse_address
 from exporter.model.probe import Group, Layer
 
@@ -35,12 +35,12 @@ def find_faults(config: Config) -> Iterator[Fault]:
     )
 
 
-def _check_inventory(inventory: Inventory) -> Iterator[Fault]:
-    if inventory.source is Source.FILE and not inventory.file:
+def _check_inventory(inventory: InventoryConfig) -> Iterator[Fault]:
+    if inventory.source is SourceKind.FILE and not inventory.file:
         yield Fault("inventory.file", "is missing: source is file")
-    if inventory.file and inventory.source is not Source.FILE:
+    if inventory.file and inventory.source is not SourceKind.FILE:
         yield Fault("inventory.file", f"is not read: source is {inventory.source}")
-    if inventory.kubeconfig and inventory.source is not Source.KUBERNETES:
+    if inventory.kubeconfig and inventory.source is not SourceKind.KUBERNETES:
         yield Fault("inventory.kubeconfig", f"is not read: source is {inventory.source}")
 
 
@@ -74,7 +74,7 @@ def _check_names(path: str, names: Iterable[str | None], reserved: frozenset[str
         seen.setdefault(name, index)
 
 
-def _check_target(target: Target, path: str, whole: float) -> Iterator[Fault]:
+def _check_target(target: TargetConfig, path: str, whole: float) -> Iterator[Fault]:
     literal = parse_address(target.host)
     if not target.host and not target.addresses:
         yield Fault(f"{path}.host", "is missing")
@@ -89,7 +89,7 @@ def _check_target(target: Target, path: str, whole: float) -> Iterator[Fault]:
     yield from _check_within(target.timeout, f"{path}.timeout", whole)
 
 
-def _check_addresses(target: Target, path: str, addresses: tuple[Address, ...]) -> Iterator[Fault]:
+def _check_addresses(target: TargetConfig, path: str, addresses: tuple[Address, ...]) -> Iterator[Fault]:
     if not addresses:
         return
     where = f"{path}.addresses" if target.addresses else f"{path}.host"

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from exporter.config.document import Entries, Fault, Items, Node, Scalar, ScalarType, is_empty, quote
-from exporter.durations import format_duration, parse_duration
+from exporter.config.durations import format_duration, parse_duration
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
@@ -23,7 +23,7 @@ Plain: TypeAlias = str | int | bool | list[Any] | dict[str, Any] | None
 """What YAML can write. None stands for a key that is left out."""
 
 
-class Kind(ABC, Generic[T]):
+class ValueKind(ABC, Generic[T]):
     """One kind of value."""
 
     @property
@@ -68,7 +68,7 @@ def scalar_text(node: Node, path: str, noun: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Text(Kind[str]):
+class Text(ValueKind[str]):
     """One line of text, of which a pattern or a check accepts the whole. `wanted` says in words what it must be."""
 
     wanted: str = "text"
@@ -100,7 +100,7 @@ class Text(Kind[str]):
 
 
 @dataclass(frozen=True, slots=True)
-class Flag(Kind[bool]):
+class Flag(ValueKind[bool]):
     """true or false."""
 
     @property
@@ -121,7 +121,7 @@ class Flag(Kind[bool]):
 
 
 @dataclass(frozen=True, slots=True)
-class Count(Kind[int]):
+class Count(ValueKind[int]):
     """A whole number between two bounds."""
 
     least: int = 0
@@ -158,7 +158,7 @@ PORT = Count(1, 65535, "a port")
 
 
 @dataclass(frozen=True, slots=True)
-class Duration(Kind[float]):
+class Duration(ValueKind[float]):
     """A Prometheus duration, in seconds, between two bounds."""
 
     least: float = 0.001
@@ -190,7 +190,7 @@ class Duration(Kind[float]):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice(Kind[E]):
+class Choice(ValueKind[E]):
     """One member of a closed set."""
 
     members: type[E]
@@ -216,10 +216,10 @@ class Choice(Kind[E]):
 
 
 @dataclass(frozen=True, slots=True)
-class ListOf(Kind[tuple[T, ...]]):
+class ListOf(ValueKind[tuple[T, ...]]):
     """A list of one kind. `unique` refuses equal values, `least` says how many there must be."""
 
-    item: Kind[T]
+    item: ValueKind[T]
     least: int = 0
     unique: bool = True
 
@@ -253,10 +253,10 @@ class ListOf(Kind[tuple[T, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
-class Maybe(Kind[T | None]):
+class Maybe(ValueKind[T | None]):
     """A kind whose key may be absent without taking a value: None, and written back by leaving the key out."""
 
-    kind: Kind[T]
+    kind: ValueKind[T]
 
     @property
     def label(self) -> str:

@@ -16,7 +16,7 @@ from exporter.config.document import ConfigError, Entries, Fault, Node, Scalar, 
 from exporter.config.files import check_authorities, read_bounded, resolve_file
 from exporter.config.kinds import show
 from exporter.config.network_kinds import NODE_NAME
-from exporter.config.schema import Config, Inventory, Source
+from exporter.config.schema import Config, InventoryConfig, SourceKind
 from exporter.config.sections import Section
 
 _SECTION = Section(Config)
@@ -78,7 +78,7 @@ def _apply_flags(root: Entries, role: str, inventory_file: str) -> Entries:
         root = root.put("role", _text(role))
     section = root.get("inventory") or Entries(())
     if inventory_file and isinstance(section, Entries):
-        section = section.put("source", _text(Source.FILE)).put("file", _text(inventory_file))
+        section = section.put("source", _text(SourceKind.FILE)).put("file", _text(inventory_file))
         root = root.put("inventory", section.put("kubeconfig", _text("")))
     return root
 
@@ -96,12 +96,12 @@ def _complete(config: Config, root: Entries, path: str) -> Config:
     )
 
 
-def _imply_source(inventory: Inventory, path: str) -> Inventory:
+def _imply_source(inventory: InventoryConfig, path: str) -> InventoryConfig:
     file, kubeconfig = resolve_file(inventory.file, path), resolve_file(inventory.kubeconfig, path)
     source = inventory.source
-    if source is Source.AUTO and (file or kubeconfig):
-        source = Source.FILE if file else Source.KUBERNETES
-    return Inventory(source=source, file=file, kubeconfig=kubeconfig)
+    if source is SourceKind.AUTO and (file or kubeconfig):
+        source = SourceKind.FILE if file else SourceKind.KUBERNETES
+    return InventoryConfig(source=source, file=file, kubeconfig=kubeconfig)
 
 
 def _fit_times(config: Config, root: Entries) -> Config:

@@ -12,7 +12,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from exporter.config.document import Fault, Node, Scalar
-from exporter.config.kinds import Kind, Plain, Text, show
+from exporter.config.kinds import Plain, Text, ValueKind, show
 from exporter.config.sections import Section, option
 from exporter.model.family import Address, Net, parse_address
 
@@ -53,7 +53,7 @@ DIRECTORY = Text("an absolute directory", posixpath.isabs)
 
 
 @dataclass(frozen=True, slots=True)
-class IpAddress(Kind[Address]):
+class IpAddress(ValueKind[Address]):
     """One address that can be dialled from anywhere: no zone, no IPv4 inside IPv6, nothing unspecified, multicast or fe80::/10."""
 
     @property
@@ -85,7 +85,7 @@ class IpAddress(Kind[Address]):
 
 
 @dataclass(frozen=True, slots=True)
-class Cidr(Kind[Net]):
+class Cidr(ValueKind[Net]):
     """A network; an address alone is the network of itself."""
 
     @property
@@ -123,7 +123,7 @@ POD_SERVERS = DnsServer(name="pod", address=None)
 
 
 @dataclass(frozen=True, slots=True)
-class AskedServer(Kind[DnsServer]):
+class AskedServer(ValueKind[DnsServer]):
     """An entry of dns.servers: the word `pod`, or {name, address}."""
 
     @property
@@ -146,7 +146,7 @@ class AskedServer(Kind[DnsServer]):
 
 
 @dataclass(frozen=True, slots=True)
-class ReferenceServer(Kind[DnsServer]):
+class ReferenceServer(ValueKind[DnsServer]):
     """An entry of dns.reference: an address (which then has no name of its own), or {name, address}."""
 
     UNNAMED: ClassVar[str] = "reference"

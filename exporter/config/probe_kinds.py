@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 
 from exporter.config.document import Fault, Items, Node, Scalar
-from exporter.config.kinds import Choice, Kind, ListOf, Plain, scalar_text, show
+from exporter.config.kinds import Choice, ListOf, Plain, ValueKind, scalar_text, show
 from exporter.config.selector import Selector, parse_selector
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer
 
 
 @dataclass(frozen=True, slots=True)
-class Families(Kind[tuple[Family, ...] | None]):
+class Families(ValueKind[tuple[Family, ...] | None]):
     """`auto` (None) or a list of families, kept in one order."""
 
     @property
@@ -37,7 +37,7 @@ class Families(Kind[tuple[Family, ...] | None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Layers(Kind[tuple[Layer, ...]]):
+class Layers(ValueKind[tuple[Layer, ...]]):
     """Layers, each once and in order. tls and http are phases of a connection: where tcp is not named it comes with them."""
 
     allowed: tuple[Layer, ...] = tuple(Layer)
@@ -63,7 +63,7 @@ class Layers(Kind[tuple[Layer, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
-class Statuses(Kind[tuple[tuple[int, int], ...]]):
+class Statuses(ValueKind[tuple[tuple[int, int], ...]]):
     """HTTP status codes as inclusive ranges: `200-399`, `200`, or a list of such."""
 
     @property
@@ -97,7 +97,7 @@ class Statuses(Kind[tuple[tuple[int, int], ...]]):
 
 
 @dataclass(frozen=True, slots=True)
-class LabelSelector(Kind[Selector]):
+class LabelSelector(ValueKind[Selector]):
     """A Kubernetes label selector; empty text selects everything."""
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from exporter.config.kinds import Kind, ListOf, Maybe, Plain
+from exporter.config.kinds import ListOf, Maybe, Plain, ValueKind
 from exporter.config.schema import Config
 from exporter.config.sections import Option, Section, options_of
 
@@ -40,7 +40,7 @@ def _rows(section: type[Any], prefix: str) -> Iterator[Row]:
             yield from _rows(inner.holder, f"{key}[]." if isinstance(kind, ListOf) else f"{key}.")
 
 
-def _default(option: Option, kind: Kind[Any], default: Any) -> str:
+def _default(option: Option, kind: ValueKind[Any], default: Any) -> str:
     if default is dataclasses.MISSING:
         return "required"
     return option.default_text or _inline(option.kind.encode(default)) or f"no {kind.label}"

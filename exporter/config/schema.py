@@ -39,7 +39,7 @@ from exporter.model.report import Role
 DEFAULT_PORT = 10046
 
 
-class Source(StrEnum):
+class SourceKind(StrEnum):
     AUTO = "auto"
     KUBERNETES = "kubernetes"
     FILE = "file"
@@ -51,7 +51,7 @@ class Expectation(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-class Place(StrEnum):
+class VantageKind(StrEnum):
     """A kind of vantage, as targets choose them; the values are those of model.vantage.Vantage.kind."""
 
     HOST = "host"
@@ -74,19 +74,19 @@ class ServicePolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inventory:
-    source: Source = option(
-        Choice(Source),
+class InventoryConfig:
+    source: SourceKind = option(
+        Choice(SourceKind),
         "where the cluster's objects come from; auto: the service account where there is one, else none "
         "(a file or kubeconfig that is named implies its source)",
-        default=Source.AUTO,
+        default=SourceKind.AUTO,
     )
     file: str = option(FILE, "what `kubectl get ... -o yaml` prints (kind: List)", default="")
     kubeconfig: str = option(FILE, "kubeconfig for source kubernetes; empty: the service account", default="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
+class RoundConfig:
     interval: float = option(Duration(least=1.0), "from the start of one round to the start of the next", default=30.0)
     timeout: float = option(
         Duration(least=0.1),
@@ -99,7 +99,7 @@ _NO_LONGER = "deadline of one {}; none is longer than round.timeout"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
+class TimeoutsConfig:
     icmp: float = option(Duration(), _NO_LONGER.format("echo"), default=1.0)
     dns: float = option(Duration(), _NO_LONGER.format("DNS question"), default=2.0)
     tcp: float = option(Duration(), _NO_LONGER.format("TCP connect"), default=3.0)
@@ -137,7 +137,7 @@ class NamedNamespaces:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class TargetConfig:
     """Something that the operator wants dialled, over each family, never falling back to the other."""
 
     name: str = option(NAME, "label `target` in metrics")
@@ -162,8 +162,8 @@ class Target:
         Choice(Expectation), "unreachable: passes when no connection is made", default=Expectation.REACHABLE
     )
     families: tuple[Family, ...] | None = option(Families(), "families dialled; auto: those the name has", default=None)
-    vantages: tuple[Place, ...] = option(
-        ListOf(Choice(Place), least=1), "from where it is dialled", default=(Place.HOST, Place.POD)
+    vantages: tuple[VantageKind, ...] = option(
+        ListOf(Choice(VantageKind), least=1), "from where it is dialled", default=(VantageKind.HOST, VantageKind.POD)
     )
     ca_file: str = option(FILE, "PEM file of the authorities trusted for it; empty: the system's", default="")
     timeout: float | None = option(
@@ -234,7 +234,7 @@ class Expect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Digest:
+class DigestConfig:
     url: str = option(URL, "the cluster role's digest; empty: each node lists what it needs itself", default="")
 
 
@@ -253,17 +253,19 @@ class Config:
     families: tuple[Family, ...] | None = option(
         Families(), "what pods of this cluster are meant to have; auto: what the cluster's objects say", default=None
     )
-    inventory: Inventory = option(Section(Inventory), "the cluster's objects", default=Inventory())
-    round: Round = option(Section(Round), "pace", default=Round())
-    timeouts: Timeouts = option(Section(Timeouts), "deadlines of single probes", default=Timeouts())
+    inventory: InventoryConfig = option(Section(InventoryConfig), "the cluster's objects", default=InventoryConfig())
+    round: RoundConfig = option(Section(RoundConfig), "pace", default=RoundConfig())
+    timeouts: TimeoutsConfig = option(Section(TimeoutsConfig), "deadlines of single probes", default=TimeoutsConfig())
     pods: Pods = option(Section(Pods), "which pods are looked from", default=Pods())
     netns: NamedNamespaces = option(
         Section(NamedNamespaces), "named network namespaces, where there is no inventory", default=NamedNamespaces()
     )
-    targets: tuple[Target, ...] = option(
-        ListOf(Section(Target), unique=False), "what is dialled besides the cluster's own", default=()
+    targets: tuple[TargetConfig, ...] = option(
+        ListOf(Section(TargetConfig), unique=False), "what is dialled besides the cluster's own", default=()
     )
     peers: Peers = option(Section(Peers), "other nodes", default=Peers())
     dns: Dns = option(Section(Dns), "what is asked of nameservers", default=Dns())
     expect: Expect = option(Section(Expect), "what the cluster is meant to be", default=Expect())
-    digest: Digest = option(Section(Digest), "what nodes learn from the cluster role", default=Digest())
+    digest: DigestConfig = option(
+        Section(DigestConfig), "what nodes learn from the cluster role", default=DigestConfig()
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from exporter.config.document import Entries, Fault, Node, is_empty, join_path
-from exporter.config.kinds import Kind, Plain
+from exporter.config.kinds import Plain, ValueKind
 
 T = TypeVar("T")
 
@@ -17,12 +17,12 @@ T = TypeVar("T")
 class Option:
     """What a field of a section says of itself: its kind, its meaning, and how the reference words its default."""
 
-    kind: Kind[Any]
+    kind: ValueKind[Any]
     meaning: str
     default_text: str = ""
 
 
-def option(kind: Kind[Any], meaning: str, *, default: Any = dataclasses.MISSING, default_text: str = "") -> Any:
+def option(kind: ValueKind[Any], meaning: str, *, default: Any = dataclasses.MISSING, default_text: str = "") -> Any:
     """A dataclass field with its kind and meaning; without a default the key is required."""
     metadata = {"option": Option(kind, meaning, default_text)}
     return dataclasses.field(default=default, metadata=metadata)
@@ -34,7 +34,7 @@ def options_of(section: type[Any]) -> dict[str, tuple[Option, Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Section(Kind[T]):
+class Section(ValueKind[T]):
     """A mapping with a closed set of keys, held by a dataclass whose fields are made by `option`."""
 
     holder: type[T]

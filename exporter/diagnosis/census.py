@@ -34,7 +34,7 @@ class Resource(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class FamilyCount:
     """Objects of one resource with an address of the family, and those that lack it; namespace "" is the whole cluster."""
 
     resource: Resource
@@ -70,7 +70,7 @@ class Lacking:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    counts: tuple[Count, ...] = ()
+    counts: tuple[FamilyCount, ...] = ()
     progress: tuple[Progress, ...] = ()
     lacking: tuple[Lacking, ...] = ()
     namespaces_left_out: int = 0
@@ -171,7 +171,7 @@ def _largest_namespaces(tallies: Iterable[_Tally]) -> tuple[frozenset[str], int]
     return frozenset(ordered[:MAX_NAMESPACES]), max(0, len(ordered) - MAX_NAMESPACES)
 
 
-def _counts(resource: Resource, tally: _Tally, shown: frozenset[str]) -> Iterator[Count]:
+def _counts(resource: Resource, tally: _Tally, shown: frozenset[str]) -> Iterator[FamilyCount]:
     cells: dict[tuple[str, Family], list[int]] = {("", family): [0, 0] for family in FAMILIES}
     for (namespace, families, wanted), number in tally.groups.items():
         for place in {"", namespace if namespace in shown else ""}:
@@ -182,7 +182,7 @@ def _counts(resource: Resource, tally: _Tally, shown: frozenset[str]) -> Iterato
                 elif family in wanted:
                     cell[1] += number
     for (namespace, family), (having, lacking) in sorted(cells.items()):
-        yield Count(resource, namespace, family, having, lacking)
+        yield FamilyCount(resource, namespace, family, having, lacking)
 
 
 def _progress(resource: Resource, tally: _Tally) -> Progress:

@@ -1,4 +1,4 @@
-"""Which dialled destinations a pod, a node or a Service stands behind: what is broken there spoils them for everybody. Pure."""
+"""Which dialled destinations a pod, a node or a Service stands behind: what is broken there affects_destinations them for everybody. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from exporter.model.family import Address
 from exporter.model.inventory import Inventory
 from exporter.model.service import Service
 from exporter.model.vantage import Vantage
-from exporter.plan.targets import OWN_SERVICE, dns_endpoints, dns_services
+from exporter.model.well_known import OWN_SERVICE, dns_endpoints, dns_services
 
 API = "default/kubernetes"
 

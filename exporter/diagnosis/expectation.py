@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from exporter.config.schema import Config
+from exporter.diagnosis.engine.rule_input import Expectations, NamespacePolicy
 from exporter.diagnosis.intent import (
     families_left_open,
     families_of_declared_pools,
     families_of_pods,
     switched_on,
 )
-from exporter.diagnosis.view import Expectations, ServicePolicy
 from exporter.model.family import FAMILIES, Family, family_of
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.report import Reason
 
 
 def expectations(config: Config) -> Expectations:
     """What the operator said is meant to be, as rules read it."""
     return Expectations(
-        services=tuple(ServicePolicy(s.namespaces, s.policy.value) for s in config.expect.services),
+        services=tuple(NamespacePolicy(s.namespaces, s.policy.value) for s in config.expect.services),
         aaaa=config.dns.aaaa.value,
         control_names=tuple((n.name, tuple(e.value for e in n.expect)) for n in config.dns.names or ()),
     )
@@ -54,10 +54,10 @@ def _unknown(inventory: Inventory) -> bool:
     """Whether something that could name a family was not read."""
     ranges = inventory.services if inventory.service_cidrs is None else inventory.service_cidrs
     needed = {
-        Kind.IP_POOLS: inventory.pools,
-        Kind.NODES: inventory.nodes,
-        Kind.SERVICE_CIDRS: ranges,
-        Kind.CONFIG_MAPS: inventory.cni,
-        Kind.PODS: inventory.pods,
+        ResourceKind.IP_POOLS: inventory.pools,
+        ResourceKind.NODES: inventory.nodes,
+        ResourceKind.SERVICE_CIDRS: ranges,
+        ResourceKind.CONFIG_MAPS: inventory.cni,
+        ResourceKind.PODS: inventory.pods,
     }
     return any(read is None and inventory.unread.get(kind) != Reason.NOT_APPLICABLE for kind, read in needed.items())

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from exporter.diagnosis.grounds import has_calico_ipam
+from exporter.diagnosis.engine.preconditions import has_calico_ipam
 from exporter.model.calico import IPPool
 from exporter.model.component import CniConfig
 from exporter.model.family import Family, Net, family_of, parse_net
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.report import Reason
 
 CALICO, CALICO_IPAM = "calico", "calico-ipam"
@@ -112,7 +112,7 @@ def _sees_all_pods(inventory: Inventory) -> bool:
         return True
     if inventory.pods is None:
         return False
-    return inventory.source == "file" or inventory.unread.get(Kind.IPAM_BLOCKS) in ALL_PODS
+    return inventory.source == "file" or inventory.unread.get(ResourceKind.IPAM_BLOCKS) in ALL_PODS
 
 
 def _contains(outer: Net, inner: Net) -> bool:

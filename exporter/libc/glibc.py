@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from exporter.libc.glibc_exchange import Errno, Exchange
-from exporter.libc.replies import Answers, Result, Walk, encodable
+from exporter.libc.glibc_exchange import Errno, Transaction
+from exporter.libc.replies import Answers, Result, SearchWalk, encodable
 from exporter.model.dns import NOERROR, NXDOMAIN, SERVFAIL, Reply, ResolvConf
 
 MAX_NDOTS = 15  # RES_MAXNDOTS
@@ -68,10 +68,10 @@ def join(name: str, domain: str) -> str:
 
 def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str) -> Result:
     """What glibc returns for request any, 4 or 6 with ai_flags 0. Raises UnaskedError where it needs an unasked answer."""
-    walk = Walk(answers)
+    walk = SearchWalk(answers)
     no_aaaa = "no-aaaa" in conf.options
     qtypes = {"any": ("A",) if no_aaaa else ("A", "AAAA"), "4": ("A",), "6": ("A",) if no_aaaa else ("AAAA",)}[request]
-    call = _Call(Exchange(conf, walk), qtypes, discard=no_aaaa and request == "6")
+    call = _GlibcCall(Transaction(conf, walk), qtypes, discard=no_aaaa and request == "6")
     error = call.search(name)
     if not call.replies:
         code = call.code_of(error, request)
@@ -85,10 +85,10 @@ def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str) -> 
 
 
 @dataclass(slots=True)
-class _Call:
+class _GlibcCall:
     """One getaddrinfo on its way through the candidates."""
 
-    exchange: Exchange
+    exchange: Transaction
     qtypes: tuple[str, ...]
     discard: bool  # no-aaaa with AF_INET6: A is asked in place of AAAA and its records are dropped (res-noaaaa.c)
     replies: list[Reply] = field(default_factory=list)  # those that ended the search

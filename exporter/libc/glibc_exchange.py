@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from exporter.libc.replies import Answer, Failure, Walk, nameservers
+from exporter.libc.replies import Answer, NoReply, SearchWalk, nameservers
 from exporter.model.dns import NOERROR, NOTIMP, REFUSED, SERVFAIL, Reply, ResolvConf
 
 MAX_TIMEOUT, MAX_ATTEMPTS = 30, 5  # RES_MAXRETRANS, RES_MAXRETRY
@@ -25,15 +25,15 @@ class Errno(Enum):
     TIMEOUT = 2
 
 
-STREAM_ERRNO = {Failure.REFUSED: Errno.REFUSED, Failure.SILENT: Errno.TIMEOUT, Failure.CLOSED: Errno.NONE}
+STREAM_ERRNO = {NoReply.REFUSED: Errno.REFUSED, NoReply.SILENT: Errno.TIMEOUT, NoReply.CLOSED: Errno.NONE}
 
 
 @dataclass(slots=True)
-class Exchange:
+class Transaction:
     """The part of res_state that lasts from query to query within one call, in a fresh process."""
 
     conf: ResolvConf
-    walk: Walk
+    walk: SearchWalk
     single: bool = False  # RES_SNGLKUP or its fallback: AAAA only after A
     reopen: bool = False  # RES_SNGLKUPREOP or its fallback: and from a new socket
     heard: bool = False  # gotsomewhere
@@ -69,7 +69,7 @@ class Exchange:
         if len(qtypes) == 1 or self.single:
             return self._one_by_one(candidate, qtypes, index)
         answers = [self._answer(candidate, qtype, index) for qtype in qtypes]
-        if any(answer.datagram is Failure.REFUSED for answer in answers):
+        if any(answer.datagram is NoReply.REFUSED for answer in answers):
             return None
         received = [answer.datagram for answer in answers if isinstance(answer.datagram, Reply)]
         usable = [reply for reply in received if not _bad(reply)]
@@ -101,7 +101,7 @@ class Exchange:
         replies: list[Reply] = []
         for qtype in qtypes:
             answer = self._answer(candidate, qtype, index)
-            if answer.datagram is Failure.REFUSED:
+            if answer.datagram is NoReply.REFUSED:
                 return None
             if not isinstance(answer.datagram, Reply):
                 self._wait(index)
@@ -139,8 +139,8 @@ class Exchange:
         replies: list[Reply] = []
         for qtype in qtypes:
             outcome = self._answer(candidate, qtype, index).over_tcp
-            if isinstance(outcome, Failure):
-                self.walk.seconds += TCP_GIVE_UP if outcome is Failure.SILENT else 0
+            if isinstance(outcome, NoReply):
+                self.walk.seconds += TCP_GIVE_UP if outcome is NoReply.SILENT else 0
                 self.stream_errno = STREAM_ERRNO[outcome]
                 return None
             if not replies:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from exporter.libc.replies import (
     Answer,
     Answers,
-    Failure,
+    NoReply,
     Outcome,
     Result,
+    SearchWalk,
     UnaskedError,
-    Walk,
     encodable,
     nameservers,
 )
@@ -44,7 +44,7 @@ def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
 
 def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str, *, since_1_2_4: bool) -> Result:
     """What musl returns for request any, 4 or 6 with ai_flags 0. Raises UnaskedError where it needs an unasked answer."""
-    call = _Call(conf=conf, walk=Walk(answers), since_1_2_4=since_1_2_4)
+    call = _MuslCall(conf=conf, walk=SearchWalk(answers), since_1_2_4=since_1_2_4)
     qtypes = {"any": ("A", "AAAA"), "4": ("A",), "6": ("AAAA",)}[request]
     why = "the name is empty or ends in two dots"
     candidate = ""
@@ -75,9 +75,9 @@ class _Arrival:
 
 
 @dataclass(slots=True)
-class _Call:
+class _MuslCall:
     conf: ResolvConf
-    walk: Walk
+    walk: SearchWalk
     since_1_2_4: bool
 
     @property
@@ -141,7 +141,7 @@ class _Call:
         if _taken(stream):
             assert isinstance(stream, Reply)
             return _Arrival(first.seconds, stream)
-        return _Arrival() if stream is Failure.SILENT else _Arrival(first.seconds, breaks=True)
+        return _Arrival() if stream is NoReply.SILENT else _Arrival(first.seconds, breaks=True)
 
 
 def _taken(outcome: Outcome) -> bool:

@@ -20,7 +20,7 @@ MAX_NAME = 253  # octets of a name as text, RFC 1035 section 2.3.4
 MAX_LABEL = 63
 
 
-class Failure(Enum):
+class NoReply(Enum):
     """How a question stayed without a reply."""
 
     SILENT = "silent"
@@ -28,7 +28,7 @@ class Failure(Enum):
     CLOSED = "closed"  # a TCP connection that ended without the reply
 
 
-Outcome: TypeAlias = Reply | Failure
+Outcome: TypeAlias = Reply | NoReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class UnaskedError(LookupError):
 
 
 @dataclass(slots=True)
-class Walk:
+class SearchWalk:
     """What one call of getaddrinfo has met so far: the clock it spends and the way it went, for the sentence that explains it."""
 
     answers: Answers
@@ -66,7 +66,7 @@ class Walk:
     def answer(self, name: str, qtype: str, server: Address) -> Answer:
         """The answer to one question; UnaskedError where there is none."""
         try:
-            return self.answers[fold(name), qtype, server]
+            return self.answers[fold_case(name), qtype, server]
         except KeyError:
             raise UnaskedError(f"{qtype} of {name} at {server}") from None
 
@@ -82,7 +82,7 @@ class Result:
     why: str = ""
 
 
-def fold(name: str) -> str:
+def fold_case(name: str) -> str:
     """A name as key: lower case, without one final dot."""
     return name.lower().removesuffix(".")
 
@@ -107,7 +107,7 @@ def answers_of(lookups: Iterable[Lookup]) -> dict[tuple[str, str, Address], Answ
         answer = _answer(lookup)
         if answer is not None:
             question = lookup.question
-            found[fold(question.name), question.qtype, question.server.address] = answer
+            found[fold_case(question.name), question.qtype, question.server.address] = answer
     return found
 
 
@@ -119,7 +119,7 @@ def _answer(lookup: Lookup) -> Answer | None:
     if lookup.reply is not None:
         final = lookup.reply
     else:
-        final = Failure.REFUSED if lookup.outcome is LookupOutcome.UNREACHABLE else Failure.SILENT
+        final = NoReply.REFUSED if lookup.outcome is LookupOutcome.UNREACHABLE else NoReply.SILENT
     if not lookup.truncated:
         return Answer(final, seconds=seconds)
     return Answer(lookup.datagram or Reply(tc=True), stream=final, seconds=seconds)

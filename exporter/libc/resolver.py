@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from exporter.libc import glibc, musl
-from exporter.libc.replies import Answer, Answers, Failure, Result, UnaskedError, encodable, fold
+from exporter.libc.replies import Answer, Answers, NoReply, Result, UnaskedError, encodable, fold_case
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
 from exporter.model.family import Address, parse_address
 from exporter.model.report import Prediction
@@ -45,7 +45,7 @@ def candidates(libc: str, name: str, conf: ResolvConf) -> tuple[str, ...]:
 def all_candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
     """The candidates of every libc together, in order, as far as they can be asked: what a prediction must ask."""
     names = dict.fromkeys(
-        fold(candidate) for libc in Libc for candidate in candidates(libc, name, conf) if encodable(candidate)
+        fold_case(candidate) for libc in Libc for candidate in candidates(libc, name, conf) if encodable(candidate)
     )
     return tuple(names)
 
@@ -96,21 +96,21 @@ def _literal(libc: str, name: str, request: str) -> Result | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Cure:
+class Fix:
     """One change, what it gives, and for which libcs it turns a failure into an answer or spares a wait."""
 
     change: str
     libcs: tuple[str, ...]
 
 
-def cures(name: str, conf: ResolvConf, answers: Answers, *, request: str = "any") -> tuple[Cure, ...]:
+def suggest_fixes(name: str, conf: ResolvConf, answers: Answers, *, request: str = "any") -> tuple[Fix, ...]:
     """The changes that would help, found by predicting again with each of them; empty where nothing fails or waits."""
     before = {libc: predict(libc, name, conf, answers, request=request) for libc in Libc}
     found = []
     for change, after in _changes(name, conf, answers):
         helped = tuple(libc.value for libc in Libc if _helps(before[libc], after(libc, request)))
         if helped:
-            found.append(Cure(change, helped))
+            found.append(Fix(change, helped))
     return tuple(found)
 
 
@@ -124,7 +124,7 @@ def _changes(name: str, conf: ResolvConf, answers: Answers) -> tuple[tuple[str, 
         return lambda libc, request: predict(libc, name, conf, answers, request=request)
 
     names = all_candidates(name, conf)
-    searched = tuple(candidate for candidate in names if candidate != fold(name))
+    searched = tuple(candidate for candidate in names if candidate != fold_case(name))
     honest = {key: _mended(key, answer, answers) for key, answer in answers.items()}
     missing = {key: _missing(answer) if key[0] in searched else answer for key, answer in answers.items()}
     return (
@@ -161,6 +161,6 @@ def _mended(key: tuple[str, str, Address], answer: Answer, answers: Answers) -> 
 
 def _missing(answer: Answer) -> Answer:
     reply = answer.over_tcp
-    if isinstance(reply, Failure) or reply.rcode != NOERROR or reply.addresses:
+    if isinstance(reply, NoReply) or reply.rcode != NOERROR or reply.addresses:
         return answer
     return Answer(Reply(rcode=NXDOMAIN, soa_authority=True))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class AaaaFate(StrEnum):
+class AaaaTreatment(StrEnum):
     """What a Corefile makes of AAAA in a zone."""
 
     NODATA = "nodata"
@@ -24,7 +24,7 @@ class AaaaBlock:
 
     zone: str  # "." for all names
     plugin: str  # template | rewrite | acl | hosts
-    fate: AaaaFate
+    fate: AaaaTreatment
     line: int  # 1-based, in `file`
     text: str  # the directive as written, shortened
     file: str = "Corefile"

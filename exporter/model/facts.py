@@ -29,7 +29,7 @@ class Reader(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReaderStatus:
     """How one reader fared in one round. `reason` is a model.report.Reason value where it failed, with `detail` for people."""
 
     reader: str
@@ -248,7 +248,7 @@ class VxlanFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
+class ListeningSocket:
     """A listening TCP socket (sock_diag). `v6only` tells whether one on [::] leaves IPv4 out."""
 
     family: Family
@@ -258,7 +258,7 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class KernelCounters:
     """Small facts that explain failures."""
 
     conntrack_count: int | None = None
@@ -287,7 +287,7 @@ class HostFacts:
     nat: NatFacts | None = None
     kube_proxy: KubeProxyFacts | None = None
     vxlan: VxlanFacts | None = None
-    limits: Limits = Limits()
+    limits: KernelCounters = KernelCounters()
     legacy: LegacyTables | None = None
     # Monotonic seconds: when routes, neighbours and forwarding entries were last read from the kernel.
     entries_read: float = 0.0
@@ -306,7 +306,7 @@ class PodFacts:
     addresses: tuple[AddressFact, ...] = ()
     routes: tuple[RouteFact, ...] = ()  # default routes of both families
     disable_ipv6: bool = False  # all.disable_ipv6 or that of the pod's own link
-    listeners: tuple[Listener, ...] | None = None  # None: sock_diag could not be read
+    listeners: tuple[ListeningSocket, ...] | None = None  # None: sock_diag could not be read
     intercepted: bool | None = None  # REDIRECT/TPROXY of locally made TCP or port 53 in its own tables; None: not read
 
     def global_addresses(self, family: Family) -> tuple[AddressFact, ...]:

@@ -21,7 +21,7 @@ from exporter.model.policy import Policy
 from exporter.model.service import EndpointSlice, Service, ServiceCIDR
 
 
-class Kind(StrEnum):
+class ResourceKind(StrEnum):
     """The kinds of object that an inventory may hold; also the label `resource`."""
 
     NODES = "nodes"
@@ -52,7 +52,7 @@ class Came(StrEnum):
 class Unreadable:
     """An object of the source, or a part of it, that could not be read and was left out."""
 
-    kind: Kind
+    kind: ResourceKind
     name: str  # namespace/name as far as it is known
     problem: str
 
@@ -83,7 +83,7 @@ class Inventory:
     components: tuple[ComponentFlags, ...] | None = None
     cluster_pod_cidrs: tuple[Net, ...] = ()  # kubeadm-config podSubnet
     cluster_service_cidrs: tuple[Net, ...] = ()  # kubeadm-config serviceSubnet
-    unread: Mapping[Kind, str] = field(default_factory=dict)  # kind -> reason (model.report.Reason value)
+    unread: Mapping[ResourceKind, str] = field(default_factory=dict)  # kind -> reason (model.report.Reason value)
     service_count_v6: int | None = None  # Services with an IPv6 ClusterIP, where only the digest knows
     pod_families: frozenset[Family] | None = (
         None  # those that pods of the cluster have addresses of, where only the digest knows
@@ -92,8 +92,8 @@ class Inventory:
     node_local: Corefile | None = None  # NodeLocal DNSCache's own Corefile
     unreadable: tuple[Unreadable, ...] = ()  # the first of them, bounded
     unreadable_count: int = 0
-    read_at: Mapping[Kind, float] = field(default_factory=dict)  # when each kind was last known to be current
-    read_seconds: Mapping[Kind, float] = field(default_factory=dict)  # how long its last whole list took
+    read_at: Mapping[ResourceKind, float] = field(default_factory=dict)  # when each kind was last known to be current
+    read_seconds: Mapping[ResourceKind, float] = field(default_factory=dict)  # how long its last whole list took
     came: Came = Came.ALL
     problem: str = ""  # what keeps a source from being read now, in one line for a person
 

@@ -183,7 +183,7 @@ class Purpose(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class Nameserver:
     """A nameserver as asked: its address, and the bounded label under which it appears."""
 
     address: Address
@@ -204,7 +204,7 @@ class Question:
     """One DNS question from one vantage to one server. `name` is absolute without the final dot; `label` is what metrics call it."""
 
     vantage: Vantage
-    server: Server
+    server: Nameserver
     name: str
     qtype: str  # A | AAAA | MX | PTR
     label: str  # a configured name, canary or random
@@ -239,7 +239,7 @@ class Told:
     """
 
     vantage: Vantage
-    server: Server
+    server: Nameserver
     name: str
     qtype: str
     edns: bool

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from exporter.model.dns import ResolvConf
-from exporter.model.facts import HostFacts, PodFacts, Reading
+from exporter.model.facts import HostFacts, PodFacts, ReaderStatus
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
 from exporter.model.probe import Lookup, Observation, Told
@@ -137,7 +137,9 @@ class Finding:
     command: str
     pairs: frozenset[Pair] = frozenset()
     kind: str = ""  # a finer kind where the cause has one (dualstack_dns_aaaa_block)
-    spoils: frozenset[str] = frozenset()  # destinations behind which its subjects stand, as endpoints of a Service
+    affects_destinations: frozenset[str] = (
+        frozenset()
+    )  # destinations behind which its subjects stand, as endpoints of a Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ class Found:
     subjects: tuple[str, ...]
     pairs: frozenset[Pair] = frozenset()
     elsewhere: bool = False
-    spoils: frozenset[str] = frozenset()  # destinations behind which its subjects stand
+    affects_destinations: frozenset[str] = frozenset()  # destinations behind which its subjects stand
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ class Snapshot:
     told: tuple[Told, ...] = ()  # what the nameservers said in the last minutes, oldest first for each question
     host_facts: HostFacts | None = None
     host_resolv_conf: ResolvConf | None = None
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[ReaderStatus, ...] = ()
     families: Mapping[Family, bool | None] = field(default_factory=dict)  # expected?
 
 

@@ -1,4 +1,4 @@
-"""From where it is looked: the host's network namespace and each pod's. Made by discovery/pods.py, read by plan and everything after."""
+"""From where it is looked: the host's network namespace and each pod's. Made by vantage/pod_namespaces.py, read by plan and everything after."""
 
 from __future__ import annotations
 

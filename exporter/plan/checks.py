@@ -29,17 +29,17 @@ def pod_checks(
     *,
     turn: int,
     spread: float = SPREAD,
-    unspoken: frozenset[tuple[str, Family]] = frozenset(),
+    unsupported: frozenset[tuple[str, Family]] = frozenset(),
 ) -> tuple[Check, ...]:
     """Every given target from each sampled pod, but one peer each (it moves on with `turn`), and never the API server.
 
-    `unspoken`: (subject, family) of pods that lack a family for a good reason. A pod behind a service mesh is pinged only: its connections would end at a local proxy.
+    `unsupported`: (subject, family) of pods that lack a family for a good reason. A pod behind a service mesh is pinged only: its connections would end at a local proxy.
     """
     peers = [t for t in targets if t.group is Group.PEERS]
     others = [t for t in targets if t.group not in {Group.PEERS, Group.APISERVER}]
     checks: list[Check] = []
     for place, pod in enumerate(pods):
-        spoken = [f for f in families if f in pod.families and (pod.subject, f) not in unspoken]
+        spoken = [f for f in families if f in pod.families and (pod.subject, f) not in unsupported]
         own = [*others, peers[(place + turn) % len(peers)]] if peers else others
         for target in own:
             asked = _pinged(target) if pod.state is PodState.INTERCEPTED else target

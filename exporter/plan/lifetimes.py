@@ -1,4 +1,4 @@
-"""How long what nameservers said of a target's name may be used, and which names are asked next. Pure; resolution.py carries it out."""
+"""How long what nameservers said of a target's name may be used, and which names are asked next. Pure; probes/target_resolver.py carries it out."""
 
 from __future__ import annotations
 

@@ -15,14 +15,14 @@ from exporter.model.dns import ResolvConf
 from exporter.model.family import parse_address
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
-from exporter.model.probe import Purpose, Question, Server
+from exporter.model.probe import Nameserver, Purpose, Question
 from exporter.model.report import PodView
 from exporter.model.service import Service
 from exporter.model.vantage import PodState, Vantage
-from exporter.plan.labels import canary, cluster_domain, is_inside, random_label
-from exporter.plan.servers import CLUSTER_DNS, Known, servers_of
-from exporter.plan.targets import dns_services
-from exporter.plan.verdict_set import CANARY, DNS64_NAME, Wanted, verdict_set
+from exporter.model.well_known import dns_services
+from exporter.plan.aaaa_questions import CANARY, DNS64_NAME, WantedQuestion, verdict_set
+from exporter.plan.dns_names import canary, cluster_domain, is_inside, random_label
+from exporter.plan.servers import CLUSTER_DNS, KnownServers, servers_of
 
 SERVICES_A_ROUND = 15  # Services whose records the cluster role asks at most in one round
 RECORDS = 3  # questions about one Service
@@ -34,7 +34,7 @@ class Asking:
 
     config: Config
     inventory: Inventory
-    known: Known
+    known: KnownServers
     number: int
     now: float
     budget: int | None
@@ -42,23 +42,23 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AskingVantage:
     """One place to ask from: its file, and the servers of it with whether each may be asked."""
 
     vantage: Vantage
     conf: ResolvConf
-    servers: tuple[tuple[Server, bool], ...]
+    servers: tuple[tuple[Nameserver, bool], ...]
 
     @property
-    def allowed(self) -> tuple[Server, ...]:
+    def allowed(self) -> tuple[Nameserver, ...]:
         return tuple(server for server, allowed in self.servers if allowed)
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class AskedNames:
     """What is asked about in a round: the verdict set, and whether the operator named anything outside the cluster's domain."""
 
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[WantedQuestion, ...]
     domain: str
     outside: bool
 
@@ -97,7 +97,7 @@ def _within_budget(asked: Sequence[Question], asking: Asking) -> Sequence[Questi
 
 def plan_service_questions(host: Vantage, asking: Asking) -> tuple[Question, ...]:
     """The cluster role's: A, AAAA and PTR of Services with an IPv6 ClusterIP, of the cluster DNS, in rotation."""
-    servers = [Server(a, CLUSTER_DNS) for s in dns_services(asking.inventory) for a in s.cluster_ips]
+    servers = [Nameserver(a, CLUSTER_DNS) for s in dns_services(asking.inventory) for a in s.cluster_ips]
     domain = cluster_domain(asking.inventory, ())
     if not servers or not domain:
         return ()
@@ -125,12 +125,12 @@ def _services_with_ipv6(inventory: Inventory) -> list[Service]:
     return [s for s in inventory.services or () if any(a.version == 6 for a in s.cluster_ips)]
 
 
-def _records(service: Service, domain: str) -> Iterator[Wanted]:
+def _records(service: Service, domain: str) -> Iterator[WantedQuestion]:
     name = f"{service.name}.{service.namespace}.svc.{domain}"
-    yield Wanted(name, "A", CANARY)
-    yield Wanted(name, "AAAA", CANARY)
+    yield WantedQuestion(name, "A", CANARY)
+    yield WantedQuestion(name, "AAAA", CANARY)
     address = next(a for a in service.cluster_ips if a.version == 6)
-    yield Wanted(address.reverse_pointer, "PTR", CANARY)
+    yield WantedQuestion(address.reverse_pointer, "PTR", CANARY)
 
 
 def control_names(asking: Asking) -> tuple[str, ...]:
@@ -140,7 +140,9 @@ def control_names(asking: Asking) -> tuple[str, ...]:
     return () if asking.inventory.source != "none" else (DNS64_NAME,)
 
 
-def _places(host: Vantage, sample: Sequence[PodView], host_conf: ResolvConf | None, asking: Asking) -> list[Place]:
+def _places(
+    host: Vantage, sample: Sequence[PodView], host_conf: ResolvConf | None, asking: Asking
+) -> list[AskingVantage]:
     """The sampled pods that are no mesh's; without any, the host stands in with its own file."""
     pods = {p.uid: p for p in asking.inventory.local_pods(asking.config.node_name)}
     found = [
@@ -153,25 +155,25 @@ def _places(host: Vantage, sample: Sequence[PodView], host_conf: ResolvConf | No
     return found
 
 
-def _place(vantage: Vantage, conf: ResolvConf, known: Known, pod: Pod | None) -> Place:
-    return Place(vantage, conf, servers_of(conf, known, pod))
+def _place(vantage: Vantage, conf: ResolvConf, known: KnownServers, pod: Pod | None) -> AskingVantage:
+    return AskingVantage(vantage, conf, servers_of(conf, known, pod))
 
 
-def _leaders(places: Sequence[Place]) -> tuple[list[Place], list[Place]]:
+def _leaders(places: Sequence[AskingVantage]) -> tuple[list[AskingVantage], list[AskingVantage]]:
     """One place per distinct file, and the rest."""
-    first: dict[ResolvConf, Place] = {}
+    first: dict[ResolvConf, AskingVantage] = {}
     for place in places:
         first.setdefault(place.conf, place)
     leading = {id(p) for p in first.values()}
     return list(first.values()), [p for p in places if id(p) not in leading]
 
 
-def _topic(confs: Iterable[ResolvConf], asking: Asking) -> Topic:
+def _topic(confs: Iterable[ResolvConf], asking: Asking) -> AskedNames:
     domain = cluster_domain(asking.inventory, confs)
     service = canary(asking.inventory) if domain else None
     names = control_names(asking)
     hosts = (target.host for target in asking.config.targets if target.host and parse_address(target.host) is None)
-    return Topic(
+    return AskedNames(
         wanted=verdict_set(
             canary=f"{service.name}.{service.namespace}.svc.{domain}" if service is not None else "",
             domain=domain,
@@ -183,7 +185,7 @@ def _topic(confs: Iterable[ResolvConf], asking: Asking) -> Topic:
     )
 
 
-def _verdict_and_prediction(place: Place, topic: Topic, asking: Asking) -> Iterator[Question]:
+def _verdict_and_prediction(place: AskingVantage, topic: AskedNames, asking: Asking) -> Iterator[Question]:
     for server, allowed in place.servers:
         if not allowed and topic.wanted:
             yield _question(place.vantage, server, topic.wanted[0], Purpose.VERDICT, asking, allowed=False)
@@ -195,17 +197,17 @@ def _verdict_and_prediction(place: Place, topic: Topic, asking: Asking) -> Itera
             if topic.may_ask(candidate):
                 for server in place.allowed:
                     for qtype in ("A", "AAAA"):
-                        item = Wanted(candidate, qtype, label)
+                        item = WantedQuestion(candidate, qtype, label)
                         edns = "edns0" in place.conf.options  # as a libc asks
                         yield _question(place.vantage, server, item, Purpose.PREDICTION, asking, edns=edns)
 
 
-def _predicted(wanted: Iterable[Wanted]) -> dict[str, str]:
+def _predicted(wanted: Iterable[WantedQuestion]) -> dict[str, str]:
     """The names whose resolution is predicted, with their labels: those that exist."""
     return {w.name: w.label for w in wanted if w.qtype == "MX"}
 
 
-def _pulse(place: Place, topic: Topic, asking: Asking) -> Iterator[Question]:
+def _pulse(place: AskingVantage, topic: AskedNames, asking: Asking) -> Iterator[Question]:
     """One name's AAAA: the canary's, else a control name's."""
     wanted = [w for w in topic.wanted if w.qtype == "AAAA"]
     for server, allowed in place.servers[:1]:
@@ -213,7 +215,7 @@ def _pulse(place: Place, topic: Topic, asking: Asking) -> Iterator[Question]:
             yield _question(place.vantage, server, wanted[0], Purpose.PULSE, asking, allowed=allowed)
 
 
-def _configured(places: Sequence[Place], topic: Topic, asking: Asking) -> Iterator[Question]:
+def _configured(places: Sequence[AskingVantage], topic: AskedNames, asking: Asking) -> Iterator[Question]:
     """Each named nameserver of dns.servers, from one pod a round; from the host where there are none (its place stands in)."""
     if not places:
         return
@@ -221,7 +223,7 @@ def _configured(places: Sequence[Place], topic: Topic, asking: Asking) -> Iterat
     for server in asking.config.dns.servers:
         if server.address is not None:
             for item in topic.wanted:
-                yield _question(place.vantage, Server(server.address, server.name), item, Purpose.VERDICT, asking)
+                yield _question(place.vantage, Nameserver(server.address, server.name), item, Purpose.VERDICT, asking)
 
 
 def _reference(host: Vantage, asking: Asking) -> Iterator[Question]:
@@ -229,14 +231,14 @@ def _reference(host: Vantage, asking: Asking) -> Iterator[Question]:
         for name in asking.config.dns.names or ():
             for qtype in ("A", "AAAA"):
                 if server.address is not None:
-                    item = Wanted(name.name, qtype, name.name)
-                    yield _question(host, Server(server.address, server.name), item, Purpose.REFERENCE, asking)
+                    item = WantedQuestion(name.name, qtype, name.name)
+                    yield _question(host, Nameserver(server.address, server.name), item, Purpose.REFERENCE, asking)
 
 
 def _question(
     vantage: Vantage,
-    server: Server,
-    wanted: Wanted,
+    server: Nameserver,
+    wanted: WantedQuestion,
     purpose: Purpose,
     asking: Asking,
     *,

@@ -14,31 +14,31 @@ from exporter.model.dns import ResolvConf
 from exporter.model.family import Address, Net
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
-from exporter.model.probe import Server
-from exporter.plan.targets import dns_endpoints, dns_services
+from exporter.model.probe import Nameserver
+from exporter.model.well_known import dns_endpoints, dns_services
 
 NODE_LOCAL = ip_address("169.254.20.10")
 CLUSTER_DNS, NODE_LOCAL_LABEL, HOST, OTHER = "cluster_dns", "node_local", "host", "other"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownServers:
     """Labels of the addresses that may be asked, and the further ranges the operator allows."""
 
     labels: Mapping[Address, str]
     allowed: tuple[Net, ...] = ()
 
-    def server(self, address: Address, pod: Pod | None = None) -> tuple[Server, bool]:
+    def server(self, address: Address, pod: Pod | None = None) -> tuple[Nameserver, bool]:
         """The server under its label, and whether it may be asked from that pod."""
         label = self.labels.get(address)
         if label is not None:
-            return Server(address, label), True
+            return Nameserver(address, label), True
         named = pod is not None and address in pod.dns_servers
         ranged = any(address.version == n.version and address in n for n in self.allowed)
-        return Server(address, OTHER), named or ranged
+        return Nameserver(address, OTHER), named or ranged
 
 
-def known_servers(inventory: Inventory, config: Config, host: ResolvConf | None) -> Known:
+def known_servers(inventory: Inventory, config: Config, host: ResolvConf | None) -> KnownServers:
     """From least to most telling label, so that the last one wins: host, Services, NodeLocal, cluster DNS, configured names."""
     labels: dict[Address, str] = dict.fromkeys(host.nameservers if host else (), HOST)
     services = dns_services(inventory)
@@ -50,9 +50,9 @@ def known_servers(inventory: Inventory, config: Config, host: ResolvConf | None)
     if inventory.pods is not None or inventory.services is not None:
         labels[NODE_LOCAL] = NODE_LOCAL_LABEL
     labels.update({s.address: s.name for s in config.dns.servers if s.address is not None})
-    return Known(labels, tuple(config.dns.allow))
+    return KnownServers(labels, tuple(config.dns.allow))
 
 
-def servers_of(conf: ResolvConf, known: Known, pod: Pod | None = None) -> tuple[tuple[Server, bool], ...]:
+def servers_of(conf: ResolvConf, known: KnownServers, pod: Pod | None = None) -> tuple[tuple[Nameserver, bool], ...]:
     """The nameservers of a resolv.conf (the first three, as the libcs use), each with whether it may be asked."""
     return tuple(known.server(a, pod) for a in conf.nameservers[:3])

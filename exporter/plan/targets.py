@@ -8,17 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from exporter.config.schema import Config, Expectation
-from exporter.config.schema import Target as TargetConfig
+from exporter.config.schema import Config, Expectation, TargetConfig
 from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
 from exporter.model.inventory import Inventory
 from exporter.model.node import Node
 from exporter.model.probe import Group, Layer, Target
-from exporter.model.service import EndpointSlice, Service
+from exporter.model.well_known import OWN_SERVICE, dns_endpoints, dns_services
 
 READY_FOR = 120.0
-OWN_SERVICE = "dualstack-exporter"
-DNS_NAMES = frozenset({"kube-dns", "coredns", "rke2-coredns-rke2-coredns", "dns-default"})
 
 
 def inside(inventory: Inventory, config: Config, families: Iterable[Family], now: float) -> tuple[Target, ...]:
@@ -45,35 +42,6 @@ def own_service(inventory: Inventory, families: tuple[Family, ...]) -> Target | 
     if service is None:
         return None
     return _target("service", Group.SERVICE, service.cluster_ips, families, service.ports[0].port)
-
-
-def dns_services(inventory: Inventory) -> tuple[Service, ...]:
-    """The Services of the cluster's DNS, by their label or well-known name."""
-    return tuple(
-        s
-        for s in inventory.services or ()
-        if (s.labels.get("k8s-app") in {"kube-dns", "coredns"} or s.name in DNS_NAMES) and _serves_dns(s)
-    )
-
-
-def _serves_dns(service: Service) -> bool:
-    return not service.ports or any(p.port == 53 for p in service.ports)
-
-
-def dns_endpoints(inventory: Inventory, services: tuple[Service, ...]) -> tuple[Address, ...]:
-    """The ready endpoints behind the DNS Services: asked over a family that the Services lack."""
-    keys = {(s.namespace, s.name) for s in services}
-    slices: Iterable[EndpointSlice] = (e for e in inventory.endpoint_slices or () if (e.namespace, e.service) in keys)
-    ready = [a for s in slices for e in s.endpoints if e.ready for a in e.addresses]
-    if inventory.endpoint_slices is None:
-        selected = [s.selector for s in services if s.selector]
-        ready = [
-            a
-            for p in inventory.pods or ()
-            if p.ready and any(w.items() <= p.labels.items() for w in selected)
-            for a in p.ips
-        ]
-    return tuple(dict.fromkeys(ready))
 
 
 def cluster_dns(inventory: Inventory, families: tuple[Family, ...]) -> Target | None:

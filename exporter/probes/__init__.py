@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 from exporter.model.probe import Check, Layer, Observation
-from exporter.network import Network
 from exporter.probes.connection import probe_connection
 from exporter.probes.dns import ask
 from exporter.probes.icmp import probe_icmp
+from exporter.probes.ports import Network
 from exporter.probes.tls import TlsContexts
 
 __all__ = ["PROBES", "Probe", "ask", "run_check"]

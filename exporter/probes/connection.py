@@ -13,12 +13,12 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from exporter.broker.messages import SocketKind
+from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import Address, Family
 from exporter.model.probe import Check, Layer, Observation, Outcome
-from exporter.network import Network, open_socket
 from exporter.probes.http1 import ReplyHead, build_request, judge_status
 from exporter.probes.outcome import EXPECTED, describe, observe, outcome_of
+from exporter.probes.ports import Network, open_socket
 from exporter.probes.tcp import connect, receive, send
 from exporter.probes.tls import TlsContexts, earliest_expiry, server_name_of, shake_hands, wrap
 
@@ -68,7 +68,7 @@ async def _run_phases(
         sock, _ = await open_socket(network, check.vantage, kind, seconds=check.timeouts.whole)
     except EXPECTED as error:
         return {Layer.TCP: Phase(outcome_of(error), detail=describe(error))}
-    connection = _Connection(sock, check.address, check, contexts)
+    connection = _ProbeConnection(sock, check.address, check, contexts)
     steps = {
         Layer.TCP: (connection.connect, check.timeouts.tcp),
         Layer.TLS: (connection.secure, check.timeouts.tls),
@@ -98,7 +98,7 @@ async def _time(step: Awaitable[float | None], seconds: float) -> Phase:
     return Phase(Outcome.OK, time.perf_counter() - started, expires=expires)
 
 
-class _Connection:
+class _ProbeConnection:
     """The one connection of a check: a socket, later perhaps with TLS around it. Its owner closes it."""
 
     def __init__(self, sock: socket.socket, address: Address, check: Check, contexts: TlsContexts) -> None:

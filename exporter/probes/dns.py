@@ -14,14 +14,14 @@ from contextlib import suppress
 
 import dns.message
 
-from exporter.broker.messages import SocketKind
+from exporter.broker.protocol.messages import SocketKind
 from exporter.model.dns import Reply
 from exporter.model.family import Family
 from exporter.model.probe import Lookup, LookupOutcome, Outcome, Question
-from exporter.network import Network, open_socket, readable
 from exporter.probes.dns_reply import MAX_REPLY, build_query, judge, read_reply, too_large
 from exporter.probes.error_queue import read_error, watch_errors
-from exporter.probes.outcome import EXPECTED, Failure, describe, lookup_outcome_of
+from exporter.probes.outcome import EXPECTED, PhaseError, describe, lookup_outcome_of
+from exporter.probes.ports import Network, open_socket, readable
 from exporter.probes.tcp import connect, receive, send
 
 MAX_DATAGRAM = 4096  # bytes: more than three times what is asked for
@@ -104,7 +104,7 @@ async def _await_reply(sock: socket.socket, query: dns.message.Message, strays: 
             if reply is not None:
                 return reply
             if next(strays, None) is None:
-                raise Failure(
+                raise PhaseError(
                     Outcome.PROTOCOL, f"more than {MAX_STRAYS} datagrams, none of them a reply to the question"
                 )
 
@@ -112,7 +112,7 @@ async def _await_reply(sock: socket.socket, query: dns.message.Message, strays: 
 def _raise_queued(sock: socket.socket) -> None:
     said = read_error(sock)
     if said is not None:
-        raise Failure(said.outcome, said.detail)
+        raise PhaseError(said.outcome, said.detail)
 
 
 async def _ask_stream(sock: socket.socket, question: Question, query: dns.message.Message) -> Reply:
@@ -122,10 +122,10 @@ async def _ask_stream(sock: socket.socket, question: Question, query: dns.messag
     await send(sock, len(wire).to_bytes(2, "big") + wire)
     length = int.from_bytes(await _receive_exactly(sock, 2), "big")
     if length > MAX_REPLY:
-        raise Failure(Outcome.PROTOCOL, too_large(MAX_REPLY))
+        raise PhaseError(Outcome.PROTOCOL, too_large(MAX_REPLY))
     reply = read_reply(query, await _receive_exactly(sock, length))
     if reply is None:
-        raise Failure(Outcome.PROTOCOL, "the reply is to another question")
+        raise PhaseError(Outcome.PROTOCOL, "the reply is to another question")
     return reply
 
 
@@ -134,6 +134,6 @@ async def _receive_exactly(sock: socket.socket, size: int) -> bytes:
     while len(data) < size:
         more = await receive(sock, size - len(data))
         if not more:
-            raise Failure(Outcome.PROTOCOL, "closed in the middle of the reply")
+            raise PhaseError(Outcome.PROTOCOL, "closed in the middle of the reply")
         data += more
     return bytes(data)

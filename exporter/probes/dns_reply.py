@@ -19,8 +19,22 @@ import dns.name
 from exporter.model.dns import FORMERR, NOERROR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.family import Address
 from exporter.model.probe import LookupOutcome, Outcome, Question
-from exporter.probes.dns_wire import AAAA, CNAME, IN, MAX_RECORDS, MX, OPT, PTR, ROOT, SOA, A, Malformed, Record, Walk
-from exporter.probes.outcome import Failure, printable
+from exporter.probes.dns_wire import (
+    AAAA,
+    CNAME,
+    IN,
+    MAX_RECORDS,
+    MX,
+    OPT,
+    PTR,
+    ROOT,
+    SOA,
+    A,
+    MalformedMessageError,
+    MessageReader,
+    Record,
+)
+from exporter.probes.outcome import PhaseError, printable
 
 EDNS_PAYLOAD = 1232  # bytes: no fragments on any sane path (DNS flag day 2020)
 MAX_REPLY = 16384  # bytes: a Service with several hundred addresses
@@ -47,7 +61,7 @@ def build_query(question: Question) -> dns.message.Message:
     try:
         name = dns.name.from_text(question.name)
     except (dns.exception.DNSException, UnicodeError) as error:
-        raise Failure(Outcome.LOCAL, f"no DNS name: {printable(question.name)} ({error})") from error
+        raise PhaseError(Outcome.LOCAL, f"no DNS name: {printable(question.name)} ({error})") from error
     if question.edns:
         return dns.message.make_query(name, question.qtype, use_edns=0, payload=EDNS_PAYLOAD)
     return dns.message.make_query(name, question.qtype, use_edns=False)
@@ -66,13 +80,13 @@ def read_reply(query: dns.message.Message, wire: bytes, *, limit: int = MAX_REPL
     if header.identifier != query.id or not header.flags & QR or header.flags & OPCODE:
         return None
     if len(wire) > limit:
-        raise Failure(Outcome.PROTOCOL, too_large(limit))
+        raise PhaseError(Outcome.PROTOCOL, too_large(limit))
     try:
         return _read(query, wire, header)
-    except Malformed as error:
+    except MalformedMessageError as error:
         if header.flags & TC:
             return Reply(tc=True, answers=header.answers, additionals=header.additionals)
-        raise Failure(Outcome.PROTOCOL, str(error)) from error
+        raise PhaseError(Outcome.PROTOCOL, str(error)) from error
 
 
 def too_large(limit: int) -> str:
@@ -107,10 +121,10 @@ _Sets: TypeAlias = dict[tuple[bytes, int], _Set]
 
 def _read(query: dns.message.Message, wire: bytes, header: _Header) -> Reply | None:
     if header.records > MAX_RECORDS:
-        raise Malformed(f"{header.records} records, more than {MAX_RECORDS}")
+        raise MalformedMessageError(f"{header.records} records, more than {MAX_RECORDS}")
     if header.questions > 1:
-        raise Malformed("more than one question")
-    walk = Walk(wire, HEADER.size)
+        raise MalformedMessageError("more than one question")
+    walk = MessageReader(wire, HEADER.size)
     asked, wanted = query.question[0].name.to_digestable(), int(query.question[0].rdtype)
     if header.questions:
         name, kind, rdclass = walk.question()
@@ -146,12 +160,12 @@ def _read(query: dns.message.Message, wire: bytes, header: _Header) -> Reply | N
     )
 
 
-def _sets(walk: Walk, answer: Iterable[Record], kinds: set[int]) -> _Sets:
+def _sets(walk: MessageReader, answer: Iterable[Record], kinds: set[int]) -> _Sets:
     """The records of these types, by owner in lower case and type. Of several CNAMEs of one owner the last counts."""
     sets: _Sets = {}
     for record in answer:
         if record.kind == OPT:
-            raise Malformed("an OPT record in the answer")
+            raise MalformedMessageError("an OPT record in the answer")
         if record.rdclass != IN or record.kind not in kinds:
             continue
         key = record.owner.lower(), record.kind
@@ -164,7 +178,7 @@ def _sets(walk: Walk, answer: Iterable[Record], kinds: set[int]) -> _Sets:
     return sets
 
 
-def _value(walk: Walk, record: Record) -> tuple[bytes, bytes]:
+def _value(walk: MessageReader, record: Record) -> tuple[bytes, bytes]:
     """A record's address or name, and what makes it equal to another one."""
     if record.kind in LENGTHS:
         address = walk.data(record, LENGTHS[record.kind])
@@ -175,18 +189,18 @@ def _value(walk: Walk, record: Record) -> tuple[bytes, bytes]:
     return walk.preference(record) + target.lower(), target
 
 
-def _edns(walk: Walk, additional: Iterable[Record]) -> tuple[int, tuple[int, ...]]:
+def _edns(walk: MessageReader, additional: Iterable[Record]) -> tuple[int, tuple[int, ...]]:
     """The upper bits of the response code, and the extended errors."""
     found = [record for record in additional if record.kind == OPT]
     if not found:
         return 0, ()
     if len(found) > 1 or found[0].owner != ROOT:
-        raise Malformed("an OPT record that is not as it should be")
+        raise MalformedMessageError("an OPT record that is not as it should be")
     codes: list[int] = []
     for code, data in walk.options(found[0]):
         if code == EDE:
             if len(data) < CODE.size:
-                raise Malformed("an extended error without a code")
+                raise MalformedMessageError("an extended error without a code")
             codes.append(CODE.unpack_from(data)[0])
     return found[0].ttl >> 24 << 4, tuple(codes[:EDE_LIMIT])
 

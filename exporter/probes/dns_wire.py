@@ -25,7 +25,7 @@ _POINTER, _LABEL = 0xC0, 0x40  # a length octet from here on is a pointer; below
 _SIGNED = 0x7FFFFFFF
 
 
-class Malformed(Exception):  # noqa: N818 - what a message is, not a bug
+class MalformedMessageError(Exception):
     """This is no message, or one that would cost too much. The text is ours alone: nothing foreign stands in it."""
 
 
@@ -45,7 +45,7 @@ class Record(NamedTuple):
         return self.ttl if self.ttl <= _SIGNED else 0
 
 
-class Walk:
+class MessageReader:
     """A way through one message from `at` on. Names come as uncompressed octets, in the case that they have. Malformed throughout."""
 
     def __init__(self, wire: bytes, at: int) -> None:
@@ -72,14 +72,14 @@ class Walk:
     def data(self, record: Record, length: int) -> bytes:
         """The data of a record that must be of this length."""
         if record.end - record.at != length:
-            raise Malformed("a record's data have the wrong length")
+            raise MalformedMessageError("a record's data have the wrong length")
         return self._wire[record.at : record.end]
 
     def target(self, record: Record) -> bytes:
         """The name that is a record's data, or the last part of an MX record's."""
         name, end = self.name(record.at + (_PREFERENCE if record.kind == MX else 0))
         if end != record.end:
-            raise Malformed("a record's data have the wrong length")
+            raise MalformedMessageError("a record's data have the wrong length")
         return name
 
     def preference(self, record: Record) -> bytes:
@@ -89,7 +89,7 @@ class Walk:
     def negative_ttl(self, record: Record) -> int:
         """How long a SOA record says that there is no record (RFC 2308 section 5): the lesser of its TTL and its MINIMUM."""
         if record.end - record.at < _SOA_LEAST:
-            raise Malformed("a record's data have the wrong length")
+            raise MalformedMessageError("a record's data have the wrong length")
         (minimum,) = struct.unpack("!I", self._wire[record.end - 4 : record.end])
         return min(record.lifetime, int(minimum))
 
@@ -98,17 +98,17 @@ class Walk:
         at = record.at
         while at < record.end:
             if record.end - at < _OPTION.size:
-                raise Malformed("an EDNS option ends too early")
+                raise MalformedMessageError("an EDNS option ends too early")
             code, length = _OPTION.unpack_from(self._wire, at)
             at += _OPTION.size + length
             if at > record.end:
-                raise Malformed("an EDNS option ends too early")
+                raise MalformedMessageError("an EDNS option ends too early")
             yield code, self._wire[at - length : at]
 
     def _take(self, count: int) -> bytes:
         piece = self._wire[self._at : self._at + count]
         if len(piece) != count:
-            raise Malformed("the message ends too early")
+            raise MalformedMessageError("the message ends too early")
         self._at += count
         return piece
 
@@ -129,7 +129,7 @@ class Walk:
         for run, labels in reversed(pieces):
             tail = labels + tail
             if len(tail) > MAX_NAME:
-                raise Malformed("a name is too long")
+                raise MalformedMessageError("a name is too long")
             self._names[run] = tail
         return tail, end or self._end(start)
 
@@ -148,17 +148,17 @@ class Walk:
                     break
                 at += 1 + length
         except IndexError:
-            raise Malformed("the message ends too early") from None
+            raise MalformedMessageError("the message ends too early") from None
         self._left = left
         if left <= 0:
-            raise Malformed(f"more than {MAX_STEPS} labels and pointers")
+            raise MalformedMessageError(f"more than {MAX_STEPS} labels and pointers")
         if length >= _LABEL and length < _POINTER:
-            raise Malformed("a label of no known kind")
+            raise MalformedMessageError("a label of no known kind")
         return at
 
     def _pointed(self, at: int, *, before: int) -> int:
         (target,) = struct.unpack("!H", self._wire[at : at + 2].ljust(2, b"\xff"))
         target &= 0x3FFF
         if target >= before:
-            raise Malformed("a name points forward")
+            raise MalformedMessageError("a name points forward")
         return int(target)

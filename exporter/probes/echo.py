@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 from exporter.model.family import Address, Family, family_of, parse_address
 from exporter.model.probe import Outcome
-from exporter.network import readable
 from exporter.probes.error_queue import IcmpError, read_error, watch_errors
-from exporter.probes.outcome import EXPECTED, Failure, describe, outcome_of
+from exporter.probes.outcome import EXPECTED, PhaseError, describe, outcome_of
+from exporter.probes.ports import readable
 
 TOKEN = 16  # bytes, random, at the payload's start
 HEADER = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence
@@ -128,7 +128,7 @@ class EchoSocket:
                         answered = await self._await_reply(payload, sent)
                         return Echo(Outcome.OK, size, time.perf_counter() - sent[answered])
         except EXPECTED as error:
-            mtu = error.mtu if isinstance(error, _TooBig) else 0
+            mtu = error.mtu if isinstance(error, _TooBigError) else 0
             return Echo(outcome_of(error), size, time.perf_counter() - started, describe(error), mtu)
         detail = f"no reply to {size} bytes within {seconds:.3g} s"
         return Echo(Outcome.TIMEOUT, size, time.perf_counter() - started, detail)
@@ -180,17 +180,17 @@ class EchoSocket:
         return others
 
 
-class _TooBig(Failure):
+class _TooBigError(PhaseError):
     def __init__(self, detail: str, mtu: int) -> None:
         super().__init__(Outcome.TOO_BIG, detail)
         self.mtu = mtu
 
 
-def _failure_of(said: IcmpError) -> Failure:
+def _failure_of(said: IcmpError) -> PhaseError:
     """An echo has no port: "port unreachable" is what a firewall's plain REJECT says."""
     if said.outcome is Outcome.TOO_BIG:
-        return _TooBig(said.detail, said.mtu)
-    return Failure(Outcome.PROHIBITED if said.outcome is Outcome.REFUSED else said.outcome, said.detail)
+        return _TooBigError(said.detail, said.mtu)
+    return PhaseError(Outcome.PROHIBITED if said.outcome is Outcome.REFUSED else said.outcome, said.detail)
 
 
 def checksum_of(data: bytes) -> int:

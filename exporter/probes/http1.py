@@ -12,7 +12,7 @@ from urllib.parse import quote
 from exporter import __version__
 from exporter.model.family import Address, parse_address
 from exporter.model.probe import Layer, Outcome, Target
-from exporter.probes.outcome import Failure, printable
+from exporter.probes.outcome import PhaseError, printable
 
 HEAD_LIMIT = 32 * 1024  # bytes, interim replies included
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})(?: [^\r\n\0]*)?")
@@ -59,14 +59,16 @@ class ReplyHead:
         """The final status, or None while more is needed; empty data is the connection's end."""
         if not data:
             begun = self._buffer or self._interim
-            raise Failure(Outcome.PROTOCOL, "closed before the headers ended" if begun else "closed without a reply")
+            raise PhaseError(Outcome.PROTOCOL, "closed before the headers ended" if begun else "closed without a reply")
         self._buffer += data
         while self._buffer:
             if not b"HTTP/1.".startswith(self._buffer[:7]):
-                raise Failure(Outcome.PROTOCOL, f"not HTTP/1: {printable(bytes(self._buffer[:40]).decode('latin-1'))}")
+                raise PhaseError(
+                    Outcome.PROTOCOL, f"not HTTP/1: {printable(bytes(self._buffer[:40]).decode('latin-1'))}"
+                )
             end = END_OF_HEAD.search(self._buffer, self._searched)
             if self._interim + (end.end() if end else len(self._buffer)) > HEAD_LIMIT:
-                raise Failure(Outcome.PROTOCOL, f"headers of more than {HEAD_LIMIT} bytes")
+                raise PhaseError(Outcome.PROTOCOL, f"headers of more than {HEAD_LIMIT} bytes")
             if end is None:
                 self._searched = max(0, len(self._buffer) - 3)
                 break
@@ -83,14 +85,14 @@ def _parse_head(head: bytes) -> int:
     first, *fields = re.split(rb"\r?\n", head)
     matched = STATUS_LINE.fullmatch(first)
     if matched is None:
-        raise Failure(Outcome.PROTOCOL, f"no status line: {printable(first[:40].decode('latin-1'))}")
+        raise PhaseError(Outcome.PROTOCOL, f"no status line: {printable(first[:40].decode('latin-1'))}")
     for line in fields:
         if FIELD_LINE.fullmatch(line) is None:
-            raise Failure(Outcome.PROTOCOL, f"no header: {printable(line[:40].decode('latin-1'))}")
+            raise PhaseError(Outcome.PROTOCOL, f"no header: {printable(line[:40].decode('latin-1'))}")
     return int(matched[1])
 
 
 def judge_status(target: Target, status: int) -> None:
     """Failure(STATUS) when the status lies in none of the target's ranges."""
     if not any(low <= status <= high for low, high in target.statuses):
-        raise Failure(Outcome.STATUS, f"status {status}")
+        raise PhaseError(Outcome.STATUS, f"status {status}")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 
-from exporter.broker.messages import SocketKind
+from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import Family
 from exporter.model.probe import Check, Layer, Observation, Outcome
-from exporter.network import Network, open_socket
 from exporter.probes.echo import HEADER, Echo, EchoSocket
 from exporter.probes.outcome import EXPECTED, describe, observe, outcome_of
+from exporter.probes.ports import Network, open_socket
 
 SMALL_PAYLOAD = 56  # bytes, as ping(8)
 

@@ -11,12 +11,12 @@ import ssl
 import time
 
 from exporter.model.probe import Check, Layer, LookupOutcome, Observation, Outcome
-from exporter.network import NoSocket
+from exporter.probes.ports import NoSocketError
 
 DETAIL_LIMIT = 200  # characters
 
 
-class Failure(Exception):  # noqa: N818 - the end of a phase as a probe saw it, not a bug
+class PhaseError(Exception):
     """A phase ended otherwise than ok, and the probe itself knows how. `detail` is for people."""
 
     def __init__(self, outcome: Outcome, detail: str = "") -> None:
@@ -24,7 +24,7 @@ class Failure(Exception):  # noqa: N818 - the end of a phase as a probe saw it, 
         self.outcome = outcome
 
 
-EXPECTED = (Failure, NoSocket, OSError)  # OSError holds TimeoutError and ssl.SSLError
+EXPECTED = (PhaseError, NoSocketError, OSError)  # OSError holds TimeoutError and ssl.SSLError
 
 # No socket could be had. EAFNOSUPPORT: the kernel runs without that family, which is as unreachable as it gets.
 OPENING = {
@@ -99,11 +99,11 @@ LOOKUPS = {
 }
 
 
-def outcome_of(error: Failure | NoSocket | OSError) -> Outcome:
+def outcome_of(error: PhaseError | NoSocketError | OSError) -> Outcome:
     """The outcome of a phase that ended in this; an error of no table is raised again."""
-    if isinstance(error, Failure):
+    if isinstance(error, PhaseError):
         return error.outcome
-    if isinstance(error, NoSocket):
+    if isinstance(error, NoSocketError):
         return _looked_up(OPENING, error.number, error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return VERIFICATION.get(error.verify_code, Outcome.TLS_CHAIN)
@@ -120,12 +120,12 @@ def _looked_up(table: dict[int, Outcome], number: int, error: Exception) -> Outc
     return table[number]
 
 
-def lookup_outcome_of(error: Failure | NoSocket | OSError) -> LookupOutcome:
+def lookup_outcome_of(error: PhaseError | NoSocketError | OSError) -> LookupOutcome:
     """The outcome of a question that ended in this."""
     return LOOKUPS[outcome_of(error)]
 
 
-def describe(error: Failure | NoSocket | OSError) -> str:
+def describe(error: PhaseError | NoSocketError | OSError) -> str:
     """One printable line of at most 200 characters; empty where the outcome says it all."""
     if isinstance(error, ssl.SSLCertVerificationError):
         text = error.verify_message

@@ -12,9 +12,9 @@ import ssl
 
 from exporter.model.family import Address
 from exporter.model.probe import Outcome
-from exporter.network import readable, writable
 from exporter.probes.error_queue import read_error, watch_errors
-from exporter.probes.outcome import Failure
+from exporter.probes.outcome import PhaseError
+from exporter.probes.ports import readable, writable
 
 CHUNK = 16 * 1024  # bytes, one TLS record
 
@@ -28,9 +28,9 @@ async def connect(sock: socket.socket, address: Address, port: int) -> None:
         failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if failure:
         said = read_error(sock)
-        raise Failure(said.outcome, said.detail) if said else OSError(failure, os.strerror(failure))
+        raise PhaseError(said.outcome, said.detail) if said else OSError(failure, os.strerror(failure))
     if sock.getsockname()[:2] == sock.getpeername()[:2]:  # RFC 9293 3.5 figure 7: a simultaneous open, with itself
-        raise Failure(Outcome.REFUSED, "nobody listens: the connection met itself")
+        raise PhaseError(Outcome.REFUSED, "nobody listens: the connection met itself")
     watch_errors(sock, on=False)  # once connected, ICMP errors are hints, not ends (RFC 1122 4.2.3.9)
 
 

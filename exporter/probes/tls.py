@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 from exporter.model.family import parse_address
 from exporter.model.probe import Outcome, Target
-from exporter.network import readable, writable
-from exporter.probes.outcome import Failure
+from exporter.probes.outcome import PhaseError
+from exporter.probes.ports import readable, writable
 
 _Stamp: TypeAlias = tuple[int, int, int]
 
@@ -37,7 +37,7 @@ class TlsContexts:
             if known is None or known[0] != stamp:
                 known = self._contexts[ca_file] = (stamp, _make_context(ca_file))
         except (OSError, ssl.SSLError) as error:
-            raise Failure(Outcome.LOCAL, f"CA file {path}: {error.strerror or error}") from error
+            raise PhaseError(Outcome.LOCAL, f"CA file {path}: {error.strerror or error}") from error
         return known[1]
 
 
@@ -61,13 +61,13 @@ def server_name_of(target: Target) -> str:
     """What the certificate must prove and SNI asks for, in ASCII. Failure(TLS_NAME) where there is no such name."""
     name = target.server_name or target.host
     if not target.server_name and (not name or parse_address(name.strip("[]")) is not None):
-        raise Failure(Outcome.TLS_NAME, NAMELESS)
+        raise PhaseError(Outcome.TLS_NAME, NAMELESS)
     try:
         ascii_name = name.removesuffix(".").encode("idna").decode("ascii")
     except UnicodeError:
         ascii_name = ""
     if NAME.fullmatch(ascii_name) is None:
-        raise Failure(Outcome.TLS_NAME, f"{name[:80]!r} is no name that TLS can ask for")
+        raise PhaseError(Outcome.TLS_NAME, f"{name[:80]!r} is no name that TLS can ask for")
     return ascii_name
 
 
@@ -86,7 +86,7 @@ async def shake_hands(stream: ssl.SSLSocket) -> None:
         except ssl.SSLWantWriteError:
             await writable(stream)
         except ssl.SSLEOFError as error:
-            raise Failure(Outcome.TLS_PROTOCOL, "the server closed in the middle of the handshake") from error
+            raise PhaseError(Outcome.TLS_PROTOCOL, "the server closed in the middle of the handshake") from error
         else:
             return
 

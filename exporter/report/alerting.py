@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.diagnosis.causes import LINES, RUNBOOKS
-from exporter.diagnosis.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, To
+from exporter.diagnosis.engine.causes import RUNBOOKS, SPECS
+from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, To
 from exporter.model.report import Cause, Role
 from exporter.report.document import runbook
 
 ALERTS = Path(__file__).parents[2] / "alerts"
-BEGIN = "  # begin: what explains what (written by `make alerts` from exporter/diagnosis/explanations.py)\n"
+BEGIN = "  # begin: what explains what (written by `make alerts` from exporter/diagnosis/engine/explanations.py)\n"
 END = "  # end\n"
 HEADER = """\
 # For the Prometheus Operator. Written by `make alerts` from {source}: do not edit.
@@ -80,7 +80,7 @@ def _observing(lines: Iterable[str]) -> Iterator[str]:
 
 
 def inhibitions() -> tuple[Inhibition, ...]:
-    """Everything that the two tables of exporter/diagnosis/explanations.py say of alerts, widest first."""
+    """Everything that the two tables of exporter/diagnosis/engine/explanations.py say of alerts, widest first."""
     roots = _in_order(_reasons() - SYMPTOMS)
     tunnels = {c for reach in REACHES if reach.destinations in {To.PEERS, To.OWN_PEER} for c in reach.causes}
     # A nameserver may be asked over either family, and no cause of one family is the reason for what fails over the other: only a
@@ -88,17 +88,17 @@ def inhibitions() -> tuple[Inhibition, ...]:
     symptoms = _names(PATH_CAUSES)
     return (
         # On the node itself.
-        Inhibition(_names(c for c in roots if Role.NODE in LINES[c].roles), symptoms, SAME_NODE),
+        Inhibition(_names(c for c in roots if Role.NODE in SPECS[c].roles), symptoms, SAME_NODE),
         # On the nodes at the other end of its tunnels. Never a page: another node may be down for a reason of its own.
         Inhibition(
-            _names(c for c in roots if c in tunnels and Role.NODE in LINES[c].roles),
+            _names(c for c in roots if c in tunnels and Role.NODE in SPECS[c].roles),
             symptoms,
             SAME_CLUSTER,
             mutes_critical=False,
         ),
         # From the cluster to its nodes.
         Inhibition(
-            _names(c for c in roots if Role.CLUSTER in LINES[c].roles), symptoms, SAME_CLUSTER, whole_cluster=True
+            _names(c for c in roots if Role.CLUSTER in SPECS[c].roles), symptoms, SAME_CLUSTER, whole_cluster=True
         ),
         *_followers(),
         # Nothing found is known to be the reason for a family that is down, and what could be needs no ticket beside the page.
@@ -110,10 +110,10 @@ def _followers() -> Iterator[Inhibition]:
     """FOLLOWS, the causes that the same ones explain together."""
     together: dict[tuple[tuple[str, ...], tuple[str, ...], bool], list[Cause]] = {}
     for cause, explaining in FOLLOWS.items():
-        roles = LINES[cause].roles
-        on_the_node = [c for c in explaining if Role.NODE in LINES[c].roles & roles]
-        downwards = [c for c in explaining if Role.CLUSTER in LINES[c].roles]
-        upwards = [c for c in explaining if Role.CLUSTER not in LINES[c].roles and Role.NODE not in roles]
+        roles = SPECS[cause].roles
+        on_the_node = [c for c in explaining if Role.NODE in SPECS[c].roles & roles]
+        downwards = [c for c in explaining if Role.CLUSTER in SPECS[c].roles]
+        upwards = [c for c in explaining if Role.CLUSTER not in SPECS[c].roles and Role.NODE not in roles]
         for sources, equal, whole in (
             (on_the_node, SAME_NODE, False),
             (downwards, SAME_CLUSTER, True),
@@ -126,7 +126,7 @@ def _followers() -> Iterator[Inhibition]:
 
 
 def _reasons() -> set[Cause]:
-    """What spoils traffic, and what that follows from."""
+    """What affects_destinations traffic, and what that follows from."""
     found = {c for reach in REACHES for c in reach.causes}
     while more := {by for cause in found for by in FOLLOWS.get(cause, ()) if by not in found}:
         found |= more

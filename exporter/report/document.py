@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from exporter.diagnosis.causes import RUNBOOKS
+from exporter.diagnosis.engine.causes import RUNBOOKS
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Came
 from exporter.model.probe import NEUTRAL, Group, Observation, Outcome

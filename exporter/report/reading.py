@@ -17,7 +17,7 @@ from exporter.report.document import VERSION, CauseEntry, Document, ProbeEntry
 LARGEST = 64 * 1024 * 1024  # bytes of a document
 
 
-class DocumentError(ValueError):
+class ReportFormatError(ValueError):
     """What was given is no report of this version; the message is one line."""
 
 
@@ -28,11 +28,11 @@ def parse(body: bytes) -> Document:
         DocumentError: it is none, or of another version.
     """
     if len(body) > LARGEST:
-        raise DocumentError(f"the report is larger than {LARGEST} bytes")
+        raise ReportFormatError(f"the report is larger than {LARGEST} bytes")
     try:
         data = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise DocumentError(f"the report is not JSON: {str(error)[:100]}") from error
+        raise ReportFormatError(f"the report is not JSON: {str(error)[:100]}") from error
     return decode(data)
 
 
@@ -44,10 +44,10 @@ def decode(data: object) -> Document:
     """
     fields = _Fields(data, "report")
     if fields.number("version") != VERSION:
-        raise DocumentError("the report is of another version")
+        raise ReportFormatError("the report is of another version")
     role = fields.text("role")
     if role not in set(Role):
-        raise DocumentError("report.role is unknown")
+        raise ReportFormatError("report.role is unknown")
     families = _Fields(fields.value("families"), "families")
     return Document(
         node=fields.text("node"),
@@ -72,7 +72,7 @@ def _parse_family(data: object) -> FamilyReport:
 def _parse_cause(fields: _Fields) -> CauseEntry:
     severity = fields.text("severity")
     if severity not in set(Severity):
-        raise DocumentError("causes[].severity is unknown")
+        raise ReportFormatError("causes[].severity is unknown")
     return CauseEntry(
         cause=fields.text("cause"),
         scope=fields.text("scope"),
@@ -105,7 +105,7 @@ class _Fields:
 
     def __init__(self, data: object, place: str) -> None:
         if not isinstance(data, dict):
-            raise DocumentError(f"{place} is not an object")
+            raise ReportFormatError(f"{place} is not an object")
         self._data = cast("dict[str, object]", data)
         self._place = place
 
@@ -114,44 +114,44 @@ class _Fields:
 
     def value(self, name: str) -> object:
         if name not in self._data:
-            raise DocumentError(f"{self._place}.{name} is missing")
+            raise ReportFormatError(f"{self._place}.{name} is missing")
         return self._data[name]
 
     def text(self, name: str) -> str:
         value = self.value(name)
         if not isinstance(value, str):
-            raise DocumentError(f"{self._place}.{name} is not a string")
+            raise ReportFormatError(f"{self._place}.{name} is not a string")
         return value
 
     def number(self, name: str) -> float:
         value = self.value(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not _plausible(value):
-            raise DocumentError(f"{self._place}.{name} is not a number")
+            raise ReportFormatError(f"{self._place}.{name} is not a number")
         return float(value)
 
     def flag(self, name: str) -> bool | None:
         value = self.value(name)
         if value is not None and not isinstance(value, bool):
-            raise DocumentError(f"{self._place}.{name} is neither true, false nor null")
+            raise ReportFormatError(f"{self._place}.{name} is neither true, false nor null")
         return value
 
     def list(self, name: str) -> list[object]:
         value = self.value(name)
         if not isinstance(value, list):
-            raise DocumentError(f"{self._place}.{name} is not a list")
+            raise ReportFormatError(f"{self._place}.{name} is not a list")
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
         items = self.list(name)
         if not all(isinstance(item, str) for item in items):
-            raise DocumentError(f"{self._place}.{name} holds something else than strings")
+            raise ReportFormatError(f"{self._place}.{name} holds something else than strings")
         return tuple(cast("list[str]", items))
 
     def time(self, name: str) -> float:
         try:
             return datetime.strptime(self.text(name), "%Y-%m-%dT%H:%M:%S%z").timestamp()
         except (ValueError, OverflowError) as error:
-            raise DocumentError(f"{self._place}.{name} is not a time as RFC 3339 writes it") from error
+            raise ReportFormatError(f"{self._place}.{name} is not a time as RFC 3339 writes it") from error
 
 
 def _plausible(number: float) -> bool:

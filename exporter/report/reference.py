@@ -15,8 +15,8 @@ import yaml
 
 from exporter.catalogue import CATALOGUE
 from exporter.config.reference import list_keys
-from exporter.diagnosis.causes import TABLE, Line
-from exporter.diagnosis.rules import RULES
+from exporter.diagnosis.engine.causes import TABLE, CauseSpec
+from exporter.diagnosis.rules.registry import RULES
 from exporter.model.report import Cause, Role
 from exporter.report.document import runbook
 
@@ -71,11 +71,11 @@ def _rule(cause: Cause, root: str) -> str:
     return f"[{path.rpartition('/')[2]}]({root}{path})"
 
 
-def _roles(line: Line) -> str:
+def _roles(line: CauseSpec) -> str:
     return ", ".join(role.value for role in Role if role in line.roles)
 
 
-def _found(line: Line) -> str:
+def _found(line: CauseSpec) -> str:
     return "at once" if line.stated and not line.compares else "in two rounds"
 
 

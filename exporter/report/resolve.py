@@ -9,9 +9,9 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from exporter.diagnosis.aaaa_signs import describe
-from exporter.libc.replies import answers_of, fold
-from exporter.libc.resolver import Libc, all_candidates, cures, predict
+from exporter.diagnosis.rules.dns.answer_signs import describe
+from exporter.libc.replies import answers_of, fold_case
+from exporter.libc.resolver import Libc, all_candidates, predict, suggest_fixes
 from exporter.model.dns import ResolvConf
 from exporter.model.family import Address, parse_address
 from exporter.model.probe import Lookup
@@ -53,7 +53,9 @@ class Resolving:
     def answers(self, candidate: str, qtype: str) -> list[Lookup]:
         """The answers to one question, in the order of the file's nameservers."""
         order: list[Address] = list(self.conf.nameservers)
-        found = [one for one in self.lookups if fold(one.question.name) == candidate and one.question.qtype == qtype]
+        found = [
+            one for one in self.lookups if fold_case(one.question.name) == candidate and one.question.qtype == qtype
+        ]
         return sorted(
             found,
             key=lambda one: (
@@ -123,7 +125,7 @@ def _candidates(resolving: Resolving, style: Style) -> Iterator[str]:
     decided = {libc: made.candidate for libc in Libc if (made := resolving.prediction(libc)) is not None}
     several = len({one.question.server.address for one in resolving.lookups}) > 1
     for name in candidates(resolving.name, resolving.conf):
-        by = ", ".join(CALLED[libc] for libc, candidate in decided.items() if fold(candidate) == name)
+        by = ", ".join(CALLED[libc] for libc, candidate in decided.items() if fold_case(candidate) == name)
         yield style.clean(name) + (style.paint(f"  <- decides {by}", "2") if by else "")
         for qtype in QTYPES:
             for one in resolving.answers(name, qtype):
@@ -161,7 +163,7 @@ def _result(libc: Libc, made: Prediction) -> str:
 
 
 def _cures(resolving: Resolving, style: Style) -> Iterator[str]:
-    found = cures(resolving.name, resolving.conf, answers_of(resolving.lookups), request=resolving.request)
+    found = suggest_fixes(resolving.name, resolving.conf, answers_of(resolving.lookups), request=resolving.request)
     if found:
         yield style.paint("What would cure it", "1")
     for cure in found:

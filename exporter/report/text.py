@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from exporter.diagnosis.causes import LINES
+from exporter.diagnosis.engine.causes import SPECS
 from exporter.model.family import Family
 from exporter.model.probe import NEUTRAL
 from exporter.model.report import Cause, FamilyReport, Role, Severity
@@ -111,7 +111,7 @@ def node_lines(reports: Sequence[Document], missing: Iterable[str], style: Style
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class _CauseGroup:
     """One unexplained cause over all documents, and those in which it holds."""
 
     cause: str
@@ -123,27 +123,27 @@ class _Group:
         return max((e.severity for e in self.entries), key=lambda s: s.rank)
 
 
-def _unexplained(reports: Sequence[Document]) -> list[_Group]:
+def _unexplained(reports: Sequence[Document]) -> list[_CauseGroup]:
     """The worst first, then in the order of the table."""
     found: dict[str, list[tuple[str, CauseEntry]]] = {}
     for report in reports:
         for entry in report.unexplained:
             found.setdefault(entry.cause, []).append((report.node, entry))
     groups = [
-        _Group(cause, tuple(e for _, e in items), tuple(dict.fromkeys(node for node, _ in items)))
+        _CauseGroup(cause, tuple(e for _, e in items), tuple(dict.fromkeys(node for node, _ in items)))
         for cause, items in found.items()
     ]
     return sorted(groups, key=lambda g: (-g.severity.rank, ORDER.get(g.cause, len(ORDER)), g.cause))
 
 
-def _cause(group: _Group, reports: Sequence[Document], style: Style) -> Iterator[str]:
+def _cause(group: _CauseGroup, reports: Sequence[Document], style: Style) -> Iterator[str]:
     entries = group.entries
     title = style.paint(f"{group.severity.value}: {style.clean(group.cause)}", COLOURS[group.severity])
     since = min(e.since for e in entries)
     age = _age(max(r.time for r in reports) - since)
     yield title + (style.paint(f"  for {age}", DIM) if age else "")
     if group.cause in ORDER:
-        yield from _wrap(LINES[Cause(group.cause)].says, style, indent=2)
+        yield from _wrap(SPECS[Cause(group.cause)].says, style, indent=2)
     if len(reports) > 1:
         yield from _field("nodes", [_few(group.nodes, len(group.nodes), style)], style)
     total = sum(e.subjects_total for e in entries)

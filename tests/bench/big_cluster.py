@@ -5,13 +5,13 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any
 
-from exporter.discovery.calico_selectors import parse_calico
-from exporter.discovery.policies import BOTH as BOTH_FAMILIES
-from exporter.discovery.policies import PolicyDraft
-from exporter.discovery.selectors import In
+from exporter.inventory.parse.calico_selectors import parse_calico
+from exporter.inventory.parse.policies import BOTH as BOTH_FAMILIES
+from exporter.inventory.parse.policies import PolicyDraft
+from exporter.inventory.parse.selectors import In
 from exporter.model.calico import BlockAffinity, Felix, FelixConfiguration, IPAMBlock, IPPool
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Kind
+from exporter.model.inventory import ResourceKind
 from exporter.model.node import Node
 from exporter.model.pod import Namespace, Pod
 from exporter.model.policy import Gap, PolicyKind
@@ -25,30 +25,32 @@ PODS_A_SERVICE = 15
 NAMESPACES = 300
 
 
-def big_cluster(nodes: int) -> dict[Kind, list[Any]]:
+def big_cluster(nodes: int) -> dict[ResourceKind, list[Any]]:
     """Objects of a cluster with that many nodes, 30 pods each and one Service to 15 pods (5,000: 150,000 and 10,000)."""
     names = [f"node-{n:05}" for n in range(nodes)]
     pods = [_pod(n, names[n // PODS_A_NODE]) for n in range(nodes * PODS_A_NODE)]
     services = [_service(n) for n in range(len(pods) // PODS_A_SERVICE)]
     slices = [_slice(n, family, pods) for n in range(len(services)) for family in FAMILIES if n % 50 or family is V4]
     return {
-        Kind.NODES: [_node(n, name) for n, name in enumerate(names)],
-        Kind.PODS: pods,
-        Kind.NAMESPACES: [Namespace(f"ns-{n:03}", labels={"team": str(n % 7)}) for n in range(NAMESPACES)],
-        Kind.SERVICES: services,
-        Kind.ENDPOINT_SLICES: slices,
-        Kind.SERVICE_CIDRS: [ServiceCIDR("kubernetes", (IPv4Network("10.96.0.0/12"), IPv6Network("fd98::/108")))],
-        Kind.POLICIES: _policies(),
-        Kind.IP_POOLS: _pools(nodes),
-        Kind.BLOCK_AFFINITIES: [
+        ResourceKind.NODES: [_node(n, name) for n, name in enumerate(names)],
+        ResourceKind.PODS: pods,
+        ResourceKind.NAMESPACES: [Namespace(f"ns-{n:03}", labels={"team": str(n % 7)}) for n in range(NAMESPACES)],
+        ResourceKind.SERVICES: services,
+        ResourceKind.ENDPOINT_SLICES: slices,
+        ResourceKind.SERVICE_CIDRS: [
+            ServiceCIDR("kubernetes", (IPv4Network("10.96.0.0/12"), IPv6Network("fd98::/108")))
+        ],
+        ResourceKind.POLICIES: _policies(),
+        ResourceKind.IP_POOLS: _pools(nodes),
+        ResourceKind.BLOCK_AFFINITIES: [
             BlockAffinity(IPv6Network((POD_BITS + (n << 6), 122)), name) for n, name in enumerate(names)
         ],
-        Kind.IPAM_BLOCKS: [
+        ResourceKind.IPAM_BLOCKS: [
             IPAMBlock(IPv6Network((POD_BITS + (n << 6), 122)), name, 64, 64) for n, name in enumerate(names)
         ],
-        Kind.FELIX: [FelixConfiguration("default", Felix(ipv6_support=True))]
+        ResourceKind.FELIX: [FelixConfiguration("default", Felix(ipv6_support=True))]
         + [FelixConfiguration(f"node.{name}", Felix(ipv6_support=False)) for name in names[::10]],
-        Kind.CONFIG_MAPS: [],
+        ResourceKind.CONFIG_MAPS: [],
     }
 
 

@@ -13,10 +13,10 @@ from functools import partial
 from typing import TypeVar
 
 from exporter.diagnosis.census import take_census
-from exporter.diagnosis.cluster import CLUSTER_RULES
+from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.view import View
-from exporter.discovery.assembly import build_inventory
+from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
+from exporter.inventory.inventory_builder import build_inventory
 from exporter.model.inventory import Inventory
 from exporter.model.report import Reason, Role, Snapshot
 from tests.bench.big_cluster import big_cluster
@@ -34,7 +34,7 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 def rule_times(inventory: Inventory) -> dict[str, tuple[float, str]]:
     """Seconds of each rule, and what it found."""
     families = families_expected(inventory, None)
-    view = View(
+    view = RuleInput(
         0.0, Snapshot("", Role.CLUSTER, 0.0, 0.0, complete=True, inventory=inventory, host=None, families=families)
     )
     found = {}

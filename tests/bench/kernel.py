@@ -21,20 +21,20 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-from exporter.broker.client import BrokerClient, spawn_broker
-from exporter.broker.kernel import read_topics
-from exporter.broker.messages import KernelState, Place, ReadTopic
-from exporter.broker.wire import MAX_PLACES
-from exporter.inspection.changes import HostChanges
-from exporter.inspection.pods import AT_ONCE
-from exporter.kernel import requests
-from exporter.kernel.answers import Answers
-from exporter.kernel.host import read_addresses, read_links, read_routes, read_vxlan, wanted_entries
-from exporter.kernel.legacy import parse_chains as parse_legacy
-from exporter.kernel.nft import parse_rules
-from exporter.kernel.readers import read_host, read_pods
+from exporter.broker.client.requests import BrokerClient, spawn_broker
+from exporter.broker.protocol.messages import KernelState, NamespaceRef, ReadTopic
+from exporter.broker.protocol.wire import MAX_PLACES
+from exporter.broker.server.kernel.topics import read_topics
+from exporter.kernel.decode.legacy import parse_chains as parse_legacy
+from exporter.kernel.decode.nft import parse_rules
+from exporter.kernel.read import requests
+from exporter.kernel.read.answers import VisitAnswers
+from exporter.kernel.read.host_facts import read_addresses, read_links, read_routes, read_vxlan, wanted_entries
+from exporter.kernel.read.readers import read_host, read_pods
 from exporter.model.facts import HostFacts
 from exporter.model.family import Family
+from exporter.vantage.pods import AT_ONCE
+from exporter.vantage.rtnetlink_monitor import RtnetlinkMonitor
 from tests.bench.kernel_scenes import PEERS, PODS, TUNNEL, kube_rules, make_peers, make_pods, namespace
 from tests.kernel.namespaces import call_inside, delete, path_of, run_inside, unique_prefix
 
@@ -119,8 +119,8 @@ def measure_legacy() -> Iterator[Bar]:
         )
 
 
-def visit(topics: tuple[ReadTopic, ...]) -> Answers:
-    return Answers(dict(zip(topics, read_topics(topics), strict=True)), 0.0)
+def visit(topics: tuple[ReadTopic, ...]) -> VisitAnswers:
+    return VisitAnswers(dict(zip(topics, read_topics(topics), strict=True)), 0.0)
 
 
 def read_peers() -> None:
@@ -161,14 +161,16 @@ def measure_peers() -> Iterator[Bar]:
 class Inline:
     """The broker's reading without a broker."""
 
-    async def read_kernel(self, places: tuple[Place, ...], topics: tuple[ReadTopic, ...]) -> tuple[KernelState, ...]:
+    async def read_kernel(
+        self, places: tuple[NamespaceRef, ...], topics: tuple[ReadTopic, ...]
+    ) -> tuple[KernelState, ...]:
         return tuple(KernelState(0, read_topics(topics)) for _ in places)
 
 
 def measure_rounds() -> tuple[float, float]:
     """Seconds of CPU for the host's facts where everything is read in every round, and where the kernel announced no change."""
 
-    def seconds(changes: HostChanges | None) -> float:
+    def seconds(changes: RtnetlinkMonitor | None) -> float:
         held: list[HostFacts | None] = [None]
 
         def look() -> None:
@@ -182,14 +184,14 @@ def measure_rounds() -> tuple[float, float]:
 
     loop = asyncio.new_event_loop()  # asyncio.run would spell out the facts each time, to tell signal handlers apart
     try:
-        return seconds(None), seconds(HostChanges())
+        return seconds(None), seconds(RtnetlinkMonitor())
     finally:
         loop.close()
 
 
-def place_of(name: str) -> Place:
+def place_of(name: str) -> NamespaceRef:
     info = Path(path_of(name)).stat()
-    return Place(info.st_dev, info.st_ino, path=path_of(name))
+    return NamespaceRef(info.st_dev, info.st_ino, path=path_of(name))
 
 
 def broker_cpu(pid: int) -> float:
@@ -203,7 +205,7 @@ async def inspect_pods(names: list[str]) -> tuple[float, float]:
     client = await BrokerClient.from_socket(connection)
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def inspect(batch: tuple[Place, ...]) -> Any:
+    async def inspect(batch: tuple[NamespaceRef, ...]) -> Any:
         async with slots:
             return await read_pods(client, batch)
 

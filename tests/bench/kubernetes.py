@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from exporter.discovery.assembly import build_inventory
-from exporter.discovery.client import ApiServer
-from exporter.discovery.credentials import load_kubeconfig
-from exporter.discovery.digest import read_digest, write_digest
-from exporter.discovery.kubernetes import KubernetesSource
-from exporter.discovery.readings import readings
+from exporter.digest.format import read_digest, write_digest
+from exporter.inventory.inventory_builder import build_inventory
+from exporter.inventory.kubernetes.client import ApiServer
+from exporter.inventory.kubernetes.credentials import load_kubeconfig
+from exporter.inventory.kubernetes.source import KubernetesSource
+from exporter.inventory.kubernetes.watched_resources import watched_resources
 from exporter.model.report import Role
 from tests.bench.cluster_rules import rule_times
 from tests.wire.kubernetes_lab import write_kubeconfig
@@ -65,10 +65,10 @@ async def measure(port: int, server: subprocess.Popen[str], role: Role, *, diges
         path = str(write_kubeconfig(Path(directory), f"http://127.0.0.1:{port}"))
         api = ApiServer(await load_kubeconfig(path), lambda: load_kubeconfig(path))
     before = resident()
-    source = KubernetesSource(api, readings(role, "node-00007", digest=digest))
+    source = KubernetesSource(api, watched_resources(role, "node-00007", digest=digest))
     began, spent = time.monotonic(), cpu()
     running = asyncio.create_task(source.run())
-    assert await source.first(PATIENCE)
+    assert await source.wait_ready(PATIENCE)
     row = {"start, s": f"{time.monotonic() - began:.1f}", "start, CPU s": f"{cpu() - spent:.1f}"}
     gc.collect()
     row["memory, MiB"] = f"{resident() - before:.0f}"

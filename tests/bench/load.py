@@ -1,7 +1,7 @@
 """The load that exporters put on a cluster, by design: `python -m tests.bench.load` prints the table for 10, 500 and 5,000 nodes,
 and `scripts/reference` writes it to docs/sizing.md.
 
-Computed, not measured: what each role reads (exporter.discovery.readings) times how large recorded objects are (tests/data/kubernetes), and
+Computed, not measured: what each role reads (exporter.inventory.kubernetes.watched_resources) times how large recorded objects are (tests/data/kubernetes), and
 the pace and the budget of the probes. tests/wire/test_kubernetes_scale.py holds the requests against those that a server counts.
 """
 
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from exporter.config import load_config
-from exporter.discovery.digest_source import AT_MOST, EVERY
-from exporter.discovery.places import DISCOVER_EVERY
-from exporter.discovery.readings import CALICO, Reading, readings
-from exporter.discovery.watching import PAGE, Tempo
+from exporter.digest.source import AT_MOST, EVERY
+from exporter.inventory.kubernetes.resource_locator import DISCOVER_EVERY
+from exporter.inventory.kubernetes.watch import PAGE, WatchTimings
+from exporter.inventory.kubernetes.watched_resources import CALICO, WatchedResource, watched_resources
 from exporter.model.report import Role
 from exporter.plan.pace import pace_of
 from tests.unit import recorded
@@ -66,7 +66,7 @@ def size_of(resource: str, *, metadata_only: bool) -> float:
     ) / len(items)
 
 
-def expected(reading: Reading, nodes: int) -> int:
+def expected(reading: WatchedResource, nodes: int) -> int:
     """How many objects the server sends for a reading."""
     everything = (
         counts(nodes).get(reading.resource, 0) if reading.places != CALICO or "policies" not in reading.resource else 0
@@ -78,7 +78,7 @@ def expected(reading: Reading, nodes: int) -> int:
     return FAMILIES if reading.labels else everything
 
 
-def load_of(read: Iterable[Reading], nodes: int, absent: frozenset[str] = frozenset()) -> Load:
+def load_of(read: Iterable[WatchedResource], nodes: int, absent: frozenset[str] = frozenset()) -> Load:
     """The load of one exporter with these readings. `absent`: resources that this cluster does not serve."""
     read = [each for each in read if each.resource not in absent]
     discovers = any(each.places != ("v1",) for each in read)
@@ -90,7 +90,7 @@ def load_of(read: Iterable[Reading], nodes: int, absent: frozenset[str] = frozen
         received += found * size
         later += found * size * {"nodes": NODE_CHANGES, "pods": POD_CHANGES}.get(each.resource, 0.0)
     watches = len(read)
-    renewals = watches / Tempo().watch + (1 / DISCOVER_EVERY if discovers else 0)
+    renewals = watches / WatchTimings().watch + (1 / DISCOVER_EVERY if discovers else 0)
     return Load(requests + watches, received, watches, renewals, later)
 
 
@@ -116,7 +116,7 @@ def table() -> list[list[str]]:
         ("cluster role", Role.CLUSTER, False),
     ):
         loads = [
-            (nodes if role is Role.NODE else 1, load_of(readings(role, "n", digest=digest), nodes, ABSENT))
+            (nodes if role is Role.NODE else 1, load_of(watched_resources(role, "n", digest=digest), nodes, ABSENT))
             for nodes in SIZES
         ]
         rows += [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exporter.discovery.access import Right, optional_rights, rights
+from exporter.inventory.kubernetes.access import Right, optional_rights, rights
 from exporter.model.report import Role
 from tests.contract.kustomize import read_objects, render
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.diagnosis.causes import LINES
-from exporter.diagnosis.explanations import FOLLOWS, PATH_CAUSES, REACHES
+from exporter.diagnosis.engine.causes import SPECS
+from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES
 from exporter.model.report import Cause, Scope, Severity
 from exporter.report.alerting import alert_name, derived, observing_rule
 from exporter.report.reference import wait_of
@@ -133,7 +133,7 @@ def test_every_cause_has_its_alert_or_a_stated_reason_for_none() -> None:
 
 
 def test_only_causes_that_are_info_by_definition_have_no_alert() -> None:
-    assert {LINES[Cause(name)].severity for name in reasons_for_no_alert()} == {Severity.INFO}
+    assert {SPECS[Cause(name)].severity for name in reasons_for_no_alert()} == {Severity.INFO}
 
 
 def test_every_recorded_fault_is_alerted() -> None:
@@ -147,7 +147,7 @@ EXPLAINING = {c for reach in REACHES for c in reach.causes} | {c for causes in F
 def test_a_cause_is_alerted_in_the_time_of_its_scope(cause: Cause) -> None:
     """DNS 3 minutes, what a kernel states and paths 5, pods and cluster 15; what explains a page never later than a symptom."""
     times = {(r.labels.get("severity", "any"), wait_of(r.fields)) for r in MAIN if r.name == alert_name(cause)}
-    scope = LINES[cause].scope
+    scope = SPECS[cause].scope
     slow = scope in {Scope.POD, Scope.CLUSTER}
     if slow and cause in EXPLAINING:
         urgent = "3m" if cause is Cause.COREDNS_TEMPLATE_BLOCKS_AAAA else "5m"
@@ -163,7 +163,7 @@ def test_what_explains_keeps_firing_at_least_as_long_as_what_it_explains() -> No
     assert all(keeps[alert_name(cause)] == 0 for cause in PATH_CAUSES)
     for reach in REACHES:
         for cause in reach.causes:
-            if LINES[cause].scope is not Scope.PATH:
+            if SPECS[cause].scope is not Scope.PATH:
                 assert keeps[alert_name(cause)] == 4
     for cause, explaining in FOLLOWS.items():
         assert all(keeps[alert_name(by)] >= keeps[alert_name(cause)] for by in explaining)
@@ -172,7 +172,7 @@ def test_what_explains_keeps_firing_at_least_as_long_as_what_it_explains() -> No
 def test_the_summary_of_a_causes_alert_is_what_the_exporter_says_of_it() -> None:
     for rule in MAIN:
         if rule.is_alert and rule.name in CAUSE_ALERTS:
-            assert rule.annotations["summary"] == LINES[CAUSE_ALERTS[rule.name]].says
+            assert rule.annotations["summary"] == SPECS[CAUSE_ALERTS[rule.name]].says
 
 
 @each_alert

@@ -12,7 +12,7 @@ import yaml
 
 from exporter.catalogue import CATALOGUE
 from exporter.catalogue.dns import BLOCK_KINDS
-from exporter.diagnosis.causes import RUNBOOKS, TABLE
+from exporter.diagnosis.engine.causes import RUNBOOKS, TABLE
 from exporter.report.document import runbook
 from grafana.dashboards import DASHBOARDS, HERE, TAG, text_of
 from grafana.words import BLOCKS, SAYS

@@ -19,11 +19,12 @@ import yaml
 from kubernetes_validate.utils import all_versions  # type: ignore[import-untyped]
 
 from exporter import __version__
-from exporter.broker.privilege import missing_capabilities
-from exporter.command import LISTEN_ADDRESS, parser
+from exporter.broker.server.privilege import missing_capabilities
+from exporter.cli.command import LISTEN_ADDRESS, parser
 from exporter.config import Config, load_config
-from exporter.discovery import nodefiles, own_services
-from exporter.web.listening import DEFAULT_ADDRESSES
+from exporter.digest import service_env_resolver as own_services
+from exporter.inventory import node_files as nodefiles
+from exporter.web.server.listening import DEFAULT_ADDRESSES
 from tests.contract.kustomize import (
     Object,
     containers,

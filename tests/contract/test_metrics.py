@@ -11,7 +11,7 @@ from exporter.catalogue.dns import BLOCK_KINDS
 from exporter.catalogue.metric import Type
 from exporter.catalogue.pods import LIBCS
 from exporter.model.report import Report
-from exporter.web.exposition import Exposition
+from exporter.web.server.exposition import Exposition
 from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day, round_of
 
 PROBE = "vantage target layer ip_family"

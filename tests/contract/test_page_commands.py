@@ -12,7 +12,7 @@ import pytest
 
 from exporter.catalogue import CATALOGUE
 from exporter.catalogue.metric import Type
-from exporter.command import parser
+from exporter.cli.command import parser
 from tests.contract.alert_rules import RECORDED
 from tests.contract.kustomize import render
 from tests.contract.test_links import PAGES, ROOT

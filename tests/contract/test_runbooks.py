@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from exporter.catalogue import CATALOGUE
-from exporter.diagnosis.causes import RUNBOOKS
+from exporter.diagnosis.engine.causes import RUNBOOKS
 from exporter.model.report import Cause
 from exporter.report.alerting import alert_name
 from tests.contract.alert_rules import ALERTING, ALERTS, CAUSE_ALERTS, MAIN, RECORDED, ROOT, Rule
@@ -67,7 +67,7 @@ def test_a_diagnosis_shows_what_a_command_says_when_it_is_this(path: Path) -> No
 def commands() -> dict[Cause, list[str]]:
     """The fixed parts of the command that each rule prints first, as far as they stand in the rule itself."""
     found: dict[Cause, list[str]] = {}
-    for path in (ROOT / "exporter/diagnosis").glob("*.py"):
+    for path in (ROOT / "exporter/diagnosis").rglob("*.py"):
         module = ast.parse(path.read_text())
         named = {
             node.targets[0].id: str(node.value.value)

@@ -15,10 +15,10 @@ from exporter.catalogue.kernel import ADDRESS_STATES
 from exporter.catalogue.metric import Type
 from exporter.catalogue.pods import LIBCS
 from exporter.diagnosis.census import Resource
-from exporter.kernel.vxlan import DEVICES
+from exporter.kernel.decode.vxlan import DEVICES
 from exporter.model.facts import Backend, PeerState, Reader
 from exporter.model.family import Family
-from exporter.model.inventory import Kind
+from exporter.model.inventory import ResourceKind
 from exporter.model.probe import Layer, LookupOutcome, Outcome
 from exporter.model.report import Cause, Reason, Role, Scope, Severity
 from exporter.model.vantage import PodState
@@ -57,8 +57,8 @@ VALUES: dict[str, set[str]] = {
     "backend": set(Backend),
     "device": set(DEVICES),
     "role": set(Role),
-    "reader": {*Reader, *Kind},
-    "resource": {*Resource, *Kind},
+    "reader": {*Reader, *ResourceKind},
+    "resource": {*Resource, *ResourceKind},
     "target": {"service", "peers", "cluster_dns", "apiserver"},
     "job": {"dualstack-exporter", "monitoring/dualstack-exporter"},  # as scrape configurations and PodMonitors name it
 }

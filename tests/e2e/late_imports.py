@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from exporter import session
 from exporter.__main__ import main
+from exporter.daemon import broker_session as session
 
 
 class Watch(importlib.abc.MetaPathFinder):

@@ -13,14 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
-from exporter.catalogue import Own, Round
+from exporter.catalogue import ExporterState, FinishedRound
+from exporter.catalogue.totals import Totals, add_round
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Observation
 from exporter.model.report import Cause, Reason, Report, Unchecked
 from exporter.model.service import Service
 from exporter.model.vantage import PodState, Vantage
-from exporter.totals import Totals, fold
-from exporter.web.exposition import Exposition
+from exporter.web.server.exposition import Exposition
 from tests.unit.sample import bad_day, migration_day, own, quiet_day
 from tests.unit.sample_probes import HOST, NOW, PYPI, seen
 
@@ -62,8 +62,8 @@ class SampleExporter:
         with self._lock:
             self._rounds += 1
             report = _counted(self._report, self._rounds)
-            self._totals = fold(self._totals, report)
-            self._exposition.publish(Round(report, self._totals))
+            self._totals = add_round(self._totals, report)
+            self._exposition.publish(FinishedRound(report, self._totals))
             rendered = self._exposition.render(accept, gzip=False)
         return rendered.body, rendered.content_type
 
@@ -72,7 +72,7 @@ class SampleExporter:
         self._server.server_close()
         self._thread.join()
 
-    def _own(self) -> Own:
+    def _own(self) -> ExporterState:
         now = time.time()
         return replace(
             own(),

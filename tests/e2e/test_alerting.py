@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.diagnosis.causes import LINES
+from exporter.diagnosis.engine.causes import SPECS
 from exporter.model.report import Cause, CauseReport, Finding, Report, Severity
 from tests.e2e.alerting import Monitoring, Notification
 from tests.e2e.sample_fleet import Fleet, good_day
@@ -25,7 +25,7 @@ READER = ("DualstackExporterReaderFailing", "node-a")
 def found(report: Report, cause: Cause, *subjects: str, severity: Severity = Severity.WARNING) -> Report:
     """The report with one more cause."""
     finding = Finding(cause, severity, subjects, ("seen",), "true")
-    return replace(report, causes=(*report.causes, CauseReport(finding, LINES[cause].scope, since=0.0)))
+    return replace(report, causes=(*report.causes, CauseReport(finding, SPECS[cause].scope, since=0.0)))
 
 
 def told(notifications: list[Notification]) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.session import HIDDEN
+from exporter.daemon.broker_session import HIDDEN
 from tests.e2e.daemon import PATIENCE, Daemon, children_of, run_exporter, status_of
 from tests.e2e.village import paced
 from tests.kernel import namespaces

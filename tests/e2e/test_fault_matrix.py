@@ -44,7 +44,7 @@ def clusters() -> Iterator[Clusters]:
 
 
 def held(clusters: Clusters, backend: str, roles: tuple[str, ...], fault: Fault) -> Measured:
-    """The measurement of a row; a cluster that is not healthy afterwards spoils no other row."""
+    """The measurement of a row; a cluster that is not healthy afterwards affects_destinations no other row."""
     cluster = clusters(backend, roles)
     try:
         measured = measure(cluster, fault)

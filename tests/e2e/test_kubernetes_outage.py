@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.model.inventory import Kind
+from exporter.model.inventory import ResourceKind
 from tests.e2e.daemon import PATIENCE, Daemon
 from tests.kernel import namespaces
 from tests.wire.kubernetes_lab import write_kubeconfig
@@ -99,7 +99,7 @@ def causes(daemon: Daemon) -> set[str]:
     return {cause["cause"] for cause in json.loads(body)["causes"]} if status == 200 else set()
 
 
-def synced(daemon: Daemon, kind: Kind) -> float:
+def synced(daemon: Daemon, kind: ResourceKind) -> float:
     return daemon.series()[f'dualstack_exporter_inventory_last_sync_timestamp_seconds{{resource="{kind}"}}']
 
 
@@ -115,18 +115,18 @@ def test_rounds_go_on_while_the_api_server_is_killed_stopped_and_started(
         assert before[STALE] == 0
         found = causes(daemon)
         api.kill()
-        last = synced(daemon, Kind.PODS)
+        last = synced(daemon, ResourceKind.PODS)
         daemon.wait(lambda: daemon.series()[STALE] == 1, "stale")
         daemon.wait_rounds(int(before[ROUNDS]) + 6)
         stale = daemon.series()
         assert stale["dualstack_inventory_age_seconds"] >= 9
-        assert synced(daemon, Kind.PODS) == pytest.approx(last, abs=2)
+        assert synced(daemon, ResourceKind.PODS) == pytest.approx(last, abs=2)
         assert daemon.get("/-/ready")[0] == daemon.get("/-/healthy")[0] == 200
         # What was found is kept five minutes beyond the last look.
         assert causes(daemon) == found
         api.start("nodes/babel")
         daemon.wait(lambda: daemon.series()[STALE] == 0, "fresh again")
-        assert synced(daemon, Kind.PODS) > last
+        assert synced(daemon, ResourceKind.PODS) > last
         rounds = daemon.series()[ROUNDS]
         api.stop()
         daemon.wait(lambda: daemon.series()[ROUNDS] >= rounds + 3, "rounds beside a server that stands still")

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from exporter.broker.client import BrokerClient
-from exporter.broker.messages import Place
-from exporter.broker.namespaces import read_start
+from exporter.broker.client.requests import BrokerClient
+from exporter.broker.protocol.messages import NamespaceRef
+from exporter.broker.server.namespaces import read_start
 from tests.kernel.namespaces import unique_prefix
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,14 +41,14 @@ def named_namespace() -> Iterator[str]:
         subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
 
 
-def place_of_name(name: str) -> Place:
+def place_of_name(name: str) -> NamespaceRef:
     info = Path(f"/run/netns/{name}").stat()
-    return Place(info.st_dev, info.st_ino, path=f"/run/netns/{name}")
+    return NamespaceRef(info.st_dev, info.st_ino, path=f"/run/netns/{name}")
 
 
-def place_of_pid(pid: int) -> Place:
+def place_of_pid(pid: int) -> NamespaceRef:
     info = Path(f"/proc/{pid}/ns/net").stat()
-    return Place(info.st_dev, info.st_ino, pid=pid, started=read_start(f"/proc/{pid}/stat"))
+    return NamespaceRef(info.st_dev, info.st_ino, pid=pid, started=read_start(f"/proc/{pid}/stat"))
 
 
 @contextmanager
@@ -89,7 +89,9 @@ def cookie_of(name: str) -> int:
 def broker_process(*prefix: str, code: str = "") -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
     """A broker over an inherited socket. `prefix`: a command that starts it; `code`: Python that runs in it before it serves."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    program = f"{code}\nimport sys; from exporter.broker.command import main; sys.exit(main(['--fd={its.fileno()}']))"
+    program = (
+        f"{code}\nimport sys; from exporter.broker.server.command import main; sys.exit(main(['--fd={its.fileno()}']))"
+    )
     started = subprocess.Popen([*prefix, sys.executable, "-c", program], pass_fds=(its.fileno(),), cwd=ROOT)
     its.close()
     try:

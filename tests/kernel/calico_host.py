@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from exporter.broker.kernel import read_topics
-from exporter.kernel import requests
-from exporter.kernel.readers import read_host
-from exporter.model.facts import HostFacts, NatBackend, NatFacts, Reading
+from exporter.broker.server.kernel.topics import read_topics
+from exporter.kernel.read import requests
+from exporter.kernel.read.readers import read_host
+from exporter.model.facts import HostFacts, NatBackend, NatFacts, ReaderStatus
 from exporter.model.family import Family
 from tests.kernel.calico_rules import NEW_ALL_POOLS, NatInput, ipset_restore, nat_restore
 from tests.kernel.direct_broker import DirectBroker
@@ -50,7 +50,7 @@ def write_calico(ns: str, variant: str, rules: NatInput = RULES) -> None:
     restore(ns, variant, nat_restore(rules))
 
 
-async def look(ns: str) -> tuple[HostFacts, dict[str, Reading]]:
+async def look(ns: str) -> tuple[HostFacts, dict[str, ReaderStatus]]:
     facts, readings = await read_host(DirectBroker(ns), settle=0)
     return facts, {r.reader: r for r in readings}
 

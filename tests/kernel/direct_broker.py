@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from exporter.broker.kernel import read_topics
-from exporter.broker.messages import Answer, KernelState, Place, ReadTopic
+from exporter.broker.protocol.messages import KernelState, NamespaceRef, ReadTopic, TopicAnswer
+from exporter.broker.server.kernel.topics import read_topics
 from tests.kernel.namespaces import call_inside
 
 FORBIDDEN = (
@@ -53,7 +53,7 @@ class DirectBroker:
     def __init__(
         self,
         namespace: str,
-        spoil: Callable[[ReadTopic, Answer], Answer] | None = None,
+        spoil: Callable[[ReadTopic, TopicAnswer], TopicAnswer] | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
         self.namespace = namespace
@@ -61,7 +61,9 @@ class DirectBroker:
         self._spoil = spoil
         self._prepare = prepare
 
-    async def read_kernel(self, places: tuple[Place, ...], topics: tuple[ReadTopic, ...]) -> tuple[KernelState, ...]:
+    async def read_kernel(
+        self, places: tuple[NamespaceRef, ...], topics: tuple[ReadTopic, ...]
+    ) -> tuple[KernelState, ...]:
         self.visits.append(topics)
         answers, seen = call_inside(self.namespace, self._read, topics)
         assert not seen, seen
@@ -69,7 +71,7 @@ class DirectBroker:
             answers = tuple(self._spoil(topic, answer) for topic, answer in zip(topics, answers, strict=True))
         return (KernelState(0, answers),) * len(places)
 
-    def _read(self, topics: tuple[ReadTopic, ...]) -> tuple[tuple[Answer, ...], list[str]]:
+    def _read(self, topics: tuple[ReadTopic, ...]) -> tuple[tuple[TopicAnswer, ...], list[str]]:
         if self._prepare is not None:
             self._prepare()
         return watched(read_topics, topics)

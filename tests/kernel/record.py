@@ -11,8 +11,8 @@ import asyncio
 import json
 from pathlib import Path
 
-from exporter.broker.messages import HOME, Answer, KernelState, Place, ReadTopic
-from exporter.kernel.readers import read_host, read_pod
+from exporter.broker.protocol.messages import HOME, KernelState, NamespaceRef, ReadTopic, TopicAnswer
+from exporter.kernel.read.readers import read_host, read_pod
 from tests.kernel.calico import Lab
 from tests.kernel.calico_nodes import BACKENDS
 from tests.kernel.direct_broker import DirectBroker
@@ -25,15 +25,17 @@ class Recorder:
 
     def __init__(self, broker: DirectBroker) -> None:
         self._broker = broker
-        self.answers: dict[ReadTopic, Answer] = {}
+        self.answers: dict[ReadTopic, TopicAnswer] = {}
 
-    async def read_kernel(self, places: tuple[Place, ...], topics: tuple[ReadTopic, ...]) -> tuple[KernelState, ...]:
+    async def read_kernel(
+        self, places: tuple[NamespaceRef, ...], topics: tuple[ReadTopic, ...]
+    ) -> tuple[KernelState, ...]:
         states = await self._broker.read_kernel(places, topics)
         self.answers |= dict(zip(topics, states[0].answers, strict=True))
         return states
 
 
-def written(answers: dict[ReadTopic, Answer]) -> list[list[object]]:
+def written(answers: dict[ReadTopic, TopicAnswer]) -> list[list[object]]:
     return [[t.topic.name, t.argument.hex(), t.number, a.errno, a.data.hex()] for t, a in answers.items()]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from exporter.broker.messages import Place
+from exporter.broker.protocol.messages import NamespaceRef
 from tests.kernel.broker_lab import place_of_pid, process
 
 # linux/fuse.h: the greeting (FUSE_INIT) gets an answer of version 7.31 and no features. A line on stdin: no longer hostile.
@@ -51,7 +51,7 @@ class StalledPod:
 
     def __init__(self, started: subprocess.Popen[bytes]) -> None:
         self._process = started
-        self.place: Place = place_of_pid(started.pid)
+        self.place: NamespaceRef = place_of_pid(started.pid)
 
     def heal(self) -> None:
         """Take the file system away: what stood below it is there again."""

@@ -10,11 +10,11 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import pytest_asyncio
 
-from exporter.broker.client import BrokerClient, spawn_broker
-from exporter.broker.visit import POD_BOUNDS
-from exporter.broker.wire import MAX_PLACES
-from exporter.kernel.answers import POD
-from exporter.kernel.readers import VANISHED, read_pods
+from exporter.broker.client.requests import BrokerClient, spawn_broker
+from exporter.broker.protocol.wire import MAX_PLACES
+from exporter.broker.server.kernel.visit import POD_BOUNDS
+from exporter.kernel.read.answers import POD
+from exporter.kernel.read.readers import VANISHED, read_pods
 from exporter.model.report import Reason
 from tests.kernel.broker_lab import named_namespace, place_of_name, place_of_pid, process_in, run
 from tests.kernel.namespaces import batch, run_inside

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.broker.messages import HOME, Libc, Place, PodFiles
-from exporter.broker.podfiles import GLIBC_FILES, MUSL_FILES, read_pod_files, unreadable
-from exporter.broker.privilege import BROKER_CAPABILITIES, limit_capabilities
-from exporter.broker.wire import MAX_RESOLV_CONF
+from exporter.broker.protocol.messages import HOME, InstalledLibc, NamespaceRef, PodFiles
+from exporter.broker.protocol.wire import MAX_RESOLV_CONF
+from exporter.broker.server.files.podfiles import GLIBC_FILES, MUSL_FILES, read_pod_files, unreadable
+from exporter.broker.server.privilege import BROKER_CAPABILITIES, limit_capabilities
 from tests.kernel.broker_lab import descriptors_of, place_of_pid, process, run_forked
 from tests.lab.roots import place_program
 
@@ -51,7 +51,7 @@ def root(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def pod(root: Path) -> Iterator[Place]:
+def pod(root: Path) -> Iterator[NamespaceRef]:
     """A process with this root directory, and with procfs mounted there in a mount namespace of its own."""
     with process("unshare", "--mount", "--propagation=private", sys.executable, "-c", POD, str(root)) as started:
         yield place_of_pid(started.pid)
@@ -217,7 +217,7 @@ def test_only_the_very_process_is_read(root: Path) -> None:
 
 
 def test_a_name_has_no_files() -> None:
-    for place in (HOME, Place(1, 2, path="/run/netns/x")):
+    for place in (HOME, NamespaceRef(1, 2, path="/run/netns/x")):
         assert read_pod_files(place).resolv_errno == errno.EINVAL
 
 
@@ -242,9 +242,9 @@ def put(root: Path, *files: str) -> None:
 def test_which_c_libraries_stand_there(root: Path) -> None:
     assert read(root).libcs == ()
     put(root, MUSL_FILES[0])
-    assert read(root).libcs == (Libc.MUSL,)
+    assert read(root).libcs == (InstalledLibc.MUSL,)
     put(root, f"lib/{os.uname().machine}-linux-gnu/libc.so.6")
-    assert read(root).libcs == (Libc.GLIBC, Libc.MUSL)
+    assert read(root).libcs == (InstalledLibc.GLIBC, InstalledLibc.MUSL)
 
 
 def test_a_library_is_found_through_the_links_of_a_merged_usr(root: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_library_is_found_through_the_links_of_a_merged_usr(root: Path) -> Non
     (root / folder).symlink_to(f"usr/{folder}")
     (root / "usr" / folder / loader).symlink_to(f"/{folder}/here/{loader}")
     files = read(root)
-    assert (files.libc_errno, files.libcs) == (0, (Libc.GLIBC,))
+    assert (files.libc_errno, files.libcs) == (0, (InstalledLibc.GLIBC,))
 
 
 def test_alpines_compatibility_link_is_no_glibc(root: Path) -> None:
@@ -261,7 +261,7 @@ def test_alpines_compatibility_link_is_no_glibc(root: Path) -> None:
     link = root / GLIBC_FILES[0]
     link.parent.mkdir(exist_ok=True)
     link.symlink_to("/" + MUSL_FILES[0])
-    assert read(root).libcs == (Libc.MUSL,)
+    assert read(root).libcs == (InstalledLibc.MUSL,)
 
 
 def test_the_hosts_libraries_are_not_the_pods(root: Path) -> None:
@@ -280,7 +280,7 @@ def test_the_c_library_of_this_machine_is_recognised(root: Path) -> None:
     ]
     script = " && ".join([*mounts, *links, f"exec chroot {root} sh -c 'echo; exec cat'"])
     with process("unshare", "--mount", "--propagation=private", "sh", "-c", script) as started:
-        assert Libc.GLIBC in read_pod_files(place_of_pid(started.pid)).libcs
+        assert InstalledLibc.GLIBC in read_pod_files(place_of_pid(started.pid)).libcs
 
 
 def test_a_process_that_still_has_the_hosts_root_is_not_read() -> None:

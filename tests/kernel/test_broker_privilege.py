@@ -12,24 +12,24 @@ from pathlib import Path
 
 import pytest
 
-from exporter.broker.client import BrokerClient, spawn_broker
-from exporter.broker.command import _begin
-from exporter.broker.messages import (
+from exporter.broker.client.requests import BrokerClient, spawn_broker
+from exporter.broker.protocol.messages import (
     HOME,
     Hello,
-    Libc,
+    InstalledLibc,
     ListNamed,
     ListNamespaces,
     Named,
+    NamespaceRef,
     Namespaces,
     OpenSockets,
-    Place,
     ReadTopic,
     SocketKind,
     Topic,
     Welcome,
 )
-from exporter.broker.privilege import (
+from exporter.broker.server.command import _begin
+from exporter.broker.server.privilege import (
     BROKER_CAPABILITIES,
     drop_capabilities,
     drop_to,
@@ -186,7 +186,7 @@ def test_without_root_a_broker_works_at_home_and_says_what_it_lacks() -> None:
             broker = _begin()
             welcome, _ = broker.answer(Hello())
             assert isinstance(welcome, Welcome)
-            own = Place(welcome.device, welcome.inode, path="/nowhere")  # home by any way is home
+            own = NamespaceRef(welcome.device, welcome.inode, path="/nowhere")  # home by any way is home
             said = [",".join(missing_capabilities(welcome.capabilities))]
             for where in (HOME, own):
                 sockets, descriptors = broker.answer(
@@ -215,7 +215,7 @@ def test_without_root_a_broker_works_at_home_and_says_what_it_lacks() -> None:
 async def lost_without(capability: int, name: str, pid: int) -> dict[str, object]:
     """What a broker can do that lacks one capability."""
     mask = BROKER_CAPABILITIES & ~(1 << capability) if capability else BROKER_CAPABILITIES
-    code = f"from exporter.broker.privilege import limit_capabilities; limit_capabilities({mask})"
+    code = f"from exporter.broker.server.privilege import limit_capabilities; limit_capabilities({mask})"
     place = place_of_name(name)
     with (
         broker_process(code=code) as (connection, _),
@@ -235,7 +235,9 @@ async def lost_without(capability: int, name: str, pid: int) -> dict[str, object
         (state,) = await client.read_kernel((HOME,), (ReadTopic(Topic.NFT_TABLES, number=10),))
         results["nft"] = state.answers[0].errno
         (files,) = await client.read_pod_files((place_of_pid(pid),))
-        results["files"] = Libc.GLIBC in files.libcs if not files.libc_errno else errno.errorcode[files.libc_errno]
+        results["files"] = (
+            InstalledLibc.GLIBC in files.libcs if not files.libc_errno else errno.errorcode[files.libc_errno]
+        )
         keys = [(found.device, found.inode) for found in (await client.namespaces()).found]
         results["found"] = (place.device, place.inode) in keys
         return results

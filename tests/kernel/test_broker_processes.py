@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.broker.messages import Process
-from exporter.broker.privilege import BROKER_CAPABILITIES, limit_capabilities
-from exporter.broker.processes import ProcessTable
+from exporter.broker.protocol.messages import Process
+from exporter.broker.server.privilege import BROKER_CAPABILITIES, limit_capabilities
+from exporter.broker.server.processes import ProcessTable
 from tests.kernel.broker_lab import (
     ROOT,
     named_namespace,
@@ -178,7 +178,7 @@ def test_a_process_moved_to_its_pods_cgroup_while_young_is_seen_there(table: Pro
 REUSE = """if True:
     import os, signal, subprocess, sys
     from pathlib import Path
-    from exporter.broker.processes import ProcessTable
+    from exporter.broker.server.processes import ProcessTable
 
     def fork(command):
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -236,7 +236,7 @@ def test_a_listing_costs_what_changed(table: ProcessTable, monkeypatch: pytest.M
     with ExitStack() as stack:
         crowd = {stack.enter_context(process("sh", "-c", "echo; exec cat")).pid for _ in range(150)}
         clock = iter(range(0, 10_000, 10))
-        monkeypatch.setattr("exporter.broker.processes.monotonic", lambda: float(next(clock)))
+        monkeypatch.setattr("exporter.broker.server.processes.monotonic", lambda: float(next(clock)))
         for expected in (150, 150, 150):  # new, and young at the two listings after that
             looks.clear()
             table.list_namespaces()

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.broker.client import BrokerClient, BrokerGone, connect_broker, spawn_broker
-from exporter.broker.messages import (
+from exporter.broker.client.requests import BrokerClient, BrokerGone, connect_broker, spawn_broker
+from exporter.broker.protocol.messages import (
     HOME,
     Hello,
     ListNamed,
@@ -29,10 +29,10 @@ from exporter.broker.messages import (
     Topic,
     Welcome,
 )
-from exporter.broker.packets import PIECE, packets
-from exporter.broker.privilege import BROKER_CAPABILITIES
-from exporter.broker.server import MAX_CLIENTS
-from exporter.broker.wire import MAX_REQUEST, WireError, decode_reply, encode_request
+from exporter.broker.protocol.packets import PIECE, packets
+from exporter.broker.protocol.wire import MAX_REQUEST, WireError, decode_reply, encode_request
+from exporter.broker.server.loop import MAX_CLIENTS
+from exporter.broker.server.privilege import BROKER_CAPABILITIES
 from tests.kernel.broker_lab import (
     ROOT,
     broker_process,
@@ -118,7 +118,7 @@ async def test_the_brokers_end_ends_what_is_under_way_and_is_announced() -> None
 
 
 async def test_a_broker_that_does_not_answer_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.broker.client._HELLO_TIMEOUT", 0.1)
+    monkeypatch.setattr("exporter.broker.client.requests._HELLO_TIMEOUT", 0.1)
     with broker_process() as (connection, process):
         process.send_signal(signal.SIGSTOP)
         with pytest.raises(BrokerGone):

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from exporter.broker.client import BrokerClient
-from exporter.broker.messages import Libc, Place, PodFiles, SocketKind
-from exporter.broker.podreader import MAX_STUCK
-from exporter.broker.privilege import SYS_PTRACE
+from exporter.broker.client.requests import BrokerClient
+from exporter.broker.protocol.messages import InstalledLibc, NamespaceRef, PodFiles, SocketKind
+from exporter.broker.server.files.reader import MAX_STUCK
+from exporter.broker.server.privilege import SYS_PTRACE
 from exporter.config.schema import Config
-from exporter.inspection import Inspector
-from exporter.model.facts import Reader, Reading
+from exporter.libc.resolv_conf import parse_resolv_conf
+from exporter.model.facts import Reader, ReaderStatus
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod as PodObject
 from exporter.model.report import Reason
-from exporter.resolvconf import parse_resolv_conf
+from exporter.vantage import Inspector
 from tests.kernel.broker_lab import (
     broker_process,
     closing,
@@ -45,7 +45,7 @@ from tests.lab.roots import PodRoot, place_program
 pytestmark = pytest.mark.real
 
 CONTENT = "nameserver 2001:db8::10\n"
-READ = PodFiles(resolv_errno=0, resolv_conf=CONTENT.encode(), libc_errno=0, libcs=(Libc.GLIBC,))
+READ = PodFiles(resolv_errno=0, resolv_conf=CONTENT.encode(), libc_errno=0, libcs=(InstalledLibc.GLIBC,))
 TIMED_OUT = PodFiles(resolv_errno=errno.ETIMEDOUT, resolv_conf=b"", libc_errno=errno.ETIMEDOUT, libcs=())
 BUSY = PodFiles(resolv_errno=errno.EBUSY, resolv_conf=b"", libc_errno=errno.EBUSY, libcs=())
 LONG = 20.0  # seconds: far more than a pod may cost, and less than a broker that waits for ever takes
@@ -58,7 +58,7 @@ def made_root(path: Path) -> Path:
 
 
 @contextmanager
-def honest_pod(path: Path) -> Iterator[Place]:
+def honest_pod(path: Path) -> Iterator[NamespaceRef]:
     place_program(made_root(path), "/serve")
     with process("unshare", "--net", "chroot", str(path), "/serve") as started:
         yield place_of_pid(started.pid)
@@ -81,7 +81,7 @@ async def has_come_to(client: BrokerClient, pid: int, states: list[str]) -> None
         await client.named("/")
 
 
-async def read(client: BrokerClient, *places: Place) -> list[PodFiles]:
+async def read(client: BrokerClient, *places: NamespaceRef) -> list[PodFiles]:
     began = time.monotonic()
     found = await client.read_pod_files(places)
     assert time.monotonic() - began < LONG
@@ -165,7 +165,7 @@ async def test_a_look_at_the_node_names_the_stalled_pod_and_sees_the_others(
         client = stack.enter_context(closing(await BrokerClient.from_socket(connection.dup())))
         inspector = Inspector(Config(node_name="here"), client, clock=time.time)
 
-        async def look() -> tuple[dict[str, tuple[object, str, object]], Reading]:
+        async def look() -> tuple[dict[str, tuple[object, str, object]], ReaderStatus]:
             inspection = await inspector.inspect(inventory)
             (reading,) = [each for each in inspection.readings if each.reader == Reader.RESOLV_CONF]
             views = [view for view in inspection.pods if view.vantage.namespace == "team"]

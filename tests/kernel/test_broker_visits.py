@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from exporter.broker.client import BrokerClient, BrokerGone, spawn_broker
-from exporter.broker.messages import HOME, Place, ReadTopic, SocketKind, Topic
-from exporter.broker.namespaces import NO_WAY_HOME
+from exporter.broker.client.requests import BrokerClient, BrokerGone, spawn_broker
+from exporter.broker.protocol.messages import HOME, NamespaceRef, ReadTopic, SocketKind, Topic
+from exporter.broker.server.namespaces import NO_WAY_HOME
 from tests.kernel.broker_lab import (
     broker_process,
     closing,
@@ -63,14 +63,14 @@ async def broker() -> AsyncIterator[BrokerClient]:
         process.wait()
 
 
-async def open_all(broker: BrokerClient, place: Place, kinds: tuple[SocketKind, ...]) -> list[socket.socket]:
+async def open_all(broker: BrokerClient, place: NamespaceRef, kinds: tuple[SocketKind, ...]) -> list[socket.socket]:
     opened = await broker.open_sockets(place, kinds)
     sockets = [item for item in opened if isinstance(item, socket.socket)]
     assert len(sockets) == len(kinds), opened
     return sockets
 
 
-async def errnos(broker: BrokerClient, place: Place) -> list[socket.socket | int]:
+async def errnos(broker: BrokerClient, place: NamespaceRef) -> list[socket.socket | int]:
     return await broker.open_sockets(place, (SocketKind.TCP6, SocketKind.UDP4))
 
 
@@ -210,7 +210,7 @@ async def test_a_thousand_visits_leave_nothing_behind(broker: BrokerClient) -> N
 
 async def test_a_broker_that_cannot_come_home_ends_at_once() -> None:
     code = """if True:
-        from exporter.broker import namespaces
+        from exporter.broker.server.loop import namespaces
         enter, calls = namespaces.setns, []
         def enter_once(descriptor):
             calls.append(descriptor)
@@ -230,7 +230,7 @@ async def test_a_broker_that_cannot_come_home_ends_at_once() -> None:
 
 async def test_what_fails_inside_a_visit_does_not_leave_the_broker_there() -> None:
     code = """if True:
-        from exporter.broker import answers
+        from exporter.broker.server.loop import answers
         def fail(kinds):
             raise OSError(5, "inside")
         answers.open_sockets = fail

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address, ip_interface, ip_network
 
 import pytest
 
-from exporter.kernel.readers import read_host
+from exporter.kernel.read.readers import read_host
 from exporter.model.facts import AddressFact, HostFacts
 from exporter.model.family import Family
 from tests.kernel.direct_broker import DirectBroker

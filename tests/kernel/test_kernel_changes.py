@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.broker.messages import Topic
-from exporter.broker.namespaces import Doorway
-from exporter.inspection.changes import HostChanges
-from exporter.kernel.kept import FULL_EVERY
-from exporter.kernel.readers import read_host
+from exporter.broker.protocol.messages import Topic
+from exporter.broker.server.namespaces import NamespaceVisitor
+from exporter.kernel.read.readers import read_host
+from exporter.kernel.read.route_cache import FULL_EVERY
 from exporter.model.facts import HostFacts
+from exporter.vantage.rtnetlink_monitor import RtnetlinkMonitor
 from tests.kernel.broker_lab import named_namespace, place_of_name, run_as
 from tests.kernel.calico import Lab
 from tests.kernel.calico_host import host_namespace
@@ -36,7 +36,7 @@ class Host:
     def __init__(self, netns: str) -> None:
         self.netns = netns
         self.now = 1000.0
-        self.changes = Doorway().visit(place_of_name(netns), HostChanges)
+        self.changes = NamespaceVisitor().visit(place_of_name(netns), RtnetlinkMonitor)
         self._broker = DirectBroker(netns)
         self._facts: HostFacts | None = None
         self._was_read = False
@@ -173,7 +173,7 @@ async def test_where_the_kernel_refuses_its_announcements_all_is_read_in_every_r
     def refuse(*_: object) -> socket.socket:
         raise PermissionError(13, "as a sandbox may")
 
-    monkeypatch.setattr("exporter.inspection.changes._subscribe", refuse)
+    monkeypatch.setattr("exporter.vantage.rtnetlink_monitor._subscribe", refuse)
     host = Host(ns)
     for _ in range(3):
         await host.look()
@@ -182,7 +182,7 @@ async def test_where_the_kernel_refuses_its_announcements_all_is_read_in_every_r
 
 def test_listening_needs_no_privilege_at_all() -> None:
     def act() -> str:
-        changes = HostChanges()
+        changes = RtnetlinkMonitor()
         said = [changes.is_silent(), changes.is_silent()]
         os.write(ready, b"x")
         os.read(made, 1)
@@ -199,7 +199,7 @@ def test_listening_needs_no_privilege_at_all() -> None:
             os.write(made_it, b"x")
             os._exit(0)
         try:
-            said = Doorway().visit(place_of_name(name), lambda: run_as(NOBODY, act))
+            said = NamespaceVisitor().visit(place_of_name(name), lambda: run_as(NOBODY, act))
         finally:
             os.waitpid(child, 0)
             for descriptor in (was_made, made_it, is_ready, said_ready):

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from exporter.kernel.readers import read_host
-from exporter.model.facts import Limits
+from exporter.kernel.read.readers import read_host
+from exporter.model.facts import KernelCounters
 from tests.kernel.calico_host import host_namespace
 from tests.kernel.direct_broker import DirectBroker
 from tests.kernel.namespaces import call_inside, run_inside
@@ -28,7 +28,7 @@ def ns() -> Iterator[str]:
         yield name
 
 
-async def limits(ns: str) -> Limits:
+async def limits(ns: str) -> KernelCounters:
     facts, readings = await read_host(DirectBroker(ns), settle=0)
     assert all(r.success for r in readings if r.reader in {"conntrack", "snmp6"}), readings
     return facts.limits

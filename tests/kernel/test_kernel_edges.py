@@ -8,9 +8,10 @@ from ipaddress import ip_network
 
 import pytest
 
-from exporter.broker.kernel import read_topics
-from exporter.broker.messages import Answer
-from exporter.kernel import legacy, requests
+from exporter.broker.protocol.messages import TopicAnswer
+from exporter.broker.server.kernel.topics import read_topics
+from exporter.kernel.decode import legacy
+from exporter.kernel.read import requests
 from exporter.model.facts import Backend, SourceMatch
 from exporter.model.family import Family
 from tests.kernel.calico_host import (
@@ -47,7 +48,7 @@ async def test_looking_creates_no_table_and_loads_nothing(ns: str) -> None:
     assert legacy_names(ns) == b""
     assert run_inside(ns, "nft", "list", "ruleset") == ""
     (asked,) = call_inside(ns, read_topics, (requests.LEGACY_CHAINS[Family.V6],))
-    assert asked == Answer(0, b"")
+    assert asked == TopicAnswer(0, b"")
     assert legacy_names(ns) == b""
 
 

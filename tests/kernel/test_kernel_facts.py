@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from exporter.broker.messages import HOME
-from exporter.kernel.peers import expect_peers, peer_states
-from exporter.kernel.readers import read_addresses, read_host, read_pod
-from exporter.model.facts import Backend, HostFacts, Listener, Neighbour, PeerState, SourceMatch
+from exporter.broker.protocol.messages import HOME
+from exporter.diagnosis.vxlan_peers import expect_peers, peer_states
+from exporter.kernel.read.readers import read_addresses, read_host, read_pod
+from exporter.model.facts import Backend, HostFacts, ListeningSocket, Neighbour, PeerState, SourceMatch
 from exporter.model.family import FAMILIES, Family
 from tests.kernel.calico import Lab
 from tests.kernel.calico_inventory import lab_inventory
@@ -182,11 +182,11 @@ async def test_listeners_are_told_apart_by_family_and_v6only(lab: Lab) -> None:
     started.stdout.close()
     assert facts is not None
     assert set(facts.listeners or ()) == {
-        Listener(Family.V4, ip_address("0.0.0.0"), 8081),
-        Listener(Family.V6, ip_address("::"), 8082, v6only=True),
-        Listener(Family.V6, ip_address("::"), 8083),
-        Listener(Family.V6, ip_address("::1"), 8084, v6only=True),
-        Listener(Family.V4, ip_address("127.0.0.1"), 8085),
+        ListeningSocket(Family.V4, ip_address("0.0.0.0"), 8081),
+        ListeningSocket(Family.V6, ip_address("::"), 8082, v6only=True),
+        ListeningSocket(Family.V6, ip_address("::"), 8083),
+        ListeningSocket(Family.V6, ip_address("::1"), 8084, v6only=True),
+        ListeningSocket(Family.V4, ip_address("127.0.0.1"), 8085),
     }
 
 

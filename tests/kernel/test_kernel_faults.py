@@ -7,9 +7,9 @@ from ipaddress import ip_network
 
 import pytest
 
-from exporter.broker.messages import HOME
-from exporter.kernel.peers import expect_peers, peer_states
-from exporter.kernel.readers import read_host, read_pod
+from exporter.broker.protocol.messages import HOME
+from exporter.diagnosis.vxlan_peers import expect_peers, peer_states
+from exporter.kernel.read.readers import read_host, read_pod
 from exporter.model.facts import HostFacts, PeerState, PodFacts, VxlanDevice
 from exporter.model.family import Family
 from tests.kernel.calico import Lab

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from exporter.broker.messages import HOME
-from exporter.kernel.readers import read_pod
+from exporter.broker.protocol.messages import HOME
+from exporter.kernel.read.readers import read_pod
 from tests.kernel.direct_broker import DirectBroker
 from tests.kernel.namespaces import batch, create, delete, run_inside, unique_prefix
 

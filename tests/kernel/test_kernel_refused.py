@@ -12,10 +12,11 @@ from ipaddress import ip_network
 
 import pytest
 
-from exporter.broker.kernel import read_topics
-from exporter.broker.messages import HOME, Answer, KernelState, Place, ReadTopic, Topic
-from exporter.kernel import legacy, requests
-from exporter.kernel.readers import VANISHED, read_addresses, read_host, read_pod
+from exporter.broker.protocol.messages import HOME, KernelState, NamespaceRef, ReadTopic, Topic, TopicAnswer
+from exporter.broker.server.kernel.topics import read_topics
+from exporter.kernel.decode import legacy
+from exporter.kernel.read import requests
+from exporter.kernel.read.readers import VANISHED, read_addresses, read_host, read_pod
 from exporter.model.facts import Backend, HostFacts
 from exporter.model.family import Family
 from exporter.model.report import Reason
@@ -75,7 +76,11 @@ class Gone:
     def __init__(self, code: int) -> None:
         self.code = code
 
-    async def read_kernel(self, places: tuple[Place, ...], topics: tuple[ReadTopic, ...]) -> tuple[KernelState, ...]:  # noqa: ARG002  # as the client
+    async def read_kernel(
+        self,
+        places: tuple[NamespaceRef, ...],
+        topics: tuple[ReadTopic, ...],  # noqa: ARG002  # as the client
+    ) -> tuple[KernelState, ...]:
         return (KernelState(self.code, ()),) * len(places)
 
 
@@ -110,10 +115,10 @@ async def test_a_half_written_chain_is_looked_at_again_before_it_is_reported(ns:
     outgoing = requests.nft_rules(Family.V6, "nat", "cali-nat-outgoing")
     spoiled: list[ReadTopic] = []
 
-    def spoil_once(topic: ReadTopic, answer: Answer) -> Answer:
+    def spoil_once(topic: ReadTopic, answer: TopicAnswer) -> TopicAnswer:
         if topic == outgoing and not spoiled:
             spoiled.append(topic)
-            return Answer(0, b"")
+            return TopicAnswer(0, b"")
         return answer
 
     broker = DirectBroker(ns, spoil=spoil_once)
@@ -133,7 +138,7 @@ async def test_a_half_written_chain_is_looked_at_again_before_it_is_reported(ns:
 
 
 async def test_dumps_that_stay_interrupted_are_not_believed(ns: str) -> None:
-    def interrupt(topic: ReadTopic, answer: Answer) -> Answer:
+    def interrupt(topic: ReadTopic, answer: TopicAnswer) -> TopicAnswer:
         return replace(answer, interrupted=True) if topic.topic is Topic.ROUTES6 else answer
 
     facts, readings = await read_host(DirectBroker(ns, spoil=interrupt), settle=0)
@@ -148,7 +153,7 @@ async def test_rules_that_change_between_the_visits_are_read_again(ns: str) -> N
     write_calico(ns, "nft")
     broker: DirectBroker
 
-    def change_once(topic: ReadTopic, answer: Answer) -> Answer:
+    def change_once(topic: ReadTopic, answer: TopicAnswer) -> TopicAnswer:
         if topic == requests.NFT_TABLES and len(broker.visits) == 1:
             run_inside(ns, "nft", "add", "table", "ip6", "foreign")
         return answer
@@ -201,7 +206,7 @@ def test_a_request_out_of_range_is_refused_not_raised() -> None:
         ReadTopic(Topic.IPSET, b"a\0b", 0),
     )
     for topic, answer in zip(topics, call_inside("", read_topics, topics), strict=True):
-        assert answer == Answer(errno.EINVAL), topic
+        assert answer == TopicAnswer(errno.EINVAL), topic
 
 
 def test_what_does_not_exist_is_said_by_errno(ns: str) -> None:

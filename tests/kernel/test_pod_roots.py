@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from exporter.broker.client import BrokerClient, spawn_broker
-from exporter.broker.podfiles import GLIBC_FILES, MUSL_FILES
+from exporter.broker.client.requests import BrokerClient, spawn_broker
+from exporter.broker.server.files.podfiles import GLIBC_FILES, MUSL_FILES
 from exporter.config.schema import Config
-from exporter.inspection import Inspector
-from exporter.inspection.roots import KEPT
+from exporter.libc.resolv_conf import parse_resolv_conf
 from exporter.model.dns import ResolvConf
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod as PodObject
 from exporter.model.report import PodView
-from exporter.resolvconf import parse_resolv_conf
+from exporter.vantage import Inspector
+from exporter.vantage.roots import KEPT
 from tests.kernel.namespaces import unique_prefix
 from tests.lab.containers import Pod, running_pod
 

@@ -10,7 +10,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from exporter.broker.podfiles import GLIBC_FILES, MUSL_FILES
+from exporter.broker.server.files.podfiles import GLIBC_FILES, MUSL_FILES
 
 PROGRAM = """
 #include <unistd.h>

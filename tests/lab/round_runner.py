@@ -19,24 +19,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from exporter.assembly import build_rounds
-from exporter.broker.client import BrokerClient, spawn_broker
+from exporter.broker.client.requests import BrokerClient, spawn_broker
 from exporter.config import Config, load_config_file
-from exporter.diagnosis import dns_steady
-from exporter.discovery.digest_source import DigestClient, DigestedSource
-from exporter.discovery.file import load_file
-from exporter.errors import Errors
-from exporter.kernel import survey
-from exporter.model.inventory import Inventory, Kind
+from exporter.daemon.rounds import Rounds
+from exporter.daemon.wiring import build_rounds
+from exporter.diagnosis.rules.dns import steadiness as dns_steady
+from exporter.digest.publisher import DigestPublisher
+from exporter.digest.source import DigestClient, DigestedSource
+from exporter.inventory.file import load_file
+from exporter.kernel.read import host_reader as survey
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.report import Found, Report, Role
 from exporter.plan import lifetimes
 from exporter.plan.pace import Pace
 from exporter.report.document import document_of, encode
-from exporter.rounds import Rounds
-from exporter.web.digest import DigestPublisher
-from exporter.web.listening import bind
-from exporter.web.rotation import WebSettings
-from exporter.web.server import Rendered, WebOptions, WebServer
+from exporter.telemetry.internal_errors import InternalErrors
+from exporter.web.server.application import RenderedScrape, WebOptions, WebServer
+from exporter.web.server.listening import bind
+from exporter.web.server.rotation import WebSettings
 
 PACE = Pace(interval=30.0, timeout=8.0, whole=2.5, spread=0.0, bounded=False)
 LOOK_EVERY = 0.02
@@ -58,14 +58,16 @@ class Objects:
         everything = replace(load_file(self._path), source="kubernetes")
         if not self._node:
             return everything
-        unread: dict[Kind, str] = {kind: "no_inventory" for kind in Kind if kind not in {Kind.PODS, Kind.NODES}}
+        unread: dict[ResourceKind, str] = {
+            kind: "no_inventory" for kind in ResourceKind if kind not in {ResourceKind.PODS, ResourceKind.NODES}
+        }
         nodes = tuple(n for n in everything.nodes or () if n.name == self._node)
         return Inventory(source="kubernetes", nodes=nodes, pods=everything.local_pods(self._node), unread=unread)
 
-    def elsewhere(self) -> tuple[Found, ...]:
+    def remote_findings(self) -> tuple[Found, ...]:
         return ()
 
-    async def first(self, patience: float) -> bool:
+    async def wait_ready(self, patience: float) -> bool:
         return patience >= 0
 
     async def run(self) -> None:
@@ -94,7 +96,7 @@ class DigestAlone:
 
     ready = True
 
-    def render(self, accept: str, *, gzip: bool) -> Rendered:
+    def render(self, accept: str, *, gzip: bool) -> RenderedScrape:
         raise NotImplementedError(accept, gzip)
 
     def report(self) -> bytes | None:
@@ -132,7 +134,7 @@ async def told(url: str, inventory: str, node: str) -> AsyncIterator[Told]:
         task.cancel()
 
 
-def line_of(report: Report | None, errors: Errors) -> str:
+def line_of(report: Report | None, errors: InternalErrors) -> str:
     assert report is not None
     return json.dumps(
         {**encode(document_of(report)), "errors": dict(errors.totals), "complete": report.snapshot.complete}
@@ -140,7 +142,7 @@ def line_of(report: Report | None, errors: Errors) -> str:
 
 
 async def serve(inventory: str, path: str, url: str) -> None:
-    config, errors, steady = config_of(path), Errors(), RoundClock()
+    config, errors, steady = config_of(path), InternalErrors(), RoundClock()
     if config.role is Role.CLUSTER:
         rounds, publisher = build_rounds(config, PACE, None, errors, steady=steady), DigestPublisher()
         async with digest_server(publisher) as address:
@@ -173,7 +175,7 @@ async def obey(
     path: str,
     rounds: Rounds,
     source: Objects | DigestedSource,
-    errors: Errors,
+    errors: InternalErrors,
     *,
     steady: RoundClock,
     publisher: DigestPublisher | None = None,
@@ -192,7 +194,7 @@ async def obey(
         if digest is not None:
             await digest.anew()
         now = source.current()
-        report = await rounds.run(lambda now=now: now, source.elsewhere())  # type: ignore[misc]  # a default binds it
+        report = await rounds.run(lambda now=now: now, source.remote_findings())  # type: ignore[misc]  # a default binds it
         if publisher is not None and report is not None:
             publisher.publish(report)
         say(line_of(report, errors))

@@ -1,6 +1,6 @@
 """A healthy cluster that never stands still, simulated: pods come and go, nodes drop out, caches answer differently, single probes get lost.
 
-It stands in for everything that does I/O under exporter.rounds (inspector, asker, clock); plan, kept results, rules and verdict are the
+It stands in for everything that does I/O under exporter.daemon.rounds (inspector, asker, clock); plan, kept results, rules and verdict are the
 real ones. Everything that it does is healthy: no pair loses two probes of six, no server misses two rounds running.
 """
 
@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
-from exporter.asking import Deadline
-from exporter.inspection import Inspection
-from exporter.kernel.peers import tunnel_mac
+from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.model.calico import BlockAffinity, IPAMBlock
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
 from exporter.model.facts import (
@@ -40,6 +38,8 @@ from exporter.model.probe import Check, Group, Layer, Lookup, LookupOutcome, Obs
 from exporter.model.report import PodView
 from exporter.model.service import ServicePort
 from exporter.model.vantage import Netns, PodState, Vantage
+from exporter.probes.runner import Deadline
+from exporter.vantage import Inspection
 from tests.unit.cluster_scene import POOL6, V4, V6, changed, endpoints, node, service
 
 ME, PODS = "ra", 12

@@ -7,13 +7,13 @@ from typing import cast
 
 import pytest
 
-from exporter.asking import Asker
 from exporter.config import load_config
-from exporter.inspection import Inspector
+from exporter.daemon.rounds import Rounds
 from exporter.model.report import Cause
 from exporter.plan.pace import Pace
-from exporter.resolution import Resolution
-from exporter.rounds import Rounds
+from exporter.probes.runner import ProbeRunner
+from exporter.probes.target_resolver import TargetResolver
+from exporter.vantage import Inspector
 from tests.simulation.healthy_world import CONFIG, HealthyWorld
 
 ROUNDS = 250
@@ -21,13 +21,13 @@ PACE = Pace(interval=30.0, timeout=25.0)
 
 
 def rounds_in(world: HealthyWorld) -> Rounds:
-    asker = cast("Asker", world)
+    asker = cast("ProbeRunner", world)
     return Rounds(
         load_config(CONFIG, path="", environment={}, hostname="ra"),
         PACE,
         inspector=cast("Inspector", world),
         asker=asker,
-        resolution=Resolution(asker, timeout=2.0, clock=world.clock),
+        resolution=TargetResolver(asker, timeout=2.0, clock=world.clock),
         clock=world.clock,
         steady=world.clock,
     )

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from exporter.diagnosis.rules import RULES
-from exporter.diagnosis.verdict import Memory, judge
-from exporter.diagnosis.view import View
-from exporter.discovery.digest import read_digest, unite, write_digest
-from exporter.kernel.peers import tunnel_mac
+from exporter.diagnosis.engine.rule_input import RuleInput
+from exporter.diagnosis.engine.verdict import Memory, judge
+from exporter.diagnosis.rules.registry import RULES
+from exporter.diagnosis.vxlan_peers import tunnel_mac
+from exporter.digest.format import merge, read_digest, write_digest
 from exporter.model.calico import Felix, FelixConfiguration, IPPool, VxlanMode
 from exporter.model.facts import HostFacts, KubeProxyFacts, NatFacts, PodFacts, VxlanFacts
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.probe import Group, Layer, Observation, Target
 from exporter.model.report import Cause, CauseReport, Found, PodView, Role, Severity
 from exporter.model.vantage import Vantage
@@ -264,7 +264,7 @@ def inspected(w: World) -> list[PodView]:
     return [healthy.inside(name, facts) for name, facts in w.pods.items()]
 
 
-def rounds(w: World, role: Role, inventory: Inventory | None = None) -> View:
+def rounds(w: World, role: Role, inventory: Inventory | None = None) -> RuleInput:
     """What that role sees; the round before showed the same."""
     kept = dialled(w) if role is not Role.CLUSTER else []
     pods = inspected(w) if role is not Role.CLUSTER else []
@@ -276,7 +276,7 @@ def all_in_one(w: World) -> tuple[CauseReport, ...]:
     return twice(rounds(w, Role.ALL))
 
 
-def twice(seen_by: View, elsewhere: tuple[Found, ...] = ()) -> tuple[CauseReport, ...]:
+def twice(seen_by: RuleInput, elsewhere: tuple[Found, ...] = ()) -> tuple[CauseReport, ...]:
     """What stands after two rounds that showed the same: what compares kernel and inventory is not found in one."""
     _, memory = judge(seen_by, Memory(), rules=RULES, elsewhere=elsewhere)
     return judge(seen_by, memory, rules=RULES, elsewhere=elsewhere)[0].causes
@@ -290,9 +290,9 @@ def apart(w: World) -> tuple[CauseReport, ...]:
         source="kubernetes",
         nodes=tuple(n for n in w.inventory.nodes or () if n.name == healthy.ME),
         pods=w.inventory.local_pods(healthy.ME),
-        unread={Kind.IP_POOLS: "no_inventory"},
+        unread={ResourceKind.IP_POOLS: "no_inventory"},
     )
-    seen_by = rounds(w, Role.NODE, unite(own, digest))
+    seen_by = rounds(w, Role.NODE, merge(own, digest))
     return (*cluster, *twice(seen_by, digest.found))
 
 

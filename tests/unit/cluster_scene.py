@@ -7,9 +7,9 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from exporter.diagnosis.cluster import CLUSTER_RULES
+from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.view import Expectations, View
+from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
 from exporter.model.calico import BlockAffinity, CalicoNode, Felix, FelixConfiguration, IPPool, VxlanMode
 from exporter.model.component import CniConfig, ComponentFlags
 from exporter.model.corefile import Corefile
@@ -121,7 +121,7 @@ def judge(
     """What the rule of the cause says of the inventory, in role cluster."""
     expected = families_expected(inventory, tuple(families) if families is not None else None)
     snapshot = Snapshot("ra", Role.CLUSTER, 0.0, 0.0, complete=True, inventory=inventory, host=None, families=expected)
-    return CLUSTER_RULES[cause](View(0.0, snapshot, expect=expect or Expectations()))
+    return CLUSTER_RULES[cause](RuleInput(0.0, snapshot, expect=expect or Expectations()))
 
 
 def subjects(cause: Cause, inventory: Inventory, **given: Any) -> tuple[str, ...]:

@@ -7,19 +7,19 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from exporter.broker.messages import Answer, KernelState, Place, ReadTopic, Topic
+from exporter.broker.protocol.messages import KernelState, NamespaceRef, ReadTopic, Topic, TopicAnswer
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "kernel"
 BACKENDS = ("iptables-nft", "iptables-legacy", "nftables")
 
-Answers = dict[ReadTopic, Answer]
+Answers = dict[ReadTopic, TopicAnswer]
 
 
 def recorded(backend: str, place: str) -> Answers:
     """The answers of a host's or a pod's visits."""
     rows = json.loads((DATA / f"{backend}.json").read_text())[place]
     return {
-        ReadTopic(Topic[name], bytes.fromhex(argument), number): Answer(code, bytes.fromhex(data))
+        ReadTopic(Topic[name], bytes.fromhex(argument), number): TopicAnswer(code, bytes.fromhex(data))
         for name, argument, number, code, data in rows
     }
 
@@ -32,12 +32,14 @@ def data_of(answers: Answers, topic: Topic) -> bytes:
 class Replay:
     """Answers read_kernel from a recording; what was not recorded does not exist. `spoil` may change what goes out."""
 
-    def __init__(self, answers: Answers, spoil: Callable[[ReadTopic, Answer], Answer] | None = None) -> None:
+    def __init__(self, answers: Answers, spoil: Callable[[ReadTopic, TopicAnswer], TopicAnswer] | None = None) -> None:
         self._answers = answers
         self._spoil = spoil
 
-    async def read_kernel(self, places: tuple[Place, ...], topics: tuple[ReadTopic, ...]) -> tuple[KernelState, ...]:
-        found = tuple(self._answers.get(topic, Answer(errno.ENOENT)) for topic in topics)
+    async def read_kernel(
+        self, places: tuple[NamespaceRef, ...], topics: tuple[ReadTopic, ...]
+    ) -> tuple[KernelState, ...]:
+        found = tuple(self._answers.get(topic, TopicAnswer(errno.ENOENT)) for topic in topics)
         if self._spoil is not None:
             found = tuple(self._spoil(topic, answer) for topic, answer in zip(topics, found, strict=True))
         return (KernelState(0, found),) * len(places)

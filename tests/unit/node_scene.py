@@ -7,9 +7,9 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from exporter.diagnosis.rules import RULES
-from exporter.diagnosis.view import View
-from exporter.kernel.peers import tunnel_mac
+from exporter.diagnosis.engine.rule_input import RuleInput
+from exporter.diagnosis.rules.registry import RULES
+from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.model.calico import BlockAffinity
 from exporter.model.facts import (
     AddressFact,
@@ -18,7 +18,7 @@ from exporter.model.facts import (
     Inet6Conf,
     KubeProxyFacts,
     LinkFact,
-    Listener,
+    ListeningSocket,
     NatBackend,
     NatFacts,
     Neighbour,
@@ -136,7 +136,7 @@ def namespace(number: int = 2, **changes: Any) -> PodFacts:
             links=(LinkFact(3, "eth0", up=True, lower_up=True, mtu=1430),),
             addresses=tuple(AddressFact("eth0", ip_interface(each), "global") for each in held),
             routes=POD_CONF,
-            listeners=tuple(Listener(f, ip_address("::" if f is V6 else "0.0.0.0"), 8080) for f in FAMILIES),
+            listeners=tuple(ListeningSocket(f, ip_address("::" if f is V6 else "0.0.0.0"), 8080) for f in FAMILIES),
         ),
         **changes,
     )
@@ -155,7 +155,7 @@ def node_view(
     inventory: Inventory | None = None,
     pods: Sequence[PodView] | None = None,
     **more: Any,
-) -> View:
+) -> RuleInput:
     return view(
         facts=host() if facts is None else facts,
         inventory=cluster() if inventory is None else inventory,
@@ -164,11 +164,11 @@ def node_view(
     )
 
 
-def said(cause: Cause, of: View) -> tuple[Finding, ...] | Reason:
+def said(cause: Cause, of: RuleInput) -> tuple[Finding, ...] | Reason:
     return RULES[cause](of)
 
 
-def only(cause: Cause, of: View) -> Finding:
+def only(cause: Cause, of: RuleInput) -> Finding:
     """The one finding, which must have evidence and a command."""
     found = said(cause, of)
     assert isinstance(found, tuple), found
@@ -180,7 +180,7 @@ def only(cause: Cause, of: View) -> Finding:
     return found[0]
 
 
-def holding(causes: Iterable[Cause], of: View) -> dict[Cause, Severity]:
+def holding(causes: Iterable[Cause], of: RuleInput) -> dict[Cause, Severity]:
     """Those of the causes that hold, with their severity."""
     judged = {cause: said(cause, of) for cause in causes}
     return {cause: found[0].severity for cause, found in judged.items() if isinstance(found, tuple) and found}

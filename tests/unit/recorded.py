@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from exporter.discovery.file import load_file
+from exporter.inventory.file import load_file
 from exporter.model.inventory import Inventory
 
 DATA = Path(__file__).parent.parent / "data" / "kubernetes"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from exporter.model.probe import Lookup, Told
-from exporter.plan.told import NO_HISTORY, fold_history
+from exporter.plan.answer_history import NO_HISTORY, remember
 
 INTERVAL = 30.0
 AGAIN = 3  # times that each question of a round is asked besides
@@ -17,6 +17,6 @@ def remembered(*rounds: Iterable[Lookup], now: float, times: int = 1 + AGAIN) ->
     history, moment = NO_HISTORY, now - INTERVAL * (len(rounds) - 1)
     for lookups in rounds:
         made = [replace(one, time=moment) for one in lookups for _ in range(times)]
-        history = fold_history(history, made, now=moment)
+        history = remember(history, made, now=moment)
         moment += INTERVAL
     return history.all()

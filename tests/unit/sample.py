@@ -9,16 +9,17 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address
 
-from exporter.catalogue import Own, Round
+from exporter.catalogue import ExporterState, FinishedRound
+from exporter.catalogue.totals import Totals, add_round
 from exporter.model.facts import (
     HostFacts,
     Reader,
-    Reading,
+    ReaderStatus,
     SourceMatch,
     VxlanFacts,
 )
 from exporter.model.family import FAMILIES
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.pod import Pod
 from exporter.model.probe import (
     Layer,
@@ -41,7 +42,6 @@ from exporter.model.report import (
     Unchecked,
 )
 from exporter.model.service import Service
-from exporter.totals import Totals, fold
 from tests.unit.sample_node import (
     HOST_FACTS,
     HOST_NAT,
@@ -231,7 +231,9 @@ def quiet_day(pods: int = 110) -> Report:
         kept=tuple(made),
         lookups=tuple(lookups),
         lookups_kept=tuple(lookups),
-        readings=tuple(Reading(r, success=True, seconds=0.001) for r in (*Reader, *(f"api_{kind}" for kind in Kind))),
+        readings=tuple(
+            ReaderStatus(r, success=True, seconds=0.001) for r in (*Reader, *(f"api_{kind}" for kind in ResourceKind))
+        ),
         families={V4: True, V6: True},
     )
     return replace(
@@ -267,7 +269,7 @@ def blind() -> Report:
             lookups_kept=(),
             host_facts=HostFacts(links=HOST_FACTS.links, addresses=HOST_FACTS.addresses, routes=HOST_FACTS.routes),
             readings=tuple(
-                Reading(
+                ReaderStatus(
                     r.value,
                     success=r not in refused,
                     seconds=0.001,
@@ -323,7 +325,7 @@ def migration_day() -> Report:
         complete=True,
         inventory=inventory,
         host=None,
-        readings=tuple(Reading(f"api_{kind}", success=True, seconds=0.02) for kind in Kind),
+        readings=tuple(ReaderStatus(f"api_{kind}", success=True, seconds=0.02) for kind in ResourceKind),
         families={V4: True, V6: True},
     )
     overlap = Finding(
@@ -345,13 +347,13 @@ def migration_day() -> Report:
     )
 
 
-def round_of(report: Report) -> Round:
+def round_of(report: Report) -> FinishedRound:
     """The report with the totals of its own round alone."""
-    return Round(report, fold(Totals(), report))
+    return FinishedRound(report, add_round(Totals(), report))
 
 
-def own() -> Own:
-    return Own(
+def own() -> ExporterState:
+    return ExporterState(
         node=NODE,
         role="node",
         version="1.0.0",

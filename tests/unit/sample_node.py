@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface, ip_network
 
-from exporter.kernel.peers import tunnel_mac
+from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.model.calico import IPPool, VxlanMode
 from exporter.model.dns import ResolvConf
 from exporter.model.facts import (
@@ -12,22 +12,22 @@ from exporter.model.facts import (
     Backend,
     HostFacts,
     Inet6Conf,
+    KernelCounters,
     KubeProxyFacts,
-    Limits,
     LinkFact,
     NatBackend,
     NatFacts,
     Neighbour,
     PodFacts,
     Reader,
-    Reading,
+    ReaderStatus,
     RouteFact,
     SourceMatch,
     VxlanDevice,
     VxlanFacts,
 )
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.node import Node
 from exporter.model.report import (
     PodView,
@@ -116,7 +116,7 @@ HOST_FACTS = HostFacts(
     nat=HOST_NAT,
     kube_proxy=KubeProxyFacts("iptables", {V4: True, V6: True}),
     vxlan=VxlanFacts(devices={device.name: device for device in (tunnel(V4), tunnel(V6, broken="node-c"))}),
-    limits=Limits(
+    limits=KernelCounters(
         conntrack_count=4_812, conntrack_max=262_144, udp6_checksum_errors=0, kernel_release="6.1.0-42-amd64"
     ),
 )
@@ -149,15 +149,15 @@ PODS = (
 )
 
 READINGS = (
-    *(Reading(reader.value, success=True, seconds=0.0021) for reader in Reader if reader is not Reader.CONNTRACK),
-    Reading(
+    *(ReaderStatus(reader.value, success=True, seconds=0.0021) for reader in Reader if reader is not Reader.CONNTRACK),
+    ReaderStatus(
         Reader.CONNTRACK.value,
         success=False,
         seconds=0.0001,
         reason=Reason.NO_PERMISSION.value,
         detail="EPERM: NET_ADMIN is missing",
     ),
-    Reading(f"api_{Kind.IP_POOLS}", success=True, seconds=0.05),
+    ReaderStatus(f"api_{ResourceKind.IP_POOLS}", success=True, seconds=0.05),
 )
 
 INVENTORY = Inventory(

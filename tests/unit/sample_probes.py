@@ -12,11 +12,11 @@ from exporter.model.probe import (
     Layer,
     Lookup,
     LookupOutcome,
+    Nameserver,
     Observation,
     Outcome,
     Purpose,
     Question,
-    Server,
     Target,
 )
 from exporter.model.vantage import Netns, PodState, Vantage
@@ -147,11 +147,11 @@ def observe(pods: tuple[Vantage, ...]) -> Iterator[Observation]:
     yield replace(seen(DB, PYPI, Layer.TCP, V6, Outcome.PROHIBITED, detail="administratively prohibited"), policy=True)
 
 
-CLUSTER_SERVER = Server(ip_address("10.152.183.10"), "cluster_dns")
-HOST_SERVER = Server(ip_address("192.0.2.53"), "host")
+CLUSTER_SERVER = Nameserver(ip_address("10.152.183.10"), "cluster_dns")
+HOST_SERVER = Nameserver(ip_address("192.0.2.53"), "host")
 
 
-def lookup(vantage: Vantage, server: Server, label: str, qtype: str, outcome: LookupOutcome) -> Lookup:
+def lookup(vantage: Vantage, server: Nameserver, label: str, qtype: str, outcome: LookupOutcome) -> Lookup:
     question = Question(vantage, server, f"{label}.test", qtype, label, Purpose.VERDICT)
     return Lookup(question, outcome, seconds=None if outcome is LookupOutcome.TIMEOUT else 0.002, time=STARTED + 0.4)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from exporter.diagnosis.view import View
+from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.model.facts import HostFacts
 from exporter.model.family import Family
 from exporter.model.inventory import NO_INVENTORY, Inventory
@@ -55,7 +55,7 @@ def view(
     role: Role = Role.NODE,
     previous: Snapshot | None = None,
     now: float = 1000.0,
-) -> View:
+) -> RuleInput:
     """A view in which the probe before showed the same as the kept one, unless `before` is given."""
     kept = tuple(kept)
     earlier = kept if before is None else tuple(before)
@@ -64,4 +64,4 @@ def view(
         observations=kept, kept=kept, kept_before=earlier, history=(kept, earlier), host_facts=facts,
         families={V4: True, V6: True},
     )  # fmt: skip
-    return View(now, snapshot, previous)
+    return RuleInput(now, snapshot, previous)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.diagnosis.aaaa import Kind, Verdict, aaaa_verdict, worst
-from exporter.diagnosis.aaaa_signs import Truth
+from exporter.diagnosis.rules.dns.aaaa import AaaaVerdict, BlockKind, aaaa_verdict, worst
+from exporter.diagnosis.rules.dns.answer_signs import KnownRecords
 from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question
 from exporter.model.vantage import Netns, Vantage
@@ -22,27 +22,27 @@ from tests.worlds import address
 DOMAIN = "cluster.local"
 CANARY = f"web.default.svc.{DOMAIN}"
 BOTH = frozenset({"A", "AAAA"})
-TRUTH = Truth(domain=DOMAIN, stated={CANARY: BOTH}, expected={"both.example": BOTH, "both.corp.test": BOTH})
+TRUTH = KnownRecords(domain=DOMAIN, stated={CANARY: BOTH}, expected={"both.example": BOTH, "both.corp.test": BOTH})
 
 # What each recorded server is, of AAAA: blockers by kind, and those that must never be called one.
 BLOCKERS = {
-    "bind-filter-aaaa-break-dnssec": Kind.FILTERED,
-    "bind-filter-aaaa-yes": Kind.FILTERED,
-    "bind-rpz": Kind.FILTERED,
-    "coredns-acl-filter-aaaa": Kind.BLANKET_NODATA,
-    "coredns-cache-cold-and-warm-template-noerror": Kind.BLANKET_NODATA,
-    "coredns-rewrite-aaaa-to-a": Kind.FILTERED,
-    "coredns-template-noerror": Kind.BLANKET_NODATA,
-    "coredns-template-noerror-upstream-down": Kind.BLANKET_NODATA,
-    "coredns-template-nxdomain": Kind.BLANKET_NXDOMAIN,
-    "coredns-template-one-zone": Kind.BLANKET_NODATA,
-    "coredns-template-refused": Kind.REFUSED,
-    "dnsmasq-address-hash": Kind.SINKHOLE,
-    "dnsmasq-address-null": Kind.SINKHOLE,
-    "dnsmasq-filter-AAAA": Kind.FILTERED,
-    "unbound-local-data-null": Kind.SINKHOLE,
-    "unbound-local-zone-always-null": Kind.SINKHOLE,
-    "unbound-private-address": Kind.FILTERED,
+    "bind-filter-aaaa-break-dnssec": BlockKind.FILTERED,
+    "bind-filter-aaaa-yes": BlockKind.FILTERED,
+    "bind-rpz": BlockKind.FILTERED,
+    "coredns-acl-filter-aaaa": BlockKind.BLANKET_NODATA,
+    "coredns-cache-cold-and-warm-template-noerror": BlockKind.BLANKET_NODATA,
+    "coredns-rewrite-aaaa-to-a": BlockKind.FILTERED,
+    "coredns-template-noerror": BlockKind.BLANKET_NODATA,
+    "coredns-template-noerror-upstream-down": BlockKind.BLANKET_NODATA,
+    "coredns-template-nxdomain": BlockKind.BLANKET_NXDOMAIN,
+    "coredns-template-one-zone": BlockKind.BLANKET_NODATA,
+    "coredns-template-refused": BlockKind.REFUSED,
+    "dnsmasq-address-hash": BlockKind.SINKHOLE,
+    "dnsmasq-address-null": BlockKind.SINKHOLE,
+    "dnsmasq-filter-AAAA": BlockKind.FILTERED,
+    "unbound-local-data-null": BlockKind.SINKHOLE,
+    "unbound-local-zone-always-null": BlockKind.SINKHOLE,
+    "unbound-private-address": BlockKind.FILTERED,
 }
 DNS64 = {
     "bind-dns64",
@@ -53,16 +53,16 @@ DNS64 = {
     "unbound-dns64-synthall",
 }
 A_BLOCKERS = {
-    "dnsmasq-address-hash": Kind.SINKHOLE,
-    "dnsmasq-filter-A": Kind.FILTERED,
-    "unbound-local-data-null": Kind.SINKHOLE,
-    "unbound-local-zone-always-null": Kind.SINKHOLE,
+    "dnsmasq-address-hash": BlockKind.SINKHOLE,
+    "dnsmasq-filter-A": BlockKind.FILTERED,
+    "unbound-local-data-null": BlockKind.SINKHOLE,
+    "unbound-local-zone-always-null": BlockKind.SINKHOLE,
 }
 ALL = sorted(path.stem for path in FOLDER.glob("*.json"))
 REWRITING = {name for name in ALL if "local-zone" in name} - set(BLOCKERS)
 
 
-def twice(lookups: Iterable[Lookup], truth: Truth = TRUTH, qtype: str = "AAAA") -> Verdict:
+def twice(lookups: Iterable[Lookup], truth: KnownRecords = TRUTH, qtype: str = "AAAA") -> AaaaVerdict:
     made = list(lookups)
     return aaaa_verdict(made, made, truth, qtype=qtype)
 
@@ -74,7 +74,9 @@ def test_every_recorded_server_is_judged_as_what_it_is(name: str) -> None:
         assert (verdict.kind, verdict.withholds) == (BLOCKERS[name], True)
     else:
         assert not verdict.withholds
-        assert verdict.kind is (Kind.DNS64 if name in DNS64 else Kind.UNDECIDED if "deny" in name else Kind.NONE)
+        assert verdict.kind is (
+            BlockKind.DNS64 if name in DNS64 else BlockKind.UNDECIDED if "deny" in name else BlockKind.NONE
+        )
     assert verdict.evidence
 
 
@@ -90,13 +92,13 @@ def test_no_choice_of_control_names_makes_an_honest_resolver_a_blocker(name: str
     """Even where the operator wrongly expects both types of every name."""
     found = capture(name)
 
-    def judged(*wanted: str) -> Verdict:
-        truth = Truth(domain=DOMAIN, stated={CANARY: BOTH}, expected=dict.fromkeys(wanted, BOTH))
+    def judged(*wanted: str) -> AaaaVerdict:
+        truth = KnownRecords(domain=DOMAIN, stated={CANARY: BOTH}, expected=dict.fromkeys(wanted, BOTH))
         return twice(chosen(found, *wanted), truth)
 
     alone = {asked: judged(asked) for asked in names(found)}
     assert not any(verdict.withholds for verdict in alone.values())
-    doubtful = [asked for asked, verdict in alone.items() if verdict.kind not in {Kind.NONE, Kind.DNS64}]
+    doubtful = [asked for asked, verdict in alone.items() if verdict.kind not in {BlockKind.NONE, BlockKind.DNS64}]
     for size in (2, 3):
         for wanted in combinations(doubtful, size):
             assert not judged(*wanted).withholds, wanted
@@ -108,9 +110,9 @@ def test_no_choice_of_control_names_makes_an_honest_resolver_a_blocker(name: str
 def test_a_blocker_is_found_inside_the_cluster_domain_alone(name: str) -> None:
     inside = [lookup for lookup in chosen(capture(name), CANARY) if lookup.question.name.endswith(DOMAIN)]
     if name == "coredns-template-one-zone":  # it leaves the cluster domain alone
-        assert twice(inside).kind is Kind.NONE
+        assert twice(inside).kind is BlockKind.NONE
     else:
-        assert twice(inside, Truth(domain=DOMAIN, stated={CANARY: BOTH})).withholds
+        assert twice(inside, KnownRecords(domain=DOMAIN, stated={CANARY: BOTH})).withholds
 
 
 @pytest.mark.parametrize("name", sorted(REWRITING))
@@ -118,7 +120,7 @@ def test_a_rewriting_local_zone_is_left_undecided(name: str) -> None:
     found = capture(name)
     verdict = twice(chosen(found, "both.example", "v4only.example"))
     honest = name in {"unbound-local-zone-typetransparent", "unbound-local-zone-transparent"}
-    assert verdict.kind is (Kind.NONE if honest else Kind.UNDECIDED)
+    assert verdict.kind is (BlockKind.NONE if honest else BlockKind.UNDECIDED)
 
 
 def ask(name: str, reply: Reply | None, qtype: str, label: str = "", where: Vantage = HOST) -> Lookup:
@@ -147,16 +149,16 @@ HONEST = [*pair(CANARY, data("10.0.0.1"), data("fd00::1")), *pair(RANDOM_INSIDE,
 
 
 def test_nothing_is_decided_on_one_sample() -> None:
-    assert aaaa_verdict(BLOCKED, [], TRUTH).kind is Kind.UNDECIDED
-    assert aaaa_verdict(BLOCKED, HONEST, TRUTH) == Verdict(Kind.UNDECIDED)
+    assert aaaa_verdict(BLOCKED, [], TRUTH).kind is BlockKind.UNDECIDED
+    assert aaaa_verdict(BLOCKED, HONEST, TRUTH) == AaaaVerdict(BlockKind.UNDECIDED)
     assert aaaa_verdict(HONEST, BLOCKED, TRUTH).withholds is False
     assert aaaa_verdict(BLOCKED, BLOCKED, TRUTH).withholds is True
-    assert aaaa_verdict([], [], TRUTH) == Verdict(Kind.UNDECIDED)
+    assert aaaa_verdict([], [], TRUTH) == AaaaVerdict(BlockKind.UNDECIDED)
 
 
 def test_the_random_label_may_turn_between_the_rounds() -> None:
     later = [*BLOCKED[:3], *pair(f"x2.default.svc.{DOMAIN}", MISSING, BARE, label="random")]
-    assert aaaa_verdict(later, BLOCKED, TRUTH).kind is Kind.BLANKET_NODATA
+    assert aaaa_verdict(later, BLOCKED, TRUTH).kind is BlockKind.BLANKET_NODATA
 
 
 def test_the_evidence_shows_both_answers_of_the_name() -> None:
@@ -170,38 +172,40 @@ def test_an_upstream_that_fails_while_a_is_still_cached_is_no_block() -> None:
         *pair("both.example", data("192.0.2.1"), fail, fail),
         *pair("both.corp.test", data("192.0.2.2"), fail, fail),
     ]
-    assert twice(cached).kind is Kind.UNDECIDED
+    assert twice(cached).kind is BlockKind.UNDECIDED
 
 
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
-        (Reply(rcode=SERVFAIL), Kind.SERVFAIL),
-        (Reply(rcode=REFUSED), Kind.REFUSED),
-        (Reply(rcode=4), Kind.REFUSED),
-        (None, Kind.DROPPED),
+        (Reply(rcode=SERVFAIL), BlockKind.SERVFAIL),
+        (Reply(rcode=REFUSED), BlockKind.REFUSED),
+        (Reply(rcode=4), BlockKind.REFUSED),
+        (None, BlockKind.DROPPED),
     ],
 )
-def test_an_error_for_aaaa_alone_needs_two_names_and_not_of_one_foreign_zone(reply: Reply | None, kind: Kind) -> None:
+def test_an_error_for_aaaa_alone_needs_two_names_and_not_of_one_foreign_zone(
+    reply: Reply | None, kind: BlockKind
+) -> None:
     canary = pair(CANARY, data("10.0.0.1"), reply)
     random = pair(RANDOM_INSIDE, MISSING, reply, label="random")
     assert (twice(canary + random).kind, twice(canary + random).withholds) == (kind, True)
-    assert twice(canary).kind is Kind.UNDECIDED  # one lost answer, twice
+    assert twice(canary).kind is BlockKind.UNDECIDED  # one lost answer, twice
     broken_zone = [
         *pair("www.pypi.example", data("192.0.2.1"), reply),
         *pair("x1.pypi.example", MISSING, reply, label="random"),
     ]
-    assert twice(broken_zone).kind is Kind.UNDECIDED
+    assert twice(broken_zone).kind is BlockKind.UNDECIDED
     assert twice([*broken_zone, *pair("other.test", data("192.0.2.2"), reply)]).kind is kind
 
 
 def test_a_foreign_server_that_denies_names_by_type_is_not_the_resolvers_fault() -> None:
     zone = [*pair("lb.example", data("192.0.2.1"), NODATA), *pair("x1.lb.example", MISSING, BARE, label="random")]
-    assert twice([*HONEST, *zone], Truth(domain=DOMAIN)).kind is Kind.UNDECIDED
+    assert twice([*HONEST, *zone], KnownRecords(domain=DOMAIN)).kind is BlockKind.UNDECIDED
     other = pair("lb.example", data("192.0.2.1"), Reply(rcode=NXDOMAIN))
-    assert twice([*HONEST, *other], Truth(domain=DOMAIN)).kind is Kind.UNDECIDED
+    assert twice([*HONEST, *other], KnownRecords(domain=DOMAIN)).kind is BlockKind.UNDECIDED
     served = [*pair("lb.example", data("192.0.2.1"), data("2001:db8::1")), *zone[3:]]
-    assert not twice([*HONEST, *served], Truth(domain=DOMAIN, expected={"lb.example": BOTH})).withholds
+    assert not twice([*HONEST, *served], KnownRecords(domain=DOMAIN, expected={"lb.example": BOTH})).withholds
 
 
 LACKING = {name: frozenset({"A"}) for name in ("www.shop.example", "api.bank.test")}
@@ -217,14 +221,17 @@ def load_balancers(reply: Reply | None) -> list[Lookup]:
 @pytest.mark.parametrize(
     ("elsewhere", "truth"),
     [
-        (pair("good.net.test", data("192.0.2.2"), data("2001:db8::2")), Truth(expected=LACKING)),
-        ([ask("ipv4only.arpa", NODATA, "AAAA", "canary")], Truth(expected=LACKING)),
-        (HONEST, Truth(domain=DOMAIN, expected=LACKING)),
-        (pair("good.net.test", data("192.0.2.2"), data("2001:db8::2")), Truth(stated=LACKING)),  # a reference says it
+        (pair("good.net.test", data("192.0.2.2"), data("2001:db8::2")), KnownRecords(expected=LACKING)),
+        ([ask("ipv4only.arpa", NODATA, "AAAA", "canary")], KnownRecords(expected=LACKING)),
+        (HONEST, KnownRecords(domain=DOMAIN, expected=LACKING)),
+        (
+            pair("good.net.test", data("192.0.2.2"), data("2001:db8::2")),
+            KnownRecords(stated=LACKING),
+        ),  # a reference says it
     ],
 )
 def test_names_that_have_a_alone_show_nothing_of_a_resolver_that_serves_others(
-    reply: Reply | None, elsewhere: list[Lookup], truth: Truth
+    reply: Reply | None, elsewhere: list[Lookup], truth: KnownRecords
 ) -> None:
     assert not twice([*load_balancers(reply), *elsewhere], truth).withholds
 
@@ -234,7 +241,7 @@ def test_a_resolver_that_serves_no_such_record_at_all_is_a_blocker_whatever_name
     reply: Reply | None,
 ) -> None:
     refused = [*load_balancers(reply), ask("ipv4only.arpa", reply, "AAAA", "canary")]
-    assert twice(refused, Truth(expected=LACKING)).withholds
+    assert twice(refused, KnownRecords(expected=LACKING)).withholds
 
 
 @pytest.mark.parametrize("reply", FOREIGN_FAULTS)
@@ -243,7 +250,7 @@ def test_one_foreign_zone_is_its_own_servers_and_two_that_should_have_the_record
 ) -> None:
     good = pair("good.net.test", data("192.0.2.2"), data("2001:db8::2"))
     one, two = (load_balancers(reply)[:3], load_balancers(reply))
-    both = Truth(expected=dict.fromkeys(LACKING, BOTH))
+    both = KnownRecords(expected=dict.fromkeys(LACKING, BOTH))
     assert not twice([*one, *good], both).withholds
     assert twice([*two, *good], both).withholds
 
@@ -251,7 +258,7 @@ def test_one_foreign_zone_is_its_own_servers_and_two_that_should_have_the_record
 def test_filtered_needs_two_names_or_knowledge_from_elsewhere() -> None:
     removed = pair("both.example", data("192.0.2.1"), Reply(), NODATA)
     alone = twice(removed)
-    assert (alone.kind, alone.withholds) == (Kind.FILTERED, False)  # the operator's word is no reference
+    assert (alone.kind, alone.withholds) == (BlockKind.FILTERED, False)  # the operator's word is no reference
     assert twice([*removed, *pair("mail.example", data("192.0.2.2"), Reply(), NODATA)]).withholds
     assert twice(removed, replace(TRUTH, stated={"both.example": BOTH})).withholds
     assert twice(
@@ -261,9 +268,9 @@ def test_filtered_needs_two_names_or_knowledge_from_elsewhere() -> None:
 
 def test_an_extended_error_on_one_name_proves_nothing() -> None:
     marked = pair("v4only.example", data("192.0.2.1"), Reply(ede=(17,)), Reply())
-    assert twice(marked).kind is Kind.UNDECIDED
+    assert twice(marked).kind is BlockKind.UNDECIDED
     two = [*marked, *pair("v4only.corp.test", data("192.0.2.2"), Reply(ede=(15,)), Reply())]
-    assert (twice(two).kind, twice(two).withholds) == (Kind.FILTERED, True)
+    assert (twice(two).kind, twice(two).withholds) == (BlockKind.FILTERED, True)
     everything = pair("ads.example", Reply(ede=(15,)), Reply(ede=(15,)), Reply(ede=(15,)))
     assert not twice([*everything, *pair("ads.corp.test", *[Reply(ede=(15,))] * 3)]).withholds
 
@@ -273,17 +280,17 @@ def test_a_hosts_entry_is_not_called_filtered() -> None:
         *pair("both.example", data("192.0.2.9"), Reply(), Reply()),
         *pair("both.corp.test", data("192.0.2.8"), Reply(), Reply()),
     ]
-    assert twice(entries).kind is Kind.UNDECIDED
-    assert twice([*HONEST, *entries]).kind is Kind.NONE
+    assert twice(entries).kind is BlockKind.UNDECIDED
+    assert twice([*HONEST, *entries]).kind is BlockKind.NONE
 
 
 def test_one_zone_that_publishes_the_unspecified_address_is_no_sinkhole() -> None:
     published = pair("off.example", data("192.0.2.1"), data("::"))
-    assert twice([*HONEST, *published]).kind is Kind.UNDECIDED
-    assert twice([*published, *pair("x1.example", MISSING, data("::"), label="random")]).kind is Kind.SINKHOLE
+    assert twice([*HONEST, *published]).kind is BlockKind.UNDECIDED
+    assert twice([*published, *pair("x1.example", MISSING, data("::"), label="random")]).kind is BlockKind.SINKHOLE
     wildcard = [*published, *pair("x1.example", NODATA, data("::"), label="random")]
-    assert twice(wildcard).kind is Kind.UNDECIDED
-    assert twice([*wildcard, *pair("off.other", data("192.0.2.1"), data("::"))]).kind is Kind.SINKHOLE
+    assert twice(wildcard).kind is BlockKind.UNDECIDED
+    assert twice([*wildcard, *pair("off.other", data("192.0.2.1"), data("::"))]).kind is BlockKind.SINKHOLE
 
 
 def test_what_the_operator_says_has_no_such_record_was_not_removed() -> None:
@@ -296,9 +303,9 @@ def test_what_the_operator_says_has_no_such_record_was_not_removed() -> None:
 
 def test_dns64_is_known_by_the_name_that_has_no_aaaa() -> None:
     made = ask("ipv4only.arpa", data("2001:db8:64::c000:aa"), "AAAA", "canary")
-    assert twice([*HONEST, made]).kind is Kind.DNS64
-    assert twice([*HONEST, ask("ipv4only.arpa", NODATA, "AAAA", "canary")]).kind is Kind.NONE
-    assert twice(pair("ipv4only.arpa", data("192.0.0.170"), NODATA)).kind is Kind.NONE
+    assert twice([*HONEST, made]).kind is BlockKind.DNS64
+    assert twice([*HONEST, ask("ipv4only.arpa", NODATA, "AAAA", "canary")]).kind is BlockKind.NONE
+    assert twice(pair("ipv4only.arpa", data("192.0.0.170"), NODATA)).kind is BlockKind.NONE
 
 
 def test_a_host_without_a_cluster_finds_a_blanket_block_by_that_name() -> None:
@@ -306,9 +313,9 @@ def test_a_host_without_a_cluster_finds_a_blanket_block_by_that_name() -> None:
         *pair("ipv4only.arpa", data("192.0.0.170"), BARE),
         *pair("x1.ipv4only.arpa", MISSING, BARE, label="random"),
     ]
-    assert twice(asked, Truth()).kind is Kind.BLANKET_NODATA
+    assert twice(asked, KnownRecords()).kind is BlockKind.BLANKET_NODATA
     denied = pair("ipv4only.arpa", data("192.0.0.170"), Reply(rcode=NXDOMAIN))
-    assert twice(denied, Truth()).kind is Kind.BLANKET_NXDOMAIN
+    assert twice(denied, KnownRecords()).kind is BlockKind.BLANKET_NXDOMAIN
 
 
 def test_a_server_that_blocks_some_clients_only_is_found_and_places_are_not_mixed() -> None:
@@ -317,7 +324,7 @@ def test_a_server_that_blocks_some_clients_only_is_found_and_places_are_not_mixe
     def of(where: Vantage, lookups: list[Lookup]) -> list[Lookup]:
         return [replace(lookup, question=replace(lookup.question, vantage=where)) for lookup in lookups]
 
-    assert twice([*of(one, HONEST), *of(two, BLOCKED)]).kind is Kind.BLANKET_NODATA
+    assert twice([*of(one, HONEST), *of(two, BLOCKED)]).kind is BlockKind.BLANKET_NODATA
     half = [
         *of(one, pair(RANDOM_INSIDE, MISSING, BARE, label="random")[:1]),
         *of(two, pair(RANDOM_INSIDE, MISSING, BARE, label="random")[1:]),
@@ -326,8 +333,8 @@ def test_a_server_that_blocks_some_clients_only_is_found_and_places_are_not_mixe
 
 
 def test_the_worst_server_stands_for_its_label_and_a_cause_before_none() -> None:
-    filtered, none = Verdict(Kind.FILTERED), Verdict(Kind.NONE)
-    sinkhole, undecided = Verdict(Kind.SINKHOLE, withholds=True), Verdict(Kind.UNDECIDED)
+    filtered, none = AaaaVerdict(BlockKind.FILTERED), AaaaVerdict(BlockKind.NONE)
+    sinkhole, undecided = AaaaVerdict(BlockKind.SINKHOLE, withholds=True), AaaaVerdict(BlockKind.UNDECIDED)
     assert worst([none, undecided]) is undecided
     assert worst([none, filtered, sinkhole]) is sinkhole
     assert worst([]) is None
@@ -355,7 +362,7 @@ def test_whatever_a_server_says_is_judged_and_a_served_record_is_never_called_wi
     verdict = twice(
         [*pair(CANARY, a, aaaa, mx), *pair(RANDOM_INSIDE, random_a, random_aaaa, label="random")], qtype=qtype
     )
-    assert verdict.kind in Kind
+    assert verdict.kind in BlockKind
     assert not verdict.withholds or verdict.evidence
     served = [
         *pair(CANARY, data("10.0.0.1"), data("fd00::1"), mx),

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.broker.messages import FoundNamespace, Process
-from exporter.broker.processes import MAX_OF_CONTAINER, choose_cgroup, share_out
-from exporter.broker.wire import MAX_CGROUP
+from exporter.broker.protocol.messages import FoundNamespace, Process
+from exporter.broker.protocol.wire import MAX_CGROUP
+from exporter.broker.server.processes import MAX_OF_CONTAINER, choose_cgroup, share_out
 
 GREEDY, OTHER = "0a6ee5b2-92cf-4c93-8c6f-0c1d6d0d7e11", "5f0f4f6e-1b0a-4a7c-9d7e-7f2b5c3a9e22"
 

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from exporter.broker.filechild import ChildEndedError, FileChild
-from exporter.broker.messages import HOME, Place, PodFiles
-from exporter.broker.podreader import (
+from exporter.broker.protocol.messages import HOME, NamespaceRef, PodFiles
+from exporter.broker.server.files.child import ChildEndedError, FileChild
+from exporter.broker.server.files.reader import (
     DEADLINE,
     FIRST_REST,
     LEAST_DEADLINE,
@@ -44,7 +44,7 @@ class World:
     def read(self, inode: int) -> int:
         """The errno of both answers."""
         self.reader.reap()
-        files = self.reader.read(Place(4, inode, pid=NO_PROCESS + inode, started=1))
+        files = self.reader.read(NamespaceRef(4, inode, pid=NO_PROCESS + inode, started=1))
         assert files.resolv_errno == files.libc_errno
         assert files.resolv_errno or files == FILES
         return files.resolv_errno
@@ -59,7 +59,7 @@ class Child:
         self._world = world
         self.killed = self.gone = False
 
-    def ask(self, place: Place, seconds: float) -> PodFiles:
+    def ask(self, place: NamespaceRef, seconds: float) -> PodFiles:
         assert not self.killed
         self._world.asked.append((place.inode, seconds))
         if place.inode in self._world.deadly:

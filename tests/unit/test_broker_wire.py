@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.broker import messages as m
-from exporter.broker.packets import PIECE, Assembly, packets
-from exporter.broker.wire import (
+from exporter.broker.protocol import messages as m
+from exporter.broker.protocol.packets import PIECE, Assembly, packets
+from exporter.broker.protocol.wire import (
     MAX_PATH,
     MAX_PLACES,
     MAX_SOCKETS,
@@ -34,19 +34,19 @@ def tuples(items: st.SearchStrategy[Any], limit: int) -> st.SearchStrategy[tuple
     return st.lists(items, max_size=limit).map(tuple)
 
 
-PLACES = st.builds(m.Place, device=U64, inode=U64, pid=U32, started=U64, path=names(60))
+PLACES = st.builds(m.NamespaceRef, device=U64, inode=U64, pid=U32, started=U64, path=names(60))
 TOPICS = st.builds(m.ReadTopic, topic=st.sampled_from(m.Topic), argument=st.binary(max_size=40), number=U32)
 PROCESSES = st.builds(m.Process, pid=U32, started=U64, cgroup=st.binary(max_size=60))
 FOUND = st.builds(m.FoundNamespace, device=U64, inode=U64, processes=tuples(PROCESSES, 8))
 NAMED = st.builds(m.NamedNamespace, name=names(60), device=U64, inode=U64)
-ANSWERS = st.builds(m.Answer, errno=U16, data=st.binary(max_size=60), interrupted=st.booleans())
+ANSWERS = st.builds(m.TopicAnswer, errno=U16, data=st.binary(max_size=60), interrupted=st.booleans())
 STATES = st.builds(m.KernelState, visit_errno=U16, answers=tuples(ANSWERS, 6))
 FILES = st.builds(
     m.PodFiles,
     resolv_errno=U16,
     resolv_conf=st.binary(max_size=60),
     libc_errno=U16,
-    libcs=tuples(st.sampled_from(m.Libc), 2),
+    libcs=tuples(st.sampled_from(m.InstalledLibc), 2),
     sandbox=st.booleans(),
 )
 REQUESTS: st.SearchStrategy[m.Request] = st.one_of(
@@ -159,9 +159,9 @@ def test_what_exceeds_a_bound_or_is_unknown_is_refused(data: bytes) -> None:
     "request_",
     [
         m.OpenSockets(m.HOME, (m.SocketKind.TCP6,) * (MAX_SOCKETS + 1)),
-        m.OpenSockets(m.Place(pid=-1), ()),
-        m.OpenSockets(m.Place(pid=1 << 32), ()),
-        m.OpenSockets(m.Place(path="/run/netns/a\0b"), ()),
+        m.OpenSockets(m.NamespaceRef(pid=-1), ()),
+        m.OpenSockets(m.NamespaceRef(pid=1 << 32), ()),
+        m.OpenSockets(m.NamespaceRef(path="/run/netns/a\0b"), ()),
         m.ListNamed("/" + "a" * 4096),
         m.ReadKernel((m.HOME,), (m.ReadTopic(m.Topic.IPSET, b"a" * 4097),)),
         m.ReadKernel((m.HOME,), (m.ReadTopic(m.Topic.IPSET, b"a" * 4096),) * 20),
@@ -175,7 +175,7 @@ def test_what_is_outside_the_bounds_is_not_written_either(request_: m.Request) -
 
 
 def test_as_many_places_as_may_be_asked_at_once_fit_into_one_request() -> None:
-    place = m.Place(path="/" + "a" * (MAX_PATH - 1))
+    place = m.NamespaceRef(path="/" + "a" * (MAX_PATH - 1))
     topics = (m.ReadTopic(m.Topic.POD),) * 8
     request = m.ReadKernel((place,) * MAX_PLACES, topics)
     assert decode_request(encode_request(request)) == request

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from exporter.catalogue import CATALOGUE, ITSELF, ROUND
-from exporter.catalogue.itself import Own
+from exporter.catalogue import CATALOGUE, EXPORTER, ROUND
+from exporter.catalogue.exporter import ExporterState
 from exporter.catalogue.metric import Type
 from exporter.catalogue.probes import FAILING_ROWS
 from exporter.catalogue.verdict import SUBJECTS_PER_CAUSE, split_subject
@@ -82,7 +82,7 @@ def test_every_row_has_the_declared_labels_and_is_unique(report: Report) -> None
 def test_the_sample_days_hold_a_row_of_every_metric() -> None:
     days = [round_of(bad_day()), round_of(migration_day())]
     assert [m.name for m in ROUND if not any(m.exposed(day) for day in days)] == []
-    assert all(m.exposed(own()) for m in ITSELF)
+    assert all(m.exposed(own()) for m in EXPORTER)
 
 
 def test_no_label_holds_an_address_or_an_error_text() -> None:
@@ -262,7 +262,7 @@ def test_coverage_tells_from_how_many_places_a_target_was_tested() -> None:
 
 
 def test_what_has_not_happened_yet_is_absent_and_counters_begin_at_zero() -> None:
-    exposed = {m.name: dict(m.exposed(Own(node="a", role="node"))) for m in ITSELF}
+    exposed = {m.name: dict(m.exposed(ExporterState(node="a", role="node"))) for m in EXPORTER}
     assert exposed["dualstack_exporter_last_round_timestamp_seconds"] == {}
     assert exposed["dualstack_exporter_config_last_reload_successful"] == {}
     assert exposed["dualstack_exporter_rounds_total"] == {(): 0.0}

@@ -11,14 +11,14 @@ import pytest
 
 from exporter.catalogue import ROUND
 from exporter.catalogue.dns import BLOCK_KINDS
-from exporter.catalogue.metric import Round
-from exporter.model.facts import Backend, HostFacts, NatFacts, Reading
+from exporter.catalogue.metric import FinishedRound
+from exporter.catalogue.totals import Totals
+from exporter.model.facts import Backend, HostFacts, NatFacts, ReaderStatus
 from exporter.model.family import Family
 from exporter.model.report import (
     Report,
     Role,
 )
-from exporter.totals import Totals
 from tests.unit.sample import bad_day, blind, round_of
 
 V4, V6 = Family.V4, Family.V6
@@ -138,12 +138,12 @@ def test_what_the_kernel_did_not_tell_is_absent() -> None:
     report = with_facts()
     kernel = [m for m in ROUND if re.match(r"dualstack_(nat|vxlan|host|conntrack|udp6|kernel|kube_proxy)_", m.name)]
     assert len(kernel) > 12
-    assert [m.name for m in kernel if m.exposed(Round(report, Totals()))] == []
+    assert [m.name for m in kernel if m.exposed(FinishedRound(report, Totals()))] == []
 
 
 def test_a_reader_that_ran_twice_succeeded_only_if_it_always_did() -> None:
     report = bad_day()
-    readings = (Reading("pods", success=True, seconds=0.25), Reading("pods", success=False, seconds=0.5))
+    readings = (ReaderStatus("pods", success=True, seconds=0.25), ReaderStatus("pods", success=False, seconds=0.5))
     report = replace(report, snapshot=replace(report.snapshot, readings=readings))
     assert rows(report, "reader_success") == {("pods",): 0.0}
     assert rows(report, "reader_duration_seconds") == {("pods",): 0.75}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from ipaddress import ip_address
 
-from exporter.diagnosis.census import Census, Count, Lacking, Progress, Resource, take_census
+from exporter.diagnosis.census import Census, FamilyCount, Lacking, Progress, Resource, take_census
 from exporter.model.family import Family
 from exporter.model.inventory import NO_INVENTORY
 from tests.unit import recorded
@@ -91,4 +91,4 @@ def test_names_and_namespaces_are_bounded_and_totals_are_whole() -> None:
     assert (len(lacking.names), lacking.total) == (20, 450)
     rows = [(c.resource, c.namespace, c.family) for c in census.counts]
     assert len(rows) == len(set(rows))
-    assert all(isinstance(c, Count) for c in census.counts)
+    assert all(isinstance(c, FamilyCount) for c in census.counts)

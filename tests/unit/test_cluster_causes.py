@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis.cluster import CLUSTER_RULES
-from exporter.diagnosis.view import Expectations, ServicePolicy
+from exporter.diagnosis.engine.rule_input import Expectations, NamespacePolicy
+from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
 from exporter.model.calico import CalicoNode, Felix, FelixConfiguration, VxlanMode
 from exporter.model.component import CniConfig
-from exporter.model.corefile import AaaaBlock, AaaaFate, Corefile
+from exporter.model.corefile import AaaaBlock, AaaaTreatment, Corefile
 from exporter.model.family import Family
-from exporter.model.inventory import NO_INVENTORY, Inventory, Kind
+from exporter.model.inventory import NO_INVENTORY, Inventory, ResourceKind
 from exporter.model.policy import Gap, Policy, PolicyKind
 from exporter.model.report import Cause, Reason, Severity
 from tests.unit.cluster_scene import (
@@ -52,32 +52,32 @@ def test_nothing_is_claimed_without_inventory_or_with_a_stale_one(cause: Cause) 
 
 
 NEEDED = [
-    (Cause.NODE_POD_CIDR_MISSING, Kind.NODES, "nodes"),
-    (Cause.NODE_INTERNAL_IP_MISSING, Kind.NODES, "nodes"),
-    (Cause.CALICO_NODE_ADDRESS_MISSING, Kind.IP_POOLS, "pools"),
-    (Cause.SERVICE_IPV6_MISSING, Kind.SERVICES, "services"),
-    (Cause.ENDPOINTSLICE_IPV6_MISSING, Kind.ENDPOINT_SLICES, "endpoint_slices"),
-    (Cause.ENDPOINTSLICE_IPV6_MISSING, Kind.PODS, "pods"),
-    (Cause.LOADBALANCER_IPV6_MISSING, Kind.SERVICES, "services"),
-    (Cause.IPPOOL_IPV6_MISSING, Kind.IP_POOLS, "pools"),
-    (Cause.IPPOOL_IPV6_MISSING, Kind.NODES, "nodes"),
-    (Cause.IPPOOL_EXHAUSTED, Kind.IPAM_BLOCKS, "ipam_blocks"),
-    (Cause.IPPOOL_NAT_OUTGOING_OFF, Kind.IP_POOLS, "pools"),
-    (Cause.IPPOOL_VXLAN_MODE_MISMATCH, Kind.IP_POOLS, "pools"),
-    (Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, Kind.CONFIG_MAPS, "corefile"),
-    (Cause.CNI_NOT_ASSIGNING_IPV6, Kind.CONFIG_MAPS, "cni"),
-    (Cause.CNI_NOT_ASSIGNING_IPV6, Kind.IP_POOLS, "pools"),
-    (Cause.FELIX_IPV6_OFF, Kind.FELIX, "felix"),
-    (Cause.CIDR_OVERLAP, Kind.NODES, "nodes"),
-    (Cause.CIDR_OVERLAP, Kind.IP_POOLS, "pools"),
-    (Cause.CIDR_UNSUITABLE, Kind.NODES, "nodes"),
-    (Cause.NETWORK_POLICY_IPV6_GAP, Kind.POLICIES, "policies"),
-    (Cause.CONTROL_PLANE_FLAGS, Kind.PODS, "components"),
+    (Cause.NODE_POD_CIDR_MISSING, ResourceKind.NODES, "nodes"),
+    (Cause.NODE_INTERNAL_IP_MISSING, ResourceKind.NODES, "nodes"),
+    (Cause.CALICO_NODE_ADDRESS_MISSING, ResourceKind.IP_POOLS, "pools"),
+    (Cause.SERVICE_IPV6_MISSING, ResourceKind.SERVICES, "services"),
+    (Cause.ENDPOINTSLICE_IPV6_MISSING, ResourceKind.ENDPOINT_SLICES, "endpoint_slices"),
+    (Cause.ENDPOINTSLICE_IPV6_MISSING, ResourceKind.PODS, "pods"),
+    (Cause.LOADBALANCER_IPV6_MISSING, ResourceKind.SERVICES, "services"),
+    (Cause.IPPOOL_IPV6_MISSING, ResourceKind.IP_POOLS, "pools"),
+    (Cause.IPPOOL_IPV6_MISSING, ResourceKind.NODES, "nodes"),
+    (Cause.IPPOOL_EXHAUSTED, ResourceKind.IPAM_BLOCKS, "ipam_blocks"),
+    (Cause.IPPOOL_NAT_OUTGOING_OFF, ResourceKind.IP_POOLS, "pools"),
+    (Cause.IPPOOL_VXLAN_MODE_MISMATCH, ResourceKind.IP_POOLS, "pools"),
+    (Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, ResourceKind.CONFIG_MAPS, "corefile"),
+    (Cause.CNI_NOT_ASSIGNING_IPV6, ResourceKind.CONFIG_MAPS, "cni"),
+    (Cause.CNI_NOT_ASSIGNING_IPV6, ResourceKind.IP_POOLS, "pools"),
+    (Cause.FELIX_IPV6_OFF, ResourceKind.FELIX, "felix"),
+    (Cause.CIDR_OVERLAP, ResourceKind.NODES, "nodes"),
+    (Cause.CIDR_OVERLAP, ResourceKind.IP_POOLS, "pools"),
+    (Cause.CIDR_UNSUITABLE, ResourceKind.NODES, "nodes"),
+    (Cause.NETWORK_POLICY_IPV6_GAP, ResourceKind.POLICIES, "policies"),
+    (Cause.CONTROL_PLANE_FLAGS, ResourceKind.PODS, "components"),
 ]
 
 
 @pytest.mark.parametrize(("cause", "kind", "field"), NEEDED)
-def test_what_was_not_read_is_told_with_the_sources_reason(cause: Cause, kind: Kind, field: str) -> None:
+def test_what_was_not_read_is_told_with_the_sources_reason(cause: Cause, kind: ResourceKind, field: str) -> None:
     blind = changed(**{field: None}, unread={kind: "no_permission"})
     assert judge(cause, blind, families=BOTH) is Reason.NO_PERMISSION
 
@@ -154,7 +154,7 @@ def test_windows_nodes_have_no_ipv6_tunnel() -> None:
     assert subjects(Cause.CALICO_NODE_ADDRESS_MISSING, with_node(tunnel_addresses=(), windows=True)) == ()
 
 
-PREFER = Expectations(services=(ServicePolicy(("legacy-*",), "any"), ServicePolicy(("*",), "prefer_dual_stack")))
+PREFER = Expectations(services=(NamespacePolicy(("legacy-*",), "any"), NamespacePolicy(("*",), "prefer_dual_stack")))
 
 
 def test_single_stack_services_are_information_until_a_policy_asks_for_more() -> None:
@@ -231,7 +231,7 @@ def corefile(*blocks: AaaaBlock, errors: tuple[str, ...] = ()) -> Inventory:
     return changed(corefile=Corefile("kube-system", "coredns", blocks=blocks, errors=errors))
 
 
-BLANKET = AaaaBlock(".", "template", AaaaFate.NODATA, 7, "template IN AAAA . { rcode NOERROR }")
+BLANKET = AaaaBlock(".", "template", AaaaTreatment.NODATA, 7, "template IN AAAA . { rcode NOERROR }")
 PARTIAL = replace(BLANKET, zone="example.test", all_names=False)
 BLOCKS = Cause.COREDNS_TEMPLATE_BLOCKS_AAAA
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.diagnosis.cluster import CLUSTER_RULES
+from exporter.diagnosis.engine.rule_input import Expectations, NamespacePolicy, RuleInput
+from exporter.diagnosis.engine.verdict import Memory, Verdict, judge
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.verdict import Memory, Verdict, judge
-from exporter.diagnosis.view import Expectations, ServicePolicy, View
-from exporter.discovery.assembly import build_inventory
-from exporter.discovery.objects import parse_object
+from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
+from exporter.inventory.inventory_builder import build_inventory
+from exporter.inventory.parse.objects import parse_object
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.report import Cause, Reason, Role, Severity, Snapshot
 from tests.unit import recorded
 
@@ -40,7 +40,7 @@ def verdict(inventory: Inventory, expect: Expectations | None = None) -> Verdict
         host=None,
         families=families_expected(inventory, None),
     )
-    found, _ = judge(View(0.0, snapshot, expect=expect or Expectations()), Memory(), rules=RULES)
+    found, _ = judge(RuleInput(0.0, snapshot, expect=expect or Expectations()), Memory(), rules=RULES)
     return found
 
 
@@ -78,17 +78,17 @@ def test_a_recorded_cluster_has_its_cause_and_no_other(
 
 
 LISTS = {
-    Kind.NODES: "nodes",
-    Kind.PODS: "pods",
-    Kind.SERVICES: "services",
-    Kind.ENDPOINT_SLICES: "endpointslices",
-    Kind.SERVICE_CIDRS: "servicecidrs",
-    Kind.POLICIES: "networkpolicies",
-    Kind.IP_POOLS: "ippools",
-    Kind.BLOCK_AFFINITIES: "blockaffinities",
-    Kind.FELIX: "felixconfigurations",
-    Kind.CALICO_DAEMONSET: "daemonsets-kube-system",
-    Kind.CONFIG_MAPS: "configmaps-kube-system",
+    ResourceKind.NODES: "nodes",
+    ResourceKind.PODS: "pods",
+    ResourceKind.SERVICES: "services",
+    ResourceKind.ENDPOINT_SLICES: "endpointslices",
+    ResourceKind.SERVICE_CIDRS: "servicecidrs",
+    ResourceKind.POLICIES: "networkpolicies",
+    ResourceKind.IP_POOLS: "ippools",
+    ResourceKind.BLOCK_AFFINITIES: "blockaffinities",
+    ResourceKind.FELIX: "felixconfigurations",
+    ResourceKind.CALICO_DAEMONSET: "daemonsets-kube-system",
+    ResourceKind.CONFIG_MAPS: "configmaps-kube-system",
 }
 
 
@@ -118,7 +118,7 @@ def test_every_recorded_cluster_is_expected_above() -> None:
 
 
 def test_single_stack_services_are_a_warning_under_the_policy() -> None:
-    policy = Expectations(services=(ServicePolicy(("*",), "prefer_dual_stack"),))
+    policy = Expectations(services=(NamespacePolicy(("*",), "prefer_dual_stack"),))
     found = verdict(recorded.cluster("services-still-single-stack"), policy)
     assert shown(found) == [(Cause.SERVICE_IPV6_MISSING, Severity.WARNING, SINGLE_STACK_SERVICES)]
 

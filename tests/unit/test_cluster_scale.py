@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from exporter.diagnosis.census import take_census
-from exporter.diagnosis.cluster import CLUSTER_RULES
+from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.view import View
-from exporter.discovery.assembly import build_inventory
-from exporter.discovery.digest import read_digest, unite, write_digest
-from exporter.model.inventory import Inventory, Kind
+from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
+from exporter.digest.format import merge, read_digest, write_digest
+from exporter.inventory.inventory_builder import build_inventory
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.report import Cause, Role, Snapshot
 from tests.bench.big_cluster import big_cluster
 
@@ -25,7 +25,7 @@ SMALL, FOUR_TIMES = 25, 100
 
 
 @cache
-def objects(nodes: int) -> dict[Kind, list[Any]]:
+def objects(nodes: int) -> dict[ResourceKind, list[Any]]:
     return big_cluster(nodes)
 
 
@@ -60,7 +60,7 @@ def judge(cause: Cause, nodes: int) -> object:
     known = inventory(nodes)
     families = families_expected(known, None)
     snapshot = Snapshot("", Role.CLUSTER, 0.0, 0.0, complete=True, inventory=known, host=None, families=families)
-    return CLUSTER_RULES[cause](View(0.0, snapshot))
+    return CLUSTER_RULES[cause](RuleInput(0.0, snapshot))
 
 
 @pytest.mark.parametrize("cause", CLUSTER_RULES)
@@ -84,5 +84,5 @@ def test_the_digest_is_written_read_and_united_in_proportion_to_the_cluster() ->
     def write(nodes: int) -> object:
         return write_digest(inventory(nodes), (), 0.0)
 
-    for work in (write, lambda nodes: read_digest(written[nodes]), lambda nodes: unite(own[nodes], read[nodes])):
+    for work in (write, lambda nodes: read_digest(written[nodes]), lambda nodes: merge(own[nodes], read[nodes])):
         assert growth(partial(work, SMALL), partial(work, FOUR_TIMES)) < 5

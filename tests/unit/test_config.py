@@ -18,9 +18,9 @@ from exporter.config import (
     ConfigError,
     DnsServer,
     Expectation,
-    Place,
     RecordType,
-    Source,
+    SourceKind,
+    VantageKind,
     format_config,
     list_keys,
     load_config,
@@ -58,7 +58,7 @@ def test_targets_are_read_with_their_own_defaults() -> None:
     assert (pypi.status, pypi.timeout, pypi.families) == (((200, 200),), 5.0, None)
     assert web.addresses == (ip_address("2001:db8:ffff::80"), ip_address("198.51.100.80"))
     assert (web.path, web.status, web.expect, web.timeout) == ("/", ((200, 399),), Expectation.REACHABLE, None)
-    assert web.vantages == (Place.HOST, Place.POD)
+    assert web.vantages == (VantageKind.HOST, VantageKind.POD)
     (bare,) = load("targets: [{name: a, host: a.test, port: 80}]").targets
     assert bare.layers == (Layer.TCP,)
 
@@ -139,8 +139,8 @@ def test_a_named_file_or_kubeconfig_implies_its_source(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("inventory: {file: cluster.yaml}")
     config = load_config_file(str(path), environment={}, hostname="node-a")
-    assert (config.inventory.source, config.inventory.file) == (Source.FILE, str(tmp_path / "cluster.yaml"))
-    assert load("inventory: {kubeconfig: /k}").inventory.source is Source.KUBERNETES
+    assert (config.inventory.source, config.inventory.file) == (SourceKind.FILE, str(tmp_path / "cluster.yaml"))
+    assert load("inventory: {kubeconfig: /k}").inventory.source is SourceKind.KUBERNETES
 
 
 def test_flags_stand_above_the_file() -> None:
@@ -154,7 +154,7 @@ def test_flags_stand_above_the_file() -> None:
     )
     assert config.role is Role.CLUSTER
     assert (config.inventory.source, config.inventory.file, config.inventory.kubeconfig) == (
-        Source.FILE,
+        SourceKind.FILE,
         "/tmp/bundle.yaml",
         "",
     )

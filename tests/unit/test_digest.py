@@ -15,28 +15,28 @@ from hypothesis import strategies as st
 from exporter.config import Config, load_config
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.felix import effective
-from exporter.discovery.codec import CodecError, decode, encode
-from exporter.discovery.digest import (
+from exporter.diagnosis.vxlan_peers import expect_peers
+from exporter.digest.codec import CodecError, decode, encode
+from exporter.digest.format import (
     MAX_VALUES,
     MEDIA,
     VERSION,
     DigestError,
     accept_header,
+    merge,
     negotiate,
     read_digest,
     readable,
-    unite,
     write_digest,
 )
-from exporter.discovery.reduction import MAX_RESTRICTED, reduce, restrictions
-from exporter.kernel.peers import expect_peers
+from exporter.digest.projection import MAX_RESTRICTED, reduce, restrictions
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.node import Node
 from exporter.model.policy import Policy, PolicyKind
 from exporter.model.report import Cause, CauseReport, Finding, Found, Scope, Severity
 from exporter.model.service import Service, ServicePort
-from exporter.plan.labels import cluster_domain, random_label
+from exporter.plan.dns_names import cluster_domain, random_label
 from exporter.plan.policies import under_policy
 from exporter.plan.servers import known_servers
 from exporter.plan.targets import inside
@@ -53,14 +53,14 @@ def own_part(whole: Inventory, node: str) -> Inventory:
         Inventory(source="kubernetes"),
         pods=tuple(p for p in whole.pods or () if p.node == node),
         nodes=tuple(n for n in whole.nodes or () if n.name == node),
-        unread={kind: "no_inventory" for kind in Kind if kind not in {Kind.PODS, Kind.NODES}},
+        unread={kind: "no_inventory" for kind in ResourceKind if kind not in {ResourceKind.PODS, ResourceKind.NODES}},
         synced=NOW,
     )
 
 
 def through(whole: Inventory, causes: tuple[CauseReport, ...] = ()) -> Inventory:
     """The union of a node's own part with the digest of the whole, written and read."""
-    return unite(own_part(whole, "ra"), read_digest(write_digest(whole, causes, NOW)))
+    return merge(own_part(whole, "ra"), read_digest(write_digest(whole, causes, NOW)))
 
 
 @pytest.mark.parametrize("scenario", recorded.SCENARIOS)
@@ -95,10 +95,10 @@ def test_times_of_changes_are_told_while_they_matter() -> None:
 
 
 def test_what_was_not_read_stays_unread_with_its_reason() -> None:
-    whole = Inventory(source="kubernetes", nodes=(Node("ra"),), unread={Kind.IP_POOLS: "no_permission"})
+    whole = Inventory(source="kubernetes", nodes=(Node("ra"),), unread={ResourceKind.IP_POOLS: "no_permission"})
     found = through(whole)
     assert found.pools is None
-    assert found.unread[Kind.IP_POOLS] == "no_permission"
+    assert found.unread[ResourceKind.IP_POOLS] == "no_permission"
     assert found.policies is None
     assert found.service_count_v6 is None
 
@@ -116,17 +116,17 @@ def test_a_node_is_told_what_the_pods_of_the_others_show() -> None:
     whole = replace(whole, nodes=tuple(replace(each, pod_cidrs=()) for each in whole.nodes or ()))
     alone = replace(own_part(whole, "ra"), pods=())
     body = write_digest(whole, (), NOW)
-    found = unite(alone, read_digest(body))
+    found = merge(alone, read_digest(body))
     assert found.pod_families == frozenset(FAMILIES)
     assert families_expected(found, None) == families_expected(whole, None) == dict.fromkeys(FAMILIES, True)
     document = json.loads(body)
     del document["inventory"]["pod_families"]
-    older = unite(alone, read_digest(json.dumps(document).encode()))
+    older = merge(alone, read_digest(json.dumps(document).encode()))
     assert families_expected(older, None) == dict.fromkeys(FAMILIES), "an older cluster role leaves it open"
 
 
 def test_without_a_digest_everything_but_the_node_s_own_is_awaited() -> None:
-    found = unite(own_part(recorded.cluster("healthy-dual-stack"), "ra"), None)
+    found = merge(own_part(recorded.cluster("healthy-dual-stack"), "ra"), None)
     assert found.pods
     assert [n.name for n in found.nodes or ()] == ["ra"]
     assert set(found.unread.values()) == {"api_unavailable"}
@@ -136,7 +136,7 @@ def test_the_node_s_own_object_is_newer_than_the_digest_s() -> None:
     whole = recorded.cluster("healthy-dual-stack")
     own = own_part(whole, "ra")
     fresh = replace(own, nodes=(replace((own.nodes or ())[0], ready=False),))
-    found = unite(fresh, read_digest(write_digest(whole, (), NOW)))
+    found = merge(fresh, read_digest(write_digest(whole, (), NOW)))
     node = found.node("ra")
     assert node is not None
     assert not node.ready
@@ -258,7 +258,7 @@ def test_a_digest_as_the_first_exporter_of_each_format_wrote_it_is_read_and_deci
     digest = read_digest(body)
     assert digest.found == (Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, ("node/ra",), elsewhere=True),)
     whole = recorded.cluster("healthy-dual-stack")
-    found = unite(own_part(whole, "ra"), digest)
+    found = merge(own_part(whole, "ra"), digest)
     assert inside(found, CONFIG, FAMILIES, NOW) == inside(whole, CONFIG, FAMILIES, NOW)
     assert known_servers(found, CONFIG, None) == known_servers(whole, CONFIG, None)
     assert families_expected(found, None) == families_expected(whole, None)

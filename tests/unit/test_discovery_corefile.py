@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from exporter.discovery.corefile import read_corefile
-from exporter.model.corefile import AaaaFate, Corefile
+from exporter.inventory.corefile.corefile import read_corefile
+from exporter.model.corefile import AaaaTreatment, Corefile
 from tests.unit import recorded
 
-Found = list[tuple[str, str, AaaaFate, int, bool]]
+Found = list[tuple[str, str, AaaaTreatment, int, bool]]
 
 
 def read(content: str, custom: Mapping[str, str] | None = None, **files: str) -> Corefile:
@@ -22,7 +22,7 @@ def found(corefile: Corefile) -> Found:
     return [(b.zone, b.plugin, b.fate, b.line, b.all_names) for b in corefile.blocks]
 
 
-NODATA = AaaaFate.NODATA
+NODATA = AaaaTreatment.NODATA
 
 
 @pytest.mark.parametrize(
@@ -32,19 +32,19 @@ NODATA = AaaaFate.NODATA
         ("dns64", []),
         ("forward-microk8s-default", []),
         ("healthy", []),
-        ("hosts-and-acl", [(".", "acl", AaaaFate.FILTERED, 7, True)]),
+        ("hosts-and-acl", [(".", "acl", AaaaTreatment.FILTERED, 7, True)]),
         ("import-custom-files", [(".", "template", NODATA, 1, True)]),
         ("rewrite-name", []),
-        ("rewrite", [(".", "rewrite", AaaaFate.REWRITTEN, 7, True)]),
+        ("rewrite", [(".", "rewrite", AaaaTreatment.REWRITTEN, 7, True)]),
         ("snippet-import", [(".", "template", NODATA, 2, True)]),
         ("template-a-only", []),
         ("template-answering-aaaa", []),
         ("template-any-oneline", [(".", "template", NODATA, 7, True)]),
         ("template-fallthrough-regex", [(".", "template", NODATA, 7, False)]),
         ("template-noerror", [(".", "template", NODATA, 7, True)]),
-        ("template-nxdomain", [(".", "template", AaaaFate.NXDOMAIN, 7, True)]),
+        ("template-nxdomain", [(".", "template", AaaaTreatment.NXDOMAIN, 7, True)]),
         ("template-one-zone", [("example.test", "template", NODATA, 7, False)]),
-        ("template-refused", [(".", "template", AaaaFate.REFUSED, 7, True)]),
+        ("template-refused", [(".", "template", AaaaTreatment.REFUSED, 7, True)]),
     ],
 )
 def test_a_recorded_corefile_withholds_exactly_this(name: str, expected: Found) -> None:
@@ -83,36 +83,36 @@ TEMPLATE = "template IN AAAA . {\n rcode NOERROR\n}"
     ("content", "expected"),
     [
         # The order of plugins is CoreDNS's own: what acts first is told, what is never reached is not.
-        (server(TEMPLATE, "rewrite type AAAA A"), [(".", "rewrite", AaaaFate.REWRITTEN, 5, True)]),
-        (server(TEMPLATE, "acl {\n block type AAAA\n}"), [(".", "acl", AaaaFate.REFUSED, 5, True)]),
-        (server("acl {\n drop type AAAA net *\n}"), [(".", "acl", AaaaFate.DROPPED, 2, True)]),
+        (server(TEMPLATE, "rewrite type AAAA A"), [(".", "rewrite", AaaaTreatment.REWRITTEN, 5, True)]),
+        (server(TEMPLATE, "acl {\n block type AAAA\n}"), [(".", "acl", AaaaTreatment.REFUSED, 5, True)]),
+        (server("acl {\n drop type AAAA net *\n}"), [(".", "acl", AaaaTreatment.DROPPED, 2, True)]),
         # acl: the first policy that fits decides, and what takes A as well is no matter of families.
         (server("acl {\n block\n}"), []),
-        (server("acl {\n allow type A\n block\n}"), [(".", "acl", AaaaFate.REFUSED, 2, True)]),
+        (server("acl {\n allow type A\n block\n}"), [(".", "acl", AaaaTreatment.REFUSED, 2, True)]),
         (server("acl {\n allow\n filter type AAAA\n}"), []),
-        (server("acl {\n filter type AAAA net 10.0.0.0/8\n}"), [(".", "acl", AaaaFate.FILTERED, 2, False)]),
-        (server("acl {\n filter type AAAA net 0.0.0.0/0 ::/0\n}"), [(".", "acl", AaaaFate.FILTERED, 2, True)]),
-        (server("acl example.test {\n filter type AAAA\n}"), [("example.test", "acl", AaaaFate.FILTERED, 2, False)]),
+        (server("acl {\n filter type AAAA net 10.0.0.0/8\n}"), [(".", "acl", AaaaTreatment.FILTERED, 2, False)]),
+        (server("acl {\n filter type AAAA net 0.0.0.0/0 ::/0\n}"), [(".", "acl", AaaaTreatment.FILTERED, 2, True)]),
+        (server("acl example.test {\n filter type AAAA\n}"), [("example.test", "acl", AaaaTreatment.FILTERED, 2, False)]),
         (server("acl {\n filter type A\n}"), []),
         # template: class and type, zones, fallthrough, answers.
         (server("template CH AAAA\ntemplate IN MX"), []),
         (server("template ANY AAAA"), [(".", "template", NODATA, 2, True)]),
-        (server("template IN AAAA { rcode SERVFAIL }"), [(".", "template", AaaaFate.SERVFAIL, 2, True)]),
+        (server("template IN AAAA { rcode SERVFAIL }"), [(".", "template", AaaaTreatment.SERVFAIL, 2, True)]),
         (server("template IN ANY example.test {\n rcode NXDOMAIN\n}"), []),
         (server('template IN ANY . {\n answer "{{ .Name }} 60 IN A 192.0.2.1"\n}'), [(".", "template", NODATA, 2, True)]),
         (server('template IN AAAA . {\n answer "{{ .Name }} 60 IN AAAA 2001:db8::1"\n}', TEMPLATE), []),
         (server('template IN AAAA . {\n answer "{{ .Name }} 60 IN CNAME x.test."\n}'), []),
         (server('template IN ANY . {\n answer "{{ .Name }} 60 IN {{ .Type }} x"\n}'), []),
         # Names that match no regex get SERVFAIL where fallthrough is missing.
-        (server('template IN AAAA . {\n match "^a\\.test\\.$"\n rcode NXDOMAIN\n}'), [(".", "template", AaaaFate.SERVFAIL, 2, True)]),
+        (server('template IN AAAA . {\n match "^a\\.test\\.$"\n rcode NXDOMAIN\n}'), [(".", "template", AaaaTreatment.SERVFAIL, 2, True)]),
         (server('template IN AAAA . {\n match ".*"\n rcode NOERROR\n fallthrough\n}'), [(".", "template", NODATA, 2, True)]),
         (
             server('template IN AAAA example.test {\n match "^a\\."\n answer "{{ .Name }} 1 IN AAAA ::2"\n fallthrough other.test\n}'),
-            [("example.test", "template", AaaaFate.SERVFAIL, 2, False)],
+            [("example.test", "template", AaaaTreatment.SERVFAIL, 2, False)],
         ),
         # A second template behind one that settles the zone is never reached; behind one that falls through it is.
         (server("template IN AAAA example.test {\n rcode NXDOMAIN\n}", "template IN AAAA a.example.test"),
-         [("example.test", "template", AaaaFate.NXDOMAIN, 2, False)]),
+         [("example.test", "template", AaaaTreatment.NXDOMAIN, 2, False)]),
         (server('template IN AAAA . {\n match "^a\\."\n answer "{{ .Name }} 1 IN AAAA ::2"\n fallthrough\n}', TEMPLATE),
          [(".", "template", NODATA, 7, True)]),
         # Server zones bound everything.
@@ -122,12 +122,12 @@ TEMPLATE = "template IN AAAA . {\n rcode NOERROR\n}"
          [("a.test", "template", NODATA, 2, False), ("b.test", "template", NODATA, 2, False)]),
         (server("template IN AAAA", zones="in-addr.arpa ip6.arpa 10.0.0.0/8"), []),
         # rewrite: only a change of type away from AAAA.
-        (server("rewrite continue type AAAA A"), [(".", "rewrite", AaaaFate.REWRITTEN, 2, True)]),
-        (server("rewrite stop {\n type AAAA A\n}"), [(".", "rewrite", AaaaFate.REWRITTEN, 2, True)]),
+        (server("rewrite continue type AAAA A"), [(".", "rewrite", AaaaTreatment.REWRITTEN, 2, True)]),
+        (server("rewrite stop {\n type AAAA A\n}"), [(".", "rewrite", AaaaTreatment.REWRITTEN, 2, True)]),
         (server("rewrite type A AAAA\nrewrite type ANY HINFO"), []),
         # dns64 stands before all of them and asks for A where they gave nothing.
         (server("dns64 {\n allow_ipv4\n}", TEMPLATE), []),
-        (server("dns64 {\n allow_ipv4\n}", "template IN AAAA { rcode NXDOMAIN }"), [(".", "template", AaaaFate.NXDOMAIN, 5, True)]),
+        (server("dns64 {\n allow_ipv4\n}", "template IN AAAA { rcode NXDOMAIN }"), [(".", "template", AaaaTreatment.NXDOMAIN, 5, True)]),
         # hosts: a name of IPv4 alone has no AAAA then.
         (server("hosts {\n 10.0.0.1 a.test b.test\n 2001:db8::1 a.test\n fallthrough\n}"), [("b.test", "hosts", NODATA, 2, False)]),
         (server("view v {\n expr true\n}", TEMPLATE), [(".", "template", NODATA, 5, False)]),
@@ -156,8 +156,8 @@ def test_dns64_without_allow_ipv4_leaves_the_block_to_clients_over_ipv4() -> Non
         (". \n template IN AAAA", [(".", "template", NODATA, 2, True)]),  # one block needs no braces
         ('.:53 {\n log "multi\nline"\n template IN AAAA\n}', [(".", "template", NODATA, 4, True)]),
         ("\ufeff.:53 {\n template IN AAAA\n}", [(".", "template", NODATA, 2, True)]),
-        ("(s) {\n template IN AAAA {\n rcode NXDOMAIN\n }\n}\n. {\n import s\n}", [(".", "template", AaaaFate.NXDOMAIN, 2, True)]),
-        ("(s) {\n rcode NXDOMAIN\n}\n. {\n template IN AAAA {\n import s\n }\n}", [(".", "template", AaaaFate.NXDOMAIN, 5, True)]),
+        ("(s) {\n template IN AAAA {\n rcode NXDOMAIN\n }\n}\n. {\n import s\n}", [(".", "template", AaaaTreatment.NXDOMAIN, 2, True)]),
+        ("(s) {\n rcode NXDOMAIN\n}\n. {\n template IN AAAA {\n import s\n }\n}", [(".", "template", AaaaTreatment.NXDOMAIN, 5, True)]),
     ],
 )  # fmt: skip
 def test_the_language_is_read_as_coredns_reads_it(content: str, expected: Found) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from exporter.discovery.document import DocumentError, read_documents
-from exporter.discovery.file import InventoryError, load_file, load_text
-from exporter.model.inventory import Inventory, Kind
+from exporter.inventory.document import InventoryDocumentError, read_documents
+from exporter.inventory.file import InventoryError, load_file, load_text
+from exporter.model.inventory import Inventory, ResourceKind
 from tests.unit import recorded
 
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "ra"}, "spec": {"podCIDRs": ["10.1.2.0/24"]}}
@@ -38,8 +38,8 @@ def test_kinds_that_the_file_lacks_were_not_read() -> None:
     inventory = load_text(listed(NODE))
     assert names(inventory) == ["ra"]
     assert (inventory.pods, inventory.services, inventory.pools, inventory.cni, inventory.components) == (None,) * 5
-    assert inventory.unread[Kind.PODS] == "no_inventory"
-    assert Kind.NODES not in inventory.unread
+    assert inventory.unread[ResourceKind.PODS] == "no_inventory"
+    assert ResourceKind.NODES not in inventory.unread
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_object_that_cannot_be_read_is_left_out_and_counted() -> None:
     inventory = load_text(listed(NODE, pool, 7, None))
     assert inventory.pools == ()
     assert [(note.kind, note.name, note.problem) for note in inventory.unreadable] == [
-        (Kind.IP_POOLS, "x", "spec.cidr is no network")
+        (ResourceKind.IP_POOLS, "x", "spec.cidr is no network")
     ]
     many = load_text(listed(*[{**pool, "metadata": {"name": f"x{n}"}} for n in range(200)]))
     assert (many.unreadable_count, len(many.unreadable)) == (200, 50)
@@ -172,5 +172,5 @@ def test_a_recorded_file_reads_as_yaml_itself_would_read_it() -> None:
 
 
 def test_aliases_are_refused_in_configmaps_as_well() -> None:
-    with pytest.raises(DocumentError):
+    with pytest.raises(InventoryDocumentError):
         list(read_documents("a: &a 1\nb: *a"))

@@ -12,38 +12,38 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.diagnosis.census import take_census
-from exporter.diagnosis.cluster import CLUSTER_RULES
+from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.view import View
-from exporter.discovery.assembly import build_inventory
-from exporter.discovery.calico_selectors import parse_calico
-from exporter.discovery.corefile import read_corefile
-from exporter.discovery.document import DocumentError, read_documents
-from exporter.discovery.file import InventoryError, load_text
-from exporter.discovery.objects import identify, parse_object
-from exporter.discovery.selectors import SelectorError, matches, parse_labels
-from exporter.model.inventory import Kind
+from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
+from exporter.inventory.corefile.corefile import read_corefile
+from exporter.inventory.document import InventoryDocumentError, read_documents
+from exporter.inventory.file import InventoryError, load_text
+from exporter.inventory.inventory_builder import build_inventory
+from exporter.inventory.parse.calico_selectors import parse_calico
+from exporter.inventory.parse.objects import identify, parse_object
+from exporter.inventory.parse.selectors import SelectorError, matches, parse_labels
+from exporter.model.inventory import ResourceKind
 from exporter.model.report import Role, Snapshot
 from tests.unit import recorded
 
-LISTS: dict[Kind, str] = {
-    Kind.NODES: "nodes",
-    Kind.PODS: "pods",
-    Kind.NAMESPACES: "namespaces",
-    Kind.SERVICES: "services",
-    Kind.ENDPOINT_SLICES: "endpointslices",
-    Kind.SERVICE_CIDRS: "servicecidrs",
-    Kind.POLICIES: "networkpolicies",
-    Kind.IP_POOLS: "ippools",
-    Kind.BLOCK_AFFINITIES: "blockaffinities",
-    Kind.FELIX: "felixconfigurations",
-    Kind.CALICO_DAEMONSET: "daemonsets-kube-system",
-    Kind.CONFIG_MAPS: "configmaps-kube-system",
+LISTS: dict[ResourceKind, str] = {
+    ResourceKind.NODES: "nodes",
+    ResourceKind.PODS: "pods",
+    ResourceKind.NAMESPACES: "namespaces",
+    ResourceKind.SERVICES: "services",
+    ResourceKind.ENDPOINT_SLICES: "endpointslices",
+    ResourceKind.SERVICE_CIDRS: "servicecidrs",
+    ResourceKind.POLICIES: "networkpolicies",
+    ResourceKind.IP_POOLS: "ippools",
+    ResourceKind.BLOCK_AFFINITIES: "blockaffinities",
+    ResourceKind.FELIX: "felixconfigurations",
+    ResourceKind.CALICO_DAEMONSET: "daemonsets-kube-system",
+    ResourceKind.CONFIG_MAPS: "configmaps-kube-system",
 }
 OBJECTS = {kind: recorded.listed(name)[:4] for kind, name in LISTS.items()}
 
 PEER = {"nets": ["10.0.0.0/8"], "notNets": ["::/0"], "selector": "a == 'b'", "ports": [53]}
-OBJECTS[Kind.POLICIES] += [
+OBJECTS[ResourceKind.POLICIES] += [
     {"apiVersion": version, "kind": kind, "metadata": {"name": "p", "namespace": "shop"}, "spec": spec}
     for version, kind, spec in (
         ("crd.projectcalico.org/v1", "NetworkPolicy",
@@ -59,19 +59,19 @@ OBJECTS[Kind.POLICIES] += [
           "egress": [{"action": "Deny", "to": [{"networks": ["10.0.0.0/8"]}], "ports": [{}]}]}),
     )
 ]  # fmt: skip
-OBJECTS[Kind.IPAM_BLOCKS] = [
+OBJECTS[ResourceKind.IPAM_BLOCKS] = [
     {
         "metadata": {"name": "b"},
         "spec": {"cidr": "fd00::/122", "affinity": "host:ra", "allocations": [None, 0], "attributes": [{}]},
     }
 ]
-OBJECTS[Kind.INSTALLATION] = [
+OBJECTS[ResourceKind.INSTALLATION] = [
     {
         "metadata": {"name": "default"},
         "spec": {"calicoNetwork": {"linuxDataplane": "BPF", "ipPools": [{"cidr": "fd00::/48"}]}},
     }
 ]
-OBJECTS[Kind.CONFIG_MAPS] += [
+OBJECTS[ResourceKind.CONFIG_MAPS] += [
     recorded.body("configmap", name) for name in ("kubeadm-config-dual-stack", "coredns-custom")
 ]
 
@@ -105,7 +105,7 @@ def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 @st.composite
-def mutated(draw: st.DrawFn) -> tuple[Kind, Any]:
+def mutated(draw: st.DrawFn) -> tuple[ResourceKind, Any]:
     """A recorded object with up to three parts replaced by junk or taken out."""
     kind = draw(st.sampled_from(list(OBJECTS)))
     value = copy.deepcopy(draw(st.sampled_from(OBJECTS[kind])))
@@ -120,8 +120,10 @@ def mutated(draw: st.DrawFn) -> tuple[Kind, Any]:
     max_examples=int(os.environ.get("EXAMPLES", "100")), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 @given(st.lists(mutated(), min_size=1, max_size=6))
-def test_mutated_objects_become_values_or_notes_and_every_rule_still_judges(made: list[tuple[Kind, Any]]) -> None:
-    objects: dict[Kind, list[Any]] = {kind: [] for kind in Kind}
+def test_mutated_objects_become_values_or_notes_and_every_rule_still_judges(
+    made: list[tuple[ResourceKind, Any]],
+) -> None:
+    objects: dict[ResourceKind, list[Any]] = {kind: [] for kind in ResourceKind}
     for kind, value in made:
         identify(value)
         objects[kind].append(parse_object(kind, value))
@@ -129,13 +131,13 @@ def test_mutated_objects_become_values_or_notes_and_every_rule_still_judges(made
     families = families_expected(inventory, None)
     snapshot = Snapshot("ra", Role.CLUSTER, 0.0, 0.0, True, inventory, None, families=families)  # noqa: FBT003 - a value
     for rule in CLUSTER_RULES.values():
-        rule(View(0.0, snapshot))
+        rule(RuleInput(0.0, snapshot))
     take_census(inventory)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(list(Kind)), junk)
-def test_any_value_at_all_is_read_or_noted(kind: Kind, value: Any) -> None:
+@given(st.sampled_from(list(ResourceKind)), junk)
+def test_any_value_at_all_is_read_or_noted(kind: ResourceKind, value: Any) -> None:
     parse_object(kind, value)
 
 
@@ -176,7 +178,7 @@ def test_any_corefile_is_read(words: list[str]) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=60) | st.text(alphabet="-: \n[]{}&*!|>'\"#,?ab1~%@`", max_size=80))
 def test_any_text_is_an_inventory_or_refused_in_one_line(text: str) -> None:
-    with contextlib.suppress(DocumentError):
+    with contextlib.suppress(InventoryDocumentError):
         list(read_documents(text))
     with contextlib.suppress(InventoryError), one_line("file: "):
         load_text(text, name="file")

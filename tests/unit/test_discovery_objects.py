@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from exporter.discovery.objects import identify, parse_object
+from exporter.inventory.parse.objects import identify, parse_object
 from exporter.model.calico import (
     BlockAffinity,
     CalicoNode,
@@ -18,7 +18,7 @@ from exporter.model.calico import (
     VxlanMode,
 )
 from exporter.model.family import Family
-from exporter.model.inventory import Kind, Unreadable
+from exporter.model.inventory import ResourceKind, Unreadable
 from exporter.model.node import Node
 from exporter.model.pod import Namespace, Pod
 from exporter.model.service import EndpointSlice, Service, ServiceCIDR
@@ -28,7 +28,7 @@ V4, V6 = Family.V4, Family.V6
 T = TypeVar("T")
 
 
-def parsed(kind: Kind, wanted: type[T], name: str) -> dict[str, T]:
+def parsed(kind: ResourceKind, wanted: type[T], name: str) -> dict[str, T]:
     """The values of a recorded list by name."""
     found = {}
     for item in recorded.listed(name):
@@ -39,7 +39,12 @@ def parsed(kind: Kind, wanted: type[T], name: str) -> dict[str, T]:
 
 
 def read(
-    kind: Kind, wanted: type[T], spec: Any = None, status: Any = None, namespace: str = "default", **metadata: Any
+    kind: ResourceKind,
+    wanted: type[T],
+    spec: Any = None,
+    status: Any = None,
+    namespace: str = "default",
+    **metadata: Any,
 ) -> T:
     value = parse_object(
         kind, {"metadata": {"name": "x", "namespace": namespace, **metadata}, "spec": spec, "status": status}
@@ -49,7 +54,7 @@ def read(
 
 
 def test_a_node_comes_with_its_addresses_and_calicos_annotations() -> None:
-    node = parsed(Kind.NODES, Node, "nodes")["anubis"]
+    node = parsed(ResourceKind.NODES, Node, "nodes")["anubis"]
     assert node.internal_ips == (ip_address("10.0.10.11"), ip_address("2001:db8:10::11"))
     assert node.pod_cidrs == (ip_network("10.1.0.0/24"), ip_network("fdf9:6e82:b78e::/64"))
     assert node.calico_addresses == (ip_interface("10.0.10.11/24"), ip_interface("2001:db8:10::11/64"))
@@ -60,13 +65,13 @@ def test_a_node_comes_with_its_addresses_and_calicos_annotations() -> None:
 
 
 def test_a_single_stack_node_has_no_ipv6_anything() -> None:
-    node = parsed(Kind.NODES, Node, "nodes")["ra"]
+    node = parsed(ResourceKind.NODES, Node, "nodes")["ra"]
     assert (node.internal_ip(V6), node.calico_address(V6), node.tunnel_address(V6)) == (None, None, None)
 
 
 def test_a_metadata_only_node_keeps_its_annotations() -> None:
     item = recorded.listed("nodes-as-partialobjectmetadata")[0]
-    node = parse_object(Kind.NODES, item)
+    node = parse_object(ResourceKind.NODES, item)
     assert isinstance(node, Node)
     assert node.calico_address(V4) is not None
     assert node.pod_cidrs == ()
@@ -88,13 +93,13 @@ def test_a_metadata_only_node_keeps_its_annotations() -> None:
     ],
 )  # fmt: skip
 def test_node_details(metadata: dict[str, Any], status: Any, field: str, expected: Any) -> None:
-    assert getattr(read(Kind.NODES, Node, status=status, **metadata), field) == expected
+    assert getattr(read(ResourceKind.NODES, Node, status=status, **metadata), field) == expected
 
 
 def test_pods_of_every_state_are_read() -> None:
     pods = {
         pod.labels.get("app") or pod.labels.get("k8s-app") or key: pod
-        for key, pod in parsed(Kind.PODS, Pod, "pods").items()
+        for key, pod in parsed(ResourceKind.PODS, Pod, "pods").items()
     }
     assert {str(ip) for ip in pods["db"].ips} == {"10.1.203.130"}  # the later of the two, on the single-stack node
     assert pods["calico-node"].host_network
@@ -118,7 +123,7 @@ def test_pods_of_every_state_are_read() -> None:
     ],
 )
 def test_pod_addresses_in_any_order_and_shape(status: Any, expected: list[str]) -> None:
-    assert [str(ip) for ip in read(Kind.PODS, Pod, status=status).ips] == expected
+    assert [str(ip) for ip in read(ResourceKind.PODS, Pod, status=status).ips] == expected
 
 
 @pytest.mark.parametrize(
@@ -136,7 +141,7 @@ def test_pod_addresses_in_any_order_and_shape(status: Any, expected: list[str]) 
     ],
 )  # fmt: skip
 def test_pod_annotations(annotations: dict[str, str], field: str, expected: Any) -> None:
-    assert getattr(read(Kind.PODS, Pod, annotations=annotations), field) == expected
+    assert getattr(read(ResourceKind.PODS, Pod, annotations=annotations), field) == expected
 
 
 def test_a_mirror_pod_shows_its_components_flags() -> None:
@@ -147,7 +152,7 @@ def test_a_mirror_pod_shows_its_components_flags() -> None:
         "--leader-elect=true",
     ]
     spec = {"containers": [{"command": command}], "nodeName": "cp"}
-    pod = parse_object(Kind.PODS, {"metadata": {"name": "kcm-cp", "namespace": "kube-system"}, "spec": spec})
+    pod = parse_object(ResourceKind.PODS, {"metadata": {"name": "kcm-cp", "namespace": "kube-system"}, "spec": spec})
     assert isinstance(pod, Pod)
     assert pod.component is not None
     assert pod.component.component == "kube-controller-manager"
@@ -157,13 +162,15 @@ def test_a_mirror_pod_shows_its_components_flags() -> None:
 
 def test_a_program_of_that_name_elsewhere_is_no_component() -> None:
     assert (
-        read(Kind.PODS, Pod, {"containers": [{"command": ["kube-proxy", "--cluster-cidr=10.0.0.0/8"]}]}).component
+        read(
+            ResourceKind.PODS, Pod, {"containers": [{"command": ["kube-proxy", "--cluster-cidr=10.0.0.0/8"]}]}
+        ).component
         is None
     )
 
 
 def test_services_of_every_kind_are_read() -> None:
-    services = parsed(Kind.SERVICES, Service, "services")
+    services = parsed(ResourceKind.SERVICES, Service, "services")
     assert services["db"].headless
     assert services["db"].cluster_ips == ()
     assert (services["pypi"].type, services["pypi"].families) == ("ExternalName", ())
@@ -176,7 +183,7 @@ def test_services_of_every_kind_are_read() -> None:
 
 
 def test_endpoint_slices_of_every_kind_are_read() -> None:
-    slices = parsed(Kind.ENDPOINT_SLICES, EndpointSlice, "endpointslices")
+    slices = parsed(ResourceKind.ENDPOINT_SLICES, EndpointSlice, "endpointslices")
     by_hand = slices["no-selector-1"]
     assert (by_hand.service, by_hand.family, by_hand.managed_by) == ("no-selector", V4, "staff")
     assert [e.pod for e in by_hand.endpoints] == ["", ""]
@@ -194,24 +201,24 @@ def test_an_endpoint_without_a_word_counts_as_ready(conditions: Any, ready: bool
         "addressType": "IPv6",
         "endpoints": [{"addresses": ["fd00::1"], "conditions": conditions}],
     }
-    value = parse_object(Kind.ENDPOINT_SLICES, source)
+    value = parse_object(ResourceKind.ENDPOINT_SLICES, source)
     assert isinstance(value, EndpointSlice)
     assert value.endpoints[0].ready is ready
 
 
 def test_service_ranges_and_namespaces_are_read() -> None:
-    assert parsed(Kind.SERVICE_CIDRS, ServiceCIDR, "servicecidrs")["kubernetes"].cidrs == (
+    assert parsed(ResourceKind.SERVICE_CIDRS, ServiceCIDR, "servicecidrs")["kubernetes"].cidrs == (
         ip_network("10.152.183.0/24"),
         ip_network("fd98::/108"),
     )
     assert (
-        parsed(Kind.NAMESPACES, Namespace, "namespaces")["kube-system"].labels["kubernetes.io/metadata.name"]
+        parsed(ResourceKind.NAMESPACES, Namespace, "namespaces")["kube-system"].labels["kubernetes.io/metadata.name"]
         == "kube-system"
     )
 
 
 def test_pools_have_calicos_defaults() -> None:
-    pools = parsed(Kind.IP_POOLS, IPPool, "ippools")
+    pools = parsed(ResourceKind.IP_POOLS, IPPool, "ippools")
     lan = pools["lan-v6"]
     assert (lan.vxlan_mode, lan.nat_outgoing, lan.disabled, lan.allowed_uses) == (
         VxlanMode.NEVER,
@@ -220,14 +227,14 @@ def test_pools_have_calicos_defaults() -> None:
         frozenset({"Workload"}),
     )
     assert pools["crosssubnet-v4"].disabled
-    bare = read(Kind.IP_POOLS, IPPool, {"cidr": "fd00::/48"})
+    bare = read(ResourceKind.IP_POOLS, IPPool, {"cidr": "fd00::/48"})
     assert (bare.block_size, bare.node_selector, bare.nat_outgoing, bare.allowed_uses) == (
         122,
         "all()",
         False,
         frozenset({"Workload", "Tunnel"}),
     )
-    assert read(Kind.IP_POOLS, IPPool, {"cidr": "10.0.0.0/8", "vxlanMode": ""}).vxlan_mode is VxlanMode.NEVER
+    assert read(ResourceKind.IP_POOLS, IPPool, {"cidr": "10.0.0.0/8", "vxlanMode": ""}).vxlan_mode is VxlanMode.NEVER
 
 
 @pytest.mark.parametrize(
@@ -248,7 +255,7 @@ def test_pools_have_calicos_defaults() -> None:
     ],
 )
 def test_pool_fields_of_other_types_and_times(spec: dict[str, Any], field: str, expected: Any) -> None:
-    assert getattr(read(Kind.IP_POOLS, IPPool, {"cidr": "fd00::/48", **spec}), field) == expected
+    assert getattr(read(ResourceKind.IP_POOLS, IPPool, {"cidr": "fd00::/48", **spec}), field) == expected
 
 
 @pytest.mark.parametrize(
@@ -261,18 +268,20 @@ def test_pool_fields_of_other_types_and_times(spec: dict[str, Any], field: str, 
     ],
 )
 def test_affinities_of_both_api_groups(spec: dict[str, Any], expected: tuple[bool, bool]) -> None:
-    affinity = read(Kind.BLOCK_AFFINITIES, BlockAffinity, {"cidr": "fd00::/122", "node": "ra", **spec})
+    affinity = read(ResourceKind.BLOCK_AFFINITIES, BlockAffinity, {"cidr": "fd00::/122", "node": "ra", **spec})
     assert (affinity.confirmed, affinity.deleted) == expected
 
 
 def test_affinities_of_other_things_than_hosts_are_of_no_interest() -> None:
     spec = {"cidr": "fd00::/122", "node": "load-balancer", "type": "virtual"}
-    assert parse_object(Kind.BLOCK_AFFINITIES, {"metadata": {"name": "x"}, "spec": spec}) is None
+    assert parse_object(ResourceKind.BLOCK_AFFINITIES, {"metadata": {"name": "x"}, "spec": spec}) is None
 
 
 def test_a_block_counts_its_allocations() -> None:
     block = read(
-        Kind.IPAM_BLOCKS, IPAMBlock, {"cidr": "fd00::/122", "affinity": "host:ra", "allocations": [0, None, 0, 1]}
+        ResourceKind.IPAM_BLOCKS,
+        IPAMBlock,
+        {"cidr": "fd00::/122", "affinity": "host:ra", "allocations": [0, None, 0, 1]},
     )
     assert (block.node, block.used, block.capacity, block.pods) == ("ra", 3, 4, 3)
 
@@ -297,13 +306,13 @@ def test_addresses_of_tunnels_are_no_pods() -> None:
         "attributes": [pod, *tunnels, reserved],
         "allocations": [0, 1, 2, 3, 4, 5, 6, None, 0, 99, "x"],
     }
-    block = read(Kind.IPAM_BLOCKS, IPAMBlock, spec)
+    block = read(ResourceKind.IPAM_BLOCKS, IPAMBlock, spec)
     assert (block.used, block.capacity, block.pods) == (10, 11, 4), "what nobody explains counts as a pod's"
-    assert read(Kind.IPAM_BLOCKS, IPAMBlock, {**spec, "attributes": [None, 7, {"secondary": 7}]}).pods == 10
+    assert read(ResourceKind.IPAM_BLOCKS, IPAMBlock, {**spec, "attributes": [None, 7, {"secondary": 7}]}).pods == 10
 
 
 def test_felix_objects_keep_what_they_set() -> None:
-    felix = parsed(Kind.FELIX, FelixConfiguration, "felixconfigurations")
+    felix = parsed(ResourceKind.FELIX, FelixConfiguration, "felixconfigurations")
     assert (felix["default"].felix.ipv6_support, felix["node.babel"].felix.ipv6_support) == (True, False)
     assert felix["default"].felix.vxlan_vni is None
 
@@ -319,7 +328,7 @@ def test_the_environment_of_calico_node_is_read_and_what_comes_from_elsewhere_is
     ]
     spec = {"template": {"spec": {"containers": containers}}}
     value = parse_object(
-        Kind.CALICO_DAEMONSET, {"metadata": {"name": "calico-node", "namespace": "calico-system"}, "spec": spec}
+        ResourceKind.CALICO_DAEMONSET, {"metadata": {"name": "calico-node", "namespace": "calico-system"}, "spec": spec}
     )
     assert isinstance(value, CalicoNode)
     assert (value.namespace, value.env["FELIX_IPV6SUPPORT"], value.env_unseen) == (
@@ -330,14 +339,19 @@ def test_the_environment_of_calico_node_is_read_and_what_comes_from_elsewhere_is
 
 
 def test_objects_of_no_interest_are_none() -> None:
-    assert parse_object(Kind.CALICO_DAEMONSET, {"metadata": {"name": "kube-proxy", "namespace": "kube-system"}}) is None
     assert (
-        parse_object(Kind.CONFIG_MAPS, {"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {}})
+        parse_object(ResourceKind.CALICO_DAEMONSET, {"metadata": {"name": "kube-proxy", "namespace": "kube-system"}})
         is None
     )
-    assert parse_object(Kind.INSTALLATION, {"metadata": {"name": "overlay"}}) is None
+    assert (
+        parse_object(
+            ResourceKind.CONFIG_MAPS, {"metadata": {"name": "kube-root-ca.crt", "namespace": "default"}, "data": {}}
+        )
+        is None
+    )
+    assert parse_object(ResourceKind.INSTALLATION, {"metadata": {"name": "overlay"}}) is None
     value = parse_object(
-        Kind.INSTALLATION,
+        ResourceKind.INSTALLATION,
         {
             "metadata": {"name": "default"},
             "spec": {"calicoNetwork": {"linuxDataplane": "BPF", "ipPools": [{"cidr": "fd00::/48"}]}},
@@ -349,20 +363,20 @@ def test_objects_of_no_interest_are_none() -> None:
 @pytest.mark.parametrize(
     ("kind", "source"),
     [
-        (Kind.NODES, None),
-        (Kind.NODES, {}),
-        (Kind.NODES, {"metadata": {"name": ""}}),
-        (Kind.NODES, {"metadata": {"name": "a\nb"}}),
-        (Kind.NODES, {"metadata": {"name": "a" * 300}}),
-        (Kind.PODS, {"metadata": {"name": "no-namespace"}}),
-        (Kind.PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": {"resourceVersion": "7"}, "spec": {"containers": None}}),  # a bookmark
-        (Kind.IP_POOLS, {"metadata": {"name": "x"}, "spec": {"cidr": "300.0.0.0/8"}}),
-        (Kind.BLOCK_AFFINITIES, {"metadata": {"name": "x"}, "spec": {"cidr": "fd00::/122"}}),
-        (Kind.IPAM_BLOCKS, {"metadata": {"name": "x"}, "spec": {"cidr": "fd00::/122", "allocations": None}}),
-        (Kind.POLICIES, {"metadata": {"name": "x"}, "spec": {"podSelector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}}),
+        (ResourceKind.NODES, None),
+        (ResourceKind.NODES, {}),
+        (ResourceKind.NODES, {"metadata": {"name": ""}}),
+        (ResourceKind.NODES, {"metadata": {"name": "a\nb"}}),
+        (ResourceKind.NODES, {"metadata": {"name": "a" * 300}}),
+        (ResourceKind.PODS, {"metadata": {"name": "no-namespace"}}),
+        (ResourceKind.PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": {"resourceVersion": "7"}, "spec": {"containers": None}}),  # a bookmark
+        (ResourceKind.IP_POOLS, {"metadata": {"name": "x"}, "spec": {"cidr": "300.0.0.0/8"}}),
+        (ResourceKind.BLOCK_AFFINITIES, {"metadata": {"name": "x"}, "spec": {"cidr": "fd00::/122"}}),
+        (ResourceKind.IPAM_BLOCKS, {"metadata": {"name": "x"}, "spec": {"cidr": "fd00::/122", "allocations": None}}),
+        (ResourceKind.POLICIES, {"metadata": {"name": "x"}, "spec": {"podSelector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}}),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_a_note(kind: Kind, source: Any) -> None:
+def test_what_cannot_be_read_is_a_note(kind: ResourceKind, source: Any) -> None:
     value = parse_object(kind, source)
     assert isinstance(value, Unreadable)
     assert value.kind is kind
@@ -371,15 +385,15 @@ def test_what_cannot_be_read_is_a_note(kind: Kind, source: Any) -> None:
 @pytest.mark.parametrize(
     ("version", "kind", "expected"),
     [
-        ("v1", "Pod", Kind.PODS),
+        ("v1", "Pod", ResourceKind.PODS),
         ("serving.knative.dev/v1", "Service", None),
-        ("discovery.k8s.io/v1", "EndpointSlice", Kind.ENDPOINT_SLICES),
-        ("projectcalico.org/v3", "IPPool", Kind.IP_POOLS),
-        ("crd.projectcalico.org/v1", "IPPool", Kind.IP_POOLS),
-        ("crd.projectcalico.org/v1", "NetworkPolicy", Kind.POLICIES),
+        ("discovery.k8s.io/v1", "EndpointSlice", ResourceKind.ENDPOINT_SLICES),
+        ("projectcalico.org/v3", "IPPool", ResourceKind.IP_POOLS),
+        ("crd.projectcalico.org/v1", "IPPool", ResourceKind.IP_POOLS),
+        ("crd.projectcalico.org/v1", "NetworkPolicy", ResourceKind.POLICIES),
         ("v1", "Secret", None),
         ("v2", "Pod", None),
     ],
 )
-def test_kinds_are_told_apart_by_group(version: str, kind: str, expected: Kind | None) -> None:
+def test_kinds_are_told_apart_by_group(version: str, kind: str, expected: ResourceKind | None) -> None:
     assert identify({"apiVersion": version, "kind": kind}) is expected

@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.broker.messages import FoundNamespace, NamedNamespace, Process
-from exporter.discovery.pods import (
+from exporter.broker.protocol.messages import FoundNamespace, NamedNamespace, Process
+from exporter.model.family import FAMILIES, Family
+from exporter.model.inventory import NO_INVENTORY, Inventory
+from exporter.model.pod import Namespace, Pod
+from exporter.model.vantage import Netns, PodState, Vantage
+from exporter.vantage.pod_namespaces import (
     Listing,
     container_id,
     departures,
@@ -20,10 +24,6 @@ from exporter.discovery.pods import (
     processes_of_pods,
     unmatched,
 )
-from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import NO_INVENTORY, Inventory
-from exporter.model.pod import Namespace, Pod
-from exporter.model.vantage import Netns, PodState, Vantage
 from tests.unit.plan_scene import cluster, config
 
 UID = "0d5b9e3a-1f2c-4d6e-8a7b-9c0d1e2f3a4b"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from exporter.discovery.assembly import build_inventory
-from exporter.discovery.objects import parse_object
+from exporter.inventory.inventory_builder import build_inventory
+from exporter.inventory.parse.objects import parse_object
 from exporter.model.family import Family
-from exporter.model.inventory import Kind
+from exporter.model.inventory import ResourceKind
 from exporter.model.pod import Namespace, Pod
 from exporter.model.policy import Gap, Policy
 from tests.unit import recorded
@@ -33,7 +33,11 @@ NAMESPACES = (Namespace("shop", labels={"team": "a"}), Namespace("blog", labels=
 def policy(version: str, kind: str, spec: Any, name: str = "p") -> Policy:
     """The policy as the inventory has it, among PODS."""
     source = {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "shop"}, "spec": spec}
-    objects = {Kind.POLICIES: [parse_object(Kind.POLICIES, source)], Kind.PODS: PODS, Kind.NAMESPACES: NAMESPACES}
+    objects = {
+        ResourceKind.POLICIES: [parse_object(ResourceKind.POLICIES, source)],
+        ResourceKind.PODS: PODS,
+        ResourceKind.NAMESPACES: NAMESPACES,
+    }
     policies = build_inventory(objects, source="file").policies
     assert policies is not None
     return policies[0]
@@ -219,11 +223,15 @@ def test_a_kubernetes_policy_seen_through_calicos_api_counts_once() -> None:
         "kind": "NetworkPolicy",
         "metadata": {"name": "knp.default.p", "namespace": "shop"},
     }
-    assert parse_object(Kind.POLICIES, source) is None
+    assert parse_object(ResourceKind.POLICIES, source) is None
 
 
 def test_the_recorded_policy_of_ipv4_alone_shuts_ipv6_out() -> None:
-    objects = {Kind.POLICIES: [parse_object(Kind.POLICIES, item) for item in recorded.listed("networkpolicies")]}
+    objects = {
+        ResourceKind.POLICIES: [
+            parse_object(ResourceKind.POLICIES, item) for item in recorded.listed("networkpolicies")
+        ]
+    }
     policies = {each.name: each for each in build_inventory(objects, source="file").policies or ()}
     assert policies["egress-v4-only"].gaps == (DENIED6,)
     assert [name for name, each in policies.items() if each.gaps] == ["egress-v4-only"]

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from exporter.discovery.assembly import build_inventory
-from exporter.discovery.cni import parse_cni_config
-from exporter.discovery.flags import (
+from exporter.inventory.inventory_builder import build_inventory
+from exporter.inventory.parse.cni import parse_cni_config
+from exporter.inventory.parse.flags import (
     arguments_of,
     component_flags,
     parse_arguments_file,
     parse_kubeadm,
     parse_node_arguments,
 )
-from exporter.discovery.objects import parse_object
+from exporter.inventory.parse.objects import parse_object
 from exporter.model.component import CniConfig, ComponentFlags
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.node import Node
 from exporter.model.pod import Pod
 from tests.unit import recorded
@@ -32,7 +32,7 @@ def from_maps(**data: dict[str, str]) -> Inventory:
         {"metadata": {"name": n.replace("_", "-"), "namespace": "kube-system"}, "data": d} for n, d in data.items()
     ]
     return build_inventory(
-        {Kind.CONFIG_MAPS: [parse_object(Kind.CONFIG_MAPS, each) for each in sources]}, source="file"
+        {ResourceKind.CONFIG_MAPS: [parse_object(ResourceKind.CONFIG_MAPS, each) for each in sources]}, source="file"
     )
 
 
@@ -176,10 +176,10 @@ def test_notes_on_nodes_are_among_the_components() -> None:
         "metadata": {"name": "ra", "annotations": {"k3s.io/node-args": '["server","--cluster-cidr","10.42.0.0/16"]'}},
         "status": {"nodeInfo": {"kubeletVersion": "v1.30.4+k3s1"}},
     }
-    read = parse_object(Kind.NODES, source)
+    read = parse_object(ResourceKind.NODES, source)
     assert isinstance(read, Node)
     assert read.kubelet_version == "v1.30.4+k3s1"
-    inventory = build_inventory({Kind.NODES: [read]}, source="x")
+    inventory = build_inventory({ResourceKind.NODES: [read]}, source="x")
     assert [each.component for each in inventory.components or ()] == ["kube-controller-manager", "kube-proxy"]
 
 
@@ -236,7 +236,8 @@ def test_the_clusters_corefile_is_found_among_several() -> None:
 
     def read(*sources: dict[str, Any]) -> Inventory:
         return build_inventory(
-            {Kind.CONFIG_MAPS: [parse_object(Kind.CONFIG_MAPS, each) for each in sources]}, source="file"
+            {ResourceKind.CONFIG_MAPS: [parse_object(ResourceKind.CONFIG_MAPS, each) for each in sources]},
+            source="file",
         )
 
     test = config_map("default", "my-coredns", ". { }")
@@ -257,8 +258,8 @@ def test_the_clusters_corefile_is_found_among_several() -> None:
 
 
 def test_the_recorded_configmaps_of_a_namespace_are_read_together() -> None:
-    values = [parse_object(Kind.CONFIG_MAPS, item) for item in recorded.listed("configmaps-kube-system")]
-    inventory = build_inventory({Kind.CONFIG_MAPS: values}, source="kubernetes")
+    values = [parse_object(ResourceKind.CONFIG_MAPS, item) for item in recorded.listed("configmaps-kube-system")]
+    inventory = build_inventory({ResourceKind.CONFIG_MAPS: values}, source="kubernetes")
     assert inventory.corefile is not None
     assert inventory.cni is not None
     assert inventory.unreadable_count == 0
@@ -279,7 +280,7 @@ def test_a_pool_selects_nodes_by_their_labels() -> None:
         pool("nobody", "fd03::/48", node_selector="!all()"),
         pool("broken", "fd04::/48", node_selector="rack = a"),
     ]
-    inventory = build_inventory({Kind.NODES: nodes, Kind.IP_POOLS: pools}, source="file")
+    inventory = build_inventory({ResourceKind.NODES: nodes, ResourceKind.IP_POOLS: pools}, source="file")
     assert {each.name: each.nodes for each in inventory.pools or ()} == {
         "broken": None,
         "everywhere": None,
@@ -291,15 +292,20 @@ def test_a_pool_selects_nodes_by_their_labels() -> None:
 
 def test_of_two_objects_of_one_name_the_later_counts_and_order_is_by_name() -> None:
     pods = [Pod("b", "x", uid="old"), Pod("a", "y"), Pod("b", "x", uid="new")]
-    inventory = build_inventory({Kind.PODS: pods}, source="file")
+    inventory = build_inventory({ResourceKind.PODS: pods}, source="file")
     assert [(pod.key, pod.uid) for pod in inventory.pods or ()] == [("a/y", ""), ("b/x", "new")]
 
 
 def test_the_reason_of_the_source_stands_before_the_general_one() -> None:
-    inventory = build_inventory({}, source="kubernetes", unread={Kind.IP_POOLS: "not_applicable"})
-    assert (inventory.unread[Kind.IP_POOLS], inventory.unread[Kind.NODES]) == ("not_applicable", "no_inventory")
+    inventory = build_inventory({}, source="kubernetes", unread={ResourceKind.IP_POOLS: "not_applicable"})
+    assert (inventory.unread[ResourceKind.IP_POOLS], inventory.unread[ResourceKind.NODES]) == (
+        "not_applicable",
+        "no_inventory",
+    )
 
 
 def test_the_clusters_uid_is_that_of_kube_system() -> None:
-    values = [parse_object(Kind.NAMESPACES, item) for item in recorded.listed("namespaces")]
-    assert build_inventory({Kind.NAMESPACES: values}, source="file").uid == "6f2d237f-f73c-41a4-a56a-67f8a5022fdf"
+    values = [parse_object(ResourceKind.NAMESPACES, item) for item in recorded.listed("namespaces")]
+    assert (
+        build_inventory({ResourceKind.NAMESPACES: values}, source="file").uid == "6f2d237f-f73c-41a4-a56a-67f8a5022fdf"
+    )

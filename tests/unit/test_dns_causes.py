@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.diagnosis.dns import DNS_RULES, aaaa_blocks
-from exporter.diagnosis.view import Expectations, View
+from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
+from exporter.diagnosis.rules.dns.servers import DNS_RULES, aaaa_blocks
 from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.family import FAMILIES
 from exporter.model.inventory import Inventory
-from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
+from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.report import Cause, Finding, Reason, Role, Severity, Snapshot
 from exporter.model.service import Service
 from exporter.probes.dns_reply import judge
@@ -21,7 +21,7 @@ from tests.worlds import address
 
 CANARY, RANDOM = "web.default.svc.cluster.local", "x1.default.svc.cluster.local"
 ONE, TWO, CONTROL = "one.example", "two.test", "ipv4only.arpa"
-SERVER = Server(address("10.152.183.10"), "cluster_dns")
+SERVER = Nameserver(address("10.152.183.10"), "cluster_dns")
 OTHER = {"A": "AAAA", "AAAA": "A"}
 DATA = {
     "A": Reply(answers=1, addresses=(address("192.0.2.80"),)),
@@ -48,7 +48,7 @@ def answers(qtype: str, of_names: Said, of_random: Said) -> list[Lookup]:
     return made
 
 
-def view(lookups: list[Lookup], expect: Expectations | None = None) -> View:
+def view(lookups: list[Lookup], expect: Expectations | None = None) -> RuleInput:
     inventory = Inventory(source="kubernetes", services=(Service("default", "web", cluster_ips=BOTH),), pods=())
 
     told = remembered(lookups, lookups, now=1_000.0)
@@ -60,10 +60,10 @@ def view(lookups: list[Lookup], expect: Expectations | None = None) -> View:
         )  # fmt: skip
 
     again = tuple(replace(one) for one in lookups)
-    return View(1_000.0, snapshot(tuple(lookups)), snapshot(again), expect or Expectations())
+    return RuleInput(1_000.0, snapshot(tuple(lookups)), snapshot(again), expect or Expectations())
 
 
-def found(cause: Cause, of: View) -> Finding | None:
+def found(cause: Cause, of: RuleInput) -> Finding | None:
     said = DNS_RULES[cause](of)
     assert not isinstance(said, Reason), said
     return said[0] if said else None

@@ -9,22 +9,22 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.diagnosis.dns import DNS_RULES
-from exporter.diagnosis.view import Expectations, View
+from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
+from exporter.diagnosis.rules.dns.servers import DNS_RULES
 from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory
-from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
+from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.report import Cause, Finding, Pair, Reason, Role, Snapshot
 from exporter.model.vantage import Vantage
-from exporter.plan.again import TIMES, Known, asked_again, doubtful
-from exporter.plan.kept import NO_ANSWERS, fold_answers
-from exporter.plan.told import NO_HISTORY, fold_history
+from exporter.plan.answer_history import NO_HISTORY, remember
+from exporter.plan.repeats import TIMES, KnownNames, asked_again, doubtful
+from exporter.plan.result_history import NO_ANSWERS, keep_answers
 from exporter.probes.dns_reply import judge
 from tests.unit.scene import HOST, pod
 from tests.worlds import address
 
-SERVER = Server(address("192.0.2.53"), "cluster_dns")
+SERVER = Nameserver(address("192.0.2.53"), "cluster_dns")
 DATA = {
     "A": Reply(answers=1, addresses=(address("192.0.2.80"),)),
     "AAAA": Reply(answers=1, addresses=(address("2001:db8::80"),)),
@@ -77,32 +77,32 @@ class Rounds:
             made.append(Lookup(question, outcome, 0.001, reply, time=self.now))
         return made
 
-    def run(self) -> View:
+    def run(self) -> RuleInput:
         made = self._ask(self.questions)
-        so_far = fold_history(self.history, made, now=self.now)
-        doubts = doubtful(made, so_far, Known("", self.expected))
+        so_far = remember(self.history, made, now=self.now)
+        doubts = doubtful(made, so_far, KnownNames("", self.expected))
         made += self._ask(asked_again(doubts, allowance=60, seconds=2.0))
-        self.history = fold_history(self.history, made, now=self.now)
+        self.history = remember(self.history, made, now=self.now)
         once = [one for one in made if one.question.purpose is not Purpose.AGAIN]
-        self.answers = fold_answers(self.answers, once, now=self.now, keep=150.0)
+        self.answers = keep_answers(self.answers, once, now=self.now, keep=150.0)
         snapshot = Snapshot(
             node="ra", role=Role.NODE, started=self.now, finished=self.now, complete=True, inventory=Inventory(source="none"), host=HOST,
             lookups=tuple(made), lookups_kept=tuple(self.answers.last.values()), lookups_before=tuple(self.answers.before.values()),
             told=self.history.all(), families=dict.fromkeys(FAMILIES, True),
         )  # fmt: skip
         expect = Expectations(control_names=tuple((name, tuple(types)) for name, types in self.expected.items()))
-        view, self.previous = View(self.now, snapshot, self.previous, expect), snapshot
+        view, self.previous = RuleInput(self.now, snapshot, self.previous, expect), snapshot
         self.now += INTERVAL
         self.number += 1
         return view
 
 
-def found(cause: Cause, view: View) -> Finding | None:
+def found(cause: Cause, view: RuleInput) -> Finding | None:
     said = DNS_RULES[cause](view)
     return None if isinstance(said, Reason) or not said else said[0]
 
 
-def causes(view: View) -> set[Cause]:
+def causes(view: RuleInput) -> set[Cause]:
     return {cause for cause in DNS_RULES if cause is not Cause.SERVICE_AAAA_MISSING and found(cause, view)}
 
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from exporter.model.dns import Reply
 from exporter.model.probe import LookupOutcome, Outcome
 from exporter.probes.dns_reply import MAX_REPLY, RECORD_LIMIT, judge, read_reply
-from exporter.probes.outcome import Failure
+from exporter.probes.outcome import PhaseError
 from tests.unit import hostile_dns
 
 RECORDED = Path(__file__).parent.parent / "data" / "dns"
@@ -180,7 +180,7 @@ def cpu_of(query: dns.message.Message, wire: bytes) -> float:
 def read(query: dns.message.Message, wire: bytes) -> Reply | Outcome | None:
     try:
         return read_reply(query, wire)
-    except Failure as failure:
+    except PhaseError as failure:
         return failure.outcome
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis.dns import DNS_RULES, aaaa_blocks, predictions
-from exporter.diagnosis.view import Expectations, View
+from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
+from exporter.diagnosis.rules.dns.servers import DNS_RULES, aaaa_blocks, predictions
 from exporter.libc.resolver import all_candidates
 from exporter.model.calico import IPPool
 from exporter.model.dns import Reply, ResolvConf
@@ -19,7 +19,7 @@ from exporter.model.family import Family
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
 from exporter.model.policy import Policy, PolicyKind
-from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
+from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.report import Cause, Finding, Pair, PodView, Reason, Role, Severity, Snapshot
 from exporter.model.service import Service
 from exporter.model.vantage import Vantage
@@ -43,7 +43,7 @@ ONE, TWO = pod("one"), pod("two")
 SIX = server("2001:db8::53")
 
 
-def asked_by(vantage: Vantage, lookups: Iterable[Lookup], of: Server | None = None) -> tuple[Lookup, ...]:
+def asked_by(vantage: Vantage, lookups: Iterable[Lookup], of: Nameserver | None = None) -> tuple[Lookup, ...]:
     """The lookups as made anew by that place, the canary under its label."""
     made = []
     for lookup in lookups:
@@ -53,7 +53,7 @@ def asked_by(vantage: Vantage, lookups: Iterable[Lookup], of: Server | None = No
     return tuple(made)
 
 
-def view(now: tuple[Lookup, ...], before: tuple[Lookup, ...] | None = None, **more: Any) -> View:
+def view(now: tuple[Lookup, ...], before: tuple[Lookup, ...] | None = None, **more: Any) -> RuleInput:
     rounds = [now if before is None else before, now]
     told = remembered(*(made for made in rounds if made), now=1000.0)
     values = {"told": told, "inventory": INVENTORY, "pods": (PodView(ONE, resolv_conf=CONF),), "role": Role.ALL, **more}
@@ -66,10 +66,10 @@ def view(now: tuple[Lookup, ...], before: tuple[Lookup, ...] | None = None, **mo
         )  # fmt: skip
 
     earlier = tuple(replace(lookup) for lookup in now) if before is None else before
-    return View(1000.0, snapshot(now, 1000.0), snapshot(earlier, 970.0) if earlier else None, expect)
+    return RuleInput(1000.0, snapshot(now, 1000.0), snapshot(earlier, 970.0) if earlier else None, expect)
 
 
-def found(cause: Cause, of: View) -> Finding | None:
+def found(cause: Cause, of: RuleInput) -> Finding | None:
     judgement = DNS_RULES[cause](of)
     assert not isinstance(judgement, Reason), judgement
     assert len(judgement) <= 1
@@ -161,17 +161,17 @@ def test_a_kept_answer_is_no_second_sample_and_the_last_two_askings_are() -> Non
     lookups = asked_by(ONE, inside("coredns-template-noerror"))
     quiet = view((), before=())
     kept = replace(quiet.snapshot, lookups_kept=lookups)
-    idle = View(1000.0, kept, replace(kept, finished=970.0))
+    idle = RuleInput(1000.0, kept, replace(kept, finished=970.0))
     assert DNS_RULES[Cause.DNS_AAAA_BLOCKED](idle) is Reason.TOO_FEW_SAMPLES
     told = remembered(lookups, lookups, now=1000.0)
     before = replace(kept, lookups_before=tuple(replace(one) for one in lookups), told=told)
-    assert found(Cause.DNS_AAAA_BLOCKED, View(1000.0, before, replace(kept, finished=970.0))) is not None
+    assert found(Cause.DNS_AAAA_BLOCKED, RuleInput(1000.0, before, replace(kept, finished=970.0))) is not None
 
 
 def silent(
     vantage: Vantage,
     count: int,
-    of: Server | None = None,
+    of: Nameserver | None = None,
     outcome: LookupOutcome = LookupOutcome.TIMEOUT,
     domain: str = "default.svc.cluster.local",
 ) -> tuple[Lookup, ...]:
@@ -384,7 +384,7 @@ def test_without_pods_the_host_stands_in() -> None:
     assert predictions(round_)["musl", "pypi.example", "any", "EAI_NODATA"] == 1
 
 
-def service_answers(aaaa: str, a: str = "addr", of: Server | None = None) -> tuple[Lookup, ...]:
+def service_answers(aaaa: str, a: str = "addr", of: Nameserver | None = None) -> tuple[Lookup, ...]:
     made = []
     for qtype, word in (("A", a), ("AAAA", aaaa)):
         message = messages(word, CANARY, qtype)[0]

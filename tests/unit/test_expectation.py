@@ -14,7 +14,7 @@ from exporter.diagnosis.felix import effective
 from exporter.model.calico import CalicoNode, Felix, FelixConfiguration, Installation, IPAMBlock
 from exporter.model.component import CniConfig
 from exporter.model.family import Family
-from exporter.model.inventory import NO_INVENTORY, Inventory, Kind
+from exporter.model.inventory import NO_INVENTORY, Inventory, ResourceKind
 from exporter.model.node import Node
 from exporter.model.pod import Pod
 from exporter.model.report import Cause
@@ -88,7 +88,7 @@ def test_services_stand_for_ranges_that_older_clusters_have_no_object_for() -> N
 
 
 def test_pools_are_no_question_where_calico_is_not() -> None:
-    absent = replace(NOTHING, pools=None, unread={Kind.IP_POOLS: "not_applicable"})
+    absent = replace(NOTHING, pools=None, unread={ResourceKind.IP_POOLS: "not_applicable"})
     assert families_expected(absent, None)[V6] is False
 
 
@@ -193,12 +193,12 @@ def test_one_of_many_pods_decides_nothing() -> None:
     ("changes", "known"),
     [
         (
-            {"unread": {Kind.IPAM_BLOCKS: "no_inventory"}},
+            {"unread": {ResourceKind.IPAM_BLOCKS: "no_inventory"}},
             False,
         ),  # a node by itself: no blocks, and of pods its own alone
-        ({"unread": {Kind.IPAM_BLOCKS: "api_unavailable"}}, False),  # not yet
-        ({"unread": {Kind.IPAM_BLOCKS: "no_permission"}}, True),  # the cluster role has seen all pods
-        ({"source": "file", "unread": {Kind.IPAM_BLOCKS: "no_inventory"}}, True),
+        ({"unread": {ResourceKind.IPAM_BLOCKS: "api_unavailable"}}, False),  # not yet
+        ({"unread": {ResourceKind.IPAM_BLOCKS: "no_permission"}}, True),  # the cluster role has seen all pods
+        ({"source": "file", "unread": {ResourceKind.IPAM_BLOCKS: "no_inventory"}}, True),
         ({"source": "digest"}, False),  # of a cluster role that does not tell it yet
         ({"source": "digest", "pod_families": frozenset()}, True),
     ],

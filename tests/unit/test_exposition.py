@@ -23,11 +23,11 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.catalogue import ITSELF, ROUND
-from exporter.catalogue.metric import Metric, Round, Row, Type
+from exporter.catalogue import EXPORTER, ROUND
+from exporter.catalogue.metric import FinishedRound, Metric, Row, Type
+from exporter.catalogue.totals import BOUNDS, Histogram
 from exporter.model.report import Report
-from exporter.totals import BOUNDS, Histogram
-from exporter.web.exposition import Exposition, Format, negotiate, write
+from exporter.web.server.exposition import Exposition, ExpositionFormat, negotiate, write
 from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day, round_of
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -46,14 +46,14 @@ def read_openmetrics(text: str) -> Iterable[Family]:
 class Oracle:
     """The same rows through the client library's own classes."""
 
-    def __init__(self, round_: Round, unknown: frozenset[str] = frozenset()) -> None:
+    def __init__(self, round_: FinishedRound, unknown: frozenset[str] = frozenset()) -> None:
         self._round = round_
         self._unknown = unknown
 
     def collect(self) -> Iterator[Family]:
         for metric in ROUND:
             yield from self._family(metric, metric.exposed(self._round))
-        for own_metric in ITSELF:
+        for own_metric in EXPORTER:
             yield from self._family(own_metric, own_metric.exposed(own()))
 
     def _family(self, metric: Metric[Any], rows: list[Row]) -> Iterator[Family]:
@@ -145,8 +145,8 @@ def test_any_label_value_comes_back_as_it_was(text: str) -> None:
         "dualstack_test", Type.GAUGE, "A test.", ("name", "other"), lambda value: [((value, "x"), 1.0)]
     )
     # A carriage return or another Unicode line end is legal in a label; only our own oracle splits lines there.
-    for chosen, parse in ((Format.TEXT, parse_text), (Format.OPENMETRICS, read_openmetrics)):
-        written = write([metric], text, chosen).decode() + ("# EOF\n" if chosen is Format.OPENMETRICS else "")
+    for chosen, parse in ((ExpositionFormat.TEXT, parse_text), (ExpositionFormat.OPENMETRICS, read_openmetrics)):
+        written = write([metric], text, chosen).decode() + ("# EOF\n" if chosen is ExpositionFormat.OPENMETRICS else "")
         (family,) = parse(written)
         assert [s.labels for s in family.samples] == [{"name": text, "other": "x"}]
 
@@ -154,20 +154,22 @@ def test_any_label_value_comes_back_as_it_was(text: str) -> None:
 @pytest.mark.parametrize("name", ["a\\b", 'a"b', "a\nb", "\\n", '\\"', "ü✓", "{}", "a,b=c"])
 def test_what_must_be_escaped_comes_back_as_it_was(name: str) -> None:
     metric: Metric[str] = Metric("dualstack_test", Type.GAUGE, "A test.", ("name",), lambda value: [((value,), 1.0)])
-    (family,) = parse_text(write([metric], name, Format.TEXT).decode())
+    (family,) = parse_text(write([metric], name, ExpositionFormat.TEXT).decode())
     assert family.samples[0].labels == {"name": name}
 
 
 def test_a_lone_surrogate_from_outside_does_not_stop_a_scrape() -> None:
     metric: Metric[str] = Metric("dualstack_test", Type.GAUGE, "A test.", ("name",), lambda value: [((value,), 1.0)])
-    assert b'{name="a?b"}' in write([metric], "a\ud800b", Format.TEXT)
+    assert b'{name="a?b"}' in write([metric], "a\ud800b", ExpositionFormat.TEXT)
 
 
 @given(value=st.floats())
 def test_any_number_comes_back_as_it_was(value: float) -> None:
     metric: Metric[float] = Metric("dualstack_test", Type.GAUGE, "A test.", (), lambda number: [((), number)])
-    for chosen, parse in ((Format.TEXT, parse_text), (Format.OPENMETRICS, read_openmetrics)):
-        written = write([metric], value, chosen).decode() + ("# EOF\n" if chosen is Format.OPENMETRICS else "")
+    for chosen, parse in ((ExpositionFormat.TEXT, parse_text), (ExpositionFormat.OPENMETRICS, read_openmetrics)):
+        written = write([metric], value, chosen).decode() + (
+            "# EOF\n" if chosen is ExpositionFormat.OPENMETRICS else ""
+        )
         ((sample,),) = [family.samples for family in parse(written)]
         assert sample.value == value or (math.isnan(value) and math.isnan(sample.value))
 
@@ -177,14 +179,14 @@ def test_any_number_comes_back_as_it_was(value: float) -> None:
 )
 def test_numbers_are_spelt_as_prometheus_reads_them(value: float, written: str) -> None:
     metric: Metric[float] = Metric("dualstack_test", Type.GAUGE, "A test.", (), lambda number: [((), number)])
-    assert write([metric], value, Format.TEXT).decode().splitlines()[-1] == f"dualstack_test {written}"
+    assert write([metric], value, ExpositionFormat.TEXT).decode().splitlines()[-1] == f"dualstack_test {written}"
 
 
 @pytest.mark.parametrize("names", [(), ("a", "b")])
 def test_a_row_with_a_label_too_few_or_too_many_is_a_bug_that_is_not_written(names: tuple[str, ...]) -> None:
     metric: Metric[float] = Metric("dualstack_test", Type.GAUGE, "A test.", ("one",), lambda value: [(names, value)])
     with pytest.raises(TypeError):
-        write([metric], 1.0, Format.TEXT)
+        write([metric], 1.0, ExpositionFormat.TEXT)
 
 
 # Content negotiation.
@@ -201,30 +203,30 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 @pytest.mark.parametrize(
     ("accept", "chosen"),
     [
-        ("", Format.TEXT),
-        ("*/*", Format.TEXT),
-        (BROWSER, Format.TEXT),
-        ("text/plain", Format.TEXT),
-        ("application/json", Format.TEXT),
-        (PROMETHEUS_2, Format.OPENMETRICS),
-        (PROMETHEUS_3, Format.OPENMETRICS),
-        ("application/openmetrics-text", Format.OPENMETRICS),
-        ("Application/OpenMetrics-Text; Version=1.0.0", Format.OPENMETRICS),
-        ("application/openmetrics-text;q=0", Format.TEXT),
-        ("application/openmetrics-text;q=0.4, text/plain;q=0.5", Format.TEXT),
-        ("application/openmetrics-text;q=nonsense", Format.TEXT),
-        ("application/openmetrics-text;q=7", Format.TEXT),
-        (";;;,,q=", Format.TEXT),
+        ("", ExpositionFormat.TEXT),
+        ("*/*", ExpositionFormat.TEXT),
+        (BROWSER, ExpositionFormat.TEXT),
+        ("text/plain", ExpositionFormat.TEXT),
+        ("application/json", ExpositionFormat.TEXT),
+        (PROMETHEUS_2, ExpositionFormat.OPENMETRICS),
+        (PROMETHEUS_3, ExpositionFormat.OPENMETRICS),
+        ("application/openmetrics-text", ExpositionFormat.OPENMETRICS),
+        ("Application/OpenMetrics-Text; Version=1.0.0", ExpositionFormat.OPENMETRICS),
+        ("application/openmetrics-text;q=0", ExpositionFormat.TEXT),
+        ("application/openmetrics-text;q=0.4, text/plain;q=0.5", ExpositionFormat.TEXT),
+        ("application/openmetrics-text;q=nonsense", ExpositionFormat.TEXT),
+        ("application/openmetrics-text;q=7", ExpositionFormat.TEXT),
+        (";;;,,q=", ExpositionFormat.TEXT),
     ],
 )
-def test_openmetrics_is_answered_where_it_is_preferred(accept: str, chosen: Format) -> None:
+def test_openmetrics_is_answered_where_it_is_preferred(accept: str, chosen: ExpositionFormat) -> None:
     assert negotiate(accept) is chosen
     assert exposition().render(accept, gzip=False).content_type == chosen.value
 
 
 @given(st.text())
 def test_no_accept_header_stops_a_scrape(accept: str) -> None:
-    assert negotiate(accept) in Format
+    assert negotiate(accept) in ExpositionFormat
 
 
 # What is kept, and what vanishes.
@@ -234,7 +236,7 @@ def test_gzip_is_one_stream_with_the_same_body() -> None:
     exposed = exposition(bad_day())
     for _ in range(2):  # the second one reuses the compressed round
         zipped = exposed.render(OPENMETRICS, gzip=True)
-        assert (zipped.content_encoding, zipped.content_type) == ("gzip", Format.OPENMETRICS.value)
+        assert (zipped.content_encoding, zipped.content_type) == ("gzip", ExpositionFormat.OPENMETRICS.value)
         unzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
         text = unzip.decompress(zipped.body).decode()
         assert unzip.eof

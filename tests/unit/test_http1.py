@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from exporter.model.probe import Outcome
 from exporter.probes.http1 import HEAD_LIMIT, ReplyHead
-from exporter.probes.outcome import Failure
+from exporter.probes.outcome import PhaseError
 
 PIECES = [
     b"HTTP/1.1",
@@ -37,7 +37,7 @@ def read(*parts: bytes) -> int | Outcome | None:
             status = head.feed(part)
             if status is not None:
                 return status
-    except Failure as failure:
+    except PhaseError as failure:
         return failure.outcome
     return None
 

@@ -10,20 +10,28 @@ from typing import Any
 
 import pytest
 
-from exporter.broker.messages import KernelState, Libc, Place, PodFiles, Process, ReadTopic, Welcome
-from exporter.broker.podfiles import unreadable
-from exporter.broker.wire import MAX_PLACES
-from exporter.inspection.fared import readings_of_files
-from exporter.inspection.pods import AT_ONCE, Looking, PodsSeen, look_at_pods
-from exporter.inspection.roots import Libraries, choose
+from exporter.broker.protocol.messages import (
+    InstalledLibc,
+    KernelState,
+    NamespaceRef,
+    PodFiles,
+    Process,
+    ReadTopic,
+    Welcome,
+)
+from exporter.broker.protocol.wire import MAX_PLACES
+from exporter.broker.server.files.podfiles import unreadable
 from exporter.model.dns import ResolvConf
 from exporter.model.report import Reason
 from exporter.model.vantage import Netns, PodState, Vantage
+from exporter.vantage.pods import AT_ONCE, InspectionContext, PodsSeen, look_at_pods
+from exporter.vantage.reader_status import readings_of_files
+from exporter.vantage.roots import Libraries, choose
 from tests.unit.kernel_recordings import Answers, Replay, recorded
 
 HEALTHY, MESH = recorded("nftables", "pod"), recorded("iptables-nft", "pod")
 OWN = ResolvConf()
-FILES = PodFiles(resolv_errno=0, resolv_conf=b"nameserver 10.96.0.10\n", libc_errno=0, libcs=(Libc.MUSL,))
+FILES = PodFiles(resolv_errno=0, resolv_conf=b"nameserver 10.96.0.10\n", libc_errno=0, libcs=(InstalledLibc.MUSL,))
 VANISHED, REFUSED = 1003, 1005
 
 
@@ -46,7 +54,9 @@ class Broker:
         self._files = files
         self._of_processes = of_processes or {}
 
-    async def read_kernel(self, places: tuple[Place, ...], topics: tuple[ReadTopic, ...]) -> tuple[KernelState, ...]:
+    async def read_kernel(
+        self, places: tuple[NamespaceRef, ...], topics: tuple[ReadTopic, ...]
+    ) -> tuple[KernelState, ...]:
         assert len(places) <= MAX_PLACES
         self._under_way += 1
         self.most = max(self.most, self._under_way)
@@ -55,7 +65,7 @@ class Broker:
         self.asked.append(len(places))
         return tuple([await self._state(place, topics) for place in places])
 
-    async def _state(self, place: Place, topics: tuple[ReadTopic, ...]) -> KernelState:
+    async def _state(self, place: NamespaceRef, topics: tuple[ReadTopic, ...]) -> KernelState:
         refusals = {VANISHED: errno.ESTALE, REFUSED: errno.EACCES}
         if place.inode in refusals:
             return KernelState(refusals[place.inode], ())
@@ -63,7 +73,7 @@ class Broker:
         (state,) = await Replay(answers).read_kernel((place,), topics)
         return state
 
-    async def read_pod_files(self, places: tuple[Place, ...]) -> tuple[PodFiles, ...]:
+    async def read_pod_files(self, places: tuple[NamespaceRef, ...]) -> tuple[PodFiles, ...]:
         assert 0 < len(places) <= MAX_PLACES
         self.files_of += [place.inode for place in places]
         return tuple(self._of_processes.get(place.pid, self._files) for place in places)
@@ -79,7 +89,9 @@ def pod(number: int, **changes: Any) -> Vantage:
 def look(
     broker: Any, *vantages: Vantage, processes: Mapping[tuple[int, int], tuple[Process, ...]] | None = None
 ) -> PodsSeen:
-    return asyncio.run(look_at_pods(Looking(broker, OWN, lambda: 0.0, processes or {}, Libraries()), vantages))
+    return asyncio.run(
+        look_at_pods(InspectionContext(broker, OWN, lambda: 0.0, processes or {}, Libraries()), vantages)
+    )
 
 
 def test_every_pod_is_seen_in_order_in_few_requests_and_few_at_once() -> None:
@@ -143,7 +155,7 @@ def test_the_same_bytes_give_the_same_facts_and_others_do_not() -> None:
     assert third.facts != first.facts
 
 
-def files(text: str, *libcs: Libc, sandbox: bool = False) -> PodFiles:
+def files(text: str, *libcs: InstalledLibc, sandbox: bool = False) -> PodFiles:
     return PodFiles(0, text.encode(), 0, libcs, sandbox)
 
 
@@ -151,7 +163,11 @@ def test_every_process_of_a_pod_is_asked_in_batches_and_their_answers_stay_apart
     pods = [pod(number) for number in range(10, 30)]
     processes = {(4, 1000 + n): tuple(Process(10 * n + i, 1, b"%d" % i) for i in range(3)) for n in range(10, 30)}
     of_processes = {
-        p.pid: files(f"search pod{n}.test", *([Libc.GLIBC] if i == 1 else [Libc.MUSL] if n % 2 else []), sandbox=not i)
+        p.pid: files(
+            f"search pod{n}.test",
+            *([InstalledLibc.GLIBC] if i == 1 else [InstalledLibc.MUSL] if n % 2 else []),
+            sandbox=not i,
+        )
         for n in range(10, 30)
         for i, p in enumerate(processes[4, 1000 + n])
     }
@@ -201,7 +217,7 @@ def test_pods_that_go_unread_for_others_are_a_failure_of_the_reader() -> None:
 
 def test_libraries_are_forgotten_with_their_pod() -> None:
     known = Libraries()
-    assert known.note("one", {b"a": files("", Libc.MUSL)}, 0) == frozenset({"musl"})
+    assert known.note("one", {b"a": files("", InstalledLibc.MUSL)}, 0) == frozenset({"musl"})
     assert known.note("one", {}, 1) == frozenset({"musl"})
     known.keep({"two"})
     assert known.note("one", {}, 2) is None

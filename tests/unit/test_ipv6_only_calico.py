@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from exporter.config import load_config
-from exporter.diagnosis.cluster import CLUSTER_RULES
+from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.view import View
-from exporter.discovery.digest import read_digest, unite, write_digest
-from exporter.discovery.file import load_text
+from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
+from exporter.digest.format import merge, read_digest, write_digest
+from exporter.inventory.file import load_text
 from exporter.model.family import FAMILIES
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.report import Reason, Role, Severity, Snapshot
 from exporter.plan.targets import peers
 from tests.unit.cluster_scene import V4, V6
@@ -27,7 +27,7 @@ from tests.unit.cluster_scene import V4, V6
 NODES = {"n1": 1, "n2": 2, "n3": 3}
 NOW = 1_800_000_000.0
 NODE_LISTS = frozenset({
-    Kind.PODS, Kind.NODES, Kind.NAMESPACES, Kind.SERVICES, Kind.IP_POOLS, Kind.BLOCK_AFFINITIES, Kind.FELIX, Kind.CONFIG_MAPS,
+    ResourceKind.PODS, ResourceKind.NODES, ResourceKind.NAMESPACES, ResourceKind.SERVICES, ResourceKind.IP_POOLS, ResourceKind.BLOCK_AFFINITIES, ResourceKind.FELIX, ResourceKind.CONFIG_MAPS,
 })  # fmt: skip
 CRD = "crd.projectcalico.org/v1"
 CONFLIST = {
@@ -123,14 +123,14 @@ def cluster(*without: str) -> Inventory:
     """The cluster as its cluster role reads it, without these kinds of object: as from the API, but for the means."""
     kept = [each for each in objects() if each["kind"] not in without]
     inventory = load_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": kept}))
-    lists = {"IPAMBlock": Kind.IPAM_BLOCKS, "ConfigMap": Kind.CONFIG_MAPS}
+    lists = {"IPAMBlock": ResourceKind.IPAM_BLOCKS, "ConfigMap": ResourceKind.CONFIG_MAPS}
     unread = {kind: "no_permission" for name, kind in lists.items() if name in without}
     return replace(inventory, source="kubernetes", unread=unread, cni=() if inventory.cni is None else inventory.cni)
 
 
 def by_itself(whole: Inventory, me: str) -> Inventory:
     """What a node without a cluster role lists: of pods its own, no blocks."""
-    unread = {kind: "no_inventory" for kind in Kind if kind not in NODE_LISTS}
+    unread = {kind: "no_inventory" for kind in ResourceKind if kind not in NODE_LISTS}
     return replace(
         whole,
         pods=whole.local_pods(me),
@@ -147,9 +147,9 @@ def told(whole: Inventory, me: str) -> Inventory:
         Inventory("kubernetes"),
         pods=whole.local_pods(me),
         nodes=nodes,
-        unread={kind: "no_inventory" for kind in Kind if kind not in {Kind.PODS, Kind.NODES}},
+        unread={kind: "no_inventory" for kind in ResourceKind if kind not in {ResourceKind.PODS, ResourceKind.NODES}},
     )
-    return unite(own, read_digest(write_digest(whole, (), NOW)))
+    return merge(own, read_digest(write_digest(whole, (), NOW)))
 
 
 @pytest.mark.parametrize("without", [(), ("IPAMBlock",), ("ConfigMap",), ("IPAMBlock", "ConfigMap")])
@@ -172,7 +172,7 @@ def test_nothing_is_found_and_nobody_is_dialled_over_ipv4() -> None:
     families = families_expected(whole, None)
     snapshot = Snapshot("n1", Role.CLUSTER, 0.0, 0.0, complete=True, inventory=whole, host=None, families=families)
     for cause, rule in CLUSTER_RULES.items():
-        said = rule(View(NOW, snapshot))
+        said = rule(RuleInput(NOW, snapshot))
         assert isinstance(said, Reason) or [f for f in said if f.severity is not Severity.INFO] == [], cause
     config = load_config("", path="", environment={"NODE_NAME": "n1"}, hostname="n1")
     dialled = peers(told(whole, "n1"), config, tuple(f for f in FAMILIES if families[f] is not False), NOW)

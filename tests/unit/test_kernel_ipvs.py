@@ -12,9 +12,9 @@ import pytest
 from pyroute2.netlink import genlmsg
 from pyroute2.netlink.generic.ipvs import IPVS_CMD_GET_SERVICE, IPVS_CMD_NEW_SERVICE, ipvsmsg
 
-from exporter.broker.kernel import read_topics
-from exporter.broker.messages import Answer, ReadTopic, Topic
-from exporter.kernel.services import parse_ipvs
+from exporter.broker.protocol.messages import ReadTopic, Topic, TopicAnswer
+from exporter.broker.server.kernel.topics import read_topics
+from exporter.kernel.decode.services import parse_ipvs
 from exporter.model.family import Family
 
 FAMILY_ID = 0x24
@@ -95,9 +95,9 @@ def test_services_of_both_families_are_counted_from_one_dump(monkeypatch: pytest
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOENT])
 def test_a_refusal_is_the_answer(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     play(monkeypatch, refused(code))
-    assert read_topics(IPVS) == (Answer(code),)
+    assert read_topics(IPVS) == (TopicAnswer(code),)
     play(monkeypatch, family_found(), refused(0), refused(code))
-    assert read_topics(IPVS) == (Answer(code),)
+    assert read_topics(IPVS) == (TopicAnswer(code),)
 
 
 def test_an_empty_table_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.kernel.limits import parse_all_conf, parse_checksum_errors, parse_conntrack
-from exporter.kernel.malformed import Malformed
+from exporter.kernel.decode.counters import parse_all_conf, parse_checksum_errors, parse_conntrack
+from exporter.kernel.decode.parse_error import ParseError
 from exporter.model.facts import Inet6Conf
 
 
@@ -34,5 +34,5 @@ def test_conntrack_and_checksum_errors_are_numbers() -> None:
 
 @pytest.mark.parametrize("text", [b"count x\n", b"count\n", b"count 1 2\n", b"count " + b"9" * 30, b"max --1\n"])
 def test_a_value_that_is_no_number_is_malformed(text: bytes) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(ParseError):
         parse_conntrack(text)

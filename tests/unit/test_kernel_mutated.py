@@ -9,17 +9,17 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.broker.messages import HOME, Answer, ReadTopic, Topic
-from exporter.kernel import legacy, nft, sets
-from exporter.kernel.answers import POD
-from exporter.kernel.limits import parse_all_conf, parse_checksum_errors, parse_conntrack
-from exporter.kernel.links import parse_addresses, split_links
-from exporter.kernel.malformed import Malformed
-from exporter.kernel.pod import parse_listeners
-from exporter.kernel.readers import read_host, read_pod
-from exporter.kernel.routes import parse_routes
-from exporter.kernel.services import parse_ipvs
-from exporter.kernel.vxlan import parse_fdb, parse_neighbours, parse_settings
+from exporter.broker.protocol.messages import HOME, ReadTopic, Topic, TopicAnswer
+from exporter.kernel.decode import legacy, nft, sets
+from exporter.kernel.decode.counters import parse_all_conf, parse_checksum_errors, parse_conntrack
+from exporter.kernel.decode.links import parse_addresses, split_links
+from exporter.kernel.decode.parse_error import ParseError
+from exporter.kernel.decode.routes import parse_routes
+from exporter.kernel.decode.services import parse_ipvs
+from exporter.kernel.decode.vxlan import parse_fdb, parse_neighbours, parse_settings
+from exporter.kernel.read.answers import POD
+from exporter.kernel.read.pod_facts import parse_listeners
+from exporter.kernel.read.readers import read_host, read_pod
 from exporter.model.family import Family
 from exporter.model.report import Reason
 from tests.unit.kernel_recordings import BACKENDS, Replay, recorded
@@ -104,9 +104,9 @@ def test_damaged_bytes_give_a_value_or_malformed(name: str) -> None:
     for _ in range(150):
         try:
             parser(damage(data, chance))
-        except Malformed:
+        except ParseError:
             failed += 1
-    with suppress(Malformed):
+    with suppress(ParseError):
         parser(data[: len(data) // 2])
     assert failed or len(data) < 200 or "SNMP6" in name, "no damage was noticed"
 
@@ -117,7 +117,7 @@ def test_listeners_and_ipvs_bear_any_bytes() -> None:
     for _ in range(300):
         piece = damage(data[60:400], chance)
         for parser in (*PARSERS.values(), *MORE):
-            with suppress(Malformed):
+            with suppress(ParseError):
                 parser(piece)
 
 
@@ -125,7 +125,7 @@ def test_listeners_and_ipvs_bear_any_bytes() -> None:
 async def test_damaged_answers_give_facts_and_stated_reasons(backend: str) -> None:
     chance = random.Random(backend)
 
-    def spoil(topic: ReadTopic, answer: Answer) -> Answer:
+    def spoil(topic: ReadTopic, answer: TopicAnswer) -> TopicAnswer:
         return replace(answer, data=damage(answer.data, chance)) if chance.random() < 0.2 else answer
 
     failures = 0

@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from exporter.kernel.peers import PeerExpectation, expect_peers, peer_states, tunnel_mac
+from exporter.diagnosis.vxlan_peers import PeerExpectation, expect_peers, peer_states, tunnel_mac
 from exporter.model.calico import BlockAffinity, IPPool, VxlanMode
 from exporter.model.facts import AddressFact, Neighbour, PeerState, RouteFact, VxlanDevice
 from exporter.model.family import Family

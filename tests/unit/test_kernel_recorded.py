@@ -11,15 +11,15 @@ import pytest
 from pyroute2.netlink.nfnetlink.nftsocket import nft_chain_msg, nft_rule_msg, nft_set_elem_list_msg
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
-from exporter.broker.messages import HOME, POD_TOPICS, Answer, KernelState, ReadTopic, Topic
-from exporter.kernel.answers import POD, gather
-from exporter.kernel.links import parse_addresses, split_links
-from exporter.kernel.netlink import split_messages
-from exporter.kernel.nft import parse_chains, parse_rules
-from exporter.kernel.readers import read_host, read_pod
-from exporter.kernel.routes import parse_routes
-from exporter.kernel.sets import parse_nft_set
-from exporter.kernel.vxlan import parse_fdb, parse_neighbours, parse_settings
+from exporter.broker.protocol.messages import HOME, POD_TOPICS, KernelState, ReadTopic, Topic, TopicAnswer
+from exporter.kernel.decode.links import parse_addresses, split_links
+from exporter.kernel.decode.netlink import split_messages
+from exporter.kernel.decode.nft import parse_chains, parse_rules
+from exporter.kernel.decode.routes import parse_routes
+from exporter.kernel.decode.sets import parse_nft_set
+from exporter.kernel.decode.vxlan import parse_fdb, parse_neighbours, parse_settings
+from exporter.kernel.read.answers import POD, gather
+from exporter.kernel.read.readers import read_host, read_pod
 from exporter.model.facts import Backend
 from exporter.model.family import Family
 from exporter.model.report import Reason
@@ -67,8 +67,8 @@ async def test_a_recorded_pod_gives_its_facts(backend: str) -> None:
     ],
 )
 async def test_an_errno_of_one_topic_fails_its_reader_with_the_reason_and_no_other(code: int, reason: Reason) -> None:
-    def refuse(topic: ReadTopic, answer: Answer) -> Answer:
-        return Answer(code) if topic.topic is Topic.ADDRESSES else answer
+    def refuse(topic: ReadTopic, answer: TopicAnswer) -> TopicAnswer:
+        return TopicAnswer(code) if topic.topic is Topic.ADDRESSES else answer
 
     facts, readings = await read_host(Replay(recorded("iptables-nft", "host"), refuse), lsm=True, settle=0)
     failed = {r.reader: r.reason for r in readings if not r.success}
@@ -80,8 +80,8 @@ async def test_an_errno_of_one_topic_fails_its_reader_with_the_reason_and_no_oth
 
 
 async def test_without_nftables_in_the_kernel_legacy_is_read_and_nothing_is_missing() -> None:
-    def without(topic: ReadTopic, answer: Answer) -> Answer:
-        return Answer(errno.EPROTONOSUPPORT) if topic.topic.name.startswith("NFT") else answer
+    def without(topic: ReadTopic, answer: TopicAnswer) -> TopicAnswer:
+        return TopicAnswer(errno.EPROTONOSUPPORT) if topic.topic.name.startswith("NFT") else answer
 
     facts, readings = await read_host(Replay(recorded("iptables-legacy", "host"), without), settle=0)
     assert all(r.success for r in readings), readings
@@ -92,8 +92,8 @@ async def test_without_nftables_in_the_kernel_legacy_is_read_and_nothing_is_miss
 
 
 async def test_a_set_that_cannot_be_read_leaves_masquerading_unknown() -> None:
-    def refuse(topic: ReadTopic, answer: Answer) -> Answer:
-        return Answer(errno.EPERM) if topic.topic is Topic.IPSET else answer
+    def refuse(topic: ReadTopic, answer: TopicAnswer) -> TopicAnswer:
+        return TopicAnswer(errno.EPERM) if topic.topic is Topic.IPSET else answer
 
     facts, readings = await read_host(Replay(recorded("iptables-nft", "host"), refuse), settle=0)
     assert {r.reader: r.reason for r in readings if not r.success} == {"nat": Reason.NO_PERMISSION}
@@ -264,7 +264,7 @@ def test_elements_of_a_native_set_are_those_pyroute2_sees() -> None:
 
 def test_a_pods_parts_are_those_that_were_packed() -> None:
     data = recorded("iptables-nft", "pod")[POD].data
-    found = gather((POD,), KernelState(0, (Answer(0, data),)), 0.0, lsm=False).found
+    found = gather((POD,), KernelState(0, (TopicAnswer(0, data),)), 0.0, lsm=False).found
     assert set(found) == set(POD_TOPICS)
     assert sum(len(a.data) for a in found.values()) == len(data) - 7 * len(POD_TOPICS)
-    assert gather((POD,), KernelState(0, (Answer(0, data[:40]),)), 0.0, lsm=False).found == {}
+    assert gather((POD,), KernelState(0, (TopicAnswer(0, data[:40]),)), 0.0, lsm=False).found == {}

@@ -6,9 +6,9 @@ import struct
 
 import pytest
 
-from exporter.kernel.malformed import Malformed
-from exporter.kernel.rules import DROP, JUMP, Chain, Rule
-from exporter.kernel.services import (
+from exporter.kernel.decode.parse_error import ParseError
+from exporter.kernel.decode.rules import DROP, JUMP, Chain, Rule
+from exporter.kernel.decode.services import (
     ServiceRules,
     count_jumps,
     iptables_services,
@@ -36,7 +36,7 @@ def ipvs_service(family: int) -> bytes:
 def test_ipvs_services_are_counted_by_family() -> None:
     assert parse_ipvs(b"") == {V4: 0, V6: 0}
     assert parse_ipvs(ipvs_service(2) + ipvs_service(10) + ipvs_service(2)) == {V4: 2, V6: 1}
-    with pytest.raises(Malformed):
+    with pytest.raises(ParseError):
         parse_ipvs(ipvs_service(7))
 
 

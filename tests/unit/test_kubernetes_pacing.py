@@ -6,18 +6,24 @@ from typing import cast
 
 import pytest
 
-from exporter.discovery.client import ApiServer
-from exporter.discovery.readings import NODES
-from exporter.discovery.store import Store
-from exporter.discovery.trouble import MAX_RETRY_AFTER, ApiError, Trouble, error_of_answer, error_of_status
-from exporter.discovery.watching import Tempo, Watcher
+from exporter.inventory.kubernetes.api_error import (
+    MAX_RETRY_AFTER,
+    ApiError,
+    ApiErrorKind,
+    error_of_answer,
+    error_of_status,
+)
+from exporter.inventory.kubernetes.client import ApiServer
+from exporter.inventory.kubernetes.store import ObjectStore
+from exporter.inventory.kubernetes.watch import Watcher, WatchTimings
+from exporter.inventory.kubernetes.watched_resources import NODES
 
-TEMPO = Tempo()
+TEMPO = WatchTimings()
 
 
 def watcher() -> Watcher:
     return Watcher(
-        NODES, api=cast("ApiServer", None), store=Store(), tempo=TEMPO, clock=lambda: 1000.0, report=lambda: None
+        NODES, api=cast("ApiServer", None), store=ObjectStore(), tempo=TEMPO, clock=lambda: 1000.0, report=lambda: None
     )
 
 
@@ -28,9 +34,16 @@ def delays(error: ApiError, times: int) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "kind", [Trouble.UNREACHABLE, Trouble.SILENT, Trouble.SERVER, Trouble.MALFORMED, Trouble.UNAUTHORIZED]
+    "kind",
+    [
+        ApiErrorKind.UNREACHABLE,
+        ApiErrorKind.STREAM_IDLE,
+        ApiErrorKind.SERVER,
+        ApiErrorKind.MALFORMED,
+        ApiErrorKind.UNAUTHORIZED,
+    ],
 )
-def test_waits_double_up_to_half_a_minute_with_jitter(kind: Trouble) -> None:
+def test_waits_double_up_to_half_a_minute_with_jitter(kind: ApiErrorKind) -> None:
     found = [delays(ApiError(kind, ""), 8) for _ in range(40)]
     for failures, least in enumerate((1, 2, 4, 8, 16, 30, 30, 30)):
         waits = [each[failures] for each in found]
@@ -39,14 +52,14 @@ def test_waits_double_up_to_half_a_minute_with_jitter(kind: Trouble) -> None:
 
 
 def test_what_is_refused_is_asked_for_seldom() -> None:
-    for kind in (Trouble.FORBIDDEN, Trouble.ABSENT):
+    for kind in (ApiErrorKind.FORBIDDEN, ApiErrorKind.NOT_FOUND):
         found = delays(ApiError(kind, ""), 8)
         for wait, least in zip(found, (10, 20, 40, 80, 160, 300, 300, 300), strict=True):
             assert least <= wait <= least * 1.3
 
 
 def test_an_expired_version_is_asked_for_anew_at_once_by_some_and_soon_by_all() -> None:
-    found = [delays(ApiError(Trouble.EXPIRED, ""), 6) for _ in range(200)]
+    found = [delays(ApiError(ApiErrorKind.EXPIRED, ""), 6) for _ in range(200)]
     first = [each[0] for each in found]
     assert min(first) < 0.5
     assert 2.5 < max(first) <= 3
@@ -59,7 +72,7 @@ def test_a_server_that_asks_for_a_pause_gets_it_within_reason_in_an_answer_and_i
     body = b'{"kind":"Status","code":429,"message":"slow down"}'
     status = {"kind": "Status", "code": 429, "details": {"retryAfterSeconds": asked}}
     for error in (error_of_answer(429, {"Retry-After": str(asked)}, body), error_of_status(status)):
-        assert error.kind is Trouble.THROTTLED
+        assert error.kind is ApiErrorKind.THROTTLED
         least = min(max(asked, 1), MAX_RETRY_AFTER)
         (wait,) = delays(error, 1)
         assert least <= wait <= least * 1.3

@@ -7,12 +7,21 @@ from typing import Any
 
 import pytest
 
-from exporter.discovery.readings import CALICO, CRD, FELIX, IP_POOLS, NODES, POLICIES, SERVICE_CIDRS, readings
-from exporter.discovery.served import place_of, read_resources, read_served
-from exporter.discovery.standing import HELD, OUTAGE, Standing, why_failing, why_unread
-from exporter.discovery.stream import Change, reaches, read_event, read_page
-from exporter.discovery.trouble import ApiError, Trouble, error_of_answer, error_of_status
-from exporter.model.inventory import Kind
+from exporter.inventory.kubernetes.api_discovery import place_of, read_resources, read_served
+from exporter.inventory.kubernetes.api_error import ApiError, ApiErrorKind, error_of_answer, error_of_status
+from exporter.inventory.kubernetes.stream import Change, reaches, read_event, read_page
+from exporter.inventory.kubernetes.watch_state import HELD, OUTAGE, WatchState, why_failing, why_unread
+from exporter.inventory.kubernetes.watched_resources import (
+    CALICO,
+    CRD,
+    FELIX,
+    IP_POOLS,
+    NODES,
+    POLICIES,
+    SERVICE_CIDRS,
+    watched_resources,
+)
+from exporter.model.inventory import ResourceKind
 from exporter.model.report import Role
 from tests.unit import recorded
 
@@ -21,9 +30,9 @@ NOW = 1000.0
 # Staleness
 
 
-def watched(now: float = NOW) -> Standing:
+def watched(now: float = NOW) -> WatchState:
     """A reading that was listed and is watched."""
-    standing = Standing()
+    standing = WatchState()
     standing.see(now)
     standing.open(now)
     return standing
@@ -61,7 +70,7 @@ def test_watches_that_are_refused_at_once_do_not_make_it_fresh() -> None:
 
 
 def test_what_was_never_read_is_not_stale() -> None:
-    standing = Standing()
+    standing = WatchState()
     standing.close(NOW)
     assert not standing.stale(NOW + 1e6)
 
@@ -69,53 +78,57 @@ def test_what_was_never_read_is_not_stale() -> None:
 # Why a kind was not read
 
 
-def refused(kind: Trouble) -> Standing:
-    return Standing(settled=True, trouble=ApiError(kind, ""))
+def refused(kind: ApiErrorKind) -> WatchState:
+    return WatchState(first_result=True, trouble=ApiError(kind, ""))
 
 
 def test_a_refusal_is_told_before_an_outage_and_that_before_absence() -> None:
     np, calico, gnp, *_ = POLICIES
     held = watched()
-    assert why_unread({np: held, calico: refused(Trouble.ABSENT)}) == {}
-    assert why_unread({np: held, calico: refused(Trouble.FORBIDDEN)}) == {Kind.POLICIES: "no_permission"}
-    assert why_unread({np: refused(Trouble.ABSENT), gnp: refused(Trouble.UNREACHABLE)}) == {
-        Kind.POLICIES: "api_unavailable"
+    assert why_unread({np: held, calico: refused(ApiErrorKind.NOT_FOUND)}) == {}
+    assert why_unread({np: held, calico: refused(ApiErrorKind.FORBIDDEN)}) == {ResourceKind.POLICIES: "no_permission"}
+    assert why_unread({np: refused(ApiErrorKind.NOT_FOUND), gnp: refused(ApiErrorKind.UNREACHABLE)}) == {
+        ResourceKind.POLICIES: "api_unavailable"
     }
-    assert why_unread({IP_POOLS: refused(Trouble.ABSENT), FELIX: Standing()}) == {
-        Kind.IP_POOLS: "not_applicable",
-        Kind.FELIX: "api_unavailable",
+    assert why_unread({IP_POOLS: refused(ApiErrorKind.NOT_FOUND), FELIX: WatchState()}) == {
+        ResourceKind.IP_POOLS: "not_applicable",
+        ResourceKind.FELIX: "api_unavailable",
     }
 
 
 def test_of_several_troubles_the_one_that_tells_most_is_told_and_none_of_what_is_well() -> None:
-    forbidden, absent, silent = refused(Trouble.FORBIDDEN), refused(Trouble.ABSENT), refused(Trouble.SILENT)
+    forbidden, absent, silent = (
+        refused(ApiErrorKind.FORBIDDEN),
+        refused(ApiErrorKind.NOT_FOUND),
+        refused(ApiErrorKind.STREAM_IDLE),
+    )
     assert why_failing([absent, forbidden, silent], NOW) is silent.trouble
     assert why_failing([absent, forbidden], NOW) is forbidden.trouble
     assert why_failing([absent], NOW) is absent.trouble
     hiccup = watched()
-    hiccup.trouble = ApiError(Trouble.UNREACHABLE, "")
+    hiccup.trouble = ApiError(ApiErrorKind.UNREACHABLE, "")
     assert why_failing([hiccup], NOW) is None
     hiccup.close(NOW)
     assert why_failing([hiccup, absent], NOW + 1 + OUTAGE) is hiccup.trouble
 
 
 def test_what_is_optional_is_missed_by_nobody() -> None:
-    optional = next(each for each in readings(Role.CLUSTER, "") if each.optional)
-    assert why_unread({optional: refused(Trouble.FORBIDDEN)}) == {}
+    optional = next(each for each in watched_resources(Role.CLUSTER, "") if each.optional)
+    assert why_unread({optional: refused(ApiErrorKind.FORBIDDEN)}) == {}
 
 
 # Answers
 
 STATUSES = {
-    "400-bad-continue": Trouble.REJECTED, "401-invalid-token": Trouble.UNAUTHORIZED, "403-list-ippools-crd": Trouble.FORBIDDEN,
-    "404-absent-api-group-list": Trouble.ABSENT, "405-method-not-allowed": Trouble.REJECTED, "406-not-acceptable": Trouble.REJECTED,
-    "410-expired-continue-token": Trouble.EXPIRED, "410-list-exact-old-resourceversion": Trouble.EXPIRED,
-    "429-priority-and-fairness": Trouble.THROTTLED, "504-list-future-resourceversion": Trouble.AHEAD,
+    "400-bad-continue": ApiErrorKind.REJECTED, "401-invalid-token": ApiErrorKind.UNAUTHORIZED, "403-list-ippools-crd": ApiErrorKind.FORBIDDEN,
+    "404-absent-api-group-list": ApiErrorKind.NOT_FOUND, "405-method-not-allowed": ApiErrorKind.REJECTED, "406-not-acceptable": ApiErrorKind.REJECTED,
+    "410-expired-continue-token": ApiErrorKind.EXPIRED, "410-list-exact-old-resourceversion": ApiErrorKind.EXPIRED,
+    "429-priority-and-fairness": ApiErrorKind.THROTTLED, "504-list-future-resourceversion": ApiErrorKind.VERSION_AHEAD,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "trouble"), STATUSES.items())
-def test_each_recorded_error_is_told_apart(name: str, trouble: Trouble) -> None:
+def test_each_recorded_error_is_told_apart(name: str, trouble: ApiErrorKind) -> None:
     answer = json.loads((recorded.DATA / "error" / f"{name}.json").read_text())["response"]
     body = json.dumps(answer["body"]) if "body" in answer else answer["body_text"]
     error = error_of_answer(answer["status"], answer["headers"], body.encode())
@@ -128,13 +141,13 @@ def test_each_recorded_error_is_told_apart(name: str, trouble: Trouble) -> None:
 @pytest.mark.parametrize(
     ("folder", "name", "trouble"),
     [
-        ("watch", "error-410-after-restart-nodes", Trouble.EXPIRED),
-        ("watch", "invalid-resourceversion", Trouble.SERVER),
-        ("watch-old-etcd", "nodes-no-resourceversion", Trouble.AHEAD),
-        ("watch-old-etcd", "nodes-sendinitialevents", Trouble.SERVER),
+        ("watch", "error-410-after-restart-nodes", ApiErrorKind.EXPIRED),
+        ("watch", "invalid-resourceversion", ApiErrorKind.SERVER),
+        ("watch-old-etcd", "nodes-no-resourceversion", ApiErrorKind.VERSION_AHEAD),
+        ("watch-old-etcd", "nodes-sendinitialevents", ApiErrorKind.SERVER),
     ],
 )
-def test_errors_inside_a_watch_are_told_apart(folder: str, name: str, trouble: Trouble) -> None:
+def test_errors_inside_a_watch_are_told_apart(folder: str, name: str, trouble: ApiErrorKind) -> None:
     line = (recorded.DATA / folder / f"{name}.ndjson").read_bytes().splitlines()[0]
     with pytest.raises(ApiError) as raised:
         read_event(line)
@@ -156,18 +169,18 @@ def test_every_recorded_event_is_read_and_bookmarks_only_carry_a_version() -> No
 
 
 def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
-    error = ApiError(Trouble.UNREACHABLE, f"its certificate is not trusted: {'much else ' * 100}: no key usage")
+    error = ApiError(ApiErrorKind.UNREACHABLE, f"its certificate is not trusted: {'much else ' * 100}: no key usage")
     assert str(error).startswith("unreachable: its certificate is not trusted: much")
     assert str(error).endswith("else : no key usage")
     assert len(str(error)) < 330
-    assert str(ApiError(Trouble.SILENT, "x" * 300)) == f"silent: {'x' * 300}"
+    assert str(ApiError(ApiErrorKind.STREAM_IDLE, "x" * 300)) == f"silent: {'x' * 300}"
 
 
 @pytest.mark.parametrize(
     "status", [None, 7, [], {}, {"code": {}, "details": [], "metadata": 1, "message": 2}, {"code": "410"}]
 )
 def test_a_status_of_any_shape_is_some_trouble(status: Any) -> None:
-    assert error_of_status(status).kind in set(Trouble)
+    assert error_of_status(status).kind in set(ApiErrorKind)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +211,7 @@ def test_the_recorded_discovery_places_every_reading_of_the_cluster(name: str) -
     assert place_of(IP_POOLS, served) == CRD
     assert place_of(SERVICE_CIDRS, served) == "networking.k8s.io/v1"
     assert place_of(NODES, served) == "v1"
-    absent = {each.resource for each in readings(Role.CLUSTER, "") if place_of(each, served) is None}
+    absent = {each.resource for each in watched_resources(Role.CLUSTER, "") if place_of(each, served) is None}
     assert absent == {
         "ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "adminnetworkpolicies", "baselineadminnetworkpolicies",
         "installations", "globalnetworkpolicies", "networkpolicies",
@@ -216,4 +229,4 @@ def test_the_group_with_the_pools_is_preferred_and_the_other_taken_where_it_alon
 def test_discovery_that_is_none_is_malformed(body: bytes) -> None:
     with pytest.raises(ApiError) as raised:
         read_served(body)
-    assert raised.value.kind is Trouble.MALFORMED
+    assert raised.value.kind is ApiErrorKind.MALFORMED

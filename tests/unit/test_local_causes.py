@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.diagnosis.local import LOCAL_RULES
-from exporter.diagnosis.view import Judgement
+from exporter.diagnosis.engine.rule_input import Judgement
+from exporter.diagnosis.rules.node.node_side_causes import LOCAL_RULES
 from exporter.model.calico import VxlanMode
 from exporter.model.component import CniConfig
 from exporter.model.facts import HostFacts, KubeProxyFacts

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.logs import Format, JsonFormatter, Level, LogfmtFormatter, configure, fields
+from exporter.telemetry.logs import JsonFormatter, LogfmtFormatter, LogFormat, LogLevel, configure, fields
 
 log = logging.getLogger("exporter.test")
 
@@ -29,7 +29,7 @@ def restored_logging() -> Iterator[None]:
     ours.setLevel(our_level)
 
 
-def lines(level: Level, form: Format, write: object) -> list[str]:
+def lines(level: LogLevel, form: LogFormat, write: object) -> list[str]:
     stream = io.StringIO()
     configure(level, form, stream)
     assert callable(write)
@@ -43,7 +43,7 @@ def test_logfmt_line_has_utc_time_level_source_message_and_fields() -> None:
             "round finished", extra=fields(probes=240, seconds=1.5, node="ra", what="two words", cut=False, none=None)
         )
 
-    (line,) = lines(Level.INFO, Format.LOGFMT, write)
+    (line,) = lines(LogLevel.INFO, LogFormat.LOGFMT, write)
     assert re.fullmatch(
         r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=info source=test_logs\.py:\d+ msg=\"round finished\""
         r" probes=240 seconds=1\.5 node=ra what=\"two words\" cut=false none=null",
@@ -55,7 +55,7 @@ def test_json_line_keeps_numbers_and_booleans() -> None:
     def write() -> None:
         log.warning("slow", extra=fields(seconds=1.5, probes=3, ok=True, ratio=float("nan"), pod="a/b"))
 
-    (line,) = lines(Level.INFO, Format.JSON, write)
+    (line,) = lines(LogLevel.INFO, LogFormat.JSON, write)
     record = json.loads(line)
     assert record.pop("time").endswith("Z")
     assert record.pop("source").startswith("test_logs.py:")
@@ -73,18 +73,18 @@ def test_json_line_keeps_numbers_and_booleans() -> None:
 @pytest.mark.parametrize(
     ("level", "shown"),
     [
-        (Level.DEBUG, ["debug", "info", "warn", "error"]),
-        (Level.INFO, ["info", "warn", "error"]),
-        (Level.WARN, ["warn", "error"]),
-        (Level.ERROR, ["error"]),
+        (LogLevel.DEBUG, ["debug", "info", "warn", "error"]),
+        (LogLevel.INFO, ["info", "warn", "error"]),
+        (LogLevel.WARN, ["warn", "error"]),
+        (LogLevel.ERROR, ["error"]),
     ],
 )
-def test_records_below_the_level_are_not_shown(level: Level, shown: list[str]) -> None:
+def test_records_below_the_level_are_not_shown(level: LogLevel, shown: list[str]) -> None:
     def write() -> None:
         for speak in (log.debug, log.info, log.warning, log.error):
             speak("x")
 
-    assert [json.loads(line)["level"] for line in lines(level, Format.JSON, write)] == shown
+    assert [json.loads(line)["level"] for line in lines(level, LogFormat.JSON, write)] == shown
 
 
 def test_libraries_speak_from_warning_upwards() -> None:
@@ -92,22 +92,22 @@ def test_libraries_speak_from_warning_upwards() -> None:
         logging.getLogger("aiohttp.server").info("quiet")
         logging.getLogger("aiohttp.server").warning("loud")
 
-    assert [json.loads(line)["msg"] for line in lines(Level.INFO, Format.JSON, write)] == ["loud"]
-    assert [json.loads(line)["msg"] for line in lines(Level.DEBUG, Format.JSON, write)] == ["quiet", "loud"]
-    assert lines(Level.ERROR, Format.JSON, write) == []
+    assert [json.loads(line)["msg"] for line in lines(LogLevel.INFO, LogFormat.JSON, write)] == ["loud"]
+    assert [json.loads(line)["msg"] for line in lines(LogLevel.DEBUG, LogFormat.JSON, write)] == ["quiet", "loud"]
+    assert lines(LogLevel.ERROR, LogFormat.JSON, write) == []
 
 
-@pytest.mark.parametrize("form", list(Format))
-def test_foreign_text_cannot_begin_a_line_or_paint_a_terminal(form: Format) -> None:
+@pytest.mark.parametrize("form", list(LogFormat))
+def test_foreign_text_cannot_begin_a_line_or_paint_a_terminal(form: LogFormat) -> None:
     evil = 'x\nlevel=error msg="fake"\r\x1b[31m\x00\u2028\u202e\ud800"'
 
     def write() -> None:
         log.info("%s", evil, extra={"fields": {"pod": evil, "a b\n=": 1, "msg": "shadow"}})
 
-    (line,) = lines(Level.INFO, form, write)
+    (line,) = lines(LogLevel.INFO, form, write)
     assert line.isprintable()
     line.encode()
-    if form is Format.JSON:
+    if form is LogFormat.JSON:
         record = json.loads(line)
         assert (record["msg"], record["pod"], record["a_b__"], record["msg_"]) == (evil, evil, 1, "shadow")
     else:
@@ -125,31 +125,31 @@ def test_exceptions_are_one_line_with_their_traceback() -> None:
         except ValueError:
             log.exception("failed")
 
-    (line,) = lines(Level.INFO, Format.JSON, write)
+    (line,) = lines(LogLevel.INFO, LogFormat.JSON, write)
     record = json.loads(line)
     assert record["error"] == "ValueError: two\nlines"
     assert record["traceback"].startswith("Traceback (most recent call last):\n")
-    (line,) = lines(Level.INFO, Format.LOGFMT, write)
+    (line,) = lines(LogLevel.INFO, LogFormat.LOGFMT, write)
     assert 'msg=failed error="ValueError: two\\nlines" traceback="Traceback (most recent call last):\\n' in line
 
 
 def test_long_values_are_cut() -> None:
-    (line,) = lines(Level.INFO, Format.LOGFMT, lambda: log.info("x", extra=fields(reply="y" * 100_000)))
+    (line,) = lines(LogLevel.INFO, LogFormat.LOGFMT, lambda: log.info("x", extra=fields(reply="y" * 100_000)))
     assert len(line) < 9000
     assert line.endswith('... (100000 characters)"')
 
 
 def test_configuring_again_replaces_what_was() -> None:
     first = io.StringIO()
-    configure(Level.INFO, Format.LOGFMT, first)
-    (line,) = lines(Level.INFO, Format.JSON, lambda: log.info("once"))
+    configure(LogLevel.INFO, LogFormat.LOGFMT, first)
+    (line,) = lines(LogLevel.INFO, LogFormat.JSON, lambda: log.info("once"))
     assert json.loads(line)["msg"] == "once"
     assert first.getvalue() == ""
 
 
 def test_warnings_of_the_interpreter_are_records() -> None:
     stream = io.StringIO()
-    configure(Level.INFO, Format.JSON, stream)
+    configure(LogLevel.INFO, LogFormat.JSON, stream)
     logging.captureWarnings(capture=False)
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -8,9 +8,18 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis.nat import NAT_RULES
-from exporter.model.facts import Backend, HostFacts, KubeProxyFacts, NatBackend, NatFacts, Reader, Reading, SourceMatch
-from exporter.model.inventory import Inventory, Kind
+from exporter.diagnosis.rules.node.nat import NAT_RULES
+from exporter.model.facts import (
+    Backend,
+    HostFacts,
+    KubeProxyFacts,
+    NatBackend,
+    NatFacts,
+    Reader,
+    ReaderStatus,
+    SourceMatch,
+)
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.report import Cause, Reason, Severity
 from tests.unit.cluster_scene import POOL4, POOL6, service
 from tests.unit.node_scene import V4, V6, cluster, holding, host, masquerade, node_view, only, said
@@ -100,8 +109,8 @@ def test_each_pool_by_itself() -> None:
         (nat(unread={(V6, NFT): "no_permission"}), cluster(), Reason.NO_PERMISSION),
         (nat(masquerade(rules=(UNREAD,))), cluster(), Reason.READER_FAILED),
         (nat(), cluster(pools=None), Reason.NO_INVENTORY),
-        (nat(), cluster(pools=None, unread={Kind.IP_POOLS: "no_permission"}), Reason.NO_PERMISSION),
-        (nat(), cluster(pools=None, unread={Kind.IP_POOLS: "not_applicable"}), Reason.NOT_APPLICABLE),
+        (nat(), cluster(pools=None, unread={ResourceKind.IP_POOLS: "no_permission"}), Reason.NO_PERMISSION),
+        (nat(), cluster(pools=None, unread={ResourceKind.IP_POOLS: "not_applicable"}), Reason.NOT_APPLICABLE),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("cause", POOLS)
@@ -135,7 +144,7 @@ V4_ALONE = cluster(services=(service("web", (V4,)),))
         (proxy(six=None), cluster(), Reason.READER_FAILED),
         (host(kube_proxy=None), cluster(), Reason.READER_FAILED),
         (proxy(six=False), cluster(services=None), Reason.NO_INVENTORY),
-        (proxy(six=False), cluster(services=None, unread={Kind.SERVICES: "api_unavailable"}), Reason.API_UNAVAILABLE),
+        (proxy(six=False), cluster(services=None, unread={ResourceKind.SERVICES: "api_unavailable"}), Reason.API_UNAVAILABLE),
         # A digest counts them and lists some.
         (proxy(six=False), replace(V4_ALONE, service_count_v6=7), "found"),
         (proxy(six=False), cluster(service_count_v6=0), ()),
@@ -154,8 +163,8 @@ def test_kube_proxy_knows_the_services_of_ipv6(facts: HostFacts, inventory: Inve
 def test_a_reader_that_failed_says_why() -> None:
     seen = node_view(host(nat=None, kube_proxy=None))
     failed = (
-        Reading(Reader.NAT, success=False, seconds=0.1, reason="lsm"),
-        Reading(Reader.KUBE_PROXY, success=False, seconds=0.1, reason="kernel"),
+        ReaderStatus(Reader.NAT, success=False, seconds=0.1, reason="lsm"),
+        ReaderStatus(Reader.KUBE_PROXY, success=False, seconds=0.1, reason="kernel"),
     )
     seen = replace(seen, snapshot=replace(seen.snapshot, readings=failed))
     assert said(MISSING, seen) is Reason.LSM

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis.node import NODE_RULES
+from exporter.diagnosis.rules.node.node import NODE_RULES
 from exporter.model.facts import AddressFact, HostFacts, Inet6Conf, LinkFact, RouteFact
 from exporter.model.family import parse_net
 from exporter.model.inventory import Inventory

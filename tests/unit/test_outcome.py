@@ -9,8 +9,8 @@ import ssl
 import pytest
 
 from exporter.model.probe import LookupOutcome, Outcome
-from exporter.network import NoSocket
-from exporter.probes.outcome import DETAIL_LIMIT, LOOKUPS, Failure, describe, lookup_outcome_of, outcome_of
+from exporter.probes.outcome import DETAIL_LIMIT, LOOKUPS, PhaseError, describe, lookup_outcome_of, outcome_of
+from exporter.probes.ports import NoSocketError
 
 
 def certificate_error(code: int, message: str = "x") -> ssl.SSLCertVerificationError:
@@ -42,21 +42,21 @@ TABLE = [
     (os_error(errno.ESTALE), Outcome.VANISHED, LookupOutcome.NOT_ASKED),
     (os_error(errno.ENOBUFS), Outcome.LOCAL, LookupOutcome.NOT_ASKED),
     (os_error(errno.EAGAIN), Outcome.LOCAL, LookupOutcome.NOT_ASKED),
-    (NoSocket(errno.EPERM), Outcome.NO_PERMISSION, LookupOutcome.NOT_ASKED),
-    (NoSocket(errno.EACCES), Outcome.NO_PERMISSION, LookupOutcome.NOT_ASKED),
-    (NoSocket(errno.ESTALE), Outcome.VANISHED, LookupOutcome.NOT_ASKED),
-    (NoSocket(errno.ENOENT), Outcome.VANISHED, LookupOutcome.NOT_ASKED),
-    (NoSocket(errno.ESRCH), Outcome.VANISHED, LookupOutcome.NOT_ASKED),
-    (NoSocket(errno.EMFILE), Outcome.LOCAL, LookupOutcome.NOT_ASKED),
-    (NoSocket(errno.EADDRINUSE), Outcome.LOCAL, LookupOutcome.NOT_ASKED),
-    (NoSocket(errno.EADDRNOTAVAIL), Outcome.LOCAL, LookupOutcome.NOT_ASKED),
-    (NoSocket(errno.EAFNOSUPPORT), Outcome.UNREACHABLE, LookupOutcome.UNREACHABLE),
-    (Failure(Outcome.PROTOCOL, "x"), Outcome.PROTOCOL, LookupOutcome.MALFORMED),
+    (NoSocketError(errno.EPERM), Outcome.NO_PERMISSION, LookupOutcome.NOT_ASKED),
+    (NoSocketError(errno.EACCES), Outcome.NO_PERMISSION, LookupOutcome.NOT_ASKED),
+    (NoSocketError(errno.ESTALE), Outcome.VANISHED, LookupOutcome.NOT_ASKED),
+    (NoSocketError(errno.ENOENT), Outcome.VANISHED, LookupOutcome.NOT_ASKED),
+    (NoSocketError(errno.ESRCH), Outcome.VANISHED, LookupOutcome.NOT_ASKED),
+    (NoSocketError(errno.EMFILE), Outcome.LOCAL, LookupOutcome.NOT_ASKED),
+    (NoSocketError(errno.EADDRINUSE), Outcome.LOCAL, LookupOutcome.NOT_ASKED),
+    (NoSocketError(errno.EADDRNOTAVAIL), Outcome.LOCAL, LookupOutcome.NOT_ASKED),
+    (NoSocketError(errno.EAFNOSUPPORT), Outcome.UNREACHABLE, LookupOutcome.UNREACHABLE),
+    (PhaseError(Outcome.PROTOCOL, "x"), Outcome.PROTOCOL, LookupOutcome.MALFORMED),
 ]
 
 
 @pytest.mark.parametrize(("error", "outcome", "lookup"), TABLE, ids=repr)
-def test_the_table(error: Failure | NoSocket | OSError, outcome: Outcome, lookup: LookupOutcome) -> None:
+def test_the_table(error: PhaseError | NoSocketError | OSError, outcome: Outcome, lookup: LookupOutcome) -> None:
     assert outcome_of(error) is outcome
     assert lookup_outcome_of(error) is lookup
 
@@ -81,8 +81,8 @@ def test_an_ssl_errors_number_is_not_an_errno() -> None:
     assert outcome_of(ssl.SSLError(errno.EPERM, "wrong version number")) is Outcome.TLS_PROTOCOL
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EBADF, "x"), OSError("no number"), NoSocket(errno.EBADF)])
-def test_what_no_table_knows_is_a_bug_and_is_raised(error: OSError | NoSocket) -> None:
+@pytest.mark.parametrize("error", [OSError(errno.EBADF, "x"), OSError("no number"), NoSocketError(errno.EBADF)])
+def test_what_no_table_knows_is_a_bug_and_is_raised(error: OSError | NoSocketError) -> None:
     with pytest.raises(type(error)):
         outcome_of(error)
 
@@ -92,8 +92,8 @@ def test_every_outcome_that_an_error_can_have_has_a_lookup_outcome() -> None:
 
 
 def test_detail_is_one_bounded_printable_line() -> None:
-    assert describe(Failure(Outcome.PROTOCOL, "a\r\n\x1b[31mb" + "c" * 1000)).startswith("a???[31mbccc")
-    assert len(describe(Failure(Outcome.PROTOCOL, "c" * 1000))) == DETAIL_LIMIT
+    assert describe(PhaseError(Outcome.PROTOCOL, "a\r\n\x1b[31mb" + "c" * 1000)).startswith("a???[31mbccc")
+    assert len(describe(PhaseError(Outcome.PROTOCOL, "c" * 1000))) == DETAIL_LIMIT
     assert describe(certificate_error(10, "certificate has expired")) == "certificate has expired"
     assert describe(os_error(errno.ECONNREFUSED)) == "Connection refused"
     assert describe(TimeoutError()) == ""

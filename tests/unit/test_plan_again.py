@@ -8,24 +8,24 @@ from collections.abc import Sequence
 import pytest
 
 from exporter.model.dns import NXDOMAIN, REFUSED, Reply
-from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
-from exporter.plan.again import MOST, SPREAD, TIMES, Known, asked_again, doubtful, set_aside
-from exporter.plan.told import NO_HISTORY, History, fold_history
+from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
+from exporter.plan.answer_history import NO_HISTORY, History, remember
+from exporter.plan.repeats import MOST, SPREAD, TIMES, KnownNames, asked_again, doubtful, set_aside
 from exporter.probes.dns_reply import judge
 from tests.unit.scene import HOST
 from tests.worlds import address
 
-SERVER, SECOND = Server(address("192.0.2.53"), "cluster_dns"), Server(address("192.0.2.54"), "host")
+SERVER, SECOND = Nameserver(address("192.0.2.53"), "cluster_dns"), Nameserver(address("192.0.2.54"), "host")
 DATA = {
     "A": Reply(answers=1, addresses=(address("192.0.2.80"),)),
     "AAAA": Reply(answers=1, addresses=(address("2001:db8::80"),)),
 }
 ABSENT, BARE = Reply(soa_authority=True), Reply(aa=True)
 MISSING, DENIED = Reply(rcode=NXDOMAIN, soa_authority=True), Reply(rcode=REFUSED)
-KNOWN = Known("cluster.local", {"both.test": frozenset({"A", "AAAA"}), "four.example": frozenset({"A"})})
+KNOWN = KnownNames("cluster.local", {"both.test": frozenset({"A", "AAAA"}), "four.example": frozenset({"A"})})
 
 
-def said(name: str, qtype: str, reply: Reply | None, *, label: str = "", of: Server = SERVER) -> Lookup:
+def said(name: str, qtype: str, reply: Reply | None, *, label: str = "", of: Nameserver = SERVER) -> Lookup:
     question = Question(HOST, of, name, qtype, label or name, Purpose.VERDICT)
     return Lookup(question, judge(reply) if reply else LookupOutcome.TIMEOUT, 0.01, reply, time=1.0)
 
@@ -37,7 +37,7 @@ def pair(name: str, a: Reply | None, aaaa: Reply | None, **more: str) -> list[Lo
 def again(
     lookups: Sequence[Lookup], before: History = NO_HISTORY, *, allowance: int | None = None, seconds: float = 2.0
 ) -> tuple[Question, ...]:
-    history = fold_history(before, lookups, now=2.0)
+    history = remember(before, lookups, now=2.0)
     return asked_again(doubtful(lookups, history, KNOWN), allowance=allowance, seconds=seconds)
 
 
@@ -89,7 +89,7 @@ def test_what_is_lost_refused_or_lacks_a_record_is_asked_again(
 
 def test_what_was_answered_otherwise_before_is_asked_again_for_both_types() -> None:
     lost_its_record = pair("web.test", MISSING, MISSING)
-    before = fold_history(NO_HISTORY, pair("web.test", DATA["A"], DATA["AAAA"]), now=1.0)
+    before = remember(NO_HISTORY, pair("web.test", DATA["A"], DATA["AAAA"]), now=1.0)
     assert again(lost_its_record) == ()
     assert counted(again(lost_its_record, before)) == {("web.test", "A"): TIMES, ("web.test", "AAAA"): TIMES}
 
@@ -101,7 +101,7 @@ def test_each_nameserver_is_asked_about_its_own_answers() -> None:
 
 def test_it_keeps_to_the_budget_and_begins_with_what_was_asked_least() -> None:
     answers = [one for name in ("a.test", "b.test", "c.test") for one in pair(name, DATA["A"], BARE)]
-    before = fold_history(NO_HISTORY, [said("a.test", "AAAA", BARE)] * 5, now=1.0)
+    before = remember(NO_HISTORY, [said("a.test", "AAAA", BARE)] * 5, now=1.0)
     assert counted(again(answers, before, allowance=2 * TIMES + 1)) == {
         ("b.test", "AAAA"): TIMES,
         ("c.test", "AAAA"): TIMES,

@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 
 from exporter.model.dns import Reply
 from exporter.model.family import parse_address
-from exporter.model.probe import Group, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question, Server
+from exporter.model.probe import Group, Lookup, LookupOutcome, Nameserver, Observation, Outcome, Purpose, Question
 from exporter.model.vantage import Vantage
-from exporter.plan.kept import EMPTY, NO_ANSWERS, Store, choose_sample, fold, fold_answers, rotation
+from exporter.plan.result_history import (
+    EMPTY,
+    NO_ANSWERS,
+    ResultHistory,
+    choose_sample,
+    keep_answers,
+    keep_results,
+    rotation,
+)
 from tests.unit.scene import HOST, pod, seen, target
 
 INTERVAL = 30.0
@@ -40,7 +48,9 @@ class World:
         sample = choose_sample(self.pods, self.store, self.size)
         made = {v.key: probe(v, FAIL if v.name in self.failing else PASS) for v in sample}
         keep = 2 * rotation(len(self.pods), self.size, INTERVAL) + INTERVAL
-        self.store = fold(self.store, made, present=[v.key for v in self.pods], now=self.now, keep=keep, remember=keep)
+        self.store = keep_results(
+            self.store, made, present=[v.key for v in self.pods], now=self.now, keep=keep, remember=keep
+        )
         self.now += INTERVAL
         return sample
 
@@ -99,53 +109,53 @@ def test_no_sample_is_no_sample_even_for_suspects() -> None:
 
 def test_a_result_is_kept_for_two_rotations_and_no_longer() -> None:
     web = pod("web")
-    store = fold(EMPTY, {web.key: probe(web, PASS)}, present=[web.key], now=1000.0, keep=150.0, remember=150.0)
-    assert fold(store, {}, present=[web.key], now=1150.0, keep=150.0, remember=150.0).observations()
-    assert fold(store, {}, present=[web.key], now=1151.0, keep=150.0, remember=150.0).observations() == ()
+    store = keep_results(EMPTY, {web.key: probe(web, PASS)}, present=[web.key], now=1000.0, keep=150.0, remember=150.0)
+    assert keep_results(store, {}, present=[web.key], now=1150.0, keep=150.0, remember=150.0).observations()
+    assert keep_results(store, {}, present=[web.key], now=1151.0, keep=150.0, remember=150.0).observations() == ()
 
 
 def test_what_vanished_is_dropped_at_once_also_when_it_was_just_probed() -> None:
     web, db = pod("web"), pod("db")
-    store = fold(EMPTY, {web.key: probe(web, PASS)}, present=[web.key], now=1000.0, keep=150.0, remember=150.0)
-    assert fold(store, {db.key: probe(db, PASS)}, present=[], now=1030.0, keep=150.0, remember=150.0) == EMPTY
+    store = keep_results(EMPTY, {web.key: probe(web, PASS)}, present=[web.key], now=1000.0, keep=150.0, remember=150.0)
+    assert keep_results(store, {db.key: probe(db, PASS)}, present=[], now=1030.0, keep=150.0, remember=150.0) == EMPTY
 
 
 def test_the_probe_before_stays_beside_the_last_one() -> None:
     web = pod("web")
-    store = fold(EMPTY, {web.key: probe(web, FAIL)}, present=[web.key], now=1000.0, keep=150.0, remember=150.0)
+    store = keep_results(EMPTY, {web.key: probe(web, FAIL)}, present=[web.key], now=1000.0, keep=150.0, remember=150.0)
     assert store.before() == ()
-    store = fold(store, {web.key: probe(web, PASS)}, present=[web.key], now=1030.0, keep=150.0, remember=150.0)
+    store = keep_results(store, {web.key: probe(web, PASS)}, present=[web.key], now=1030.0, keep=150.0, remember=150.0)
     assert {o.outcome for o in store.before()} == {Outcome.TIMEOUT, Outcome.OK}
     assert {o.outcome for o in store.observations()} == {Outcome.OK}
 
 
 def test_a_probe_that_told_nothing_takes_its_turn_and_leaves_the_last_result() -> None:
     web = pod("web")
-    store = fold(EMPTY, {web.key: probe(web, FAIL)}, present=[web.key], now=1000.0, keep=150.0, remember=150.0)
-    cut = fold(store, {web.key: probe(web, CUT)}, present=[web.key], now=1030.0, keep=150.0, remember=150.0)
+    store = keep_results(EMPTY, {web.key: probe(web, FAIL)}, present=[web.key], now=1000.0, keep=150.0, remember=150.0)
+    cut = keep_results(store, {web.key: probe(web, CUT)}, present=[web.key], now=1030.0, keep=150.0, remember=150.0)
     kept = cut.vantages[web.key]
     assert (kept.observations, kept.time, kept.asked, kept.suspect) == (store.observations(), 1000.0, 1030.0, 2)
-    late = fold(cut, {web.key: probe(web, CUT)}, present=[web.key], now=1200.0, keep=150.0, remember=150.0)
+    late = keep_results(cut, {web.key: probe(web, CUT)}, present=[web.key], now=1200.0, keep=150.0, remember=150.0)
     assert {o.outcome for o in late.observations()} == {Outcome.LOCAL}, "older than two rotations"
 
 
 def test_a_probe_of_which_a_part_was_cut_keeps_the_last_result_of_that_part_and_the_doubt() -> None:
     """Else a round that ran out of time would pass for a family that works again."""
     web = pod("web")
-    store = fold(EMPTY, {web.key: probe(web, FAIL)}, present=[web.key], now=0.0, keep=90.0, remember=90.0)
+    store = keep_results(EMPTY, {web.key: probe(web, FAIL)}, present=[web.key], now=0.0, keep=90.0, remember=90.0)
     for now in (30.0, 60.0, 90.0):
-        store = fold(
+        store = keep_results(
             store, {web.key: probe(web, "tcp6=local tcp4=ok")}, present=[web.key], now=now, keep=90.0, remember=90.0
         )
         assert [o.outcome for o in store.observations()] == [Outcome.TIMEOUT, Outcome.OK]
         assert choose_sample([web, pod("db")], store, 2)[0] == web
     late = tuple(replace(o, time=o.time + 91.0) for o in probe(web, "tcp6=local tcp4=ok"))
-    store = fold(store, {web.key: late}, present=[web.key], now=120.0, keep=90.0, remember=90.0)
+    store = keep_results(store, {web.key: late}, present=[web.key], now=120.0, keep=90.0, remember=90.0)
     assert [o.outcome for o in store.observations()] == [Outcome.LOCAL, Outcome.OK], "not for ever"
 
 
 def test_the_host_is_kept_like_a_pod() -> None:
-    store = fold(EMPTY, {HOST.key: probe(HOST, PASS)}, present=[HOST.key], now=1.0, keep=150.0, remember=150.0)
+    store = keep_results(EMPTY, {HOST.key: probe(HOST, PASS)}, present=[HOST.key], now=1.0, keep=150.0, remember=150.0)
     assert len(store.observations()) == 2
 
 
@@ -155,24 +165,24 @@ assert SERVER is not None
 
 def lookup(vantage: Vantage, time: float, name: str = "pypi.org") -> Lookup:
     assert SERVER is not None
-    question = Question(vantage, Server(SERVER, "cluster_dns"), name, "AAAA", name, Purpose.VERDICT)
+    question = Question(vantage, Nameserver(SERVER, "cluster_dns"), name, "AAAA", name, Purpose.VERDICT)
     return Lookup(question, LookupOutcome.NODATA, 0.01, Reply(), time=time)
 
 
 def test_two_rounds_of_a_question_are_two_rounds_whoever_asked() -> None:
     one, two = lookup(pod("one"), 1000.0), lookup(pod("two"), 1030.0)
-    answers = fold_answers(NO_ANSWERS, [one], now=1000.0, keep=100.0)
+    answers = keep_answers(NO_ANSWERS, [one], now=1000.0, keep=100.0)
     assert (list(answers.last.values()), list(answers.before.values())) == ([one], [])
-    answers = fold_answers(answers, [two, lookup(pod("three"), 1030.0)], now=1031.0, keep=100.0)
+    answers = keep_answers(answers, [two, lookup(pod("three"), 1030.0)], now=1031.0, keep=100.0)
     assert [o.question.vantage.name for o in answers.last.values()] == ["three"]
     assert list(answers.before.values()) == [one]
 
 
 def test_answers_go_when_they_are_old_and_when_the_clock_was_set_back() -> None:
-    answers = fold_answers(NO_ANSWERS, [lookup(pod("one"), 1000.0)], now=1000.0, keep=100.0)
-    assert fold_answers(answers, [], now=1100.0, keep=100.0) == answers
-    assert fold_answers(answers, [], now=1101.0, keep=100.0) == NO_ANSWERS
-    assert fold_answers(answers, [], now=1000.0 - 3600, keep=100.0) == NO_ANSWERS
+    answers = keep_answers(NO_ANSWERS, [lookup(pod("one"), 1000.0)], now=1000.0, keep=100.0)
+    assert keep_answers(answers, [], now=1100.0, keep=100.0) == answers
+    assert keep_answers(answers, [], now=1101.0, keep=100.0) == NO_ANSWERS
+    assert keep_answers(answers, [], now=1000.0 - 3600, keep=100.0) == NO_ANSWERS
 
 
 def test_rotation_is_the_time_until_everyone_had_a_turn() -> None:
@@ -181,8 +191,10 @@ def test_rotation_is_the_time_until_everyone_had_a_turn() -> None:
 
 
 def test_a_store_never_outgrows_what_is_present() -> None:
-    store = Store({})
+    store = ResultHistory({})
     for number in range(50):
         web = replace(pod("web"), uid=f"uid-{number}")
-        store = fold(store, {web.key: probe(web, PASS)}, present=[web.key], now=30.0 * number, keep=1e9, remember=1e9)
+        store = keep_results(
+            store, {web.key: probe(web, PASS)}, present=[web.key], now=30.0 * number, keep=1e9, remember=1e9
+        )
     assert len(store.vantages) == 1

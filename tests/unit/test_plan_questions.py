@@ -16,11 +16,11 @@ from exporter.model.probe import Purpose, Question
 from exporter.model.report import PodView
 from exporter.model.service import Service
 from exporter.model.vantage import PodState
-from exporter.plan.labels import canary, cluster_domain, is_inside, random_label
+from exporter.plan.aaaa_questions import verdict_set
+from exporter.plan.dns_names import canary, cluster_domain, is_inside, random_label
 from exporter.plan.pace import pace_of
 from exporter.plan.questions import Asking, plan_questions, plan_service_questions, service_rotation
 from exporter.plan.servers import known_servers
-from exporter.plan.verdict_set import verdict_set
 from tests.unit.plan_scene import API, KUBE_DNS, OWN, a_node, cluster, conf, config, view
 from tests.unit.scene import HOST, pod
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from exporter.model.dns import ResolvConf
 from exporter.model.inventory import Inventory
 from exporter.model.service import Service, ServicePort
-from exporter.plan.naming import plan_namings
+from exporter.plan.name_resolution import plan_namings
 from exporter.plan.servers import known_servers, servers_of
 from tests.unit.plan_scene import a_pod, cluster, conf, config, view
 from tests.unit.scene import HOST, pod

@@ -15,18 +15,8 @@ from exporter.model.inventory import Inventory
 from exporter.model.node import Node
 from exporter.model.probe import Group, Layer, Target
 from exporter.model.service import Endpoint, EndpointSlice, Service, ServicePort
-from exporter.plan.targets import (
-    apiserver,
-    cluster_dns,
-    dns_endpoints,
-    dns_services,
-    inside,
-    outside,
-    own_service,
-    peers,
-    ring,
-    with_addresses,
-)
+from exporter.model.well_known import dns_endpoints, dns_services
+from exporter.plan.targets import apiserver, cluster_dns, inside, outside, own_service, peers, ring, with_addresses
 from tests.unit.plan_scene import API, KUBE_DNS, OWN, a_node, a_pod, cluster, config
 
 V4, V6 = Family.V4, Family.V6

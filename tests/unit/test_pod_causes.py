@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis.pod import POD_RULES
-from exporter.model.facts import AddressFact, Listener, PodFacts, Reader, Reading
+from exporter.diagnosis.rules.pod.pod import POD_RULES
+from exporter.model.facts import AddressFact, ListeningSocket, PodFacts, Reader, ReaderStatus
 from exporter.model.pod import ContainerPort, Namespace
 from exporter.model.report import Cause, PodView, Reason, Severity
 from exporter.model.service import ServicePort
@@ -105,9 +105,9 @@ def test_pods_that_are_not_meant_to_have_it(pods: Any, view: Any, reason: Reason
 
 def test_pods_that_are_hidden_are_told_from_pods_that_are_not_there() -> None:
     hidden = [inside("web", state=PodState.UNREADABLE)]
-    refused = Reading(Reader.NAMESPACES, success=False, seconds=0.0, reason=Reason.NO_PERMISSION)
+    refused = ReaderStatus(Reader.NAMESPACES, success=False, seconds=0.0, reason=Reason.NO_PERMISSION)
 
-    def told(cause: Cause, pods: list[PodView], readings: tuple[Reading, ...]) -> object:
+    def told(cause: Cause, pods: list[PodView], readings: tuple[ReaderStatus, ...]) -> object:
         seen = node_view(pods=pods)
         return said(cause, replace(seen, snapshot=replace(seen.snapshot, readings=readings)))
 
@@ -172,7 +172,7 @@ def test_old_and_new_pods_are_told_apart() -> None:
 
 def listening(*places: str) -> PodFacts:
     """Listeners on port 8080 at these addresses."""
-    made = (Listener(V4 if ip_address(a).version == 4 else V6, ip_address(a), 8080) for a in places)
+    made = (ListeningSocket(V4 if ip_address(a).version == 4 else V6, ip_address(a), 8080) for a in places)
     return namespace(listeners=tuple(made))
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from exporter.catalogue import CATALOGUE
 from exporter.config.reference import list_keys
-from exporter.diagnosis.causes import TABLE
-from exporter.diagnosis.rules import RULES
+from exporter.diagnosis.engine.causes import TABLE
+from exporter.diagnosis.rules.registry import RULES
 from exporter.report.document import runbook
 from exporter.report.reference import (
     MAKER,
@@ -63,7 +63,7 @@ def test_from_a_cause_it_is_two_steps_to_its_rule_and_its_runbook() -> None:
     for cause, rule in RULES.items():
         source = ROOT / (rule.__module__.replace(".", "/") + ".py")
         assert f"]({source.relative_to(ROOT)})" in rows[cause.value]
-        assert f"\ndef {cause.value}(view: View)" in source.read_text(encoding="utf-8")
+        assert f"\ndef {cause.value}(view: RuleInput)" in source.read_text(encoding="utf-8")
         assert rule.__doc__
         assert runbook(cause) in rows[cause.value]
         assert (ROOT / "alerts/runbooks" / runbook(cause).rpartition("/")[2]).is_file()

@@ -17,7 +17,7 @@ from exporter.model.inventory import Came, Inventory
 from exporter.model.probe import Layer, Outcome
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
 from exporter.report.document import Document, ProbeEntry, document_of, encode, exit_code, runbook, to_json
-from exporter.report.reading import DocumentError, decode, parse
+from exporter.report.reading import ReportFormatError, decode, parse
 from tests.unit import sample_probes
 from tests.unit.sample import bad_day, blind, migration_day, quiet_day
 from tests.unit.sample_probes import NOW
@@ -190,13 +190,13 @@ def changed(change: Callable[[dict[str, Any]], object]) -> object:
     ],
 )
 def test_what_is_no_report_is_refused_by_place(change: Callable[[dict[str, Any]], object], message: str) -> None:
-    with pytest.raises(DocumentError, match=message):
+    with pytest.raises(ReportFormatError, match=message):
         decode(changed(change))
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'"\\ud800"', b"null", b"[]", b"NaN"])
 def test_what_is_no_json_object_is_refused(body: bytes) -> None:
-    with pytest.raises(DocumentError):
+    with pytest.raises(ReportFormatError):
         parse(body)
 
 
@@ -222,7 +222,7 @@ JSON = st.recursive(
 def test_nothing_but_a_document_or_its_error_comes_out(value: object, place: str) -> None:
     data = {**encode(document_of(blind())), place: value}
     for candidate in (value, data):
-        with contextlib.suppress(DocumentError):
+        with contextlib.suppress(ReportFormatError):
             assert isinstance(decode(candidate), Document)
 
 

@@ -10,7 +10,6 @@ from typing import cast
 
 import pytest
 
-from exporter.asking import Asker, Deadline
 from exporter.model.dns import Reply, ResolvConf
 from exporter.model.family import FAMILIES, Address, Family
 from exporter.model.probe import (
@@ -18,35 +17,36 @@ from exporter.model.probe import (
     Layer,
     Lookup,
     LookupOutcome,
+    Nameserver,
     Observation,
     Outcome,
     Purpose,
     Question,
-    Server,
     Target,
 )
 from exporter.plan.lifetimes import LONGEST, LONGEST_NONE, admitted, doubtful, lifetime
-from exporter.plan.naming import Naming
-from exporter.resolution import AT_MOST, PAIR, WAITING, Resolution, candidates, question_timeout
+from exporter.plan.name_resolution import Naming
+from exporter.probes.runner import Deadline, ProbeRunner
+from exporter.probes.target_resolver import AT_MOST, PAIR, WAITING, TargetResolver, candidates, question_timeout
 from tests.unit.plan_scene import conf, config
 from tests.unit.scene import HOST
 
 A, AAAA = ip_address("192.0.2.80"), ip_address("2001:db8::80")
 V4, V6 = Family.V4, Family.V6
 BOTH: dict[str, Address | None] = {"A": A, "AAAA": AAAA}
-SERVERS = (Server(ip_address("10.96.0.10"), "cluster_dns"), Server(ip_address("192.0.2.1"), "host"))
+SERVERS = (Nameserver(ip_address("10.96.0.10"), "cluster_dns"), Nameserver(ip_address("192.0.2.1"), "host"))
 FILE = conf(search=("corp.example", "lan"))
 NEVER = cast("Deadline", None)
 
 
-def naming(*hosts: str, file: ResolvConf = FILE, servers: Sequence[Server] = SERVERS) -> Naming:
+def naming(*hosts: str, file: ResolvConf = FILE, servers: Sequence[Nameserver] = SERVERS) -> Naming:
     """The host's naming of targets with these names."""
     listed = ", ".join(f"{{name: t{number}, host: {host}, port: 80}}" for number, host in enumerate(hosts))
     return Naming((HOST,), config(f"targets: [{listed}]").targets, HOST, file, tuple(servers))
 
 
 class Nameservers:
-    """An Asker: `says(question)` gives an address, None (no such record), or a LookupOutcome. Its SOA and its records live `ttl` s."""
+    """An ProbeRunner: `says(question)` gives an address, None (no such record), or a LookupOutcome. Its SOA and its records live `ttl` s."""
 
     def __init__(self, says: Callable[[Question], Address | LookupOutcome | None]) -> None:
         self.says = says
@@ -73,10 +73,10 @@ class World:
     def __init__(self, says: Callable[[Question], Address | LookupOutcome | None]) -> None:
         self.now = 1000.0
         self.nameservers = Nameservers(says)
-        self.resolution = Resolution(cast("Asker", self.nameservers), timeout=1.0, clock=lambda: self.now)
+        self.resolution = TargetResolver(cast("ProbeRunner", self.nameservers), timeout=1.0, clock=lambda: self.now)
 
     async def resolve(
-        self, name: str = "web.test", servers: Sequence[Server] = SERVERS
+        self, name: str = "web.test", servers: Sequence[Nameserver] = SERVERS
     ) -> dict[Family, Address | None] | None:
         """The addresses; None where the name has to wait."""
         made = await self.resolution.resolve(name, HOST, FILE, servers, NEVER)
@@ -85,7 +85,7 @@ class World:
     def allow(self, questions: int | None, *names: str) -> None:
         self.resolution.allow(questions, [naming(*names)])
 
-    def due(self, *names: str, file: ResolvConf = FILE, servers: Sequence[Server] = SERVERS) -> int:
+    def due(self, *names: str, file: ResolvConf = FILE, servers: Sequence[Nameserver] = SERVERS) -> int:
         return self.resolution.due([naming(*names, file=file, servers=servers)])
 
     @property

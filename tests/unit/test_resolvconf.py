@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.libc.resolv_conf import parse_resolv_conf
 from exporter.model.dns import ResolvConf
-from exporter.resolvconf import parse_resolv_conf
 
 POD = b"""search default.svc.cluster.local svc.cluster.local cluster.local lan
 nameserver 10.152.183.10

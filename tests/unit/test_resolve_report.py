@@ -8,14 +8,14 @@ import pytest
 
 from exporter.libc.resolver import all_candidates
 from exporter.model.dns import ResolvConf
-from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
+from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.probes.dns_reply import judge
 from exporter.report.resolve import Resolving, candidates, document, write
 from exporter.report.text import Style
 from tests.unit.scene import HOST
 from tests.worlds import address, messages
 
-FIRST, SECOND = Server(address("192.0.2.53"), "cluster_dns"), Server(address("192.0.2.54"), "other")
+FIRST, SECOND = Nameserver(address("192.0.2.53"), "cluster_dns"), Nameserver(address("192.0.2.54"), "other")
 CONF = ResolvConf(
     nameservers=(FIRST.address,),
     search=("svc.cluster.local", "lan"),
@@ -27,7 +27,7 @@ NAME = "pypi.example"
 TRAP = {f"{NAME}.lan": ("nodata", "nodata_aa"), NAME: ("addr", "addr")}
 
 
-def resolving(words: dict[str, tuple[str, str]], conf: ResolvConf = CONF, *servers: Server) -> Resolving:
+def resolving(words: dict[str, tuple[str, str]], conf: ResolvConf = CONF, *servers: Nameserver) -> Resolving:
     lookups = []
     for candidate in all_candidates(NAME, conf):
         for qtype, word in zip(("A", "AAAA"), words.get(candidate, ("nx", "nx")), strict=True):

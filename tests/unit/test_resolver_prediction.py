@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.libc.replies import Answer, Failure, answers_of
-from exporter.libc.resolver import Libc, all_candidates, candidates, cures, predict, predict_all
+from exporter.libc.replies import Answer, NoReply, answers_of
+from exporter.libc.resolver import Libc, all_candidates, candidates, predict, predict_all, suggest_fixes
 from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply, ResolvConf
 from exporter.model.family import Address
-from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Server
+from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.vantage import Vantage
 from tests.worlds import address, answer
 
@@ -126,16 +126,18 @@ def test_an_address_less_search_candidate_ends_musl_and_not_glibc_and_the_cures_
     assert trap in prediction.why
     assert outcome("musl_1_2_3", file, said)[0] == "EAI_NONAME"
     assert outcome("glibc", file, said)[0] == "OK"
-    helped = {cure.change.split(" ")[0]: cure.libcs for cure in cures(NAME, file, said)}
+    helped = {cure.change.split(" ")[0]: cure.libcs for cure in suggest_fixes(NAME, file, said)}
     assert helped == dict.fromkeys(("write", "options", "let"), ("musl", "musl_1_2_3"))
-    assert not any("no-aaaa" in cure.change or "honestly" in cure.change for cure in cures(NAME, file, said))
+    assert not any("no-aaaa" in cure.change or "honestly" in cure.change for cure in suggest_fixes(NAME, file, said))
 
 
 def test_an_nxdomain_template_breaks_musl_whatever_the_dots_and_only_honesty_cures_it() -> None:
     file = conf(*KUBERNETES)
     said = answers(file, dict.fromkeys(all_candidates(NAME, file), ("nx", "nx_aa")) | {NAME: ("addr", "nx_aa")})
     assert [outcome(libc, file, said)[0] for libc in Libc] == ["OK", "EAI_NONAME", "EAI_NONAME"]
-    assert [cure.change for cure in cures(NAME, file, said)] == ["let the resolver answer AAAA as honestly as A"]
+    assert [cure.change for cure in suggest_fixes(NAME, file, said)] == [
+        "let the resolver answer AAAA as honestly as A"
+    ]
 
 
 def test_silence_for_aaaa_costs_glibc_three_timeouts_then_one_per_candidate_and_fails_musl() -> None:
@@ -143,7 +145,7 @@ def test_silence_for_aaaa_costs_glibc_three_timeouts_then_one_per_candidate_and_
     said = answers(file, dict.fromkeys(all_candidates(NAME, file), ("nx", "drop")) | {NAME: ("addr", "drop")})
     assert outcome("glibc", file, said) == ("OK", 30.0)
     assert outcome("musl", file, said) == ("EAI_AGAIN", 20.0)
-    spared = [cure for cure in cures(NAME, file, said) if "no-aaaa" in cure.change]
+    spared = [cure for cure in suggest_fixes(NAME, file, said) if "no-aaaa" in cure.change]
     assert [cure.libcs for cure in spared] == [("glibc",)]
 
 
@@ -160,8 +162,8 @@ def test_glibc_goes_to_the_next_nameserver_and_musl_takes_the_first_good_reply()
 def test_a_closed_first_nameserver_costs_glibc_nothing_and_a_silent_one_its_timeout() -> None:
     file = conf(servers=(FIRST, SECOND), timeout=5)
     good = {(NAME, qtype, SECOND): answer("addr", NAME, qtype) for qtype in ("A", "AAAA")}
-    refused = good | {(NAME, qtype, FIRST): Answer(Failure.REFUSED) for qtype in ("A", "AAAA")}
-    silent = good | {(NAME, qtype, FIRST): Answer(Failure.SILENT) for qtype in ("A", "AAAA")}
+    refused = good | {(NAME, qtype, FIRST): Answer(NoReply.REFUSED) for qtype in ("A", "AAAA")}
+    silent = good | {(NAME, qtype, FIRST): Answer(NoReply.SILENT) for qtype in ("A", "AAAA")}
     assert outcome("glibc", file, refused) == ("OK", 0.0)
     assert outcome("glibc", file, silent) == ("OK", 5.0)
     assert outcome("musl", file, silent) == ("OK", 0.0)
@@ -211,16 +213,16 @@ def test_without_a_nameserver_the_loopback_is_asked() -> None:
 
 def lookup(result: LookupOutcome, reply: Reply | None = None, **more: Any) -> Lookup:
     vantage = Vantage("host", "", "node", None)
-    question = Question(vantage, Server(FIRST, "cluster_dns"), NAME.upper(), "A", "canary", Purpose.PREDICTION)
+    question = Question(vantage, Nameserver(FIRST, "cluster_dns"), NAME.upper(), "A", "canary", Purpose.PREDICTION)
     return Lookup(question, result, 0.1, reply, **more)
 
 
 def test_lookups_become_answers_and_what_was_not_sent_none() -> None:
     key = (NAME, "A", FIRST)
     assert answers_of([lookup(LookupOutcome.NOT_ALLOWED)]) == {}
-    assert answers_of([lookup(LookupOutcome.TIMEOUT)])[key] == Answer(Failure.SILENT, seconds=0.1)
-    assert answers_of([lookup(LookupOutcome.MALFORMED)])[key].datagram is Failure.SILENT
-    assert answers_of([lookup(LookupOutcome.UNREACHABLE)])[key].datagram is Failure.REFUSED
+    assert answers_of([lookup(LookupOutcome.TIMEOUT)])[key] == Answer(NoReply.SILENT, seconds=0.1)
+    assert answers_of([lookup(LookupOutcome.MALFORMED)])[key].datagram is NoReply.SILENT
+    assert answers_of([lookup(LookupOutcome.UNREACHABLE)])[key].datagram is NoReply.REFUSED
     whole, part = Reply(answers=60), Reply(tc=True, answers=10)
     truncated = answers_of([lookup(LookupOutcome.ANSWER, whole, truncated=True, datagram=part)])[key]
     assert (truncated.datagram, truncated.stream) == (part, whole)
@@ -236,7 +238,7 @@ replies = st.builds(
     answers=st.integers(0, 2),
     addresses=st.sampled_from([(), (address("192.0.2.1"),), (address("::"),)]),
 )
-outcomes = st.sampled_from(list(Failure)) | replies
+outcomes = st.sampled_from(list(NoReply)) | replies
 
 
 @given(

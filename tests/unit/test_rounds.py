@@ -11,9 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from exporter.asking import Asker, Deadline
 from exporter.config import Config
-from exporter.inspection import Inspection, Inspector
+from exporter.daemon.rounds import Rounds, UnfinishedError
 from exporter.model.dns import REFUSED, Reply
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
@@ -21,11 +20,12 @@ from exporter.model.policy import Policy, PolicyKind
 from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question
 from exporter.model.report import PodView, Report
 from exporter.model.vantage import PodState, Vantage
-from exporter.plan.again import TIMES
 from exporter.plan.pace import Pace
+from exporter.plan.repeats import TIMES
 from exporter.probes.dns_reply import judge
-from exporter.resolution import Resolution
-from exporter.rounds import Rounds, UnfinishedError
+from exporter.probes.runner import Deadline, ProbeRunner
+from exporter.probes.target_resolver import TargetResolver
+from exporter.vantage import Inspection, Inspector
 from tests.unit.plan_scene import a_pod, cluster, conf, config
 from tests.unit.scene import HOST, V4, V6, pod
 
@@ -34,7 +34,7 @@ NAMED = "targets: [{name: web, host: web.test, port: 80}]\n"
 
 
 class World:
-    """An Inspector and an Asker whose answers are given."""
+    """An Inspector and an ProbeRunner whose answers are given."""
 
     def __init__(self, text: str = TARGET, *, pods: Sequence[str] = ("web", "db"), pace: Pace | None = None) -> None:
         self.config: Config = config(f"families: [IPv4, IPv6]\npeers: {{count: 0}}\n{text}")
@@ -49,9 +49,9 @@ class World:
         self.interval = pace.interval if pace else 30.0
         self.now, self.ticks = 1_000_000.0, 0.0
         self.hangs = False
-        resolution = Resolution(cast("Asker", self), timeout=1.0, clock=lambda: self.ticks)
+        resolution = TargetResolver(cast("ProbeRunner", self), timeout=1.0, clock=lambda: self.ticks)
         self.rounds = Rounds(
-            self.config, pace or Pace(30.0, 25.0), inspector=cast("Inspector", self), asker=cast("Asker", self),
+            self.config, pace or Pace(30.0, 25.0), inspector=cast("Inspector", self), asker=cast("ProbeRunner", self),
             resolution=resolution, clock=lambda: self.now, steady=lambda: self.ticks,
         )  # fmt: skip
 
@@ -65,7 +65,7 @@ class World:
             await asyncio.Event().wait()
         return Inspection(HOST, self.views, None, conf("192.0.2.1", search=()), ())
 
-    # As Asker.
+    # As ProbeRunner.
 
     async def check_all(self, checks: Sequence[Check], _: Deadline) -> tuple[Observation, ...]:
         self.checks += checks

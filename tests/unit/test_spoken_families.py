@@ -12,7 +12,7 @@ from exporter.model.inventory import Inventory
 from exporter.model.pod import Namespace, Pod
 from exporter.model.probe import Timeouts
 from exporter.plan.checks import pod_checks
-from exporter.plan.spoken import unspoken
+from exporter.plan.family_support import unsupported_families
 from tests.unit.cluster_scene import HEALTHY, POOL4, POOL6, changed
 from tests.unit.scene import V4, V6, target
 from tests.unit.scene import pod as vantage
@@ -45,16 +45,16 @@ def cluster(pod: Pod, *, pool_since: float | None = None, space_chooses: bool = 
 def test_a_family_is_unspoken_where_a_pod_lacks_it_by_choice_or_by_age(
     inventory: Inventory, lacks: tuple[Family, ...]
 ) -> None:
-    assert unspoken(inventory, "ra") == {("pod/default/web", family) for family in lacks}
+    assert unsupported_families(inventory, "ra") == {("pod/default/web", family) for family in lacks}
 
 
 def test_nothing_is_dialled_over_an_unspoken_family() -> None:
     pods = (vantage("web"), vantage("db"))
     made = pod_checks(
-        pods, (target("pypi"),), (V4, V6), Timeouts(), turn=0, unspoken=frozenset({("pod/default/web", V6)})
+        pods, (target("pypi"),), (V4, V6), Timeouts(), turn=0, unsupported=frozenset({("pod/default/web", V6)})
     )
     assert {(c.vantage.name, c.family) for c in made} == {("web", V4), ("db", V4), ("db", V6)}
 
 
 def test_a_healthy_cluster_speaks_everything() -> None:
-    assert unspoken(HEALTHY, "ra") == frozenset()
+    assert unsupported_families(HEALTHY, "ra") == frozenset()

@@ -5,10 +5,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.catalogue.totals import BOUNDS, Histogram, Totals, add_round
 from exporter.model.facts import Backend, HostFacts, NatBackend, NatFacts
 from exporter.model.family import Family
 from exporter.model.report import Report
-from exporter.totals import BOUNDS, Histogram, Totals, fold
 from tests.unit.sample import bad_day
 
 
@@ -22,13 +22,13 @@ def with_packets(packets: int | None) -> Report:
 def packets_after(*readings: int | None) -> int:
     totals = Totals()
     for reading in readings:
-        totals = fold(totals, with_packets(reading))
+        totals = add_round(totals, with_packets(reading))
     return totals.nat_packets[Family.V6, Backend.NFTABLES]
 
 
 def test_a_round_is_added_to_what_was_counted_before() -> None:
-    once = fold(Totals(), bad_day())
-    twice = fold(once, bad_day())
+    once = add_round(Totals(), bad_day())
+    twice = add_round(once, bad_day())
     assert once.probes
     assert twice.probes == {key: 2 * count for key, count in once.probes.items()}
     assert twice.lookups == {key: 2 * count for key, count in once.lookups.items()}
@@ -36,9 +36,9 @@ def test_a_round_is_added_to_what_was_counted_before() -> None:
 
 
 def test_a_fold_leaves_the_previous_totals_as_they_were() -> None:
-    before = fold(Totals(), bad_day())
+    before = add_round(Totals(), bad_day())
     copy = replace(before, probes=dict(before.probes), durations=dict(before.durations))
-    fold(before, bad_day())
+    add_round(before, bad_day())
     assert before == copy
 
 
@@ -46,12 +46,12 @@ def test_kept_results_of_earlier_rounds_are_not_counted_again() -> None:
     report = bad_day()
     assert report.snapshot.kept
     quiet = replace(report, snapshot=replace(report.snapshot, observations=(), lookups=()))
-    assert fold(Totals(), quiet).probes == {}
-    assert fold(Totals(), quiet).lookups == {}
+    assert add_round(Totals(), quiet).probes == {}
+    assert add_round(Totals(), quiet).lookups == {}
 
 
 def test_durations_are_those_of_successful_probes_alone() -> None:
-    totals = fold(Totals(), bad_day())
+    totals = add_round(Totals(), bad_day())
     assert ("pod", "pypi", "tcp", "IPv6") not in totals.durations
     assert totals.durations["pod", "pypi", "tcp", "IPv4"].count == 6
     assert (

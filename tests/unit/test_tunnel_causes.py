@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis.tunnel import TUNNEL_RULES
-from exporter.kernel.peers import tunnel_mac
+from exporter.diagnosis.rules.node.vxlan import TUNNEL_RULES
+from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.model.calico import BlockAffinity, Felix, FelixConfiguration, VxlanMode
-from exporter.model.facts import AddressFact, LinkFact, Neighbour, Reader, Reading, VxlanFacts
-from exporter.model.inventory import Inventory, Kind
+from exporter.model.facts import AddressFact, LinkFact, Neighbour, Reader, ReaderStatus, VxlanFacts
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.report import Cause, Reason, Severity
 from tests.unit.cluster_scene import NODES, POOL4, POOL6
 from tests.unit.node_scene import (
@@ -110,8 +110,8 @@ def test_the_entries_of_a_peer_that_disagree(vxlan: VxlanFacts, evidence: str) -
 
 def test_a_peer_spoils_the_services_that_stand_on_it_alone() -> None:
     found = only(PEER, seen(peers_of(neighbours=OTHERS)))
-    assert "target/cluster_dns" in found.spoils
-    assert "target/service" not in found.spoils  # on babel
+    assert "target/cluster_dns" in found.affects_destinations
+    assert "target/service" not in found.affects_destinations  # on babel
 
 
 EMPTY = tunnels(routes=(), neighbours=(), fdb={})
@@ -176,7 +176,7 @@ def test_other_ends_of_the_wire_are_none_of_ours() -> None:
         (NO_DEVICE, cluster(pools=(POOL4, replace(POOL6, nodes=frozenset({BABEL})))), Reason.NOT_APPLICABLE),
         (NO_DEVICE, cluster(pools=(POOL4,)), Reason.NOT_APPLICABLE),
         (NO_DEVICE, cluster(pools=None), Reason.NO_INVENTORY),
-        (NO_DEVICE, cluster(pools=None, unread={Kind.IP_POOLS: "not_applicable"}), Reason.NOT_APPLICABLE),
+        (NO_DEVICE, cluster(pools=None, unread={ResourceKind.IP_POOLS: "not_applicable"}), Reason.NOT_APPLICABLE),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("cause", TUNNEL_RULES)
@@ -189,7 +189,7 @@ def test_a_tunnel_that_was_not_read_is_unchecked(cause: Cause) -> None:
     view = node_view(host(vxlan=None))
     assert said(cause, view) is Reason.READER_FAILED
     failed = replace(
-        view.snapshot, readings=(Reading(Reader.VXLAN, success=False, seconds=0.1, reason="no_permission"),)
+        view.snapshot, readings=(ReaderStatus(Reader.VXLAN, success=False, seconds=0.1, reason="no_permission"),)
     )
     assert said(cause, replace(view, snapshot=failed)) is Reason.NO_PERMISSION
 

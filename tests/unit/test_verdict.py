@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.diagnosis.causes import LINES, TABLE
 from exporter.diagnosis.endpoints import destinations_of
-from exporter.diagnosis.explain import explain, raised
-from exporter.diagnosis.explanations import FOLLOWS, PATH_CAUSES, REACHES
-from exporter.diagnosis.path import PATH_RULES
-from exporter.diagnosis.verdict import INAPPLICABLE, Memory, Verdict, judge
-from exporter.diagnosis.view import Judgement, Rule, finding
+from exporter.diagnosis.engine.causes import SPECS, TABLE
+from exporter.diagnosis.engine.explain import explain, raised
+from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES
+from exporter.diagnosis.engine.rule_input import Judgement, Rule, finding
+from exporter.diagnosis.engine.verdict import INAPPLICABLE, Memory, Verdict, judge
+from exporter.diagnosis.rules.path.path import PATH_RULES
 from exporter.model.probe import Layer, Observation
 from exporter.model.report import Cause, Finding, Found, Pair, PodView, Reason, Role, Severity
 from exporter.model.service import Service
@@ -95,7 +95,7 @@ def test_what_is_only_remembered_says_nothing_about_pods_that_have_gone(later: J
 @pytest.mark.parametrize("cause", [Cause.NODE_FORWARDING_OFF, Cause.DNS_A_BLOCKED])
 @pytest.mark.parametrize(("expected", "reason"), [(False, Reason.SINGLE_STACK), (None, Reason.NO_INVENTORY)])
 def test_no_cause_about_a_family_that_is_not_expected(cause: Cause, expected: bool | None, reason: Reason) -> None:
-    family = LINES[cause].family
+    family = SPECS[cause].family
     assert family is not None
     seen = view()
     seen = replace(seen, snapshot=replace(seen.snapshot, families={V4: True, V6: True, family: expected}))
@@ -252,7 +252,7 @@ def test_a_nameserver_that_is_silent_or_loses_questions_follows_from_the_path_to
     assert explain((dns, path))[0].by is Cause.IPV6_UNREACHABLE
 
 
-@pytest.mark.parametrize("root", [c for c in Cause if LINES[c].family is V6 and LINES[c].severity is not Severity.INFO])
+@pytest.mark.parametrize("root", [c for c in Cause if SPECS[c].family is V6 and SPECS[c].severity is not Severity.INFO])
 def test_a_nameserver_that_is_silent_over_ipv4_is_explained_by_nothing_about_ipv6(root: Cause) -> None:
     """A host without a global IPv6 address and one dead IPv4 nameserver: the outage stays, with its own severity."""
     lost = Pair("node/ra", "server/corp", V4)
@@ -368,7 +368,7 @@ def test_a_service_without_ipv6_endpoints_spoils_itself_and_no_other(
     pair = Pair("node/ra", "target/service", V6)
     inventory = changed(services=(OWN, SHOP))
     path = a_finding(Cause.IPV6_UNREACHABLE, "node/ra", "target/service", pairs=(pair,))
-    root = replace(a_finding(C_SLICE, subject), spoils=destinations_of(inventory, {subject}))
+    root = replace(a_finding(C_SLICE, subject), affects_destinations=destinations_of(inventory, {subject}))
     elsewhere = (Found(C_SLICE, Severity.WARNING, (subject,), elsewhere=True),) if told else ()
     verdict, _ = judge(
         view(inventory=inventory, role=Role.NODE if told else Role.ALL), Memory(), elsewhere=elsewhere,
@@ -386,7 +386,7 @@ def test_felix_without_ipv6_writes_no_nat() -> None:
 def test_explanation_never_runs_in_a_circle() -> None:
     reached = {cause for reach in REACHES for cause in reach.causes}
     assert not {c for c in FOLLOWS if c in {r for roots in FOLLOWS.values() for r in roots} and c in FOLLOWS.get(c, ())}
-    assert all(LINES[cause] for cause in reached)
+    assert all(SPECS[cause] for cause in reached)
     everything = tuple(a_finding(cause, pairs=(POD_OUT, POD_PEER)) for cause in Cause)
     by = {item.finding.cause: item.by for item in explain(everything)}
     assert all(by[root] is None for root in by.values() if root is not None)

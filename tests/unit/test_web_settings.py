@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from exporter.config import ConfigError
-from exporter.web.admission import TokenBucket
-from exporter.web.go_names import CIPHERS, ClientAuth
-from exporter.web.passwords import Passwords, parse_credentials
-from exporter.web.rotation import WebSettings
-from exporter.web.settings import RateLimit, TlsServer, WebConfig, load_web_config
-from exporter.web.tls import build_context, has_allowed_name
+from exporter.web.server.admission import TokenBucket
+from exporter.web.server.go_names import CIPHERS, ClientAuth
+from exporter.web.server.passwords import Passwords, parse_credentials
+from exporter.web.server.rotation import WebSettings
+from exporter.web.server.settings import RateLimit, TlsServer, WebConfig, load_web_config
+from exporter.web.server.tls import build_context, has_allowed_name
 
 HASH = "$2b$04$lfk7SUSfbC/AEySzHrO0v.SQOSH7J1jzyFWLdLD9zOH1Jz2VQoKVq"
 PAIR = "cert_file: c.pem, key_file: k.pem"

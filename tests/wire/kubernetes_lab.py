@@ -12,17 +12,17 @@ from typing import Any
 
 from aiohttp import web
 
-from exporter.discovery.client import ApiServer
-from exporter.discovery.credentials import load_kubeconfig
-from exporter.discovery.kubernetes import KubernetesSource
-from exporter.discovery.readings import Reading, readings
-from exporter.discovery.watching import Tempo
+from exporter.inventory.kubernetes.client import ApiServer
+from exporter.inventory.kubernetes.credentials import load_kubeconfig
+from exporter.inventory.kubernetes.source import KubernetesSource
+from exporter.inventory.kubernetes.watch import WatchTimings
+from exporter.inventory.kubernetes.watched_resources import WatchedResource, watched_resources
 from exporter.model.report import Role
 from tests.unit import recorded
 from tests.wire.kubernetes_api import Asked, KubernetesApi
 
 PATIENCE = 120.0  # seconds: a wait ends with its event, and only a fault lasts that long
-TEMPO = Tempo(
+TEMPO = WatchTimings(
     first_delay=0.02, longest_delay=0.1, first_refused=0.05, longest_refused=0.2, grace=0.5
 )  # fmt: skip
 
@@ -76,9 +76,9 @@ def write_kubeconfig(directory: Path, server: str, token: str = "secret", **clus
 async def following(
     directory: Path,
     port: int,
-    read: Sequence[Reading] | None = None,
+    read: Sequence[WatchedResource] | None = None,
     *,
-    tempo: Tempo = TEMPO,
+    tempo: WatchTimings = TEMPO,
     whole: bool = True,
     **options: Any,
 ) -> AsyncIterator[KubernetesSource]:
@@ -88,11 +88,13 @@ async def following(
     """
     path = write_kubeconfig(directory, f"http://127.0.0.1:{port}")
     api = ApiServer(await load_kubeconfig(str(path)), lambda: load_kubeconfig(str(path)))
-    source = KubernetesSource(api, readings(Role.CLUSTER, "ra") if read is None else read, tempo=tempo, **options)
+    source = KubernetesSource(
+        api, watched_resources(Role.CLUSTER, "ra") if read is None else read, tempo=tempo, **options
+    )
     running = asyncio.create_task(source.run())
     try:
         if whole:
-            assert await source.first(PATIENCE)
+            assert await source.wait_ready(PATIENCE)
             await until(lambda: "api_unavailable" not in source.current().unread.values(), "answers")
         yield source
     finally:

@@ -14,12 +14,12 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from exporter.broker.messages import SocketKind
+from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import Address, Family
 from exporter.model.probe import Check, Group, Layer, Observation, Outcome, Target, Timeouts
 from exporter.model.vantage import Netns, Vantage
-from exporter.network import LocalNetwork, Network, make_socket
 from exporter.probes import run_check
+from exporter.probes.ports import LocalNetwork, Network, make_socket
 from exporter.probes.tls import TlsContexts
 
 HOST = Vantage("host", "", "tests", Netns(1, 1))

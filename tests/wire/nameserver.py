@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.model.family import Family
-from exporter.model.probe import Purpose, Question, Server
+from exporter.model.probe import Nameserver, Purpose, Question
 from tests.wire.loopback import DOMAIN, HOST, LOOPBACK
 
 ZONES = Path(__file__).parent.parent / "data" / "zones"
@@ -31,7 +31,7 @@ Script = Callable[[bytes], list[bytes]]
 
 def make_question(family: Family, port: int, name: str, qtype: str = "A", **options: Any) -> Question:
     """A question to the loopback address of a family. Further arguments are those of Question."""
-    question = Question(HOST, Server(LOOPBACK[family], "fake", port), name, qtype, "x", Purpose.PULSE, timeout=20)
+    question = Question(HOST, Nameserver(LOOPBACK[family], "fake", port), name, qtype, "x", Purpose.PULSE, timeout=20)
     return replace(question, **options)
 
 

@@ -17,10 +17,10 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
-from exporter.broker.messages import SocketKind
+from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import Address, Family
 from exporter.model.vantage import Netns, Vantage
-from exporter.network import Numbers, make_socket
+from exporter.probes.ports import PortAllocator, make_socket
 from tests.kernel.namespaces import unique_prefix
 
 CLIENT = {Family.V4: ip_address("10.99.1.1"), Family.V6: ip_address("fd99:1::1")}
@@ -87,7 +87,7 @@ class NamespaceNetwork:
     """A network whose sockets are all made inside one namespace; ping sockets instead of raw ones where asked for."""
 
     def __init__(self, namespace: Namespace, *, ping: bool = False) -> None:
-        self.numbers = Numbers()
+        self.numbers = PortAllocator()
         self._namespace = namespace
         self._ping = ping
 

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from exporter.cli import remote
+from exporter.cli.remote import collect_nodes
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
 from exporter.model.node import Node
 from exporter.model.pod import Pod
-from exporter.oneshot import remote
-from exporter.oneshot.remote import collect_nodes
 from exporter.report.document import document_of, to_json
 from exporter.report.text import Style, write
-from exporter.web.listening import bind
-from exporter.web.rotation import WebSettings
-from exporter.web.server import WebOptions, WebServer
+from exporter.web.server.application import WebOptions, WebServer
+from exporter.web.server.listening import bind
+from exporter.web.server.rotation import WebSettings
 from tests.unit.sample import bad_day
 from tests.wire.loopback import listener
 from tests.wire.test_web_server import World

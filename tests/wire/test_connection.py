@@ -15,7 +15,7 @@ import pytest
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Group, Layer, Outcome, Timeouts
 from exporter.model.vantage import Vantage
-from exporter.network import BIND_TRIES, FIRST_NUMBER, LAST_NUMBER, LocalNetwork, Numbers
+from exporter.probes.ports import BIND_TRIES, FIRST_NUMBER, LAST_NUMBER, LocalNetwork, PortAllocator
 from tests.wire.loopback import (
     DOMAIN,
     HOST,
@@ -285,7 +285,7 @@ async def test_a_taken_source_port_is_passed_over_and_too_many_are_our_own_troub
             with suppress(OSError):  # someone else's: as good
                 sock.bind((str(LOOPBACK[family]), port))
         with listener(family) as sock:
-            stuck, free = (LocalNetwork(Numbers(draw=lambda _, n=n: base - FIRST_NUMBER + n)) for n in (0, 1))  # type: ignore[misc]  # mypy cannot infer the default
+            stuck, free = (LocalNetwork(PortAllocator(draw=lambda _, n=n: base - FIRST_NUMBER + n)) for n in (0, 1))  # type: ignore[misc]  # mypy cannot infer the default
             (local,) = await run(make_check(family, sock.getsockname()[1]), stuck)
             (ok,) = await run(make_check(family, sock.getsockname()[1]), free)
     finally:

@@ -19,16 +19,16 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
-from exporter.diagnosis.dns import DNS_RULES
-from exporter.diagnosis.view import Expectations, View
+from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
+from exporter.diagnosis.rules.dns.servers import DNS_RULES
 from exporter.model.family import FAMILIES, Family, parse_address
 from exporter.model.inventory import Inventory
-from exporter.model.probe import Lookup, Purpose, Question, Server
+from exporter.model.probe import Lookup, Nameserver, Purpose, Question
 from exporter.model.report import Cause, Finding, Role, Snapshot
 from exporter.model.service import Service
-from exporter.network import LocalNetwork
-from exporter.plan.verdict_set import Wanted, verdict_set
+from exporter.plan.aaaa_questions import WantedQuestion, verdict_set
 from exporter.probes import ask
+from exporter.probes.ports import LocalNetwork
 from tests.unit.said import remembered
 from tests.wire.loopback import HOST, LOOPBACK
 from tests.wire.nameserver import free_port, scripted
@@ -177,7 +177,7 @@ def judged(rounds: Sequence[tuple[Lookup, ...]]) -> dict[Cause, Finding]:
 
     # Of the first, which some tests spoil, the operator knows no AAAA.
     expect = Expectations(control_names=((OUTSIDE[0], ("A",)), (OUTSIDE[1], ("A", "AAAA"))))
-    view = View(1_000.0, snapshot(rounds[1]), snapshot(rounds[0]), expect)
+    view = RuleInput(1_000.0, snapshot(rounds[1]), snapshot(rounds[0]), expect)
     said = {cause: rule(view) for cause, rule in DNS_RULES.items()}
     return {cause: found[0] for cause, found in said.items() if isinstance(found, tuple) and found}
 
@@ -189,8 +189,8 @@ async def asked(servers: Mapping[str, tuple[Family, int]], names: Sequence[str],
     return tuple(await asyncio.gather(*(ask(question, LocalNetwork()) for question in questions)))
 
 
-def _question(label: str, place: tuple[Family, int], item: Wanted, timeout: float) -> Question:
-    server = Server(LOOPBACK[place[0]], label, place[1])
+def _question(label: str, place: tuple[Family, int], item: WantedQuestion, timeout: float) -> Question:
+    server = Nameserver(LOOPBACK[place[0]], label, place[1])
     return Question(HOST, server, item.name, item.qtype, item.label, Purpose.VERDICT, timeout=timeout)
 
 

@@ -20,10 +20,10 @@ import pytest
 from exporter.model.dns import NOTIMP
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Lookup, LookupOutcome
-from exporter.network import LocalNetwork
 from exporter.probes import ask
 from exporter.probes.dns import MAX_DATAGRAM, MAX_STRAYS
 from exporter.probes.dns_reply import MAX_REPLY
+from exporter.probes.ports import LocalNetwork
 from tests.unit import hostile_dns
 from tests.wire.loopback import DOMAIN, LOOPBACK, Answering, Noting, assert_ended_after, cancel, closed_port, serve
 from tests.wire.nameserver import Script, bind9, make_question, scripted

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.broker.messages import SocketKind
+from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import FAMILIES, Family
-from exporter.model.probe import Layer, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question, Server
-from exporter.network import make_socket
+from exporter.model.probe import Layer, Lookup, LookupOutcome, Nameserver, Observation, Outcome, Purpose, Question
 from exporter.probes import ask
+from exporter.probes.ports import make_socket
 from tests.wire.loopback import PATIENT, make_check, outcomes, run
 from tests.wire.namespaces import CLIENT, SERVER, NamespaceNetwork, Row
 
@@ -30,7 +30,7 @@ async def dial(row: Row, family: Family, port: int, *, seconds: float = LONG) ->
 
 
 async def look_up(row: Row, family: Family, *, seconds: float = LONG) -> Lookup:
-    server = Server(SERVER[family], "fake")
+    server = Nameserver(SERVER[family], "fake")
     question = Question(row.vantage, server, "x.test", "AAAA", "x", Purpose.PULSE, timeout=seconds)
     return await ask(question, NamespaceNetwork(row.client))
 

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.broker.messages import SocketKind
+from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import FAMILIES, Address, Family
 from exporter.model.probe import Check, Layer, Observation, Outcome
-from exporter.network import FIRST_NUMBER, LAST_NUMBER, make_socket
 from exporter.probes import run_check
 from exporter.probes.echo import checksum_of
+from exporter.probes.ports import FIRST_NUMBER, LAST_NUMBER, make_socket
 from exporter.probes.tls import TlsContexts
 from tests.wire.loopback import PATIENT, Answering, Noting, assert_ended_after, cancel, make_check, run
 from tests.wire.namespaces import CLIENT, NOWHERE, SECOND, SERVER, NamespaceNetwork, Row

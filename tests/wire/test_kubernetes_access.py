@@ -19,16 +19,17 @@ from hypothesis import strategies as st
 from kubernetes.aio.config import incluster_config
 
 from exporter.config import load_config
-from exporter.discovery import access, client, credentials
-from exporter.discovery.access import Right, optional_rights, rights
-from exporter.discovery.client import ApiServer
-from exporter.discovery.credentials import AccessError, load_kubeconfig, load_service_account
-from exporter.discovery.file import InventoryError
-from exporter.discovery.kubernetes import KubernetesSource, open_kubernetes
-from exporter.discovery.own_endpoints import list_endpoints
-from exporter.discovery.readings import readings
-from exporter.discovery.trouble import ApiError, Trouble
-from exporter.model.inventory import Kind
+from exporter.daemon.api_source import open_kubernetes
+from exporter.digest.own_endpoints import list_endpoints
+from exporter.inventory.file import InventoryError
+from exporter.inventory.kubernetes import access, client, credentials
+from exporter.inventory.kubernetes.access import Right, optional_rights, rights
+from exporter.inventory.kubernetes.api_error import ApiError, ApiErrorKind
+from exporter.inventory.kubernetes.client import ApiServer
+from exporter.inventory.kubernetes.credentials import AccessError, load_kubeconfig, load_service_account
+from exporter.inventory.kubernetes.source import KubernetesSource
+from exporter.inventory.kubernetes.watched_resources import watched_resources
+from exporter.model.inventory import ResourceKind
 from exporter.model.report import Role
 from tests.wire.kubernetes_api import KubernetesApi, serving
 from tests.wire.kubernetes_lab import following, recorded_api, until, write_kubeconfig
@@ -88,7 +89,7 @@ async def test_each_role_uses_every_declared_right_and_no_other(
         return bool(fitting)
 
     api.allowed = allowed
-    async with serving(api) as port, following(tmp_path, port, readings(role, "ra", digest=digest)) as source:
+    async with serving(api) as port, following(tmp_path, port, watched_resources(role, "ra", digest=digest)) as source:
         if digest:  # where the Service's address gives no answer
             path = str(write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}"))
             server = ApiServer(await load_kubeconfig(path), lambda: load_kubeconfig(path))
@@ -115,7 +116,7 @@ async def test_a_refused_token_is_read_again(tmp_path: Path, monkeypatch: pytest
             write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}", token="second")
             with pytest.raises(ApiError) as refused:
                 await server.get("/version")
-            assert refused.value.kind is Trouble.UNAUTHORIZED
+            assert refused.value.kind is ApiErrorKind.UNAUTHORIZED
             assert (await server.get("/version")).status == 200
         finally:
             await server.close()
@@ -368,7 +369,7 @@ def test_no_way_to_a_server_is_refused_before_anything_starts(tmp_path: Path, mo
 def test_neither_models_nor_api_classes_are_loaded() -> None:
     """They cost memory, and decoding to them seven times the CPU."""
     program = (
-        "import sys\nimport exporter.discovery.kubernetes\n"
+        "import sys\nimport exporter.inventory.kubernetes.source\n"
         "print([m for m in sys.modules if m.startswith('kubernetes.') and ('.models.' in m or '.api.' in m)])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -380,6 +381,6 @@ async def test_nothing_is_left_open_when_the_source_ends(tmp_path: Path) -> None
     async with serving(api) as port:
         async with following(tmp_path, port) as source:
             assert isinstance(source, KubernetesSource)
-            assert source.current().unread.keys() >= {Kind.INSTALLATION}
+            assert source.current().unread.keys() >= {ResourceKind.INSTALLATION}
             await until(lambda: api.watching > 10)
         await until(lambda: api.watching == 0)

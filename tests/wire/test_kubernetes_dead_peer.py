@@ -12,18 +12,19 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from exporter.discovery import client, standing
-from exporter.discovery.client import ApiServer
-from exporter.discovery.credentials import load_kubeconfig
-from exporter.discovery.kubernetes import KubernetesSource
-from exporter.discovery.readings import NODES
-from exporter.discovery.watching import Tempo
+from exporter.inventory.kubernetes import client
+from exporter.inventory.kubernetes import watch_state as standing
+from exporter.inventory.kubernetes.client import ApiServer
+from exporter.inventory.kubernetes.credentials import load_kubeconfig
+from exporter.inventory.kubernetes.source import KubernetesSource
+from exporter.inventory.kubernetes.watch import WatchTimings
+from exporter.inventory.kubernetes.watched_resources import NODES
 from exporter.model.family import Family
 from tests.wire.kubernetes_api import KubernetesApi
 from tests.wire.kubernetes_lab import recorded_api, until, write_kubeconfig
 from tests.wire.namespaces import SERVER, Row
 
-TEMPO = Tempo(first_delay=0.05, longest_delay=0.2)  # watches of five minutes, as in real life
+TEMPO = WatchTimings(first_delay=0.05, longest_delay=0.2)  # watches of five minutes, as in real life
 
 
 def kept_alive(**seconds: int) -> tuple[tuple[int, int, int], ...]:

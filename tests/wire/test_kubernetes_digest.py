@@ -13,17 +13,17 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from exporter.discovery import digest_source
-from exporter.discovery.digest import MEDIA, VERSION, Digest, accept_header, read_digest
-from exporter.discovery.digest_source import DigestClient, DigestedSource
-from exporter.discovery.readings import readings
-from exporter.model.inventory import Came, Inventory, Kind
+from exporter.digest import source as digest_source
+from exporter.digest.format import MEDIA, VERSION, Digest, accept_header, read_digest
+from exporter.digest.publisher import DigestPublisher
+from exporter.digest.source import DigestClient, DigestedSource
+from exporter.inventory.kubernetes.watched_resources import watched_resources
+from exporter.model.inventory import Came, Inventory, ResourceKind
 from exporter.model.report import Cause, CauseReport, Finding, Report, Role, Scope, Severity, Snapshot
-from exporter.web.connections import Limits
-from exporter.web.digest import DigestPublisher
-from exporter.web.listening import bind
-from exporter.web.rotation import WebSettings
-from exporter.web.server import WebOptions, WebServer
+from exporter.web.server.application import WebOptions, WebServer
+from exporter.web.server.connections import ConnectionLimits
+from exporter.web.server.listening import bind
+from exporter.web.server.rotation import WebSettings
 from tests.unit import recorded
 from tests.wire.kubernetes_api import serving
 from tests.wire.kubernetes_lab import PATIENCE, following, recorded_api, until
@@ -52,7 +52,7 @@ def report(inventory: Inventory, finished: float, *causes: Cause) -> Report:
 async def web_server(publisher: DigestPublisher | None, port: int = 0) -> AsyncIterator[int]:
     (listener,) = bind([f"127.0.0.1:{port}"])
     bound = int(listener.getsockname()[1])
-    server = WebServer(World(), WebSettings(""), WebOptions(digest=publisher, limits=Limits(idle=PATIENCE)))
+    server = WebServer(World(), WebSettings(""), WebOptions(digest=publisher, limits=ConnectionLimits(idle=PATIENCE)))
     task = asyncio.create_task(server.run([listener]))
     try:
         yield bound
@@ -123,7 +123,7 @@ async def test_a_change_of_the_inventory_is_told_before_the_next_round_and_how_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a node compares its kernel with is current: a pool that changes is known in seconds, not in a round's time."""
-    from exporter.web import digest as served  # noqa: PLC0415 - to lift the bound on how often it is written
+    from exporter.digest import publisher as served  # noqa: PLC0415 - to lift the bound on how often it is written
 
     monkeypatch.setattr(served, "EVERY", 0.0)
     monkeypatch.setattr(served, "SHARE", 0.0)
@@ -148,7 +148,7 @@ async def test_a_change_of_the_inventory_is_told_before_the_next_round_and_how_o
 
 
 async def test_many_nodes_at_once_cost_one_packing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from exporter.web import digest as served  # noqa: PLC0415 - to count what it does
+    from exporter.digest import publisher as served  # noqa: PLC0415 - to count what it does
 
     made = 0
     pack = served._pack
@@ -179,31 +179,31 @@ async def test_a_node_keeps_the_last_digest_and_its_found_causes_for_five_minute
     publisher = DigestPublisher(clock)
     publisher.publish(report(HEALTHY, clock.now - 10, Cause.FELIX_IPV6_OFF))
     api = recorded_api()
-    read = readings(Role.NODE, "ra", digest=True)
+    read = watched_resources(Role.NODE, "ra", digest=True)
     async with serving(api) as api_port, following(tmp_path, api_port, read, clock=clock) as own:
         async with web_server(publisher) as port:
             client = DigestClient(f"http://127.0.0.1:{port}/api/v1/digest", every=0.02, clock=clock)
             source = DigestedSource(own, client, clock)
-            assert source.elsewhere() == ()
-            assert source.current().unread[Kind.IP_POOLS] == "api_unavailable"
+            assert source.remote_findings() == ()
+            assert source.current().unread[ResourceKind.IP_POOLS] == "api_unavailable"
             assert source.current().came is Came.PART
             assert source.current().problem == f"http://127.0.0.1:{port}/api/v1/digest: no answer"
             async with looking(client):
-                assert await source.first(PATIENCE)
+                assert await source.wait_ready(PATIENCE)
                 assert source.current().pools == HEALTHY.pools
                 assert source.current().pods == own.current().pods
                 assert not source.current().stale
                 assert (source.current().came, source.current().problem) == (Came.ALL, "")
                 assert source.current().synced == clock.now - 10
-                assert [each.cause for each in source.elsewhere()] == [Cause.FELIX_IPV6_OFF]
+                assert [each.cause for each in source.remote_findings()] == [Cause.FELIX_IPV6_OFF]
         # The cluster role is gone.
         client.tried.clear()
         async with looking(client):
             await client.tried.wait()
             clock.now += 280
-            assert source.elsewhere()
+            assert source.remote_findings()
             clock.now += 30
-            assert source.elsewhere() == ()
+            assert source.remote_findings() == ()
             assert source.current().stale
             assert source.current().came is Came.ALL
             assert "ClientConnectorError" in source.current().problem
@@ -212,7 +212,7 @@ async def test_a_node_keeps_the_last_digest_and_its_found_causes_for_five_minute
             again = DigestPublisher(clock)
             again.publish(report(HEALTHY, clock.now, Cause.FELIX_IPV6_OFF))
             async with web_server(again, port):
-                await until(lambda: source.elsewhere() and not source.current().stale)
+                await until(lambda: source.remote_findings() and not source.current().stale)
     assert {a.path for a in api.requests} == {"/api/v1/pods", "/api/v1/nodes"}  # it never lists by itself instead
     said = [r.message for r in caplog.records if r.name.endswith("digest_source")]
     assert said == ["no digest; the last one stays in use"]
@@ -227,11 +227,11 @@ async def test_a_cluster_role_whose_round_is_old_explains_nothing(tmp_path: Path
         async with looking(client):
             await client.tried.wait()
     assert client.digest is not None
-    assert DigestedSource(_nothing(), client, clock).elsewhere() == ()
+    assert DigestedSource(_nothing(), client, clock).remote_findings() == ()
 
 
 async def test_of_two_sources_either_or_both_may_never_have_given_anything(tmp_path: Path) -> None:
-    read = readings(Role.NODE, "ra", digest=True)
+    read = watched_resources(Role.NODE, "ra", digest=True)
     async with following(tmp_path, 1, read, whole=False) as own:
         await until(lambda: "unreachable" in own.current().problem)
         client = DigestClient("http://[::1]:1/")
@@ -244,7 +244,7 @@ async def test_of_two_sources_either_or_both_may_never_have_given_anything(tmp_p
 
 
 def _nothing() -> DigestedSource:
-    from exporter.discovery.sources import NoSource  # noqa: PLC0415 - here alone
+    from exporter.inventory.source import NoSource  # noqa: PLC0415 - here alone
 
     return DigestedSource(NoSource(), DigestClient("http://[::1]:1/"))
 

@@ -11,12 +11,20 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from exporter.discovery import client, standing
-from exporter.discovery.kubernetes import KubernetesSource
-from exporter.discovery.readings import FELIX, NODES, PODS, SERVICES, Reading, readings
-from exporter.discovery.standing import api_readings
-from exporter.discovery.watching import Tempo
-from exporter.model.inventory import Inventory, Kind
+from exporter.inventory.kubernetes import client
+from exporter.inventory.kubernetes import watch_state as standing
+from exporter.inventory.kubernetes.source import KubernetesSource
+from exporter.inventory.kubernetes.watch import WatchTimings
+from exporter.inventory.kubernetes.watch_state import api_readings
+from exporter.inventory.kubernetes.watched_resources import (
+    FELIX,
+    NODES,
+    PODS,
+    SERVICES,
+    WatchedResource,
+    watched_resources,
+)
+from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.report import Role
 from tests.unit import recorded
 from tests.wire.kubernetes_answers import forbidden
@@ -75,7 +83,7 @@ async def test_after_any_recorded_watch_the_inventory_is_that_of_the_server(
     resource = next(
         r for r in ("configmaps", "nodes", "pods", "ippools", "services", "nodes") if r in stream or r == "services"
     )
-    read = [r for r in readings(Role.CLUSTER, "ra") if r.resource in {resource, "nodes"}]
+    read = [r for r in watched_resources(Role.CLUSTER, "ra") if r.resource in {resource, "nodes"}]
     async with serving(api) as port, following(tmp_path, port, read) as source:
         before = source.current()
         api.compact()
@@ -100,7 +108,11 @@ async def test_a_server_that_starts_up_is_waited_for(tmp_path: Path) -> None:
     api = recorded_api()
     for answer in STARTUP:
         api.answer_next(lambda asked: asked.path != "/apis", replay("startup", answer))
-    read = [r for r in readings(Role.CLUSTER, "ra") if r.kind in {Kind.IP_POOLS, Kind.NODES, Kind.FELIX}]
+    read = [
+        r
+        for r in watched_resources(Role.CLUSTER, "ra")
+        if r.kind in {ResourceKind.IP_POOLS, ResourceKind.NODES, ResourceKind.FELIX}
+    ]
     async with serving(api) as port, following(tmp_path, port, read) as source:
         await until(lambda: source.current().pools and source.current().felix and names(source) == NODE_NAMES)
     refused = [a for a in api.requests if a.path.endswith("/nodes")]
@@ -113,7 +125,7 @@ async def test_a_server_that_starts_up_is_waited_for(tmp_path: Path) -> None:
 async def test_a_page_that_expired_is_gone_on_from_and_the_list_made_once_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.discovery.watching.PAGE", 1)
+    monkeypatch.setattr("exporter.inventory.kubernetes.watch.PAGE", 1)
     api = recorded_api()
     changed = copy.deepcopy(next(n for n in recorded.listed("nodes") if n["metadata"]["name"] == "anubis"))
     changed["metadata"]["uid"] = "changed-after-its-page-was-read"
@@ -171,7 +183,7 @@ async def test_a_healthy_watch_on_which_nothing_comes_for_hours_is_never_stale(t
     own = replace(PODS, fields="spec.nodeName=ra", paged=False)
     read = [NODES, FELIX, own]
 
-    def watched(reading: Reading) -> int:
+    def watched(reading: WatchedResource) -> int:
         return sum(a.watch for a in api.requests if a.path.endswith(reading.resource))
 
     async with (
@@ -199,8 +211,8 @@ async def test_a_healthy_watch_on_which_nothing_comes_for_hours_is_never_stale(t
         assert all(int(a.query["resourceVersion"]) for a in listed if a.path.endswith("pods"))
 
 
-def _quick() -> Tempo:
-    return Tempo(
+def _quick() -> WatchTimings:
+    return WatchTimings(
         watch=1.0,
         slack=0.3,
         first_delay=0.02,
@@ -233,7 +245,7 @@ async def test_a_line_that_was_cut_off_is_left_out_and_the_watch_goes_on_from_th
 async def test_a_killed_server_leaves_the_inventory_stale_with_its_age_until_it_is_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="exporter.discovery")
+    caplog.set_level(logging.INFO, logger="exporter.inventory")
     api, now = recorded_api(), 1000.0
 
     def watched() -> bool:
@@ -248,9 +260,9 @@ async def test_a_killed_server_leaves_the_inventory_stale_with_its_age_until_it_
     async with serving(api) as port:
         pass
     async with following(tmp_path, port, [NODES, PODS], whole=False, clock=lambda: now) as source:
-        assert not await source.first(0.1)
+        assert not await source.wait_ready(0.1)
         assert source.current().nodes is None
-        assert source.current().unread[Kind.NODES] == "api_unavailable"
+        assert source.current().unread[ResourceKind.NODES] == "api_unavailable"
         assert not source.current().stale
         async with serving(api, port=port):
             await until(lambda: names(source) == NODE_NAMES and watched())
@@ -316,11 +328,11 @@ async def test_one_kind_that_always_fails_keeps_no_other_from_being_read(tmp_pat
     api = recorded_api()
     api.answer_next(lists("services"), *[replay("error", "429-priority-and-fairness")] * 500)
     async with serving(api) as port, following(tmp_path, port, [NODES, SERVICES], whole=False) as source:
-        assert await source.first(PATIENCE)
+        assert await source.wait_ready(PATIENCE)
         await until(lambda: names(source) == NODE_NAMES)
         found = source.current()
         assert found.services is None
-        assert found.unread[Kind.SERVICES] == "api_unavailable"
+        assert found.unread[ResourceKind.SERVICES] == "api_unavailable"
         assert not found.stale
 
 
@@ -374,14 +386,14 @@ async def test_a_watch_line_of_any_shape_is_survived(tmp_path: Path, line: bytes
 async def test_a_refused_kind_is_said_once_and_read_as_soon_as_it_is_granted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="exporter.discovery")
+    caplog.set_level(logging.INFO, logger="exporter.inventory")
     api = recorded_api()
     granted = False
     api.allowed = lambda *asked: granted or asked[1] != "services"
     async with serving(api) as port, following(tmp_path, port) as source:
         found = source.current()
         assert found.services is None
-        assert found.unread[Kind.SERVICES] == "no_permission"
+        assert found.unread[ResourceKind.SERVICES] == "no_permission"
         assert [(r.reader, r.reason) for r in api_readings(found) if not r.success] == [
             ("api_services", "no_permission")
         ]
@@ -393,14 +405,14 @@ async def test_a_refused_kind_is_said_once_and_read_as_soon_as_it_is_granted(
         assert not source.current().stale
         granted = True
         await until(lambda: source.current().services)
-        assert Kind.SERVICES not in source.current().unread
+        assert ResourceKind.SERVICES not in source.current().unread
 
 
 async def test_a_right_to_list_without_one_to_watch_is_no_right(tmp_path: Path) -> None:
     api = recorded_api()
     api.allowed = lambda *asked: (asked[1], asked[3]) != ("pods", "watch")
     async with serving(api) as port, following(tmp_path, port, [PODS, NODES]) as source:
-        await until(lambda: source.current().unread.get(Kind.PODS) == "no_permission")
+        await until(lambda: source.current().unread.get(ResourceKind.PODS) == "no_permission")
         assert source.current().pods is None
         assert names(source) == NODE_NAMES
 
@@ -427,7 +439,7 @@ async def test_a_refusal_that_passes_drops_nothing_and_one_that_stays_does(tmp_p
         assert names(source) == NODE_NAMES
         now += TEMPO.grace
         await until(lambda: source.current().nodes is None)
-        assert source.current().unread[Kind.NODES] == "no_permission"
+        assert source.current().unread[ResourceKind.NODES] == "no_permission"
 
 
 async def test_where_even_discovery_is_refused_everything_is_asked_for(tmp_path: Path) -> None:
@@ -442,13 +454,13 @@ async def test_where_even_discovery_is_refused_everything_is_asked_for(tmp_path:
 async def test_a_group_that_vanishes_is_looked_for_twice_before_its_objects_are_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.discovery.places.DISCOVER_EVERY", 0.05)
-    monkeypatch.setattr("exporter.discovery.places.CONFIRM_AFTER", 0.05)
+    monkeypatch.setattr("exporter.inventory.kubernetes.resource_locator.DISCOVER_EVERY", 0.05)
+    monkeypatch.setattr("exporter.inventory.kubernetes.resource_locator.CONFIRM_AFTER", 0.05)
     api = recorded_api()
     async with serving(api) as port, following(tmp_path, port) as source:
         discoveries = len([a for a in api.requests if a.path == "/apis"])
         api.collections = {key: value for key, value in api.collections.items() if "calico" not in key[0]}
         await until(lambda: source.current().pools is None)
-        assert source.current().unread[Kind.IP_POOLS] == "not_applicable"
+        assert source.current().unread[ResourceKind.IP_POOLS] == "not_applicable"
         assert len([a for a in api.requests if a.path == "/apis"]) >= discoveries + 2
         assert source.current().nodes

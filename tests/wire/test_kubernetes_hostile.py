@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from exporter.discovery import client, watching
-from exporter.discovery.client import ApiServer
-from exporter.discovery.credentials import load_kubeconfig
-from exporter.discovery.readings import NODES, PODS
-from exporter.discovery.trouble import ApiError, Trouble
+from exporter.inventory.kubernetes import client
+from exporter.inventory.kubernetes import watch as watching
+from exporter.inventory.kubernetes.api_error import ApiError, ApiErrorKind
+from exporter.inventory.kubernetes.client import ApiServer
+from exporter.inventory.kubernetes.credentials import load_kubeconfig
+from exporter.inventory.kubernetes.watched_resources import NODES, PODS
 from tests.unit import recorded
 from tests.wire.kubernetes_api import serving
 from tests.wire.kubernetes_lab import (
@@ -65,16 +66,16 @@ async def test_nobody_is_led_elsewhere(tmp_path: Path, status: int) -> None:
             later = move_on(api)
             await until(lambda: later in names(source))
         api.answer_next(lists("nodes"), lead)
-        assert (await asked_once(tmp_path, port)).kind is Trouble.UNREACHABLE
+        assert (await asked_once(tmp_path, port)).kind is ApiErrorKind.UNREACHABLE
     assert other.requests == []
 
 
 BOMB = gzip.compress(b" " * (64 << 20))  # a thousand to one
 
 
-@pytest.mark.parametrize(("status", "kind"), [(200, Trouble.MALFORMED), (500, Trouble.MALFORMED)])
+@pytest.mark.parametrize(("status", "kind"), [(200, ApiErrorKind.MALFORMED), (500, ApiErrorKind.MALFORMED)])
 async def test_an_answer_that_unpacks_to_more_than_it_may_be_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, kind: Trouble
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, kind: ApiErrorKind
 ) -> None:
     monkeypatch.setattr(client, "MAX_BODY", 4 << 20)
     api = recorded_api()
@@ -130,7 +131,7 @@ async def test_an_answer_that_trickles_for_ever_is_left(tmp_path: Path, monkeypa
 
     api.answer_next(lists("nodes"), trickle)
     async with serving(api) as port:
-        assert (await asked_once(tmp_path, port)).kind is Trouble.SILENT
+        assert (await asked_once(tmp_path, port)).kind is ApiErrorKind.STREAM_IDLE
         async with asyncio.timeout(PATIENCE):
             await ended.wait()
 

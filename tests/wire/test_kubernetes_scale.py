@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from exporter.discovery import store
-from exporter.discovery.assembly import build_inventory
-from exporter.discovery.digest import write_digest
-from exporter.discovery.objects import parse_object
-from exporter.discovery.readings import PODS, readings
-from exporter.model.inventory import Kind
+from exporter.digest.format import write_digest
+from exporter.inventory.inventory_builder import build_inventory
+from exporter.inventory.kubernetes import store
+from exporter.inventory.kubernetes.watched_resources import PODS, watched_resources
+from exporter.inventory.parse.objects import parse_object
+from exporter.model.inventory import ResourceKind
 from exporter.model.report import Role
 from tests.bench.big_api import PODS_A_NODE, BigApi
 from tests.bench.load import ABSENT, load_of
@@ -35,10 +35,10 @@ def big() -> BigApi:
 async def test_one_event_parses_one_object_and_a_burst_builds_a_few_inventories(
     tmp_path: Path, big: BigApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parsed: list[Kind] = []
+    parsed: list[ResourceKind] = []
     built: list[int] = []
 
-    def counting_parse(kind: Kind, source: Any) -> Any:
+    def counting_parse(kind: ResourceKind, source: Any) -> Any:
         parsed.append(kind)
         return parse_object(kind, source)
 
@@ -50,10 +50,10 @@ async def test_one_event_parses_one_object_and_a_burst_builds_a_few_inventories(
         before = source.current()
         assert len(before.pods or ()) == NODES * PODS_A_NODE
         monkeypatch.setattr(store, "parse_object", counting_parse)
-        monkeypatch.setattr("exporter.discovery.kubernetes.build_inventory", counting_build)
+        monkeypatch.setattr("exporter.inventory.kubernetes.source.build_inventory", counting_build)
         big.change_pods(1, names(NODES))
         await until(lambda: source.current().pods != before.pods)
-        assert parsed == [Kind.PODS]
+        assert parsed == [ResourceKind.PODS]
         assert source.current().services is not None
         # What did not change is the same object still.
         assert all(a is b for a, b in zip(source.current().nodes or (), before.nodes or (), strict=True))
@@ -77,7 +77,7 @@ async def test_the_digest_of_a_large_cluster_is_small_and_a_node_with_it_asks_fo
         await until(lambda: not big.watching)  # whose bookmarks would count
         sent = big.sent
         (tmp_path / "node").mkdir()
-        async with following(tmp_path / "node", port, readings(Role.NODE, "node-00003", digest=True)) as node:
+        async with following(tmp_path / "node", port, watched_resources(Role.NODE, "node-00003", digest=True)) as node:
             assert len(node.current().pods or ()) == PODS_A_NODE
         assert big.sent - sent < 400_000
 
@@ -103,7 +103,7 @@ async def test_reading_four_times_as_much_takes_about_four_times_as_long(tmp_pat
 async def test_the_table_of_load_counts_the_requests_that_the_server_sees(
     tmp_path: Path, big: BigApi, role: Role, digest: bool
 ) -> None:
-    read = readings(role, "node-00003", digest=digest)
+    read = watched_resources(role, "node-00003", digest=digest)
     computed = load_of(read, NODES, ABSENT)
     async with serving(big) as port, following(tmp_path, port, read):
         await until(lambda: len(big.requests) >= computed.requests)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from exporter.discovery import standing
-from exporter.discovery.file import load_text
-from exporter.discovery.readings import readings
-from exporter.discovery.standing import api_readings
-from exporter.model.inventory import Kind
+from exporter.inventory.file import load_text
+from exporter.inventory.kubernetes import watch_state as standing
+from exporter.inventory.kubernetes.watch_state import api_readings
+from exporter.inventory.kubernetes.watched_resources import watched_resources
+from exporter.model.inventory import ResourceKind
 from exporter.model.report import Role
 from tests.unit import recorded
 from tests.wire.kubernetes_api import KubernetesApi, serving
@@ -36,14 +36,16 @@ async def test_it_reads_what_a_file_of_the_same_objects_holds(tmp_path: Path) ->
     assert found.uid == next(
         item["metadata"]["uid"] for item in recorded.listed("namespaces") if item["metadata"]["name"] == "kube-system"
     )
-    assert found.unread == {Kind.INSTALLATION: "not_applicable"}
-    assert found.read_at.keys() == found.read_seconds.keys() == set(Kind) - {Kind.INSTALLATION}
-    assert {r.reader for r in api_readings(found) if r.success} == {f"api_{k}" for k in Kind} - {"api_installations"}
+    assert found.unread == {ResourceKind.INSTALLATION: "not_applicable"}
+    assert found.read_at.keys() == found.read_seconds.keys() == set(ResourceKind) - {ResourceKind.INSTALLATION}
+    assert {r.reader for r in api_readings(found) if r.success} == {f"api_{k}" for k in ResourceKind} - {
+        "api_installations"
+    }
     assert not any(r.success for r in api_readings(replace(found, stale=True)))
 
 
 async def test_lists_come_in_pages_and_every_page_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.discovery.watching.PAGE", 2)
+    monkeypatch.setattr("exporter.inventory.kubernetes.watch.PAGE", 2)
     api = recorded_api()
     async with serving(api) as port, following(tmp_path, port) as source:
         found = source.current()
@@ -73,7 +75,7 @@ async def test_changes_arrive_through_the_watch(tmp_path: Path, monkeypatch: pyt
 
 async def test_an_object_that_only_leaves_the_selection_is_gone_without_having_been_deleted(tmp_path: Path) -> None:
     api = recorded_api()
-    async with serving(api) as port, following(tmp_path, port, readings(Role.NODE, "ra")) as source:
+    async with serving(api) as port, following(tmp_path, port, watched_resources(Role.NODE, "ra")) as source:
         mine = source.current().local_pods("ra")
         assert mine
         assert source.current().pods == mine
@@ -92,8 +94,8 @@ async def test_bookmarks_of_empty_objects_move_the_version_and_nothing_else(tmp_
     async with serving(api) as port, following(tmp_path, port) as source:
         before = source.current()
         api.version += 50
-        seen = before.read_at[Kind.PODS]
-        await until(lambda: source.current().read_at[Kind.PODS] > seen)
+        seen = before.read_at[ResourceKind.PODS]
+        await until(lambda: source.current().read_at[ResourceKind.PODS] > seen)
         after = source.current()
         assert after.unreadable == before.unreadable == ()
         assert after.pods == before.pods
@@ -103,7 +105,7 @@ async def test_bookmarks_of_empty_objects_move_the_version_and_nothing_else(tmp_
 
 async def test_a_node_reads_its_own_pods_and_the_cluster_dns_alone(tmp_path: Path) -> None:
     api = recorded_api()
-    async with serving(api) as port, following(tmp_path, port, readings(Role.NODE, "ra")) as source:
+    async with serving(api) as port, following(tmp_path, port, watched_resources(Role.NODE, "ra")) as source:
         found = source.current()
     assert {p.node for p in found.pods or ()} == {"ra"}
     assert len(found.nodes or ()) == 3
@@ -118,7 +120,10 @@ async def test_a_node_reads_its_own_pods_and_the_cluster_dns_alone(tmp_path: Pat
 
 async def test_with_a_digest_a_node_reads_its_pods_and_its_node_and_nothing_else(tmp_path: Path) -> None:
     api = recorded_api()
-    async with serving(api) as port, following(tmp_path, port, readings(Role.NODE, "ra", digest=True)) as source:
+    async with (
+        serving(api) as port,
+        following(tmp_path, port, watched_resources(Role.NODE, "ra", digest=True)) as source,
+    ):
         found = source.current()
     assert [n.name for n in found.nodes or ()] == ["ra"]
     assert {p.node for p in found.pods or ()} == {"ra"}
@@ -133,9 +138,9 @@ async def test_a_heartbeat_changes_nothing_and_a_real_change_is_dated(tmp_path: 
         node = copy.deepcopy(next(n for n in recorded.listed("nodes") if n["metadata"]["name"] == "ra"))
         for condition in node["status"]["conditions"]:
             condition["lastHeartbeatTime"] = "2026-11-20T12:00:00Z"
-        seen = source.current().read_at[Kind.NODES]
+        seen = source.current().read_at[ResourceKind.NODES]
         api.put("v1", "nodes", node)
-        await until(lambda: source.current().read_at[Kind.NODES] > seen)
+        await until(lambda: source.current().read_at[ResourceKind.NODES] > seen)
         assert source.current().nodes is built
         node["metadata"]["annotations"]["projectcalico.org/IPv6VXLANTunnelAddr"] = "2001:db8:1::1"
         api.put("v1", "nodes", node)
@@ -180,7 +185,14 @@ async def test_a_cluster_without_calico_has_nothing_to_apply_calico_s_causes_to(
         api.add_kind(place, resource)
     async with serving(api) as port, following(tmp_path, port) as source:
         found = source.current()
-    absent = {Kind.IP_POOLS, Kind.FELIX, Kind.BLOCK_AFFINITIES, Kind.IPAM_BLOCKS, Kind.INSTALLATION, Kind.SERVICE_CIDRS}
+    absent = {
+        ResourceKind.IP_POOLS,
+        ResourceKind.FELIX,
+        ResourceKind.BLOCK_AFFINITIES,
+        ResourceKind.IPAM_BLOCKS,
+        ResourceKind.INSTALLATION,
+        ResourceKind.SERVICE_CIDRS,
+    }
     assert {kind for kind, reason in found.unread.items() if reason == "not_applicable"} == absent
     assert found.pools is None
     assert (found.nodes, found.pods, found.policies) == ((), (), ())
@@ -188,13 +200,13 @@ async def test_a_cluster_without_calico_has_nothing_to_apply_calico_s_causes_to(
 
 
 async def test_calico_installed_later_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.discovery.places.DISCOVER_EVERY", 0.05)
+    monkeypatch.setattr("exporter.inventory.kubernetes.resource_locator.DISCOVER_EVERY", 0.05)
     api = recorded_api()
     later = {key: api.collections.pop(key) for key in list(api.collections) if "calico" in key[0]}
     async with serving(api) as port, following(tmp_path, port) as source:
         assert source.current().pools is None
         api.collections |= later
-        await until(lambda: source.current().pools and Kind.IP_POOLS not in source.current().unread)
+        await until(lambda: source.current().pools and ResourceKind.IP_POOLS not in source.current().unread)
 
 
 async def test_the_recorded_cluster_files_read_the_same_through_the_api(tmp_path: Path) -> None:
@@ -210,7 +222,7 @@ async def test_the_recorded_cluster_files_read_the_same_through_the_api(tmp_path
 
 
 async def _api_of(text: str) -> KubernetesApi:
-    from exporter.discovery.document import read_documents  # noqa: PLC0415 - this test alone reads YAML
+    from exporter.inventory.document import read_documents  # noqa: PLC0415 - this test alone reads YAML
     from tests.wire.kubernetes_lab import KINDS, LISTS  # noqa: PLC0415
 
     api = KubernetesApi()

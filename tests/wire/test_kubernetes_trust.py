@@ -20,14 +20,14 @@ from aiohttp import web
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.config import incluster_config
 
-from exporter.discovery.client import ApiServer
-from exporter.discovery.credentials import Loader, load_kubeconfig, load_service_account
-from exporter.discovery.digest import MEDIA, VERSION, write_digest
-from exporter.discovery.digest_source import DigestClient
-from exporter.discovery.kubernetes import KubernetesSource
-from exporter.discovery.readings import NODES
-from exporter.discovery.trouble import ApiError, one_line
-from exporter.discovery.trust import cluster_context
+from exporter.digest.format import MEDIA, VERSION, write_digest
+from exporter.digest.source import DigestClient
+from exporter.inventory.kubernetes.api_error import ApiError, one_line
+from exporter.inventory.kubernetes.client import ApiServer
+from exporter.inventory.kubernetes.credentials import Loader, load_kubeconfig, load_service_account
+from exporter.inventory.kubernetes.source import KubernetesSource
+from exporter.inventory.kubernetes.trust import cluster_context
+from exporter.inventory.kubernetes.watched_resources import NODES
 from tests.unit import recorded
 from tests.wire.kubernetes_api import serving
 from tests.wire.kubernetes_lab import PATIENCE, TEMPO, recorded_api, until, write_kubeconfig
@@ -165,7 +165,7 @@ def test_chain_name_and_validity_are_verified_as_ever() -> None:
 async def test_why_a_certificate_is_not_trusted_is_said_whole_in_the_log_and_of_the_inventory(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, plain: PlainAuthority
 ) -> None:
-    caplog.set_level(logging.INFO, logger="exporter.discovery")
+    caplog.set_level(logging.INFO, logger="exporter.inventory")
     bundle = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(bundle)
     async with serving(recorded_api(), context=server_context(plain.chain)) as port:

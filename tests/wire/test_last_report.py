@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import trustme
 
-from exporter import command
-from exporter.command import LISTEN_ADDRESS
+from exporter.cli import command
+from exporter.cli.command import LISTEN_ADDRESS
+from exporter.cli.remote import last_report
+from exporter.daemon.command_error import CommandError
+from exporter.daemon.options import Options
 from exporter.model.family import Family
-from exporter.oneshot.remote import last_report
-from exporter.options import Options
-from exporter.refusal import Refusal
 from exporter.report.document import document_of, to_json
 from tests.unit.sample import bad_day
 from tests.wire.loopback import closed_port
@@ -58,21 +58,21 @@ async def test_the_report_comes_over_tls_where_the_web_configuration_says_so(tmp
     async with serve(TLS, directory=tmp_path) as served:
         tell(served)
         assert (await last_report(options(served.port, tmp_path))).node == "told"
-        with pytest.raises(Refusal, match=r"with TLS --web\.config\.file is needed"):
+        with pytest.raises(CommandError, match=r"with TLS --web\.config\.file is needed"):
             await last_report(options(served.port))
 
 
 async def test_what_keeps_it_from_coming_is_said(tmp_path: Path) -> None:
     async with serve(users(alice="secret"), directory=tmp_path) as guarded:
-        with pytest.raises(Refusal, match="asks for a password"):
+        with pytest.raises(CommandError, match="asks for a password"):
             await last_report(options(guarded.port, tmp_path))
     async with serve() as early:
         early.world.report_bytes = None
-        with pytest.raises(Refusal, match="no round has finished"):
+        with pytest.raises(CommandError, match="no round has finished"):
             await last_report(options(early.port))
     async with serve() as other:
         other.world.report_bytes = b"[]"
-        with pytest.raises(Refusal, match="no exporter of this version"):
+        with pytest.raises(CommandError, match="no exporter of this version"):
             await last_report(options(other.port))
-    with closed_port(Family.V4) as port, pytest.raises(Refusal, match=rf"127\.0\.0\.1:{port}: .*refused"):
+    with closed_port(Family.V4) as port, pytest.raises(CommandError, match=rf"127\.0\.0\.1:{port}: .*refused"):
         await last_report(options(port))

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from exporter.web import listening
-from exporter.web.listening import ListenError, bind, format_address
+from exporter.web.server import listening
+from exporter.web.server.listening import ListenError, bind, format_address
 
 
 @pytest.fixture

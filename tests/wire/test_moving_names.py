@@ -13,18 +13,18 @@ from typing import cast
 
 import pytest
 
-from exporter.asking import Asker
 from exporter.config import load_config
-from exporter.errors import Errors
-from exporter.inspection import Inspection, Inspector
+from exporter.daemon.rounds import Rounds
 from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Address, Family, family_of
 from exporter.model.inventory import NO_INVENTORY
 from exporter.model.probe import Outcome
 from exporter.plan.pace import Pace
+from exporter.probes.runner import ProbeRunner
+from exporter.probes.target_resolver import TargetResolver
 from exporter.probes.tls import TlsContexts
-from exporter.resolution import Resolution
-from exporter.rounds import Rounds
+from exporter.telemetry.internal_errors import InternalErrors
+from exporter.vantage import Inspection, Inspector
 from tests.wire.loopback import DOMAIN, HOST
 from tests.wire.namespaces import SECOND, SERVER, NamespaceNetwork, Row
 
@@ -95,13 +95,13 @@ class Bench:
     def __init__(self, row: Row) -> None:
         self.now = 1000.0
         config = load_config(CONFIG, path="", environment={"NODE_NAME": "ra"}, hostname="ra")
-        asker = Asker(NamespaceNetwork(row.client), TlsContexts(), Errors(), clock=time.time)
+        asker = ProbeRunner(NamespaceNetwork(row.client), TlsContexts(), InternalErrors(), clock=time.time)
         self._rounds = Rounds(
             config,
             Pace(10.0, 8.0, spread=0.0),
             inspector=cast("Inspector", self),
             asker=asker,
-            resolution=Resolution(asker, timeout=2.0, clock=lambda: self.now),
+            resolution=TargetResolver(asker, timeout=2.0, clock=lambda: self.now),
             clock=time.time,
             steady=lambda: self.now,
         )

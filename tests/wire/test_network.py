@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from exporter.broker.client import BrokerClient, spawn_broker
-from exporter.broker.messages import SocketKind
+from exporter.broker.client.requests import BrokerClient, spawn_broker
+from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Outcome
 from exporter.model.vantage import Netns, Vantage
-from exporter.network import BrokerNetwork, LocalNetwork, NoSocket, open_socket
+from exporter.probes.ports import BrokerNetwork, LocalNetwork, NoSocketError, open_socket
 from tests.kernel.namespaces import unique_prefix
 from tests.wire.loopback import HOST, cancel, listener, make_check, outcomes, run
 from tests.wire.namespaces import SERVER, Row, execute
@@ -131,11 +131,11 @@ async def test_a_socket_of_ours_speaks_one_family_and_is_bound_to_its_number() -
 
 async def test_a_socket_that_cannot_be_bound_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: object) -> int:
-        raise NoSocket(errno.EADDRNOTAVAIL)
+        raise NoSocketError(errno.EADDRNOTAVAIL)
 
     network = LocalNetwork()
     monkeypatch.setattr(network.numbers, "take", exhausted)
     before = held_sockets()
-    with pytest.raises(NoSocket):
+    with pytest.raises(NoSocketError):
         await open_socket(network, HOST, SocketKind.TCP6, seconds=1)
     assert held_sockets() == before

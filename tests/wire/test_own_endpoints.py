@@ -16,19 +16,19 @@ from typing import Any
 
 import pytest
 
-from exporter.discovery import digest_source
-from exporter.discovery.client import ApiServer
-from exporter.discovery.credentials import load_kubeconfig
-from exporter.discovery.digest import Digest
-from exporter.discovery.digest_source import ASK_EVERY, ASK_FIRST, CONNECT, STALE_AFTER, WAIT, DigestClient
-from exporter.discovery.own_endpoints import list_endpoints
-from exporter.discovery.own_services import OwnServices
+from exporter.digest import source as digest_source
+from exporter.digest.format import Digest
+from exporter.digest.own_endpoints import list_endpoints
+from exporter.digest.publisher import DigestPublisher
+from exporter.digest.service_env_resolver import ServiceEnvResolver
+from exporter.digest.source import ASK_EVERY, ASK_FIRST, CONNECT, STALE_AFTER, WAIT, DigestClient
+from exporter.inventory.kubernetes.client import ApiServer
+from exporter.inventory.kubernetes.credentials import load_kubeconfig
 from exporter.model.family import Family
-from exporter.web.connections import Limits
-from exporter.web.digest import DigestPublisher
-from exporter.web.listening import bind
-from exporter.web.rotation import WebSettings
-from exporter.web.server import WebOptions, WebServer
+from exporter.web.server.application import WebOptions, WebServer
+from exporter.web.server.connections import ConnectionLimits
+from exporter.web.server.listening import bind
+from exporter.web.server.rotation import WebSettings
 from tests.wire.kubernetes_api import KubernetesApi, serving
 from tests.wire.kubernetes_lab import PATIENCE, until, write_kubeconfig
 from tests.wire.loopback import LOOPBACK, black_hole, closed_port, listener
@@ -73,7 +73,7 @@ async def cluster_role(family: Family) -> AsyncIterator[int]:
     publisher = DigestPublisher()
     publisher.publish(report(HEALTHY, time.time()))
     (socket,) = bind([f"[{LOOPBACK[family]}]:0" if family is Family.V6 else f"{LOOPBACK[family]}:0"])
-    server = WebServer(World(), WebSettings(""), WebOptions(digest=publisher, limits=Limits(idle=PATIENCE)))
+    server = WebServer(World(), WebSettings(""), WebOptions(digest=publisher, limits=ConnectionLimits(idle=PATIENCE)))
     task = asyncio.create_task(server.run([socket]))
     try:
         yield int(socket.getsockname()[1])
@@ -93,7 +93,7 @@ async def node(
     async with serving(api) as api_port:
         path = str(write_kubeconfig(directory, f"http://127.0.0.1:{api_port}"))
         server = ApiServer(await load_kubeconfig(path), partial(load_kubeconfig, path))
-        services = OwnServices(
+        services = ServiceEnvResolver(
             {} if told is None else {VARIABLE: str(LOOPBACK[told])},
             endpoints=partial(list_endpoints, server),
             namespace=directory / "namespace",
@@ -163,7 +163,7 @@ async def test_what_accepts_and_stays_silent_does_not_keep_the_other_address_fro
 
 
 async def test_once_found_it_is_asked_there_without_the_api(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="exporter.discovery")
+    caplog.set_level(logging.INFO, logger="exporter.inventory")
     clock = Clock()
     async with cluster_role(Family.V6) as live:
         with closed_port(Family.V4) as dead:

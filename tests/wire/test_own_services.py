@@ -10,11 +10,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from exporter.discovery.digest import Digest
-from exporter.discovery.digest_source import DigestClient
-from exporter.discovery.own_services import OwnServices, is_cluster_name, is_cluster_resolver
-from exporter.model.inventory import Kind
-from exporter.web.digest import DigestPublisher
+from exporter.digest.format import Digest
+from exporter.digest.publisher import DigestPublisher
+from exporter.digest.service_env_resolver import ServiceEnvResolver, is_cluster_name, is_cluster_resolver
+from exporter.digest.source import DigestClient
+from exporter.model.inventory import ResourceKind
 from tests.unit import recorded
 from tests.wire.kubernetes_lab import until
 from tests.wire.test_kubernetes_digest import Clock, looking, report, web_server
@@ -25,10 +25,10 @@ VARIABLE = "DUALSTACK_EXPORTER_CLUSTER_SERVICE_HOST"
 
 def services(
     directory: Path, variables: dict[str, str], *, namespace: str = "dualstack-exporter", conf: str = ""
-) -> OwnServices:
+) -> ServiceEnvResolver:
     (directory / "namespace").write_text(namespace)
     (directory / "resolv.conf").write_text(conf or "nameserver 192.0.2.1\nsearch corp.example\n")
-    return OwnServices(variables, namespace=directory / "namespace", resolv_conf=directory / "resolv.conf")
+    return ServiceEnvResolver(variables, namespace=directory / "namespace", resolv_conf=directory / "resolv.conf")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_no_other_name_and_no_other_text_is_taken_for_it(tmp_path: Path, host: s
 
 
 def test_without_a_service_account_the_namespace_is_not_guessed(tmp_path: Path) -> None:
-    nowhere = OwnServices({VARIABLE: "10.96.3.4"}, namespace=tmp_path / "none", resolv_conf=tmp_path / "none")
+    nowhere = ServiceEnvResolver({VARIABLE: "10.96.3.4"}, namespace=tmp_path / "none", resolv_conf=tmp_path / "none")
     assert nowhere.told(HOST) is None
     assert nowhere.told("dualstack-exporter-cluster") == ip_address("10.96.3.4")
 
@@ -103,7 +103,7 @@ async def test_a_cluster_name_is_not_asked_of_a_resolver_outside(
 async def test_a_node_whose_pod_came_before_the_service_runs_and_says_why_it_has_no_digest(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="exporter.discovery")
+    caplog.set_level(logging.INFO, logger="exporter.inventory")
     clock = Clock()
     publisher = DigestPublisher(clock)
     publisher.publish(report(recorded.cluster("healthy-dual-stack"), clock.now))
@@ -131,7 +131,9 @@ def test_a_node_without_a_whole_digest_asks_again_soon_and_then_at_its_usual_pac
     assert paces == [2, 4, 8, 16, 30, 30, 30, 30]
     healthy = recorded.cluster("healthy-dual-stack")
     client._looks = 1
-    client.digest = Digest(replace(healthy, unread={Kind.IP_POOLS: "api_unavailable"}))  # the cluster role reads yet
+    client.digest = Digest(
+        replace(healthy, unread={ResourceKind.IP_POOLS: "api_unavailable"})
+    )  # the cluster role reads yet
     assert client.interval == 4
     client.digest = Digest(healthy)
     assert client.interval == 30

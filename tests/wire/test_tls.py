@@ -16,7 +16,7 @@ import trustme
 
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Observation, Outcome
-from exporter.probes.outcome import Failure
+from exporter.probes.outcome import PhaseError
 from exporter.probes.tls import NAMELESS, TlsContexts
 from tests.wire.loopback import (
     LOOPBACK,
@@ -286,7 +286,7 @@ def test_a_context_is_made_once_for_a_file_and_again_when_the_file_changes(autho
     os.utime(ca_file, ns=(1, 1))
     assert contexts.of(ca_file) is not first
     Path(ca_file).write_text("not a certificate")
-    with pytest.raises(Failure) as garbage:
+    with pytest.raises(PhaseError) as garbage:
         contexts.of(ca_file)
     assert garbage.value.outcome is Outcome.LOCAL
     authority.cert_pem.write_to_path(ca_file)

@@ -24,10 +24,10 @@ import bcrypt
 import pytest
 import trustme
 
-from exporter.web.connections import Limits
-from exporter.web.listening import bind
-from exporter.web.rotation import WebSettings
-from exporter.web.server import WebOptions, WebServer
+from exporter.web.server.application import WebOptions, WebServer
+from exporter.web.server.connections import ConnectionLimits
+from exporter.web.server.listening import bind
+from exporter.web.server.rotation import WebSettings
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 STYLE = "body { color: black }"
@@ -122,13 +122,13 @@ async def serve(
     directory: Path = Path("/"),
     tls: ssl.SSLContext | None = None,
     listeners: Sequence[socket.socket] = (),
-    limits: Limits | None = None,
+    limits: ConnectionLimits | None = None,
     **options: object,
 ) -> AsyncIterator[Served]:
     path = directory / "web.yaml" if web_config else None
     if path:
         path.write_text(web_config)
-    chosen = replace(WebOptions(style=STYLE, limits=limits or Limits()), **options)  # type: ignore[arg-type]
+    chosen = replace(WebOptions(style=STYLE, limits=limits or ConnectionLimits()), **options)  # type: ignore[arg-type]
     world = World()
     server = WebServer(world, WebSettings(str(path or "")), chosen)
     listeners = listeners or bind([":0"])
@@ -261,7 +261,7 @@ PLACE = "192.0.2.10"
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[tuple[socket.socket, socket.socket]]:
+def remote_findings() -> Iterator[tuple[socket.socket, socket.socket]]:
     """A listener and a client's socket in a network namespace of their own, where PLACE is an address that is not loopback."""
     made: list[socket.socket] = []
 
@@ -461,7 +461,7 @@ async def test_a_client_certificate_that_may_be_left_out_may_be_left_out(tmp_pat
 async def test_a_replaced_certificate_is_used_for_new_connections(
     tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.web.rotation._PAUSE", 0.0)
+    monkeypatch.setattr("exporter.web.server.rotation._PAUSE", 0.0)
     write_certificate(tmp_path, authority)
     async with serve(TLS, directory=tmp_path, tls=client_context(authority)) as served:
 
@@ -498,7 +498,7 @@ def test_prometheus_own_tool_accepts_the_files_that_we_accept(tmp_path: Path, au
 
 # Slow and hostile clients
 
-QUICK = Limits(connections=8, handshake=0.4, head=0.4, request=0.4, idle=0.4)
+QUICK = ConnectionLimits(connections=8, handshake=0.4, head=0.4, request=0.4, idle=0.4)
 
 
 async def closed_by_server(reader: asyncio.StreamReader) -> bool:
@@ -555,7 +555,7 @@ async def test_an_idle_connection_is_cut_and_a_used_one_is_kept() -> None:
 
 
 async def test_silent_clients_cannot_keep_a_scraper_out() -> None:
-    async with serve(limits=Limits(connections=8)) as served:
+    async with serve(limits=ConnectionLimits(connections=8)) as served:
         silent = [await served.connect() for _ in range(30)]
         assert (await served.ask("/metrics")).status == 200
         assert await closed_by_server(silent[0][0])
@@ -653,6 +653,6 @@ async def test_running_short_of_descriptors_delays_clients_and_loses_none(
         return await real(listener)
 
     monkeypatch.setattr(loop, "sock_accept", accept)
-    async with serve(limits=replace(Limits(), pause=0.05)) as served:
+    async with serve(limits=replace(ConnectionLimits(), pause=0.05)) as served:
         assert (await served.ask("/metrics")).status == 200
     assert [record.message for record in caplog.records] == ["cannot accept connections"]

@@ -1,0 +1,1 @@
+"""The exporter's side of the broker. No privilege."""

@@ -1,0 +1,239 @@
+"""The closed set of requests and replies between the exporter and the broker, as frozen values.
+
+Both processes import this file; it imports the standard library alone, and decides nothing. wire.py encodes these values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class SocketKind(IntEnum):
+    """A socket that the broker may make. All are non-blocking and close-on-exec."""
+
+    TCP4 = 1
+    TCP6 = 2
+    UDP4 = 3
+    UDP6 = 4
+    ICMP4 = 5  # raw; falls back to a ping socket where raw is refused
+    ICMP6 = 6
+
+
+class Topic(IntEnum):
+    """A kernel state that may be read. `argument` and `number` of ReadTopic mean what the comment says."""
+
+    __hash__ = int.__hash__  # answers are kept by topic, and an enum's own hash is slow
+
+    LINKS = 1  # RTM_GETLINK dump
+    ADDRESSES = 2  # RTM_GETADDR dump, both families
+    ROUTES4 = 3  # RTM_GETROUTE dump, main table; number: RTA_OIF filter (0: all)
+    ROUTES6 = 4
+    DEFAULT_ROUTES = 5  # both families' dumps, only messages with destination length 0 leave the broker
+    NEIGHBOURS = 6  # RTM_GETNEIGH AF_INET/AF_INET6 of one link; number: ifindex
+    FDB = 7  # RTM_GETNEIGH AF_BRIDGE of one link; number: ifindex
+    NFT_GENERATION = 8
+    NFT_TABLES = 9  # NFT_MSG_GETTABLE dump; number: 2 or 10 (NFPROTO_IPV4, NFPROTO_IPV6), 0 for all families
+    NFT_CHAIN = 10  # GETCHAIN of one chain; argument: "TABLE\0CHAIN", number: family. ENOENT when absent
+    NFT_CHAINS = 11  # GETCHAIN dump of a table's chains (names, hooks); argument: table or "", number: family (0: all)
+    NFT_RULES = 12  # GETRULE, filtered by the kernel; argument: "TABLE\0CHAIN", or "TABLE"; number: family
+    NFT_SET = 13  # GETSETELEM of one set; argument: "TABLE\0SET", number: family
+    LEGACY_TABLES = 14  # /proc/thread-self/net/ip(6)_tables_names; number: family
+    LEGACY_CHAINS = 15  # entries of the named chains of table nat; argument: chains joined by \0, number: family
+    IPSET_NAME = 16  # name of an ipset by index; number: index
+    IPSET = 17  # members of one ipset; argument: name, or "" with number: index
+    SOCKETS = 18  # sock_diag: listening TCP sockets of both families
+    ALL_CONF = 19  # net.ipv6.conf.all: forwarding, disable_ipv6 ...; net.ipv4.ip_forward: lines "name value"
+    CONNTRACK = 20  # count and limit: lines "name value"
+    SNMP6 = 21  # /proc/thread-self/net/snmp6
+    IPVS = 22  # generic netlink: IPVS services. ENOENT where ip_vs is not loaded; asking does not load it
+    LEGACY_REACHABLE = 23  # entries of built-in chains and all they lead to; argument: "TABLE\0CHAIN\0..." (nat, mangle), number: family
+    NFT_SET_HEAD = 24  # as NFT_SET, the first packet of the dump alone: is the set empty?
+    POD = 25  # what POD_TOPICS give: per topic u16 errno, u8 interrupted, u32 length (little-endian); then the bytes of all
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceRef:
+    """Where to act: a network namespace by device and inode, reached through a pid (with its start time) or a path.
+
+    All zero and empty: the broker's own namespace. The broker verifies device and inode after opening: a mismatch is ESTALE, which
+    callers read as `vanished`.
+    """
+
+    device: int = 0
+    inode: int = 0
+    pid: int = 0
+    started: int = 0  # field 22 of /proc/PID/stat, clock ticks since boot
+    path: str = ""
+
+
+HOME = NamespaceRef()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTopic:
+    topic: Topic
+    argument: bytes = b""
+    number: int = 0
+
+
+POD_TOPICS = (
+    ReadTopic(Topic.ADDRESSES),
+    ReadTopic(Topic.LINKS),
+    ReadTopic(Topic.DEFAULT_ROUTES),
+    ReadTopic(Topic.SOCKETS),
+    ReadTopic(Topic.NFT_TABLES),
+    ReadTopic(Topic.LEGACY_TABLES, number=2),
+    ReadTopic(Topic.LEGACY_TABLES, number=10),
+)
+"""What a pod is asked in every round, together as Topic.POD: with hundreds of pods each single topic's way would show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who are you: sent first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListNamespaces:
+    """Which network namespaces do processes live in, the broker's own left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListNamed:
+    """Which network namespaces have names in this directory (files of nsfs with printable names; nothing else there is mentioned)."""
+
+    directory: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSockets:
+    """Make these sockets there, in one visit."""
+
+    place: NamespaceRef
+    kinds: tuple[SocketKind, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadKernel:
+    """Read these topics at each of these places, in one visit each: with hundreds of pods the way of every single request would show."""
+
+    places: tuple[NamespaceRef, ...]
+    topics: tuple[ReadTopic, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPodFiles:
+    """Read /etc/resolv.conf inside the root of each place's pid, and say which C libraries stand there. EINVAL without a pid."""
+
+    places: tuple[NamespaceRef, ...]
+
+
+Request = Hello | ListNamespaces | ListNamed | OpenSockets | ReadKernel | ReadPodFiles
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The broker's own namespace, effective capabilities (bit mask, linux/capability.h), pid, and whether an LSM confines it."""
+
+    device: int
+    inode: int
+    capabilities: int
+    pid: int
+    lsm: str = ""  # /proc/self/attr/current, shortened
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    pid: int
+    started: int
+    cgroup: bytes  # the path in /proc/PID/cgroup that names a pod, else the longest; bounded
+
+
+@dataclass(frozen=True, slots=True)
+class FoundNamespace:
+    device: int
+    inode: int
+    processes: tuple[Process, ...]  # at most 8, with distinct cgroups; those with a pod's cgroup first
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    found: tuple[FoundNamespace, ...]
+    refused: int  # processes whose namespace could not be read (EACCES): without SYS_PTRACE, or an LSM's or a sandbox's doing
+
+
+@dataclass(frozen=True, slots=True)
+class NamedNamespace:
+    name: str
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    found: tuple[NamedNamespace, ...]
+    errno: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """One errno per asked kind; 0 means that a descriptor came along, in order. `visit_errno` is set when the place could not be entered."""
+
+    visit_errno: int
+    errnos: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicAnswer:
+    """What one topic gave: the raw messages or file content, or an errno. `interrupted`: NLM_F_DUMP_INTR was seen twice."""
+
+    errno: int
+    data: bytes = b""
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KernelState:
+    """One place's answers, one per topic in order. `visit_errno` is set, and no answer there, when it could not be entered."""
+
+    visit_errno: int
+    answers: tuple[TopicAnswer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelStates:
+    """One state per asked place, in order."""
+
+    states: tuple[KernelState, ...]
+
+
+class InstalledLibc(IntEnum):
+    GLIBC = 1
+    MUSL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PodFiles:
+    """`resolv_errno` 0 means that resolv_conf is the content (at most 64 KiB). `libc_errno` 0 means that `libcs` is complete.
+
+    EAGAIN: the process has not entered its container yet. ETIMEDOUT: the pod's file system does not answer, so it is left alone for a
+    while. EBUSY: so many do not that none is asked. `sandbox`: the process holds the pod's namespaces and runs nothing of the pod's; its
+    libraries are not looked for.
+    """
+
+    resolv_errno: int
+    resolv_conf: bytes
+    libc_errno: int
+    libcs: tuple[InstalledLibc, ...]
+    sandbox: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FilesOfPods:
+    """One PodFiles per asked place, in order."""
+
+    found: tuple[PodFiles, ...]
+
+
+Reply = Welcome | Namespaces | Named | Sockets | KernelStates | FilesOfPods

@@ -1,0 +1,82 @@
+"""What the broker answers to each request of the closed set. Every privileged act starts here; nothing here talks to a client."""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import partial
+
+from exporter.broker.protocol import messages as m
+from exporter.broker.server.files.reader import PodReader
+from exporter.broker.server.kernel.topics import read_topics
+from exporter.broker.server.kernel.visit import HOME_BOUNDS, POD_BOUNDS
+from exporter.broker.server.namespaces import NamespaceVisitor
+from exporter.broker.server.privilege import effective_capabilities
+from exporter.broker.server.processes import ProcessTable
+from exporter.broker.server.sockets import open_sockets
+from exporter.broker.server.syscalls import read_file
+
+_MAX_LSM = 128
+
+
+class Broker:
+    """Answers requests one at a time. `home` is its own network namespace, by device and inode."""
+
+    def __init__(self) -> None:
+        self._doorway = NamespaceVisitor()
+        self._processes = ProcessTable(self._doorway.home)
+        self._files = PodReader()
+
+    def answer(self, request: m.Request) -> tuple[m.Reply, list[int]]:
+        """The reply, and the descriptors that go with it, which the caller closes."""
+        self._files.reap()
+        match request:
+            case m.Hello():
+                device, inode = self._doorway.home
+                return m.Welcome(device, inode, effective_capabilities(), os.getpid(), _read_lsm()), []
+            case m.ListNamespaces():
+                return self._processes.list_namespaces(), []
+            case m.ListNamed(directory):
+                return self._doorway.list_named(directory), []
+            case m.OpenSockets(place, kinds):
+                return self._open_sockets(place, kinds)
+            case m.ReadKernel(places, topics):
+                return self._read_kernel(places, topics), []
+            case m.ReadPodFiles(places):
+                return m.FilesOfPods(tuple(map(self._files.read, places))), []
+
+    def _open_sockets(self, place: m.NamespaceRef, kinds: tuple[m.SocketKind, ...]) -> tuple[m.Sockets, list[int]]:
+        try:
+            errnos, descriptors = self._doorway.visit(place, partial(open_sockets, kinds))
+        except OSError as error:
+            return m.Sockets(visit_errno=error.errno or errno.EIO, errnos=()), []
+        return m.Sockets(visit_errno=0, errnos=tuple(errnos)), descriptors
+
+    def _read_kernel(self, places: tuple[m.NamespaceRef, ...], topics: tuple[m.ReadTopic, ...]) -> m.KernelStates:
+        states: list[m.KernelState] = []
+        left = HOME_BOUNDS.visit  # for all places together: a reply has its bound
+        for place in places:
+            state = self._visit(place, topics)
+            size = sum(len(answer.data) for answer in state.answers)
+            if size > left:
+                state, size = m.KernelState(visit_errno=errno.EFBIG, answers=()), 0
+            left -= size
+            states.append(state)
+        return m.KernelStates(tuple(states))
+
+    def _visit(self, place: m.NamespaceRef, topics: tuple[m.ReadTopic, ...]) -> m.KernelState:
+        bounds = HOME_BOUNDS if self._doorway.is_home(place) else POD_BOUNDS
+        try:
+            answers = self._doorway.visit(place, partial(read_topics, topics, bounds))
+        except OSError as error:
+            return m.KernelState(visit_errno=error.errno or errno.EIO, answers=())
+        return m.KernelState(visit_errno=0, answers=answers)
+
+
+def _read_lsm() -> str:
+    """The label that AppArmor or SELinux gave this process, "" without one: it may refuse what the capabilities would allow."""
+    try:
+        label = read_file("/proc/self/attr/current")
+    except OSError:  # no such module is active
+        return ""
+    return label[:_MAX_LSM].strip(b"\0\n ").decode("ascii", "replace")

@@ -1,0 +1,1 @@
+"""How the broker fetches kernel state, as bytes: netlink, getsockopt and /proc, in the namespace that it visits."""

@@ -1,0 +1,51 @@
+"""Opens the Kubernetes API as a source, with the digest where one is configured. Imported only then: the client is large."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from functools import partial
+from typing import Any
+
+from exporter.config.schema import Config
+from exporter.digest.own_endpoints import list_endpoints
+from exporter.digest.service_env_resolver import ServiceEnvResolver
+from exporter.digest.source import DigestClient, DigestedSource
+from exporter.inventory.file import InventoryError
+from exporter.inventory.kubernetes.client import ApiServer
+from exporter.inventory.kubernetes.credentials import AccessError, Loader, load_kubeconfig, load_service_account
+from exporter.inventory.kubernetes.source import EVERY, KubernetesSource
+from exporter.inventory.kubernetes.watched_resources import watched_resources
+from exporter.model.report import Role
+
+
+def open_kubernetes(config: Config, *, once: bool = False) -> KubernetesSource | DigestedSource:
+    """The source that the configuration names, its credentials loaded: this is called while root's files may still be read.
+
+    `once`: for a command that ends within seconds, so that the digest is asked for every second.
+
+    Raises:
+        InventoryError: there is no usable service account or kubeconfig.
+    """
+    path = config.inventory.kubeconfig
+    loader: Loader = partial(load_kubeconfig, path) if path else load_service_account
+    try:
+        client = asyncio.run(_load(loader))
+    except AccessError as error:
+        raise InventoryError(str(error)) from None
+    digested = config.role is Role.NODE and bool(config.digest.url)
+    read = watched_resources(config.role, config.node_name, digest=digested)
+    node = "" if config.role is Role.CLUSTER else config.node_name
+    api = ApiServer(client, loader)
+    own = KubernetesSource(api, read, node=node)
+    if not digested:
+        return own
+    resolver = ServiceEnvResolver(os.environ, endpoints=partial(list_endpoints, api))
+    if once:
+        return DigestedSource(own, DigestClient(config.digest.url, every=EVERY, at_most=math.inf, resolver=resolver))
+    return DigestedSource(own, DigestClient(config.digest.url, resolver=resolver))
+
+
+async def _load(loader: Loader) -> Any:
+    return await loader()

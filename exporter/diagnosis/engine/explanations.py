@@ -1,0 +1,88 @@
+"""What may explain what: the one table (contract section 7). Data only.
+
+explain.py applies it to the findings of one report and to the digest's causes; alerts/ generates Alertmanager's inhibition from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from exporter.model.report import Cause
+
+C = Cause
+
+
+class From(StrEnum):
+    """The vantages whose traffic an explaining cause affects_destinations."""
+
+    OWN_POD = "own_pod"  # the pods that are its subjects
+    PODS = "pods"  # every pod of the node
+    HOST = "host"
+    ANYWHERE = "anywhere"  # pods and host
+
+
+class To(StrEnum):
+    """The destinations that it affects_destinations."""
+
+    ANYTHING = "anything"
+    PEERS = "peers"  # peers and other nodes' pods, also behind a Service
+    OWN_PEER = "own_peer"  # the peers that are its subjects
+    OUTSIDE = "outside"
+    SERVICES = "services"
+    OWN_SERVICES = "own_services"  # the Services that are its subjects
+    OWN_SERVERS = "own_servers"  # the destinations of its own pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """One line: these causes spoil traffic from these vantages to these destinations."""
+
+    causes: tuple[Cause, ...]
+    vantages: From
+    destinations: To
+
+
+POD_CAUSES = (
+    C.POD_IPV6_DISABLED, C.POD_IPV6_MISSING, C.POD_IPV6_ADDRESS_UNUSABLE, C.POD_IP_MISMATCH, C.POD_NO_IPV6_DEFAULT_ROUTE,
+)  # fmt: skip
+TUNNEL_CAUSES = (C.VXLAN_DEVICE_MISSING, C.VXLAN_DEVICE_DOWN, C.VXLAN_MISCONFIGURED)
+NAT_CAUSES = (C.NAT_CHAIN_UNHOOKED, C.NAT_MASQUERADE_MISSING, C.NAT_POOL_NOT_IN_SET)
+PATH_CAUSES = (C.IPV6_TCP_BLOCKED, C.IPV6_UNREACHABLE, C.IPV6_MTU_BLACKHOLE, C.IPV6_TLS_FAILED)
+
+REACHES: tuple[Reach, ...] = (
+    Reach((*POD_CAUSES, C.POD_ROUTE_MISSING), From.OWN_POD, To.ANYTHING),
+    Reach((C.NODE_IPV6_DISABLED, C.NODE_FORWARDING_OFF), From.PODS, To.ANYTHING),
+    Reach((C.NODE_IPV6_DISABLED,), From.ANYWHERE, To.ANYTHING),
+    Reach((C.NODE_IPV6_DISABLED,), From.ANYWHERE, To.PEERS),  # as other nodes see it: for inhibition
+    Reach(TUNNEL_CAUSES, From.ANYWHERE, To.PEERS),
+    Reach((C.VXLAN_PEER_INCOMPLETE,), From.ANYWHERE, To.OWN_PEER),
+    Reach((C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF, C.IPPOOL_VXLAN_MODE_MISMATCH), From.ANYWHERE, To.PEERS),
+    Reach((*NAT_CAUSES, C.IPPOOL_NAT_OUTGOING_OFF), From.PODS, To.OUTSIDE),
+    Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.ANYWHERE, To.OUTSIDE),
+    # Measured: the host looks up a route before a ClusterIP is translated, and a tunnel cannot leave from an address that is gone.
+    Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.HOST, To.SERVICES),
+    Reach((C.NODE_NO_IPV6_ADDRESS,), From.ANYWHERE, To.PEERS),
+    Reach((C.NAT_KUBE_PROXY_MISSING,), From.ANYWHERE, To.SERVICES),
+    Reach((C.ENDPOINTSLICE_IPV6_MISSING,), From.ANYWHERE, To.OWN_SERVICES),
+    Reach(PATH_CAUSES, From.ANYWHERE, To.OWN_SERVERS),
+)
+
+# Cause by cause, where no traffic is in between: the first is explained by any of the others.
+FOLLOWS: dict[Cause, tuple[Cause, ...]] = {
+    C.NODE_NO_IPV6_DEFAULT_ROUTE: (C.NODE_ACCEPT_RA_IGNORED,),
+    C.POD_IPV6_MISSING: (C.CNI_NOT_ASSIGNING_IPV6, C.IPPOOL_IPV6_MISSING, C.IPPOOL_EXHAUSTED),
+    C.DNS_AAAA_BLOCKED: (C.COREDNS_TEMPLATE_BLOCKS_AAAA,),
+    C.DNS_SEARCH_BREAKS_MUSL: (C.DNS_AAAA_BLOCKED, C.DNS_A_BLOCKED, C.COREDNS_TEMPLATE_BLOCKS_AAAA),
+    C.VXLAN_DEVICE_MISSING: (C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF, C.NODE_IPV6_DISABLED),
+    C.VXLAN_DEVICE_DOWN: (C.NODE_IPV6_DISABLED,),
+    C.VXLAN_MISCONFIGURED: (C.NODE_IPV6_DISABLED,),
+    C.VXLAN_PEER_INCOMPLETE: (C.NODE_IPV6_DISABLED, C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF),
+    C.POD_ROUTE_MISSING: (C.NODE_IPV6_DISABLED, C.FELIX_IPV6_OFF),
+    **dict.fromkeys(NAT_CAUSES, (C.FELIX_IPV6_OFF,)),  # it repairs nothing that it would see every 90 seconds otherwise
+    C.SERVICE_AAAA_MISSING: (C.COREDNS_TEMPLATE_BLOCKS_AAAA, C.DNS_AAAA_BLOCKED),
+}
+
+# What a finding with pairs may be explained by: path and dns symptoms, never a stated cause.
+DNS_SYMPTOMS = frozenset({C.DNS_UNREACHABLE, C.DNS_QUERIES_LOST})  # these path causes may explain as well
+SYMPTOMS = frozenset({*PATH_CAUSES, *DNS_SYMPTOMS})

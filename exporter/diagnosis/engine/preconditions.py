@@ -1,0 +1,82 @@
+"""Whether the inventory gives a rule grounds to judge on, and how rules word lists. Used by the rules of role cluster; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.node import Node
+from exporter.model.report import Reason
+
+FIELDS: Mapping[ResourceKind, str] = {
+    ResourceKind.NODES: "nodes",
+    ResourceKind.PODS: "pods",
+    ResourceKind.SERVICES: "services",
+    ResourceKind.ENDPOINT_SLICES: "endpoint_slices",
+    ResourceKind.SERVICE_CIDRS: "service_cidrs",
+    ResourceKind.POLICIES: "policies",
+    ResourceKind.IP_POOLS: "pools",
+    ResourceKind.BLOCK_AFFINITIES: "block_affinities",
+    ResourceKind.IPAM_BLOCKS: "ipam_blocks",
+    ResourceKind.FELIX: "felix",
+}
+_REASONS = {str(reason): reason for reason in Reason}
+LISTED = 10
+
+
+def lacking(inventory: Inventory, *kinds: ResourceKind) -> Reason | None:
+    """Why a rule that needs these kinds cannot judge: the inventory is stale, or the first of them was not read. None: it can."""
+    if inventory.source == "none":
+        return Reason.NO_INVENTORY
+    if inventory.stale:
+        return Reason.STALE_INVENTORY
+    return next((unread(inventory, kind) for kind in kinds if getattr(inventory, FIELDS[kind]) is None), None)
+
+
+def unread(inventory: Inventory, kind: ResourceKind) -> Reason:
+    """Why a kind was not read, as the source said it."""
+    return _REASONS.get(inventory.unread.get(kind, ""), Reason.NO_INVENTORY)
+
+
+def has_calico(inventory: Inventory) -> bool | None:
+    """Whether Calico runs the cluster's pod network; None where nothing that would show it was read."""
+    shown = (inventory.pools, inventory.felix, inventory.block_affinities)
+    if any(shown) or inventory.calico_node is not None or inventory.installation is not None:
+        return True
+    absent = (
+        inventory.unread.get(kind) == Reason.NOT_APPLICABLE for kind in (ResourceKind.IP_POOLS, ResourceKind.FELIX)
+    )
+    return None if all(each is None for each in shown) and not all(absent) else False
+
+
+def has_calico_ipam(inventory: Inventory) -> bool | None:
+    """Whether pod addresses come from Calico's pools rather than from the nodes' podCIDRs."""
+    named = {config.ipam for config in inventory.cni or () if config.main_plugin == "calico" and config.ipam}
+    if named:
+        return "calico-ipam" in named
+    if inventory.block_affinities or inventory.ipam_blocks:
+        return True
+    return has_calico(inventory)
+
+
+def pod_nodes(inventory: Inventory) -> tuple[Node, ...]:
+    """The nodes that run pods on the cluster's network: virtual ones do not."""
+    return tuple(node for node in inventory.nodes or () if not node.virtual)
+
+
+def listed(names: Iterable[str], limit: int = LISTED) -> str:
+    """Names by commas, the first of them and how many more."""
+    found = list(names)
+    more = f" and {len(found) - limit} more" if len(found) > limit else ""
+    return ", ".join(found[:limit]) + more
+
+
+def bounded(lines: Iterable[str], limit: int = LISTED) -> tuple[str, ...]:
+    """Evidence lines, the first of them and how many more."""
+    found = list(lines)
+    return (*found[:limit], f"and {len(found) - limit} more") if len(found) > limit else tuple(found)
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: 1 node, 3 nodes."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -1,0 +1,1 @@
+"""Rules of scope cluster: what the API's objects show. Pure."""

@@ -1,0 +1,136 @@
+"""The cause that component arguments show: not dual-stack, not agreeing, no longer existing. A pure rule for both roles.
+
+A node judges the files mounted on it, role cluster what pods and ConfigMaps show; what is visible decides, nothing is assumed of the
+rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.diagnosis.engine.preconditions import bounded, lacking, listed, unread
+from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput, finding
+from exporter.model.component import ComponentFlags
+from exporter.model.family import FAMILIES, Family, Net, family_of, parse_address, parse_net
+from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.report import Cause
+
+RANGES = {
+    "kube-apiserver": ("service-cluster-ip-range",),
+    "kube-controller-manager": ("service-cluster-ip-range", "cluster-cidr"),
+    "kube-proxy": ("cluster-cidr",),
+}
+AGREEING = ("service-cluster-ip-range", "cluster-cidr")
+# Feature gates about address families that are gone, and since which Kubernetes version; a component refuses to start with them.
+REMOVED_GATES = {"IPv6DualStack": "1.25", "MultiCIDRRangeAllocator": "1.29", "CloudDualStackNodeIPs": "1.32"}
+TRUE = frozenset({"true", "t", "1"})  # strconv.ParseBool, in lower case
+
+
+def control_plane_flags(view: RuleInput) -> Judgement:
+    """Visible arguments that leave out an expected family, disagree, or no longer exist."""
+    reason = lacking(view.inventory)
+    if reason is not None:
+        return reason
+    if not view.inventory.components:
+        return unread(view.inventory, ResourceKind.PODS)
+    wanted = frozenset(family for family in FAMILIES if view.expected(family))
+    found = [
+        (each, problem) for each in view.inventory.components for problem in _problems(each, wanted, view.inventory)
+    ]
+    found += _disagreements(view.inventory.components)
+    if not found:
+        return ()
+    return (
+        finding(
+            Cause.CONTROL_PLANE_FLAGS,
+            (source_subject(flags) for flags, _ in found),
+            evidence=bounded(dict.fromkeys(problem for _, problem in found)),
+            command=_command(found[0][0]),
+        ),
+    )
+
+
+def source_subject(flags: ComponentFlags) -> str:
+    """The object that shows the arguments; the node, where it is a file."""
+    return flags.source if flags.source.startswith(("pod/", "configmap/")) else f"node/{flags.node}"
+
+
+def allocates(flags: ComponentFlags) -> bool:
+    """Whether kube-controller-manager gives nodes their podCIDRs."""
+    return flags.arguments.get("allocate-node-cidrs", "").lower() in TRUE
+
+
+def _problems(flags: ComponentFlags, wanted: frozenset[Family], inventory: Inventory) -> Iterator[str]:
+    where = f"{flags.component} ({flags.source})"
+    for name in RANGES.get(flags.component, ()):
+        nets = _nets(flags, name)
+        missing = wanted - {family_of(net) for net in nets}
+        if nets and missing:
+            yield f"{where}: --{name}={flags.arguments[name]} names no {listed(sorted(missing))}"
+    if flags.component == "kube-controller-manager":
+        yield from (f"{where}: {problem}" for problem in _manager_problems(flags))
+    if flags.component == "kubelet":
+        yield from (f"{where}: {problem}" for problem in _kubelet_problems(flags, wanted, inventory))
+    for gate in flags.arguments.get("feature-gates", "").split(","):
+        name = gate.partition("=")[0].strip()
+        if name in REMOVED_GATES:
+            yield f"{where}: feature gate {name} does not exist since Kubernetes {REMOVED_GATES[name]}"
+
+
+def _manager_problems(flags: ComponentFlags) -> Iterator[str]:
+    nets = _nets(flags, "cluster-cidr")
+    if nets and not allocates(flags):
+        given = flags.arguments.get("allocate-node-cidrs")
+        shown = f"--allocate-node-cidrs={given}" if given is not None else "no --allocate-node-cidrs"
+        yield f"--cluster-cidr is given and {shown}: nodes get no podCIDR"
+    if len({net.version for net in nets}) == 2 and flags.arguments.get("node-cidr-mask-size", "0") != "0":
+        yield "--node-cidr-mask-size is refused with two families; -ipv4 and -ipv6 take its place"
+
+
+def _kubelet_problems(flags: ComponentFlags, wanted: frozenset[Family], inventory: Inventory) -> Iterator[str]:
+    """A node-ip of one family makes the node single-stack, unless a cloud provider completed its addresses."""
+    given = [
+        address for address in map(parse_address, flags.arguments.get("node-ip", "").split(",")) if address is not None
+    ]
+    if not given or any(address.is_unspecified for address in given):
+        return
+    node = inventory.node(flags.node)
+    known = {family_of(address) for address in (*given, *(node.internal_ips if node is not None else ()))}
+    if wanted - known:
+        yield f"--node-ip={flags.arguments['node-ip']} names no {listed(sorted(wanted - known))}"
+
+
+def _disagreements(components: tuple[ComponentFlags, ...]) -> list[tuple[ComponentFlags, str]]:
+    """Arguments that must be the same everywhere and are not; the order of the families does not matter here."""
+    found = []
+    for name in AGREEING:
+        by_value: dict[frozenset[Net], list[ComponentFlags]] = {}
+        for flags in components:
+            nets = frozenset(_nets(flags, name))
+            if nets:
+                by_value.setdefault(nets, []).append(flags)
+        if len(by_value) > 1:
+            said = (
+                f"{each[0].arguments[name]} in {listed((f'{f.component} ({f.source})' for f in each), 3)}"
+                for each in by_value.values()
+            )
+            line = f"--{name} differs: {'; '.join(said)}"
+            found += [(flags, line) for each in by_value.values() for flags in each]
+    return found
+
+
+def _nets(flags: ComponentFlags, name: str) -> list[Net]:
+    return [net for net in map(parse_net, flags.arguments.get(name, "").split(",")) if net is not None]
+
+
+def _command(flags: ComponentFlags) -> str:
+    if flags.source.startswith("node/"):  # k3s and RKE2 note their own arguments there
+        return f"kubectl get node {flags.node} -o jsonpath='{{.metadata.annotations}}'"
+    if not flags.source.startswith(("pod/", "configmap/")):
+        return f"cat {flags.source}"
+    kind, namespace, name = flags.source.split("/", 2)
+    shown = "-o jsonpath='{.spec.containers[*].command}'" if kind == "pod" else "-o yaml"
+    return f"kubectl -n {namespace} get {kind} {name} {shown}"
+
+
+CONTROL_PLANE_RULES: dict[Cause, Rule] = {Cause.CONTROL_PLANE_FLAGS: control_plane_flags}

@@ -1,0 +1,1 @@
+"""Rules of scope dns: whether nameservers answer, and whether their answers can be right. Pure."""

@@ -1,0 +1,96 @@
+"""The cause that the cluster's DNS shows of Services: an IPv6 ClusterIP without its AAAA. A pure rule over two rounds of lookups.
+
+Beside dns.py, whose table of rules it stands in; role cluster asks for it (plan/questions.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from exporter.diagnosis.engine.preconditions import bounded, lacking
+from exporter.diagnosis.engine.rule_input import Judgement, RuleInput, finding
+from exporter.diagnosis.rules.dns.answer_signs import describe
+from exporter.diagnosis.rules.dns.samples import UNSENT, called, cluster_domain, nothing_asked, services
+from exporter.model.family import Family, family_of
+from exporter.model.inventory import ResourceKind
+from exporter.model.probe import Lookup, LookupOutcome
+from exporter.model.report import Cause, Reason, Severity
+from exporter.model.service import Service
+
+FRESH = 120.0  # seconds that a new Service may be missing from DNS
+CLUSTER_LABELS = frozenset({"cluster_dns", "node_local"})
+NEGATIVE = frozenset({LookupOutcome.NODATA, LookupOutcome.NXDOMAIN})
+
+
+def service_aaaa_missing(view: RuleInput) -> Judgement:
+    """A Service has an IPv6 ClusterIP and the cluster DNS, which knows it otherwise, no AAAA: in two rounds. Info where on purpose."""
+    reason = lacking(view.inventory, ResourceKind.SERVICES)
+    if reason is not None:
+        return reason
+    now = _of_cluster((*view.snapshot.lookups_kept, *view.snapshot.lookups))
+    earlier = _of_cluster(view.snapshot.lookups_before)
+    if view.previous is not None:
+        earlier += _of_cluster((*view.previous.lookups_kept, *view.previous.lookups))
+    wanted = {name: one for name, one in services(view, cluster_domain(now)).items() if _settled(one, view.now)}
+    if not any(one.question.name in wanted and one.question.qtype == "AAAA" for one in now):
+        return nothing_asked(view)
+    if not earlier:
+        return Reason.TOO_FEW_SAMPLES
+    before = _denied(earlier, wanted)
+    lasting = {
+        name: asked[-1]
+        for name, asked in _denied(now, wanted).items()
+        if any(one is not asked[-1] for one in before.get(name, ()))
+    }
+    if not lasting:
+        return ()
+    first = lasting[min(lasting)].question
+    return (
+        finding(
+            Cause.SERVICE_AAAA_MISSING,
+            [f"service/{wanted[name].key}" for name in lasting],
+            evidence=bounded(_shown(one, wanted[name], now) for name, one in sorted(lasting.items())),
+            command=f"dig @{first.server.address} {first.name} A {first.name} AAAA",
+            severity=Severity.INFO if view.expect.aaaa == "blocked" else None,
+        ),
+    )
+
+
+def _of_cluster(lookups: Iterable[Lookup]) -> list[Lookup]:
+    return [one for one in lookups if one.outcome not in UNSENT and one.question.server.label in CLUSTER_LABELS]
+
+
+def _settled(service: Service, now: float) -> bool:
+    """Whether it has an IPv6 ClusterIP and is no longer new to DNS."""
+    old = service.created is None or now - service.created > FRESH
+    return old and any(family_of(address) is Family.V6 for address in service.cluster_ips)
+
+
+def _denied(lookups: list[Lookup], wanted: Mapping[str, Service]) -> dict[str, list[Lookup]]:
+    """The answers that deny the AAAA of a Service whose A the same DNS has, or that has no IPv4 ClusterIP."""
+    known = {one.question.name for one in lookups if one.question.qtype == "A" and one.outcome is LookupOutcome.ANSWER}
+    found: dict[str, list[Lookup]] = {}
+    for one in lookups:
+        service = wanted.get(one.question.name)
+        if service is None or one.question.qtype != "AAAA" or one.outcome not in NEGATIVE:
+            continue
+        if one.question.name in known or all(family_of(address) is Family.V6 for address in service.cluster_ips):
+            found.setdefault(one.question.name, []).append(one)
+    return found
+
+
+def _shown(one: Lookup, service: Service, lookups: Iterable[Lookup]) -> str:
+    address = next(a for a in service.cluster_ips if family_of(a) is Family.V6)
+    pointers = [p for p in lookups if p.question.qtype == "PTR" and p.question.name == address.reverse_pointer]
+    pointer = (
+        f"; PTR of {address}: {describe(pointers[0]) if not _named(pointers[0]) else _named(pointers[0])}"
+        if pointers
+        else ""
+    )
+    return (
+        f"{one.question.name} has ClusterIP {address}, {called(one.question.server)} says AAAA {describe(one)}{pointer}"
+    )
+
+
+def _named(pointer: Lookup) -> str:
+    return ", ".join(pointer.reply.names[:2]) if pointer.reply is not None else ""

@@ -1,0 +1,1 @@
+"""Rules of scope node: what the node's own kernel shows. Pure."""

@@ -1,0 +1,1 @@
+"""Rules of scope pod: what a pod's own network namespace shows. Pure."""

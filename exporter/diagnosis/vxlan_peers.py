@@ -1,0 +1,116 @@
+"""Compares a tunnel device with what it should hold for each peer. Pure: facts and expectations in, states out.
+
+Felix writes three things per remote node (felix/dataplane/linux/vxlan_mgr.go): a route per block through the peer's tunnel address, a
+permanent neighbour from that address to the peer's MAC, and a forwarding entry from that MAC to the peer's node address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from exporter.kernel.decode.tunnel_peers import PeerFinding, compare_with_itself, is_host
+from exporter.model.calico import IPPool, VxlanMode
+from exporter.model.facts import PeerState, RouteFact, VxlanDevice
+from exporter.model.family import Address, Family, Net, family_of
+from exporter.model.inventory import Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class PeerExpectation:
+    """What one peer's tunnel end looks like, from the inventory. None: not known, so not compared."""
+
+    name: str
+    tunnel: Address
+    mac: str | None = None
+    node: Address | None = None
+    blocks: tuple[Net, ...] = ()  # those reached through the tunnel: not CrossSubnet's direct ones
+
+
+def tunnel_mac(node: str, family: Family) -> str:
+    """The MAC that Felix derives from a node's name: "f" and five bytes of SHA-1 (felix/dataplane/linux/vxlan_mgr.go)."""
+    text = node + ("-v6" if family is Family.V6 else "")
+    digest = hashlib.sha1(text.encode(), usedforsecurity=False).digest()
+    return (b"f" + digest[:5]).hex(":")
+
+
+def expect_peers(inventory: Inventory, own: str, family: Family) -> tuple[PeerExpectation, ...] | None:
+    """The peers that node `own` should know, from Node annotations and confirmed blocks; None where nodes were not read.
+
+    A peer without a tunnel address of the family is none: that it should have one is another finding. Whether a peer is Ready and
+    how old its objects are is the caller's business.
+    """
+    if inventory.nodes is None:
+        return None
+    here = inventory.node(own)
+    mine = here.calico_address(family) if here else None
+    blocks: dict[str, list[Net]] = {}
+    for block in inventory.block_affinities or ():
+        if block.confirmed and not block.deleted and family_of(block.cidr) is family:
+            blocks.setdefault(block.node, []).append(block.cidr)
+    found = []
+    for peer in inventory.nodes:
+        tunnel = peer.tunnel_address(family)
+        if peer.name == own or tunnel is None:
+            continue
+        theirs = peer.calico_address(family)
+        near = mine is not None and theirs is not None and theirs.ip in mine.network
+        found.append(
+            PeerExpectation(
+                name=peer.name,
+                tunnel=tunnel,
+                mac=peer.tunnel_macs.get(family) or tunnel_mac(peer.name, family),
+                node=theirs.ip if theirs else None,
+                blocks=tuple(b for b in blocks.get(peer.name, ()) if _is_tunnelled(inventory.pools, b, near=near)),
+            )
+        )
+    return tuple(found)
+
+
+def _is_tunnelled(pools: Sequence[IPPool] | None, block: Net, *, near: bool) -> bool:
+    """Whether a block is reached through the tunnel: by its pool's mode, and for CrossSubnet by whether the peer is in our subnet.
+
+    A block outside every pool, or with pools unread, is expected nowhere.
+    """
+    for pool in pools or ():
+        if pool.cidr.version == block.version and pool.cidr.supernet_of(block):  # type: ignore[arg-type]  # versions are equal
+            return pool.vxlan_mode is VxlanMode.ALWAYS or (pool.vxlan_mode is VxlanMode.CROSS_SUBNET and not near)
+    return False
+
+
+def peer_states(
+    device: VxlanDevice, expectations: Sequence[PeerExpectation] | None, routes: Sequence[RouteFact] = ()
+) -> tuple[PeerFinding, ...]:
+    """The state of each peer of a tunnel device; a flow-based device (eBPF's) has no peers here.
+
+    With `expectations` None the device is compared with itself: what a route leads to needs a neighbour, a neighbour a forwarding
+    entry, and each peer a route (its own tunnel address comes from one of its blocks). `routes`: the host's other routes, among
+    which CrossSubnet's direct ones stand.
+    """
+    if device.flow_based:
+        return ()
+    if expectations is None:
+        return tuple(compare_with_itself(device, routes))
+    neighbours = {n.address: n.mac for n in device.neighbours}
+    over = {(r.destination, r.gateway) for r in device.routes if r.type == "unicast"}
+    return tuple(_compare(device, neighbours, over, expected) for expected in expectations)
+
+
+def _compare(
+    device: VxlanDevice, neighbours: Mapping[Address, str], over: set[tuple[Net, Address | None]], peer: PeerExpectation
+) -> PeerFinding:
+    missing = [b for b in peer.blocks if (b, peer.tunnel) not in over and not (is_host(b) and (b, None) in over)]
+    if missing:
+        return PeerFinding(peer.name, PeerState.MISSING_ROUTE, f"no route to {missing[0]} via {peer.tunnel}")
+    mac = neighbours.get(peer.tunnel)
+    if mac is None:
+        return PeerFinding(peer.name, PeerState.MISSING_NEIGHBOR, f"no neighbour {peer.tunnel}")
+    if peer.mac is not None and mac != peer.mac:
+        return PeerFinding(peer.name, PeerState.WRONG_MAC, f"neighbour {peer.tunnel} has {mac}, not {peer.mac}")
+    destination = device.fdb.get(mac)
+    if destination is None:
+        return PeerFinding(peer.name, PeerState.MISSING_FDB, f"no forwarding entry for {mac}")
+    if peer.node is not None and destination != peer.node:
+        return PeerFinding(peer.name, PeerState.WRONG_DESTINATION, f"{mac} leads to {destination}, not {peer.node}")
+    return PeerFinding(peer.name, PeerState.COMPLETE)

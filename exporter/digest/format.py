@@ -1,0 +1,142 @@
+"""The digest: what the cluster role tells the nodes, so that 5,000 of them need not list the cluster. Pure: format, parser, union.
+
+It holds what a node needs of the others: peers, pools and blocks, the DNS Services, which pods an egress policy restricts, and the causes
+found in the cluster's objects. Its format is numbered; a server writes N and N-1, a client reads both, so that either may be updated
+first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from exporter.diagnosis.engine.causes import TABLE
+from exporter.digest.codec import CodecError, decode, encode
+from exporter.digest.projection import reduce
+from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.report import Cause, CauseReport, Found, Role, Severity
+
+VERSION = 1  # N; 0 never existed, so there is no N-1 yet
+AGE = "Dualstack-Inventory-Age"  # header: seconds since the moment that the inventory shows
+MEDIA = "application/vnd.dualstack-exporter.digest.v{}+json"
+MAX_BYTES = 16 << 20  # that of 5,000 nodes has 1.5 MiB
+MAX_VALUES = 1_000_000  # that of 5,000 nodes has 100,000; they bound the memory that reading takes
+MAX_SUBJECTS = 500  # of one found cause
+TOLD = frozenset(line.cause for line in TABLE if Role.CLUSTER in line.roles)  # the causes that a digest may tell of
+
+
+class DigestError(ValueError):
+    """The bytes are no digest that this exporter reads; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The cluster as nodes need it, and the causes found in it that may explain what they see."""
+
+    inventory: Inventory
+    found: tuple[Found, ...] = ()
+
+
+def accept_header() -> str:
+    """The formats that this client reads, the newest first."""
+    return ", ".join(MEDIA.format(version) for version in readable())
+
+
+def readable() -> tuple[int, ...]:
+    """N and N-1."""
+    return tuple(version for version in (VERSION, VERSION - 1) if version > 0)
+
+
+def negotiate(accept: str, offered: Iterable[int] | None = None) -> int | None:
+    """The newest format that both sides know, None for none. Without a wish for a format of ours: the newest."""
+    wished = {part.split(";")[0].strip().lower() for part in accept.split(",")}
+    offered = readable() if offered is None else tuple(offered)
+    if not any(each.startswith("application/vnd.dualstack-exporter.") for each in wished):
+        return max(offered)
+    return next((version for version in sorted(offered, reverse=True) if MEDIA.format(version) in wished), None)
+
+
+# Writing
+
+
+def write_digest(inventory: Inventory, causes: Iterable[CauseReport], now: float) -> bytes:
+    """The digest of a cluster and of its unexplained causes, in format N."""
+    found = [
+        {
+            "cause": each.finding.cause.value,
+            "severity": each.finding.severity.value,
+            "subjects": list(each.finding.subjects[:MAX_SUBJECTS]),
+        }
+        for each in causes
+        if each.explained_by is None and each.finding.severity is not Severity.INFO and each.finding.cause in TOLD
+    ]
+    document = {"version": VERSION, "inventory": encode(reduce(inventory, now)), "found": found}
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+# Reading
+
+
+def read_digest(body: bytes) -> Digest:
+    """The digest of these bytes, of format N or N-1.
+
+    Raises:
+        DigestError: it is none.
+    """
+    if len(body) > MAX_BYTES:
+        raise DigestError(f"larger than {MAX_BYTES} bytes")
+    if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise DigestError(f"more than {MAX_VALUES} values")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise DigestError(f"not JSON: {str(error)[:100]}") from None
+    if not isinstance(document, dict) or document.get("version") not in readable():
+        raise DigestError("of a format that is not known here")
+    found = document.get("found")
+    if not isinstance(found, list):
+        raise DigestError("found is no list")
+    try:
+        return Digest(decode(Inventory, document.get("inventory")), tuple(_found(found)))
+    except (CodecError, RecursionError) as error:
+        raise DigestError(str(error)) from None
+
+
+def _found(entries: list[Any]) -> Iterator[Found]:
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("subjects"), list):
+            raise DigestError("a found cause is no object with subjects")
+        if not isinstance(entry.get("cause"), str) or entry["cause"] not in TOLD:
+            continue  # of a newer exporter, or another node's own business: it explains nothing here
+        subjects = decode(tuple[str, ...], entry["subjects"])
+        yield Found(Cause(entry["cause"]), decode(Severity, entry.get("severity")), subjects, elsewhere=True)
+
+
+def merge(own: Inventory, digest: Digest | None) -> Inventory:
+    """The node's own pods, Node and files, and the rest of the cluster as the digest has it."""
+    if digest is None:
+        # What the node does not read by itself would be in the digest.
+        awaited = {k: "api_unavailable" if v == "no_inventory" else v for k, v in own.unread.items()}
+        return replace(own, unread=awaited)
+    told = digest.inventory
+    nodes = {each.name: each for each in told.nodes or ()} | {each.name: each for each in own.nodes or ()}
+    unread: Mapping[ResourceKind, str] = {k: v for k, v in told.unread.items() if k is not ResourceKind.PODS}
+    if own.pods is None and ResourceKind.PODS in own.unread:
+        unread = {**unread, ResourceKind.PODS: own.unread[ResourceKind.PODS]}
+    return replace(
+        told,
+        stale=told.stale or own.stale,
+        synced=own.synced,
+        current_at=None,
+        pods=own.pods,
+        nodes=None if told.nodes is None and own.nodes is None else tuple(nodes[name] for name in sorted(nodes)),
+        cni=None if own.cni is None and told.cni is None else (*(own.cni or ()), *(told.cni or ())),
+        components=own.components,
+        unread=unread,
+        unreadable=own.unreadable,
+        unreadable_count=own.unreadable_count,
+        read_at=own.read_at,
+        read_seconds=own.read_seconds,
+    )

@@ -1,0 +1,150 @@
+"""The part of a cluster that every node needs: what the digest holds of the inventory. Pure; used by digest.py.
+
+What does not matter to a node is left out, times of changes that are long past included, so that the same cluster gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from exporter.diagnosis.felix import VARIABLES
+from exporter.diagnosis.intent import NO_POOLS, POOL_CIDRS, families_of_pods
+from exporter.model.calico import BlockAffinity, CalicoNode, Felix
+from exporter.model.corefile import Corefile
+from exporter.model.family import Family
+from exporter.model.inventory import Inventory
+from exporter.model.labels import EMPTY
+from exporter.model.node import Node
+from exporter.model.pod import Namespace
+from exporter.model.policy import Policy, PolicyKind
+from exporter.model.service import EndpointSlice, Service
+from exporter.model.well_known import OWN_SERVICE, dns_services
+
+MAX_SERVICES = (
+    5_000  # Services with IPv6 beyond the DNS's: more are left out, and pod_listens_ipv4_only does not see them
+)
+MAX_RESTRICTED = 50_000  # pods named one by one; beyond that their whole namespaces count as restricted
+RECENT = 600.0  # seconds for which the time of a change may still matter
+SERVICE_LABELS = frozenset({"app.kubernetes.io/name", "k8s-app"})
+
+
+def reduce(inventory: Inventory, now: float) -> Inventory:
+    """The part of the cluster that every node needs."""
+    dns = dns_services(inventory)
+    return Inventory(
+        source="digest",
+        stale=inventory.stale,
+        nodes=None if inventory.nodes is None else tuple(_node(each, now) for each in inventory.nodes),
+        namespaces=None if inventory.namespaces is None else tuple(_namespaces(inventory.namespaces)),
+        services=None if inventory.services is None else tuple(_services(inventory.services, dns)),
+        endpoint_slices=None if inventory.endpoint_slices is None else tuple(_slices(inventory.endpoint_slices, dns)),
+        service_cidrs=inventory.service_cidrs,
+        policies=None if inventory.policies is None else restrictions(inventory.policies),
+        pools=inventory.pools,
+        block_affinities=None
+        if inventory.block_affinities is None
+        else tuple(_block(each, now) for each in inventory.block_affinities),
+        felix=None if inventory.felix is None else tuple(each for each in inventory.felix if each.felix != Felix()),
+        calico_node=_calico_node(inventory.calico_node),
+        installation=inventory.installation,
+        corefile=_corefile(inventory.corefile),
+        cni=inventory.cni,
+        cluster_pod_cidrs=inventory.cluster_pod_cidrs,
+        cluster_service_cidrs=inventory.cluster_service_cidrs,
+        unread=inventory.unread,
+        service_count_v6=None
+        if inventory.services is None
+        else sum(1 for each in inventory.services if any(a.version == 6 for a in each.cluster_ips)),
+        uid=inventory.uid,
+        pod_families=_pod_families(inventory),
+    )
+
+
+def _pod_families(inventory: Inventory) -> frozenset[Family] | None:
+    """What the pods of all nodes show, which each node sees some of."""
+    return None if inventory.pods is None else families_of_pods(inventory)
+
+
+def _recent(moment: float | None, now: float) -> float | None:
+    return moment if moment is not None and now - moment < RECENT else None
+
+
+def _node(node: Node, now: float) -> Node:
+    created, changed = _recent(node.created, now), _recent(node.changed, now)
+    return replace(node, uid="", labels=EMPTY, created=created, changed=changed, kubelet_version="", components=())
+
+
+def _block(block: BlockAffinity, now: float) -> BlockAffinity:
+    return replace(block, created=_recent(block.created, now), changed=_recent(block.changed, now))
+
+
+def _namespaces(namespaces: Iterable[Namespace]) -> Iterator[Namespace]:
+    """Those that say something about their pods' families."""
+    for each in namespaces:
+        if each.families is not None or each.address_choice:
+            yield replace(each, uid="", labels=EMPTY)
+
+
+def _services(services: Iterable[Service], dns: tuple[Service, ...]) -> Iterator[Service]:
+    """The destinations of every node and what answers DNS; of the others those with IPv6, for what listens behind them."""
+    known = {each.key for each in dns} | {"default/kubernetes"}
+    left = MAX_SERVICES
+    for each in services:
+        labels = {key: value for key, value in each.labels.items() if key in SERVICE_LABELS}
+        needed = each.key in known or labels.get("app.kubernetes.io/name") == OWN_SERVICE
+        if not needed and not any(port.port == 53 for port in each.ports):
+            if not left or not each.selector or not any(a.version == 6 for a in each.cluster_ips):
+                continue
+            left -= 1
+            labels = {}
+        yield replace(
+            each, uid="", created=None, labels=labels or EMPTY, ingress_ips=(), ingress_hostnames=(), family_policy=""
+        )
+
+
+def _slices(slices: Iterable[EndpointSlice], dns: tuple[Service, ...]) -> Iterator[EndpointSlice]:
+    wanted = {(each.namespace, each.name) for each in dns}
+    for each in slices:
+        if (each.namespace, each.service) in wanted:
+            yield replace(each, managed_by="", endpoints=tuple(replace(end, node="", pod="") for end in each.endpoints))
+
+
+def _calico_node(daemonset: CalicoNode | None) -> CalicoNode | None:
+    if daemonset is None:
+        return None
+    names = frozenset({*VARIABLES.values(), *POOL_CIDRS.values(), NO_POOLS})
+    env = {key: value for key, value in daemonset.env.items() if key in names}
+    return replace(daemonset, env=env, env_unseen=daemonset.env_unseen & (names | {"*"}))
+
+
+def _corefile(corefile: Corefile | None) -> Corefile | None:
+    """Its domains; what it withholds is among the found causes."""
+    return None if corefile is None else Corefile(corefile.namespace, corefile.name, corefile.cluster_domains)
+
+
+def restrictions(policies: Iterable[Policy]) -> tuple[Policy, ...]:
+    """Which pods may not send everything everywhere, whatever policies say so: whole namespaces, and pods by name."""
+    whole: dict[str, set[Any]] = {}
+    named: dict[Any, set[str]] = {}
+    for policy in policies:
+        if policy.selects_all and policy.restricts_egress:
+            whole.setdefault(policy.namespace, set()).update(policy.restricts_egress)
+        for family in policy.restricts_egress if not policy.selects_all else ():
+            named.setdefault(family, set()).update(policy.selected)
+    if sum(map(len, named.values())) > MAX_RESTRICTED:
+        # Too many to name: no pod of theirs is blamed on its path, which is right of those selected and harmless for the others.
+        for family, keys in named.items():
+            for namespace in {key.partition("/")[0] for key in keys}:
+                whole.setdefault(namespace, set()).add(family)
+        named = {}
+    made = [
+        Policy(PolicyKind.KUBERNETES, namespace, "restricted", selects_all=True, restricts_egress=frozenset(families))
+        for namespace, families in sorted(whole.items())
+    ]
+    made += [
+        Policy(PolicyKind.KUBERNETES, "", f"restricted-{family.value}", selected=frozenset(keys), restricts_egress=frozenset({family}))
+        for family, keys in sorted(named.items())
+    ]  # fmt: skip
+    return tuple(made)

@@ -1,0 +1,1 @@
+"""A Corefile to what it does to AAAA and which domains are the cluster's. Pure."""

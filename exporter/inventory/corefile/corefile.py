@@ -1,0 +1,99 @@
+"""A CoreDNS ConfigMap read as CoreDNS reads it: cluster domains, forwarders, and which directives withhold AAAA. Pure.
+
+Called by configmaps.py. Says what the text means; whether that is a fault is diagnosis' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from exporter.inventory.corefile.aaaa import EffectiveServer, withheld
+from exporter.inventory.corefile.syntax import Files, ServerBlock, SyntaxParser
+from exporter.inventory.corefile.zones import within, zone_of
+from exporter.model.corefile import AaaaBlock, Corefile
+
+MAX_ERRORS = 20
+MAX_BLOCKS = 200
+DEFAULT_PORT = "53"
+KEY = "Corefile"
+
+
+def read_corefile(
+    namespace: str, name: str, data: Mapping[str, str], custom: Mapping[str, str] | None = None
+) -> Corefile:
+    """The ConfigMap's Corefile. `data` are its keys, `custom` those of ConfigMap coredns-custom, which imports may name."""
+    parser = SyntaxParser(data.get(KEY, ""), _files(data, custom or {}))
+    served = [(_port(block), server) for block in parser.parse() for server in [_server(block)] if server.zones]
+    # Pods ask port 53, or the one port there is (OpenShift's 5353 behind the Service).
+    ports = {port for port, _ in served}
+    servers = [server for port, server in served if port == DEFAULT_PORT or DEFAULT_PORT not in ports]
+    found = [(server, withheld(server)) for server in servers]
+    errors = [*parser.errors, *(error for server in servers for error in server.errors)]
+    return Corefile(
+        namespace,
+        name,
+        cluster_domains=_cluster_domains(servers),
+        blocks=tuple(_except_served_elsewhere(found))[:MAX_BLOCKS],
+        dns64=any(any(server.of("dns64")) for server in servers),
+        forwards=_forwards(servers),
+        errors=tuple(dict.fromkeys(errors))[:MAX_ERRORS],
+    )
+
+
+def _files(data: Mapping[str, str], custom: Mapping[str, str]) -> Files:
+    """The files that an import may reach: ConfigMap keys, by their last path component; coredns-custom is mounted aside."""
+
+    def find(pattern: str) -> Mapping[str, str] | None:
+        last = pattern.rpartition("/")[2]
+        found = {f"coredns-custom/{key}": custom[key] for key in sorted(custom) if fnmatchcase(key, last)}
+        if not found:
+            found = {key: data[key] for key in sorted(data) if key != KEY and fnmatchcase(key, last)}
+        # CoreDNS takes a pattern that matches no file, but not a path that does not exist.
+        return found if found or any(sign in pattern for sign in "*?[") else None
+
+    return find
+
+
+def _port(block: ServerBlock) -> str:
+    """The port of a block's first zone; 53 where none is written."""
+    key = block.keys[0].partition("://")[2] or block.keys[0]
+    tail = key.rpartition(":")[2]
+    return tail if ":" in key and tail.isdigit() else DEFAULT_PORT
+
+
+def _server(block: ServerBlock) -> EffectiveServer:
+    """The block's forward zones over plain DNS; other transports serve other clients."""
+    plain = [key for key in block.keys if "://" not in key or key.startswith("dns://")]
+    zones = list(dict.fromkeys(zone for zone in map(zone_of, plain) if zone))
+    return EffectiveServer(
+        zones, block.directives, partial=any(directive.plugin == "view" for directive in block.directives)
+    )
+
+
+def _except_served_elsewhere(found: list[tuple[EffectiveServer, list[AaaaBlock]]]) -> Iterator[AaaaBlock]:
+    """The blocks, each with the subzones that other server blocks, more specific ones, serve without withholding there."""
+    blocked = {block.zone for _, blocks in found for block in blocks}
+    for server, blocks in found:
+        others = {zone for other, _ in found if other is not server for zone in other.zones} - blocked
+        for block in blocks:
+            yield replace(
+                block, except_zones=tuple(sorted(z for z in others if z != block.zone and within(z, block.zone)))
+            )
+
+
+def _cluster_domains(servers: list[EffectiveServer]) -> tuple[str, ...]:
+    """The forward zones of the kubernetes plugin; without arguments it has those of its server block."""
+    found: dict[str, None] = {}
+    for server in servers:
+        for directive in server.of("kubernetes"):
+            found.update(dict.fromkeys([zone for zone in map(zone_of, directive.arguments) if zone] or server.zones))
+    return tuple(found)
+
+
+def _forwards(servers: list[EffectiveServer]) -> tuple[str, ...]:
+    """Where queries of the outside go: the TO of each forward."""
+    return tuple(
+        dict.fromkeys(to for server in servers for directive in server.of("forward") for to in directive.arguments[1:])
+    )

@@ -1,0 +1,108 @@
+"""Credentials and TLS for the API server, by the kubernetes package: a pod's service account, or a kubeconfig. The rim of discovery.
+
+What comes out is that package's client with everything loaded, keys included, so that it may be used when files can no longer be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+from kubernetes.aio import config as kube_config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import kube_config as kube_config_files
+from kubernetes.aio.config.config_exception import ConfigException
+
+from exporter import __version__
+from exporter.inventory.kubernetes.api_error import one_line
+from exporter.inventory.kubernetes.trust import as_kubernetes_does
+
+LOAD = 30.0  # seconds for loading a kubeconfig: its exec plugin may have to ask elsewhere
+Loader = Callable[[], Awaitable[ApiClient]]
+
+# What the package raises for a kubeconfig that it cannot use: it does not check the types that it finds there.
+_UNUSABLE = (
+    ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, yaml.YAMLError,
+    aiohttp.ClientError,
+)  # fmt: skip
+
+
+class AccessError(Exception):
+    """No way to an API server: no service account, or a kubeconfig that cannot be used. The message is one line."""
+
+
+async def load_service_account() -> ApiClient:
+    """The service account of the pod, at KUBERNETES_SERVICE_HOST. AccessError where there is none."""
+    configuration = Configuration()
+    try:
+        kube_config.load_incluster_config(client_configuration=configuration)
+        return _api_client(configuration)
+    except (ConfigException, OSError, ValueError) as error:
+        raise AccessError(f"no service account can be used here: {one_line(error)}") from None
+
+
+async def load_kubeconfig(path: str) -> ApiClient:
+    """The current context of a kubeconfig: token, client certificate, exec plugin. AccessError where it cannot be used."""
+    configuration = Configuration()
+    before = _children()
+    _check_readable(path)
+    try:
+        async with asyncio.timeout(LOAD):
+            loaded = await kube_config.load_kube_config(path, client_configuration=configuration, persist_config=False)
+        # The package logs why a plugin failed, and would go on without credentials.
+        if _asks_plugin(loaded) and not (configuration.api_key or configuration.cert_file):
+            raise AccessError(f"{path}: its exec plugin gave neither a token nor a certificate")
+        return _api_client(configuration)
+    except TimeoutError:
+        _end(_children() - before)
+        raise AccessError(f"{path}: its credentials did not come within {LOAD:g} s") from None
+    except _UNUSABLE as error:
+        raise AccessError(f"{path} is no kubeconfig that can be used: {one_line(error)}") from None
+    finally:
+        # Keys of the kubeconfig that the package wrote to files; they are loaded by now.
+        kube_config_files._cleanup_temp_files()  # noqa: SLF001 - the package offers no other way
+
+
+def _check_readable(path: str) -> None:
+    """The package takes a file that is not there for an empty one."""
+    try:
+        Path(path).open("rb").close()
+    except OSError as error:
+        raise AccessError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _children() -> frozenset[int]:
+    """The processes that this one started, whichever thread did; none where the kernel does not tell."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):
+            found.update(map(int, task.read_text().split()))
+    return frozenset(found)
+
+
+def _end(processes: Iterable[int]) -> None:
+    """A plugin that hangs: the package forgets it when it is cancelled, and nothing else is started while a kubeconfig is loaded."""
+    for process in processes:
+        with suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _asks_plugin(loaded: Any) -> bool:
+    """Whether the user of the current context is an exec plugin."""
+    user = loaded._user  # noqa: SLF001 - the package tells it nowhere else
+    return user is not None and "exec" in user
+
+
+def _api_client(configuration: Any) -> ApiClient:
+    client = ApiClient(configuration)
+    as_kubernetes_does(client.rest_client.ssl_context)
+    client.user_agent = f"dualstack-exporter/{__version__}"
+    return client

@@ -1,0 +1,1 @@
+"""Objects of the API, and files of the node, to values. Pure."""

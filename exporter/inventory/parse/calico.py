@@ -1,0 +1,151 @@
+"""Calico's objects (crd.projectcalico.org/v1 and projectcalico.org/v3 alike), the calico-node DaemonSet and the tigera Installation.
+
+One API object to one frozen value; pure; called by objects.py. Field names and defaults after api/pkg/apis/projectcalico/v3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from exporter.inventory.parse.fields import flag, items, mapping, moment, name_of, nets, number, text, texts
+from exporter.model.calico import (
+    BlockAffinity,
+    CalicoNode,
+    Felix,
+    FelixConfiguration,
+    Installation,
+    IPAMBlock,
+    IPPool,
+    VxlanMode,
+)
+from exporter.model.family import Family, Net, family_of, parse_net
+
+BLOCK_SIZES = {Family.V4: 26, Family.V6: 122}
+DEFAULT_USES = frozenset({"Workload", "Tunnel"})
+VXLAN_MODES = {mode.value.lower(): mode for mode in VxlanMode}
+DAEMONSETS = frozenset({"calico-node", "canal"})
+CONTAINERS = frozenset({"calico-node"})
+FROM_ELSEWHERE = "*"  # in env_unseen: envFrom may bring any name
+MAX_ENV = 500
+TUNNEL = "TunnelAddress"  # ipip, vxlan, vxlanV6, wireguard, wireguardV6 (libcalico-go/lib/ipam)
+RESERVED = "windows-reserved-ipam-handle"
+
+
+def parse_pool(source: Mapping[str, Any], changed: float | None = None) -> IPPool | str:
+    """An IPPool with Calico's defaults, or what is wrong with it. Its selector is evaluated later, against the nodes."""
+    metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
+    cidr = parse_net(spec.get("cidr"))
+    if cidr is None:
+        return "spec.cidr is no network"
+    legacy = mapping(spec.get("ipip"))  # up to Calico 3.29 CRDs still list the v1 fields
+    ipip = text(spec.get("ipipMode")) or (
+        text(legacy.get("mode")) or "Always" if flag(legacy.get("enabled")) else "Never"
+    )
+    nat = flag(spec.get("natOutgoing"))
+    return IPPool(
+        name=name_of(metadata.get("name")),
+        cidr=cidr,
+        vxlan_mode=VXLAN_MODES.get(text(spec.get("vxlanMode")).lower(), VxlanMode.NEVER),
+        ipip_mode=ipip,
+        nat_outgoing=(flag(spec.get("nat-outgoing")) is True) if nat is None else nat,
+        disabled=flag(spec.get("disabled")) is True,
+        block_size=number(spec.get("blockSize")) or BLOCK_SIZES[family_of(cidr)],
+        node_selector=text(spec.get("nodeSelector")).strip() or "all()",
+        allowed_uses=frozenset(texts(spec.get("allowedUses"))) or DEFAULT_USES,
+        automatic=text(spec.get("assignmentMode")) != "Manual",
+        created=moment(metadata.get("creationTimestamp")),
+        changed=changed,
+    )
+
+
+def parse_affinity(source: Mapping[str, Any], changed: float | None = None) -> BlockAffinity | str | None:
+    """A BlockAffinity of a host; None for other types (load balancers have virtual ones)."""
+    metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
+    if text(spec.get("type")) not in ("", "host"):
+        return None
+    cidr, node = parse_net(spec.get("cidr")), name_of(spec.get("node"))
+    if cidr is None or not node:
+        return "spec.cidr is no network" if cidr is None else "spec.node is missing"
+    return BlockAffinity(
+        cidr=cidr,
+        node=node,
+        confirmed=text(spec.get("state")) in ("", "confirmed"),  # written without state before it existed
+        deleted=flag(spec.get("deleted")) is True,
+        created=moment(metadata.get("creationTimestamp")),
+        changed=changed,
+    )
+
+
+def parse_block(source: Mapping[str, Any]) -> IPAMBlock | str:
+    """An IPAMBlock: allocations lists one entry per address, null where it is free, else the number of what it was given to."""
+    spec = mapping(source.get("spec"))
+    cidr = parse_net(spec.get("cidr"))
+    if cidr is None:
+        return "spec.cidr is no network"
+    kind, _, node = text(spec.get("affinity")).partition(":")
+    allocations = items(spec.get("allocations"))
+    if not allocations:
+        return "spec.allocations is empty"
+    used = [each for each in allocations if each is not None]
+    own = frozenset(index for index, each in enumerate(items(spec.get("attributes"))) if _is_calicos_own(mapping(each)))
+    pods = sum(1 for each in used if not (isinstance(each, int) and each in own))
+    return IPAMBlock(cidr, name_of(node) if kind == "host" else "", len(used), len(allocations), pods)
+
+
+def _is_calicos_own(attribute: Mapping[str, Any]) -> bool:
+    """Whether the address is a node's tunnel's, or one that Calico keeps back: both without anybody asking."""
+    kind = text(mapping(attribute.get("secondary")).get("type"))
+    return kind.endswith(TUNNEL) or text(attribute.get("handle_id")) == RESERVED
+
+
+def parse_felix(source: Mapping[str, Any]) -> FelixConfiguration:
+    """A FelixConfiguration object; what it does not set stays None."""
+    metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
+    return FelixConfiguration(
+        name_of(metadata.get("name")),
+        Felix(
+            ipv6_support=flag(spec.get("ipv6Support")),
+            vxlan_vni=number(spec.get("vxlanVNI")),
+            vxlan_port=number(spec.get("vxlanPort")),
+            vxlan_mtu_v6=number(spec.get("vxlanMTUV6")),
+            vxlan_mtu=number(spec.get("vxlanMTU")),
+            bpf_enabled=flag(spec.get("bpfEnabled")),
+            nftables_mode=text(spec.get("nftablesMode")) or None,
+            iptables_backend=text(spec.get("iptablesBackend")) or None,
+            wireguard_v6=flag(spec.get("wireguardEnabledV6")),
+            interface_prefix=text(spec.get("interfacePrefix")) or None,
+            nat_outgoing_address=text(spec.get("natOutgoingAddress")) or None,
+        ),
+    )
+
+
+def parse_daemonset(source: Mapping[str, Any]) -> CalicoNode | None:
+    """The calico-node DaemonSet's environment; None for any other DaemonSet."""
+    metadata = mapping(source.get("metadata"))
+    if name_of(metadata.get("name")) not in DAEMONSETS:
+        return None
+    template = mapping(mapping(mapping(source.get("spec")).get("template")).get("spec"))
+    containers = [c for c in map(mapping, items(template.get("containers"))) if text(c.get("name")) in CONTAINERS]
+    env: dict[str, str] = {}
+    unseen: set[str] = set()
+    for container in containers:
+        if items(container.get("envFrom")):
+            unseen.add(FROM_ELSEWHERE)
+        for each in map(mapping, items(container.get("env"))[:MAX_ENV]):
+            name = text(each.get("name")).upper()
+            if name and each.get("valueFrom"):
+                unseen.add(name)
+            elif name:
+                env[name] = text(each.get("value"))
+    return CalicoNode(name_of(metadata.get("namespace")), env, frozenset(unseen))
+
+
+def parse_installation(source: Mapping[str, Any]) -> Installation | None:
+    """The operator's Installation `default`; others (overlays) are left aside."""
+    metadata = mapping(source.get("metadata"))
+    if metadata.get("name") != "default":
+        return None
+    network = mapping(mapping(source.get("spec")).get("calicoNetwork"))
+    pools: tuple[Net, ...] = nets(mapping(pool).get("cidr") for pool in items(network.get("ipPools")))
+    return Installation(text(network.get("linuxDataplane")), pools)

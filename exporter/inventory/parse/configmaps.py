@@ -1,0 +1,118 @@
+"""The few ConfigMaps that matter: CoreDNS's, Calico's, kubeadm's and kube-proxy's. From their text to values of the inventory.
+
+parse_config_map keeps those and drops every other; read_config_maps makes of all of them together what the inventory holds (a Corefile
+imports from a second ConfigMap). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from exporter.inventory.corefile.corefile import KEY, read_corefile
+from exporter.inventory.document import InventoryDocumentError, read_documents
+from exporter.inventory.parse.cni import parse_calico_config
+from exporter.inventory.parse.fields import mapping, name_of, string_map
+from exporter.inventory.parse.flags import parse_kube_proxy, parse_kubeadm
+from exporter.model.component import CniConfig, ComponentFlags
+from exporter.model.corefile import Corefile
+from exporter.model.family import Net
+from exporter.model.inventory import ResourceKind, Unreadable
+
+MAX_DATA = 1 << 20  # the API server's own limit of a ConfigMap
+CUSTOM = "coredns-custom"
+CALICO_CONFIG = "calico-config"
+KUBEADM = "kubeadm-config"
+KUBE_PROXY = "kube-proxy"
+NAMES = frozenset({CUSTOM, CALICO_CONFIG, KUBEADM, KUBE_PROXY})
+NODE_LOCAL = "node-local-dns"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigMap:
+    namespace: str
+    name: str
+    data: Mapping[str, str]
+
+    @property
+    def subject(self) -> str:
+        return f"configmap/{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigMapContents:
+    """What the ConfigMaps say, all together. `cni` is None where no ConfigMap was given at all."""
+
+    corefile: Corefile | None = None
+    node_local: Corefile | None = None
+    cni: tuple[CniConfig, ...] = ()
+    components: tuple[ComponentFlags, ...] = ()
+    pod_cidrs: tuple[Net, ...] = ()
+    service_cidrs: tuple[Net, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+def parse_config_map(source: Mapping[str, Any]) -> ConfigMap | str | None:
+    """A ConfigMap of interest with its text entries; None for any other, a sentence for one that is too large."""
+    metadata = mapping(source.get("metadata"))
+    data = string_map(source.get("data"))
+    name = name_of(metadata.get("name"))
+    if name not in NAMES and KEY not in data:
+        return None
+    if sum(map(len, data.values())) > MAX_DATA:
+        return "larger than 1 MiB"
+    return ConfigMap(name_of(metadata.get("namespace")), name, data)
+
+
+def read_config_maps(maps: Iterable[ConfigMap]) -> ConfigMapContents:
+    """Everything that the ConfigMaps say about the cluster."""
+    by_name = sorted(maps, key=lambda each: (each.namespace, each.name))
+    custom = {each.namespace: each.data for each in by_name if each.name == CUSTOM}
+    corefiles = [each for each in by_name if KEY in each.data and each.name != CUSTOM]
+    coredns = min((each for each in corefiles if each.name != NODE_LOCAL), key=_preference, default=None)
+    node_local = next((each for each in corefiles if each.name == NODE_LOCAL), None)
+    problems: list[Unreadable] = []
+    components: list[ComponentFlags] = []
+    pods: tuple[Net, ...] = ()
+    services: tuple[Net, ...] = ()
+    for each in by_name:
+        if each.name == KUBEADM:
+            found, pods, services = parse_kubeadm(_yaml(each, "ClusterConfiguration", problems), each.subject)
+            components += found
+        elif each.name == KUBE_PROXY:
+            proxy = parse_kube_proxy(_yaml(each, "config.conf", problems), each.subject)
+            components += [proxy] if proxy is not None else []
+    configs = (parse_calico_config(each.data, source=each.subject) for each in by_name if each.name == CALICO_CONFIG)
+    return ConfigMapContents(
+        corefile=_corefile(coredns, custom),
+        node_local=_corefile(node_local, custom),
+        cni=tuple(config for config in configs if config is not None),
+        components=tuple(components),
+        pod_cidrs=pods,
+        service_cidrs=services,
+        unreadable=tuple(problems),
+    )
+
+
+def _preference(each: ConfigMap) -> tuple[bool, bool, bool, str]:
+    """The cluster's CoreDNS is kube-system/coredns; distributions that differ have the word in the name, OpenShift dns-default."""
+    return (
+        (each.namespace, each.name) != ("kube-system", "coredns"),
+        "coredns" not in each.name,
+        each.namespace not in ("kube-system", "openshift-dns"),
+        each.subject,
+    )
+
+
+def _corefile(each: ConfigMap | None, custom: Mapping[str, Mapping[str, str]]) -> Corefile | None:
+    return None if each is None else read_corefile(each.namespace, each.name, each.data, custom.get(each.namespace))
+
+
+def _yaml(each: ConfigMap, key: str, problems: list[Unreadable]) -> Any:
+    """The first document of an entry; trouble is noted."""
+    try:
+        return next(read_documents(each.data.get(key, "")), None)
+    except InventoryDocumentError as error:
+        problems.append(Unreadable(ResourceKind.CONFIG_MAPS, f"{each.namespace}/{each.name}", f"{key}: {error}"))
+        return None

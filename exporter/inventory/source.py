@@ -1,0 +1,85 @@
+"""Where the inventory comes from: nothing, a file, or the Kubernetes API. First stage of the flow; the parsing is objects.py's.
+
+A source keeps its last inventory whatever happens: an outage makes it stale, never empty, and never stops a round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import Protocol
+
+from exporter.config.file_fingerprint import stamp_of
+from exporter.inventory.file import InventoryError, load_file
+from exporter.model.inventory import NO_INVENTORY, Inventory
+from exporter.model.report import Found
+from exporter.telemetry.logs import fields
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY = 2.0  # seconds between looks at an inventory file
+
+
+class InventorySource(Protocol):
+    """A source of inventories. `current` never waits; `run` keeps it current until it is cancelled.
+
+    `first` waits for the first inventory and says whether it came; `elsewhere` has the cluster role's found causes, where it told any.
+    """
+
+    def current(self) -> Inventory: ...
+
+    def remote_findings(self) -> tuple[Found, ...]: ...
+
+    async def wait_ready(self, patience: float) -> bool: ...
+
+    async def run(self) -> None: ...
+
+
+class NoSource:
+    """A host without Kubernetes: nothing says what should be."""
+
+    def current(self) -> Inventory:
+        return NO_INVENTORY
+
+    def remote_findings(self) -> tuple[Found, ...]:
+        return ()
+
+    async def wait_ready(self, patience: float) -> bool:  # noqa: ARG002 - the protocol says so
+        return True
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+class FileSource:
+    """`kubectl get ... -o yaml` in a file; read again when it changes. A file that went bad leaves the last inventory, stale."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen = stamp_of(path)
+        self._inventory = load_file(path)
+
+    def current(self) -> Inventory:
+        return self._inventory
+
+    def remote_findings(self) -> tuple[Found, ...]:
+        return ()
+
+    async def wait_ready(self, patience: float) -> bool:  # noqa: ARG002 - the protocol says so
+        return True
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            stamp = stamp_of(self._path)
+            if stamp != self._seen:
+                self._seen = stamp
+                self._reload()
+
+    def _reload(self) -> None:
+        try:
+            self._inventory = load_file(self._path)
+        except InventoryError as error:
+            self._inventory = replace(self._inventory, stale=True, problem=str(error))
+            log.warning("the inventory file went bad, the last one stays in use", extra=fields(problem=str(error)))

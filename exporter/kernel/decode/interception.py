@@ -1,0 +1,75 @@
+"""Whether a pod's own tables redirect what the pod sends: a service mesh. Pure: chains -> verdict.
+
+Sidecars and ambient meshes write REDIRECT in table nat, reached from the OUTPUT hook, of TCP or of port 53. TPROXY takes locally made
+packets only where OUTPUT marks them so that they come in again: so it counts together with such a mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from exporter.kernel.decode.rules import GOTO, JUMP, MARK, REDIRECT, TPROXY, Chain, Rule, live_rules, narrow
+from exporter.kernel.decode.xtables import IPPROTO_TCP, IPPROTO_UDP
+
+_PREROUTING, _OUTPUT = 0, 3  # linux/netfilter.h NF_INET_*
+_DNS = 53
+_MOST_STEPS = 10_000
+
+Ports = tuple[tuple[int, int], ...]
+Tables = Sequence[Mapping[str, Chain]]
+"""Each table's chains by name: those of every backend and family together."""
+
+
+def is_intercepted(tables: Tables) -> bool:
+    """Whether locally made TCP, or port 53, is redirected by any table."""
+    if any(_redirects(rule) for table in tables for rule in _reached(table, _OUTPUT)):
+        return True
+    marked = any(rule.verdict == MARK for table in tables for rule in _reached(table, _OUTPUT))
+    return marked and any(
+        rule.verdict == TPROXY and rule.protocol in {None, IPPROTO_TCP, IPPROTO_UDP}
+        for table in tables
+        for rule in _reached(table, _PREROUTING)
+    )
+
+
+def _redirects(rule: Rule) -> bool:
+    if rule.verdict != REDIRECT:
+        return False
+    if rule.protocol in {None, IPPROTO_TCP}:
+        return True
+    return rule.protocol == IPPROTO_UDP and (
+        rule.ports is None or any(first <= _DNS <= last for first, last in rule.ports)
+    )
+
+
+def _reached(table: Mapping[str, Chain], hook: int) -> Iterator[Rule]:
+    """The rules that packets of a hook can get to, each narrowed by the jumps on the way."""
+    waiting: list[tuple[str, int | None, Ports | None]] = [
+        (name, None, None) for name, chain in table.items() if chain.hook == hook
+    ]
+    seen = set(waiting)
+    steps = 0
+    while waiting:
+        name, protocol, ports = waiting.pop()
+        chain = table.get(name)
+        for rule in live_rules(chain.rules) if chain else ():
+            steps += 1
+            if steps > _MOST_STEPS:
+                return
+            through = narrow(rule, protocol, ports)
+            if through is None:
+                continue
+            yield through
+            for target in _targets(table, through):
+                step = (target, through.protocol, through.ports)
+                if step not in seen:
+                    seen.add(step)
+                    waiting.append(step)
+
+
+def _targets(table: Mapping[str, Chain], rule: Rule) -> Iterator[str]:
+    """Where a rule leads: the chain it names; for a verdict map any chain of the table that is no base chain."""
+    if rule.verdict in {JUMP, GOTO}:
+        yield rule.chain
+    if rule.branches:
+        yield from (name for name, chain in table.items() if chain.hook is None)

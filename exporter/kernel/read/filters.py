@@ -1,0 +1,175 @@
+"""Puts NAT outgoing and kube-proxy's rules together from answers of the host's second and third visit. Pure: answers -> facts.
+
+Each (family, backend) is read by itself: one that cannot be read says why and hides nothing of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from exporter.broker.protocol.messages import ReadTopic
+from exporter.kernel.decode import legacy, nft, services
+from exporter.kernel.decode.nat import NATIVE_TABLE, nat_backend, nat_chain_names, referred_sets
+from exporter.kernel.decode.parse_error import ParseError
+from exporter.kernel.decode.rules import Chain
+from exporter.kernel.decode.services import ServiceRules
+from exporter.kernel.decode.sets import has_elements, parse_ipset, parse_nft_set
+from exporter.kernel.read import requests
+from exporter.kernel.read.answers import ReadError, VisitAnswers, describe, reason_of
+from exporter.model.facts import Backend, NatBackend, NatFacts
+from exporter.model.family import FAMILIES, Family, Net
+from exporter.model.report import Reason
+
+Slot = tuple[Family, Backend]
+_NATIVE_BACKENDS = {Backend.IPTABLES_NFT: requests.IPTABLES_TABLE, Backend.NFTABLES: NATIVE_TABLE}
+
+
+@dataclass(slots=True)
+class Filters:
+    """The chains of each family and backend that were read, and why others were not."""
+
+    chains: dict[Slot, Mapping[str, Chain]] = field(default_factory=dict)
+    services: dict[Family, ServiceRules] = field(default_factory=dict)
+    unread: dict[Slot, str] = field(default_factory=dict)  # Reason values
+    details: list[str] = field(default_factory=list)
+
+    def read(self, slot: Slot, fetch: Callable[[], Mapping[str, Chain]]) -> None:
+        try:
+            self.chains[slot] = fetch()
+        except ReadError as error:
+            self.refuse(slot, error.reason, error.detail)
+        except ParseError as error:
+            self.refuse(slot, Reason.READER_FAILED, f"malformed: {error}")
+
+    def refuse(self, slot: Slot, reason: Reason, detail: str) -> None:
+        self.unread[slot] = reason.value
+        self.details.append(f"{slot[0]} {slot[1]}: {detail}")
+
+
+def read_filters(
+    tables: frozenset[tuple[int, str]] | ReadError,
+    second: VisitAnswers,
+    copied: Mapping[Family, tuple[int, bytes] | ReadError],
+) -> Filters:
+    """The chains of every backend.
+
+    `tables`: those of nftables that exist. `copied`: legacy chains by family, (0, b"") where the family has no legacy nat table.
+    """
+    found = Filters()
+    for family in FAMILIES:
+        for backend, table in _NATIVE_BACKENDS.items():
+            found.read((family, backend), lambda f=family, t=table: _nft_chains(f, t, tables, second))  # type: ignore[misc]  # f and t bind this turn's values
+        found.read((family, Backend.IPTABLES_LEGACY), lambda f=family: _legacy_chains(f, copied, lsm=second.lsm))  # type: ignore[misc]
+        found.services[family] = _service_rules(family, found, tables, second)
+    return found
+
+
+def _nft_chains(
+    family: Family, table: str, tables: frozenset[tuple[int, str]] | ReadError, second: VisitAnswers
+) -> Mapping[str, Chain]:
+    """The chains of one table of nftables; none where the table does not exist. A kernel without nftables holds none."""
+    if isinstance(tables, ReadError):
+        if tables.reason is Reason.KERNEL:
+            return {}
+        raise tables
+    if (requests.FAMILY_NUMBERS[family], table) not in tables:
+        return {}
+    chains = {}
+    for name in requests.read_chains(table):
+        described = _describe_chain(second, requests.nft_chain(family, table, name))
+        if described is not None:
+            rules = nft.parse_rules(second.data(requests.nft_rules(family, table, name)))
+            chains[name] = nft.make_chain(described, rules)
+    for name in requests.described_chains(table):
+        described = _describe_chain(second, requests.nft_chain(family, table, name))
+        if described is not None:
+            chains[name] = Chain(name, None, (), max(described.use - services.count_jumps(chains, name), 0))
+    return chains
+
+
+def _describe_chain(answers: VisitAnswers, topic: ReadTopic) -> nft.NftChain | None:
+    data = answers.optional(topic)
+    if data is None:
+        return None
+    found = nft.parse_chains(data)
+    if len(found) != 1:
+        raise ParseError("one chain was asked for")
+    return found[0]
+
+
+def _legacy_chains(
+    family: Family, copied: Mapping[Family, tuple[int, bytes] | ReadError], *, lsm: bool
+) -> Mapping[str, Chain]:
+    answer = copied[family]
+    if isinstance(answer, ReadError):
+        raise answer
+    code, data = answer
+    if code:
+        raise ReadError(reason_of(code, lsm=lsm), describe(code), code)
+    return legacy.parse_chains(data, family)
+
+
+def _service_rules(
+    family: Family, found: Filters, tables: frozenset[tuple[int, str]] | ReadError, second: VisitAnswers
+) -> ServiceRules:
+    """One family's rules of kube-proxy: of iptables in whichever backend has them, and of nftables."""
+    slots = [(family, Backend.IPTABLES_NFT), (family, Backend.IPTABLES_LEGACY)]
+    verdicts = [services.iptables_services(found.chains[slot]) if slot in found.chains else None for slot in slots]
+    iptables = True if any(verdicts) else None if None in verdicts else False
+    try:
+        chains = _nft_chains(family, services.NATIVE_TABLE, tables, second)
+        filled = bool(chains) and has_elements(second.data(requests.service_map(family)))
+    except (ReadError, ParseError):
+        return ServiceRules(iptables=iptables)
+    return ServiceRules(iptables, services.native_services(chains, filled=filled), native_table=bool(chains))
+
+
+def wanted_sets(filters: Filters) -> tuple[ReadTopic, ...]:
+    """Third visit: the sets that masquerading rules take their sources from."""
+    return tuple(dict.fromkeys(topic for _, _, topic in _set_references(filters)))
+
+
+def _set_references(filters: Filters) -> Iterator[tuple[Slot, str | int, ReadTopic]]:
+    for (family, backend), chains in filters.chains.items():
+        for reference in referred_sets(chains.get(nat_chain_names(backend)[2])):
+            topic = (
+                requests.ipset(reference)
+                if isinstance(reference, int)
+                else requests.nft_set(family, NATIVE_TABLE, reference)
+            )
+            yield (family, backend), reference, topic
+
+
+def nat_facts(filters: Filters, sets: VisitAnswers) -> tuple[NatFacts, str, str]:
+    """NAT outgoing as the kernel has it, with reason and detail where some of it could not be read."""
+    members: dict[tuple[Slot, str | int], tuple[str, tuple[Net, ...] | None]] = {}
+    reason, detail = next(iter(filters.unread.values()), ""), "; ".join(filters.details)
+    for slot, reference, topic in _set_references(filters):
+        try:
+            members[slot, reference] = _read_set(sets, reference, topic)
+        except ReadError as error:
+            reason, detail = reason or error.reason.value, detail or f"set {reference}: {error.detail}"
+        except ParseError as error:
+            reason, detail = reason or Reason.READER_FAILED.value, detail or f"set {reference}: malformed: {error}"
+    backends: list[NatBackend] = []
+    for slot, chains in filters.chains.items():
+        made = nat_backend(*slot, chains, lambda ref, s=slot: members.get((s, ref), (_set_name(ref), None)))  # type: ignore[misc]
+        if made is not None:
+            backends.append(made)
+    return NatFacts(tuple(backends), frozenset(filters.chains), filters.unread), reason, detail
+
+
+def _read_set(sets: VisitAnswers, reference: str | int, topic: ReadTopic) -> tuple[str, tuple[Net, ...] | None]:
+    """Name and members; members None for a set that went away meanwhile."""
+    data = sets.optional(topic)
+    if data is None:
+        return _set_name(reference), None
+    if isinstance(reference, str):
+        return reference, parse_nft_set(data)
+    found = parse_ipset(data)
+    return found.name, found.nets
+
+
+def _set_name(reference: str | int) -> str:
+    return reference if isinstance(reference, str) else f"#{reference}"

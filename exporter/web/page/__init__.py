@@ -1,0 +1,1 @@
+"""The status page: finished values to HTML. No I/O."""

@@ -1,0 +1,222 @@
+"""The page's lower part: the kernel in short, what was not checked and what cannot be seen, with the reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from exporter.catalogue.kernel import address_state, pool_masqueraded, tunnel_peers
+from exporter.catalogue.metric import FinishedRound
+from exporter.model.facts import HostFacts, PeerState, Reader, ReaderStatus, RouteFact, VxlanDevice
+from exporter.model.family import Family
+from exporter.model.probe import Outcome
+from exporter.model.report import Reason, Report, Role
+from exporter.web.page.markup import Html, age, definitions, element, join
+
+FAMILIES = (Family.V6, Family.V4)
+
+REASONS: Mapping[str, str] = {
+    Reason.NOT_APPLICABLE: "does not apply here",
+    Reason.SINGLE_STACK: "the family is not expected",
+    Reason.NO_INVENTORY: "needs objects of the cluster that were not read",
+    Reason.STALE_INVENTORY: "the inventory is too old",
+    Reason.NO_PERMISSION: "a permission is missing",
+    Reason.LSM: "AppArmor or SELinux refuses",
+    Reason.API_UNAVAILABLE: "the Kubernetes API does not answer",
+    Reason.NO_VANTAGE: "no place to look from",
+    Reason.NO_TARGET: "nothing to ask",
+    Reason.NO_PEER: "no other node",
+    Reason.NO_PODS: "no pods",
+    Reason.NO_REFERENCE: "no trusted resolver to compare with",
+    Reason.POLICY: "an egress policy selects the pods",
+    Reason.TOO_FEW_SAMPLES: "too few results yet",
+    Reason.READER_FAILED: "the state could not be read",
+    Reason.KERNEL: "this kernel does not offer it",
+}
+
+API_READER = "api_"  # what the API's readers are named with (discovery.standing)
+# What each reader shows, and the capability that it needs of the broker.
+READERS: Mapping[str, tuple[str, str]] = {
+    Reader.LINKS: ("network interfaces", ""),
+    Reader.ADDRESSES: ("addresses", ""),
+    Reader.ROUTES: ("routes", ""),
+    Reader.NAT: ("NAT rules", "CAP_NET_ADMIN"),
+    Reader.KUBE_PROXY: ("kube-proxy's rules", "CAP_NET_ADMIN"),
+    Reader.VXLAN: ("tunnel devices", ""),
+    Reader.CONNTRACK: ("tracked connections", "CAP_NET_ADMIN"),
+    Reader.SNMP6: ("IPv6 counters", ""),
+    Reader.PODS: ("the inside of pods' namespaces", "CAP_SYS_ADMIN and CAP_SYS_PTRACE"),
+    Reader.NAMESPACES: ("network namespaces", "CAP_SYS_ADMIN and CAP_SYS_PTRACE"),
+    Reader.RESOLV_CONF: ("pods' resolv.conf", "CAP_SYS_PTRACE"),
+}
+
+
+def kernel_section(report: Report) -> Html:
+    """The node's kernel in short: addresses and routes, NAT, tunnel, limits."""
+    facts = report.snapshot.host_facts
+    if facts is None or report.snapshot.role is Role.CLUSTER:
+        return Html("")
+    cards = (
+        ("Addresses and routes", list(_addressing(report, facts))),
+        ("NAT outgoing", list(_nat(report, facts))),
+        ("Tunnel", list(_tunnel(report, facts))),
+        ("Kernel", list(_limits(facts))),
+    )
+    shown = [element("div", element("h3", name), definitions(rows), class_="card") for name, rows in cards if rows]
+    return (
+        element("section", element("h2", "This node's kernel"), element("div", *shown, class_="facts"), id="kernel")
+        if shown
+        else Html("")
+    )
+
+
+def _sign(good: bool | None, words: str) -> Html:
+    """A fact with its sign; None: neither good nor bad."""
+    if good is None:
+        return element("span", words, class_="none-text")
+    if good:
+        return join(element("span", "✓", class_="good-text"), f" {words}")
+    return element("span", f"✗ {words}", class_="bad-text")
+
+
+def _missing(report: Report, family: Family) -> bool | None:
+    """How the lack of something is judged: bad where the family is expected, else neither good nor bad."""
+    state = report.families.get(family)
+    return False if state is not None and state.expected else None
+
+
+def _addressing(report: Report, facts: HostFacts) -> Iterator[tuple[str, Html]]:
+    for family in FAMILIES:
+        lack = _missing(report, family)
+        if facts.addresses is not None:
+            states = Counter(address_state(a) for a in facts.addresses if a.is_global and a.family is family)
+            words = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
+            yield (
+                f"{family.value} address",
+                _sign(True if states["usable"] else lack, f"{words} (global)"),
+            )
+        routes = facts.default_routes(family)
+        if routes is not None:
+            words = "; ".join(_route(route) for route in routes) or "none"
+            yield f"{family.value} default", _sign(True if routes else lack, words)
+    if facts.all_conf is not None:
+        on, lack = facts.all_conf.forwarding != 0, _missing(report, Family.V6)
+        yield "IPv6 forwarding", _sign(True if on else lack, "on" if on else "off")
+        if facts.all_conf.disable_ipv6:
+            yield "IPv6", _sign(lack, "switched off by sysctl (all.disable_ipv6)")
+
+
+def _route(route: RouteFact) -> str:
+    words = f"via {route.gateway} on {route.link}" if route.gateway is not None else f"on {route.link}"
+    if route.from_ra:
+        words += ", from a router advertisement"
+    return words + (f", expires in {age(route.expires)}" if route.expires is not None else "")
+
+
+def _nat(report: Report, facts: HostFacts) -> Iterator[tuple[str, Html]]:
+    if facts.nat is None:
+        return
+    for family in FAMILIES:
+        live = facts.nat.live(family)
+        if live is None:
+            if any(f is family for f, _ in facts.nat.unread):
+                yield family.value, _sign(good=None, words="? not read")
+            continue
+        rules = f"{len(live.rules)} {'rule' if len(live.rules) == 1 else 'rules'}"
+        hooked = "" if live.hooked else ", and no hook reaches it"
+        others = sorted({b.backend.value for b in facts.nat.of(family) if b.backend is not live.backend})
+        left = f"; leftovers in {', '.join(others)}" if others else ""
+        yield family.value, element("span", f"{live.backend.value}: {rules} in cali-nat-outgoing{hooked}{left}")
+    for (_, pool), value in sorted(pool_masqueraded(FinishedRound(report))):
+        yield f"pool {pool}", _sign(bool(value), "masqueraded" if value else "asks for it and is not masqueraded")
+
+
+def _tunnel(report: Report, facts: HostFacts) -> Iterator[tuple[str, Html]]:
+    counted = tunnel_peers(report.snapshot)
+    for device in facts.vxlan.devices.values() if facts.vxlan is not None else ():
+        peers = counted.get(device.name)
+        yield device.name, _sign(device.up and device.lower_up, _device(device))
+        if peers:
+            told = ", ".join(f"{count} {state.value.replace('_', ' ')}" for state, count in sorted(peers.items()))
+            yield "its peers", _sign(not peers.keys() - {PeerState.COMPLETE}, told)
+
+
+def _device(device: VxlanDevice) -> str:
+    state = "up" if device.up and device.lower_up else "no carrier" if device.up else "down"
+    if device.flow_based:
+        return f"{state}, MTU {device.mtu}, flow-based (eBPF)"
+    named = (("VNI", device.vni), ("UDP", device.port), ("over", device.parent or None))
+    return ", ".join([state, f"MTU {device.mtu}", *(f"{name} {value}" for name, value in named if value is not None)])
+
+
+def _limits(facts: HostFacts) -> Iterator[tuple[str, Html]]:
+    limits = facts.limits
+    if limits.kernel_release:
+        yield "Release", element("span", limits.kernel_release)
+    if limits.conntrack_count is not None and limits.conntrack_max:
+        share = limits.conntrack_count / limits.conntrack_max
+        yield (
+            "Connections",
+            _sign(share < 0.9, f"{limits.conntrack_count:,} tracked of {limits.conntrack_max:,} ({share:.0%})"),
+        )
+    if facts.kube_proxy is not None and facts.kube_proxy.mode != "none":
+        services = {f: facts.kube_proxy.services.get(f) for f in FAMILIES}
+        told = ", ".join(f"{f.value} {'?' if v is None else '✓' if v else '✗'}" for f, v in services.items())
+        yield "kube-proxy", element("span", f"{facts.kube_proxy.mode}: {told}")
+
+
+def unchecked_section(report: Report) -> Html:
+    """What could not be checked, counted by reason."""
+    reasons: dict[str, list[str]] = {}
+    for item in report.unchecked:
+        reasons.setdefault(item.reason.value, []).append(item.cause.value)
+    if not reasons:
+        return Html("")
+    rows = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
+    parts = [
+        element(
+            "details",
+            element("summary", f"{len(causes)}: {REASONS[reason]} ({reason})"),
+            element("p", ", ".join(causes), class_="soft"),
+        )
+        for reason, causes in rows
+    ]
+    count = sum(len(causes) for causes in reasons.values())
+    title = element("h2", "Not checked", element("small", f"{count} {'cause' if count == 1 else 'causes'}"))
+    return element("section", title, element("div", *parts, class_="card"), id="unchecked")
+
+
+def blind_section(report: Report) -> Html:
+    """What this exporter cannot see, and which capability would show it."""
+    items = [_unread(reading) for reading in report.snapshot.readings if not reading.success]
+    if any(o.outcome is Outcome.NO_PERMISSION for o in report.snapshot.observations):
+        items.append(element("li", "? ICMP: some probes were refused; CAP_NET_RAW would allow them"))
+    if report.snapshot.inventory.source == "none":
+        items.append(
+            element(
+                "li",
+                "? The cluster: there is no inventory, so nothing can be compared with what should be",
+                _hint(report),
+            )
+        )
+    if not items:
+        return Html("")
+    return element("section", element("h2", "Cannot be seen"), element("ul", *items, class_="card"), id="blind")
+
+
+def _hint(report: Report) -> str:
+    """How to have the families judged all the same, where nothing says which are meant to work."""
+    known = any(state.expected is not None for state in report.families.values())
+    return "" if known else "; families of the configuration says which are meant to work"
+
+
+def _unread(reading: ReaderStatus) -> Html:
+    """One reader that failed: of a kind of the API's objects, or of the kernel."""
+    kind = reading.reader.removeprefix(API_READER) if reading.reader.startswith(API_READER) else ""
+    what, capability = (f"the cluster's {kind}", "") if kind else READERS.get(reading.reader, (reading.reader, ""))
+    why = REASONS.get(reading.reason, reading.reason or "failed")
+    shows = ""
+    if reading.reason == Reason.NO_PERMISSION:
+        shows = "; RBAC does not allow it" if kind else f"; {capability} would show it" if capability else ""
+    detail = element("small", f" ({reading.detail})", class_="soft") if reading.detail else ""
+    return element("li", f"? {what[:1].upper()}{what[1:]}: {why}{shows}", detail)

@@ -1,0 +1,1 @@
+"""The HTTP surface: listening, TLS, who is let in, routes."""

@@ -1,0 +1,108 @@
+"""Who is let in: rate limit, client certificate, user and password. Before every handler but the health endpoints. Behind server.py.
+
+Passwords are computed on threads, few at a time and fewer per client: guessing costs the guesser waiting, not the exporter its rounds, and
+a scraper whose password is remembered waits for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from aiohttp import web
+
+from exporter.web.server.passwords import Passwords, parse_credentials
+from exporter.web.server.rotation import WebSettings
+from exporter.web.server.settings import RateLimit
+from exporter.web.server.tls import has_allowed_name
+
+_AT_ONCE = 2  # threads that compute bcrypt
+_WAITING = 16  # attempts that may wait for them, of all clients
+_WAITING_PER_CLIENT = 2
+_CHALLENGE = 'Basic realm="dualstack-exporter", charset="UTF-8"'  # RFC 7617 section 2.1
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not served: a status and a sentence that tells nothing of the inside."""
+
+    status: HTTPStatus
+    text: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class TokenBucket:
+    """One token per interval, at most `burst` of them saved."""
+
+    def __init__(self, limit: RateLimit, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = limit
+        self._clock = clock
+        self._tokens = float(limit.burst)
+        self._filled = clock()
+
+    def take(self) -> bool:
+        """Whether a token was there; without an interval there always is one."""
+        if not self.limit.interval:
+            return True
+        now = self._clock()
+        self._tokens = min(self.limit.burst, self._tokens + (now - self._filled) / self.limit.interval)
+        self._filled = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Admission:
+    """Judges requests by the web configuration of the moment."""
+
+    def __init__(self, settings: WebSettings) -> None:
+        self._settings = settings
+        self._bucket = TokenBucket(settings.current().config.rate_limit)
+        self._threads = asyncio.Semaphore(_AT_ONCE)
+        self._waiting: Counter[str] = Counter()
+
+    async def refuse(self, request: web.BaseRequest) -> Refusal | None:
+        """Why this request is refused; None where it is served."""
+        current = self._settings.current()
+        if current.config.rate_limit != self._bucket.limit:
+            self._bucket = TokenBucket(current.config.rate_limit)
+        if not self._bucket.take():
+            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests", {"Retry-After": "1"})
+        tls = current.config.tls_server_config
+        certificate = request.get_extra_info("peercert")
+        if tls.client_required and not has_allowed_name(certificate, tls.client_allowed_sans):
+            return Refusal(HTTPStatus.FORBIDDEN, "a client certificate is needed")
+        if current.passwords is None:
+            return None
+        return await self._check_user(current.passwords, request)
+
+    async def _check_user(self, passwords: Passwords, request: web.BaseRequest) -> Refusal | None:
+        credentials = parse_credentials(request.headers.get("Authorization", ""))
+        if credentials is None:
+            return _unauthorized()
+        verdict = passwords.recall(*credentials)
+        if verdict is None:
+            client = request.remote or ""
+            if self._waiting.total() >= _WAITING or self._waiting[client] >= _WAITING_PER_CLIENT:
+                return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many attempts at once", {"Retry-After": "1"})
+            verdict = await self._compute(passwords, client, credentials)
+        return None if verdict else _unauthorized()
+
+    async def _compute(self, passwords: Passwords, client: str, credentials: tuple[str, str]) -> bool:
+        self._waiting[client] += 1
+        try:
+            async with self._threads:
+                return await asyncio.to_thread(passwords.check_password, *credentials)
+        finally:
+            self._waiting[client] -= 1
+            if not self._waiting[client]:
+                del self._waiting[client]
+
+
+def _unauthorized() -> Refusal:
+    return Refusal(HTTPStatus.UNAUTHORIZED, "user and password are needed", {"WWW-Authenticate": _CHALLENGE})

@@ -1,0 +1,221 @@
+"""--web.config.file: TLS, basic authentication, headers and rate limit, in the format that Prometheus' exporters share.
+
+The format is exporter-toolkit's (docs/web-configuration.md there), read as strictly as our own configuration and by the same kinds.
+First of three: this file makes frozen values of the text, tls.py and passwords.py make them work, rotation.py keeps them current.
+Messages never show a key or a hash.
+"""
+
+# ruff: noqa: RUF009  # option() makes a dataclasses.field, which no instance shares
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from exporter.config.document import Entries, Fault, Node, is_empty, join_path, parse_document
+from exporter.config.files import resolve_file
+from exporter.config.kinds import Choice, Count, Duration, Flag, ListOf, Plain, Text, ValueKind, scalar_text, show
+from exporter.config.load import naming
+from exporter.config.network_kinds import FILE
+from exporter.config.sections import Section, option, unknown
+from exporter.web.server.go_names import CIPHERS, ClientAuth, Curve, TlsVersion
+
+# Pairs, because a field's default must be hashable and a mapping is not before Python 3.12.
+_Pairs = tuple[tuple[str, str], ...]
+
+
+# The headers that the format knows, with the values it takes (none listed: any).
+_HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "Content-Security-Policy": (),
+        "Strict-Transport-Security": (),
+        "X-Content-Type-Options": ("nosniff",),
+        "X-Frame-Options": ("deny", "sameorigin"),
+        "X-XSS-Protection": (),
+    }
+)
+_LEAST_COST, _MOST_COST = 4, 14  # bcrypt: 14 is about a second of CPU per attempt
+_BCRYPT = re.compile(
+    r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
+)  # the 22nd character holds 2 bits
+
+
+@dataclass(frozen=True, slots=True)
+class _Pem(ValueKind[str]):
+    """PEM inside the file; nothing of it is ever shown."""
+
+    @property
+    def label(self) -> str:
+        return "PEM"
+
+    def decode(self, node: Node, path: str) -> str:
+        text = scalar_text(node, path, "PEM") if not is_empty(node) else ""
+        if "-----BEGIN " not in text:
+            raise Fault(path, "is not PEM")
+        return text
+
+    def encode(self, value: str) -> Plain:
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Headers(ValueKind[_Pairs]):
+    @property
+    def label(self) -> str:
+        return "mapping"
+
+    def decode(self, node: Node, path: str) -> _Pairs:
+        if not isinstance(node, Entries):
+            raise Fault(path, f"{show(node)} is not a mapping")
+        headers = {}
+        for name, child in node.entries:
+            below = join_path(path, name)
+            if name not in _HEADERS:
+                raise Fault(below, unknown(name, dict(_HEADERS)))
+            value = "" if is_empty(child) else Text("a header's value", str.isascii, empty=True).decode(child, below)
+            if value and _HEADERS[name] and value not in _HEADERS[name]:
+                raise Fault(below, f"{show(child)} is not {' or '.join(_HEADERS[name])}")
+            headers[name] = value
+        return tuple(headers.items())
+
+    def encode(self, value: _Pairs) -> Plain:
+        return dict(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Users(ValueKind[_Pairs]):
+    """User names with bcrypt hashes."""
+
+    @property
+    def label(self) -> str:
+        return "mapping"
+
+    def decode(self, node: Node, path: str) -> _Pairs:
+        if not isinstance(node, Entries):
+            raise Fault(path, f"{show(node)} is not a mapping")
+        return tuple((name, self._hash(name, child, join_path(path, name))) for name, child in node.entries)
+
+    def _hash(self, name: str, node: Node, path: str) -> str:
+        if not name or ":" in name or not name.isprintable():
+            raise Fault(path, "a user's name is printable and without a colon (RFC 7617)")
+        text = "" if isinstance(node, Entries) or is_empty(node) else getattr(node, "text", "")
+        match = _BCRYPT.fullmatch(text)
+        if match is None:
+            raise Fault(path, "is not a bcrypt hash ($2a$, $2b$ or $2y$)")
+        if not _LEAST_COST <= int(match[1]) <= _MOST_COST:
+            raise Fault(path, f"bcrypt cost {int(match[1])} is out of range ({_LEAST_COST}-{_MOST_COST})")
+        return text
+
+    def encode(self, value: _Pairs) -> Plain:
+        return {name: "<secret>" for name, _ in value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsServer:
+    cert: str = option(_Pem(), "certificate chain", default="")
+    key: str = option(_Pem(), "private key", default="")
+    cert_file: str = option(FILE, "file of the certificate chain", default="")
+    key_file: str = option(FILE, "file of the private key", default="")
+    client_auth_type: ClientAuth = option(Choice(ClientAuth), "what is asked of clients", default=ClientAuth.NONE)
+    client_ca: str = option(_Pem(), "authorities of client certificates", default="")
+    client_ca_file: str = option(FILE, "file of the authorities of client certificates", default="")
+    client_allowed_sans: tuple[str, ...] | None = option(
+        ListOf(Text(longest=1024)), "subject alternative names of which a client must have one", default=None
+    )
+    min_version: TlsVersion = option(Choice(TlsVersion), "oldest TLS spoken", default=TlsVersion.TLS12)
+    max_version: TlsVersion = option(Choice(TlsVersion), "newest TLS spoken", default=TlsVersion.TLS13)
+    cipher_suites: tuple[str, ...] = option(
+        ListOf(Text("a cipher suite", CIPHERS.__contains__)), "suites up to TLS 1.2, in order", default=()
+    )
+    prefer_server_cipher_suites: bool = option(Flag(), "our order of suites counts", default=True)
+    curve_preferences: tuple[Curve, ...] = option(ListOf(Choice(Curve)), "curves, in order", default=())
+
+    @property
+    def enabled(self) -> bool:
+        """Whether this asks for TLS at all; versions and suites alone do not."""
+        named = (self.cert, self.cert_file, self.key, self.key_file, self.client_ca, self.client_ca_file)
+        return any(named) or self.client_auth_type is not ClientAuth.NONE
+
+    @property
+    def client_required(self) -> bool:
+        """Whether only clients with a verified certificate are served."""
+        return self.client_auth_type is ClientAuth.REQUIRE_AND_VERIFY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpServer:
+    http2: bool = option(Flag(), "understood and without effect: HTTP/1.1 is spoken", default=True)
+    headers: _Pairs = option(_Headers(), "headers of every response; empty: not sent", default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    interval: float = option(Duration(least=0.0), "time between two requests; 0: no limit", default=0.0)
+    burst: int = option(Count(0, 1_000_000), "requests that may come at once", default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebConfig:
+    """The whole file. Without one, everything is served in the clear to anybody."""
+
+    tls_server_config: TlsServer = option(Section(TlsServer), "TLS", default=TlsServer())
+    http_server_config: HttpServer = option(Section(HttpServer), "HTTP", default=HttpServer())
+    basic_auth_users: _Pairs = option(_Users(), "users with bcrypt hashes", default=())
+    rate_limit: RateLimit = option(Section(RateLimit), "token bucket over all requests", default=RateLimit())
+
+
+def load_web_config(source: str | bytes, *, path: str) -> WebConfig:
+    """The web configuration that this YAML spells; raises ConfigError with one line. `path` is where relative file names start."""
+    with naming(path):
+        root = parse_document(source) or Entries(())
+        if not isinstance(root, Entries):
+            raise Fault("", f"{show(root)} is not a mapping of keys to values")
+        # A section with nothing in it is an absent one: `basic_auth_users:` alone is common in files made by templates.
+        root = Entries(tuple((key, child) for key, child in root.entries if not is_empty(child)))
+        config = Section(WebConfig).decode(root, "")
+        _check_tls(config.tls_server_config)
+        if config.rate_limit.interval and not config.rate_limit.burst:
+            raise Fault("rate_limit.burst", "0 lets nothing pass")
+    return replace(config, tls_server_config=_locate(config.tls_server_config, path))
+
+
+def _locate(tls: TlsServer, path: str) -> TlsServer:
+    return replace(
+        tls,
+        cert_file=resolve_file(tls.cert_file, path),
+        key_file=resolve_file(tls.key_file, path),
+        client_ca_file=resolve_file(tls.client_ca_file, path),
+    )
+
+
+def _check_tls(tls: TlsServer) -> None:
+    for name in ("cert", "key", "client_ca"):
+        inline, file = getattr(tls, name), getattr(tls, f"{name}_file")
+        if inline and file:
+            raise Fault(f"tls_server_config.{name}", f"stands beside {name}_file: give one of them")
+        if tls.enabled and not inline and not file and name != "client_ca":
+            raise Fault(f"tls_server_config.{name}_file", "is missing")
+    for name in ("min_version", "max_version"):
+        if getattr(tls, name) < TlsVersion.TLS12:
+            raise Fault(f"tls_server_config.{name}", f"{getattr(tls, name)} is forbidden by RFC 8996: TLS12 or TLS13")
+    if tls.min_version > tls.max_version:
+        raise Fault("tls_server_config.max_version", f"{tls.max_version} is older than min_version ({tls.min_version})")
+    _check_clients(tls)
+
+
+def _check_clients(tls: TlsServer) -> None:
+    asked, key = tls.client_auth_type, "tls_server_config.client_auth_type"
+    authorities = bool(tls.client_ca or tls.client_ca_file)
+    if asked in {ClientAuth.REQUIRE_ANY, ClientAuth.REQUIRE_ANY_OLD}:
+        # Python's ssl verifies every certificate that it demands; and a certificate that anybody can make admits everybody.
+        raise Fault(
+            key, f"{asked} takes any certificate unverified, which is not supported: {ClientAuth.REQUIRE_AND_VERIFY}"
+        )
+    if authorities and asked is ClientAuth.NONE:
+        raise Fault(key, "is missing: a client_ca is given")
+    if asked is ClientAuth.REQUIRE_AND_VERIFY and not authorities:
+        raise Fault("tls_server_config.client_ca_file", f"is missing: {asked} verifies against it")
+    if tls.client_allowed_sans is not None and not tls.client_required:
+        raise Fault("tls_server_config.client_allowed_sans", f"needs client_auth_type {ClientAuth.REQUIRE_AND_VERIFY}")
