@@ -17,7 +17,7 @@ from exporter.probes.dns_reply import judge, read_reply
 FOLDER = Path(__file__).parent / "data" / "dns"
 QUERY_ID = 0x2B67
 RANDOM_LABEL = "zq7x1k"  # the name that exists nowhere
-HOST = Vantage("host", "", "ra", None)
+HOST = Vantage(kind="host", namespace="", name="ra", netns=None)
 
 
 def server(text: str = "192.0.2.53", label: str = "cluster_dns") -> Nameserver:
@@ -51,11 +51,19 @@ def chosen(found: dict[tuple[str, str], Lookup], *wanted: str) -> list[Lookup]:
 def _lookup(exchange: dict[str, Any]) -> Lookup:
     name, qtype = exchange["name"].removesuffix("."), exchange["qtype"]
     label = "random" if name.startswith(RANDOM_LABEL) else name
-    question = Question(HOST, server(), name, qtype, label, Purpose.VERDICT, edns=exchange["edns"] is not None)
+    question = Question(
+        vantage=HOST,
+        server=server(),
+        name=name,
+        qtype=qtype,
+        label=label,
+        purpose=Purpose.VERDICT,
+        edns=exchange["edns"] is not None,
+    )
     if exchange["wire_hex"] is None:
-        return Lookup(question, LookupOutcome.TIMEOUT)
+        return Lookup(question=question, outcome=LookupOutcome.TIMEOUT)
     query = dns.message.make_query(exchange["name"], qtype)
     query.id = QUERY_ID
     reply = read_reply(query, bytes.fromhex(exchange["wire_hex"]))
     assert reply is not None
-    return Lookup(question, judge(reply), 0.001, reply)
+    return Lookup(question=question, outcome=judge(reply), seconds=0.001, reply=reply)

@@ -1,4 +1,5 @@
-"""Rules for the whole suite: what a test marked `real` needs, that under REQUIRE_REAL=1 no such test may be skipped, and that nothing stays.
+"""Rules for the whole suite: what a test marked `real` needs, that under REQUIRE_REAL=1 no such test may be skipped,
+and that nothing stays.
 
 A run first removes what runs that were killed left behind, and fails at its end when it left something itself.
 """
@@ -19,8 +20,8 @@ from tests import leftovers
 
 REQUIRE_REAL = os.environ.get("REQUIRE_REAL") == "1"
 
-# How long one example takes is the machine's business: a busy one must not fail a property. CI tries the same examples each time, so
-# that its verdict is about the change; everywhere else each run looks for new ones.
+# How long one example takes is the machine's business: a busy one must not fail a property. CI tries the same examples
+# each time, so that its verdict is about the change; everywhere else each run looks for new ones.
 settings.register_profile("any machine", deadline=None, derandomize=REQUIRE_REAL)
 settings.load_profile("any machine")
 

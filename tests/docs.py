@@ -1,4 +1,5 @@
-"""The generated tables of docs/: what the program, the lab and the table of load say today, each on its page between its markers.
+"""The generated tables of docs/: what the program, the lab and the table of load say today, each on its page between
+its markers.
 
 python -m tests.docs     writes them; scripts/reference sets up what that needs
 """

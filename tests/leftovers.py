@@ -1,8 +1,10 @@
-"""What a test run leaves on the machine: found by the run that made it, removed once that run is gone. Used by tests/conftest.py alone.
+"""What a test run leaves on the machine: found by the run that made it, removed once that run is gone. Used by
+tests/conftest.py alone.
 
-Names of network namespaces, cgroups and directories carry the process id of the run that made them, and every process that a run starts
-carries it in its environment. A run that was killed cannot clean up; the next one does, and leaves runs that live alone: an id that another
-process took over meanwhile is told by that process being younger than what carries the id.
+Names of network namespaces, cgroups and directories carry the process id of the run that made them, and every process
+that a run starts carries it in its environment. A run that was killed cannot clean up; the next one does, and leaves
+runs that live alone: an id that another process took over meanwhile is told by that process being younger than what
+carries the id.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class Leftover:
 
 
 def find() -> Iterator[Leftover]:
-    """Everything of any run. Directories of temporary files are not among it while their run lives: they are its own to remove."""
+    """Everything of any run. Directories of temporary files are not among it while their run lives: they are its own to
+    remove.
+    """
     for kind, place in PLACES:
         yield from _named(kind, place, NAMED)
     for root in hierarchies():
@@ -54,12 +58,16 @@ def directories(place: Path) -> Iterator[Leftover]:
 
 
 def abandoned(found: Iterable[Leftover]) -> list[Leftover]:
-    """Those whose run is gone. To be asked before this run makes anything: what bears its id is of one that had the id before."""
+    """Those whose run is gone. To be asked before this run makes anything: what bears its id is of one that had the id
+    before.
+    """
     return [each for each in found if each.owner == os.getpid() or not _lives(each)]
 
 
 def remove(found: Iterable[Leftover]) -> None:
-    """Processes first: a namespace or a cgroup lives as long as they do. What cannot be removed stays for the next run."""
+    """Processes first: a namespace or a cgroup lives as long as they do. What cannot be removed stays for the next
+    run.
+    """
     by_kind = sorted(found, key=lambda each: each.kind != "process")
     for each in by_kind:
         if each.kind == "process":

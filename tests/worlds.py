@@ -1,7 +1,7 @@
 """DNS worlds for resolver prediction: behaviour words as messages, as model answers, and drawn at random.
 
-The words are those of tests/data/resolver/worlds.json, plus truncation. Used by the unit test of the recorded worlds and by the wire
-test against the C libraries of this machine.
+The words are those of tests/data/resolver/worlds.json, plus truncation. Used by the unit test of the recorded worlds
+and by the wire test against the C libraries of this machine.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def answer(word: str, name: str, qtype: str, *, edns: bool = False, seconds: flo
 
 @dataclass(frozen=True)
 class World:
-    """One getaddrinfo call: the file, the question, and each nameserver's word per (name, type). A missing one is `nx`."""
+    """One getaddrinfo call: the file, the question, and each nameserver's word per (name, type). A missing one is
+    `nx`.
+    """
 
     conf: ResolvConf
     name: str

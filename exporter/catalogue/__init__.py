@@ -1,7 +1,8 @@
 """The catalogue: every metric declared once, with its type, help, labels and how it is read from a finished value.
 
-After the report, before exposition. Search a metric's name here to find the function of the report that it is. No I/O, no clock:
-exposition.py formats what stands here, reference.py makes the reference table from it, alerts and dashboards are checked against it.
+After the report, before exposition. Search a metric's name here to find the function of the report that it is. No I/O,
+no clock: exposition.py formats what stands here, reference.py makes the reference table from it, alerts and dashboards
+are checked against it.
 """
 
 from __future__ import annotations

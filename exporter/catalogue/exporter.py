@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from exporter.catalogue.metric import Metric, Row, counter, gauge
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExporterState:
     """What the exporter knows of itself at one moment. Times are Unix seconds; None where it has not happened yet."""
 

@@ -1,7 +1,8 @@
 """What a metric is: its declaration, and the one way from a finished value to its rows. Pure; formats nothing.
 
-A state that was not read has no row, never a 0. Rows of one metric are unique by construction: each `rows` function yields from a
-mapping or a set. Labels are enums or names of the configuration and the inventory, never addresses, error texts or record data.
+A state that was not read has no row, never a 0. Rows of one metric are unique by construction: each `rows` function
+yields from a mapping or a set. Labels are enums or names of the configuration and the inventory, never addresses, error
+texts or record data.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ class FinishedRound:
         return Census() if self.snapshot.role is Role.NODE else take_census(self.snapshot.inventory)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric(Generic[Source]):
     """One metric, declared once.
 
-    `limit` caps the rows of each group that shares the first `per` label values (0: of the whole metric); what a cap leaves out is
-    counted in dualstack_series_truncated. `omitted` tells how many the source had left out before.
+    `limit` caps the rows of each group that shares the first `per` label values (0: of the whole metric); what a cap
+    leaves out is counted in dualstack_series_truncated. `omitted` tells how many the source had left out before.
     """
 
     name: str
@@ -98,7 +99,9 @@ def gauge(
     omitted: Callable[[Source], int] | None = None,
 ) -> Metric[Source]:
     """A gauge of this prefix; see Metric."""
-    return Metric(PREFIX + name, Type.GAUGE, help, labels, rows, limit=limit, per=per, omitted=omitted)
+    return Metric(
+        name=PREFIX + name, type=Type.GAUGE, help=help, labels=labels, rows=rows, limit=limit, per=per, omitted=omitted
+    )
 
 
 def counter(
@@ -108,7 +111,7 @@ def counter(
     rows: Callable[[Source], Iterable[Row]],
 ) -> Metric[Source]:
     """A counter of this prefix; its name ends in _total."""
-    return Metric(PREFIX + name, Type.COUNTER, help, labels, rows)
+    return Metric(name=PREFIX + name, type=Type.COUNTER, help=help, labels=labels, rows=rows)
 
 
 PREFIX = "dualstack_"

@@ -119,11 +119,11 @@ PROBES: tuple[Metric[FinishedRound], ...] = (
         probes_total,
     ),
     Metric(
-        PREFIX + "probe_duration_seconds",
-        Type.HISTOGRAM,
-        "Duration of successful probes, each layer by itself.",
-        PROBE,
-        probe_duration,
+        name=PREFIX + "probe_duration_seconds",
+        type=Type.HISTOGRAM,
+        help="Duration of successful probes, each layer by itself.",
+        labels=PROBE,
+        rows=probe_duration,
     ),
     gauge(
         "tls_certificate_expiry_timestamp_seconds",

@@ -1,7 +1,7 @@
 """Counters and histograms as one frozen value, folded over rounds. Between report and catalogue; no I/O, no clock, no state of its own.
 
-`fold(previous, report)` is called once for each finished round. Only what a round itself did is added: kept results of earlier
-rounds were counted when they were made.
+`fold(previous, report)` is called once for each finished round. Only what a round itself did is added: kept results of
+earlier rounds were counted when they were made.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from exporter.model.family import Family
 from exporter.model.probe import Lookup, Observation
 from exporter.model.report import Report
 
-# Upper bounds of the duration buckets in seconds, +Inf apart. Few, because each costs one series per probe and node: from a
-# neighbour node over the LAN and the continent to what users call slow.
+# Upper bounds of the duration buckets in seconds, +Inf apart. Few, because each costs one series per probe and node:
+# from a neighbour node over the LAN and the continent to what users call slow.
 BOUNDS = (0.0005, 0.002, 0.01, 0.1, 1.0)
 
 ProbeKey: TypeAlias = tuple[str, str, str, str]  # vantage, target, layer, ip_family
@@ -50,7 +50,7 @@ class Histogram:
         return tuple(total := total + count for count in self.counts)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
     """Everything counted since the process began. `nat_seen` holds the kernel's own last values, to notice that it began anew."""
 

@@ -114,7 +114,8 @@ async def _rounds(
 async def _settle(rounds: Rounds, source: InventorySource, configure: Callable[[Pace], None], end: float) -> Report:
     """Two rounds; a third where they disagree about the causes found, or what they saw does not suffice.
 
-    That is where a nameserver contradicted itself, or the inventory of the second was no newer than the first. Each has its share of the time left until `end`.
+    That is where a nameserver contradicted itself, or the inventory of the second was no newer than the first. Each has
+    its share of the time left until `end`.
     """
     configure(_pace(end, 2))
     began = time.monotonic()

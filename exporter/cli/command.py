@@ -1,6 +1,7 @@
 """The command line: flags to options, subcommands to what they run, outcomes to exit statuses (contract section 2).
 
-Bad input gets one clear line on stderr and exit status 2, with nothing half-started. The work itself is app's and oneshot's.
+Bad input gets one clear line on stderr and exit status 2, with nothing half-started. The work itself is app's and
+oneshot's.
 """
 
 from __future__ import annotations

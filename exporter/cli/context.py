@@ -31,7 +31,7 @@ INVENTORY_WAIT, BROKER_WAIT = 5.0, 1.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandContext:
     """The asked place and the means to ask from it."""
 
@@ -77,7 +77,7 @@ async def _look(
         conf = view.resolv_conf or inspection.host_resolv_conf or ResolvConf()
         asker = ProbeRunner(BrokerNetwork(broker), TlsContexts(), InternalErrors(), clock=time.time)
         deadline = Deadline(asyncio.get_running_loop().time() + config.round.timeout)
-        return await work(CommandContext(config, view, conf, asker, deadline))
+        return await work(CommandContext(config=config, view=view, conf=conf, asker=asker, deadline=deadline))
     finally:
         keeping.cancel()
         with suppress(asyncio.CancelledError):

@@ -82,8 +82,11 @@ async def _dial(looking: CommandContext, wanted: ProbeRequest) -> tuple[Observat
         server_name="" if wanted.literal is not None else wanted.host,
     )
     t = looking.config.timeouts
-    timeouts = Timeouts(t.icmp, t.dns, t.tcp, t.tls, t.http)
-    checks = [Check(looking.view.vantage, target, family, timeouts) for family in wanted.families]
+    timeouts = Timeouts(icmp=t.icmp, dns=t.dns, tcp=t.tcp, tls=t.tls, http=t.http)
+    checks = [
+        Check(vantage=looking.view.vantage, target=target, family=family, timeouts=timeouts)
+        for family in wanted.families
+    ]
     made = await looking.asker.check_all(checks, looking.deadline)
     sys.stdout.write("".join(_lines(made, wanted.families, addresses)))
     return made

@@ -33,7 +33,8 @@ class NoReportError(Exception):
 async def last_report(options: Options) -> Document:
     """The running daemon's last report, over loopback. Refusal where none answers.
 
-    With --web.config.file the daemon is taken to speak TLS. Its certificate proves names, and is not asked for one on loopback.
+    With --web.config.file the daemon is taken to speak TLS. Its certificate proves names, and is not asked for one on
+    loopback.
     """
     places = _places(options.listen[0] if options.listen else f":{PORT}")
     scheme = "http" if WebSettings(options.web_config_file).current().context is None else "https"

@@ -38,7 +38,9 @@ def resolve(options: Options, parsed: argparse.Namespace) -> int:
         if not conf.nameservers:
             raise CommandError("no nameserver is named in that resolv.conf")
         lookups = await _ask(looking, name, conf)
-        return Resolving(name, parsed.family, conf, lookups, looking.view.vantage.subject)
+        return Resolving(
+            name=name, request=parsed.family, conf=conf, lookups=lookups, place=looking.view.vantage.subject
+        )
 
     resolving = run_in_context(options, work, pod=parsed.pod, netns=parsed.netns)
     if parsed.output == "json":

@@ -23,7 +23,7 @@ async def find(
         return _named(netns, config, inspection), inspection
     if pod:
         return _pod(pod, inspection), inspection
-    return PodView(inspection.host, resolv_conf=inspection.host_resolv_conf), inspection
+    return PodView(vantage=inspection.host, resolv_conf=inspection.host_resolv_conf), inspection
 
 
 def _pod(wanted: str, inspection: Inspection) -> PodView:
@@ -46,10 +46,10 @@ def _named(wanted: str, config: Config, inspection: Inspection) -> PodView:
         raise CommandError(f"--netns={wanted}: {error.strerror}") from error
     if status.st_dev != os.stat("/proc/self/ns/net").st_dev:  # noqa: PTH116 - the kernel has one file system of namespaces
         raise CommandError(f"--netns={wanted}: not a network namespace")
-    place = Netns(status.st_dev, status.st_ino, path=path)
+    place = Netns(device=status.st_dev, inode=status.st_ino, path=path)
     known = next((p for p in inspection.pods if p.vantage.netns is not None and p.vantage.netns.key == place.key), None)
     if known is not None:
         return known
     name = path.rsplit(os.sep, 1)[-1]
     conf = read_named_resolv_conf(name) or inspection.host_resolv_conf
-    return replace(PodView(Vantage("pod", NAMED, name, place)), resolv_conf=conf)
+    return replace(PodView(vantage=Vantage(kind="pod", namespace=NAMED, name=name, netns=place)), resolv_conf=conf)

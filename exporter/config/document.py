@@ -1,8 +1,8 @@
 """YAML text as a small bounded tree, before anything is known of its meaning. First step of reading a configuration file.
 
-Only what a configuration needs of YAML is understood: one document of mappings, lists and scalars. Tags, duplicate keys and floods
-(size, depth, aliases that multiply) are refused. Scalars keep their text: what it means is for the kinds (kinds.py) to say, so that
-`2001:db8::1` is never a number. This file opens nothing.
+Only what a configuration needs of YAML is understood: one document of mappings, lists and scalars. Tags, duplicate keys
+and floods (size, depth, aliases that multiply) are refused. Scalars keep their text: what it means is for the kinds
+(kinds.py) to say, so that `2001:db8::1` is never a number. This file opens nothing.
 """
 
 from __future__ import annotations

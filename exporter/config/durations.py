@@ -13,7 +13,8 @@ _UNITS = (
     ("s", 1.0),
     ("ms", 0.001),
 )
-# Each unit at most once, largest first, as in Prometheus' own grammar. Nine digits of the largest unit still fit a float exactly.
+# Each unit at most once, largest first, as in Prometheus' own grammar. Nine digits of the largest unit still fit a
+# float exactly.
 _DURATION = re.compile("".join(rf"(?:([0-9]{{1,9}}){unit})?" for unit, _ in _UNITS))
 
 

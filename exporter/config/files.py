@@ -1,6 +1,7 @@
 """The files that a configuration stands in or names: the only place where configuration is read from the file system.
 
-Files may be symbolic links (a ConfigMap's are), but must end at a regular file of bounded size: a FIFO would never be done reading.
+Files may be symbolic links (a ConfigMap's are), but must end at a regular file of bounded size: a FIFO would never be
+done reading.
 """
 
 from __future__ import annotations

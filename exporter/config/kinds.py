@@ -1,7 +1,8 @@
 """The kinds of value that a configuration may hold: how each is read, written back and named. Between document.py and schema.py.
 
-A kind decodes a node of the YAML tree into a plain value or raises Fault with the dotted path, and encodes the value so that
-decoding gives it again. It decides about one value alone; what several values say together is for consistency.py. No I/O.
+A kind decodes a node of the YAML tree into a plain value or raises Fault with the dotted path, and encodes the value so
+that decoding gives it again. It decides about one value alone; what several values say together is for consistency.py.
+No I/O.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def scalar_text(node: Node, path: str, noun: str) -> str:
     return node.text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Text(ValueKind[str]):
     """One line of text, of which a pattern or a check accepts the whole. `wanted` says in words what it must be."""
 

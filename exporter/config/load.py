@@ -1,7 +1,7 @@
 """From a configuration file's text to a Config, or to one line that says what is wrong with it.
 
-First thing that happens in every subcommand: document.py (YAML) -> kinds and schema (values) -> defaults that depend on other values
--> consistency.py -> the CA files that it names. Nothing is started, resolved or sent here.
+First thing that happens in every subcommand: document.py (YAML) -> kinds and schema (values) -> defaults that depend on
+other values -> consistency.py -> the CA files that it names. Nothing is started, resolved or sent here.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def load_config(
 ) -> Config:
     """The configuration that this YAML spells; raises ConfigError with one line and nothing else.
 
-    `path` names the file in errors, and relative file names start at its directory. `role` and `inventory_file` are the flags of
-    those names and stand above the file (--inventory.file implies source file). NODE_NAME is looked up in `environment`.
+    `path` names the file in errors, and relative file names start at its directory. `role` and `inventory_file` are the
+    flags of those names and stand above the file (--inventory.file implies source file). NODE_NAME is looked up in
+    `environment`.
     """
     with naming(path):
         root = parse_document(source)

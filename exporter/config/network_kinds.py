@@ -41,15 +41,17 @@ def _is_url(text: str) -> bool:
     return url.scheme in {"http", "https"} and is_host(url.hostname or "") and port != 0 and bare
 
 
-NODE_NAME = Text("a node name", re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?"), longest=253)
-NAME = Text("a name (letters, digits, . _ -; at most 63)", re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*"), longest=63)
-HOST = Text("a host name or address", is_host)
-DOMAIN_NAME = Text("a domain name", is_domain_name)
-GLOB = Text("a name or pattern (* ? [a-z])", re.compile(r"[A-Za-z0-9_.*?\[\]!@:+-]+"))
-URL = Text("an http or https URL without user and password", _is_url, empty=True)
-URL_PATH = Text("a path that begins with /", re.compile(r"/[!-\"$-~]*"))
-FILE = Text("a file name", empty=True)
-DIRECTORY = Text("an absolute directory", posixpath.isabs)
+NODE_NAME = Text(wanted="a node name", check=re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?"), longest=253)
+NAME = Text(
+    wanted="a name (letters, digits, . _ -; at most 63)", check=re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*"), longest=63
+)
+HOST = Text(wanted="a host name or address", check=is_host)
+DOMAIN_NAME = Text(wanted="a domain name", check=is_domain_name)
+GLOB = Text(wanted="a name or pattern (* ? [a-z])", check=re.compile(r"[A-Za-z0-9_.*?\[\]!@:+-]+"))
+URL = Text(wanted="an http or https URL without user and password", check=_is_url, empty=True)
+URL_PATH = Text(wanted="a path that begins with /", check=re.compile(r"/[!-\"$-~]*"))
+FILE = Text(wanted="a file name", empty=True)
+DIRECTORY = Text(wanted="an absolute directory", check=posixpath.isabs)
 
 
 @dataclass(frozen=True, slots=True)

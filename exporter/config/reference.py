@@ -14,7 +14,7 @@ from exporter.config.schema import Config
 from exporter.config.sections import Option, Section, options_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One key. `key` is dotted, with [] after a list; `default` is YAML in one line, or words where YAML has none."""
 
@@ -34,7 +34,7 @@ def _rows(section: type[Any], prefix: str) -> Iterator[Row]:
         key = f"{prefix}{name}"
         kind = option.kind.kind if isinstance(option.kind, Maybe) else option.kind
         if not isinstance(kind, Section):
-            yield Row(key, kind.label, _default(option, kind, default), option.meaning)
+            yield Row(key=key, type=kind.label, default=_default(option, kind, default), meaning=option.meaning)
         inner = kind.item if isinstance(kind, ListOf) else kind
         if isinstance(inner, Section):
             yield from _rows(inner.holder, f"{key}[]." if isinstance(kind, ListOf) else f"{key}.")

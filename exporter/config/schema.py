@@ -1,7 +1,8 @@
 """The configuration as a tree of frozen values: every key with its kind, its default and its meaning, stated once.
 
-load.py fills it, plan and discovery read it, reference.py makes the reference table of it. Durations are seconds. This file does no I/O
-and decides nothing beyond what one value may be; consistency.py judges what several values say together.
+load.py fills it, plan and discovery read it, reference.py makes the reference table of it. Durations are seconds. This
+file does no I/O and decides nothing beyond what one value may be; consistency.py judges what several values say
+together.
 """
 
 # ruff: noqa: RUF009  # option() makes a dataclasses.field, which no instance shares

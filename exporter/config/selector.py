@@ -1,7 +1,7 @@
 """Kubernetes label selectors as text: parsed when the configuration is read, matched against labels later. No I/O.
 
-The grammar is that of `kubectl -l` (k8s.io/apimachinery labels.Parse): `a=b`, `a==b`, `a!=b`, `a in (b,c)`, `a notin (b)`, `a`, `!a`,
-joined by commas; all of them must hold. A label that is absent satisfies != and notin.
+The grammar is that of `kubectl -l` (k8s.io/apimachinery labels.Parse): `a=b`, `a==b`, `a!=b`, `a in (b,c)`, `a notin
+(b)`, `a`, `!a`, joined by commas; all of them must hold. A label that is absent satisfies != and notin.
 """
 
 from __future__ import annotations

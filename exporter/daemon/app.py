@@ -1,7 +1,8 @@
 """The composition root: builds the parts from configuration, runs the long-lived tasks, reloads, ends.
 
-Every task that should live for ever stands in one TaskGroup; one that ends by itself ends the daemon (the kubelet restarts it). Rounds
-are paced here: one that overruns the interval makes the next ones skipped, never piled up. This file decides nothing about the network.
+Every task that should live for ever stands in one TaskGroup; one that ends by itself ends the daemon (the kubelet
+restarts it). Rounds are paced here: one that overruns the interval makes the next ones skipped, never piled up. This
+file decides nothing about the network.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A broker to work with, and no privilege of one's own: what every command that looks at this machine begins with.
 
-Synchronous and first: a running broker is used only if its network namespace is this process's own, else one is started as a child.
-Then the process gives up what it has. Nothing here parses anything from outside.
+Synchronous and first: a running broker is used only if its network namespace is this process's own, else one is started
+as a child. Then the process gives up what it has. Nothing here parses anything from outside.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ UNPRIVILEGED = 65532  # uid and gid of "nonroot", as images use it
 DEFAULT_SOCKET = "/run/dualstack-exporter/broker.sock"
 MAY_CHANGE_UID = 1 << 6 | 1 << 7  # SETGID, SETUID (linux/capability.h)
 STOP_WAIT = 3.0
-# What a broker without the capability cannot show; what is seen all the same (an ICMP socket of an unprivileged kind) is seen.
+# What a broker without the capability cannot show; what is seen all the same (an ICMP socket of an unprivileged kind)
+# is seen.
 HIDDEN = {
     "NET_ADMIN": "NAT and Service rules, tables that redirect",
     "NET_RAW": "ICMP echoes",
@@ -86,9 +87,10 @@ class ForeignBrokerError(BrokerError):
 def open_session(path: str, *, further: Iterable[str] = ()) -> BrokerSession:
     """Find or start a broker, then give up every privilege. `path`: --broker.socket, or "" for the default place.
 
-    It is connected to before privilege is given up: its socket may admit root alone. A socket that was named must be there, though it
-    may come a little later (two containers start side by side, and there is no privilege to wait for); at the default place one that
-    does not answer is passed over and a child started instead. Raises BrokerError where none can be had.
+    It is connected to before privilege is given up: its socket may admit root alone. A socket that was named must be
+    there, though it may come a little later (two containers start side by side, and there is no privilege to wait for);
+    at the default place one that does not answer is passed over and a child started instead. Raises BrokerError where
+    none can be had.
     """
     session = BrokerSession(path=path, connection=_connected_to(path) if path else _connected())
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from exporter.config import Config, load_config_file
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The flags of contract section 2."""
 

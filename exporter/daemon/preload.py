@@ -1,7 +1,8 @@
 """Imports, before privilege is given up, what would otherwise be imported later: afterwards the files may be unreadable.
 
-A Python or a checkout under a private home directory (mode 0700) cannot be read by the unprivileged uid. dnspython loads its record
-types by name, aiohttp and asyncio load parts on first use; all of it is loaded here once. Nothing else belongs in this file.
+A Python or a checkout under a private home directory (mode 0700) cannot be read by the unprivileged uid. dnspython
+loads its record types by name, aiohttp and asyncio load parts on first use; all of it is loaded here once. Nothing else
+belongs in this file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One round: look, plan, ask, judge. Between the sources and the exposition; holds what is kept from round to round.
 
-Every decision is taken by a pure module (discovery.pods, plan, diagnosis); this file only fetches their inputs and hands on their
-results. A round has one deadline; what it cut is reported as cut. It raises for nothing that the world does, but for a broker that
-does not answer at all: then there is nothing to report.
+Every decision is taken by a pure module (discovery.pods, plan, diagnosis); this file only fetches their inputs and
+hands on their results. A round has one deadline; what it cut is reported as cut. It raises for nothing that the world
+does, but for a broker that does not answer at all: then there is nothing to report.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ class Rounds:
     async def run(self, source: Callable[[], Inventory], elsewhere: tuple[Found, ...] = ()) -> Report:
         """One round. `source` gives the inventory of the moment; it is asked again at the end, for pods that went meanwhile.
 
-        `elsewhere`: the cluster role's found causes, for explanation. Raises UnfinishedError where the broker does not answer.
+        `elsewhere`: the cluster role's found causes, for explanation. Raises UnfinishedError where the broker does not
+        answer.
         """
         deadline = Deadline(asyncio.get_running_loop().time() + self._pace.timeout)
         started = self._clock()
@@ -128,7 +129,13 @@ class Rounds:
 
     async def _look(self, inventory: Inventory) -> Inspection:
         if self._inspector is None:
-            return Inspection(Vantage("host", "", self._config.node_name, None), (), None, None, ())
+            return Inspection(
+                host=Vantage(kind="host", namespace="", name=self._config.node_name, netns=None),
+                pods=(),
+                host_facts=None,
+                host_resolv_conf=None,
+                readings=(),
+            )
         try:
             async with asyncio.timeout(self._pace.patience):
                 return await self._inspector.inspect(inventory)
@@ -137,7 +144,7 @@ class Rounds:
 
     def _turn(self, inspection: Inspection, inventory: Inventory) -> RoundPlan:
         scene = set_scene(
-            PodView(inspection.host, resolv_conf=inspection.host_resolv_conf),
+            PodView(vantage=inspection.host, resolv_conf=inspection.host_resolv_conf),
             inspection.pods,
             inventory,
             config=self._config,
@@ -146,7 +153,7 @@ class Rounds:
             now=self._clock(),
             probes_locally=self._inspector is not None,
         )
-        return RoundPlan(self._number, self._config, self._pace, scene)
+        return RoundPlan(number=self._number, config=self._config, pace=self._pace, scene=scene)
 
     async def _probe(self, turn: RoundPlan, deadline: Deadline) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
         """Dials to what has an address start at once; those to names wait for their own resolution only."""
@@ -176,8 +183,8 @@ class Rounds:
     def _share(self, turn: RoundPlan, named: Sequence[Naming]) -> tuple[tuple[Question, ...], int | None]:
         """The round's questions, and how many may be asked again.
 
-        Of the DNS budget, what names that are due may need is set aside, at most half, and what doubts of the last round need. Of all
-        that is left, the names get what is due, else half.
+        Of the DNS budget, what names that are due may need is set aside, at most half, and what doubts of the last
+        round need. Of all that is left, the names get what is due, else half.
         """
         budget = self._pace.queries
         if budget is None:
@@ -264,7 +271,9 @@ class Rounds:
         )
 
     def _judge(self, snapshot: Snapshot, elsewhere: tuple[Found, ...]) -> Report:
-        view = RuleInput(snapshot.finished, snapshot, self._previous, expectations(self._config))
+        view = RuleInput(
+            now=snapshot.finished, snapshot=snapshot, previous=self._previous, expect=expectations(self._config)
+        )
         verdict, self._memory = judge(view, self._memory, rules=RULES, elsewhere=elsewhere)
         synced = snapshot.inventory.synced
         return Report(

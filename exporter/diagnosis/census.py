@@ -1,7 +1,7 @@
 """How far the cluster is on its way to dual-stack: nodes, pods, Services and EndpointSlices by family, and those lacking one. Pure.
 
-Counted over the inventory, rendered by the catalogue. What was not read has no rows. Rows by namespace are those of the largest
-namespaces; totals (namespace "") always cover all.
+Counted over the inventory, rendered by the catalogue. What was not read has no rows. Rows by namespace are those of the
+largest namespaces; totals (namespace "") always cover all.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Resource(StrEnum):
     ENDPOINT_SLICES = "endpointslices"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyCount:
     """Objects of one resource with an address of the family, and those that lack it; namespace "" is the whole cluster."""
 
@@ -58,7 +58,7 @@ class Progress:
         return self.dual / self.total if self.total else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lacking:
     """The first names, in order, of those that lack a family; for the status page and the report, not for labels."""
 
@@ -68,7 +68,7 @@ class Lacking:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
     counts: tuple[FamilyCount, ...] = ()
     progress: tuple[Progress, ...] = ()
@@ -182,7 +182,7 @@ def _counts(resource: Resource, tally: _Tally, shown: frozenset[str]) -> Iterato
                 elif family in wanted:
                     cell[1] += number
     for (namespace, family), (having, lacking) in sorted(cells.items()):
-        yield FamilyCount(resource, namespace, family, having, lacking)
+        yield FamilyCount(resource=resource, namespace=namespace, family=family, having=having, lacking=lacking)
 
 
 def _progress(resource: Resource, tally: _Tally) -> Progress:
@@ -194,4 +194,4 @@ def _progress(resource: Resource, tally: _Tally) -> Progress:
 def _lacking(resource: Resource, tally: _Tally) -> Iterator[Lacking]:
     for family, names in tally.names.items():
         if names:
-            yield Lacking(resource, family, tuple(nsmallest(MAX_NAMES, names)), len(names))
+            yield Lacking(resource=resource, family=family, names=tuple(nsmallest(MAX_NAMES, names)), total=len(names))

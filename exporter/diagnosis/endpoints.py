@@ -22,8 +22,8 @@ def services_behind(inventory: Inventory, pods: Iterable[Vantage]) -> frozenset[
 def services_on(inventory: Inventory, nodes: Collection[str]) -> frozenset[str]:
     """Destinations, as subjects, that have a ready endpoint on one of these nodes.
 
-    A digest names no endpoint's node: its address tells it, by the node's blocks. The exporter's own Service, whose endpoints no digest
-    carries, has one on every node.
+    A digest names no endpoint's node: its address tells it, by the node's blocks. The exporter's own Service, whose
+    endpoints no digest carries, has one on every node.
     """
     if not nodes:
         return frozenset()

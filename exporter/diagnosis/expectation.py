@@ -29,8 +29,8 @@ def expectations(config: Config) -> Expectations:
 def families_expected(inventory: Inventory, configured: Sequence[Family] | None) -> Mapping[Family, bool | None]:
     """As configured; else (None: auto) as the cluster names the family.
 
-    True: a podCIDR, a service range, the CNI configuration, the address of a pod of the pod network, or a pool that somebody asked for
-    names it. False: all of these could be read and none does. None: not known.
+    True: a podCIDR, a service range, the CNI configuration, the address of a pod of the pod network, or a pool that
+    somebody asked for names it. False: all of these could be read and none does. None: not known.
     """
     if configured is not None:
         return {family: family in configured for family in FAMILIES}

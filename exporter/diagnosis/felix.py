@@ -1,6 +1,7 @@
 """Felix's effective settings on a node: its environment, then node.NAME, then default, then what is built in. Pure.
 
-Order and names after felix/config: environment variables beat the objects. Used by the rules of tunnels, NAT and Felix itself.
+Order and names after felix/config: environment variables beat the objects. Used by the rules of tunnels, NAT and Felix
+itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which of Calico's pools somebody meant, or somebody uses (contract section 3a). Pure; used by expectation.py.
 
-Calico makes pools of its own accord: calico-node creates default-ipv4-ippool on a cluster of IPv6 alone, and gives every node a tunnel
-address from it. Such a pool is nobody's intent.
+Calico makes pools of its own accord: calico-node creates default-ipv4-ippool on a cluster of IPv6 alone, and gives
+every node a tunnel address from it. Such a pool is nobody's intent.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def families_of_pods(inventory: Inventory) -> frozenset[Family]:
 def families_of_declared_pools(inventory: Inventory) -> frozenset[Family]:
     """Those of the pools that assign and that somebody asked for.
 
-    Where the CNI configuration does not assign the family all the same, the evidence contradicts itself: the family is expected, and
-    cni_not_assigning_ipv6 says what is missing. But IPv4 is assigned by default: that it is off is somebody's will.
+    Where the CNI configuration does not assign the family all the same, the evidence contradicts itself: the family is
+    expected, and cni_not_assigning_ipv6 says what is missing. But IPv4 is assigned by default: that it is off is
+    somebody's will.
     """
     found = {family_of(pool.cidr) for pool in _usable(inventory) if _declared(pool, inventory)}
     return frozenset(found - {Family.V4} if _refused(inventory, Family.V4) else found)

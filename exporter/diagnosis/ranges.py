@@ -1,7 +1,8 @@
 """The cluster's address ranges by kind: pods, Services, node addresses; and which of them overlap. Pure, without quadratic steps.
 
-CIDRs are nested or disjoint, so one pass over them in order with a stack of the enclosing ones finds every overlap. With 5,000 nodes there
-are tens of thousands of them: they are compared as whole numbers, and written out only where evidence names them.
+CIDRs are nested or disjoint, so one pass over them in order with a stack of the enclosing ones finds every overlap.
+With 5,000 nodes there are tens of thousands of them: they are compared as whole numbers, and written out only where
+evidence names them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class RangeKind(StrEnum):
     NODES = "nodes"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
     """A network, or an address by itself; whose it is (a subject); and what evidence says before and after it."""
 
@@ -67,10 +68,12 @@ class Range:
 def pod_ranges(inventory: Inventory) -> Iterator[Range]:
     """Pools, and the podCIDRs and pod networks that lie in none of them."""
     pools = [pool for pool in inventory.pools or () if pool.allowed_uses & POD_USES]
-    yield from (Range(p.cidr, RangeKind.PODS, f"pool/{p.name}", f"pool/{p.name}") for p in pools)
+    yield from (
+        Range(where=p.cidr, kind=RangeKind.PODS, subject=f"pool/{p.name}", before=f"pool/{p.name}") for p in pools
+    )
     outside = _OutsideOf(pools)
     for net in filter(outside, inventory.cluster_pod_cidrs):
-        yield Range(net, RangeKind.PODS, KUBEADM, "podSubnet", f" of {KUBEADM}")
+        yield Range(where=net, kind=RangeKind.PODS, subject=KUBEADM, before="podSubnet", after=f" of {KUBEADM}")
     for node in inventory.nodes or ():
         for net in filter(outside, node.pod_cidrs):
             yield _of(f"node/{node.name}", net, RangeKind.PODS, "podCIDR")
@@ -99,7 +102,13 @@ def service_ranges(inventory: Inventory) -> Iterator[Range]:
     if inventory.service_cidrs:
         for each in inventory.service_cidrs:
             yield from (
-                Range(net, RangeKind.SERVICES, API_SERVICE, "Service range", f" (servicecidr {each.name})")
+                Range(
+                    where=net,
+                    kind=RangeKind.SERVICES,
+                    subject=API_SERVICE,
+                    before="Service range",
+                    after=f" (servicecidr {each.name})",
+                )
                 for net in each.cidrs
             )
         return
@@ -128,7 +137,7 @@ def node_ranges(inventory: Inventory) -> Iterator[Range]:
 
 
 def _of(subject: str, where: Net | Address, kind: RangeKind, word: str) -> Range:
-    return Range(where, kind, subject, word, f" of {subject}")
+    return Range(where=where, kind=kind, subject=subject, before=word, after=f" of {subject}")
 
 
 def overlaps(ranges: Iterable[Range]) -> Iterator[tuple[list[Range], list[Range]]]:

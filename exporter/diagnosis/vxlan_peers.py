@@ -1,7 +1,8 @@
 """Compares a tunnel device with what it should hold for each peer. Pure: facts and expectations in, states out.
 
-Felix writes three things per remote node (felix/dataplane/linux/vxlan_mgr.go): a route per block through the peer's tunnel address, a
-permanent neighbour from that address to the peer's MAC, and a forwarding entry from that MAC to the peer's node address.
+Felix writes three things per remote node (felix/dataplane/linux/vxlan_mgr.go): a route per block through the peer's
+tunnel address, a permanent neighbour from that address to the peer's MAC, and a forwarding entry from that MAC to the
+peer's node address.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from exporter.model.family import Address, Family, Net, family_of
 from exporter.model.inventory import Inventory
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerExpectation:
     """What one peer's tunnel end looks like, from the inventory. None: not known, so not compared."""
 
@@ -38,8 +39,8 @@ def tunnel_mac(node: str, family: Family) -> str:
 def expect_peers(inventory: Inventory, own: str, family: Family) -> tuple[PeerExpectation, ...] | None:
     """The peers that node `own` should know, from Node annotations and confirmed blocks; None where nodes were not read.
 
-    A peer without a tunnel address of the family is none: that it should have one is another finding. Whether a peer is Ready and
-    how old its objects are is the caller's business.
+    A peer without a tunnel address of the family is none: that it should have one is another finding. Whether a peer is
+    Ready and how old its objects are is the caller's business.
     """
     if inventory.nodes is None:
         return None
@@ -84,9 +85,9 @@ def peer_states(
 ) -> tuple[PeerFinding, ...]:
     """The state of each peer of a tunnel device; a flow-based device (eBPF's) has no peers here.
 
-    With `expectations` None the device is compared with itself: what a route leads to needs a neighbour, a neighbour a forwarding
-    entry, and each peer a route (its own tunnel address comes from one of its blocks). `routes`: the host's other routes, among
-    which CrossSubnet's direct ones stand.
+    With `expectations` None the device is compared with itself: what a route leads to needs a neighbour, a neighbour a
+    forwarding entry, and each peer a route (its own tunnel address comes from one of its blocks). `routes`: the host's
+    other routes, among which CrossSubnet's direct ones stand.
     """
     if device.flow_based:
         return ()

@@ -1,7 +1,8 @@
 """Frozen values of the inventory as JSON and back, by the types that their dataclasses declare. Pure; below digest.py.
 
-Fields at their default are left out, unknown ones are ignored when read: a field may be added without a new format, never renamed. What
-comes from elsewhere must have exactly the declared types, and texts must be short and printable, since names become labels.
+Fields at their default are left out, unknown ones are ignored when read: a field may be added without a new format,
+never renamed. What comes from elsewhere must have exactly the declared types, and texts must be short and printable,
+since names become labels.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The digest: what the cluster role tells the nodes, so that 5,000 of them need not list the cluster. Pure: format, parser, union.
 
-It holds what a node needs of the others: peers, pools and blocks, the DNS Services, which pods an egress policy restricts, and the causes
-found in the cluster's objects. Its format is numbered; a server writes N and N-1, a client reads both, so that either may be updated
-first.
+It holds what a node needs of the others: peers, pools and blocks, the DNS Services, which pods an egress policy
+restricts, and the causes found in the cluster's objects. Its format is numbered; a server writes N and N-1, a client
+reads both, so that either may be updated first.
 """
 
 from __future__ import annotations
@@ -111,7 +111,12 @@ def _found(entries: list[Any]) -> Iterator[Found]:
         if not isinstance(entry.get("cause"), str) or entry["cause"] not in TOLD:
             continue  # of a newer exporter, or another node's own business: it explains nothing here
         subjects = decode(tuple[str, ...], entry["subjects"])
-        yield Found(Cause(entry["cause"]), decode(Severity, entry.get("severity")), subjects, elsewhere=True)
+        yield Found(
+            cause=Cause(entry["cause"]),
+            severity=decode(Severity, entry.get("severity")),
+            subjects=subjects,
+            elsewhere=True,
+        )
 
 
 def merge(own: Inventory, digest: Digest | None) -> Inventory:

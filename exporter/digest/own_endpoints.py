@@ -1,7 +1,7 @@
 """Where a Service's endpoints are, by one list at the API server: the way to the cluster role that needs neither ClusterIP nor kube-proxy.
 
-A rim beside own_services.py, which decides when to ask. The kubelet tells a pod the first ClusterIP of a Service alone, so this is also how a
-node learns the addresses of the other family.
+A rim beside own_services.py, which decides when to ask. The kubelet tells a pod the first ClusterIP of a Service alone,
+so this is also how a node learns the addresses of the other family.
 """
 
 from __future__ import annotations

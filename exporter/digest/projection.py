@@ -1,6 +1,7 @@
 """The part of a cluster that every node needs: what the digest holds of the inventory. Pure; used by digest.py.
 
-What does not matter to a node is left out, times of changes that are long past included, so that the same cluster gives the same bytes.
+What does not matter to a node is left out, times of changes that are long past included, so that the same cluster gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -121,7 +122,11 @@ def _calico_node(daemonset: CalicoNode | None) -> CalicoNode | None:
 
 def _corefile(corefile: Corefile | None) -> Corefile | None:
     """Its domains; what it withholds is among the found causes."""
-    return None if corefile is None else Corefile(corefile.namespace, corefile.name, corefile.cluster_domains)
+    return (
+        None
+        if corefile is None
+        else Corefile(namespace=corefile.namespace, name=corefile.name, cluster_domains=corefile.cluster_domains)
+    )
 
 
 def restrictions(policies: Iterable[Policy]) -> tuple[Policy, ...]:
@@ -134,17 +139,24 @@ def restrictions(policies: Iterable[Policy]) -> tuple[Policy, ...]:
         for family in policy.restricts_egress if not policy.selects_all else ():
             named.setdefault(family, set()).update(policy.selected)
     if sum(map(len, named.values())) > MAX_RESTRICTED:
-        # Too many to name: no pod of theirs is blamed on its path, which is right of those selected and harmless for the others.
+        # Too many to name: no pod of theirs is blamed on its path, which is right of those selected and harmless for
+        # the others.
         for family, keys in named.items():
             for namespace in {key.partition("/")[0] for key in keys}:
                 whole.setdefault(namespace, set()).add(family)
         named = {}
     made = [
-        Policy(PolicyKind.KUBERNETES, namespace, "restricted", selects_all=True, restricts_egress=frozenset(families))
+        Policy(
+            kind=PolicyKind.KUBERNETES,
+            namespace=namespace,
+            name="restricted",
+            selects_all=True,
+            restricts_egress=frozenset(families),
+        )
         for namespace, families in sorted(whole.items())
     ]
     made += [
-        Policy(PolicyKind.KUBERNETES, "", f"restricted-{family.value}", selected=frozenset(keys), restricts_egress=frozenset({family}))
+        Policy(kind=PolicyKind.KUBERNETES, namespace="", name=f"restricted-{family.value}", selected=frozenset(keys), restricts_egress=frozenset({family}))
         for family, keys in sorted(named.items())
     ]  # fmt: skip
     return tuple(made)

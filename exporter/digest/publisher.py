@@ -1,8 +1,9 @@
 """Serves the cluster's digest to the nodes: written when something changed, packed once per content, most answers being "not modified".
 
-Between the cluster role and the nodes (digest/format.py has the format): the inventory of the moment, and what the last round found.
-5,000 nodes ask, so nothing is made per request, and writing takes a small part of the time. `Age` (RFC 9111 5.1) says how old the round
-is, a header of its own how old the inventory; neither is part of the content, so that an unchanged cluster keeps its ETag.
+Between the cluster role and the nodes (digest/format.py has the format): the inventory of the moment, and what the last
+round found. 5,000 nodes ask, so nothing is made per request, and writing takes a small part of the time. `Age` (RFC
+9111 5.1) says how old the round is, a header of its own how old the inventory; neither is part of the content, so that
+an unchanged cluster keeps its ETag.
 """
 
 from __future__ import annotations

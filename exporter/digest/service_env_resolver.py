@@ -1,10 +1,10 @@
 """Where a Service of the exporter's own namespace is, on a node whose resolver does not know the cluster's names. The rim of digest_source.py.
 
-The exporter's pod uses the host's network and the host's resolv.conf, so that it starts and reports while the cluster's DNS is down. The
-kubelet tells each container the Services of its own namespace in variables (NAME_SERVICE_HOST; Kubernetes documentation, "Service",
-environment variables). Where nobody answers at that address, the API tells those of the endpoints. A cluster name that they lack is asked
-only of a resolver that says it is the cluster's: any other would be one outside, which must not be told the names of Services and could
-answer with an address of its own.
+The exporter's pod uses the host's network and the host's resolv.conf, so that it starts and reports while the cluster's
+DNS is down. The kubelet tells each container the Services of its own namespace in variables (NAME_SERVICE_HOST;
+Kubernetes documentation, "Service", environment variables). Where nobody answers at that address, the API tells those
+of the endpoints. A cluster name that they lack is asked only of a resolver that says it is the cluster's: any other
+would be one outside, which must not be told the names of Services and could answer with an address of its own.
 """
 
 from __future__ import annotations

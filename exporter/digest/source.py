@@ -1,7 +1,8 @@
 """A node's source where the cluster role tells the rest: its own pods and Node from the API, everything else from the digest.
 
-The rim beside kubernetes.py. The last digest stays in use whatever happens; the node never lists the cluster itself instead, or 5,000
-nodes would do so at the very moment when the cluster role is down. Only where the cluster role listens is asked of the API, and seldom.
+The rim beside kubernetes.py. The last digest stays in use whatever happens; the node never lists the cluster itself
+instead, or 5,000 nodes would do so at the very moment when the cluster role is down. Only where the cluster role
+listens is asked of the API, and seldom.
 """
 
 from __future__ import annotations

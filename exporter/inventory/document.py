@@ -1,7 +1,8 @@
 """A YAML or JSON text as plain values (dict, list, str, int, float, bool, None), read without trusting it.
 
-For inventory files and the YAML inside ConfigMaps. Aliases and tags are refused: kubectl writes neither, and a few lines of nested
-aliases stand for billions of values. Times stay strings. Built on libyaml's events, which is also faster than its constructor.
+For inventory files and the YAML inside ConfigMaps. Aliases and tags are refused: kubectl writes neither, and a few
+lines of nested aliases stand for billions of values. Times stay strings. Built on libyaml's events, which is also
+faster than its constructor.
 """
 
 from __future__ import annotations

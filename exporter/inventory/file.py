@@ -1,7 +1,7 @@
 """The file source: what `kubectl get ... -o yaml` prints (kind: List), as an Inventory. Reads one file, asks no cluster.
 
-Support bundles are diagnosed this way. A kind that the file lacks was not read. Accepts JSON, several documents, lists of lists and
-typed lists (PodList); of an empty typed list the kind was read and there is nothing.
+Support bundles are diagnosed this way. A kind that the file lacks was not read. Accepts JSON, several documents, lists
+of lists and typed lists (PodList); of an empty typed list the kind was read and there is nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def load_file(path: str | Path) -> Inventory:
     """The inventory that a file holds, synced when the file was last written.
 
     Raises:
-        InventoryError: it cannot be read, is larger than 512 MiB, is not YAML or JSON, or holds no Kubernetes object of interest.
+        InventoryError: it cannot be read, is larger than 512 MiB, is not YAML or JSON, or holds no Kubernetes object of
+        interest.
     """
     where = Path(path)
     try:

@@ -41,8 +41,8 @@ def build_inventory(
 ) -> Inventory:
     """The cluster that the objects describe. A kind that is no key of `objects` was not read; `unread` may say why.
 
-    `cni` and `components` are what was read from files of this node. Of two objects of one name the later counts. Notes on what could
-    not be read (Unreadable among the objects) are counted, and the first of them kept.
+    `cni` and `components` are what was read from files of this node. Of two objects of one name the later counts. Notes
+    on what could not be read (Unreadable among the objects) are counted, and the first of them kept.
     """
     taken = _Taken(objects)
     nodes, pods = taken.of(ResourceKind.NODES, Node, NAME), taken.of(ResourceKind.PODS, Pod, QUALIFIED)

@@ -1,7 +1,7 @@
 """The node's own files, where they are mounted: the CNI configuration and the arguments of MicroK8s' components. Reads, parses, no more.
 
-The paths stand here once; deploy/components/microk8s-files puts readable copies under them. A file that is not there, or may not be
-read, is simply not seen: the cluster's ConfigMaps may say the same.
+The paths stand here once; deploy/components/microk8s-files puts readable copies under them. A file that is not there,
+or may not be read, is simply not seen: the cluster's ConfigMaps may say the same.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ LOOK_EVERY = 2.0  # seconds between looks at an inventory file
 class InventorySource(Protocol):
     """A source of inventories. `current` never waits; `run` keeps it current until it is cancelled.
 
-    `first` waits for the first inventory and says whether it came; `elsewhere` has the cluster role's found causes, where it told any.
+    `first` waits for the first inventory and says whether it came; `elsewhere` has the cluster role's found causes,
+    where it told any.
     """
 
     def current(self) -> Inventory: ...

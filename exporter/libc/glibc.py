@@ -1,8 +1,8 @@
 """glibc's getaddrinfo as a pure function of what the nameservers said: called by resolver.py, asks nothing itself.
 
-Follows glibc 2.36 as Debian ships it (resolv/res_query.c, nss_dns/dns-host.c, sysdeps/posix/getaddrinfo.c; res_send.c stands in
-glibc_exchange.py) with nsswitch "hosts: files dns" and nothing in the hosts file. Not followed: `rotate` (a random first server),
-HOSTALIASES, nscd, AI_ADDRCONFIG, and releases from 2.41 on (`strict-error`).
+Follows glibc 2.36 as Debian ships it (resolv/res_query.c, nss_dns/dns-host.c, sysdeps/posix/getaddrinfo.c; res_send.c
+stands in glibc_exchange.py) with nsswitch "hosts: files dns" and nothing in the hosts file. Not followed: `rotate` (a
+random first server), HOSTALIASES, nscd, AI_ADDRCONFIG, and releases from 2.41 on (`strict-error`).
 """
 
 from __future__ import annotations
@@ -71,20 +71,32 @@ def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str) -> 
     walk = SearchWalk(answers)
     no_aaaa = "no-aaaa" in conf.options
     qtypes = {"any": ("A",) if no_aaaa else ("A", "AAAA"), "4": ("A",), "6": ("A",) if no_aaaa else ("AAAA",)}[request]
-    call = _GlibcCall(Transaction(conf, walk), qtypes, discard=no_aaaa and request == "6")
+    call = _GlibcCall(exchange=Transaction(conf=conf, walk=walk), qtypes=qtypes, discard=no_aaaa and request == "6")
     error = call.search(name)
     if not call.replies:
         code = call.code_of(error, request)
-        return Result(code, (), walk.seconds, call.decider, f"{call.reason}: {MEANINGS[code]}")
+        return Result(
+            code=code,
+            addresses=(),
+            seconds=walk.seconds,
+            candidate=call.decider,
+            why=f"{call.reason}: {MEANINGS[code]}",
+        )
     addresses = tuple(address for reply in call.replies for address in reply.addresses)
     if addresses:
-        return Result("OK", addresses, walk.seconds, call.decider, f"{call.decider} has an address")
+        return Result(
+            code="OK",
+            addresses=addresses,
+            seconds=walk.seconds,
+            candidate=call.decider,
+            why=f"{call.decider} has an address",
+        )
     code = "EAI_NODATA" if request == "4" else "EAI_NONAME"
     why = f"{call.decider} answers with records that hold no address: glibc stops there"
-    return Result(code, (), walk.seconds, call.decider, why)
+    return Result(code=code, addresses=(), seconds=walk.seconds, candidate=call.decider, why=why)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _GlibcCall:
     """One getaddrinfo on its way through the candidates."""
 

@@ -1,6 +1,7 @@
 """How glibc sends one candidate's questions and which replies it keeps: resolv/res_send.c of 2.36 as a pure function.
 
-The lower half of glibc.py. Servers go in order, `attempts` times; A and AAAA leave on one socket. No I/O: the answers are given.
+The lower half of glibc.py. Servers go in order, `attempts` times; A and AAAA leave on one socket. No I/O: the answers
+are given.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Errno(Enum):
 STREAM_ERRNO = {NoReply.REFUSED: Errno.REFUSED, NoReply.SILENT: Errno.TIMEOUT, NoReply.CLOSED: Errno.NONE}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Transaction:
     """The part of res_state that lasts from query to query within one call, in a fresh process."""
 

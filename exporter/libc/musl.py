@@ -1,8 +1,9 @@
 """musl's getaddrinfo as a pure function of what the nameservers said: called by resolver.py, asks nothing itself.
 
-Follows musl 1.2.5 and, with `since_1_2_4` off, 1.2.3 (src/network/lookup_name.c, res_msend.c, resolvconf.c). All nameservers are
-asked at once and the first NOERROR or NXDOMAIN per type counts. resolv.conf options other than ndots, timeout and attempts are not
-known to it. Not followed: the hosts file, AI_ADDRCONFIG, and 1.2.3 taking records of another type for addresses.
+Follows musl 1.2.5 and, with `since_1_2_4` off, 1.2.3 (src/network/lookup_name.c, res_msend.c, resolvconf.c). All
+nameservers are asked at once and the first NOERROR or NXDOMAIN per type counts. resolv.conf options other than ndots,
+timeout and attempts are not known to it. Not followed: the hosts file, AI_ADDRCONFIG, and 1.2.3 taking records of
+another type for addresses.
 """
 
 from __future__ import annotations
@@ -51,9 +52,11 @@ def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str, *, 
     for candidate in candidates(name, conf):
         step = call.ask(candidate, qtypes)
         if step.code:
-            return Result(step.code, step.addresses, call.walk.seconds, candidate, step.why)
+            return Result(
+                code=step.code, addresses=step.addresses, seconds=call.walk.seconds, candidate=candidate, why=step.why
+            )
         why = step.why
-    return Result("EAI_NONAME", (), call.walk.seconds, candidate, why)
+    return Result(code="EAI_NONAME", addresses=(), seconds=call.walk.seconds, candidate=candidate, why=why)
 
 
 @dataclass(frozen=True, slots=True)

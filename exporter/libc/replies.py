@@ -1,7 +1,7 @@
 """What a libc would meet on the wire, per candidate name, type and nameserver: the input of glibc.py and musl.py.
 
-Lookups become replies here, after the probe and before the prediction. A question that was not asked raises UnaskedError where a model
-needs its answer; resolver.py turns that into "cannot tell". No I/O, no judgement.
+Lookups become replies here, after the probe and before the prediction. A question that was not asked raises
+UnaskedError where a model needs its answer; resolver.py turns that into "cannot tell". No I/O, no judgement.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class SearchWalk:
             raise UnaskedError(f"{qtype} of {name} at {server}") from None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What getaddrinfo returns: OK or the EAI_* name, addresses, seconds spent waiting, the deciding candidate, and why."""
 

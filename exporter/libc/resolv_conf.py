@@ -1,7 +1,8 @@
 """A resolv.conf as a libc reads it: bytes to model.dns.ResolvConf. Pure; between the broker (or a file) and plan and prediction.
 
-The file belongs to a pod, so it may hold anything: what is kept is bounded, nothing raises. Sources: resolv.conf(5), glibc
-resolv/res_init.c, musl src/network/resolvconf.c and lookup_name.c. Where the two differ, the fields musl_* hold musl's reading.
+The file belongs to a pod, so it may hold anything: what is kept is bounded, nothing raises. Sources: resolv.conf(5),
+glibc resolv/res_init.c, musl src/network/resolvconf.c and lookup_name.c. Where the two differ, the fields musl_* hold
+musl's reading.
 """
 
 from __future__ import annotations

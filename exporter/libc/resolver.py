@@ -1,7 +1,7 @@
 """What getaddrinfo gives an application: the candidates of a name, the prediction per libc, and what would cure a failure.
 
-Between the prediction lookups of a round (or of `resolve NAME`) and the report. Pure: the two libcs stand in glibc.py and musl.py.
-The hosts file, nsswitch other than "files dns" and AI_ADDRCONFIG are outside the model; ai_flags is 0.
+Between the prediction lookups of a round (or of `resolve NAME`) and the report. Pure: the two libcs stand in glibc.py
+and musl.py. The hosts file, nsswitch other than "files dns" and AI_ADDRCONFIG are outside the model; ai_flags is 0.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ def _literal(libc: str, name: str, request: str) -> Result | None:
     if address is None:
         return None
     if request in {Request.ANY, str(address.version)}:
-        return Result("OK", (address,), why="the name is an address")
+        return Result(code="OK", addresses=(address,), why="the name is an address")
     code = {Libc.GLIBC: "EAI_ADDRFAMILY", Libc.MUSL: "EAI_NODATA"}.get(Libc(libc), "EAI_NONAME")
-    return Result(code, why="the name is an address of the other family")
+    return Result(code=code, why="the name is an address of the other family")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ class VxlanMode(StrEnum):
     CROSS_SUBNET = "CrossSubnet"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IPPool:
     """A Calico IPPool with Calico's defaults applied. `node_selector` is kept as text; `nodes` are those it selects."""
 
@@ -41,7 +41,7 @@ class IPPool:
         return self.nodes is None or node in self.nodes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockAffinity:
     cidr: Net
     node: str
@@ -51,7 +51,7 @@ class BlockAffinity:
     changed: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IPAMBlock:
     cidr: Net
     node: str  # of affinity host:NODE, "" without one
@@ -60,7 +60,7 @@ class IPAMBlock:
     pods: int = 0  # of the used ones, those that are no tunnel's
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Felix:
     """Felix's settings, each None where no object sets it. `diagnosis.felix.effective` merges env, node and default."""
 

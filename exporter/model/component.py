@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from exporter.model.labels import EMPTY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CniConfig:
     """A CNI configuration: the ConfigMap's cni_network_config or the node's conflist. `source` says which, for evidence."""
 
@@ -24,7 +24,7 @@ class CniConfig:
     pools: tuple[str, ...] = ()  # ipv4_pools and ipv6_pools of Calico: CIDRs, or names of pools
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentFlags:
     """The visible arguments of one Kubernetes component: mirror pod, kubeadm-config or a MicroK8s args file."""
 

@@ -18,7 +18,7 @@ class AaaaTreatment(StrEnum):
     FILTERED = "filtered"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AaaaBlock:
     """One directive of a Corefile that withholds AAAA, as CoreDNS would run it."""
 
@@ -33,7 +33,7 @@ class AaaaBlock:
     ipv4_clients_only: bool = False  # dns64 answers those that ask over IPv6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Corefile:
     """A CoreDNS ConfigMap, read as CoreDNS reads it."""
 

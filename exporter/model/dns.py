@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from exporter.model.family import Address
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """One DNS message, reduced. RFC 1035 section 4 for the counts and flags, RFC 8914 for `ede`.
 
-    `addresses` are those of the asked type at the end of the CNAME chain that starts at the question's name; an answer of
-    another type is none. `answers` is ANCOUNT, `additionals` ARCOUNT (an OPT record counts). `ttl` is the least of the chain and of
-    the records at its end, None without any; `negative_ttl` is how long it holds that there are none (RFC 2308 section 5: the lesser
-    of the SOA's TTL and its MINIMUM), None where the authority section has no SOA.
+    `addresses` are those of the asked type at the end of the CNAME chain that starts at the question's name; an answer
+    of another type is none. `answers` is ANCOUNT, `additionals` ARCOUNT (an OPT record counts). `ttl` is the least of
+    the chain and of the records at its end, None without any; `negative_ttl` is how long it holds that there are none
+    (RFC 2308 section 5: the lesser of the SOA's TTL and its MINIMUM), None where the authority section has no SOA.
     """
 
     rcode: int = 0
@@ -36,7 +36,7 @@ class Reply:
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvConf:
     """A resolv.conf as a libc reads it (resolv.conf(5)); `long_lines` are those over 255 bytes, which musl ignores whole."""
 

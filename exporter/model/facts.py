@@ -1,6 +1,7 @@
 """What the kernel says, as frozen facts. kernel/ parses them from raw bytes; diagnosis compares them with the inventory.
 
-A part that could not be read is None, and the `Reading` of that reader says why: never a 0 that means "don't know". No I/O here.
+A part that could not be read is None, and the `Reading` of that reader says why: never a 0 that means "don't know". No
+I/O here.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Reader(StrEnum):
     RESOLV_CONF = "resolv_conf"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderStatus:
     """How one reader fared in one round. `reason` is a model.report.Reason value where it failed, with `detail` for people."""
 
@@ -48,7 +49,7 @@ class Inet6Conf:
     disable_ipv6: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LinkFact:
     index: int
     name: str
@@ -62,7 +63,7 @@ class LinkFact:
     inet6: Inet6Conf | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AddressFact:
     """An address on a link, with the kernel's flags (linux/if_addr.h)."""
 
@@ -90,7 +91,7 @@ class AddressFact:
         return not (self.tentative or self.dadfailed)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouteFact:
     """A route of the main table (unless `table` says otherwise). `destination` of a default route is ::/0 or 0.0.0.0/0."""
 
@@ -123,7 +124,7 @@ class Backend(StrEnum):
     NFTABLES = "nftables"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceMatch:
     """One masquerading rule of the NAT-outgoing chain: the set that its source must be in, or the eBPF mark it asks for."""
 
@@ -135,7 +136,7 @@ class SourceMatch:
     protocol: int | None = None  # IPPROTO_* it is limited to: natPortRange has such rules beside the general one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NatBackend:
     """cali-nat-outgoing in one backend, of one family. Existence alone says nothing: see `masquerades`."""
 
@@ -204,7 +205,7 @@ class Neighbour:
     permanent: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VxlanDevice:
     """vxlan-v6.calico or vxlan.calico as the kernel has it (linux/if_link.h IFLA_VXLAN_*)."""
 
@@ -247,7 +248,7 @@ class VxlanFacts:
     bpf: bool = False  # link bpfin.cali exists: the eBPF dataplane
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListeningSocket:
     """A listening TCP socket (sock_diag). `v6only` tells whether one on [::] leaves IPv4 out."""
 
@@ -257,7 +258,7 @@ class ListeningSocket:
     v6only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KernelCounters:
     """Small facts that explain failures."""
 
@@ -275,7 +276,7 @@ class LegacyTables:
     answers: Mapping[Family, tuple[int, bytes]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """The host's network namespace. Each part None where it was not read."""
 
@@ -298,7 +299,7 @@ class HostFacts:
         return tuple(r for r in self.routes if r.is_default and r.family is family and r.type == "unicast")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PodFacts:
     """A pod's own namespace, read in one visit."""
 

@@ -1,8 +1,8 @@
 """What should be: the cluster as plain frozen values, whatever source it came from.
 
-First stage of the flow (inventory -> plan -> ...). discovery/ fills it; plan, diagnosis and catalogue read it. A field that is
-None was not read (no permission, no such kind in the file, no source): absence of knowledge, never emptiness. This file does no
-I/O and knows no Kubernetes client type. Times are Unix seconds.
+First stage of the flow (inventory -> plan -> ...). discovery/ fills it; plan, diagnosis and catalogue read it. A field
+that is None was not read (no permission, no such kind in the file, no source): absence of knowledge, never emptiness.
+This file does no I/O and knows no Kubernetes client type. Times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Unreadable:
     problem: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
     """The cluster at one moment. Each tuple is None where that kind was not read; `unread` says why."""
 

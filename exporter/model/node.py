@@ -10,7 +10,7 @@ from exporter.model.family import Address, Family, Interface, Net
 from exporter.model.labels import EMPTY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """A Node, with Calico's annotations (calico-kernel-state: projectcalico.org/...) already parsed."""
 

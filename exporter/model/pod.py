@@ -17,7 +17,7 @@ class ContainerPort:
     protocol: str = "TCP"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
     """A Pod. `ips` is status.podIPs (else podIP) unmapped; `annotated_ips` is Calico's cni.projectcalico.org/podIPs."""
 
@@ -49,7 +49,7 @@ class Pod:
         return f"{self.namespace}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Namespace:
     name: str
     uid: str = ""

@@ -26,7 +26,7 @@ class Gap(StrEnum):
     OPEN = "open"  # an except list names one family: the other is not excepted
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """A policy, reduced to what the diagnosis needs: whom it selects, and whether and how it restricts egress by family."""
 

@@ -56,12 +56,13 @@ class Group(StrEnum):
     OUTSIDE = "outside"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """Something to dial, with one address of each family that it is dialled over.
 
-    `name` is the label `target` (a configured name, or service, peers, cluster_dns, apiserver). `peer` is the node behind a peers
-    target. `server_name` is what TLS must prove; empty means the host name. Without any name, TLS is not asked.
+    `name` is the label `target` (a configured name, or service, peers, cluster_dns, apiserver). `peer` is the node
+    behind a peers target. `server_name` is what TLS must prove; empty means the host name. Without any name, TLS is not
+    asked.
     """
 
     name: str
@@ -91,7 +92,7 @@ class Target:
         return Layer.ICMP
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """Seconds, per phase, and one deadline over all phases of a check."""
 
@@ -103,7 +104,7 @@ class Timeouts:
     whole: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One dial: all wanted layers of one target from one vantage over one family. icmp and the connection are two sockets."""
 
@@ -118,12 +119,13 @@ class Check:
         return self.target.addresses.get(self.family)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """What one layer of one check came to. `seconds` is the layer's own duration; None where nothing was timed.
 
-    `detail` is for people (log, page, report), never a label. `full_size` is on icmp only: what became of the full-size echo and the
-    size in bytes (IP packet) that it had. `expires` is the earliest notAfter of the chain, on tls only. `time` is Unix seconds.
+    `detail` is for people (log, page, report), never a label. `full_size` is on icmp only: what became of the full-size
+    echo and the size in bytes (IP packet) that it had. `expires` is the earliest notAfter of the chain, on tls only.
+    `time` is Unix seconds.
     """
 
     vantage: Vantage
@@ -199,7 +201,7 @@ class Nameserver:
         return f"server/{self.label}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """One DNS question from one vantage to one server. `name` is absolute without the final dot; `label` is what metrics call it."""
 
@@ -216,7 +218,7 @@ class Question:
     sends: int = 2  # datagrams at most: one lost is no failure, unless it is losses that are counted
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
     """A question and what came of it. `reply` is None where none came."""
 
@@ -230,12 +232,13 @@ class Lookup:
     datagram: Reply | None = None  # where truncated: the UDP reply that TCP replaced; musl 1.2.3 lives on that one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What a nameserver said to one question, as far as it is remembered for minutes.
 
-    `name` is folded; a random one is named by its parent (`random.PARENT`), so that it stays the same when the label turns. `real`:
-    the answer had the record, with an address that is one; `alias`: it was that of another name (CNAME). `round` is the same for all that was asked in one round.
+    `name` is folded; a random one is named by its parent (`random.PARENT`), so that it stays the same when the label
+    turns. `real`: the answer had the record, with an address that is one; `alias`: it was that of another name (CNAME).
+    `round` is the same for all that was asked in one round.
     """
 
     vantage: Vantage

@@ -122,12 +122,12 @@ class Pair:
     family: Family
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """A cause that holds in one snapshot, with what a person can check by hand. `subjects` whole; reports cut them.
 
-    `pairs` are the failing (vantage, destination, family) of a path-like finding; empty for findings that stand by themselves.
-    `command` is the first command to run.
+    `pairs` are the failing (vantage, destination, family) of a path-like finding; empty for findings that stand by
+    themselves. `command` is the first command to run.
     """
 
     cause: Cause
@@ -142,7 +142,7 @@ class Finding:
     )  # destinations behind which its subjects stand, as endpoints of a Service
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """A cause that may explain: found in this report, or told by the digest (`elsewhere`)."""
 
@@ -160,7 +160,7 @@ class Unchecked:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PodView:
     """What is known of one pod of this node this round: the vantage, its kernel facts and its resolv.conf, where read."""
 
@@ -172,7 +172,7 @@ class PodView:
     libc: frozenset[str] | None = None  # of glibc, musl; None: not read
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything one round saw, before judgement. `kept` holds each vantage's last results, this round's included."""
 
@@ -200,7 +200,7 @@ class Snapshot:
     families: Mapping[Family, bool | None] = field(default_factory=dict)  # expected?
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CauseReport:
     """One finding as reported: with its age and what explains it."""
 
@@ -217,7 +217,7 @@ class FamilyReport:
     ok: bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """What a libc would give for one name: code (OK or EAI_*), addresses, and the seconds an application would wait."""
 
@@ -231,7 +231,7 @@ class Prediction:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The verdict of a round: what every exposition reads."""
 

@@ -9,7 +9,7 @@ from exporter.model.family import Address, Family, Net
 from exporter.model.labels import EMPTY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServicePort:
     name: str
     port: int
@@ -17,7 +17,7 @@ class ServicePort:
     protocol: str = "TCP"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """A Service. `cluster_ips` is empty for a headless one (`headless` says so) and for ExternalName."""
 
@@ -41,7 +41,7 @@ class Service:
         return f"{self.namespace}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     addresses: tuple[Address, ...]
     ready: bool  # conditions.ready, None counts as ready
@@ -49,7 +49,7 @@ class Endpoint:
     pod: str = ""  # namespace/name of targetRef, if it is a Pod
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSlice:
     namespace: str
     name: str

@@ -23,12 +23,12 @@ class PodState(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class Netns:
     """A network namespace as the broker can find it again: by device and inode of its nsfs file, through a pid or a name.
 
-    Exactly one of `pid` (with its start time, to notice reuse) and `path` (a named namespace) leads there; both zero and empty
-    for the host's, which is the broker's own.
+    Exactly one of `pid` (with its start time, to notice reuse) and `path` (a named namespace) leads there; both zero
+    and empty for the host's, which is the broker's own.
     """
 
     device: int
@@ -42,7 +42,7 @@ class Netns:
         return (self.device, self.inode)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Vantage:
     """One place to look from. `kind` host or pod is the label; `subject` names it in reports (section 1 of the contract)."""
 

@@ -1,8 +1,8 @@
 """The minimal set of questions from which one nameserver's AAAA verdict is taken (measured; RFC 2308, RFC 7050). Pure.
 
-Per name: A, AAAA, and MX as the baseline of whether this server puts an SOA into negative answers. A random sibling's A and AAAA: an
-NXDOMAIN is a name's, not a type's, so honest servers agree on it. ipv4only.arpa's AAAA tells DNS64. Inside the cluster domain alone the
-set needs no outside network.
+Per name: A, AAAA, and MX as the baseline of whether this server puts an SOA into negative answers. A random sibling's A
+and AAAA: an NXDOMAIN is a name's, not a type's, so honest servers agree on it. ipv4only.arpa's AAAA tells DNS64. Inside
+the cluster domain alone the set needs no outside network.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What nameservers said in the last minutes, question by question (contract section 7: "the last 10 minutes"). A pure, bounded value.
 
-Beside kept.py, which holds the last two answers alone. plan/repeats.py asks again by it, diagnosis/rules/dns/steadiness.py judges by it.
+Beside kept.py, which holds the last two answers alone. plan/repeats.py asks again by it,
+diagnosis/rules/dns/steadiness.py judges by it.
 """
 
 from __future__ import annotations

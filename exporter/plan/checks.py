@@ -33,7 +33,8 @@ def pod_checks(
 ) -> tuple[Check, ...]:
     """Every given target from each sampled pod, but one peer each (it moves on with `turn`), and never the API server.
 
-    `unsupported`: (subject, family) of pods that lack a family for a good reason. A pod behind a service mesh is pinged only: its connections would end at a local proxy.
+    `unsupported`: (subject, family) of pods that lack a family for a good reason. A pod behind a service mesh is pinged
+    only: its connections would end at a local proxy.
     """
     peers = [t for t in targets if t.group is Group.PEERS]
     others = [t for t in targets if t.group not in {Group.PEERS, Group.APISERVER}]
@@ -62,4 +63,4 @@ def _check(vantage: Vantage, target: Target, family: Family, timeouts: Timeouts,
     whole = min(timeouts.whole, target.timeout) if target.timeout is not None else timeouts.whole
     seed = f"{vantage.key}|{target.subject}|{family}".encode()
     start = int.from_bytes(hashlib.sha256(seed).digest()[:4], "big") / 2**32 * spread
-    return Check(vantage, target, family, replace(timeouts, whole=whole), start)
+    return Check(vantage=vantage, target=target, family=family, timeouts=replace(timeouts, whole=whole), start=start)

@@ -1,6 +1,7 @@
 """What a round saw, settled against what is still there at its end: before the snapshot. Pure.
 
-Results of a pod that vanished or began terminating meanwhile are dropped; a failure from a pod that an egress policy selects is marked.
+Results of a pod that vanished or began terminating meanwhile are dropped; a failure from a pod that an egress policy
+selects is marked.
 """
 
 from __future__ import annotations
@@ -54,4 +55,4 @@ def _stays(key: str, left: Mapping[str, PodState | None], vanished: set[str]) ->
 def _as_left(view: PodView, left: Mapping[str, PodState | None]) -> PodView:
     """A pod that ended meanwhile in its new state, without what was read of it."""
     state = left.get(view.vantage.key)
-    return view if state is None else PodView(replace(view.vantage, state=state))
+    return view if state is None else PodView(vantage=replace(view.vantage, state=state))

@@ -1,6 +1,7 @@
 """Which families a pod does not have, and nobody's fault it is: it chose so, or it is older than them. Nothing is dialled over these. Pure.
 
-status.podIPs decides what a pod has; a pod that lacks a family for no such reason is dialled over it all the same, so that it shows.
+status.podIPs decides what a pod has; a pod that lacks a family for no such reason is dialled over it all the same, so
+that it shows.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ K = TypeVar("K", bound=Hashable)
 def lifetime(lookup: Lookup) -> float:
     """Seconds for which this answer may be used; 0 for what is no answer.
 
-    Addresses: the least TTL of the CNAME chain and of the records. None of them: what the SOA says (RFC 2308 section 5), and no longer
-    than the chain that leads there; without an SOA it is not kept.
+    Addresses: the least TTL of the CNAME chain and of the records. None of them: what the SOA says (RFC 2308 section
+    5), and no longer than the chain that leads there; without an SOA it is not kept.
     """
     reply = lookup.reply
     if reply is None:
@@ -44,8 +44,8 @@ def doubtful(observations: Iterable[Observation]) -> frozenset[str]:
 def admitted(due: Mapping[K, float], costs: Mapping[K, int], least: int, budget: int) -> frozenset[K]:
     """Which of the names that are due may ask in this round: those asked longest ago, as far as the budget suffices.
 
-    `due`: when each was last answered; `costs`: questions that each took, `least` where that is not known. The first one may ask in any
-    case, since it is told when the budget is used up, and nothing could ask otherwise.
+    `due`: when each was last answered; `costs`: questions that each took, `least` where that is not known. The first
+    one may ask in any case, since it is told when the budget is used up, and nothing could ask otherwise.
     """
     chosen: set[K] = set()
     spent = 0

@@ -20,7 +20,7 @@ from exporter.plan.servers import KnownServers, servers_of
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Naming:
     """Vantages that share a resolv.conf, the targets they dial by name, and from where and of whom these names are asked."""
 
@@ -68,8 +68,10 @@ def _naming(  # noqa: PLR0917 - the parts of one value
         pod = pods.get(view.vantage.uid)
         servers = tuple(server for server, allowed in servers_of(conf, known, pod) if allowed)
         if servers:
-            return Naming(vantages, targets, view.vantage, conf, servers)
-    return Naming(vantages, targets, host.vantage, host.resolv_conf or ResolvConf(), ())
+            return Naming(vantages=vantages, targets=targets, asker=view.vantage, conf=conf, servers=servers)
+    return Naming(
+        vantages=vantages, targets=targets, asker=host.vantage, conf=host.resolv_conf or ResolvConf(), servers=()
+    )
 
 
 def _turned(items: Sequence[T], turn: int) -> tuple[T, ...]:

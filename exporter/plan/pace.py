@@ -12,7 +12,7 @@ LARGE = 500  # nodes from which on the interval grows, so that the cluster sees 
 WHOLE = 10.0  # seconds that one connection may take over all its phases
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
     """Seconds: the daemon's from the configuration, a check's own (contract section 2)."""
 

@@ -1,7 +1,8 @@
 """Which DNS questions a round asks, of whom, and from where; within the node's budget. Pure.
 
-One pod per distinct resolv.conf asks the AAAA verdict set and what the libcs would ask; the other sampled pods ask one name's AAAA;
-each nameserver of dns.servers is asked the verdict set from one place. What exceeds the budget waits: the next round goes on where this one stopped.
+One pod per distinct resolv.conf asks the AAAA verdict set and what the libcs would ask; the other sampled pods ask one
+name's AAAA; each nameserver of dns.servers is asked the verdict set from one place. What exceeds the budget waits: the
+next round goes on where this one stopped.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ SERVICES_A_ROUND = 15  # Services whose records the cluster role asks at most in
 RECORDS = 3  # questions about one Service
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
     """What the questions of a round depend on besides the vantages. `budget` None: a check, where it does not bind."""
 

@@ -1,8 +1,8 @@
 """What a round asks once more because an answer leaves doubt: it is lost, lacks a record that should be there, or differs from another.
 
-Nothing is concluded from one answer (contract section 7: what is suspected is asked again, at least 6 times over two rounds). Each doubtful
-question is put TIMES more in the round that raised the doubt, and in every later one while the doubt lasts, within the round's DNS budget.
-Pure.
+Nothing is concluded from one answer (contract section 7: what is suspected is asked again, at least 6 times over two
+rounds). Each doubtful question is put TIMES more in the round that raised the doubt, and in every later one while the
+doubt lasts, within the round's DNS budget. Pure.
 """
 
 from __future__ import annotations

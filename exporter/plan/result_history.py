@@ -1,9 +1,10 @@
 """Results kept between probes of the same vantage, and the sample that follows from them (contract section 4, rotation). Pure.
 
-A pod's last result stays until it is probed again or gone, at most two rotations; the probe before it stays beside it, because "two
-rounds" of a pod means two probes of it. A pod whose last probe failed is probed every round until it has passed twice. Of each target
-the last dials stay as well, since one that fails in part passes now and then. Times are those of a clock that never steps: a wall clock
-set back would have the same pods probed again and again, and the others never.
+A pod's last result stays until it is probed again or gone, at most two rotations; the probe before it stays beside it,
+because "two rounds" of a pod means two probes of it. A pod whose last probe failed is probed every round until it has
+passed twice. Of each target the last dials stay as well, since one that fails in part passes now and then. Times are
+those of a clock that never steps: a wall clock set back would have the same pods probed again and again, and the others
+never.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ class Attempt:
     observations: tuple[Observation, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeptResult:
     """One vantage's last probe and the one before. `suspect` counts the passes still wanted after a failure.
 
-    `asked` is when it was last probed, `time` when `observations` were made: what told nothing (it was cut, or no socket could be had)
-    leaves the last result of the same target, family and layer in place. `attempts` are the last dials by the target's subject, the
-    newest first.
+    `asked` is when it was last probed, `time` when `observations` were made: what told nothing (it was cut, or no
+    socket could be had) leaves the last result of the same target, family and layer in place. `attempts` are the last
+    dials by the target's subject, the newest first.
     """
 
     asked: float
@@ -85,7 +86,8 @@ NO_ANSWERS = AnswerPairs({}, {})
 def keep_answers(answers: AnswerPairs, made: Iterable[Lookup], *, now: float, keep: float) -> AnswerPairs:
     """The answers after a round. Several vantages that asked the same in one round are one round.
 
-    `now` is Unix seconds, as in the lookups; an answer from the future (the clock was set back) is of no known age and goes.
+    `now` is Unix seconds, as in the lookups; an answer from the future (the clock was set back) is of no known age and
+    goes.
     """
     asked: dict[LookupKey, Lookup] = {}
     for lookup in made:
@@ -114,7 +116,8 @@ def keep_results(
 ) -> ResultHistory:
     """The store after a round: `made` by vantage key, `present` the keys that still exist and may be probed.
 
-    `keep` and `remember` are seconds: for a vantage's last result and the last two dials of a target, and for the dials before these.
+    `keep` and `remember` are seconds: for a vantage's last result and the last two dials of a target, and for the dials
+    before these.
     """
     alive = set(present)
     result = {k: v for k, v in store.vantages.items() if k in alive and k not in made and now - v.time <= keep}
@@ -175,11 +178,17 @@ def _what(observation: Observation) -> tuple[str, Family, Layer]:
 def _next(last: KeptResult | None, observations: tuple[Observation, ...], now: float) -> KeptResult:
     """What is kept of a vantage after it was probed."""
     if last is None:
-        return KeptResult(now, now, observations, (), PASSES_TO_TRUST if _failed(observations) else 0)
+        return KeptResult(
+            asked=now,
+            time=now,
+            observations=observations,
+            before=(),
+            suspect=PASSES_TO_TRUST if _failed(observations) else 0,
+        )
     if not _told(observations) and _told(last.observations):
         return replace(last, asked=now)
     wanted = PASSES_TO_TRUST if _failed(observations) else max(0, last.suspect - 1)
-    return KeptResult(now, now, observations, last.observations, wanted)
+    return KeptResult(asked=now, time=now, observations=observations, before=last.observations, suspect=wanted)
 
 
 def _failed(observations: Iterable[Observation]) -> bool:

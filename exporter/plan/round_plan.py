@@ -29,7 +29,7 @@ from exporter.plan.targets import inside, outside
 PROBED = frozenset({PodState.ELIGIBLE, PodState.INTERCEPTED})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundContext:
     """What is there when the round starts. `host` and `pods` as seen; `probes_locally`: whether this machine is looked at at all."""
 
@@ -44,7 +44,7 @@ class RoundContext:
     unsupported_families: frozenset[tuple[str, Family]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundPlan:
     """A round's place in the sequence, under which rules, and its scene: everything that decides what it asks."""
 
@@ -175,7 +175,7 @@ def timeouts(turn: RoundPlan) -> Timeouts:
     """The configured ones, none longer than the whole that the pace allows."""
     t, whole = turn.config.timeouts, turn.pace.whole
     icmp, dns, tcp, tls, http = (min(seconds, whole) for seconds in (t.icmp, t.dns, t.tcp, t.tls, t.http))
-    return Timeouts(icmp, dns, tcp, tls, http, whole)
+    return Timeouts(icmp=icmp, dns=dns, tcp=tcp, tls=tls, http=http, whole=whole)
 
 
 def _service_budget(turn: RoundPlan, budget: int | None) -> int | None:

@@ -1,6 +1,7 @@
 """Which nameservers may be asked, and under which bounded label they appear (contract section 4, nameserver policy). Pure.
 
-A pod controls its resolv.conf: what only that file names is not asked, so that no pod can make the exporter send anywhere else.
+A pod controls its resolv.conf: what only that file names is not asked, so that no pod can make the exporter send
+anywhere else.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The targets of a node: what the inventory offers inside the cluster, what the operator configured outside. Pure.
 
-Peers form a deterministic ring over the nodes that are Ready for two minutes, so that every node is probed by as many as it probes.
+Peers form a deterministic ring over the nodes that are Ready for two minutes, so that every node is probed by as many
+as it probes.
 """
 
 from __future__ import annotations
@@ -118,8 +119,8 @@ def with_addresses(
 ) -> Target:
     """A configured target with the addresses that its name has; an address of None fails as `no_address`.
 
-    families auto: those the name has. One that could not be learned (no answer) fails, since whether it exists is then unknown; a name
-    that has none at all fails over each. Families that are named are dialled in any case.
+    families auto: those the name has. One that could not be learned (no answer) fails, since whether it exists is then
+    unknown; a name that has none at all fails over each. Families that are named are dialled in any case.
     """
     wanted = [f for f in families if target.families is None or f in target.families]
     if target.families is None and any(addresses.values()):

@@ -25,7 +25,7 @@ from exporter.probes.tls import TlsContexts, earliest_expiry, server_name_of, sh
 PHASES = (Layer.TCP, Layer.TLS, Layer.HTTP)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
     """How one phase ended. `seconds` is None where nothing was timed."""
 
@@ -38,9 +38,9 @@ class Phase:
 async def probe_connection(check: Check, network: Network, contexts: TlsContexts) -> list[Observation]:
     """One observation for each wanted layer of tcp, tls and http, in this order.
 
-    A failure is told once: at its own layer, or, where nobody asked for that one, at the first wanted layer behind it; what
-    lies further behind is `not_reached`. Where the target is expected to be unreachable, a connection that was made says all:
-    nothing behind it is tried.
+    A failure is told once: at its own layer, or, where nobody asked for that one, at the first wanted layer behind it;
+    what lies further behind is `not_reached`. Where the target is expected to be unreachable, a connection that was
+    made says all: nothing behind it is tried.
     """
     wanted = [layer for layer in PHASES if layer in check.target.layers]
     if not wanted:
@@ -49,7 +49,7 @@ async def probe_connection(check: Check, network: Network, contexts: TlsContexts
     last = list(ended)[-1]
     told_at = next(layer for layer in wanted if PHASES.index(layer) >= PHASES.index(last))
     phases = {layer: ended[last] if layer is told_at else ended.get(layer) for layer in wanted}
-    return [_observe(check, layer, phase or Phase(Outcome.NOT_REACHED)) for layer, phase in phases.items()]
+    return [_observe(check, layer, phase or Phase(outcome=Outcome.NOT_REACHED)) for layer, phase in phases.items()]
 
 
 def _observe(check: Check, layer: Layer, phase: Phase) -> Observation:
@@ -61,13 +61,13 @@ async def _run_phases(
 ) -> dict[Layer, Phase]:
     """The phases that were run, in order, up to the first that was not ok. tcp is always one of them."""
     if check.address is None:
-        return {Layer.TCP: Phase(Outcome.NO_ADDRESS)}
+        return {Layer.TCP: Phase(outcome=Outcome.NO_ADDRESS)}
     deadline = time.monotonic() + check.timeouts.whole
     kind = SocketKind.TCP6 if check.family is Family.V6 else SocketKind.TCP4
     try:
         sock, _ = await open_socket(network, check.vantage, kind, seconds=check.timeouts.whole)
     except EXPECTED as error:
-        return {Layer.TCP: Phase(outcome_of(error), detail=describe(error))}
+        return {Layer.TCP: Phase(outcome=outcome_of(error), detail=describe(error))}
     connection = _ProbeConnection(sock, check.address, check, contexts)
     steps = {
         Layer.TCP: (connection.connect, check.timeouts.tcp),
@@ -94,8 +94,8 @@ async def _time(step: Awaitable[float | None], seconds: float) -> Phase:
             expires = await step
     except EXPECTED as error:
         detail = describe(error) or f"nothing within {max(seconds, 0):.3g} s"
-        return Phase(outcome_of(error), time.perf_counter() - started, detail)
-    return Phase(Outcome.OK, time.perf_counter() - started, expires=expires)
+        return Phase(outcome=outcome_of(error), seconds=time.perf_counter() - started, detail=detail)
+    return Phase(outcome=Outcome.OK, seconds=time.perf_counter() - started, expires=expires)
 
 
 class _ProbeConnection:

@@ -1,7 +1,8 @@
 """One DNS question to one nameserver from one vantage: UDP, then TCP where the reply is truncated. RFC 1035, RFC 7766.
 
-From plan's Question to a Lookup. It asks exactly the server it was given, and sends nothing where the question is not allowed.
-The query is sent again once, at half its time, with the same id: one lost datagram is no failure. Where losses are counted it is not.
+From plan's Question to a Lookup. It asks exactly the server it was given, and sends nothing where the question is not
+allowed. The query is sent again once, at half its time, with the same id: one lost datagram is no failure. Where losses
+are counted it is not.
 """
 
 from __future__ import annotations
@@ -66,7 +67,16 @@ def _lookup(
     seconds = None if started is None else time.perf_counter() - started
     if datagram is not None and reply is None:
         detail = f"over TCP, after a truncated reply: {detail or 'nothing in time'}"
-    return Lookup(question, outcome, seconds, reply, detail, time.time(), datagram is not None, datagram)
+    return Lookup(
+        question=question,
+        outcome=outcome,
+        seconds=seconds,
+        reply=reply,
+        detail=detail,
+        time=time.time(),
+        truncated=datagram is not None,
+        datagram=datagram,
+    )
 
 
 async def _ask_datagram(

@@ -1,7 +1,8 @@
 """DNS messages to and from values: the query of a Question, the Reply in a message. Pure; dnspython makes the query.
 
-Under probes/dns.py. Everything in a reply is foreign: only a Reply, None or Failure(PROTOCOL) comes out, and no reply costs more than
-some milliseconds: dnspython would unfold every name of it, which takes half a minute for 64 KiB. RFC 1035, 6891, 8914.
+Under probes/dns.py. Everything in a reply is foreign: only a Reply, None or Failure(PROTOCOL) comes out, and no reply
+costs more than some milliseconds: dnspython would unfold every name of it, which takes half a minute for 64 KiB. RFC
+1035, 6891, 8914.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A DNS message as octets, walked once with bounded work. RFC 1035 section 4. Pure.
 
-Under probes/dns_reply.py. Names point backwards into the message, so that 64 KiB can unfold to megabytes; therefore every label and
-every pointer is counted, a name that was unfolded once is kept, and data that nobody asked for is passed over by its length.
+Under probes/dns_reply.py. Names point backwards into the message, so that 64 KiB can unfold to megabytes; therefore
+every label and every pointer is counted, a name that was unfolded once is kept, and data that nobody asked for is
+passed over by its length.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Echo requests over one ICMP socket to one address: raw or ping socket, either family. RFC 792, RFC 4443, RFC 1191, RFC 8201.
 
-Under probes/icmp.py. A reply counts only from that address, with our identifier, sequence and random token; an ICMP error only
-where it quotes our echo. Each echo is sent again at half its time, so that one lost packet is no failure.
+Under probes/icmp.py. A reply counts only from that address, with our identifier, sequence and random token; an ICMP
+error only where it quotes our echo. Each echo is sent again at half its time, so that one lost packet is no failure.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ FORMS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Echo:
     """How one echo of `size` bytes (the IP packet) ended; `mtu` is what a Packet Too Big named."""
 
@@ -126,12 +126,18 @@ class EchoSocket:
                     async with timeout(seconds / 2):
                         self._send(payload, sent)
                         answered = await self._await_reply(payload, sent)
-                        return Echo(Outcome.OK, size, time.perf_counter() - sent[answered])
+                        return Echo(outcome=Outcome.OK, size=size, seconds=time.perf_counter() - sent[answered])
         except EXPECTED as error:
             mtu = error.mtu if isinstance(error, _TooBigError) else 0
-            return Echo(outcome_of(error), size, time.perf_counter() - started, describe(error), mtu)
+            return Echo(
+                outcome=outcome_of(error),
+                size=size,
+                seconds=time.perf_counter() - started,
+                detail=describe(error),
+                mtu=mtu,
+            )
         detail = f"no reply to {size} bytes within {seconds:.3g} s"
-        return Echo(Outcome.TIMEOUT, size, time.perf_counter() - started, detail)
+        return Echo(outcome=Outcome.TIMEOUT, size=size, seconds=time.perf_counter() - started, detail=detail)
 
     def _send(self, payload: bytes, sent: dict[int, float]) -> None:
         self._sequence += 1

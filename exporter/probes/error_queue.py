@@ -1,7 +1,7 @@
 """The socket error queue: which ICMP error came, about which packet, from whom. Under the icmp and connection probes.
 
-errno alone loses it: over IPv4 an administrative prohibition reads as "no route to host". RFC 792, RFC 1812 5.2.7.1, RFC 4443;
-struct sock_extended_err is in linux/errqueue.h.
+errno alone loses it: over IPv4 an administrative prohibition reads as "no route to host". RFC 792, RFC 1812 5.2.7.1,
+RFC 4443; struct sock_extended_err is in linux/errqueue.h.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ UNREACHABLE6 = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IcmpError:
     """One ICMP error. `packet` is what it quotes, from the transport header on; `mtu` only with TOO_BIG."""
 
@@ -84,4 +84,6 @@ def _parse(data: bytes, packet: bytes) -> IcmpError | None:
     else:
         return None
     said_by = f", said by {ipaddress.ip_address(offender)}" if len(offender) in {4, 16} else ""
-    return IcmpError(outcome, text + said_by, info if outcome is Outcome.TOO_BIG else 0, packet)
+    return IcmpError(
+        outcome=outcome, detail=text + said_by, mtu=info if outcome is Outcome.TOO_BIG else 0, packet=packet
+    )

@@ -1,7 +1,7 @@
 """icmp of one check: a small echo, then a full-size one of the route's MTU.
 
-From plan's Check to one Observation. Its outcome is the small echo's; the full-size one tells whether big packets vanish on a
-path that small ones pass.
+From plan's Check to one Observation. Its outcome is the small echo's; the full-size one tells whether big packets
+vanish on a path that small ones pass.
 """
 
 from __future__ import annotations

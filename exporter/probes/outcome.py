@@ -45,8 +45,9 @@ OPENING = {
     errno.ENOMEM: Outcome.LOCAL,
 }
 
-# A socket was used. The kernel turns ICMP errors into these (net/ipv4/icmp.c icmp_err_convert, net/ipv6/icmp.c tab_unreach).
-# EACCES and EPERM come from a firewall rule, a "prohibit" route or ICMPv6 code 1, not from a lack of privilege.
+# A socket was used. The kernel turns ICMP errors into these (net/ipv4/icmp.c icmp_err_convert, net/ipv6/icmp.c
+# tab_unreach). EACCES and EPERM come from a firewall rule, a "prohibit" route or ICMPv6 code 1, not from a lack of
+# privilege.
 USING = {
     errno.ETIMEDOUT: Outcome.TIMEOUT,
     errno.ECONNREFUSED: Outcome.REFUSED,
@@ -156,11 +157,11 @@ def observe(
 ) -> Observation:
     """The observation of one layer of a check, now."""
     return Observation(
-        check.vantage,
-        check.target,
-        layer,
-        check.family,
-        outcome,
+        vantage=check.vantage,
+        target=check.target,
+        layer=layer,
+        family=check.family,
+        outcome=outcome,
         seconds=seconds,
         detail=detail,
         time=time.time(),

@@ -1,7 +1,7 @@
 """The probing I/O boundary: sockets inside a vantage's network namespace, each with a number not used there for 180 s.
 
-Between rounds and the kernel: probes ask it for sockets and wait on them here. It resolves no name, judges nothing and enters
-no namespace itself: BrokerNetwork asks the broker, LocalNetwork makes sockets of this process's own namespace.
+Between rounds and the kernel: probes ask it for sockets and wait on them here. It resolves no name, judges nothing and
+enters no namespace itself: BrokerNetwork asks the broker, LocalNetwork makes sockets of this process's own namespace.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class _Rotation:
 class PortAllocator:
     """Source ports and ICMP ids, handed out in rotation per namespace and kind of socket from a random start.
 
-    None is handed out again within 180 s; where all are used up, NoSocket(EADDRNOTAVAIL). Not shared between processes: after a
-    restart the random start makes a collision unlikely, not impossible.
+    None is handed out again within 180 s; where all are used up, NoSocket(EADDRNOTAVAIL). Not shared between processes:
+    after a restart the random start makes a collision unlikely, not impossible.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ def place_of(vantage: Vantage) -> NamespaceRef | None:
     if vantage.netns is None:
         return None
     netns = vantage.netns
-    return NamespaceRef(netns.device, netns.inode, netns.pid, netns.started, netns.path)
+    return NamespaceRef(device=netns.device, inode=netns.inode, pid=netns.pid, started=netns.started, path=netns.path)
 
 
 class BrokerNetwork:
@@ -157,8 +157,8 @@ async def open_socket(
 ) -> tuple[socket.socket, int]:
     """One socket with its number: source port (bound), or ICMP id (bound for a ping socket, the caller's to write on a raw one).
 
-    The caller closes it. NoSocket where none could be had, also where none came within `seconds`: that is our own slowness, so
-    it must not read as a timeout of the path.
+    The caller closes it. NoSocket where none could be had, also where none came within `seconds`: that is our own
+    slowness, so it must not read as a timeout of the path.
     """
     try:
         async with asyncio.timeout(seconds):

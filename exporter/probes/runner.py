@@ -1,8 +1,9 @@
 """Runs what a round planned: at most 64 probes in flight, each started at its own moment, all cut at the round's deadline.
 
-Between plan and snapshot. One of the two places where an unexpected exception is caught: it is counted and logged, the probe becomes
-`local`, and the round goes on. The number of results never depends on luck: what was cut is reported as such. A wait that took longer
-than it was allowed to was ours (the process was stopped, or had no CPU), and says nothing of the path.
+Between plan and snapshot. One of the two places where an unexpected exception is caught: it is counted and logged, the
+probe becomes `local`, and the round goes on. The number of results never depends on luck: what was cut is reported as
+such. A wait that took longer than it was allowed to was ours (the process was stopped, or had no CPU), and says nothing
+of the path.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class ProbeRunner:
         return tuple(
             made
             if made is not None
-            else Lookup(q, LookupOutcome.NOT_ASKED, detail="the round ended first", time=self._clock())
+            else Lookup(question=q, outcome=LookupOutcome.NOT_ASKED, detail="the round ended first", time=self._clock())
             for q, made in zip(questions, results, strict=True)
         )
 
@@ -111,7 +112,10 @@ class ProbeRunner:
             self._errors.count("dns")
             log.exception("a lookup failed in an unexpected way", extra=fields(server=question.server.label))
             return Lookup(
-                question, LookupOutcome.NOT_ASKED, detail="an error of the exporter itself", time=self._clock()
+                question=question,
+                outcome=LookupOutcome.NOT_ASKED,
+                detail="an error of the exporter itself",
+                time=self._clock(),
             )
 
     def _cut(self, check: Check, why: str = "the round ended first") -> list[Observation]:

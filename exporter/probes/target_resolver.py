@@ -1,8 +1,8 @@
 """Resolves the targets' host names from where the dial will start: once per distinct resolv.conf, A and AAAA apart.
 
-Between plan/name_resolution.py and the dials. Asks absolute names first where they have a dot (the operator wrote them whole), then the search
-list. An answer is used as long as plan/lifetimes.py says; a dial that failed has the name asked anew. It keeps to the questions that the
-round allows it: a name whose turn has not come uses what it had, for a while.
+Between plan/name_resolution.py and the dials. Asks absolute names first where they have a dot (the operator wrote them
+whole), then the search list. An answer is used as long as plan/lifetimes.py says; a dial that failed has the name asked
+anew. It keeps to the questions that the round allows it: a name whose turn has not come uses what it had, for a while.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ LOOPBACK: Mapping[Family, Address | None] = {Family.V4: IPv4Address("127.0.0.1")
 QTYPES: Mapping[Family, str] = {Family.V4: "A", Family.V6: "AAAA"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
     """A name's addresses: None means that the answer was that there is none; a family not in it could not be learned.
 
-    `waits`: the budget did not suffice, and nothing is known from before. `time` is when it was asked, `until` the end of its use, both
-    of a clock that never steps; `doubted`: a dial by these addresses failed.
+    `waits`: the budget did not suffice, and nothing is known from before. `time` is when it was asked, `until` the end
+    of its use, both of a clock that never steps; `doubted`: a dial by these addresses failed.
     """
 
     addresses: Mapping[Family, Address | None] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class TargetResolver:
     ) -> Resolved:
         """The addresses of a name as asked from that vantage of those servers, from memory while fresh."""
         if is_loopback(name):
-            return Resolved(LOOPBACK, self._clock())
+            return Resolved(addresses=LOOPBACK, time=self._clock())
         key = _key(name, conf, servers)
         known = self._known.get(key)
         if known is not None and self._is_fresh(known):
@@ -161,7 +161,7 @@ class TargetResolver:
             lifetimes += map(lifetime, pair.values())
             if any(found.values()) or len(found) < len(FAMILIES):
                 break
-        return Resolved(found, began, began + min(lifetimes, default=0.0), tuple(lookups))
+        return Resolved(addresses=found, time=began, until=began + min(lifetimes, default=0.0), lookups=tuple(lookups))
 
     def _spend(self, questions: int) -> bool:
         if self._left is None:
@@ -172,7 +172,15 @@ class TargetResolver:
 
     def _question(self, name: str, family: Family, vantage: Vantage, server: Nameserver, *, label: str) -> Question:
         """Labelled by the name as configured: candidates come from a search list, which is the pod's own."""
-        return Question(vantage, server, name, QTYPES[family], label, Purpose.TARGET, timeout=self._timeout)
+        return Question(
+            vantage=vantage,
+            server=server,
+            name=name,
+            qtype=QTYPES[family],
+            label=label,
+            purpose=Purpose.TARGET,
+            timeout=self._timeout,
+        )
 
 
 def question_timeout(config: Config, whole: float, timeout: float) -> float:

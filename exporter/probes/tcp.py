@@ -1,6 +1,7 @@
 """TCP on one non-blocking socket, plain or with TLS around it: connect, send, receive. Under the connection and dns probes.
 
-No deadlines here: the caller's asyncio.timeout ends any of it. Errors come as they are, or as Failure where ICMP said more.
+No deadlines here: the caller's asyncio.timeout ends any of it. Errors come as they are, or as Failure where ICMP said
+more.
 """
 
 from __future__ import annotations

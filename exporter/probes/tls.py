@@ -94,7 +94,8 @@ async def shake_hands(stream: ssl.SSLSocket) -> None:
 def earliest_expiry(stream: ssl.SSLSocket) -> float | None:
     """The earliest notAfter of the verified chain, Unix seconds, trust anchor included.
 
-    Python has a public way to the chain from 3.13 on; the private one beneath it exists since 3.10. Where neither does, the leaf's.
+    Python has a public way to the chain from 3.13 on; the private one beneath it exists since 3.10. Where neither does,
+    the leaf's.
     """
     get_chain = getattr(getattr(stream, "_sslobj", None), "get_verified_chain", None)
     certificates = [certificate.get_info() for certificate in get_chain()] if get_chain else [stream.getpeercert()]

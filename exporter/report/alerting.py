@@ -1,8 +1,9 @@
 """What alerts/ is derived from: the PrometheusRule from the rules file, and Alertmanager's inhibition from the table of explanations.
 
-`make alerts` runs it; tests hold the files in alerts/ against it. Not used by the daemon. Within one report the verdict has already
-explained, pair by pair; inhibition covers what reports cannot tell each other: a node's tunnel seen by other nodes, the cluster role's
-causes where no digest says them, and the minutes in which a symptom outlives its cause. An alert is muted by no milder one.
+`make alerts` runs it; tests hold the files in alerts/ against it. Not used by the daemon. Within one report the verdict
+has already explained, pair by pair; inhibition covers what reports cannot tell each other: a node's tunnel seen by
+other nodes, the cluster role's causes where no digest says them, and the minutes in which a symptom outlives its cause.
+An alert is muted by no milder one.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SAME_CLUSTER: tuple[str, ...] = ("cluster",)
 IPV6_DOWN = "DualstackIpv6Down"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inhibition:
     """While one of the sources is firing, the targets with the same values of `equal` are muted."""
 
@@ -83,26 +84,30 @@ def inhibitions() -> tuple[Inhibition, ...]:
     """Everything that the two tables of exporter/diagnosis/engine/explanations.py say of alerts, widest first."""
     roots = _in_order(_reasons() - SYMPTOMS)
     tunnels = {c for reach in REACHES if reach.destinations in {To.PEERS, To.OWN_PEER} for c in reach.causes}
-    # A nameserver may be asked over either family, and no cause of one family is the reason for what fails over the other: only a
-    # report, which knows the family of each question, explains that.
+    # A nameserver may be asked over either family, and no cause of one family is the reason for what fails over the
+    # other: only a report, which knows the family of each question, explains that.
     symptoms = _names(PATH_CAUSES)
     return (
         # On the node itself.
-        Inhibition(_names(c for c in roots if Role.NODE in SPECS[c].roles), symptoms, SAME_NODE),
+        Inhibition(sources=_names(c for c in roots if Role.NODE in SPECS[c].roles), targets=symptoms, equal=SAME_NODE),
         # On the nodes at the other end of its tunnels. Never a page: another node may be down for a reason of its own.
         Inhibition(
-            _names(c for c in roots if c in tunnels and Role.NODE in SPECS[c].roles),
-            symptoms,
-            SAME_CLUSTER,
+            sources=_names(c for c in roots if c in tunnels and Role.NODE in SPECS[c].roles),
+            targets=symptoms,
+            equal=SAME_CLUSTER,
             mutes_critical=False,
         ),
         # From the cluster to its nodes.
         Inhibition(
-            _names(c for c in roots if Role.CLUSTER in SPECS[c].roles), symptoms, SAME_CLUSTER, whole_cluster=True
+            sources=_names(c for c in roots if Role.CLUSTER in SPECS[c].roles),
+            targets=symptoms,
+            equal=SAME_CLUSTER,
+            whole_cluster=True,
         ),
         *_followers(),
-        # Nothing found is known to be the reason for a family that is down, and what could be needs no ticket beside the page.
-        Inhibition((IPV6_DOWN,), _names(_reasons()), SAME_NODE, mutes_critical=False),
+        # Nothing found is known to be the reason for a family that is down, and what could be needs no ticket beside
+        # the page.
+        Inhibition(sources=(IPV6_DOWN,), targets=_names(_reasons()), equal=SAME_NODE, mutes_critical=False),
     )
 
 
@@ -122,7 +127,7 @@ def _followers() -> Iterator[Inhibition]:
             if sources:
                 together.setdefault((_names(sources), equal, whole), []).append(cause)
     for (names, equal, whole), causes in together.items():
-        yield Inhibition(names, _names(causes), equal, whole_cluster=whole)
+        yield Inhibition(sources=names, targets=_names(causes), equal=equal, whole_cluster=whole)
 
 
 def _reasons() -> set[Cause]:

@@ -1,6 +1,7 @@
 """The report as it is told to others, and as JSON (contract section 6). Between a Report and whoever reads it; reading.py has the way back.
 
-`check` prints every report through this value, whether it was made here, by the running daemon or on another node. No I/O.
+`check` prints every report through this value, whether it was made here, by the running daemon or on another node. No
+I/O.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from exporter.model.report import Cause, CauseReport, FamilyReport, Report, Seve
 VERSION = 1
 SUBJECTS = 100
 
-# What `detail` begins with where the outcome alone does not tell whether the probe failed; `ProbeEntry.failed` knows it again.
+# What `detail` begins with where the outcome alone does not tell whether the probe failed; `ProbeEntry.failed` knows it
+# again.
 AS_EXPECTED = "as expected: "
 UNEXPECTED = "connected, and should not: "
 POLICY = "an egress policy selects the pod: "
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CauseEntry:
     """One finding. `cause` and `explained_by` are text: a newer exporter may know more causes than this one."""
 
@@ -42,7 +44,7 @@ class CauseEntry:
     runbook: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeEntry:
     """One layer of one probe. `vantage` is host or pod, `subject` names it, `target` is the label."""
 
@@ -65,7 +67,7 @@ class ProbeEntry:
         return not (self.target == Group.PEERS and self.outcome == Outcome.REFUSED)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """A report as it is told to others. `time` is Unix seconds here, RFC 3339 in JSON."""
 

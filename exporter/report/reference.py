@@ -1,7 +1,8 @@
 """The reference tables in Markdown: metrics, causes, alerts, configuration. `dualstack-exporter reference` prints them.
 
-Each table is made from the one place that the program itself runs on: the catalogue, the table of causes, the configuration's schema;
-alerts come from the rules file where the repository is at hand. docs/reference/ has a copy of each, between markers; a test compares them.
+Each table is made from the one place that the program itself runs on: the catalogue, the table of causes, the
+configuration's schema; alerts come from the rules file where the repository is at hand. docs/reference/ has a copy of
+each, between markers; a test compares them.
 """
 
 from __future__ import annotations

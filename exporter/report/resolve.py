@@ -1,6 +1,7 @@
 """`resolve NAME` as JSON and in words: what A and AAAA said per search candidate, what each libc makes of it, and what would cure it.
 
-Between the lookups of that command and its output. Pure: it predicts and words, asks nothing. Answers are foreign text and cleaned.
+Between the lookups of that command and its output. Pure: it predicts and words, asks nothing. Answers are foreign text
+and cleaned.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ MUSL_SAYS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resolving:
     """The name, the family asked for (any, 4, 6), the file it went by, what the nameservers said, and from where (a subject)."""
 

@@ -1,8 +1,8 @@
 """The text of `check`: a report for a person at three in the morning. Reads documents, decides nothing, does no I/O but `Style.of`.
 
-Order (contract section 2): a line a node, each unexplained cause with what to do first, what could not be checked, failing probes.
-Several documents (`--nodes=all`) become one text: a cause is told once, with the nodes that have it. Names, evidence and details are
-foreign text: whatever a terminal would obey is taken out.
+Order (contract section 2): a line a node, each unexplained cause with what to do first, what could not be checked,
+failing probes. Several documents (`--nodes=all`) become one text: a cause is told once, with the nodes that have it.
+Names, evidence and details are foreign text: whatever a terminal would obey is taken out.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
     log.info("round finished", extra=fields(probes=240, seconds=1.9))
     time=2026-11-20T10:00:00.123Z level=info source=daemon/rounds.py:88 msg="round finished" probes=240 seconds=1.9
 
-Names of pods, answers of servers and texts of errors are foreign input: quoted, cut, and every control character escaped, so that none
-of them can begin a line of its own or paint a terminal. This file decides nothing about what is logged.
+Names of pods, answers of servers and texts of errors are foreign input: quoted, cut, and every control character
+escaped, so that none of them can begin a line of its own or paint a terminal. This file decides nothing about what is
+logged.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _LEVELS = {
     LogLevel.ERROR: logging.ERROR,
 }
 _NAMES = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error"}
-_LONGEST = 8192  # characters of one value; a traceback may be long, a line must stay readable by collectors (16 KiB in CRI logs)
+# characters of one value; a traceback may be long, a line must stay readable by collectors (16 KiB in CRI logs)
+_LONGEST = 8192
 _RESERVED = frozenset({"time", "level", "source", "msg", "error", "traceback"})
 _BARE = re.compile(r"[A-Za-z0-9_.:/@%+*,()\[\]<>-]+")  # needs no quotes in logfmt: no space, quote or equals sign
 _KEY = re.compile(r"[^A-Za-z0-9_.-]")

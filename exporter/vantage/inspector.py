@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 LOOKS = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
     """What one look at this machine gave."""
 
@@ -73,7 +73,7 @@ class Inspector:
 
     async def inspect(self, inventory: Inventory) -> Inspection:
         """One look: the host's facts, every pod's facts and files."""
-        host = Vantage("host", "", self._config.node_name, None)
+        host = Vantage(kind="host", namespace="", name=self._config.node_name, netns=None)
         began = self._clock()
         listing = await self._listing(inventory)
         vantages = locate(listing, inventory, self._config, began)
@@ -82,12 +82,20 @@ class Inspector:
         self._facts, readings = await read_host(self._broker, previous=self._facts, changes=self._changes, lsm=lsm)
         own = read_own_resolv_conf()
         processes = processes_of_pods(listing, vantages, inventory, self._config.node_name)
-        looking = InspectionContext(self._broker, own, self._clock, processes, self._libraries)
+        looking = InspectionContext(
+            broker=self._broker, own=own, clock=self._clock, processes=processes, libraries=self._libraries
+        )
         seen = await look_at_pods(looking, vantages)
         self._tell_of_silent(frozenset(seen.silent))
         files = readings_of_files(seen.views, seen.file_seconds, silent=seen.silent, unasked=seen.unasked)
         fared = (*readings_of_pods(seen.readings), *files)
-        return Inspection(host, seen.views, self._facts, own, (found, *readings, *fared))
+        return Inspection(
+            host=host,
+            pods=seen.views,
+            host_facts=self._facts,
+            host_resolv_conf=own,
+            readings=(found, *readings, *fared),
+        )
 
     def _tell_of_silent(self, silent: frozenset[str]) -> None:
         """One line when pods' file systems cease to answer: their resolv.conf and libraries stay unknown meanwhile."""
@@ -99,7 +107,13 @@ class Inspector:
         directory = self._config.netns.directory
         processes, named = await asyncio.gather(self._broker.namespaces(), self._broker.named(directory))
         welcome = self._broker.welcome
-        listing = Listing(processes.found, named.found, (welcome.device, welcome.inode), processes.refused, directory)
+        listing = Listing(
+            found=processes.found,
+            named=named.found,
+            home=(welcome.device, welcome.inode),
+            refused=processes.refused,
+            directory=directory,
+        )
         self._strangers = await self._visit_strangers(unmatched(listing, inventory, self._config.node_name))
         return replace(listing, addresses={place.key: known.addresses for place, known in self._strangers.items()})
 
@@ -109,7 +123,9 @@ class Inspector:
         due = [n for n, known in strangers.items() if not known.addresses and known.looks < LOOKS]
         for start in range(0, len(due), MAX_PLACES):
             batch = due[start : start + MAX_PLACES]
-            asked = tuple(NamespaceRef(n.device, n.inode, n.pid, n.started, n.path) for n in batch)
+            asked = tuple(
+                NamespaceRef(device=n.device, inode=n.inode, pid=n.pid, started=n.started, path=n.path) for n in batch
+            )
             for netns, addresses in zip(batch, await read_addresses(self._broker, asked), strict=True):
                 strangers[netns] = UnmatchedNetns(addresses, strangers[netns].looks + 1)
         return strangers

@@ -1,9 +1,9 @@
 """Ties the network namespaces that are really on this host to pods: from inventory and the broker's listings to vantages.
 
-Between the broker's listing and the plan. Pure: what the broker found comes in as values, vantages with their states go out. A
-namespace belongs to a pod by the last `pod<uid>` component of a process's cgroup (measured: a private cgroup namespace shows
-`0::/../../pod<uid>/<id>`), else by an address of status.podIPs; without an inventory, named namespaces and those of container
-processes count as pods. What belongs to nobody is `unknown` and gets nothing else.
+Between the broker's listing and the plan. Pure: what the broker found comes in as values, vantages with their states go
+out. A namespace belongs to a pod by the last `pod<uid>` component of a process's cgroup (measured: a private cgroup
+namespace shows `0::/../../pod<uid>/<id>`), else by an address of status.podIPs; without an inventory, named namespaces
+and those of container processes count as pods. What belongs to nobody is `unknown` and gets nothing else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
 from exporter.model.vantage import Netns, PodState, Vantage
 
-# A pod's uid as kubelet writes it into a cgroup name: dashes, or underscores with the systemd driver, or a static pod's 32 hex digits.
+# A pod's uid as kubelet writes it into a cgroup name: dashes, or underscores with the systemd driver, or a static pod's
+# 32 hex digits.
 POD_COMPONENT = re.compile(
     r"(?:^|-)pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$"
 )
@@ -30,7 +31,7 @@ ENDED = frozenset({"Succeeded", "Failed"})  # phases of a pod whose containers h
 NAMED, CONTAINER = "netns", "container"  # the namespaces under which vantages without a pod appear
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """What the broker found: namespaces of processes, named ones, the host's own, and addresses read of unmatched ones."""
 
@@ -68,12 +69,12 @@ def namespaces_of(listing: Listing) -> dict[tuple[int, int], Netns]:
     places: dict[tuple[int, int], Netns] = {}
     for named in listing.named:
         key = (named.device, named.inode)
-        places[key] = Netns(named.device, named.inode, path=f"{listing.directory}/{named.name}")
+        places[key] = Netns(device=named.device, inode=named.inode, path=f"{listing.directory}/{named.name}")
     for found in listing.found:
         key = (found.device, found.inode)
         if found.processes:
             first = found.processes[0]
-            places[key] = Netns(found.device, found.inode, pid=first.pid, started=first.started)
+            places[key] = Netns(device=found.device, inode=found.inode, pid=first.pid, started=first.started)
     places.pop(listing.home, None)
     return places
 
@@ -94,8 +95,9 @@ def processes_of_pods(
 def processes_of(found: FoundNamespace, names: Collection[str] = ()) -> tuple[Process, ...]:
     """Those of a namespace whose roots hold its pod's files, the oldest first: one of each container, and of the sandbox.
 
-    They bear one of the pod's `names` in their cgroup: others may have come in from elsewhere (`nsenter`, a CNI's agent). Where none
-    does, they are of the pod that the oldest of them belongs to, else the containers', else the process that stands for the namespace.
+    They bear one of the pod's `names` in their cgroup: others may have come in from elsewhere (`nsenter`, a CNI's
+    agent). Where none does, they are of the pod that the oldest of them belongs to, else the containers', else the
+    process that stands for the namespace.
     """
     order = sorted(found.processes, key=lambda process: (process.started, process.pid))
     cgroups = [process.cgroup.decode(errors="replace") for process in order]
@@ -128,7 +130,7 @@ def locate(listing: Listing, inventory: Inventory, config: Config, now: float) -
     ]
     taken = {place.key for place in owners.values()}
     strangers = [
-        Vantage("pod", NAMED, f"{place.inode}", place, PodState.UNKNOWN)
+        Vantage(kind="pod", namespace=NAMED, name=f"{place.inode}", netns=place, state=PodState.UNKNOWN)
         for key, place in places.items()
         if key not in taken
     ]
@@ -251,8 +253,8 @@ def _without_inventory(listing: Listing, config: Config) -> tuple[Vantage, ...]:
     for named in listing.named:
         key = (named.device, named.inode)
         if key != listing.home and any(fnmatchcase(named.name, p) for p in config.netns.include):
-            place = Netns(named.device, named.inode, path=f"{listing.directory}/{named.name}")
-            vantages[key] = Vantage("pod", NAMED, named.name, place)
+            place = Netns(device=named.device, inode=named.inode, path=f"{listing.directory}/{named.name}")
+            vantages[key] = Vantage(kind="pod", namespace=NAMED, name=named.name, netns=place)
     for found in listing.found:
         key = (found.device, found.inode)
         if key == listing.home:
@@ -260,7 +262,7 @@ def _without_inventory(listing: Listing, config: Config) -> tuple[Vantage, ...]:
         for process in found.processes:
             ident = container_id(process.cgroup.decode(errors="replace"))
             if ident is not None:
-                place = Netns(found.device, found.inode, pid=process.pid, started=process.started)
-                vantages[key] = Vantage("pod", CONTAINER, ident[:12], place, uid=ident)
+                place = Netns(device=found.device, inode=found.inode, pid=process.pid, started=process.started)
+                vantages[key] = Vantage(kind="pod", namespace=CONTAINER, name=ident[:12], netns=place, uid=ident)
                 break
     return tuple(sorted(vantages.values(), key=lambda v: v.subject))

@@ -29,7 +29,7 @@ from exporter.vantage.roots import Libraries, choose
 AT_ONCE = 2  # requests under way: one that the broker works on, one whose answers are being parsed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PodsSeen:
     """Every pod but those whose namespace vanished meanwhile, how each was read, and the seconds that their files took.
 
@@ -43,7 +43,7 @@ class PodsSeen:
     unasked: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InspectionContext:
     """What every pod is looked at with. `own`: the host's resolv.conf. `processes`: those of each namespace whose roots are the pod's.
 
@@ -63,14 +63,14 @@ async def look_at_pods(looking: InspectionContext, vantages: Sequence[Vantage]) 
     entries = [(v, place) for v in vantages if (place := _place_to_look_at(v)) is not None]
     looks = await asyncio.gather(*(_look(looking, batch, slots) for batch in _batches(entries)))
     looked = iter([view for look in looks for view in look.views])
-    views = [next(looked) if _place_to_look_at(v) is not None else PodView(v) for v in vantages]
+    views = [next(looked) if _place_to_look_at(v) is not None else PodView(vantage=v) for v in vantages]
     looking.libraries.keep({vantage.key for vantage in vantages})
     return PodsSeen(
-        tuple(view for view in views if view is not None),
-        tuple(reading for look in looks for reading in look.readings),
-        sum(look.file_seconds for look in looks),
-        tuple(subject for look in looks for subject in look.silent),
-        sum(look.unasked for look in looks),
+        views=tuple(view for view in views if view is not None),
+        readings=tuple(reading for look in looks for reading in look.readings),
+        file_seconds=sum(look.file_seconds for look in looks),
+        silent=tuple(subject for look in looks for subject in look.silent),
+        unasked=sum(look.unasked for look in looks),
     )
 
 
@@ -87,7 +87,7 @@ def _batches(entries: Sequence[_T]) -> Iterator[tuple[_T, ...]]:
         yield tuple(entries[start : start + MAX_PLACES])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
     """One batch: a view of each, in order, None where its namespace vanished; and as in PodsSeen."""
 
@@ -112,7 +112,7 @@ async def _look(looking: InspectionContext, batch: tuple[_Entry, ...], slots: as
         if reading.reason == VANISHED:
             views.append(None)
         elif facts is None:
-            views.append(PodView(replace(vantage, state=PodState.UNREADABLE), unread=reading.reason))
+            views.append(PodView(vantage=replace(vantage, state=PodState.UNREADABLE), unread=reading.reason))
         elif not place.pid:
             views.append(_named(_view(vantage, facts), place, looking.own))
         else:
@@ -120,9 +120,9 @@ async def _look(looking: InspectionContext, batch: tuple[_Entry, ...], slots: as
             libc = looking.libraries.note(vantage.key, files[place], began)
             views.append(replace(_with_resolv_conf(_view(vantage, facts), chosen[-1][1], lsm), libc=libc))
     return _Look(
-        views,
-        [r for _, r in taken if r.reason != VANISHED],
-        seconds,
+        views=views,
+        readings=[r for _, r in taken if r.reason != VANISHED],
+        file_seconds=seconds,
         silent=[vantage.subject for vantage, files in chosen if files.resolv_errno == errno.ETIMEDOUT],
         unasked=sum(files.resolv_errno == errno.EBUSY for _, files in chosen),
     )
@@ -150,7 +150,7 @@ def _processes(looking: InspectionContext, place: NamespaceRef) -> tuple[Process
 
 
 def _view(vantage: Vantage, facts: PodFacts) -> PodView:
-    return PodView(replace(vantage, state=PodState.INTERCEPTED) if facts.intercepted else vantage, facts)
+    return PodView(vantage=replace(vantage, state=PodState.INTERCEPTED) if facts.intercepted else vantage, facts=facts)
 
 
 def _named(view: PodView, place: NamespaceRef, own: ResolvConf | None) -> PodView:

@@ -34,10 +34,10 @@ def reading_of_listing(refused: int, vantages: Sequence[Vantage], welcome: Welco
     powerless = "SYS_PTRACE" in missing_capabilities(welcome.capabilities)
     hidden = any(v.state is PodState.UNREADABLE for v in vantages)
     if not refused or not (powerless or hidden):
-        return ReaderStatus(Reader.NAMESPACES, success=True, seconds=seconds)
+        return ReaderStatus(reader=Reader.NAMESPACES, success=True, seconds=seconds)
     reason = Reason.NO_PERMISSION if powerless else reason_of_file(errno.EACCES, welcome.lsm)
     detail = f"{refused} processes' namespaces could not be read" + (" (SYS_PTRACE is missing)" if powerless else "")
-    return ReaderStatus(Reader.NAMESPACES, success=False, seconds=seconds, reason=reason, detail=detail)
+    return ReaderStatus(reader=Reader.NAMESPACES, success=False, seconds=seconds, reason=reason, detail=detail)
 
 
 def readings_of_pods(readings: Sequence[ReaderStatus]) -> tuple[ReaderStatus, ...]:
@@ -47,8 +47,10 @@ def readings_of_pods(readings: Sequence[ReaderStatus]) -> tuple[ReaderStatus, ..
     failed = next((r for r in readings if not r.success), None)
     seconds = sum(r.seconds for r in readings)
     if failed is None:
-        return (ReaderStatus(Reader.PODS, success=True, seconds=seconds),)
-    return (ReaderStatus(Reader.PODS, success=False, seconds=seconds, reason=failed.reason, detail=failed.detail),)
+        return (ReaderStatus(reader=Reader.PODS, success=True, seconds=seconds),)
+    return (
+        ReaderStatus(reader=Reader.PODS, success=False, seconds=seconds, reason=failed.reason, detail=failed.detail),
+    )
 
 
 def readings_of_files(
@@ -64,16 +66,16 @@ def readings_of_files(
     refused = [p for p in seen if p.resolv_conf_unread in {Reason.NO_PERMISSION, Reason.LSM}]
     if refused:
         reason, detail = refused[0].resolv_conf_unread, f"that of {len(refused)} pods could not be read"
-        return (ReaderStatus(Reader.RESOLV_CONF, success=False, seconds=seconds, reason=reason, detail=detail),)
+        return (ReaderStatus(reader=Reader.RESOLV_CONF, success=False, seconds=seconds, reason=reason, detail=detail),)
     detail = f"no answer from the file systems of {shorten(silent)}" if silent else ""
     if unasked:
         detail = f"{detail or 'too many file systems do not answer'}; so those of {unasked} pods were not read"
         return (
             ReaderStatus(
-                Reader.RESOLV_CONF, success=False, seconds=seconds, reason=Reason.READER_FAILED, detail=detail
+                reader=Reader.RESOLV_CONF, success=False, seconds=seconds, reason=Reason.READER_FAILED, detail=detail
             ),
         )
-    return (ReaderStatus(Reader.RESOLV_CONF, success=True, seconds=seconds, detail=detail),)
+    return (ReaderStatus(reader=Reader.RESOLV_CONF, success=True, seconds=seconds, detail=detail),)
 
 
 def shorten(subjects: Sequence[str]) -> str:

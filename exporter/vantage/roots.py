@@ -1,6 +1,7 @@
 """What the processes of a pod show of its files, made one: its resolv.conf, and the C libraries of all its containers. Pure but for a memory.
 
-Part of the inspection. A sandbox's process has the pod's resolv.conf as a rule, and never the libraries of its programs.
+Part of the inspection. A sandbox's process has the pod's resolv.conf as a rule, and never the libraries of its
+programs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 from exporter.broker.protocol.messages import InstalledLibc, PodFiles
 
-KEPT = 600.0  # seconds that a container's libraries count without it: one that crashes again and again is gone for up to five minutes
+# seconds that a container's libraries count without it: one that crashes again and again is gone for up to five minutes
+KEPT = 600.0
 LIBCS = {InstalledLibc.GLIBC: "glibc", InstalledLibc.MUSL: "musl"}
 
 # Of a process that has just ended, or has not entered its container yet: another one, or the next round, says more.
@@ -21,7 +23,8 @@ _PASSING = {errno.ESTALE, errno.EAGAIN}
 def choose(files: Sequence[PodFiles]) -> PodFiles:
     """Whose resolv.conf is the pod's: a container's before the sandbox's, the longest running one's first, as the order given is.
 
-    Where the file system of one does not answer, the pod's is not read: from round to round it may be asked or left alone.
+    Where the file system of one does not answer, the pod's is not read: from round to round it may be asked or left
+    alone.
     """
     silent = next((f for f in files if f.resolv_errno == errno.ETIMEDOUT), None)
     return silent or min(files, key=lambda f: (f.resolv_errno != 0, f.resolv_errno in _PASSING, f.sandbox))

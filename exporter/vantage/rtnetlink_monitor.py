@@ -1,8 +1,9 @@
 """Whether anything in the host's network namespace changed since the last look, by the kernel's announcements (rtnetlink(7)).
 
-Part of the inspection. Routes, neighbours and forwarding entries are the host's only tables that grow with the cluster, and the kernel
-announces every change of them; so while it is silent the last round's still hold. This tells silence from change and nothing more: any
-announcement, and any that was lost, means that all is read again. Needs no capability; where the kernel refuses, it is never silent.
+Part of the inspection. Routes, neighbours and forwarding entries are the host's only tables that grow with the cluster,
+and the kernel announces every change of them; so while it is silent the last round's still hold. This tells silence
+from change and nothing more: any announcement, and any that was lost, means that all is read again. Needs no
+capability; where the kernel refuses, it is never silent.
 
 Not used for what is not announced or costs little: counters, links and their settings, addresses, packet filters.
 """
@@ -15,8 +16,9 @@ import struct
 import weakref
 from contextlib import suppress
 
-# linux/rtnetlink.h: RTNLGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _NEXTHOP, as the mask that bind takes.
-# Links, addresses and next hops too: some routes go with them unannounced (fib_sync_down_dev in net/ipv4/fib_semantics.c).
+# linux/rtnetlink.h: RTNLGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE, _NEXTHOP, as the mask
+# that bind takes. Links, addresses and next hops too: some routes go with them unannounced (fib_sync_down_dev in
+# net/ipv4/fib_semantics.c).
 _GROUPS = sum(1 << group - 1 for group in (1, 3, 5, 7, 9, 11, 32))
 _RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
 _TYPE_AT = 4  # nlmsghdr.nlmsg_type

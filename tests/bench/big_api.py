@@ -1,4 +1,5 @@
-"""The fake API server with a cluster of any size in it: objects as large as recorded ones, 30 pods a node, a Service to 15 pods.
+"""The fake API server with a cluster of any size in it: objects as large as recorded ones, 30 pods a node, a Service to
+15 pods.
 
     python -m tests.bench.big_api NODES
 

@@ -1,4 +1,6 @@
-"""A cluster of any size, built as parsed values: for the bench and the linearity test. Faults of every kind are sprinkled in."""
+"""A cluster of any size, built as parsed values: for the bench and the linearity test. Faults of every kind are
+sprinkled in.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ NAMESPACES = 300
 
 
 def big_cluster(nodes: int) -> dict[ResourceKind, list[Any]]:
-    """Objects of a cluster with that many nodes, 30 pods each and one Service to 15 pods (5,000: 150,000 and 10,000)."""
+    """Objects of a cluster with that many nodes, 30 pods each and one Service to 15 pods (5,000: 150,000 and
+    10,000).
+    """
     names = [f"node-{n:05}" for n in range(nodes)]
     pods = [_pod(n, names[n // PODS_A_NODE]) for n in range(nodes * PODS_A_NODE)]
     services = [_service(n) for n in range(len(pods) // PODS_A_SERVICE)]
@@ -34,7 +38,7 @@ def big_cluster(nodes: int) -> dict[ResourceKind, list[Any]]:
     return {
         ResourceKind.NODES: [_node(n, name) for n, name in enumerate(names)],
         ResourceKind.PODS: pods,
-        ResourceKind.NAMESPACES: [Namespace(f"ns-{n:03}", labels={"team": str(n % 7)}) for n in range(NAMESPACES)],
+        ResourceKind.NAMESPACES: [Namespace(name=f"ns-{n:03}", labels={"team": str(n % 7)}) for n in range(NAMESPACES)],
         ResourceKind.SERVICES: services,
         ResourceKind.ENDPOINT_SLICES: slices,
         ResourceKind.SERVICE_CIDRS: [
@@ -43,10 +47,11 @@ def big_cluster(nodes: int) -> dict[ResourceKind, list[Any]]:
         ResourceKind.POLICIES: _policies(),
         ResourceKind.IP_POOLS: _pools(nodes),
         ResourceKind.BLOCK_AFFINITIES: [
-            BlockAffinity(IPv6Network((POD_BITS + (n << 6), 122)), name) for n, name in enumerate(names)
+            BlockAffinity(cidr=IPv6Network((POD_BITS + (n << 6), 122)), node=name) for n, name in enumerate(names)
         ],
         ResourceKind.IPAM_BLOCKS: [
-            IPAMBlock(IPv6Network((POD_BITS + (n << 6), 122)), name, 64, 64) for n, name in enumerate(names)
+            IPAMBlock(cidr=IPv6Network((POD_BITS + (n << 6), 122)), node=name, used=64, capacity=64)
+            for n, name in enumerate(names)
         ],
         ResourceKind.FELIX: [FelixConfiguration("default", Felix(ipv6_support=True))]
         + [FelixConfiguration(f"node.{name}", Felix(ipv6_support=False)) for name in names[::10]],
@@ -57,7 +62,7 @@ def big_cluster(nodes: int) -> dict[ResourceKind, list[Any]]:
 def _node(number: int, name: str) -> Node:
     six = () if number % 100 == 0 else (IPv6Network((POD_BITS + (number << 64), 64)),)
     return Node(
-        name,
+        name=name,
         ready=True,
         internal_ips=(IPv4Address((172 << 24) + (16 << 16) + number), IPv6Address((0x20010DB8 << 96) + number + 1)),
         pod_cidrs=(IPv4Network(((10 << 24) + (number % 65536 << 8), 24)), *six),
@@ -76,8 +81,8 @@ def _pod(number: int, node: str) -> Pod:
         "pod-template-hash": f"{workload:x}",
     }
     return Pod(
-        f"ns-{workload % NAMESPACES:03}",
-        f"app-{workload}-{number:06}",
+        namespace=f"ns-{workload % NAMESPACES:03}",
+        name=f"app-{workload}-{number:06}",
         uid=str(number),
         node=node,
         phase="Running",
@@ -91,8 +96,8 @@ def _service(number: int) -> Service:
     families: tuple[Family, ...] = (V4,) if number % 20 == 0 else (V4, V6)
     addresses = (IPv4Address((10 << 24) + (96 << 16) + number + 1), IPv6Address(SERVICE_BITS + number + 1))
     return Service(
-        f"ns-{number % NAMESPACES:03}",
-        f"app-{number}",
+        namespace=f"ns-{number % NAMESPACES:03}",
+        name=f"app-{number}",
         type="LoadBalancer" if number % 30 == 0 else "ClusterIP",
         cluster_ips=addresses[: len(families)],
         families=families,
@@ -105,9 +110,15 @@ def _slice(number: int, family: Family, pods: list[Pod]) -> EndpointSlice:
     behind = pods[number * PODS_A_SERVICE : (number + 1) * PODS_A_SERVICE]
     place = 0 if family is V4 else 1
     endpoints = tuple(
-        Endpoint((p.ips[place],), ready=True, node=p.node, pod=p.key) for p in behind if len(p.ips) > place
+        Endpoint(addresses=(p.ips[place],), ready=True, node=p.node, pod=p.key) for p in behind if len(p.ips) > place
     )
-    return EndpointSlice(f"ns-{number % NAMESPACES:03}", f"app-{number}-{family}", f"app-{number}", family, endpoints)
+    return EndpointSlice(
+        namespace=f"ns-{number % NAMESPACES:03}",
+        name=f"app-{number}-{family}",
+        service=f"app-{number}",
+        family=family,
+        endpoints=endpoints,
+    )
 
 
 def _policies() -> list[PolicyDraft]:
@@ -118,12 +129,25 @@ def _policies() -> list[PolicyDraft]:
         for tier in ("web", "db", "job"):
             selector = In("tier", frozenset({tier}))
             drafts.append(
-                PolicyDraft(PolicyKind.KUBERNETES, f"ns-{number:03}", tier, selector, restricts=BOTH_FAMILIES, gaps=gap)
+                PolicyDraft(
+                    kind=PolicyKind.KUBERNETES,
+                    namespace=f"ns-{number:03}",
+                    name=tier,
+                    pods=selector,
+                    restricts=BOTH_FAMILIES,
+                    gaps=gap,
+                )
             )
     for number in range(20):
         unindexed = parse_calico(f"tier != 'web' && app not in {{'app-{number}'}}")
         drafts.append(
-            PolicyDraft(PolicyKind.CALICO_GLOBAL, "", f"global-{number}", unindexed, restricts=frozenset({V6}))
+            PolicyDraft(
+                kind=PolicyKind.CALICO_GLOBAL,
+                namespace="",
+                name=f"global-{number}",
+                pods=unindexed,
+                restricts=frozenset({V6}),
+            )
         )
     return drafts
 
@@ -133,8 +157,8 @@ def _pools(nodes: int) -> list[IPPool]:
     racks = range(40 if nodes else 0)
     four = [
         IPPool(
-            f"v4-{r}",
-            IPv4Network(((11 << 24) + (r << 18), 14)),
+            name=f"v4-{r}",
+            cidr=IPv4Network(((11 << 24) + (r << 18), 14)),
             nat_outgoing=True,
             block_size=26,
             node_selector=f"rack == 'r{r}'",
@@ -142,7 +166,12 @@ def _pools(nodes: int) -> list[IPPool]:
         for r in racks
     ]
     six = [
-        IPPool(f"v6-{r}", IPv6Network((POD_BITS + (r << 80), 48)), block_size=122, node_selector=f"rack == 'r{r}'")
+        IPPool(
+            name=f"v6-{r}",
+            cidr=IPv6Network((POD_BITS + (r << 80), 48)),
+            block_size=122,
+            node_selector=f"rack == 'r{r}'",
+        )
         for r in racks
     ]
     return [*four, *six]

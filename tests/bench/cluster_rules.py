@@ -1,6 +1,8 @@
-"""How long the cluster role's judgement takes at full size: `python -m tests.bench.cluster_rules [NODES]`, 5,000 by default.
+"""How long the cluster role's judgement takes at full size: `python -m tests.bench.cluster_rules [NODES]`, 5,000 by
+default.
 
-Prints seconds for putting the inventory together, for every rule, and for the census; exits 1 where all rules together take a second.
+Prints seconds for putting the inventory together, for every rule, and for the census; exits 1 where all rules together
+take a second.
 """
 
 from __future__ import annotations
@@ -35,7 +37,17 @@ def rule_times(inventory: Inventory) -> dict[str, tuple[float, str]]:
     """Seconds of each rule, and what it found."""
     families = families_expected(inventory, None)
     view = RuleInput(
-        0.0, Snapshot("", Role.CLUSTER, 0.0, 0.0, complete=True, inventory=inventory, host=None, families=families)
+        now=0.0,
+        snapshot=Snapshot(
+            node="",
+            role=Role.CLUSTER,
+            started=0.0,
+            finished=0.0,
+            complete=True,
+            inventory=inventory,
+            host=None,
+            families=families,
+        ),
     )
     found = {}
     for cause, rule in CLUSTER_RULES.items():

@@ -1,9 +1,11 @@
-"""What reading the kernel costs, against the tools that people would run instead: ratios of CPU within one run. Needs root.
+"""What reading the kernel costs, against the tools that people would run instead: ratios of CPU within one run. Needs
+root.
 
     python -m tests.bench.kernel
 
-Prints one line per bar, with what was measured; the exit code is 1 where a bar is missed. CPU is user and system time of this process,
-its children, or the broker; each figure is the best of several, so that other work on the machine matters little.
+Prints one line per bar, with what was measured; the exit code is 1 where a bar is missed. CPU is user and system time
+of this process, its children, or the broker; each figure is the best of several, so that other work on the machine
+matters little.
 """
 
 from __future__ import annotations
@@ -120,7 +122,7 @@ def measure_legacy() -> Iterator[Bar]:
 
 
 def visit(topics: tuple[ReadTopic, ...]) -> VisitAnswers:
-    return VisitAnswers(dict(zip(topics, read_topics(topics), strict=True)), 0.0)
+    return VisitAnswers(found=dict(zip(topics, read_topics(topics), strict=True)), seconds=0.0)
 
 
 def read_peers() -> None:
@@ -168,7 +170,9 @@ class Inline:
 
 
 def measure_rounds() -> tuple[float, float]:
-    """Seconds of CPU for the host's facts where everything is read in every round, and where the kernel announced no change."""
+    """Seconds of CPU for the host's facts where everything is read in every round, and where the kernel announced no
+    change.
+    """
 
     def seconds(changes: RtnetlinkMonitor | None) -> float:
         held: list[HostFacts | None] = [None]
@@ -191,7 +195,7 @@ def measure_rounds() -> tuple[float, float]:
 
 def place_of(name: str) -> NamespaceRef:
     info = Path(path_of(name)).stat()
-    return NamespaceRef(info.st_dev, info.st_ino, path=path_of(name))
+    return NamespaceRef(device=info.st_dev, inode=info.st_ino, path=path_of(name))
 
 
 def broker_cpu(pid: int) -> float:

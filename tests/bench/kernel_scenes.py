@@ -1,4 +1,6 @@
-"""Big states of a node for benchmarks: tables of 50,000 rules, 5,000 tunnel peers, hundreds of pods. Made in namespaces, as root."""
+"""Big states of a node for benchmarks: tables of 50,000 rules, 5,000 tunnel peers, hundreds of pods. Made in
+namespaces, as root.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def namespace() -> Iterator[str]:
 
 
 def kube_rules(rules: int) -> str:
-    """Table nat as kube-proxy fills it (five rules and three chains a Service), with Calico's chains hooked behind it."""
+    """Table nat as kube-proxy fills it (five rules and three chains a Service), with Calico's chains hooked behind
+    it.
+    """
     services = rules // 5
     lines = [
         "*nat",

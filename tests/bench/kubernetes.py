@@ -1,7 +1,8 @@
-"""What reading the Kubernetes API costs at full size, against the fake server as a process: `python -m tests.bench.kubernetes [NODES]`.
+"""What reading the Kubernetes API costs at full size, against the fake server as a process: `python -m
+tests.bench.kubernetes [NODES]`.
 
-Prints a table for roles cluster and node: time and CPU to the first inventory, requests, bytes, memory, events a second absorbed, time of
-a rebuild, size of the digest. 5,000 nodes (150,000 pods, 10,000 Services) by default.
+Prints a table for roles cluster and node: time and CPU to the first inventory, requests, bytes, memory, events a second
+absorbed, time of a rebuild, size of the digest. 5,000 nodes (150,000 pods, 10,000 Services) by default.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""The load that exporters put on a cluster, by design: `python -m tests.bench.load` prints the table for 10, 500 and 5,000 nodes,
+"""The load that exporters put on a cluster, by design: `python -m tests.bench.load` prints the table for 10, 500 and
+5,000 nodes,
 and `scripts/reference` writes it to docs/sizing.md.
 
-Computed, not measured: what each role reads (exporter.inventory.kubernetes.watched_resources) times how large recorded objects are (tests/data/kubernetes), and
-the pace and the budget of the probes. tests/wire/test_kubernetes_scale.py holds the requests against those that a server counts.
+Computed, not measured: what each role reads (exporter.inventory.kubernetes.watched_resources) times how large recorded
+objects are (tests/data/kubernetes), and the pace and the budget of the probes. tests/wire/test_kubernetes_scale.py
+holds the requests against those that a server counts.
 """
 
 from __future__ import annotations

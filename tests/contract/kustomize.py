@@ -1,7 +1,7 @@
 """The part of kustomize that deploy/ uses, so that overlays are checked on machines without kubectl.
 
-Resources, components, strategic merge patches (with `$patch: delete`), images, labels and ConfigMaps made of files; anything else in a kustomization is an error
-here. Where kubectl is installed, a test compares the two.
+Resources, components, strategic merge patches (with `$patch: delete`), images, labels and ConfigMaps made of files;
+anything else in a kustomization is an error here. Where kubectl is installed, a test compares the two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""As much of PromQL as tells which metrics, labels and label values an expression uses. A tokenizer, no grammar: promtool checks that."""
+"""As much of PromQL as tells which metrics, labels and label values an expression uses. A tokenizer, no grammar:
+promtool checks that.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The rights that the manifests grant are those that the code declares, verb by verb; no other right at the API server is granted."""
+"""The rights that the manifests grant are those that the code declares, verb by verb; no other right at the API server
+is granted.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def granted(objects: list[Any], account: str) -> frozenset[Right]:
         for rule in rules[role["kind"], namespace if role["kind"] == "Role" else "", role["name"]]:
             assert set(rule) <= {"apiGroups", "resources", "resourceNames", "verbs"}
             found |= {
-                Right(group, resource, name, verb, namespace)
+                Right(group=group, resource=resource, name=name, verb=verb, namespace=namespace)
                 for group in rule["apiGroups"]
                 for resource in rule["resources"]
                 for name in rule.get("resourceNames", [""])
@@ -75,9 +77,15 @@ def test_nodes_that_list_for_themselves_are_granted_exactly_that(tmp_path: Path)
 
 
 def test_a_node_with_a_digest_needs_less() -> None:
-    watched = {Right("", resource, "", verb, "") for resource in ("nodes", "pods") for verb in ("list", "watch")}
+    watched = {
+        Right(group="", resource=resource, name="", verb=verb, namespace="")
+        for resource in ("nodes", "pods")
+        for verb in ("list", "watch")
+    }
     # Where the cluster role is: of its own namespace alone, and never watched.
-    asked = {Right("discovery.k8s.io", "endpointslices", "", "list", "dualstack-exporter")}
+    asked = {
+        Right(group="discovery.k8s.io", resource="endpointslices", name="", verb="list", namespace="dualstack-exporter")
+    }
     assert rights(Role.NODE, digest=True) == watched | asked
     assert watched < rights(Role.NODE)
     assert rights(Role.ALL) == rights(Role.CLUSTER)

@@ -145,7 +145,9 @@ EXPLAINING = {c for reach in REACHES for c in reach.causes} | {c for causes in F
 
 @pytest.mark.parametrize("cause", [c for c in Cause if c not in reasons_for_no_alert()])
 def test_a_cause_is_alerted_in_the_time_of_its_scope(cause: Cause) -> None:
-    """DNS 3 minutes, what a kernel states and paths 5, pods and cluster 15; what explains a page never later than a symptom."""
+    """DNS 3 minutes, what a kernel states and paths 5, pods and cluster 15; what explains a page never later than a
+    symptom.
+    """
     times = {(r.labels.get("severity", "any"), wait_of(r.fields)) for r in MAIN if r.name == alert_name(cause)}
     scope = SPECS[cause].scope
     slow = scope in {Scope.POD, Scope.CLUSTER}
@@ -158,7 +160,8 @@ def test_a_cause_is_alerted_in_the_time_of_its_scope(cause: Cause) -> None:
 
 def test_what_explains_keeps_firing_at_least_as_long_as_what_it_explains() -> None:
     keeps = {r.name: int(str(r.fields.get("keep_firing_for", "0m")).removesuffix("m")) for r in MAIN if r.is_alert}
-    # A page ends within six minutes of healing: a path counts as well after six dials, 3 minutes and 2 rounds, and nothing is added to it.
+    # A page ends within six minutes of healing: a path counts as well after six dials, 3 minutes and 2 rounds, and
+    # nothing is added to it.
     assert {keep for name, keep in keeps.items() if not name.startswith("DualstackExporter")} <= {0, 1, 4}
     assert all(keeps[alert_name(cause)] == 0 for cause in PATH_CAUSES)
     for reach in REACHES:

@@ -1,4 +1,6 @@
-"""The generated tables of docs/ are what the program and the lab say today (`scripts/reference` writes them), and README is one page."""
+"""The generated tables of docs/ are what the program and the lab say today (`scripts/reference` writes them), and
+README is one page.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""deploy/: valid for every supported Kubernetes, least power, and in agreement with the code, the image and each other."""
+"""deploy/: valid for every supported Kubernetes, least power, and in agreement with the code, the image and each
+other.
+"""
 
 from __future__ import annotations
 
@@ -305,7 +307,8 @@ def test_both_containers_share_the_sockets_directory_and_nothing_else(manifest: 
 
 def test_the_broker_has_the_capabilities_that_its_code_uses_and_no_other(manifest: list[Object]) -> None:
     context = the_container(pod_specs(manifest)["dualstack-exporter"], "broker")["securityContext"]
-    # Spelt without CAP_: the API refuses allowPrivilegeEscalation: false beside CAP_SYS_ADMIN. Effective for uid 0 alone.
+    # Spelt without CAP_: the API refuses allowPrivilegeEscalation: false beside CAP_SYS_ADMIN. Effective for uid 0
+    # alone.
     assert set(context["capabilities"]["add"]) == set(missing_capabilities(0))
     assert context["capabilities"]["drop"] == ["ALL"]
     assert context["runAsUser"] == 0

@@ -1,4 +1,6 @@
-"""The commands on the project's pages: our own take these flags, make has these verbs, the scripts and the files that they name are there."""
+"""The commands on the project's pages: our own take these flags, make has these verbs, the scripts and the files that
+they name are there.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 
 def commands(page: Path) -> Iterator[str]:
-    """What looks like a command: code spans, and lines of code blocks. A span may go on in the next line of its sentence."""
+    """What looks like a command: code spans, and lines of code blocks. A span may go on in the next line of its
+    sentence.
+    """
     text = page.read_text()
     fenced = [line for block in FENCED.findall(text) for line in block.splitlines()]
     joined = re.sub(r"(?<=\S)\n +(?=\S)|(?<=[\w./-])\n(?=[\w-])", " ", FENCED.sub("", text))

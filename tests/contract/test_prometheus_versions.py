@@ -1,8 +1,10 @@
-"""The rules mean the same on Prometheus 2.42, which evaluates them here, and on 3.x, which these tests know by what it changed.
+"""The rules mean the same on Prometheus 2.42, which evaluates them here, and on 3.x, which these tests know by what it
+changed.
 
-Changed in 3.0 (its migration guide): ranges and subqueries leave out a sample that lies exactly on their left border; `.` in a regular
-expression matches a line break as well; le and quantile are written as floats; holt_winters has another name, and some words became part
-of the language. Alertmanager 0.27 reads unquoted matchers otherwise than before.
+Changed in 3.0 (its migration guide): ranges and subqueries leave out a sample that lies exactly on their left border;
+`.` in a regular expression matches a line break as well; le and quantile are written as floats; holt_winters has
+another name, and some words became part of the language. Alertmanager 0.27 reads unquoted matchers otherwise than
+before.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def length(found: re.Match[str]) -> int:
 
 
 def without_left_border(expression: str) -> str:
-    """The expression as 3.x takes it, for 2.42: samples stand at whole milliseconds, so a range that is one shorter is open on its left."""
+    """The expression as 3.x takes it, for 2.42: samples stand at whole milliseconds, so a range that is one shorter is
+    open on its left.
+    """
     return RANGE.sub(lambda found: f"[{length(found) - 1}ms{found[3] or ''}]", expression)
 
 

@@ -47,7 +47,8 @@ def test_a_runbook_has_its_five_sections_with_something_in_each(path: Path) -> N
     assert re.search(r"^(```|    \S)", parts[parts.index("Diagnosis") + 1], re.MULTILINE), "a command to run"
 
 
-# What a command begins with; a line of code that begins otherwise shows what a command says, a query's result, or an object.
+# What a command begins with; a line of code that begins otherwise shows what a command says, a query's result, or an
+# object.
 PROGRAMS = re.compile(
     r"\|?\s*(kubectl|microk8s|calicoctl|dualstack-exporter|dig|ip|ip6tables|iptables|ipset|nft|sysctl|bridge|ping|tcpdump|ethtool|grep|tr|cat"
     r"|openssl|amtool|-o)\b(?!:)"

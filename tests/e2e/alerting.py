@@ -1,8 +1,9 @@
-"""Real Prometheus, real Alertmanager and a webhook receiver, with the shipped rules and routing; ended whatever happens.
+"""Real Prometheus, real Alertmanager and a webhook receiver, with the shipped rules and routing; ended whatever
+happens.
 
-A minute of the rules takes `minute` seconds here: every `for`, `keep_firing_for`, range, grouping interval and the lookback are scaled by
-that one factor (`scaled_rules`, `scaled_routing`), nothing else is changed. Not below 0.6: Prometheus looks for its targets every 5
-seconds, whatever the scale, and ten minutes without any are alerted.
+A minute of the rules takes `minute` seconds here: every `for`, `keep_firing_for`, range, grouping interval and the
+lookback are scaled by that one factor (`scaled_rules`, `scaled_routing`), nothing else is changed. Not below 0.6:
+Prometheus looks for its targets every 5 seconds, whatever the scale, and ten minutes without any are alerted.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def scaled(duration: str, minute: float) -> str:
 
 
 def scaled_rules(text: str, minute: float) -> str:
-    """The rules with all their durations shortened: `for`, `keep_firing_for`, ages, and every range and step in brackets."""
+    """The rules with all their durations shortened: `for`, `keep_firing_for`, ages, and every range and step in
+    brackets.
+    """
     document = yaml.safe_load(text)
     for rule in (rule for group in document["groups"] for rule in group["rules"]):
         for key in {"for", "keep_firing_for"} & set(rule):
@@ -59,7 +62,9 @@ def scaled_rules(text: str, minute: float) -> str:
 
 
 def scaled_routing(text: str, minute: float, receiver: str) -> str:
-    """Alertmanager's configuration with its intervals shortened, and every webhook at the receiver's address and its own name."""
+    """Alertmanager's configuration with its intervals shortened, and every webhook at the receiver's address and its
+    own name.
+    """
     document = yaml.safe_load(text)
     document["global"]["resolve_timeout"] = scaled(document["global"]["resolve_timeout"], minute)
     for route in (document["route"], *document["route"]["routes"]):
@@ -237,7 +242,9 @@ class Alertmanager:
 
 
 class Monitoring:
-    """Prometheus with the shipped rules, scraping these targets (address, target labels), and Alertmanager with the shipped routing."""
+    """Prometheus with the shipped rules, scraping these targets (address, target labels), and Alertmanager with the
+    shipped routing.
+    """
 
     def __init__(self, targets: Sequence[tuple[str, Mapping[str, str]]], minute: float = 1.0) -> None:
         self.targets = targets

@@ -1,6 +1,8 @@
-"""Run inside the image by test_image.py: an API server that knows two Nodes, one without IPv6, and `check` of the cluster role on it.
+"""Run inside the image by test_image.py: an API server that knows two Nodes, one without IPv6, and `check` of the
+cluster role on it.
 
-It shows that the Kubernetes client of the image is whole enough: of its generated code the Dockerfile keeps what the exporter loads.
+It shows that the Kubernetes client of the image is whole enough: of its generated code the Dockerfile keeps what the
+exporter loads.
 """
 
 from __future__ import annotations

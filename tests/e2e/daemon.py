@@ -43,7 +43,9 @@ def run_exporter(*arguments: str, namespace: str = "", **options: Any) -> subpro
 
 
 class Daemon:
-    """A running exporter. `prefix` is put before the command (ip netns exec, setpriv ...). In a namespace of its own it needs a fixed port."""
+    """A running exporter. `prefix` is put before the command (ip netns exec, setpriv ...). In a namespace of its own it
+    needs a fixed port.
+    """
 
     def __init__(
         self,

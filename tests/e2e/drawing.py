@@ -1,6 +1,8 @@
-"""A panel as HTML: from its JSON and what its queries returned to a stat, a table, bars or lines. Used by pictures.py; asks nothing itself.
+"""A panel as HTML: from its JSON and what its queries returned to a stat, a table, bars or lines. Used by pictures.py;
+asks nothing itself.
 
-It draws the few panel types that the dashboards use, in the places and with the units, words, thresholds and colours that the JSON names.
+It draws the few panel types that the dashboards use, in the places and with the units, words, thresholds and colours
+that the JSON names.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ NOTHING = '<div class="none">no data</div>'
 
 @dataclass(frozen=True)
 class Answered:
-    """A panel's JSON with what its queries returned between two times; `began` are the times at which annotated causes began to hold."""
+    """A panel's JSON with what its queries returned between two times; `began` are the times at which annotated causes
+    began to hold.
+    """
 
     json: Any
     answers: Sequence[Sequence[Series]]

@@ -1,7 +1,8 @@
-"""What Grafana makes of a dashboard's queries: variables put in, tables merged, renamed and put in order, values put into words.
+"""What Grafana makes of a dashboard's queries: variables put in, tables merged, renamed and put in order, values put
+into words.
 
-No Grafana can be had here. This is the small part of it that the dashboards use, after the sources of @grafana/data: how the merge
-transformation joins rows, what fields are called, which threshold colours a value.
+No Grafana can be had here. This is the small part of it that the dashboards use, after the sources of @grafana/data:
+how the merge transformation joins rows, what fields are called, which threshold colours a value.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The exporter where time goes faster: its rate of DNS questions is that of the default interval, so that a short round asks as many.
+"""The exporter where time goes faster: its rate of DNS questions is that of the default interval, so that a short round
+asks as many.
 
     python -m tests.e2e.hastened_exporter FLAGS
 

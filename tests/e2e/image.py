@@ -1,7 +1,8 @@
 """Builds the project's image for tests, from nothing but Debian packages and PyPI.
 
-No base image can be pulled where the tests run, so the base is made by debootstrap under the name that the Dockerfile asks for. It and
-everything podman keeps lie in a state directory of the tests' own: the name must never shadow a real image of the machine's user.
+No base image can be pulled where the tests run, so the base is made by debootstrap under the name that the Dockerfile
+asks for. It and everything podman keeps lie in a state directory of the tests' own: the name must never shadow a real
+image of the machine's user.
 """
 
 from __future__ import annotations
@@ -123,7 +124,8 @@ def pip_settings(directory: Path) -> list[str]:
     for line in run(sys.executable, "-m", "pip", "config", "list").splitlines():
         key, _, value = line.partition("=")
         section, _, option = key.rpartition(".")
-        # What the environment says wins over files, and stands later in the list only by luck: one section, the environment last.
+        # What the environment says wins over files, and stands later in the list only by luck: one section, the
+        # environment last.
         sections.setdefault(section, []).append(f"{option} = {value.strip(chr(39))}")
     settings = directory / "pip.conf"
     environment = sections.pop(":env:", [])

@@ -1,4 +1,6 @@
-"""Servers inside a namespace of the lab, asked from outside: Prometheus, and what stands for kube-state-metrics. Part of pages.py."""
+"""Servers inside a namespace of the lab, asked from outside: Prometheus, and what stands for kube-state-metrics. Part
+of pages.py.
+"""
 
 from __future__ import annotations
 

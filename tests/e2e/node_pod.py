@@ -1,7 +1,8 @@
-"""The DaemonSet's pod, run by podman from the very manifest that ships: same arguments, users, capabilities, mounts and limits.
+"""The DaemonSet's pod, run by podman from the very manifest that ships: same arguments, users, capabilities, mounts and
+limits.
 
-podman stands in for the kubelet: each emptyDir, ConfigMap and projected volume becomes a directory, the pod's cgroup is a directory like
-the kubelet's, and "the host's network" is a namespace that the test made.
+podman stands in for the kubelet: each emptyDir, ConfigMap and projected volume becomes a directory, the pod's cgroup is
+a directory like the kubelet's, and "the host's network" is a namespace that the test made.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def pod_uid() -> str:
 
 
 def remove_cgroup(uid: str) -> None:
-    """The directories of a pod's cgroup, which podman leaves behind, under every controller. Its last process may still be ending."""
+    """The directories of a pod's cgroup, which podman leaves behind, under every controller. Its last process may still
+    be ending.
+    """
     end = time.monotonic() + PATIENCE
     while pods := list(Path("/sys/fs/cgroup").glob(f"**/kubepods/burstable/pod{uid}")):
         assert time.monotonic() < end, f"still busy after {PATIENCE:g} s: {pods}"
@@ -56,7 +59,9 @@ def remove_cgroup(uid: str) -> None:
 
 
 class NodePod:
-    """Both containers, started together; ended by `close`, whatever happened. `network` is a named namespace: the node's own."""
+    """Both containers, started together; ended by `close`, whatever happened. `network` is a named namespace: the
+    node's own.
+    """
 
     def __init__(
         self,

@@ -1,8 +1,10 @@
-"""From a fault in the lab to the page it sends: exporters in the lab's nodes, Prometheus, Alertmanager and what receives its notifications.
+"""From a fault in the lab to the page it sends: exporters in the lab's nodes, Prometheus, Alertmanager and what
+receives its notifications.
 
-Everything is real and stands as it is shipped: rules, relabelling, routing and inhibition. One thing is changed: time. A minute of the
-rules and of the routing takes MINUTE seconds (alerting.py), and so does one of the exporters' rounds: Prometheus evaluates and exporters
-look every half minute as they do by default. A round may still ask as many DNS questions. Every receiver is the same webhook.
+Everything is real and stands as it is shipped: rules, relabelling, routing and inhibition. One thing is changed: time.
+A minute of the rules and of the routing takes MINUTE seconds (alerting.py), and so does one of the exporters' rounds:
+Prometheus evaluates and exporters look every half minute as they do by default. A round may still ask as many DNS
+questions. Every receiver is the same webhook.
 
 Prometheus, Alertmanager and the webhook stand in the lab's gateway, from which the nodes are reached over the fabric.
 """
@@ -51,7 +53,8 @@ class Page:
 
 
 class LabOfHosts(ServingLab):
-    """The exporter's Service leads to the nodes themselves, as that of the manifests does: its pods are on the host's network.
+    """The exporter's Service leads to the nodes themselves, as that of the manifests does: its pods are on the host's
+    network.
 
     Something that is never restarted answers there: kube-proxy takes an endpoint away before its pod goes.
     """
@@ -124,7 +127,8 @@ class Stack:
         self._open.enter_context(self.prometheus)
         self.wait_rounds()
 
-    # -- exporters -------------------------------------------------------------------------------------------------------------
+    # -- exporters
+    # -------------------------------------------------------------------------------------------------------------
 
     def start_exporter(self, node: LabNode | None) -> None:
         """The node's, or with None that of the cluster role, which stands in the gateway."""
@@ -184,7 +188,8 @@ class Stack:
         found = self.prometheus.instant("dualstack_exporter_rounds_total")
         return {each.labels["instance"]: each.points[0][1] for each in found}
 
-    # -- Prometheus and Alertmanager -------------------------------------------------------------------------------------------
+    # -- Prometheus and Alertmanager
+    # -------------------------------------------------------------------------------------------
 
     def _prometheus_config(self) -> dict[str, Any]:
         rules = self._directory / "dualstack.yaml"
@@ -220,7 +225,9 @@ class Stack:
         return found
 
     def alerts(self, state: str) -> list[tuple[str, str]]:
-        """(alert, node) of what Alertmanager has, but for the dead man's switch: "active", or "suppressed" by an inhibition."""
+        """(alert, node) of what Alertmanager has, but for the dead man's switch: "active", or "suppressed" by an
+        inhibition.
+        """
         found = self._place.call(self._alertmanager.alerts)
         return sorted(
             (each["labels"]["alertname"], each["labels"].get("node", ""))
@@ -228,7 +235,8 @@ class Stack:
             if each["status"]["state"] == state and each["labels"]["alertname"] != WATCHDOG
         )
 
-    # -- what came of it -------------------------------------------------------------------------------------------------------
+    # -- what came of it
+    # -------------------------------------------------------------------------------------------------------
 
     @property
     def pages(self) -> list[Page]:

@@ -1,10 +1,12 @@
-"""Pictures of the dashboards: their own queries, answered by a real Prometheus, drawn as HTML and photographed by a headless browser.
+"""Pictures of the dashboards: their own queries, answered by a real Prometheus, drawn as HTML and photographed by a
+headless browser.
 
     python -m tests.e2e.pictures [DIRECTORY]     (or scripts/dashboards-picture)
 
-No Grafana is at hand where this runs: the pictures show what its panels say, not how exactly it draws them, and say so themselves. The
-data is that of the lab: real exporters on real kernels, healthy at first; then a pod without IPv6, no NAT on one node, ranges that overlap,
-and AAAA withheld. Time goes faster there (tests/e2e/pages.py). The pictures end after the first lines of panels.
+No Grafana is at hand where this runs: the pictures show what its panels say, not how exactly it draws them, and say so
+themselves. The data is that of the lab: real exporters on real kernels, healthy at first; then a pod without IPv6, no
+NAT on one node, ranges that overlap, and AAAA withheld. Time goes faster there (tests/e2e/pages.py). The pictures end
+after the first lines of panels.
 """
 
 from __future__ import annotations
@@ -175,7 +177,8 @@ def break_down(stack: Stack) -> Iterator[str]:
     yield 'count(dualstack_dns_aaaa_block{kind="blanket_nodata"} == 1) == 3'
 
 
-# What the pictures must show. A round that the machine had no time for may have cut probes that fail: then the node looks better than it is.
+# What the pictures must show. A round that the machine had no time for may have cut probes that fail: then the node
+# looks better than it is.
 SHOWN = (
     f'max_over_time(dualstack_family_ok{{node="{NODE}", ip_family="IPv6"}}[4s]) == 0'
     f' and on (node) dualstack_probe_success_ratio{{target="outside", layer="tcp", ip_family="IPv6", vantage="pod"}} == 0'

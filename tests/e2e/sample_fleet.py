@@ -1,6 +1,8 @@
-"""A small fleet of exporters that serve the sample days over HTTP, as the exporter itself writes them; each scrape is a round.
+"""A small fleet of exporters that serve the sample days over HTTP, as the exporter itself writes them; each scrape is a
+round.
 
-Two healthy nodes, one that turns bad, one that falls silent, and the cluster role of a cluster that is on its way to dual-stack.
+Two healthy nodes, one that turns bad, one that falls silent, and the cluster role of a cluster that is on its way to
+dual-stack.
 """
 
 from __future__ import annotations

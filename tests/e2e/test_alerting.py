@@ -1,4 +1,5 @@
-"""What exporters expose, through a real Prometheus and a real Alertmanager, to whoever is paged: the right alert, once, until it is healed.
+"""What exporters expose, through a real Prometheus and a real Alertmanager, to whoever is paged: the right alert, once,
+until it is healed.
 
 The exporters here replay sample days as the exporter itself writes them; a minute of the rules takes MINUTE seconds.
 """
@@ -24,8 +25,8 @@ READER = ("DualstackExporterReaderFailing", "node-a")
 
 def found(report: Report, cause: Cause, *subjects: str, severity: Severity = Severity.WARNING) -> Report:
     """The report with one more cause."""
-    finding = Finding(cause, severity, subjects, ("seen",), "true")
-    return replace(report, causes=(*report.causes, CauseReport(finding, SPECS[cause].scope, since=0.0)))
+    finding = Finding(cause=cause, severity=severity, subjects=subjects, evidence=("seen",), command="true")
+    return replace(report, causes=(*report.causes, CauseReport(finding=finding, scope=SPECS[cause].scope, since=0.0)))
 
 
 def told(notifications: list[Notification]) -> list[tuple[str, str]]:

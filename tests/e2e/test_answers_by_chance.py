@@ -1,7 +1,8 @@
-"""The daemon beside nameservers that answer by chance, for twenty rounds and within its DNS budget: they are named, and never called blockers.
+"""The daemon beside nameservers that answer by chance, for twenty rounds and within its DNS budget: they are named, and
+never called blockers.
 
-A nameserver with a template that withholds AAAA is still called one, two rounds after it began to. The nameservers are processes on
-loopback addresses of their own (tests/lab/coredns.py), as dns.servers names them.
+A nameserver with a template that withholds AAAA is still called one, two rounds after it began to. The nameservers are
+processes on loopback addresses of their own (tests/lab/coredns.py), as dns.servers names them.
 """
 
 from __future__ import annotations

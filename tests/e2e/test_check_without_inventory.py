@@ -1,4 +1,6 @@
-"""`check` whose inventory cannot be read at all: exit status 2 and why, whatever it is that keeps it from being read (contract section 2)."""
+"""`check` whose inventory cannot be read at all: exit status 2 and why, whatever it is that keeps it from being read
+(contract section 2).
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def configured(directory: Path, server: str, *, role: str = "cluster", digest: s
 
 
 def is_told(done: subprocess.CompletedProcess[str], reason: str) -> None:
-    """Exit status 2, one line that says why among what is no log, and the report all the same, without a word of comfort."""
+    """Exit status 2, one line that says why among what is no log, and the report all the same, without a word of
+    comfort.
+    """
     assert done.returncode == 2, done.stdout + done.stderr
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("dualstack-exporter: ")]
     assert "the inventory cannot be read: " in said

@@ -1,4 +1,6 @@
-"""check, probe, config and reference as a person runs them: streams, exit statuses, time, and what is said (contract section 2)."""
+"""check, probe, config and reference as a person runs them: streams, exit statuses, time, and what is said (contract
+section 2).
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,9 @@ def test_check_ends_within_ten_seconds_when_everything_is_silent(tmp_path: Path)
 
 
 def time_exporter(*given: str) -> tuple[subprocess.CompletedProcess[str], float]:
-    """A command, and how many seconds it took beyond those in which it waited for a processor: those are the machine's."""
+    """A command, and how many seconds it took beyond those in which it waited for a processor: those are the
+    machine's.
+    """
     command = [sys.executable, "-m", "exporter", *given]
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as logged:
         began = time.monotonic()

@@ -1,4 +1,6 @@
-"""A real container: found without Kubernetes by its cgroup's 64 digits, and tied to its Pod by the kubelet's cgroup alone."""
+"""A real container: found without Kubernetes by its cgroup's 64 digits, and tied to its Pod by the kubelet's cgroup
+alone.
+"""
 
 from __future__ import annotations
 

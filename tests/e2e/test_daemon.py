@@ -23,7 +23,9 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def world() -> Iterator[dict[str, str]]:
-    """Two namespaces behind a router: `both` has both families, `four` no IPv6; a server at the router listens over each."""
+    """Two namespaces behind a router: `both` has both families, `four` no IPv6; a server at the router listens over
+    each.
+    """
     prefix = namespaces.unique_prefix()
     names = {name: f"{prefix}{name}" for name in ("router", "both", "four")}
     for name in names.values():

@@ -1,4 +1,6 @@
-"""Every query of every dashboard against a real Prometheus that scraped exporters: healthy ones, a bad day, and a real process."""
+"""Every query of every dashboard against a real Prometheus that scraped exporters: healthy ones, a bad day, and a real
+process.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ def fleet() -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def prometheus(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """With the shipped rules, a minute of which takes two seconds: what is alerted after ten of them is alerted here."""
+    """With the shipped rules, a minute of which takes two seconds: what is alerted after ten of them is alerted
+    here.
+    """
     rules = tmp_path_factory.mktemp("rules") / "dualstack.yaml"
     rules.write_text(scaled_rules(RULES.read_text(), 2.0))
     with Prometheus(fleet.targets, rules=[rules]) as running:

@@ -1,4 +1,6 @@
-"""The dashboards over real exporters in the lab: real kernels, real probes, a nameserver that withholds AAAA, a node without NAT."""
+"""The dashboards over real exporters in the lab: real kernels, real probes, a nameserver that withholds AAAA, a node
+without NAT.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ from tests.e2e.test_dashboards import VARIABLES, answers, panels_of
 
 pytestmark = pytest.mark.real
 
-# The lab lets everything be read and checked, its peers all answer, and objects from a file have neither readers nor an API that would
-# make the cluster role ask the cluster DNS.
+# The lab lets everything be read and checked, its peers all answer, and objects from a file have neither readers nor an
+# API that would make the cluster role ask the cluster DNS.
 NOT_IN_THE_LAB = {
     "Which objects can be read, how fresh are they?",
     "What could not be checked here, and why?",

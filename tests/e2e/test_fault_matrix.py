@@ -1,7 +1,8 @@
-"""The fault matrix on the real kernel: each fault is named exactly, explains what follows from it, and leaves nothing when it is healed.
+"""The fault matrix on the real kernel: each fault is named exactly, explains what follows from it, and leaves nothing
+when it is healed.
 
-The rows are tests/lab/faults.py's. Those of NAT run on every backend on which they matter; some of each scope run with the node and
-cluster roles as processes of their own as well, the digest between them.
+The rows are tests/lab/faults.py's. Those of NAT run on every backend on which they matter; some of each scope run with
+the node and cluster roles as processes of their own as well, the digest between them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ Clusters = Callable[[str, tuple[str, ...]], Cluster]
 
 @pytest.fixture(scope="module")
 def clusters() -> Iterator[Clusters]:
-    """One settled cluster at a time, kept while the next row wants the same: a new one for each backend and way of running."""
+    """One settled cluster at a time, kept while the next row wants the same: a new one for each backend and way of
+    running.
+    """
     with ExitStack() as stack:
         kept: dict[tuple[str, tuple[str, ...]], Cluster] = {}
 

@@ -1,6 +1,8 @@
-"""The daemon and the API server as processes: whatever becomes of the server, rounds go on, and the inventory says how old it is.
+"""The daemon and the API server as processes: whatever becomes of the server, rounds go on, and the inventory says how
+old it is.
 
-Both run in a namespace without any route: the recorded cluster's addresses are asked and dialled there, and nowhere else.
+Both run in a namespace without any route: the recorded cluster's addresses are asked and dialled there, and nowhere
+else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Test runs that are killed, and runs that leave something: the next one begins on a clean machine, the other one fails."""
+"""Test runs that are killed, and runs that leave something: the next one begins on a clean machine, the other one
+fails.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The image as the DaemonSet runs it: two containers with the manifest's users and capabilities beside a pod in its own network."""
+"""The image as the DaemonSet runs it: two containers with the manifest's users and capabilities beside a pod in its own
+network.
+"""
 
 from __future__ import annotations
 
@@ -198,7 +200,9 @@ def test_each_process_has_the_power_that_the_manifest_gives_it(node_pod: NodePod
 
 
 def test_a_person_can_ask_it_from_within(node_pod: NodePod) -> None:
-    """`kubectl exec ds/dualstack-exporter -- dualstack-exporter check`: the running broker is found at its usual place."""
+    """`kubectl exec ds/dualstack-exporter -- dualstack-exporter check`: the running broker is found at its usual
+    place.
+    """
     done = node_pod.execute(
         "exporter", "dualstack-exporter", "check", "--config.file=/etc/dualstack-exporter/config.yaml"
     )

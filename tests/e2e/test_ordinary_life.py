@@ -1,4 +1,6 @@
-"""Ordinary life on the real kernel: whatever clusters do all day, or are by choice, is no cause at warning or above (tests/lab/life.py)."""
+"""Ordinary life on the real kernel: whatever clusters do all day, or are by choice, is no cause at warning or above
+(tests/lab/life.py).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def settle(cluster: Cluster) -> None:
 
 
 def is_quiet(seen: Seen) -> bool:
-    """Nothing at warning or above: what is explained would be such a cause as well, and so would be what explains it."""
+    """Nothing at warning or above: what is explained would be such a cause as well, and so would be what explains
+    it.
+    """
     return not seen.causes and not seen.explained and not seen.errors
 
 

@@ -1,6 +1,7 @@
 """Who is paged for what: faults of the lab, through everything that stands between them and a pager (pages.py).
 
-Faults that have nothing to do with each other are made at once, on different nodes; each must send its own page, and nothing else may come.
+Faults that have nothing to do with each other are made at once, on different nodes; each must send its own page, and
+nothing else may come.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def ticket(alert: str, node: str = "") -> Page:
 
 
 def failing_pods(stack: Stack) -> set[tuple[str, str]]:
-    """Names and nodes of failing pods, as found by way of kube-state-metrics: the labels of the two must be those of the pod."""
+    """Names and nodes of failing pods, as found by way of kube-state-metrics: the labels of the two must be those of
+    the pod.
+    """
     owned = "dualstack_pod_failing * on (namespace, pod) group_left (created_by_kind, created_by_name) kube_pod_info"
     found = stack.prometheus.instant(owned)
     assert {each.labels["created_by_name"] for each in found} <= {"web-7d4b9c6f5"}

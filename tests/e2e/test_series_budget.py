@@ -1,4 +1,6 @@
-"""A node with 110 pods in a cluster, at the default configuration: at most 500 series in a scrape (contract section 8)."""
+"""A node with 110 pods in a cluster, at the default configuration: at most 500 series in a scrape (contract section
+8).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ node_name: here
 round: {interval: 4s, timeout: 3900ms}
 timeouts: {icmp: 3900ms, dns: 3900ms, tcp: 3900ms}
 """
-# The cluster's DNS: it knows the exporter's own Service, denies the rest of its zone honestly, and refuses what is outside.
+# The cluster's DNS: it knows the exporter's own Service, denies the rest of its zone honestly, and refuses what is
+# outside.
 NAMESERVER = """
 import dns.flags, dns.message, dns.rcode, dns.rrset, selectors, socket, sys
 NAME = "dualstack-exporter.monitoring.svc.cluster.local."
@@ -177,7 +180,9 @@ def cluster() -> Iterator[Village]:
 
 
 def works(daemon: Daemon) -> bool:
-    """Whether both families work and every kind of destination has been tried: what a machine that is busy reaches a few rounds later."""
+    """Whether both families work and every kind of destination has been tried: what a machine that is busy reaches a
+    few rounds later.
+    """
     report = daemon.report()
     families = {family: told["ok"] for family, told in report["families"].items()}
     return families == {"IPv4": True, "IPv6": True} and {p["target"] for p in report["probes"]} == GROUPS

@@ -1,4 +1,6 @@
-"""An exporter that starts on a node whose pod network is down already: the digest reaches it, and it names what is missing there."""
+"""An exporter that starts on a node whose pod network is down already: the digest reaches it, and it names what is
+missing there.
+"""
 
 from __future__ import annotations
 

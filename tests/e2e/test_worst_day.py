@@ -1,4 +1,6 @@
-"""The daemon on its worst days: stopped, starved, cut off, fed garbage. It goes on, says so, and tells nothing false."""
+"""The daemon on its worst days: stopped, starved, cut off, fed garbage. It goes on, says so, and tells nothing
+false.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A router and pod-like namespaces around it, with an inventory that names them: what else is on this machine is of nobody.
+"""A router and pod-like namespaces around it, with an inventory that names them: what else is on this machine is of
+nobody.
 
 The namespaces are tied to their pods by address, as where no cgroup tells.
 """
@@ -36,13 +37,13 @@ print(flush=True)
 
 
 class Village:
-    """Made when entered, gone when left. Every pod has a /64 and a /30 of its own, in which the router has the first address.
+    """Made when entered, gone when left. Every pod has a /64 and a /30 of its own, in which the router has the first
+    address.
 
     Namespaces are told by addresses: no two villages of this machine share any, whichever process made them.
 
-    The router accepts on PORT over both families; 2001:db8:dead::1 and 198.51.100.1 swallow everything. `later`: pods that
-    `add` makes. `host`: one namespace more, which is no pod: the node's own. `objects`: more of the
-    cluster.
+    The router accepts on PORT over both families; 2001:db8:dead::1 and 198.51.100.1 swallow everything. `later`: pods
+    that `add` makes. `host`: one namespace more, which is no pod: the node's own. `objects`: more of the cluster.
     """
 
     def __init__(
@@ -160,7 +161,9 @@ class Village:
         return len(listed.splitlines())
 
     def config(self, *, more: str = "", targets: str = "", **pace: str) -> str:
-        """Both families, and the router as target of every pod. A dial to what answers has seconds: a busy machine fails none."""
+        """Both families, and the router as target of every pod. A dial to what answers has seconds: a busy machine
+        fails none.
+        """
         router = (
             f'{{name: router, host: router.test, addresses: ["2001:db8:ffff::1", 203.0.113.1], port: {PORT}, '
             "layers: [icmp, tcp], vantages: [pod]}"

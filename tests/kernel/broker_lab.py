@@ -1,4 +1,6 @@
-"""Namespaces, processes and brokers for the tests of the broker: real ones, with names of their own, gone when the test is."""
+"""Namespaces, processes and brokers for the tests of the broker: real ones, with names of their own, gone when the test
+is.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +45,12 @@ def named_namespace() -> Iterator[str]:
 
 def place_of_name(name: str) -> NamespaceRef:
     info = Path(f"/run/netns/{name}").stat()
-    return NamespaceRef(info.st_dev, info.st_ino, path=f"/run/netns/{name}")
+    return NamespaceRef(device=info.st_dev, inode=info.st_ino, path=f"/run/netns/{name}")
 
 
 def place_of_pid(pid: int) -> NamespaceRef:
     info = Path(f"/proc/{pid}/ns/net").stat()
-    return NamespaceRef(info.st_dev, info.st_ino, pid=pid, started=read_start(f"/proc/{pid}/stat"))
+    return NamespaceRef(device=info.st_dev, inode=info.st_ino, pid=pid, started=read_start(f"/proc/{pid}/stat"))
 
 
 @contextmanager
@@ -87,7 +89,9 @@ def cookie_of(name: str) -> int:
 
 @contextmanager
 def broker_process(*prefix: str, code: str = "") -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
-    """A broker over an inherited socket. `prefix`: a command that starts it; `code`: Python that runs in it before it serves."""
+    """A broker over an inherited socket. `prefix`: a command that starts it; `code`: Python that runs in it before it
+    serves.
+    """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     program = (
         f"{code}\nimport sys; from exporter.broker.server.command import main; sys.exit(main(['--fd={its.fileno()}']))"

@@ -1,6 +1,8 @@
-"""A Calico cluster of network namespaces: three nodes, two pods each, a fabric, a gateway and an outside host. On the real kernel.
+"""A Calico cluster of network namespaces: three nodes, two pods each, a fabric, a gateway and an outside host. On the
+real kernel.
 
-State is what Felix, the CNI plugin and kube-proxy write (calico_rules.py has the packet filters, calico_faults.py the faults).
+State is what Felix, the CNI plugin and kube-proxy write (calico_rules.py has the packet filters, calico_faults.py the
+faults).
 
     with Lab(backend="iptables-nft") as lab:
         lab.nodes[0].netns, lab.nodes[0].pods[1].netns, lab.outside, lab.gateway, lab.fabric   # names of namespaces
@@ -8,8 +10,9 @@ State is what Felix, the CNI plugin and kube-proxy write (calico_rules.py has th
         lab.start(lab.outside, "sleep", "60")                       # ended with the lab
         lab.fault("fdb_of_peer"); lab.heal()                        # on the first node, against the second
 
-Addresses: nodes 2001:db8:1::11.. and 10.99.0.11.., pods fd00:10:244:N::41.. and 10.244.N.65.., outside 2001:db8:ffff::80 and
-198.51.100.80, Service fd00:10:96::50 and 10.96.0.50 port 80 (to port 8080 of each node's first pod). Only NAT gets pods outside.
+Addresses: nodes 2001:db8:1::11.. and 10.99.0.11.., pods fd00:10:244:N::41.. and 10.244.N.65.., outside
+2001:db8:ffff::80 and 198.51.100.80, Service fd00:10:96::50 and 10.96.0.50 port 80 (to port 8080 of each node's first
+pod). Only NAT gets pods outside.
 """
 
 from __future__ import annotations
@@ -82,7 +85,8 @@ class Lab:
         )
         return LabNode(name, f"{self.prefix}{name}", number, pods)
 
-    # -- use ---------------------------------------------------------------------------------------------------------------------
+    # -- use
+    # ---------------------------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         try:
@@ -139,7 +143,8 @@ class Lab:
         while self._undo:
             self._undo.pop()()
 
-    # -- set-up ------------------------------------------------------------------------------------------------------------------
+    # -- set-up
+    # ------------------------------------------------------------------------------------------------------------------
 
     def _build(self) -> None:
         namespaces.create(self.all_namespaces())
@@ -174,8 +179,8 @@ class Lab:
         return settings
 
     def _wires(self) -> list[str]:
-        # The first end has an index of its own: where both ends' are equal the kernel takes the carrier's change for one
-        # that is not urgent, and brings the port up a second later (net/core/link_watch.c).
+        # The first end has an index of its own: where both ends' are equal the kernel takes the carrier's change for
+        # one that is not urgent, and brings the port up a second later (net/core/link_watch.c).
         indices = itertools.count(100)
 
         def wire(one: tuple[str, str], other: tuple[str, str], mtu: int, address: str = "") -> str:
@@ -195,7 +200,9 @@ class Lab:
         return lines
 
     def tunnel(self, node: LabNode, *, six: bool, vni: int = VNI, mtu: int = 0) -> list[str]:
-        """Lines for `ip`: a node's tunnel device, its address, and per peer the neighbour and the route to its block."""
+        """Lines for `ip`: a node's tunnel device, its address, and per peer the neighbour and the route to its
+        block.
+        """
         return network.tunnel(node, self.peers(node), six=six, cross_subnet=self.cross_subnet, vni=vni, mtu=mtu)
 
     def tunnel_entries(self, node: LabNode) -> list[str]:

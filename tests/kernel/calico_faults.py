@@ -1,7 +1,8 @@
 """Single faults of the lab's cluster, each with its undoing: what Lab.fault applies, by name.
 
-`state` faults change what a kernel object of the node or of its first pod says; `path` faults are seen by probes alone. A fault acts on
-one node; "the peer" is the first of its peers, "the pod" its first pod. Only IPv6 is touched unless the name says otherwise.
+`state` faults change what a kernel object of the node or of its first pod says; `path` faults are seen by probes alone.
+A fault acts on one node; "the peer" is the first of its peers, "the pod" its first pod. Only IPv6 is touched unless the
+name says otherwise.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ def lab_inventory(lab: Lab) -> Inventory:
         nodes=tuple(_node(node) for node in lab.nodes),
         pods=tuple(
             Pod(
-                "default",
-                pod.name,
+                namespace="default",
+                name=pod.name,
                 node=node.name,
                 phase="Running",
                 ready=True,
@@ -33,26 +33,30 @@ def lab_inventory(lab: Lab) -> Inventory:
         ),
         services=(
             Service(
-                "default",
-                "web",
+                namespace="default",
+                name="web",
                 cluster_ips=(ip_address(SERVICE4), ip_address(SERVICE6)),
                 family_policy="RequireDualStack",
-                ports=(ServicePort("http", 80, "8080"),),
+                ports=(ServicePort(name="http", port=80, target="8080"),),
             ),
         ),
         pools=(
-            IPPool("default-ipv4-ippool", ip_network(POOL4), mode, nat_outgoing=True),
-            IPPool("default-ipv6-ippool", ip_network(POOL6), mode, nat_outgoing=bool(lab.nat_pools6)),
+            IPPool(name="default-ipv4-ippool", cidr=ip_network(POOL4), vxlan_mode=mode, nat_outgoing=True),
+            IPPool(
+                name="default-ipv6-ippool", cidr=ip_network(POOL6), vxlan_mode=mode, nat_outgoing=bool(lab.nat_pools6)
+            ),
         ),
         block_affinities=tuple(
-            BlockAffinity(ip_network(block), node.name) for node in lab.nodes for block in (node.block4, node.block6)
+            BlockAffinity(cidr=ip_network(block), node=node.name)
+            for node in lab.nodes
+            for block in (node.block4, node.block6)
         ),
     )
 
 
 def _node(node: LabNode) -> Node:
     return Node(
-        node.name,
+        name=node.name,
         ready=True,
         internal_ips=(ip_address(node.address4), ip_address(node.address6)),
         calico_addresses=(ip_interface(f"{node.address4}/24"), ip_interface(f"{node.address6}/64")),

@@ -1,4 +1,6 @@
-"""The broker's kernel reading without a broker: called in a forked child inside a namespace, watched for what it must not do."""
+"""The broker's kernel reading without a broker: called in a forked child inside a namespace, watched for what it must
+not do.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 def watched(act: Callable[..., Any], *arguments: Any) -> tuple[Any, list[str]]:
-    """What `act` returns, and the audit events of programs started, modules imported and files opened for writing meanwhile."""
+    """What `act` returns, and the audit events of programs started, modules imported and files opened for writing
+    meanwhile.
+    """
     seen: list[str] = []
     watching = True
 

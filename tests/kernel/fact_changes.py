@@ -1,4 +1,6 @@
-"""What differs between two readings of the host or of a pod, as a set of short paths: for tests that break exactly one thing."""
+"""What differs between two readings of the host or of a pod, as a set of short paths: for tests that break exactly one
+thing.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Network namespaces for tests and labs: made together, entered by forked children, configured by batches, removed together.
+"""Network namespaces for tests and labs: made together, entered by forked children, configured by batches, removed
+together.
 
 Nothing here knows Calico. Names are unique per process and lab; what a lab made is gone when it is closed.
 """
@@ -100,7 +101,8 @@ def delete(namespaces: Iterable[str]) -> None:
 
 
 def call_inside(namespace: str, function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function in a forked child that has entered the namespace; its result is pickled back. "" for the own namespace.
+    """Call a function in a forked child that has entered the namespace; its result is pickled back. "" for the own
+    namespace.
 
     An exception of the child comes out here, by its text.
     """
@@ -135,7 +137,9 @@ def call_inside(namespace: str, function: Callable[..., Result], *arguments: Any
 def configure(
     settings: Mapping[str, Mapping[str, object]], offloads: Mapping[str, Iterable[str]] | None = None
 ) -> None:
-    """Write sysctls, by namespace and path below /proc/sys, and switch segmentation offloads of links off: one child for all."""
+    """Write sysctls, by namespace and path below /proc/sys, and switch segmentation offloads of links off: one child
+    for all.
+    """
     call_inside(
         "", _configure, {k: dict(v) for k, v in settings.items()}, {k: list(v) for k, v in (offloads or {}).items()}
     )

@@ -1,8 +1,8 @@
 """A pod whose /etc is a file system that never answers: a FUSE server in the pod itself, as hostile as a pod can be.
 
-It answers the kernel's greeting, and then nothing. A request that it has taken and not answered leaves its asker uninterruptible: SIGKILL
-does not end it before the server does. The server ends with the test, and all it holds up with it; its mount is in a mount namespace of its
-own.
+It answers the kernel's greeting, and then nothing. A request that it has taken and not answered leaves its asker
+uninterruptible: SIGKILL does not end it before the server does. The server ends with the test, and all it holds up with
+it; its mount is in a mount namespace of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from exporter.broker.protocol.messages import NamespaceRef
 from tests.kernel.broker_lab import place_of_pid, process
 
-# linux/fuse.h: the greeting (FUSE_INIT) gets an answer of version 7.31 and no features. A line on stdin: no longer hostile.
+# linux/fuse.h: the greeting (FUSE_INIT) gets an answer of version 7.31 and no features. A line on stdin: no longer
+# hostile.
 SERVER = """
 import ctypes, os, select, struct, sys
 root, below, kind = sys.argv[1:]
@@ -64,7 +65,9 @@ class StalledPod:
 
 @contextmanager
 def stalled_pod(root: Path, *, below: str = "etc", kind: str = TAKES) -> Iterator[StalledPod]:
-    """A pod in a network namespace of its own with this root directory, in which the directory `below` never answers."""
+    """A pod in a network namespace of its own with this root directory, in which the directory `below` never
+    answers.
+    """
     (root / below).mkdir(parents=True, exist_ok=True)
     command = ("unshare", "--net", "--mount", "--propagation=private", sys.executable, "-c", SERVER)
     with process(*command, str(root), below, kind) as started:

@@ -1,4 +1,6 @@
-"""Pods that own their network namespace and use it against whoever reads it: a stated failure of theirs, and nobody else's."""
+"""Pods that own their network namespace and use it against whoever reads it: a stated failure of theirs, and nobody
+else's.
+"""
 
 from __future__ import annotations
 

@@ -217,7 +217,7 @@ def test_only_the_very_process_is_read(root: Path) -> None:
 
 
 def test_a_name_has_no_files() -> None:
-    for place in (HOME, NamespaceRef(1, 2, path="/run/netns/x")):
+    for place in (HOME, NamespaceRef(device=1, inode=2, path="/run/netns/x")):
         assert read_pod_files(place).resolv_errno == errno.EINVAL
 
 

@@ -1,4 +1,6 @@
-"""Who may do what: the exporter process after it gave its power up, and the broker with each of its capabilities taken away."""
+"""Who may do what: the exporter process after it gave its power up, and the broker with each of its capabilities taken
+away.
+"""
 
 from __future__ import annotations
 
@@ -186,7 +188,7 @@ def test_without_root_a_broker_works_at_home_and_says_what_it_lacks() -> None:
             broker = _begin()
             welcome, _ = broker.answer(Hello())
             assert isinstance(welcome, Welcome)
-            own = NamespaceRef(welcome.device, welcome.inode, path="/nowhere")  # home by any way is home
+            own = NamespaceRef(device=welcome.device, inode=welcome.inode, path="/nowhere")  # home by any way is home
             said = [",".join(missing_capabilities(welcome.capabilities))]
             for where in (HOME, own):
                 sockets, descriptors = broker.answer(

@@ -127,7 +127,7 @@ async def test_more_stalled_pods_than_children_stop_the_reading_and_nothing_else
     assert few < MAX_STUCK
     with (
         honest_pod(tmp_path / "honest") as honest,
-        broker_process(code=f"from exporter.broker import podreader; podreader.MAX_STUCK = {few}") as (
+        broker_process(code=f"from exporter.broker.server.files import reader; reader.MAX_STUCK = {few}") as (
             connection,
             broker,
         ),
@@ -147,11 +147,13 @@ async def test_more_stalled_pods_than_children_stop_the_reading_and_nothing_else
 async def test_a_look_at_the_node_names_the_stalled_pod_and_sees_the_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Round by round, and from the round on in which its file system answers again. Nothing is left alone for long here."""
-    code = "from exporter.broker import podreader; podreader.FIRST_REST = podreader.LONGEST_REST = 0.0"
+    """Round by round, and from the round on in which its file system answers again. Nothing is left alone for long
+    here.
+    """
+    code = "from exporter.broker.server.files import reader; reader.FIRST_REST = reader.LONGEST_REST = 0.0"
     lab, uids = unique_prefix(), {name: str(uuid.uuid4()) for name in ("honest", "stalled")}
     pods = tuple(
-        PodObject("team", name, uid=uid, node="here", phase="Running", created=0.0, started=0.0)
+        PodObject(namespace="team", name=name, uid=uid, node="here", phase="Running", created=0.0, started=0.0)
         for name, uid in uids.items()
     )
     inventory = Inventory(source="file", pods=pods)

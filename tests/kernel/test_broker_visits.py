@@ -1,4 +1,6 @@
-"""The broker in network namespaces: its sockets belong where they were asked for, it comes home, and it holds nothing afterwards."""
+"""The broker in network namespaces: its sockets belong where they were asked for, it comes home, and it holds nothing
+afterwards.
+"""
 
 from __future__ import annotations
 

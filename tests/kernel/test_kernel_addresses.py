@@ -1,4 +1,6 @@
-"""Addresses and routes in every state that the kernel gives them: lifetimes, duplicates, router advertisements, several next hops."""
+"""Addresses and routes in every state that the kernel gives them: lifetimes, duplicates, router advertisements, several
+next hops.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What the kernel announces spares reading the host's routes, neighbours and forwarding entries, and hides no change of them."""
+"""What the kernel announces spares reading the host's routes, neighbours and forwarding entries, and hides no change of
+them.
+"""
 
 from __future__ import annotations
 

@@ -102,12 +102,12 @@ COMMIT
     found = await live(ns)
     assert found.hooked
     assert found.rules == (
-        SourceMatch("ips", (ip_network("fd00::7/128"),), protocol=6),
-        SourceMatch("weird.set-name:31chars_long_abc", (ip_network(POOL),), target="SNAT"),
-        SourceMatch("", (ip_network("fd00:1::/32"),)),
-        SourceMatch("list", None),
-        SourceMatch("ips", None),
-        SourceMatch("", None, everything=True),
+        SourceMatch(set_name="ips", members=(ip_network("fd00::7/128"),), protocol=6),
+        SourceMatch(set_name="weird.set-name:31chars_long_abc", members=(ip_network(POOL),), target="SNAT"),
+        SourceMatch(set_name="", members=(ip_network("fd00:1::/32"),)),
+        SourceMatch(set_name="list", members=None),
+        SourceMatch(set_name="ips", members=None),
+        SourceMatch(set_name="", members=None, everything=True),
     )
 
 

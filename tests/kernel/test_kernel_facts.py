@@ -1,4 +1,6 @@
-"""The readers against the real kernel: on every backend the facts are what was configured, and nothing else was done to get them."""
+"""The readers against the real kernel: on every backend the facts are what was configured, and nothing else was done to
+get them.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,7 @@ async def test_nat_outgoing_is_found_in_the_backend_that_has_it(lab: Lab) -> Non
         assert live is not None
         assert (live.chain, live.hooked, live.mark_rule) == (True, True, False)
         name = f"cali{'60' if family is Family.V6 else '40'}masq-ipam-pools"
-        assert live.rules == (SourceMatch(name, (ip_network(pool),)),)
+        assert live.rules == (SourceMatch(set_name=name, members=(ip_network(pool),)),)
         assert live.masquerades(ip_network(pool)) is True
         assert live.masquerades(ip_network("fd00:bad::/64" if family is Family.V6 else "10.9.0.0/16")) is False
 
@@ -182,11 +184,11 @@ async def test_listeners_are_told_apart_by_family_and_v6only(lab: Lab) -> None:
     started.stdout.close()
     assert facts is not None
     assert set(facts.listeners or ()) == {
-        ListeningSocket(Family.V4, ip_address("0.0.0.0"), 8081),
-        ListeningSocket(Family.V6, ip_address("::"), 8082, v6only=True),
-        ListeningSocket(Family.V6, ip_address("::"), 8083),
-        ListeningSocket(Family.V6, ip_address("::1"), 8084, v6only=True),
-        ListeningSocket(Family.V4, ip_address("127.0.0.1"), 8085),
+        ListeningSocket(family=Family.V4, address=ip_address("0.0.0.0"), port=8081),
+        ListeningSocket(family=Family.V6, address=ip_address("::"), port=8082, v6only=True),
+        ListeningSocket(family=Family.V6, address=ip_address("::"), port=8083),
+        ListeningSocket(family=Family.V6, address=ip_address("::1"), port=8084, v6only=True),
+        ListeningSocket(family=Family.V4, address=ip_address("127.0.0.1"), port=8085),
     }
 
 

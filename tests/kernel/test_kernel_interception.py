@@ -1,4 +1,6 @@
-"""Service meshes in a pod's own tables, written with the real tools: found where they take what the pod sends, and only there."""
+"""Service meshes in a pod's own tables, written with the real tools: found where they take what the pod sends, and only
+there.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Whose root a pod's files are read from: its containers', never the host's, and of the sandbox's the resolv.conf alone."""
+"""Whose root a pod's files are read from: its containers', never the host's, and of the sandbox's the resolv.conf
+alone.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ class Node:
 
     def __init__(self, broker: BrokerClient, uid: str) -> None:
         self.now = 1_000_000.0
-        pod = PodObject("team", "web", uid=uid, node="here", phase="Running", created=0.0, started=0.0)
+        pod = PodObject(namespace="team", name="web", uid=uid, node="here", phase="Running", created=0.0, started=0.0)
         self._inventory = Inventory(source="file", pods=(pod,))
         self._inspector = Inspector(Config(node_name="here"), broker, clock=lambda: self.now)
 

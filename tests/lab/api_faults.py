@@ -77,7 +77,9 @@ def _no_kernel_of_peer(cluster: Cluster) -> None:
 
 
 def _without_tunnel(cluster: Cluster) -> None:
-    """Felix deletes the device of a family whose pools want no VXLAN; calico-node takes the nodes' tunnel addresses back."""
+    """Felix deletes the device of a family whose pools want no VXLAN; calico-node takes the nodes' tunnel addresses
+    back.
+    """
     cluster.change(
         edits.spec("IPPool", POOL, vxlanMode="Never"),
         *(edits.annotation("Node", node.name, edits.TUNNEL_ANNOTATION, None) for node in cluster.lab.nodes),

@@ -1,4 +1,5 @@
-"""A pod's cgroup as the kubelet makes it, so that a process stands for one pod of one lab although others use the same addresses.
+"""A pod's cgroup as the kubelet makes it, so that a process stands for one pod of one lab although others use the same
+addresses.
 
 Where no cgroup can be made the exporter ties namespaces to pods by address.
 """

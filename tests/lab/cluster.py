@@ -1,10 +1,11 @@
-"""A whole small cluster on the real kernel: the Calico lab, its API objects, a nameserver, servers, and the exporter in its nodes.
+"""A whole small cluster on the real kernel: the Calico lab, its API objects, a nameserver, servers, and the exporter in
+its nodes.
 
     with Cluster(backend="iptables-nft") as cluster:
         cluster.settle()                       # some healthy rounds
         cluster.lab.fault("vxlan_deleted")     # or cluster.dns("noerror"), cluster.change(...), cluster.serve(...)
-        reports = cluster.round()              # JSON of one round: the node's report, and the cluster role's where that runs apart
-        cluster.heal()
+        reports = cluster.round()              # JSON of one round: the node's report, and the cluster role's where that
+        runs apart cluster.heal()
 
 Used by the fault matrix, the ordinary life and `make demo`. Everything it makes goes when it is left.
 """
@@ -98,10 +99,13 @@ class Cluster:
             shutil.rmtree(f"/etc/netns/{node.netns}", ignore_errors=True)
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    # -- use -------------------------------------------------------------------------------------------------------------------
+    # -- use
+    # -------------------------------------------------------------------------------------------------------------------
 
     def round(self, node: LabNode | None = None) -> list[Report]:
-        """The reports of one more round of the exporter in a node: the node's first. A cluster role apart runs before, and tells it."""
+        """The reports of one more round of the exporter in a node: the node's first. A cluster role apart runs before,
+        and tells it.
+        """
         place = node or self.node
         made = [self._run_round(self._runner(self.home, role)) for role in self.roles[1:]]
         return [self._run_round(self._runner(place, self.roles[0])), *made]
@@ -214,7 +218,8 @@ class Cluster:
     def inventory(self) -> Path:
         return self._directory / "inventory.yaml"
 
-    # -- set-up ----------------------------------------------------------------------------------------------------------------
+    # -- set-up
+    # ----------------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         nameservers = f"nameserver {self.resolver.address4}\nnameserver {self.resolver.address6}\n"

@@ -1,6 +1,8 @@
-"""Processes of a pod as a container runtime makes them: a sandbox, and containers that join it before they change their root.
+"""Processes of a pod as a container runtime makes them: a sandbox, and containers that join it before they change their
+root.
 
-Each has a cgroup as the kubelet makes it, a mount namespace of its own, and a root that it pivoted to; its program is a static one.
+Each has a cgroup as the kubelet makes it, a mount namespace of its own, and a root that it pivoted to; its program is a
+static one.
 """
 
 from __future__ import annotations

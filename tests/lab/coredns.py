@@ -1,10 +1,11 @@
-"""A nameserver that behaves as CoreDNS 1.13.1 was recorded to (tests/data/dns): the kubernetes plugin, and templates before it.
+"""A nameserver that behaves as CoreDNS 1.13.1 was recorded to (tests/data/dns): the kubernetes plugin, and templates
+before it.
 
     python -m tests.lab.coredns MODE_FILE RECORDS_FILE ADDRESS...
 
-MODE_FILE holds a word that is read at each question: healthy, or one of MODES. RECORDS_FILE is JSON: name -> {"A": [...], "AAAA": [...]}.
-What lies below cluster.local and is not there is NXDOMAIN with an SOA; other names are answered as a forwarder to an honest resolver
-would.
+MODE_FILE holds a word that is read at each question: healthy, or one of MODES. RECORDS_FILE is JSON: name -> {"A":
+[...], "AAAA": [...]}. What lies below cluster.local and is not there is NXDOMAIN with an SOA; other names are answered
+as a forwarder to an honest resolver would.
 """
 
 from __future__ import annotations

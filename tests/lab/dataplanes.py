@@ -1,4 +1,5 @@
-"""The Calico lab as other kinds of installation leave it: the eBPF dataplane, no encapsulation, global pod addresses without NAT.
+"""The Calico lab as other kinds of installation leave it: the eBPF dataplane, no encapsulation, global pod addresses
+without NAT.
 
 Its nodes can also be left out of kube-proxy's endpoints, as they are when their pods go.
 """
@@ -44,7 +45,8 @@ class ServingLab(Lab):
 
 
 class EbpfLab(ServingLab):
-    """eBPF up to 3.30: packets are marked by tc programs, the kernel's NAT follows the mark. nftables stands in for the programs.
+    """eBPF up to 3.30: packets are marked by tc programs, the kernel's NAT follows the mark. nftables stands in for the
+    programs.
 
     The backend is iptables-nft, the tunnel device the one of iptables mode; the links by which eBPF is told are there.
     """

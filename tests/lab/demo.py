@@ -1,4 +1,5 @@
-"""The demonstration: a small dual-stack cluster of network namespaces, the exporter in one of its nodes, and a fault on demand.
+"""The demonstration: a small dual-stack cluster of network namespaces, the exporter in one of its nodes, and a fault on
+demand.
 
     python -m tests.lab.demo [FAULT] [--once]
 

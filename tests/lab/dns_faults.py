@@ -38,7 +38,9 @@ def _drop_record(cluster: Cluster) -> None:
 
 
 def _ask_about_another(cluster: Cluster) -> None:
-    """One more control name. What nameservers said before goes with the old list of names, so that minutes need not be waited for."""
+    """One more control name. What nameservers said before goes with the old list of names, so that minutes need not be
+    waited for.
+    """
 
     def edit(settings: Settings) -> None:
         settings["dns"]["names"].append({"name": DISPUTED})

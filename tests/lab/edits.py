@@ -1,4 +1,6 @@
-"""Changes of the cluster's objects that somebody might make by mistake: each function returns an edit of the list of objects."""
+"""Changes of the cluster's objects that somebody might make by mistake: each function returns an edit of the list of
+objects.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What happens in clusters all day, as acts on the lab: nodes are drained, join and stop, pods start and go, policies close egress."""
+"""What happens in clusters all day, as acts on the lab: nodes are drained, join and stop, pods start and go, policies
+close egress.
+"""
 
 from __future__ import annotations
 
@@ -162,7 +164,9 @@ def without_ipv6(cluster: Cluster, *, in_api: bool = True) -> None:
 
 
 def ipv6_nameserver_first(cluster: Cluster) -> None:
-    """The node's second pod has a file of its own, so that it asks everything; it names the nameserver over IPv6 first."""
+    """The node's second pod has a file of its own, so that it asks everything; it names the nameserver over IPv6
+    first.
+    """
     addresses = (cluster.resolver.address6, cluster.resolver.address4)
     lines = "".join(f"nameserver {address}\n" for address in addresses)
     cluster.pod_roots[client(cluster).netns].resolv_conf(lines + SEARCH)

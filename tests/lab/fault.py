@@ -1,4 +1,6 @@
-"""What a fault of the matrix is, and what the exporter must make of it. Data only; the rows stand by topic beside this file."""
+"""What a fault of the matrix is, and what the exporter must make of it. Data only; the rows stand by topic beside this
+file.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,11 @@ class Scope(StrEnum):
 class Fault:
     """One row of the matrix.
 
-    `causes` are those unexplained at warning or above, with their severity; `explained` says which other cause is explained by which;
-    `infos` are those of severity info. All three are exact: nothing else may be found. `ipv4` and `ipv6` are the families' verdicts.
-    `detect` and `clear` are the rounds, counted from the fault and from its healing, where nothing makes them later. `checks` are findings that need more than names:
-    cause -> a text that its evidence must hold.
+    `causes` are those unexplained at warning or above, with their severity; `explained` says which other cause is
+    explained by which; `infos` are those of severity info. All three are exact: nothing else may be found. `ipv4` and
+    `ipv6` are the families' verdicts. `detect` and `clear` are the rounds, counted from the fault and from its healing,
+    where nothing makes them later. `checks` are findings that need more than names: cause -> a text that its evidence
+    must hold.
     """
 
     name: str
@@ -62,7 +65,8 @@ class Fault:
 
     @property
     def cleared_by(self) -> int:
-        """The round by which nothing may be left: a path counts as well after six dials, which a pod that changes peers makes
+        """The round by which nothing may be left: a path counts as well after six dials, which a pod that changes peers
+        makes
         in seven rounds, and what does not hold goes one round later.
         """
         return max(self.clear, DIALS + 2 if any(Cause(cause) in PATH_CAUSES for cause in self.causes) else 0)

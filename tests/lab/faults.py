@@ -1,4 +1,6 @@
-"""The fault matrix: every row, and pairs of faults. Shown by scripts/matrix, held by tests/e2e/test_fault_matrix.py, broken by make demo."""
+"""The fault matrix: every row, and pairs of faults. Shown by scripts/matrix, held by tests/e2e/test_fault_matrix.py,
+broken by make demo.
+"""
 
 from __future__ import annotations
 

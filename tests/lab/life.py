@@ -1,6 +1,8 @@
-"""Ordinary life: what clusters do all day, and what they may be by choice. In none of it may a cause stand at warning or above.
+"""Ordinary life: what clusters do all day, and what they may be by choice. In none of it may a cause stand at warning
+or above.
 
-Each scenario gets a cluster of its own: `base` is what it is, applied before the first round; `steps` are what happens to it.
+Each scenario gets a cluster of its own: `base` is what it is, applied before the first round; `steps` are what happens
+to it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Something that listens: plain TCP on the given ports over both families, or a TLS web server with a given certificate.
+"""Something that listens: plain TCP on the given ports over both families, or a TLS web server with a given
+certificate.
 
     python -m tests.lab.listener [--cgroup=PATH] [--root=DIRECTORY] PORT[/4|/6][+TLS_PEM] ...
 

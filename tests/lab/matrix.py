@@ -1,7 +1,9 @@
-"""Prints the fault matrix as Markdown: the rows of faults.py, which tests/e2e/test_fault_matrix.py holds on the real kernel.
+"""Prints the fault matrix as Markdown: the rows of faults.py, which tests/e2e/test_fault_matrix.py holds on the real
+kernel.
 
 python -m tests.lab.matrix                          the table; scripts/reference writes it to docs/reference/
-python -m tests.lab.matrix --measure [FAULT ...]    break each (all, without names) in a lab, and say what was found; needs root
+python -m tests.lab.matrix --measure [FAULT ...]    break each (all, without names) in a lab, and say what was found;
+needs root
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ def _explained(explained: Mapping[str, str]) -> str:
 
 
 def measured(faults: Iterable[Fault]) -> Iterator[tuple[str, Measured]]:
-    """Where, and what the exporter makes of each, broken and healed in a lab of its own kind, in each way in which roles may run."""
+    """Where, and what the exporter makes of each, broken and healed in a lab of its own kind, in each way in which
+    roles may run.
+    """
     wanted = list(faults)
     for backend in dict.fromkeys(backend for fault in wanted for backend in fault.backends):
         for roles in (ALL, APART):

@@ -1,7 +1,8 @@
 """Breaks one thing in a settled cluster, heals it, and says what the exporter made of it, round by round.
 
-A fault is detected in the first round from which on exactly the expected causes stand unexplained; one more round shows what they
-explain. It is cleared in the first round in which nothing is left. In no round may another cause stand unexplained.
+A fault is detected in the first round from which on exactly the expected causes stand unexplained; one more round shows
+what they explain. It is cleared in the first round in which nothing is left. In no round may another cause stand
+unexplained.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ PROOF = ("subjects", "evidence", "command", "runbook")
 
 @dataclass(frozen=True)
 class Seen:
-    """What the reports of one round say together. Names of causes; severity of those unexplained; family: its verdict at the node."""
+    """What the reports of one round say together. Names of causes; severity of those unexplained; family: its verdict
+    at the node.
+    """
 
     causes: dict[str, str]
     explained: dict[str, str]
@@ -35,7 +38,9 @@ class Seen:
 
 @dataclass(frozen=True)
 class Measured:
-    """What became of a fault. `detected` and `cleared` are rounds, None where that did not happen in time; `wrong` says what else went wrong."""
+    """What became of a fault. `detected` and `cleared` are rounds, None where that did not happen in time; `wrong` says
+    what else went wrong.
+    """
 
     fault: Fault
     detected: int | None
@@ -49,7 +54,9 @@ class Measured:
 
 
 def read(reports: list[Report]) -> Seen:
-    """The verdict in a round's reports: with separate roles, that of both; what a node makes a warning is info at the cluster role."""
+    """The verdict in a round's reports: with separate roles, that of both; what a node makes a warning is info at the
+    cluster role.
+    """
     found = [cause for report in reports for cause in report["causes"]]
     open_ = [c for c in found if c["explained_by"] is None]
     causes = {c["cause"]: c["severity"] for c in open_ if c["severity"] != "info"}
@@ -94,7 +101,9 @@ def measure(cluster: Cluster, fault: Fault) -> Measured:
 
 
 def settle(cluster: Cluster, rounds: int = 20) -> None:
-    """Run rounds until two in a row find nothing and no family fails: links may come up a second after they are made."""
+    """Run rounds until two in a row find nothing and no family fails: links may come up a second after they are
+    made.
+    """
     good, last = 0, None
     while good < 2 and rounds:
         last, rounds = read(cluster.round()), rounds - 1

@@ -1,4 +1,6 @@
-"""The lab's cluster as Kubernetes objects: what `kubectl get ... -o yaml` would print of it. Faults of the API change these."""
+"""The lab's cluster as Kubernetes objects: what `kubectl get ... -o yaml` would print of it. Faults of the API change
+these.
+"""
 
 from __future__ import annotations
 

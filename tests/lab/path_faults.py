@@ -1,4 +1,6 @@
-"""Rows of the matrix: what no kernel object of the node shows, and dials alone do. On the way, on another node, at the target."""
+"""Rows of the matrix: what no kernel object of the node shows, and dials alone do. On the way, on another node, at the
+target.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from tests.lab.objects import block, network_policy
 
 
 def filtered(where: str, family: str, hook: str, *rules: str, priority: int = 0) -> Act:
-    """Packet filter rules in a namespace: "node", "gateway", "outside", "peer" (the last one), "resolver", "pod" (the first)."""
+    """Packet filter rules in a namespace: "node", "gateway", "outside", "peer" (the last one), "resolver", "pod" (the
+    first).
+    """
     table = f"lab{hook}"
 
     def act(cluster: Cluster) -> None:

@@ -1,13 +1,14 @@
-"""Runs rounds of one role on demand inside a lab node: a command per line in, for each round a line of JSON out. Ends with its input.
+"""Runs rounds of one role on demand inside a lab node: a command per line in, for each round a line of JSON out. Ends
+with its input.
 
     ip netns exec NODE python -m tests.lab.round_runner INVENTORY CONFIG [DIGEST_URL]
 
-First a line comes: where the cluster role's digest is, empty for other roles. `round` runs a round and prints its report; with a digest
-the node knows its own pods and Node, and of the cluster what the digest says at that moment. `configure` reads the configuration again;
-`forget` lets an hour go by for results. By the clock of these a round takes as long as the interval, however soon the next one follows.
-The parts are the daemon's own, the digest's server and client included; only the pace is the caller's, so that a test counts rounds
-instead of waiting for them. The objects count as the API's: a cluster role asks the cluster DNS about its Services only where there is
-an API.
+First a line comes: where the cluster role's digest is, empty for other roles. `round` runs a round and prints its
+report; with a digest the node knows its own pods and Node, and of the cluster what the digest says at that moment.
+`configure` reads the configuration again; `forget` lets an hour go by for results. By the clock of these a round takes
+as long as the interval, however soon the next one follows. The parts are the daemon's own, the digest's server and
+client included; only the pace is the caller's, so that a test counts rounds instead of waiting for them. The objects
+count as the API's: a cluster role asks the cluster DNS about its Services only where there is an API.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The exporter's configuration in the lab, as the mapping that becomes its YAML. Deadlines that a busy machine keeps, and that make a round short."""
+"""The exporter's configuration in the lab, as the mapping that becomes its YAML. Deadlines that a busy machine keeps,
+and that make a round short.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What clusters may be by choice, as acts on the lab before its first round: their DNS, their families, their encapsulation."""
+"""What clusters may be by choice, as acts on the lab before its first round: their DNS, their families, their
+encapsulation.
+"""
 
 from __future__ import annotations
 
@@ -138,7 +140,9 @@ def ipv4_alone(cluster: Cluster) -> None:
 
 
 def _with_calicos_own_ipv4(edit: edits.Edit) -> edits.Edit:
-    """Leave what Calico makes of its own accord where nobody wants IPv4: its default pool, and a tunnel address of it for each node."""
+    """Leave what Calico makes of its own accord where nobody wants IPv4: its default pool, and a tunnel address of it
+    for each node.
+    """
     note = "projectcalico.org/IPv4VXLANTunnelAddr"
 
     def kept(found: list[Object]) -> None:

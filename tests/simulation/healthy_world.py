@@ -1,7 +1,9 @@
-"""A healthy cluster that never stands still, simulated: pods come and go, nodes drop out, caches answer differently, single probes get lost.
+"""A healthy cluster that never stands still, simulated: pods come and go, nodes drop out, caches answer differently,
+single probes get lost.
 
-It stands in for everything that does I/O under exporter.daemon.rounds (inspector, asker, clock); plan, kept results, rules and verdict are the
-real ones. Everything that it does is healthy: no pair loses two probes of six, no server misses two rounds running.
+It stands in for everything that does I/O under exporter.daemon.rounds (inspector, asker, clock); plan, kept results,
+rules and verdict are the real ones. Everything that it does is healthy: no pair loses two probes of six, no server
+misses two rounds running.
 """
 
 from __future__ import annotations
@@ -50,14 +52,15 @@ DNS = (ip_address("10.152.183.10"), ip_address("fd98::10"))
 SEARCH = (f"default.svc.{DOMAIN}", DOMAIN)
 CONF = ResolvConf(nameservers=DNS[:1], search=SEARCH, ndots=5, musl_search=SEARCH, musl_nameservers=DNS[:1])
 SERVICES = (
-    service("dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"}, ports=(ServicePort("http", 80),)),
-    service("kube-dns", namespace="kube-system", labels={"k8s-app": "kube-dns"}, cluster_ips=DNS, ports=(ServicePort("dns", 53),)),
+    service("dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"}, ports=(ServicePort(name="http", port=80),)),
+    service("kube-dns", namespace="kube-system", labels={"k8s-app": "kube-dns"}, cluster_ips=DNS, ports=(ServicePort(name="dns", port=53),)),
 )  # fmt: skip
 RECORDS: dict[str, dict[str, tuple[Address, ...]]] = {
     f"dualstack-exporter.default.svc.{DOMAIN}": {"A": SERVICES[0].cluster_ips[:1], "AAAA": SERVICES[0].cluster_ips[1:]},
     f"kube-dns.kube-system.svc.{DOMAIN}": {"A": DNS[:1], "AAAA": DNS[1:]},
     "both.example": {"A": (ip_address("192.0.2.80"), ip_address("192.0.2.81")), "AAAA": (ip_address("2001:db8::80"), ip_address("2001:db8::81"))},
-    "balanced.example": {"A": (ip_address("192.0.2.91"),), "AAAA": ()},  # A-only; its old load balancer forgets the SOA of AAAA
+    # A-only; its old load balancer forgets the SOA of AAAA
+    "balanced.example": {"A": (ip_address("192.0.2.91"),), "AAAA": ()},
     "ipv4only.arpa": {"A": (ip_address("192.0.0.170"), ip_address("192.0.0.171")), "AAAA": ()},
 }  # fmt: skip
 CONFIG = """
@@ -102,13 +105,14 @@ class HealthyWorld:
         self._turn_nodes()
         self.inventory = self._inventory()
 
-    # -- the cluster ---------------------------------------------------------------------------------------------------------------
+    # -- the cluster
+    # ---------------------------------------------------------------------------------------------------------------
 
     def _pod(self, number: int, born: float) -> Pod:
         place = number % 60 + 2
         ips = (ip_address(f"10.1.13.{place}"), ip_address(f"fd01:0:0:13::{place:x}"))
         return Pod(
-            "default", f"web-{number}", f"uid-{number}", ME, "Running", ready=True, created=born, started=born, ips=ips, annotated_ips=ips,
+            namespace="default", name=f"web-{number}", uid=f"uid-{number}", node=ME, phase="Running", ready=True, created=born, started=born, ips=ips, annotated_ips=ips,
             labels={"app": "web"},
         )  # fmt: skip
 
@@ -148,17 +152,24 @@ class HealthyWorld:
             pods=tuple(self._pods.values()),
             services=SERVICES,
             endpoint_slices=slices,
-            block_affinities=tuple(BlockAffinity(net, name) for name, net in blocks),
-            ipam_blocks=tuple(IPAMBlock(net, name, used=PODS, capacity=64) for name, net in blocks),
+            block_affinities=tuple(BlockAffinity(cidr=net, node=name) for name, net in blocks),
+            ipam_blocks=tuple(IPAMBlock(cidr=net, node=name, used=PODS, capacity=64) for name, net in blocks),
             synced=self.now,
             uid="cluster",
         )
 
-    # -- the inspector -------------------------------------------------------------------------------------------------------------
+    # -- the inspector
+    # -------------------------------------------------------------------------------------------------------------
 
     async def inspect(self, inventory: Inventory) -> Inspection:
         pods = tuple(self._view(pod) for pod in inventory.local_pods(ME))
-        return Inspection(Vantage("host", "", ME, None), pods, self._host_facts(inventory), ResolvConf(DNS), ())
+        return Inspection(
+            host=Vantage(kind="host", namespace="", name=ME, netns=None),
+            pods=pods,
+            host_facts=self._host_facts(inventory),
+            host_resolv_conf=ResolvConf(nameservers=DNS),
+            readings=(),
+        )
 
     def configure(self, config: object) -> None:
         """Nothing here depends on it."""
@@ -174,38 +185,46 @@ class HealthyWorld:
         if state is PodState.ELIGIBLE and self.now - (pod.started or 0) < 60:
             state = PodState.STARTING
         vantage = Vantage(
-            "pod", pod.namespace, pod.name, Netns(4, 1000 + int(pod.uid[4:])), state, FAMILIES, pod.uid, pod.ips
+            kind="pod",
+            namespace=pod.namespace,
+            name=pod.name,
+            netns=Netns(device=4, inode=1000 + int(pod.uid[4:])),
+            state=state,
+            families=FAMILIES,
+            uid=pod.uid,
+            addresses=pod.ips,
         )
         if state is not PodState.ELIGIBLE:
-            return PodView(vantage)
+            return PodView(vantage=vantage)
         facts = PodFacts(
-            links=(LinkFact(3, "eth0", up=True, lower_up=True, mtu=1430),),
-            addresses=tuple(AddressFact("eth0", ip_interface(ip), "global") for ip in pod.ips),
-            routes=tuple(RouteFact(ip_network(net), "eth0") for net in ("0.0.0.0/0", "::/0")),
+            links=(LinkFact(index=3, name="eth0", up=True, lower_up=True, mtu=1430),),
+            addresses=tuple(AddressFact(link="eth0", interface=ip_interface(ip), scope="global") for ip in pod.ips),
+            routes=tuple(RouteFact(destination=ip_network(net), link="eth0") for net in ("0.0.0.0/0", "::/0")),
             listeners=(),
         )
-        return PodView(vantage, facts, resolv_conf=CONF, libc=frozenset({"glibc"}))
+        return PodView(vantage=vantage, facts=facts, resolv_conf=CONF, libc=frozenset({"glibc"}))
 
     def _host_facts(self, inventory: Inventory) -> HostFacts:
         peers = [n for n in self._nodes if n.name != ME]
         me = next(n for n in self._nodes if n.name == ME)
         local = [ip for pod in inventory.local_pods(ME) for ip in pod.ips if ip.version == 6]
         return HostFacts(
-            links=(LinkFact(2, "eth0", up=True, lower_up=True, mtu=1500, inet6=Inet6Conf(1, 0, 0)),),
-            addresses=tuple(AddressFact("eth0", each, "global") for each in me.calico_addresses),
+            links=(LinkFact(index=2, name="eth0", up=True, lower_up=True, mtu=1500, inet6=Inet6Conf(1, 0, 0)),),
+            addresses=tuple(AddressFact(link="eth0", interface=each, scope="global") for each in me.calico_addresses),
             routes=(
-                RouteFact(ip_network("0.0.0.0/0"), "eth0", ip_address("10.0.10.1")),
-                RouteFact(ip_network("::/0"), "eth0", ip_address("2001:db8:10::1")),
-                *(RouteFact(ip_network(ip), "cali0") for ip in local),
+                RouteFact(destination=ip_network("0.0.0.0/0"), link="eth0", gateway=ip_address("10.0.10.1")),
+                RouteFact(destination=ip_network("::/0"), link="eth0", gateway=ip_address("2001:db8:10::1")),
+                *(RouteFact(destination=ip_network(ip), link="cali0") for ip in local),
             ),
             all_conf=Inet6Conf(forwarding=1, accept_ra=0, disable_ipv6=0),
             forwarding_v4=True,
-            nat=NatFacts((NatBackend(V6, Backend.IPTABLES_NFT, chain=True, hooked=True, rules=(SourceMatch("cali60masq-ipam-pools", (POOL6.cidr,)),)),)),
+            nat=NatFacts((NatBackend(family=V6, backend=Backend.IPTABLES_NFT, chain=True, hooked=True, rules=(SourceMatch(set_name="cali60masq-ipam-pools", members=(POOL6.cidr,)),)),)),
             kube_proxy=KubeProxyFacts("iptables", {V4: True, V6: True}),
             vxlan=VxlanFacts({"vxlan-v6.calico": _tunnel(me, peers, inventory)}),
         )  # fmt: skip
 
-    # -- the asker -----------------------------------------------------------------------------------------------------------------
+    # -- the asker
+    # -----------------------------------------------------------------------------------------------------------------
 
     async def check_all(self, checks: Sequence[Check], _: Deadline) -> tuple[Observation, ...]:
         return tuple(each for check in checks for each in self._observe(check))
@@ -224,7 +243,7 @@ class HealthyWorld:
             full = outcome if layer is Layer.ICMP else None
             made.append(
                 Observation(
-                    check.vantage, check.target, layer, check.family, outcome, self._random.lognormvariate(-6, 1), time=self.now,
+                    vantage=check.vantage, target=check.target, layer=layer, family=check.family, outcome=outcome, seconds=self._random.lognormvariate(-6, 1), time=self.now,
                     address=check.address, full_size=full, full_size_bytes=1430 if full else 0,
                 )
             )  # fmt: skip
@@ -242,12 +261,14 @@ class HealthyWorld:
 
     def _answer(self, question: Question) -> Lookup:
         if self._silent or self._loses("dns", question.name, question.qtype):
-            return Lookup(question, LookupOutcome.TIMEOUT, time=self.now)
+            return Lookup(question=question, outcome=LookupOutcome.TIMEOUT, time=self.now)
         reply = self._reply(question.name, question.qtype)
         outcome = LookupOutcome.ANSWER if reply.addresses or reply.names else LookupOutcome.NODATA
         if reply.rcode == NXDOMAIN:
             outcome = LookupOutcome.NXDOMAIN
-        return Lookup(question, outcome, self._random.lognormvariate(-6, 1), reply, time=self.now)
+        return Lookup(
+            question=question, outcome=outcome, seconds=self._random.lognormvariate(-6, 1), reply=reply, time=self.now
+        )
 
     def _reply(self, name: str, qtype: str) -> Reply:
         """What depends on a cache does so here: whether aa is set, the TTL, the order of addresses."""
@@ -279,10 +300,10 @@ def _tunnel(me: Node, peers: Sequence[Node], inventory: Inventory) -> VxlanDevic
     macs = {n.name: tunnel_mac(n.name, Family.V6) for n in peers}
     blocks = {b.node: b.cidr for b in inventory.block_affinities or ()}
     return VxlanDevice(
-        "vxlan-v6.calico", up=True, lower_up=True, mtu=1430, vni=4096, port=4789, local=own.ip if own else None, parent="eth0", parent_up=True,
+        name="vxlan-v6.calico", up=True, lower_up=True, mtu=1430, vni=4096, port=4789, local=own.ip if own else None, parent="eth0", parent_up=True,
         parent_mtu=1500, learning=False,
-        addresses=(AddressFact("vxlan-v6.calico", ip_interface(tunnel), "global"),) if tunnel else (),
-        routes=tuple(RouteFact(blocks[name], "vxlan-v6.calico", end) for name, end in ends.items()),
+        addresses=(AddressFact(link="vxlan-v6.calico", interface=ip_interface(tunnel), scope="global"),) if tunnel else (),
+        routes=tuple(RouteFact(destination=blocks[name], link="vxlan-v6.calico", gateway=end) for name, end in ends.items()),
         neighbours=tuple(Neighbour(end, macs[name], permanent=True) for name, end in ends.items() if end is not None),
         fdb={macs[n.name]: address.ip for n in peers for address in [n.calico_address(V6)] if address is not None},
     )  # fmt: skip

@@ -1,7 +1,9 @@
-"""A simulated cluster in which any faults can be put together: what the kernel and the API say, and which dials fail because of it.
+"""A simulated cluster in which any faults can be put together: what the kernel and the API say, and which dials fail
+because of it.
 
-The facts are those of node_scene.py; a fault changes them and breaks what it breaks on real nodes (measured by the fault matrix). One
-process may look (role all), or a node and a cluster role of which the first reads the second's digest, written and read as it is served.
+The facts are those of node_scene.py; a fault changes them and breaks what it breaks on real nodes (measured by the
+fault matrix). One process may look (role all), or a node and a cluster role of which the first reads the second's
+digest, written and read as it is served.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ def world(pods: Sequence[str] = ("web", "db")) -> World:
     return World(healthy.host(), {name: healthy.namespace(numbers[name]) for name in pods}, healthy.cluster())
 
 
-# -- what fails -----------------------------------------------------------------------------------------------------------------
+# -- what fails
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def from_pods(of: Fails) -> Fails:
@@ -98,7 +101,8 @@ def pod(name: str) -> Fails:
     return lambda place, _: place.name == name
 
 
-# -- what is changed ----------------------------------------------------------------------------------------------------------------
+# -- what is changed
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def on_host(*fails: Fails, **changes: Any) -> Callable[[World], World]:
@@ -236,7 +240,8 @@ FAULTS: dict[str, Fault] = {
 }  # fmt: skip
 
 
-# -- who looks ------------------------------------------------------------------------------------------------------------------
+# -- who looks
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def dialled(w: World) -> list[Observation]:

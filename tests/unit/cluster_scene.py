@@ -1,4 +1,6 @@
-"""Small constructors of a cluster for the cluster rules' scenarios: a healthy dual-stack one, and what a scenario changes of it."""
+"""Small constructors of a cluster for the cluster rules' scenarios: a healthy dual-stack one, and what a scenario
+changes of it.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ def node(name: str, number: int, **changes: Any) -> Node:
 
 
 def pod(name: str, on: str, *ips: str, namespace: str = "default", **changes: Any) -> Pod:
-    found = Pod(namespace, name, node=on, phase="Running", ready=True, ips=tuple(map(ip_address, ips)))
+    found = Pod(namespace=namespace, name=name, node=on, phase="Running", ready=True, ips=tuple(map(ip_address, ips)))
     return replace(found, **changes)
 
 
@@ -50,7 +52,11 @@ def service(name: str, families: Iterable[Family] = BOTH, *, namespace: str = "d
     policy = "SingleStack" if len(families) == 1 else "PreferDualStack"
     addresses = {V4: ip_address("10.152.183.20"), V6: ip_address("fd98::20")}
     found = Service(
-        namespace, name, families=families, family_policy=policy, cluster_ips=tuple(addresses[f] for f in families)
+        namespace=namespace,
+        name=name,
+        families=families,
+        family_policy=policy,
+        cluster_ips=tuple(addresses[f] for f in families),
     )
     return replace(found, **changes)
 
@@ -60,15 +66,15 @@ def endpoints(of: str, *addresses: str, pod: str = "", ready: bool = True, names
     made = tuple(ip_address(each) for each in addresses)
     family = family_of(made[0]) if made else V6
     behind = f"{namespace}/{pod}" if pod else ""
-    found = tuple(Endpoint((address,), ready, pod=behind) for address in made)
-    return EndpointSlice(namespace, f"{of}-{family}", of, family, found)
+    found = tuple(Endpoint(addresses=(address,), ready=ready, pod=behind) for address in made)
+    return EndpointSlice(namespace=namespace, name=f"{of}-{family}", service=of, family=family, endpoints=found)
 
 
 def pool(name: str, cidr: str, **changes: Any) -> IPPool:
     net = ip_network(cidr)
     found = IPPool(
-        name,
-        net,
+        name=name,
+        cidr=net,
         vxlan_mode=VxlanMode.ALWAYS,
         nat_outgoing=True,
         block_size=122 if net.version == 6 else 26,
@@ -80,7 +86,11 @@ POOL4, POOL6 = pool("v4", "10.1.0.0/16"), pool("v6", "fd01::/48")
 NODES = (node("anubis", 11), node("babel", 12), node("ra", 13))
 FELIX = (FelixConfiguration("default", Felix(ipv6_support=True)),)
 CNI = CniConfig(
-    "configmap/kube-system/calico-config", "calico", assign_ipv6=True, assign_ipv6_text="true", ipam="calico-ipam"
+    source="configmap/kube-system/calico-config",
+    main_plugin="calico",
+    assign_ipv6=True,
+    assign_ipv6_text="true",
+    ipam="calico-ipam",
 )
 HEALTHY = Inventory(
     source="kubernetes",
@@ -92,15 +102,17 @@ HEALTHY = Inventory(
     service_cidrs=(ServiceCIDR("kubernetes", (ip_network("10.152.183.0/24"), ip_network("fd98::/108"))),),
     policies=(),
     pools=(POOL4, POOL6),
-    block_affinities=(BlockAffinity(ip_network("fd01::/122"), "ra"),),
+    block_affinities=(BlockAffinity(cidr=ip_network("fd01::/122"), node="ra"),),
     ipam_blocks=(),
     felix=FELIX,
     calico_node=CalicoNode("kube-system"),
-    corefile=Corefile("kube-system", "coredns", cluster_domains=("cluster.local",)),
+    corefile=Corefile(namespace="kube-system", name="coredns", cluster_domains=("cluster.local",)),
     cni=(CNI,),
     components=(
         ComponentFlags(
-            "kube-apiserver", "pod/kube-system/api", {"service-cluster-ip-range": "10.152.183.0/24,fd98::/108"}
+            component="kube-apiserver",
+            source="pod/kube-system/api",
+            arguments={"service-cluster-ip-range": "10.152.183.0/24,fd98::/108"},
         ),
     ),
 )
@@ -120,8 +132,17 @@ def judge(
 ) -> tuple[Finding, ...] | Reason:
     """What the rule of the cause says of the inventory, in role cluster."""
     expected = families_expected(inventory, tuple(families) if families is not None else None)
-    snapshot = Snapshot("ra", Role.CLUSTER, 0.0, 0.0, complete=True, inventory=inventory, host=None, families=expected)
-    return CLUSTER_RULES[cause](RuleInput(0.0, snapshot, expect=expect or Expectations()))
+    snapshot = Snapshot(
+        node="ra",
+        role=Role.CLUSTER,
+        started=0.0,
+        finished=0.0,
+        complete=True,
+        inventory=inventory,
+        host=None,
+        families=expected,
+    )
+    return CLUSTER_RULES[cause](RuleInput(now=0.0, snapshot=snapshot, expect=expect or Expectations()))
 
 
 def subjects(cause: Cause, inventory: Inventory, **given: Any) -> tuple[str, ...]:

@@ -1,4 +1,6 @@
-"""A healthy node `ra` as its kernel and the cluster have it, for the scenarios of rules: what is not changed is well."""
+"""A healthy node `ra` as its kernel and the cluster have it, for the scenarios of rules: what is not changed is
+well.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,8 @@ BLOCKS = {name: ip_network(f"fd01:0:0:{number}::/122") for name, number in NUMBE
 GATEWAY = ip_address("2001:db8:10::1")
 DNS, OWN = (ip_address("10.152.183.10"), ip_address("fd98::10")), (ip_address("10.152.183.30"), ip_address("fd98::30"))
 SERVICES = (
-    service("dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"}, cluster_ips=OWN, ports=(ServicePort("http", 80),)),
-    service("kube-dns", namespace="kube-system", labels={"k8s-app": "kube-dns"}, cluster_ips=DNS, ports=(ServicePort("dns", 53),)),
+    service("dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"}, cluster_ips=OWN, ports=(ServicePort(name="http", port=80),)),
+    service("kube-dns", namespace="kube-system", labels={"k8s-app": "kube-dns"}, cluster_ips=DNS, ports=(ServicePort(name="dns", port=53),)),
 )  # fmt: skip
 WEB, DB = (
     pod(name, ME, f"10.1.13.{n}", f"fd01:0:0:13::{n}", uid=f"uid-{name}", created=BORN, labels={"app": name})
@@ -66,7 +68,7 @@ def cluster(**changes: Any) -> Inventory:
         "endpoint_slices": tuple(
             endpoints(p.name, str(a), pod=p.name, namespace=p.namespace) for p in FAR for a in p.ips
         ),
-        "block_affinities": tuple(BlockAffinity(net, name) for name, net in BLOCKS.items()),
+        "block_affinities": tuple(BlockAffinity(cidr=net, node=name) for name, net in BLOCKS.items()),
     }
     return changed(**{**healthy, **changes})
 
@@ -79,10 +81,10 @@ def device(**changes: Any) -> VxlanDevice:
     tunnel = me.tunnel_address(V6)
     return replace(
         VxlanDevice(
-            DEVICE, up=True, lower_up=True, mtu=1430, vni=4096, port=4789, local=parse_address("2001:db8:10::13"), parent="eth0",
+            name=DEVICE, up=True, lower_up=True, mtu=1430, vni=4096, port=4789, local=parse_address("2001:db8:10::13"), parent="eth0",
             parent_up=True, parent_mtu=1500, learning=False,
-            addresses=(AddressFact(DEVICE, ip_interface(f"{tunnel}/128"), "global"),),
-            routes=tuple(RouteFact(BLOCKS[name], DEVICE, end) for name, end in ends.items()),
+            addresses=(AddressFact(link=DEVICE, interface=ip_interface(f"{tunnel}/128"), scope="global"),),
+            routes=tuple(RouteFact(destination=BLOCKS[name], link=DEVICE, gateway=end) for name, end in ends.items()),
             neighbours=tuple(Neighbour(end, tunnel_mac(name, V6), permanent=True) for name, end in ends.items() if end),
             fdb={tunnel_mac(name, V6): ip_address(f"2001:db8:10::{NUMBER[name]}") for name in peers},
         ),
@@ -97,22 +99,24 @@ def tunnels(**changes: Any) -> VxlanFacts:
 def masquerade(*members: str, **changes: Any) -> NatBackend:
     """cali-nat-outgoing with its rule, over the given networks or the pool."""
     nets = tuple(n for n in map(parse_net, members) if n is not None) or (POOL6.cidr,)
-    rule = SourceMatch("cali60masq-ipam-pools", nets)
-    return replace(NatBackend(V6, Backend.IPTABLES_NFT, chain=True, hooked=True, rules=(rule,)), **changes)
+    rule = SourceMatch(set_name="cali60masq-ipam-pools", members=nets)
+    return replace(
+        NatBackend(family=V6, backend=Backend.IPTABLES_NFT, chain=True, hooked=True, rules=(rule,)), **changes
+    )
 
 
 def route(net: str, link: str = "eth0", **changes: Any) -> RouteFact:
     parsed = parse_net(net)
     assert parsed is not None
-    return RouteFact(parsed, link, **changes)
+    return RouteFact(destination=parsed, link=link, **changes)
 
 
 DEFAULT4, DEFAULT6 = route("0.0.0.0/0"), route("::/0", gateway=GATEWAY)
 POD_ROUTES = tuple(route(f"fd01:0:0:13::{n}/128", f"cali{n}") for n in (2, 3))
-ADDRESS = AddressFact("eth0", ip_interface("2001:db8:10::13/64"), "global")
-ADDRESSES = (AddressFact("eth0", ip_interface("10.0.10.13/24"), "global"), ADDRESS)
+ADDRESS = AddressFact(link="eth0", interface=ip_interface("2001:db8:10::13/64"), scope="global")
+ADDRESSES = (AddressFact(link="eth0", interface=ip_interface("10.0.10.13/24"), scope="global"), ADDRESS)
 CONF = Inet6Conf(forwarding=1, accept_ra=0, disable_ipv6=0)
-ETH0 = LinkFact(2, "eth0", up=True, lower_up=True, mtu=1500, inet6=CONF)
+ETH0 = LinkFact(index=2, name="eth0", up=True, lower_up=True, mtu=1500, inet6=CONF)
 
 
 def host(**changes: Any) -> HostFacts:
@@ -133,10 +137,13 @@ def namespace(number: int = 2, **changes: Any) -> PodFacts:
     held = (f"10.1.13.{number}/32", f"fd01:0:0:13::{number}/128")
     return replace(
         PodFacts(
-            links=(LinkFact(3, "eth0", up=True, lower_up=True, mtu=1430),),
-            addresses=tuple(AddressFact("eth0", ip_interface(each), "global") for each in held),
+            links=(LinkFact(index=3, name="eth0", up=True, lower_up=True, mtu=1430),),
+            addresses=tuple(AddressFact(link="eth0", interface=ip_interface(each), scope="global") for each in held),
             routes=POD_CONF,
-            listeners=tuple(ListeningSocket(f, ip_address("::" if f is V6 else "0.0.0.0"), 8080) for f in FAMILIES),
+            listeners=tuple(
+                ListeningSocket(family=f, address=ip_address("::" if f is V6 else "0.0.0.0"), port=8080)
+                for f in FAMILIES
+            ),
         ),
         **changes,
     )
@@ -146,8 +153,17 @@ def inside(name: str = "web", facts: PodFacts | None = None, **changes: Any) -> 
     """A pod of this node; healthy unless told otherwise."""
     known = {p.name: p for p in (WEB, DB)}[name]
     number = int(known.ips[0]) & 0xFF
-    vantage = Vantage("pod", "default", name, Netns(4, number), PodState.ELIGIBLE, FAMILIES, known.uid, known.ips)
-    return PodView(replace(vantage, **changes), namespace(number) if facts is None else facts)
+    vantage = Vantage(
+        kind="pod",
+        namespace="default",
+        name=name,
+        netns=Netns(device=4, inode=number),
+        state=PodState.ELIGIBLE,
+        families=FAMILIES,
+        uid=known.uid,
+        addresses=known.ips,
+    )
+    return PodView(vantage=replace(vantage, **changes), facts=namespace(number) if facts is None else facts)
 
 
 def node_view(

@@ -16,14 +16,19 @@ from exporter.model.service import Service, ServicePort
 from exporter.model.vantage import Vantage
 
 KUBE_DNS = Service(
-    "kube-system", "kube-dns", labels={"k8s-app": "kube-dns"}, cluster_ips=(ip_address("10.96.0.10"), ip_address("fd00:96::a")),
-    ports=(ServicePort("dns", 53, protocol="UDP"), ServicePort("dns-tcp", 53)),
+    namespace="kube-system", name="kube-dns", labels={"k8s-app": "kube-dns"}, cluster_ips=(ip_address("10.96.0.10"), ip_address("fd00:96::a")),
+    ports=(ServicePort(name="dns", port=53, protocol="UDP"), ServicePort(name="dns-tcp", port=53)),
 )  # fmt: skip
 OWN = Service(
-    "dualstack", "dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"},
-    cluster_ips=(ip_address("10.96.0.77"), ip_address("fd00:96::77")), ports=(ServicePort("metrics", 10046),),
+    namespace="dualstack", name="dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"},
+    cluster_ips=(ip_address("10.96.0.77"), ip_address("fd00:96::77")), ports=(ServicePort(name="metrics", port=10046),),
 )  # fmt: skip
-API = Service("default", "kubernetes", cluster_ips=(ip_address("10.96.0.1"),), ports=(ServicePort("https", 443),))
+API = Service(
+    namespace="default",
+    name="kubernetes",
+    cluster_ips=(ip_address("10.96.0.1"),),
+    ports=(ServicePort(name="https", port=443),),
+)
 DOMAIN = "cluster.local"
 
 
@@ -40,19 +45,19 @@ def conf(
 
 
 def view(vantage: Vantage, file: ResolvConf | None) -> PodView:
-    return PodView(vantage, resolv_conf=file)
+    return PodView(vantage=vantage, resolv_conf=file)
 
 
 def a_node(name: str, number: int = 1, **more: Any) -> Node:
     tunnels = (ip_address(f"10.42.{number}.1"), ip_address(f"fd42::{number:x}:1"))
     own = (ip_address(f"192.0.2.{number}"), ip_address(f"2001:db8::{number:x}"))
     values = {"ready": True, "ready_since": 0.0, "tunnel_addresses": tunnels, "internal_ips": own, **more}
-    return Node(name, **values)
+    return Node(name=name, **values)
 
 
 def a_pod(name: str, *, node: str = "ra", **more: Any) -> Pod:
     values = {"uid": f"uid-{name}", "phase": "Running", "started": 0.0, **more}
-    return Pod("default", name, node=node, **values)
+    return Pod(namespace="default", name=name, node=node, **values)
 
 
 def cluster(**more: Any) -> Inventory:

@@ -1,4 +1,6 @@
-"""What nameservers said over several rounds, as the daemon remembers it: each round's questions, and those asked again."""
+"""What nameservers said over several rounds, as the daemon remembers it: each round's questions, and those asked
+again.
+"""
 
 from __future__ import annotations
 

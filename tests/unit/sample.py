@@ -1,7 +1,7 @@
 """Reports built by hand: one node on a bad day with everything in it, a quiet node with many pods, and empty ones.
 
-The bad day is the one this project comes from: CoreDNS withholds AAAA, no rule masquerades the IPv6 pool, so pods reach nothing
-outside over IPv6 and musl programs fail for names that glibc resolves.
+The bad day is the one this project comes from: CoreDNS withholds AAAA, no rule masquerades the IPv6 pool, so pods reach
+nothing outside over IPv6 and musl programs fail for names that glibc resolves.
 """
 
 from __future__ import annotations
@@ -80,68 +80,68 @@ from tests.unit.sample_probes import (
 
 CAUSES = (
     CauseReport(
-        Finding(
-            Cause.DNS_AAAA_BLOCKED,
-            Severity.CRITICAL,
-            ("server/cluster_dns",),
-            (
+        finding=Finding(
+            cause=Cause.DNS_AAAA_BLOCKED,
+            severity=Severity.CRITICAL,
+            subjects=("server/cluster_dns",),
+            evidence=(
                 "10.152.183.10 answers AAAA of pypi.org, canary and random with NOERROR, no answer and no SOA; A of pypi.org with 1 address",
                 "192.0.2.53 (the node's resolver) answers AAAA of pypi.org with 1 address",
             ),
-            "kubectl -n kube-system get configmap coredns -o yaml | grep -n -A6 template",
+            command="kubectl -n kube-system get configmap coredns -o yaml | grep -n -A6 template",
             kind="blanket_nodata",
         ),
-        Scope.DNS,
+        scope=Scope.DNS,
         since=NOW - 7_300,
     ),
     CauseReport(
-        Finding(
-            Cause.DNS_SEARCH_BREAKS_MUSL,
-            Severity.WARNING,
-            (ALPINE.subject,),
-            ("pypi.org.cluster.local: A NXDOMAIN, AAAA NOERROR without answer: musl stops there with EAI_NODATA",),
-            "dualstack-exporter resolve pypi.org --pod=tools/alpine-0",
+        finding=Finding(
+            cause=Cause.DNS_SEARCH_BREAKS_MUSL,
+            severity=Severity.WARNING,
+            subjects=(ALPINE.subject,),
+            evidence=("pypi.org.cluster.local: A NXDOMAIN, AAAA NOERROR without answer: musl stops there with EAI_NODATA",),
+            command="dualstack-exporter resolve pypi.org --pod=tools/alpine-0",
         ),
-        Scope.DNS,
+        scope=Scope.DNS,
         since=NOW - 7_300,
         explained_by=Cause.DNS_AAAA_BLOCKED,
     ),
     CauseReport(
-        Finding(
-            Cause.IPV6_UNREACHABLE,
-            Severity.WARNING,
-            tuple(sorted(v.subject for v in ELIGIBLE)),
-            ("TCP to pypi over IPv6 times out from 5 of 6 pods, over IPv4 it connects from 6 of 6",),
-            "dualstack-exporter probe pypi.org:443 --pod=shop/web-6c9f7d5b8-2xkqp",
+        finding=Finding(
+            cause=Cause.IPV6_UNREACHABLE,
+            severity=Severity.WARNING,
+            subjects=tuple(sorted(v.subject for v in ELIGIBLE)),
+            evidence=("TCP to pypi over IPv6 times out from 5 of 6 pods, over IPv4 it connects from 6 of 6",),
+            command="dualstack-exporter probe pypi.org:443 --pod=shop/web-6c9f7d5b8-2xkqp",
             pairs=frozenset(Pair(v.subject, "target/pypi", V6) for v in ELIGIBLE),
         ),
-        Scope.PATH,
+        scope=Scope.PATH,
         since=NOW - 3_600,
         explained_by=Cause.NAT_MASQUERADE_MISSING,
     ),
     CauseReport(
-        Finding(
-            Cause.NAT_MASQUERADE_MISSING,
-            Severity.WARNING,
-            ("pool/default-ipv6-ippool",),
-            (
+        finding=Finding(
+            cause=Cause.NAT_MASQUERADE_MISSING,
+            severity=Severity.WARNING,
+            subjects=("pool/default-ipv6-ippool",),
+            evidence=(
                 "ip6tables-nft, chain cali-nat-outgoing: 0 rules, reached from POSTROUTING",
                 "pool default-ipv6-ippool (fd00:10:1::/48) has natOutgoing: true",
             ),
-            "ip6tables-nft -t nat -S cali-nat-outgoing",
+            command="ip6tables-nft -t nat -S cali-nat-outgoing",
         ),
-        Scope.NODE,
+        scope=Scope.NODE,
         since=NOW - 3_630,
     ),
     CauseReport(
-        Finding(
-            Cause.POD_IPV6_MISSING,
-            Severity.INFO,
-            (OLD.subject,),
-            ("eth0 has no global IPv6 address; the pod is 41 days older than IPv6 on this node: restart it",),
-            "kubectl -n tools delete pod before-ipv6-0",
+        finding=Finding(
+            cause=Cause.POD_IPV6_MISSING,
+            severity=Severity.INFO,
+            subjects=(OLD.subject,),
+            evidence=("eth0 has no global IPv6 address; the pod is 41 days older than IPv6 on this node: restart it",),
+            command="kubectl -n tools delete pod before-ipv6-0",
         ),
-        Scope.POD,
+        scope=Scope.POD,
         since=NOW - 86_400,
     ),
 )  # fmt: skip
@@ -215,7 +215,7 @@ def quiet_day(pods: int = 110) -> Report:
     ]
     day = bad_day()
     masquerade = replace(
-        HOST_NAT.backends[0], family=V6, rules=(SourceMatch("cali60masq-ipam-pools", (POOL_V6.cidr,)),)
+        HOST_NAT.backends[0], family=V6, rules=(SourceMatch(set_name="cali60masq-ipam-pools", members=(POOL_V6.cidr,)),)
     )
     facts = replace(
         HOST_FACTS,
@@ -226,13 +226,16 @@ def quiet_day(pods: int = 110) -> Report:
     snapshot = replace(
         day.snapshot,
         host_facts=facts,
-        pods=tuple(PodView(v, pod_facts(v), resolv_conf=RESOLV_CONF, libc=frozenset({"glibc"})) for v in vantages),
+        pods=tuple(
+            PodView(vantage=v, facts=pod_facts(v), resolv_conf=RESOLV_CONF, libc=frozenset({"glibc"})) for v in vantages
+        ),
         observations=tuple(made),
         kept=tuple(made),
         lookups=tuple(lookups),
         lookups_kept=tuple(lookups),
         readings=tuple(
-            ReaderStatus(r, success=True, seconds=0.001) for r in (*Reader, *(f"api_{kind}" for kind in ResourceKind))
+            ReaderStatus(reader=r, success=True, seconds=0.001)
+            for r in (*Reader, *(f"api_{kind}" for kind in ResourceKind))
         ),
         families={V4: True, V6: True},
     )
@@ -270,7 +273,7 @@ def blind() -> Report:
             host_facts=HostFacts(links=HOST_FACTS.links, addresses=HOST_FACTS.addresses, routes=HOST_FACTS.routes),
             readings=tuple(
                 ReaderStatus(
-                    r.value,
+                    reader=r.value,
                     success=r not in refused,
                     seconds=0.001,
                     reason="" if r not in refused else Reason.NO_PERMISSION.value,
@@ -298,8 +301,8 @@ def migration_day() -> Report:
     day = bad_day()
     pods = tuple(
         Pod(
-            namespace,
-            f"app-{n}",
+            namespace=namespace,
+            name=f"app-{n}",
             phase="Running",
             ips=tuple(map(ip_address, ("10.1.17.9", "fd00:10:1:17::9")[: 1 + (n % 3 > 0)])),
         )
@@ -308,8 +311,8 @@ def migration_day() -> Report:
     )
     both = (ip_address("10.152.183.7"), ip_address("fd00:10:2::7"))
     services = (
-        Service("shop", "web", cluster_ips=both, families=FAMILIES, family_policy="PreferDualStack"),
-        Service("shop", "cart", cluster_ips=both[:1], families=(V4,), family_policy="SingleStack"),
+        Service(namespace="shop", name="web", cluster_ips=both, families=FAMILIES, family_policy="PreferDualStack"),
+        Service(namespace="shop", name="cart", cluster_ips=both[:1], families=(V4,), family_policy="SingleStack"),
     )
     inventory = replace(
         INVENTORY,
@@ -325,21 +328,21 @@ def migration_day() -> Report:
         complete=True,
         inventory=inventory,
         host=None,
-        readings=tuple(ReaderStatus(f"api_{kind}", success=True, seconds=0.02) for kind in ResourceKind),
+        readings=tuple(ReaderStatus(reader=f"api_{kind}", success=True, seconds=0.02) for kind in ResourceKind),
         families={V4: True, V6: True},
     )
     overlap = Finding(
-        Cause.CIDR_OVERLAP,
-        Severity.WARNING,
-        ("pool/default-ipv6-ippool",),
-        ("pool default-ipv6-ippool (fd00:10:1::/48) overlaps the Service range fd00:10:1:ff::/108",),
-        "kubectl get ippools,servicecidrs -o wide",
+        cause=Cause.CIDR_OVERLAP,
+        severity=Severity.WARNING,
+        subjects=("pool/default-ipv6-ippool",),
+        evidence=("pool default-ipv6-ippool (fd00:10:1::/48) overlaps the Service range fd00:10:1:ff::/108",),
+        command="kubectl get ippools,servicecidrs -o wide",
     )
     return replace(
         day,
         snapshot=snapshot,
         families=dict.fromkeys(FAMILIES, FamilyReport(expected=True, ok=None)),
-        causes=(CauseReport(overlap, Scope.CLUSTER, since=NOW - 90),),
+        causes=(CauseReport(finding=overlap, scope=Scope.CLUSTER, since=NOW - 90),),
         checked=frozenset(list(Cause)[list(Cause).index(Cause.NODE_POD_CIDR_MISSING) :]),
         unchecked=(),
         aaaa_blocks={},

@@ -36,15 +36,25 @@ from exporter.model.report import (
 from exporter.model.vantage import Vantage
 from tests.unit.sample_probes import ALPINE, ELIGIBLE, NODE, NOW, OLD, SKIPPED, V4, V6
 
-POOL_V4 = IPPool("default-ipv4-ippool", ip_network("10.1.0.0/16"), VxlanMode.ALWAYS, nat_outgoing=True, block_size=26)
+POOL_V4 = IPPool(
+    name="default-ipv4-ippool",
+    cidr=ip_network("10.1.0.0/16"),
+    vxlan_mode=VxlanMode.ALWAYS,
+    nat_outgoing=True,
+    block_size=26,
+)
 POOL_V6 = IPPool(
-    "default-ipv6-ippool", ip_network("fd00:10:1::/48"), VxlanMode.ALWAYS, nat_outgoing=True, block_size=122
+    name="default-ipv6-ippool",
+    cidr=ip_network("fd00:10:1::/48"),
+    vxlan_mode=VxlanMode.ALWAYS,
+    nat_outgoing=True,
+    block_size=122,
 )
 
 NUMBERS = {NODE: 10, "node-b": 11, "node-c": 12}
 NODES = tuple(
     Node(
-        name,
+        name=name,
         ready=True,
         ready_since=NOW - 86_400,
         calico_addresses=(ip_interface(f"192.0.2.{number}/24"), ip_interface(f"2001:db8:0:1::{number}/64")),
@@ -60,7 +70,7 @@ def tunnel(family: Family, broken: str = "") -> VxlanDevice:
     macs = {n.name: tunnel_mac(n.name, family) for n in peers}
     ends = {n.name: (n.tunnel_address(family), n.calico_address(family)) for n in peers}
     return VxlanDevice(
-        "vxlan-v6.calico" if family is V6 else "vxlan.calico",
+        name="vxlan-v6.calico" if family is V6 else "vxlan.calico",
         up=True,
         lower_up=True,
         mtu=1430 if family is V6 else 1450,
@@ -80,15 +90,15 @@ def tunnel(family: Family, broken: str = "") -> VxlanDevice:
 HOST_NAT = NatFacts(
     backends=(
         NatBackend(
-            V4,
-            Backend.IPTABLES_NFT,
+            family=V4,
+            backend=Backend.IPTABLES_NFT,
             chain=True,
             hooked=True,
-            rules=(SourceMatch("cali40masq-ipam-pools", (ip_network("10.1.0.0/16"),)),),
+            rules=(SourceMatch(set_name="cali40masq-ipam-pools", members=(ip_network("10.1.0.0/16"),)),),
             packets=81_234,
             bytes=6_400_112,
         ),
-        NatBackend(V6, Backend.IPTABLES_NFT, chain=True, hooked=True),
+        NatBackend(family=V6, backend=Backend.IPTABLES_NFT, chain=True, hooked=True),
     ),
     read=frozenset(
         {(V4, Backend.IPTABLES_NFT), (V6, Backend.IPTABLES_NFT), (V4, Backend.NFTABLES), (V6, Backend.NFTABLES)}
@@ -97,19 +107,36 @@ HOST_NAT = NatFacts(
 
 HOST_FACTS = HostFacts(
     links=(
-        LinkFact(1, "lo", up=True, lower_up=True, mtu=65536, loopback=True),
-        LinkFact(2, "ens3", up=True, lower_up=True, mtu=1500, mac="52:54:00:00:00:0a", inet6=Inet6Conf(1, 2, 0)),
-        LinkFact(7, "cali0a1b2c3d4e5", up=True, lower_up=True, mtu=1430, inet6=Inet6Conf(1, 1, 0)),
+        LinkFact(index=1, name="lo", up=True, lower_up=True, mtu=65536, loopback=True),
+        LinkFact(
+            index=2, name="ens3", up=True, lower_up=True, mtu=1500, mac="52:54:00:00:00:0a", inet6=Inet6Conf(1, 2, 0)
+        ),
+        LinkFact(index=7, name="cali0a1b2c3d4e5", up=True, lower_up=True, mtu=1430, inet6=Inet6Conf(1, 1, 0)),
     ),
     addresses=(
-        AddressFact("ens3", ip_interface("192.0.2.10/24"), "global"),
-        AddressFact("ens3", ip_interface("2001:db8:0:1::10/64"), "global", permanent=False, valid_seconds=86_000),
-        AddressFact("ens3", ip_interface("2001:db8:0:1::dad/64"), "global", dadfailed=True, tentative=True),
-        AddressFact("ens3", ip_interface("fe80::10/64"), "link"),
+        AddressFact(link="ens3", interface=ip_interface("192.0.2.10/24"), scope="global"),
+        AddressFact(
+            link="ens3",
+            interface=ip_interface("2001:db8:0:1::10/64"),
+            scope="global",
+            permanent=False,
+            valid_seconds=86_000,
+        ),
+        AddressFact(
+            link="ens3", interface=ip_interface("2001:db8:0:1::dad/64"), scope="global", dadfailed=True, tentative=True
+        ),
+        AddressFact(link="ens3", interface=ip_interface("fe80::10/64"), scope="link"),
     ),
     routes=(
-        RouteFact(ip_network("0.0.0.0/0"), "ens3", ip_address("192.0.2.1"), protocol=4),
-        RouteFact(ip_network("::/0"), "ens3", ip_address("fe80::1"), protocol=9, from_ra=True, expires=1500.0),
+        RouteFact(destination=ip_network("0.0.0.0/0"), link="ens3", gateway=ip_address("192.0.2.1"), protocol=4),
+        RouteFact(
+            destination=ip_network("::/0"),
+            link="ens3",
+            gateway=ip_address("fe80::1"),
+            protocol=9,
+            from_ra=True,
+            expires=1500.0,
+        ),
     ),
     all_conf=Inet6Conf(forwarding=1, accept_ra=1, disable_ipv6=0),
     forwarding_v4=True,
@@ -125,39 +152,47 @@ HOST_FACTS = HostFacts(
 def pod_facts(vantage: Vantage, *, ipv6: bool = True) -> PodFacts:
     interfaces = [ip_interface(f"{a}/{a.max_prefixlen}") for a in vantage.addresses if ipv6 or a.version == 4]
     return PodFacts(
-        links=(LinkFact(3, "eth0", up=True, lower_up=True, mtu=1430),),
-        addresses=tuple(AddressFact("eth0", i, "global") for i in interfaces),
-        routes=tuple(RouteFact(ip_network(text), "eth0") for text in ("0.0.0.0/0", "::/0")[: 2 if ipv6 else 1]),
+        links=(LinkFact(index=3, name="eth0", up=True, lower_up=True, mtu=1430),),
+        addresses=tuple(AddressFact(link="eth0", interface=i, scope="global") for i in interfaces),
+        routes=tuple(
+            RouteFact(destination=ip_network(text), link="eth0") for text in ("0.0.0.0/0", "::/0")[: 2 if ipv6 else 1]
+        ),
     )
 
 
 RESOLV_CONF = ResolvConf(
-    (ip_address("10.152.183.10"),), ("shop.svc.cluster.local", "svc.cluster.local", "cluster.local"), ndots=5
+    nameservers=(ip_address("10.152.183.10"),),
+    search=("shop.svc.cluster.local", "svc.cluster.local", "cluster.local"),
+    ndots=5,
 )
 
 PODS = (
     *(
         PodView(
-            v,
-            pod_facts(v, ipv6=v is not OLD),
+            vantage=v,
+            facts=pod_facts(v, ipv6=v is not OLD),
             resolv_conf=RESOLV_CONF,
             libc=frozenset({"musl" if v is ALPINE else "glibc"}),
         )
         for v in ELIGIBLE
     ),
-    *(PodView(v) for v in SKIPPED),
+    *(PodView(vantage=v) for v in SKIPPED),
 )
 
 READINGS = (
-    *(ReaderStatus(reader.value, success=True, seconds=0.0021) for reader in Reader if reader is not Reader.CONNTRACK),
+    *(
+        ReaderStatus(reader=reader.value, success=True, seconds=0.0021)
+        for reader in Reader
+        if reader is not Reader.CONNTRACK
+    ),
     ReaderStatus(
-        Reader.CONNTRACK.value,
+        reader=Reader.CONNTRACK.value,
         success=False,
         seconds=0.0001,
         reason=Reason.NO_PERMISSION.value,
         detail="EPERM: NET_ADMIN is missing",
     ),
-    ReaderStatus(f"api_{ResourceKind.IP_POOLS}", success=True, seconds=0.05),
+    ReaderStatus(reader=f"api_{ResourceKind.IP_POOLS}", success=True, seconds=0.05),
 )
 
 INVENTORY = Inventory(

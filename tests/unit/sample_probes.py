@@ -26,15 +26,15 @@ NODE = "node-a"
 NOW = 1_795_169_430.0  # 2026-11-20 10:10:30 UTC
 STARTED = NOW - 3.2
 
-HOST = Vantage("host", "", NODE, Netns(4, 4026531840))
+HOST = Vantage(kind="host", namespace="", name=NODE, netns=Netns(device=4, inode=4026531840))
 
 
 def pod(number: int, namespace: str, name: str, state: PodState = PodState.ELIGIBLE) -> Vantage:
     return Vantage(
-        "pod",
-        namespace,
-        name,
-        Netns(4, 4026540000 + number, pid=20_000 + number, started=number),
+        kind="pod",
+        namespace=namespace,
+        name=name,
+        netns=Netns(device=4, inode=4026540000 + number, pid=20_000 + number, started=number),
         state=state,
         uid=f"00000000-0000-4000-8000-{number:012d}",
         addresses=(ip_address(f"10.1.17.{number % 250 + 2}"), ip_address(f"fd00:10:1:17::{number + 2:x}")),
@@ -55,28 +55,35 @@ SKIPPED = (
 )
 
 PYPI = Target(
-    "pypi",
-    Group.OUTSIDE,
-    {V4: ip_address("198.51.100.80"), V6: ip_address("2001:db8:ffff::80")},
-    443,
+    name="pypi",
+    group=Group.OUTSIDE,
+    addresses={V4: ip_address("198.51.100.80"), V6: ip_address("2001:db8:ffff::80")},
+    port=443,
     layers=(Layer.ICMP, Layer.TCP, Layer.TLS, Layer.HTTP),
     host="pypi.org",
 )
-SERVICE = Target("service", Group.SERVICE, {V4: ip_address("10.152.183.40"), V6: ip_address("fd00:10:2::40")}, 10046)
-CLUSTER_DNS = Target("cluster_dns", Group.CLUSTER_DNS, {V4: ip_address("10.152.183.10")}, 53)
-APISERVER = Target("apiserver", Group.APISERVER, {V4: ip_address("10.152.183.1")}, 443)
+SERVICE = Target(
+    name="service",
+    group=Group.SERVICE,
+    addresses={V4: ip_address("10.152.183.40"), V6: ip_address("fd00:10:2::40")},
+    port=10046,
+)
+CLUSTER_DNS = Target(name="cluster_dns", group=Group.CLUSTER_DNS, addresses={V4: ip_address("10.152.183.10")}, port=53)
+APISERVER = Target(name="apiserver", group=Group.APISERVER, addresses={V4: ip_address("10.152.183.1")}, port=443)
 PEER_B, PEER_C = (
     Target(
-        "peers",
-        Group.PEERS,
-        {V4: ip_address(f"10.1.{number}.0"), V6: ip_address(f"fd00:10:1:{number}::1")},
-        10046,
+        name="peers",
+        group=Group.PEERS,
+        addresses={V4: ip_address(f"10.1.{number}.0"), V6: ip_address(f"fd00:10:1:{number}::1")},
+        port=10046,
         layers=(Layer.ICMP, Layer.TCP),
         peer=name,
     )
     for number, name in ((18, "node-b"), (19, "node-c"))
 )
-BLOCKED = Target("metadata", Group.OUTSIDE, {V4: ip_address("169.254.169.254")}, 80, expect_reachable=False)
+BLOCKED = Target(
+    name="metadata", group=Group.OUTSIDE, addresses={V4: ip_address("169.254.169.254")}, port=80, expect_reachable=False
+)
 
 
 def seen(
@@ -91,11 +98,11 @@ def seen(
     expires: float | None = None,
 ) -> Observation:
     return Observation(
-        vantage,
-        target,
-        layer,
-        family,
-        outcome,
+        vantage=vantage,
+        target=target,
+        layer=layer,
+        family=family,
+        outcome=outcome,
         seconds=seconds if outcome is Outcome.OK or seconds != 0.004 else None,
         detail=detail,
         time=STARTED + 1.5,
@@ -152,8 +159,15 @@ HOST_SERVER = Nameserver(ip_address("192.0.2.53"), "host")
 
 
 def lookup(vantage: Vantage, server: Nameserver, label: str, qtype: str, outcome: LookupOutcome) -> Lookup:
-    question = Question(vantage, server, f"{label}.test", qtype, label, Purpose.VERDICT)
-    return Lookup(question, outcome, seconds=None if outcome is LookupOutcome.TIMEOUT else 0.002, time=STARTED + 0.4)
+    question = Question(
+        vantage=vantage, server=server, name=f"{label}.test", qtype=qtype, label=label, purpose=Purpose.VERDICT
+    )
+    return Lookup(
+        question=question,
+        outcome=outcome,
+        seconds=None if outcome is LookupOutcome.TIMEOUT else 0.002,
+        time=STARTED + 0.4,
+    )
 
 
 def ask() -> Iterator[Lookup]:

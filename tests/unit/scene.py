@@ -14,11 +14,19 @@ from exporter.model.report import PodView, Role, Snapshot
 from exporter.model.vantage import Netns, PodState, Vantage
 
 V4, V6 = Family.V4, Family.V6
-HOST = Vantage("host", "", "ra", None)
+HOST = Vantage(kind="host", namespace="", name="ra", netns=None)
 
 
 def pod(name: str, *, state: PodState = PodState.ELIGIBLE, families: tuple[Family, ...] = (V4, V6)) -> Vantage:
-    return Vantage("pod", "default", name, Netns(4, 1000), state, families, uid=f"uid-{name}")
+    return Vantage(
+        kind="pod",
+        namespace="default",
+        name=name,
+        netns=Netns(device=4, inode=1000),
+        state=state,
+        families=families,
+        uid=f"uid-{name}",
+    )
 
 
 def target(
@@ -38,7 +46,7 @@ def seen(
         layer, family = Layer(where[:-1]), V6 if where.endswith("6") else V4
         made.append(
             Observation(
-                vantage, to, layer, family, Outcome(outcome), 0.001, address=to.addresses[family], time=100.0,
+                vantage=vantage, target=to, layer=layer, family=family, outcome=Outcome(outcome), seconds=0.001, address=to.addresses[family], time=100.0,
                 full_size=full_size if (layer, family) == (Layer.ICMP, V6) else None, full_size_bytes=1450, policy=policy,
             )
         )  # fmt: skip
@@ -64,4 +72,4 @@ def view(
         observations=kept, kept=kept, kept_before=earlier, history=(kept, earlier), host_facts=facts,
         families={V4: True, V6: True},
     )  # fmt: skip
-    return RuleInput(now, snapshot, previous)
+    return RuleInput(now=now, snapshot=snapshot, previous=previous)

@@ -124,8 +124,12 @@ def test_a_rewriting_local_zone_is_left_undecided(name: str) -> None:
 
 
 def ask(name: str, reply: Reply | None, qtype: str, label: str = "", where: Vantage = HOST) -> Lookup:
-    question = Question(where, server(), name, qtype, label or name, Purpose.VERDICT)
-    return Lookup(question, LookupOutcome.TIMEOUT if reply is None else judge(reply), 0.001, reply)
+    question = Question(
+        vantage=where, server=server(), name=name, qtype=qtype, label=label or name, purpose=Purpose.VERDICT
+    )
+    return Lookup(
+        question=question, outcome=LookupOutcome.TIMEOUT if reply is None else judge(reply), seconds=0.001, reply=reply
+    )
 
 
 def data(text: str) -> Reply:
@@ -319,7 +323,10 @@ def test_a_host_without_a_cluster_finds_a_blanket_block_by_that_name() -> None:
 
 
 def test_a_server_that_blocks_some_clients_only_is_found_and_places_are_not_mixed() -> None:
-    one, two = (Vantage("pod", "default", name, Netns(4, inode), uid=name) for name, inode in (("one", 1), ("two", 2)))
+    one, two = (
+        Vantage(kind="pod", namespace="default", name=name, netns=Netns(device=4, inode=inode), uid=name)
+        for name, inode in (("one", 1), ("two", 2))
+    )
 
     def of(where: Vantage, lookups: list[Lookup]) -> list[Lookup]:
         return [replace(lookup, question=replace(lookup.question, vantage=where)) for lookup in lookups]

@@ -23,7 +23,13 @@ from tests.unit.scene import HOST, V6, target
 
 TIMEOUTS = Timeouts(icmp=1.0, dns=2.0, tcp=3.0, tls=5.0, http=5.0, whole=10.0)
 QUESTION = Question(
-    HOST, Nameserver(ip_address("192.0.2.53"), "host"), "a.test", "A", "a.test", Purpose.VERDICT, timeout=2.0
+    vantage=HOST,
+    server=Nameserver(ip_address("192.0.2.53"), "host"),
+    name="a.test",
+    qtype="A",
+    label="a.test",
+    purpose=Purpose.VERDICT,
+    timeout=2.0,
 )
 
 
@@ -43,12 +49,17 @@ QUESTION = Question(
 def test_a_probe_that_waited_longer_than_it_was_allowed_says_nothing_of_time(
     layer: Layer, outcome: Outcome, seconds: float | None, told: Outcome, timed: float | None
 ) -> None:
-    made = discount_event_loop_stall(Observation(HOST, target("web"), layer, V6, outcome, seconds), TIMEOUTS)
+    made = discount_event_loop_stall(
+        Observation(vantage=HOST, target=target("web"), layer=layer, family=V6, outcome=outcome, seconds=seconds),
+        TIMEOUTS,
+    )
     assert (made.outcome, made.seconds) == (told, timed)
 
 
 def test_a_short_deadline_of_the_whole_counts() -> None:
-    late = Observation(HOST, target("web"), Layer.TLS, V6, Outcome.TIMEOUT, 2.0)
+    late = Observation(
+        vantage=HOST, target=target("web"), layer=Layer.TLS, family=V6, outcome=Outcome.TIMEOUT, seconds=2.0
+    )
     assert discount_event_loop_stall(late, TIMEOUTS).outcome is Outcome.TIMEOUT
     assert discount_event_loop_stall(late, replace(TIMEOUTS, whole=1.0)).outcome is Outcome.LOCAL
 
@@ -65,5 +76,5 @@ def test_a_short_deadline_of_the_whole_counts() -> None:
 def test_the_same_of_a_lookup(
     outcome: LookupOutcome, seconds: float | None, told: LookupOutcome, timed: float | None
 ) -> None:
-    made = discount_lookup_stall(Lookup(QUESTION, outcome, seconds))
+    made = discount_lookup_stall(Lookup(question=QUESTION, outcome=outcome, seconds=seconds))
     assert (made.outcome, made.seconds) == (told, timed)

@@ -1,4 +1,6 @@
-"""When the broker reads a pod's files, how long it waits, and when it leaves a pod alone. The children are not real, nor is the clock."""
+"""When the broker reads a pod's files, how long it waits, and when it leaves a pod alone. The children are not real,
+nor is the clock.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from exporter.broker.server.files.reader import (
     PodReader,
 )
 
-FILES = PodFiles(0, b"nameserver 192.0.2.53", 0, ())
+FILES = PodFiles(resolv_errno=0, resolv_conf=b"nameserver 192.0.2.53", libc_errno=0, libcs=())
 NO_PROCESS = 1 << 22  # above every pid: such a process has no cgroup
 
 
@@ -44,7 +46,7 @@ class World:
     def read(self, inode: int) -> int:
         """The errno of both answers."""
         self.reader.reap()
-        files = self.reader.read(NamespaceRef(4, inode, pid=NO_PROCESS + inode, started=1))
+        files = self.reader.read(NamespaceRef(device=4, inode=inode, pid=NO_PROCESS + inode, started=1))
         assert files.resolv_errno == files.libc_errno
         assert files.resolv_errno or files == FILES
         return files.resolv_errno

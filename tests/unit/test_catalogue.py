@@ -43,7 +43,12 @@ def rows(report: Report, name: str) -> dict[tuple[str, ...], Any]:
 def found(
     cause: Cause, severity: Severity, *, by: Cause | None = None, subjects: tuple[str, ...] = ("node/a",)
 ) -> CauseReport:
-    return CauseReport(Finding(cause, severity, subjects, (), ""), Scope.NODE, since=NOW, explained_by=by)
+    return CauseReport(
+        finding=Finding(cause=cause, severity=severity, subjects=subjects, evidence=(), command=""),
+        scope=Scope.NODE,
+        since=NOW,
+        explained_by=by,
+    )
 
 
 def with_causes(
@@ -279,7 +284,7 @@ def test_an_inventory_that_does_not_exist_is_neither_stale_nor_old() -> None:
 def test_an_inventory_that_never_came_is_told_as_a_stale_one_is_and_has_no_age(came: Came) -> None:
     day = bad_day()
     never = replace(
-        day, snapshot=replace(day.snapshot, inventory=Inventory("kubernetes", came=came)), inventory_age=None
+        day, snapshot=replace(day.snapshot, inventory=Inventory(source="kubernetes", came=came)), inventory_age=None
     )
     assert rows(never, "inventory_stale") == {(): 1.0}
     assert rows(never, "inventory_age_seconds") == {}

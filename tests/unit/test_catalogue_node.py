@@ -143,7 +143,10 @@ def test_what_the_kernel_did_not_tell_is_absent() -> None:
 
 def test_a_reader_that_ran_twice_succeeded_only_if_it_always_did() -> None:
     report = bad_day()
-    readings = (ReaderStatus("pods", success=True, seconds=0.25), ReaderStatus("pods", success=False, seconds=0.5))
+    readings = (
+        ReaderStatus(reader="pods", success=True, seconds=0.25),
+        ReaderStatus(reader="pods", success=False, seconds=0.5),
+    )
     report = replace(report, snapshot=replace(report.snapshot, readings=readings))
     assert rows(report, "reader_success") == {("pods",): 0.0}
     assert rows(report, "reader_duration_seconds") == {("pods",): 0.75}

@@ -40,7 +40,7 @@ def test_a_cluster_on_its_way_is_counted_by_namespace() -> None:
     }  # three on the host's network and one ended are none
     assert Progress(Resource.SERVICES, 0, 5) in census.progress
     assert Lacking(
-        Resource.SERVICES, V6, ("default/db", "default/web", "default/web-lb", "kube-system/kube-dns", "shop/cart"), 5
+        resource=Resource.SERVICES, family=V6, names=("default/db", "default/web", "default/web-lb", "kube-system/kube-dns", "shop/cart"), total=5
     ) in census.lacking  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_pods_that_do_not_count() -> None:
     census = take_census(changed(pods=pods))
     assert counts(census, Resource.PODS) == {V4: (4, 0), V6: (2, 1)}
     assert Progress(Resource.PODS, 2, 3) in census.progress
-    assert Lacking(Resource.PODS, V6, ("default/old",), 1) in census.lacking
+    assert Lacking(resource=Resource.PODS, family=V6, names=("default/old",), total=1) in census.lacking
 
 
 def test_slices_count_by_service_and_only_with_ready_endpoints() -> None:

@@ -1,4 +1,6 @@
-"""Causes of nodes, Services, Calico's settings and policies: each found by its own evidence, and each "not when" silent."""
+"""Causes of nodes, Services, Calico's settings and policies: each found by its own evidence, and each "not when"
+silent.
+"""
 
 from __future__ import annotations
 
@@ -228,10 +230,12 @@ def test_load_balancers(changes: dict[str, Any], expected: tuple[str, ...]) -> N
 
 
 def corefile(*blocks: AaaaBlock, errors: tuple[str, ...] = ()) -> Inventory:
-    return changed(corefile=Corefile("kube-system", "coredns", blocks=blocks, errors=errors))
+    return changed(corefile=Corefile(namespace="kube-system", name="coredns", blocks=blocks, errors=errors))
 
 
-BLANKET = AaaaBlock(".", "template", AaaaTreatment.NODATA, 7, "template IN AAAA . { rcode NOERROR }")
+BLANKET = AaaaBlock(
+    zone=".", plugin="template", fate=AaaaTreatment.NODATA, line=7, text="template IN AAAA . { rcode NOERROR }"
+)
 PARTIAL = replace(BLANKET, zone="example.test", all_names=False)
 BLOCKS = Cause.COREDNS_TEMPLATE_BLOCKS_AAAA
 
@@ -247,7 +251,7 @@ def test_the_configmap_that_holds_the_directive_is_the_subject() -> None:
     assert subjects(BLOCKS, corefile(replace(BLANKET, file="coredns-custom/a.override"))) == (
         "configmap/kube-system/coredns-custom",
     )
-    cache = changed(node_local=Corefile("kube-system", "node-local-dns", blocks=(BLANKET,)))
+    cache = changed(node_local=Corefile(namespace="kube-system", name="node-local-dns", blocks=(BLANKET,)))
     assert subjects(BLOCKS, cache) == ("configmap/kube-system/node-local-dns",)
 
 
@@ -286,13 +290,13 @@ def test_without_an_ipv6_pool_nothing_is_to_be_assigned() -> None:
     assert subjects(ASSIGNS, changed(cni=(OFF,), pools=(POOL4,)), families=BOTH) == ()
 
 
-@pytest.mark.parametrize("other", [CniConfig("x", "cilium-cni"), replace(OFF, ipam="host-local")])
+@pytest.mark.parametrize("other", [CniConfig(source="x", main_plugin="cilium-cni"), replace(OFF, ipam="host-local")])
 def test_another_plugin_assigns_by_its_own_rules(other: CniConfig) -> None:
     assert judge(ASSIGNS, changed(cni=(other,))) is Reason.NOT_APPLICABLE
 
 
 def test_a_broken_cni_configuration_cannot_be_judged() -> None:
-    assert judge(ASSIGNS, changed(cni=(CniConfig("x", error="not JSON"),))) is Reason.READER_FAILED
+    assert judge(ASSIGNS, changed(cni=(CniConfig(source="x", error="not JSON"),))) is Reason.READER_FAILED
 
 
 def felix(**ipv6: bool | None) -> tuple[FelixConfiguration, ...]:
@@ -354,7 +358,7 @@ def test_without_calico_there_is_no_felix() -> None:
 
 def policy(*gaps: tuple[str, Family, Gap], namespace: str = "shop") -> Policy:
     kind = PolicyKind.KUBERNETES if namespace else PolicyKind.CALICO_GLOBAL
-    return Policy(kind, namespace, "egress", gaps=gaps)
+    return Policy(kind=kind, namespace=namespace, name="egress", gaps=gaps)
 
 
 def test_policies_of_one_family_are_information_and_say_what_becomes_of_the_other() -> None:

@@ -1,4 +1,6 @@
-"""Causes of pools, address ranges and component arguments: each found by its own evidence, and each "not when" silent."""
+"""Causes of pools, address ranges and component arguments: each found by its own evidence, and each "not when"
+silent.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,7 @@ SMALL = pool("small", "fd01::/121")  # two blocks of /122
 
 
 def block(net: str, used: int, on: str = "ra") -> IPAMBlock:
-    return IPAMBlock(ip_network(net), on, used, 64)
+    return IPAMBlock(cidr=ip_network(net), node=on, used=used, capacity=64)
 
 
 FULL = (block("fd01::/122", 64), block("fd01::40/122", 64, "anubis"))
@@ -165,7 +167,7 @@ def service_range(*nets: str) -> tuple[ServiceCIDR, ...]:
         ({"service_cidrs": None, "cluster_service_cidrs": (ip_network("fd01::/108"),)}, ("pool/v6",)),
         ({"service_cidrs": None, "services": (service("x", (V6,), cluster_ips=(ip_address("fd01::9"),)),), "components": ()},
          ("pool/v6", "service/default/x")),
-        ({"service_cidrs": None, "components": (ComponentFlags("kube-apiserver", "pod/x/y", {"service-cluster-ip-range": "fd01::/112"}),)},
+        ({"service_cidrs": None, "components": (ComponentFlags(component="kube-apiserver", source="pod/x/y", arguments={"service-cluster-ip-range": "fd01::/112"}),)},
          ("pool/v6",)),
         ({"cluster_pod_cidrs": (ip_network("10.152.0.0/16"),)}, ("configmap/kube-system/kubeadm-config",)),
         ({"cluster_pod_cidrs": (ip_network("10.1.0.0/16"), ip_network("fd01::/48"))}, ()),
@@ -241,7 +243,9 @@ def test_arguments_noted_on_a_node_are_judged_there_and_the_command_shows_them()
 
 def manager(cidrs: str, source: str = "pod/kube-system/kcm", **more: str) -> ComponentFlags:
     given = {"cluster-cidr": cidrs, "allocate-node-cidrs": "true", **{k.replace("_", "-"): v for k, v in more.items()}}
-    return ComponentFlags("kube-controller-manager", source, {k: v for k, v in given.items() if v}, "cp")
+    return ComponentFlags(
+        component="kube-controller-manager", source=source, arguments={k: v for k, v in given.items() if v}, node="cp"
+    )
 
 
 @pytest.mark.parametrize(
@@ -263,7 +267,9 @@ def shows(*flags: ComponentFlags) -> Inventory:
 
 
 def flags(component: str, source: str = "pod/kube-system/x", **arguments: str) -> ComponentFlags:
-    return ComponentFlags(component, source, {k.replace("_", "-"): v for k, v in arguments.items()}, "ra")
+    return ComponentFlags(
+        component=component, source=source, arguments={k.replace("_", "-"): v for k, v in arguments.items()}, node="ra"
+    )
 
 
 DUAL = "10.152.183.0/24,fd98::/108"

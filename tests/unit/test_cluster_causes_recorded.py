@@ -31,16 +31,16 @@ SILENT = {Cause.SERVICE_AAAA_MISSING, Cause.IPPOOL_EXHAUSTED, Cause.CONTROL_PLAN
 
 def verdict(inventory: Inventory, expect: Expectations | None = None) -> Verdict:
     snapshot = Snapshot(
-        "",
-        Role.CLUSTER,
-        0.0,
-        0.0,
+        node="",
+        role=Role.CLUSTER,
+        started=0.0,
+        finished=0.0,
         complete=True,
         inventory=inventory,
         host=None,
         families=families_expected(inventory, None),
     )
-    found, _ = judge(RuleInput(0.0, snapshot, expect=expect or Expectations()), Memory(), rules=RULES)
+    found, _ = judge(RuleInput(now=0.0, snapshot=snapshot, expect=expect or Expectations()), Memory(), rules=RULES)
     return found
 
 

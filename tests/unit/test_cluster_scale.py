@@ -59,8 +59,17 @@ def growth(small: Callable[[], object], large: Callable[[], object]) -> float:
 def judge(cause: Cause, nodes: int) -> object:
     known = inventory(nodes)
     families = families_expected(known, None)
-    snapshot = Snapshot("", Role.CLUSTER, 0.0, 0.0, complete=True, inventory=known, host=None, families=families)
-    return CLUSTER_RULES[cause](RuleInput(0.0, snapshot))
+    snapshot = Snapshot(
+        node="",
+        role=Role.CLUSTER,
+        started=0.0,
+        finished=0.0,
+        complete=True,
+        inventory=known,
+        host=None,
+        families=families,
+    )
+    return CLUSTER_RULES[cause](RuleInput(now=0.0, snapshot=snapshot))
 
 
 @pytest.mark.parametrize("cause", CLUSTER_RULES)

@@ -1,4 +1,6 @@
-"""What a good configuration becomes: defaults, implied values, round trips, and the reference made of the same schema."""
+"""What a good configuration becomes: defaults, implied values, round trips, and the reference made of the same
+schema.
+"""
 
 from __future__ import annotations
 

@@ -88,14 +88,17 @@ def test_the_same_cluster_gives_the_same_bytes_whenever_it_is_written() -> None:
 
 
 def test_times_of_changes_are_told_while_they_matter() -> None:
-    nodes = (Node("new", created=NOW - 10, changed=NOW - 5), Node("old", created=NOW - 1e6, changed=NOW - 1e4))
+    nodes = (
+        Node(name="new", created=NOW - 10, changed=NOW - 5),
+        Node(name="old", created=NOW - 1e6, changed=NOW - 1e4),
+    )
     told = reduce(Inventory(source="kubernetes", nodes=nodes), NOW).nodes
     assert told is not None
     assert [(n.created, n.changed) for n in told] == [(NOW - 10, NOW - 5), (None, None)]
 
 
 def test_what_was_not_read_stays_unread_with_its_reason() -> None:
-    whole = Inventory(source="kubernetes", nodes=(Node("ra"),), unread={ResourceKind.IP_POOLS: "no_permission"})
+    whole = Inventory(source="kubernetes", nodes=(Node(name="ra"),), unread={ResourceKind.IP_POOLS: "no_permission"})
     found = through(whole)
     assert found.pools is None
     assert found.unread[ResourceKind.IP_POOLS] == "no_permission"
@@ -104,7 +107,9 @@ def test_what_was_not_read_stays_unread_with_its_reason() -> None:
 
 
 def test_a_node_is_told_what_the_pods_of_the_others_show() -> None:
-    """A node without pods of its own expects what its cluster role expects; an exporter of an older version ignores the field."""
+    """A node without pods of its own expects what its cluster role expects; an exporter of an older version ignores the
+    field.
+    """
     whole = replace(
         recorded.cluster("healthy-dual-stack"),
         services=(),
@@ -154,8 +159,14 @@ def test_a_stale_cluster_makes_the_nodes_stale() -> None:
 def cause_report(
     cause: Cause, severity: Severity = Severity.WARNING, *, explained_by: Cause | None = None, subjects: int = 1
 ) -> CauseReport:
-    finding = Finding(cause, severity, tuple(f"pool/p{i}" for i in range(subjects)), ("evidence",), "command")
-    return CauseReport(finding, Scope.CLUSTER, NOW, explained_by)
+    finding = Finding(
+        cause=cause,
+        severity=severity,
+        subjects=tuple(f"pool/p{i}" for i in range(subjects)),
+        evidence=("evidence",),
+        command="command",
+    )
+    return CauseReport(finding=finding, scope=Scope.CLUSTER, since=NOW, explained_by=explained_by)
 
 
 def test_found_causes_come_through_if_they_may_explain() -> None:
@@ -167,15 +178,17 @@ def test_found_causes_come_through_if_they_may_explain() -> None:
     )
     found = read_digest(write_digest(recorded.cluster("healthy-dual-stack"), causes, NOW)).found
     assert found == (
-        Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, ("pool/p0",), elsewhere=True),
-        Found(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, Severity.CRITICAL, ("pool/p0",), elsewhere=True),
+        Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=("pool/p0",), elsewhere=True),
+        Found(
+            cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity=Severity.CRITICAL, subjects=("pool/p0",), elsewhere=True
+        ),
     )
 
 
 def test_only_what_the_cluster_role_judges_is_told_and_believed() -> None:
     """Another node's cause, of role all's own node or made up, explains nothing on this one."""
     node_causes = (cause_report(Cause.NODE_IPV6_DISABLED, Severity.CRITICAL), cause_report(Cause.FELIX_IPV6_OFF))
-    body = write_digest(Inventory("kubernetes"), node_causes, NOW)
+    body = write_digest(Inventory(source="kubernetes"), node_causes, NOW)
     assert [each["cause"] for each in json.loads(body)["found"]] == ["felix_ipv6_off"]
     forged = body.replace(b"felix_ipv6_off", b"node_ipv6_disabled")
     assert forged != body
@@ -184,13 +197,13 @@ def test_only_what_the_cluster_role_judges_is_told_and_believed() -> None:
 
 def test_subjects_are_bounded() -> None:
     found = read_digest(
-        write_digest(Inventory("kubernetes"), (cause_report(Cause.FELIX_IPV6_OFF, subjects=9000),), NOW)
+        write_digest(Inventory(source="kubernetes"), (cause_report(Cause.FELIX_IPV6_OFF, subjects=9000),), NOW)
     ).found
     assert len(found[0].subjects) == 500
 
 
 def test_causes_of_a_newer_exporter_are_passed_over() -> None:
-    document = json.loads(write_digest(Inventory("kubernetes"), (cause_report(Cause.FELIX_IPV6_OFF),), NOW))
+    document = json.loads(write_digest(Inventory(source="kubernetes"), (cause_report(Cause.FELIX_IPV6_OFF),), NOW))
     document["found"].insert(0, {"cause": "of_next_year", "severity": "warning", "subjects": []})
     document["inventory"]["of_next_year"] = {"a": 1}
     read = read_digest(json.dumps(document).encode())
@@ -203,10 +216,10 @@ def test_causes_of_a_newer_exporter_are_passed_over() -> None:
 def test_restricted_pods_are_told_once_whatever_number_of_policies_selects_them() -> None:
     both = frozenset(FAMILIES)
     policies = (
-        Policy(PolicyKind.KUBERNETES, "shop", "a", selected=frozenset({"shop/web", "shop/db"}), restricts_egress=frozenset({Family.V6})),
-        Policy(PolicyKind.CALICO, "shop", "b", selected=frozenset({"shop/web"}), restricts_egress=both),
-        Policy(PolicyKind.KUBERNETES, "locked", "c", selects_all=True, restricts_egress=both),
-        Policy(PolicyKind.KUBERNETES, "open", "d", selects_all=True),
+        Policy(kind=PolicyKind.KUBERNETES, namespace="shop", name="a", selected=frozenset({"shop/web", "shop/db"}), restricts_egress=frozenset({Family.V6})),
+        Policy(kind=PolicyKind.CALICO, namespace="shop", name="b", selected=frozenset({"shop/web"}), restricts_egress=both),
+        Policy(kind=PolicyKind.KUBERNETES, namespace="locked", name="c", selects_all=True, restricts_egress=both),
+        Policy(kind=PolicyKind.KUBERNETES, namespace="open", name="d", selects_all=True),
     )  # fmt: skip
     told = restrictions(policies)
     assert [(p.namespace, p.selects_all, sorted(p.selected), sorted(p.restricts_egress)) for p in told] == [
@@ -219,7 +232,15 @@ def test_restricted_pods_are_told_once_whatever_number_of_policies_selects_them(
 def test_too_many_restricted_pods_are_told_by_namespace() -> None:
     many = frozenset(f"n{i % 7}/p{i}" for i in range(MAX_RESTRICTED + 1))
     told = restrictions(
-        [Policy(PolicyKind.KUBERNETES, "", "x", selected=many, restricts_egress=frozenset({Family.V6}))]
+        [
+            Policy(
+                kind=PolicyKind.KUBERNETES,
+                namespace="",
+                name="x",
+                selected=many,
+                restricts_egress=frozenset({Family.V6}),
+            )
+        ]
     )
     assert {(p.namespace, p.selects_all) for p in told} == {(f"n{i}", True) for i in range(7)}
 
@@ -228,11 +249,16 @@ def test_services_behind_which_pods_may_listen_are_told_and_headless_or_ipv4_one
     def service(name: str, *ips: str, **more: Any) -> Service:
         addresses = tuple(map(ip_address, ips))
         return Service(
-            "shop", name, cluster_ips=addresses, selector={"app": name}, ports=(ServicePort("", 80),), **more
+            namespace="shop",
+            name=name,
+            cluster_ips=addresses,
+            selector={"app": name},
+            ports=(ServicePort(name="", port=80),),
+            **more,
         )
 
     services = (service("both", "10.0.0.1", "fd00::1"), service("four", "10.0.0.2"), service("none", headless=True))
-    told = reduce(Inventory("kubernetes", services=services), NOW)
+    told = reduce(Inventory(source="kubernetes", services=services), NOW)
     assert [s.name for s in told.services or ()] == ["both"]
     assert told.service_count_v6 == 1
 
@@ -252,11 +278,15 @@ def test_the_newest_format_that_both_sides_know_is_written() -> None:
 
 @pytest.mark.parametrize("version", readable())
 def test_a_digest_as_the_first_exporter_of_each_format_wrote_it_is_read_and_decided_by(version: int) -> None:
-    """Every format that is read, N-1 as well, has such a record: raising VERSION without keeping the old one fails here."""
+    """Every format that is read, N-1 as well, has such a record: raising VERSION without keeping the old one fails
+    here.
+    """
     body = (DIGESTS / f"v{version}.json").read_bytes()
     assert json.loads(body)["version"] == version
     digest = read_digest(body)
-    assert digest.found == (Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, ("node/ra",), elsewhere=True),)
+    assert digest.found == (
+        Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=("node/ra",), elsewhere=True),
+    )
     whole = recorded.cluster("healthy-dual-stack")
     found = merge(own_part(whole, "ra"), digest)
     assert inside(found, CONFIG, FAMILIES, NOW) == inside(whole, CONFIG, FAMILIES, NOW)

@@ -129,9 +129,18 @@ def test_mutated_objects_become_values_or_notes_and_every_rule_still_judges(
         objects[kind].append(parse_object(kind, value))
     inventory = build_inventory(objects, source="file")
     families = families_expected(inventory, None)
-    snapshot = Snapshot("ra", Role.CLUSTER, 0.0, 0.0, True, inventory, None, families=families)  # noqa: FBT003 - a value
+    snapshot = Snapshot(
+        node="ra",
+        role=Role.CLUSTER,
+        started=0.0,
+        finished=0.0,
+        complete=True,
+        inventory=inventory,
+        host=None,
+        families=families,
+    )
     for rule in CLUSTER_RULES.values():
-        rule(RuleInput(0.0, snapshot))
+        rule(RuleInput(now=0.0, snapshot=snapshot))
     take_census(inventory)
 
 

@@ -130,7 +130,8 @@ def test_pod_addresses_in_any_order_and_shape(status: Any, expected: list[str]) 
     ("annotations", "field", "expected"),
     [
         ({"cni.projectcalico.org/podIPs": "10.1.0.2/32,fd00::2/128"}, "annotated_ips", (ip_address("10.1.0.2"), ip_address("fd00::2"))),
-        ({"cni.projectcalico.org/podIPs": "", "cni.projectcalico.org/podIP": ""}, "annotated_ips", ()),  # emptied at the end
+        # emptied at the end
+        ({"cni.projectcalico.org/podIPs": "", "cni.projectcalico.org/podIP": ""}, "annotated_ips", ()),
         ({"dualstack-exporter/families": "IPv4"}, "families", (V4,)),
         ({"dualstack-exporter/families": " IPv6 , IPv4"}, "families", (V6, V4)),
         ({"dualstack-exporter/families": '["IPv4"]'}, "families", (V4,)),

@@ -1,9 +1,12 @@
-"""Namespaces tied to pods: by cgroup in every measured form, by address, and without an inventory; and the pods' states."""
+"""Namespaces tied to pods: by cgroup in every measured form, by address, and without an inventory; and the pods'
+states.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -105,9 +108,14 @@ def named(inode: int, name: str) -> NamedNamespace:
     return NamedNamespace(name, 4, inode)
 
 
-def a_pod(name: str, uid: str = "", **more: object) -> Pod:
-    values = {"phase": "Running", "started": 0.0, "node": "ra", **more}
-    return Pod("default", name, uid=uid or f"{abs(hash(name)) % 10**8:08d}-0000-4000-8000-000000000000", **values)  # type: ignore[arg-type]  # as given
+def a_pod(name: str, uid: str = "", **more: Any) -> Pod:
+    values: dict[str, Any] = {"phase": "Running", "started": 0.0, "node": "ra", **more}
+    return Pod(
+        namespace="default",
+        name=name,
+        uid=uid or f"{abs(hash(name)) % 10**8:08d}-0000-4000-8000-000000000000",
+        **values,
+    )
 
 
 def cgroup_of(pod: Pod, container: str = CONTAINER) -> str:
@@ -123,7 +131,7 @@ WEB, DB = a_pod("web"), a_pod("db")
 
 
 def test_a_pod_is_tied_by_the_cgroup_of_any_process_in_its_namespace() -> None:
-    listing = Listing((found(7, "/odd", cgroup_of(WEB)),), (), HOME)
+    listing = Listing(found=(found(7, "/odd", cgroup_of(WEB)),), named=(), home=HOME)
     web = located(listing, WEB)["web"]
     assert (web.state, web.key, web.subject) == (PodState.ELIGIBLE, WEB.uid, "pod/default/web")
     assert web.netns is not None
@@ -132,14 +140,17 @@ def test_a_pod_is_tied_by_the_cgroup_of_any_process_in_its_namespace() -> None:
 
 def test_a_static_pod_is_tied_by_its_32_digits() -> None:
     static = a_pod("etcd-ra", static_uid=STATIC)
-    assert located(Listing((found(7, f"/kubepods/pod{STATIC}/x"),), (), HOME), static)["etcd-ra"].netns is not None
+    assert (
+        located(Listing(found=(found(7, f"/kubepods/pod{STATIC}/x"),), named=(), home=HOME), static)["etcd-ra"].netns
+        is not None
+    )
 
 
 def test_a_namespace_that_a_pod_makes_inside_is_not_taken_for_the_pods_own() -> None:
     """Docker in a pod: both are in the pod's cgroup, and the sandbox was there first."""
     own, nested = found(7, cgroup_of(WEB), started=100), found(8, cgroup_of(WEB, "e" * 64), started=900)
     for order in ((own, nested), (nested, own)):
-        vantages = located(Listing(order, (), HOME), WEB)
+        vantages = located(Listing(found=order, named=(), home=HOME), WEB)
         assert vantages["web"].netns is not None
         assert vantages["web"].netns.key == (4, 7)
         assert vantages["8"].state is PodState.UNKNOWN
@@ -147,7 +158,7 @@ def test_a_namespace_that_a_pod_makes_inside_is_not_taken_for_the_pods_own() -> 
 
 def test_a_namespace_without_a_pods_cgroup_is_tied_by_any_of_its_addresses() -> None:
     web = replace(WEB, ips=(ip_address("10.1.0.7"), ip_address("fd00::7")))
-    listing = Listing((), (named(7, "cni-1"), named(8, "cni-2")), HOME)
+    listing = Listing(found=(), named=(named(7, "cni-1"), named(8, "cni-2")), home=HOME)
     assert {place.inode for place in unmatched(listing, cluster(pods=(web,)), "ra")} == {7, 8}
     addresses = {(4, 7): (ip_address("fd00::7"),), (4, 8): (ip_address("fd00::8"),)}
     vantages = located(replace(listing, addresses=addresses), web)
@@ -157,7 +168,7 @@ def test_a_namespace_without_a_pods_cgroup_is_tied_by_any_of_its_addresses() -> 
 
 
 def test_addresses_are_asked_only_of_what_no_cgroup_tells() -> None:
-    listing = Listing((found(7, cgroup_of(WEB)),), (named(7, "cni-1"), named(9, "cni-9")), HOME)
+    listing = Listing(found=(found(7, cgroup_of(WEB)),), named=(named(7, "cni-1"), named(9, "cni-9")), home=HOME)
     assert {place.inode for place in unmatched(listing, cluster(pods=(WEB,)), "ra")} == {9}
     assert unmatched(listing, Inventory(source="none"), "ra") == ()
 
@@ -167,19 +178,21 @@ def test_an_address_that_a_finished_pod_still_names_belongs_to_the_living() -> N
     going = a_pod("going", deleting=True, ips=(ip_address("10.1.0.7"),))
     web = replace(WEB, ips=(ip_address("10.1.0.7"),))
     for pods in ((job, going, web), (web, going, job)):
-        vantages = located(Listing((), (named(7, "cni-1"),), HOME, addresses={(4, 7): web.ips}), *pods)
+        vantages = located(Listing(found=(), named=(named(7, "cni-1"),), home=HOME, addresses={(4, 7): web.ips}), *pods)
         assert vantages["web"].netns is not None
         assert vantages["job"].netns is vantages["going"].netns is None
 
 
 def test_a_pod_of_another_node_is_nobody_here() -> None:
     elsewhere = replace(WEB, node="rb")
-    vantages = located(Listing((found(7, cgroup_of(WEB)),), (), HOME), elsewhere)
+    vantages = located(Listing(found=(found(7, cgroup_of(WEB)),), named=(), home=HOME), elsewhere)
     assert {name: v.state for name, v in vantages.items()} == {"7": PodState.UNKNOWN}
 
 
 def test_the_hosts_own_namespace_is_no_pods_whatever_lives_there() -> None:
-    listing = Listing((FoundNamespace(*HOME, (Process(5, 5, cgroup_of(WEB).encode()),)),), (named(1, "self"),), HOME)
+    listing = Listing(
+        found=(FoundNamespace(*HOME, (Process(5, 5, cgroup_of(WEB).encode()),)),), named=(named(1, "self"),), home=HOME
+    )
     assert located(listing, WEB)["web"].netns is None
     assert locate(listing, Inventory(source="none"), config(), NOW) == ()
 
@@ -207,17 +220,17 @@ def test_the_hosts_own_namespace_is_no_pods_whatever_lives_there() -> None:
     ],
 )
 def test_each_state(pod: Pod, text: str, state: PodState) -> None:
-    assert located(Listing((found(7, cgroup_of(pod)),), (), HOME), pod, text=text)["p"].state is state
+    assert located(Listing(found=(found(7, cgroup_of(pod)),), named=(), home=HOME), pod, text=text)["p"].state is state
 
 
 def test_a_running_pod_whose_namespace_cannot_be_found_is_unreadable() -> None:
-    assert located(Listing((), (), HOME), WEB)["web"].state is PodState.UNREADABLE
+    assert located(Listing(found=(), named=(), home=HOME), WEB)["web"].state is PodState.UNREADABLE
 
 
 def test_the_annotation_of_pod_or_namespace_opts_out_of_the_other_family() -> None:
     four = (Family.V4,)
-    spaces = (Namespace("default", families=four),)
-    listing = Listing((), (), HOME)
+    spaces = (Namespace(name="default", families=four),)
+    listing = Listing(found=(), named=(), home=HOME)
     own = replace(WEB, families=(Family.V6,))
     assert located(listing, inventory=cluster(pods=(WEB, DB), namespaces=spaces))["web"].families == four
     assert located(listing, inventory=cluster(pods=(own,), namespaces=spaces))["web"].families == (Family.V6,)
@@ -226,9 +239,9 @@ def test_the_annotation_of_pod_or_namespace_opts_out_of_the_other_family() -> No
 
 def test_without_an_inventory_named_namespaces_and_those_of_containers_count_as_pods() -> None:
     listing = Listing(
-        (found(7, "/system.slice/x.service", f"/docker/{CONTAINER}"), found(9, "/user.slice/shell")),
-        (named(7, "netns-of-docker"), named(8, "blue"), named(9, "green")),
-        HOME,
+        found=(found(7, "/system.slice/x.service", f"/docker/{CONTAINER}"), found(9, "/user.slice/shell")),
+        named=(named(7, "netns-of-docker"), named(8, "blue"), named(9, "green")),
+        home=HOME,
     )
     made = locate(listing, Inventory(source="none"), config("netns: {include: [blue]}"), NOW)
     assert [(v.subject, v.state, v.netns.pid if v.netns else None) for v in made] == [
@@ -238,12 +251,12 @@ def test_without_an_inventory_named_namespaces_and_those_of_containers_count_as_
 
 
 def test_with_an_inventory_named_namespaces_are_no_vantages() -> None:
-    vantages = located(Listing((), (named(8, "blue"),), HOME), WEB)
+    vantages = located(Listing(found=(), named=(named(8, "blue"),), home=HOME), WEB)
     assert {v.state for name, v in vantages.items() if name != "web"} == {PodState.UNKNOWN}
 
 
 def test_every_namespace_is_one_vantage_at_most() -> None:
-    listing = Listing((found(7, cgroup_of(WEB), cgroup_of(DB)),), (named(7, "a"), named(7, "b")), HOME)
+    listing = Listing(found=(found(7, cgroup_of(WEB), cgroup_of(DB)),), named=(named(7, "a"), named(7, "b")), home=HOME)
     for made in (
         locate(listing, cluster(pods=(WEB, DB)), config(), NOW),
         locate(listing, Inventory(source="none"), config(), NOW),
@@ -283,14 +296,16 @@ def test_the_processes_whose_roots_are_the_pods_are_those_of_its_cgroup_the_olde
 
 
 def test_a_static_pods_processes_bear_its_other_name() -> None:
-    static = Pod("team", "web", uid=UID, node="here", static_uid=STATIC)
+    static = Pod(namespace="team", name="web", uid=UID, node="here", static_uid=STATIC)
     sandbox, container = (Process(pid, pid, f"/kubepods/pod{STATIC}/{CONTAINER[:-1]}{pid}".encode()) for pid in (5, 6))
     agent = Process(2, 1, f"/kubepods/pod{UID.replace('0', '1')}/{CONTAINER}".encode())
-    listing = Listing((FoundNamespace(4, 9, (agent, sandbox, container)),), (), HOME)
-    vantage = Vantage("pod", "team", "web", Netns(4, 9, pid=5, started=5), uid=UID)
+    listing = Listing(found=(FoundNamespace(4, 9, (agent, sandbox, container)),), named=(), home=HOME)
+    vantage = Vantage(
+        kind="pod", namespace="team", name="web", netns=Netns(device=4, inode=9, pid=5, started=5), uid=UID
+    )
     inventory = replace(NO_INVENTORY, pods=(static,))
-    named = Vantage("pod", "netns", "x", Netns(4, 10, path="/run/netns/x"))
-    lost = Vantage("pod", "team", "lost", None)
+    named = Vantage(kind="pod", namespace="netns", name="x", netns=Netns(device=4, inode=10, path="/run/netns/x"))
+    lost = Vantage(kind="pod", namespace="team", name="lost", netns=None)
     found = processes_of_pods(listing, (vantage, named, lost), inventory, static.node)
     assert found == {(4, 9): (sandbox, container)}
 

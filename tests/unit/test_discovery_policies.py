@@ -19,15 +19,15 @@ NONE: frozenset[Family] = frozenset()
 ALL = frozenset({V4, V6})
 WEB, DB = {"app": "web"}, {"app": "db"}
 PODS = (
-    Pod("shop", "web-1", labels=WEB, service_account="default"),
-    Pod("shop", "web-2", labels=WEB, service_account="default"),
-    Pod("shop", "db-1", labels=DB, service_account="default"),
-    Pod("shop", "host", labels=WEB, host_network=True),
-    Pod("blog", "web-1", labels=WEB, service_account="writer"),
-    Pod("blog", "bare", service_account="default"),
+    Pod(namespace="shop", name="web-1", labels=WEB, service_account="default"),
+    Pod(namespace="shop", name="web-2", labels=WEB, service_account="default"),
+    Pod(namespace="shop", name="db-1", labels=DB, service_account="default"),
+    Pod(namespace="shop", name="host", labels=WEB, host_network=True),
+    Pod(namespace="blog", name="web-1", labels=WEB, service_account="writer"),
+    Pod(namespace="blog", name="bare", service_account="default"),
 )
 WRITERS, OTHERS = ["blog/web-1"], ["blog/bare", "shop/db-1", "shop/web-1", "shop/web-2"]
-NAMESPACES = (Namespace("shop", labels={"team": "a"}), Namespace("blog", labels={"team": "b"}))
+NAMESPACES = (Namespace(name="shop", labels={"team": "a"}), Namespace(name="blog", labels={"team": "b"}))
 
 
 def policy(version: str, kind: str, spec: Any, name: str = "p") -> Policy:

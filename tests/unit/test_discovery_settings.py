@@ -120,10 +120,14 @@ def test_a_microk8s_file_is_read_line_by_line() -> None:
         content, component="kube-controller-manager", path="/args/kube-controller-manager", node="ra"
     )
     assert flags == ComponentFlags(
-        "kube-controller-manager",
-        "/args/kube-controller-manager",
-        {"cluster-cidr": "10.1.0.0/16,fd01::/64", "feature-gates": "IPv6DualStack=true", "allocate-node-cidrs": "true"},
-        "ra",
+        component="kube-controller-manager",
+        source="/args/kube-controller-manager",
+        arguments={
+            "cluster-cidr": "10.1.0.0/16,fd01::/64",
+            "feature-gates": "IPv6DualStack=true",
+            "allocate-node-cidrs": "true",
+        },
+        node="ra",
     )
 
 
@@ -266,14 +270,14 @@ def test_the_recorded_configmaps_of_a_namespace_are_read_together() -> None:
 
 
 def test_files_of_the_node_stand_before_the_configmap() -> None:
-    mounted = CniConfig("/etc/cni/net.d/10-calico.conflist", "calico")
-    flags = ComponentFlags("kubelet", "/args/kubelet", {"node-ip": "10.0.0.1"}, "ra")
+    mounted = CniConfig(source="/etc/cni/net.d/10-calico.conflist", main_plugin="calico")
+    flags = ComponentFlags(component="kubelet", source="/args/kubelet", arguments={"node-ip": "10.0.0.1"}, node="ra")
     inventory = build_inventory({}, source="kubernetes", cni=(mounted,), components=(flags,))
     assert (inventory.cni, inventory.components) == ((mounted,), (flags,))
 
 
 def test_a_pool_selects_nodes_by_their_labels() -> None:
-    nodes = (Node("anubis", labels={"rack": "a"}), Node("ra", labels={"rack": "b"}))
+    nodes = (Node(name="anubis", labels={"rack": "a"}), Node(name="ra", labels={"rack": "b"}))
     pools = [
         pool("everywhere", "fd01::/48"),
         pool("rack", "fd02::/48", node_selector="rack == 'a'"),
@@ -291,7 +295,11 @@ def test_a_pool_selects_nodes_by_their_labels() -> None:
 
 
 def test_of_two_objects_of_one_name_the_later_counts_and_order_is_by_name() -> None:
-    pods = [Pod("b", "x", uid="old"), Pod("a", "y"), Pod("b", "x", uid="new")]
+    pods = [
+        Pod(namespace="b", name="x", uid="old"),
+        Pod(namespace="a", name="y"),
+        Pod(namespace="b", name="x", uid="new"),
+    ]
     inventory = build_inventory({ResourceKind.PODS: pods}, source="file")
     assert [(pod.key, pod.uid) for pod in inventory.pods or ()] == [("a/y", ""), ("b/x", "new")]
 

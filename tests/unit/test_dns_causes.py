@@ -36,8 +36,10 @@ Said = Reply | None  # None: silence
 
 def asked(name: str, qtype: str, reply: Said) -> Lookup:
     label = {CANARY: "canary", RANDOM: "random"}.get(name, name)
-    question = Question(HOST, SERVER, name, qtype, label, Purpose.VERDICT)
-    return Lookup(question, LookupOutcome.TIMEOUT if reply is None else judge(reply), 0.001, reply)
+    question = Question(vantage=HOST, server=SERVER, name=name, qtype=qtype, label=label, purpose=Purpose.VERDICT)
+    return Lookup(
+        question=question, outcome=LookupOutcome.TIMEOUT if reply is None else judge(reply), seconds=0.001, reply=reply
+    )
 
 
 def answers(qtype: str, of_names: Said, of_random: Said) -> list[Lookup]:
@@ -49,7 +51,9 @@ def answers(qtype: str, of_names: Said, of_random: Said) -> list[Lookup]:
 
 
 def view(lookups: list[Lookup], expect: Expectations | None = None) -> RuleInput:
-    inventory = Inventory(source="kubernetes", services=(Service("default", "web", cluster_ips=BOTH),), pods=())
+    inventory = Inventory(
+        source="kubernetes", services=(Service(namespace="default", name="web", cluster_ips=BOTH),), pods=()
+    )
 
     told = remembered(lookups, lookups, now=1_000.0)
 
@@ -60,7 +64,9 @@ def view(lookups: list[Lookup], expect: Expectations | None = None) -> RuleInput
         )  # fmt: skip
 
     again = tuple(replace(one) for one in lookups)
-    return RuleInput(1_000.0, snapshot(tuple(lookups)), snapshot(again), expect or Expectations())
+    return RuleInput(
+        now=1_000.0, snapshot=snapshot(tuple(lookups)), previous=snapshot(again), expect=expect or Expectations()
+    )
 
 
 def found(cause: Cause, of: RuleInput) -> Finding | None:

@@ -48,7 +48,15 @@ def asked(names: Iterable[str] = NAMES, vantage: Vantage = HOST) -> list[Questio
     """A round's verdict set, and what a libc would ask."""
 
     def question(name: str, qtype: str, label: str, purpose: Purpose = Purpose.VERDICT) -> Question:
-        return Question(vantage, SERVER, name, qtype, label, purpose, edns=purpose is Purpose.VERDICT)
+        return Question(
+            vantage=vantage,
+            server=SERVER,
+            name=name,
+            qtype=qtype,
+            label=label,
+            purpose=purpose,
+            edns=purpose is Purpose.VERDICT,
+        )
 
     made = [question(name, qtype, name) for name in names for qtype in ("A", "AAAA", "MX")]
     made += [question(f"x1.{next(iter(names))}", qtype, "random") for qtype in ("A", "AAAA")]
@@ -74,7 +82,7 @@ class Rounds:
             self.now += 0.001
             reply = self.world(question, self.number)
             outcome = LookupOutcome.TIMEOUT if reply is None else judge(reply)
-            made.append(Lookup(question, outcome, 0.001, reply, time=self.now))
+            made.append(Lookup(question=question, outcome=outcome, seconds=0.001, reply=reply, time=self.now))
         return made
 
     def run(self) -> RuleInput:
@@ -91,7 +99,10 @@ class Rounds:
             told=self.history.all(), families=dict.fromkeys(FAMILIES, True),
         )  # fmt: skip
         expect = Expectations(control_names=tuple((name, tuple(types)) for name, types in self.expected.items()))
-        view, self.previous = RuleInput(self.now, snapshot, self.previous, expect), snapshot
+        view, self.previous = (
+            RuleInput(now=self.now, snapshot=snapshot, previous=self.previous, expect=expect),
+            snapshot,
+        )
         self.now += INTERVAL
         self.number += 1
         return view
@@ -272,7 +283,9 @@ def test_load_balancers_that_answer_aaaa_badly_are_no_fault_of_the_resolver(bad:
 
 
 def test_a_name_that_leads_to_one_of_two_places_of_which_one_has_no_ipv6_is_no_difference() -> None:
-    """Two networks that deliver the same site in turn: the alias says which, and what it leads to has A alone or both."""
+    """Two networks that deliver the same site in turn: the alias says which, and what it leads to has A alone or
+    both.
+    """
     turns = itertools.count()
 
     def world(question: Question, _: int) -> Reply:

@@ -1,4 +1,6 @@
-"""Recorded replies of real servers reduced to values, and that no bytes at all bring out anything but a stated result."""
+"""Recorded replies of real servers reduced to values, and that no bytes at all bring out anything but a stated
+result.
+"""
 
 from __future__ import annotations
 

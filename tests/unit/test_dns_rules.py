@@ -30,7 +30,7 @@ from tests.unit.scene import HOST, pod
 from tests.worlds import address, messages
 
 CANARY = "web.default.svc.cluster.local"
-WEB = Service("default", "web", cluster_ips=(address("10.152.183.114"), address("fd98::e:4afa")))
+WEB = Service(namespace="default", name="web", cluster_ips=(address("10.152.183.114"), address("fd98::e:4afa")))
 INVENTORY = Inventory(source="kubernetes", services=(WEB,), pods=(), policies=())
 CONF = ResolvConf(
     nameservers=(address("192.0.2.53"),),
@@ -56,7 +56,13 @@ def asked_by(vantage: Vantage, lookups: Iterable[Lookup], of: Nameserver | None 
 def view(now: tuple[Lookup, ...], before: tuple[Lookup, ...] | None = None, **more: Any) -> RuleInput:
     rounds = [now if before is None else before, now]
     told = remembered(*(made for made in rounds if made), now=1000.0)
-    values = {"told": told, "inventory": INVENTORY, "pods": (PodView(ONE, resolv_conf=CONF),), "role": Role.ALL, **more}
+    values = {
+        "told": told,
+        "inventory": INVENTORY,
+        "pods": (PodView(vantage=ONE, resolv_conf=CONF),),
+        "role": Role.ALL,
+        **more,
+    }
     expect = values.pop("expect", Expectations())
 
     def snapshot(lookups: tuple[Lookup, ...], finished: float) -> Snapshot:
@@ -66,7 +72,12 @@ def view(now: tuple[Lookup, ...], before: tuple[Lookup, ...] | None = None, **mo
         )  # fmt: skip
 
     earlier = tuple(replace(lookup) for lookup in now) if before is None else before
-    return RuleInput(1000.0, snapshot(now, 1000.0), snapshot(earlier, 970.0) if earlier else None, expect)
+    return RuleInput(
+        now=1000.0,
+        snapshot=snapshot(now, 1000.0),
+        previous=snapshot(earlier, 970.0) if earlier else None,
+        expect=expect,
+    )
 
 
 def found(cause: Cause, of: RuleInput) -> Finding | None:
@@ -161,11 +172,14 @@ def test_a_kept_answer_is_no_second_sample_and_the_last_two_askings_are() -> Non
     lookups = asked_by(ONE, inside("coredns-template-noerror"))
     quiet = view((), before=())
     kept = replace(quiet.snapshot, lookups_kept=lookups)
-    idle = RuleInput(1000.0, kept, replace(kept, finished=970.0))
+    idle = RuleInput(now=1000.0, snapshot=kept, previous=replace(kept, finished=970.0))
     assert DNS_RULES[Cause.DNS_AAAA_BLOCKED](idle) is Reason.TOO_FEW_SAMPLES
     told = remembered(lookups, lookups, now=1000.0)
     before = replace(kept, lookups_before=tuple(replace(one) for one in lookups), told=told)
-    assert found(Cause.DNS_AAAA_BLOCKED, RuleInput(1000.0, before, replace(kept, finished=970.0))) is not None
+    assert (
+        found(Cause.DNS_AAAA_BLOCKED, RuleInput(now=1000.0, snapshot=before, previous=replace(kept, finished=970.0)))
+        is not None
+    )
 
 
 def silent(
@@ -176,8 +190,11 @@ def silent(
     domain: str = "default.svc.cluster.local",
 ) -> tuple[Lookup, ...]:
     names = (f"n{i}.{domain}" for i in range(count))
-    questions = (Question(vantage, of or server(), name, "A", "canary", Purpose.VERDICT) for name in names)
-    return tuple(Lookup(question, outcome) for question in questions)
+    questions = (
+        Question(vantage=vantage, server=of or server(), name=name, qtype="A", label="canary", purpose=Purpose.VERDICT)
+        for name in names
+    )
+    return tuple(Lookup(question=question, outcome=outcome) for question in questions)
 
 
 def test_a_silent_nameserver_is_critical_once_two_places_see_it() -> None:
@@ -250,14 +267,14 @@ def test_a_nameserver_that_had_to_wait_for_its_turn_is_judged_by_the_last_two_ti
 
 
 def test_a_namespace_without_any_default_route_is_no_place_to_blame_a_nameserver_from_unless_it_is_a_pod() -> None:
-    alone = (PodView(ONE, facts=PodFacts(), resolv_conf=CONF),)
+    alone = (PodView(vantage=ONE, facts=PodFacts(), resolv_conf=CONF),)
     host = view(silent(ONE, 3), inventory=Inventory(source="none"), pods=alone)
     assert DNS_RULES[Cause.DNS_UNREACHABLE](host) is Reason.NO_TARGET
     assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3), pods=alone)) is not None
 
 
-KNOWN = Pod("default", "one", uid="uid-one", node="ra", created=100.0, ips=(address("10.1.13.2"),))
-POOL = IPPool("v6", ip_network("fd01::/48"), created=200.0)
+KNOWN = Pod(namespace="default", name="one", uid="uid-one", node="ra", created=100.0, ips=(address("10.1.13.2"),))
+POOL = IPPool(name="v6", cidr=ip_network("fd01::/48"), created=200.0)
 
 
 @pytest.mark.parametrize(
@@ -284,9 +301,9 @@ def test_a_nameserver_of_a_family_that_is_not_expected_is_no_cause() -> None:
 
 def test_a_pod_that_a_policy_restricts_says_nothing_of_the_nameserver() -> None:
     policy = Policy(
-        PolicyKind.KUBERNETES,
-        "default",
-        "deny",
+        kind=PolicyKind.KUBERNETES,
+        namespace="default",
+        name="deny",
         selected=frozenset({"default/one"}),
         restricts_egress=frozenset({Family.V4}),
     )
@@ -308,14 +325,29 @@ def test_two_servers_under_one_label_are_told_apart() -> None:
 def predicted(words: dict[str, tuple[str, str]], vantage: Vantage = ONE) -> tuple[Lookup, ...]:
     """The prediction lookups of the canary's neighbour pypi.example, and the verdict question that names it."""
     name = "pypi.example"
-    named = Question(vantage, server(), name, "MX", name, Purpose.VERDICT)
-    made = [Lookup(named, LookupOutcome.NODATA)]
+    named = Question(vantage=vantage, server=server(), name=name, qtype="MX", label=name, purpose=Purpose.VERDICT)
+    made = [Lookup(question=named, outcome=LookupOutcome.NODATA)]
     for candidate in all_candidates(name, CONF):
         for qtype, word in zip(("A", "AAAA"), words.get(candidate, ("nx", "nx")), strict=True):
-            question = Question(vantage, server(), candidate, qtype, name, Purpose.PREDICTION, edns=False)
+            question = Question(
+                vantage=vantage,
+                server=server(),
+                name=candidate,
+                qtype=qtype,
+                label=name,
+                purpose=Purpose.PREDICTION,
+                edns=False,
+            )
             message = messages(word, candidate, qtype)[0]
             reply = message.reply() if message else None
-            made.append(Lookup(question, judge(reply) if reply else LookupOutcome.TIMEOUT, 0.001, reply))
+            made.append(
+                Lookup(
+                    question=question,
+                    outcome=judge(reply) if reply else LookupOutcome.TIMEOUT,
+                    seconds=0.001,
+                    reply=reply,
+                )
+            )
     return tuple(made)
 
 
@@ -324,8 +356,8 @@ TRAP = {"pypi.example.lan": ("nodata", "nodata"), "pypi.example": ("addr", "addr
 
 def test_a_search_domain_that_breaks_musl_names_the_pods_that_hold_a_musl_loader() -> None:
     pods = (
-        PodView(ONE, resolv_conf=CONF, libc=frozenset({"musl"})),
-        PodView(TWO, resolv_conf=CONF, libc=frozenset({"glibc"})),
+        PodView(vantage=ONE, resolv_conf=CONF, libc=frozenset({"musl"})),
+        PodView(vantage=TWO, resolv_conf=CONF, libc=frozenset({"glibc"})),
     )
     round_ = view(predicted(TRAP), pods=pods)
     finding = found(Cause.DNS_SEARCH_BREAKS_MUSL, round_)
@@ -374,7 +406,7 @@ def test_an_answer_that_is_lost_now_and_came_at_another_time_breaks_no_search(be
 
 def test_files_whose_nameservers_were_not_asked_are_not_predicted() -> None:
     elsewhere = replace(CONF, nameservers=(address("192.0.2.99"),), musl_nameservers=(address("192.0.2.99"),))
-    round_ = view(predicted(TRAP), pods=(PodView(ONE, resolv_conf=elsewhere, libc=frozenset({"musl"})),))
+    round_ = view(predicted(TRAP), pods=(PodView(vantage=ONE, resolv_conf=elsewhere, libc=frozenset({"musl"})),))
     assert found(Cause.DNS_SEARCH_BREAKS_MUSL, round_) is None
     assert predictions(round_) == {}
 
@@ -389,17 +421,31 @@ def service_answers(aaaa: str, a: str = "addr", of: Nameserver | None = None) ->
     for qtype, word in (("A", a), ("AAAA", aaaa)):
         message = messages(word, CANARY, qtype)[0]
         assert message is not None
-        question = Question(HOST, of or server(), CANARY, qtype, "canary", Purpose.VERDICT)
-        made.append(Lookup(question, judge(message.reply()), 0.001, message.reply()))
+        question = Question(
+            vantage=HOST, server=of or server(), name=CANARY, qtype=qtype, label="canary", purpose=Purpose.VERDICT
+        )
+        made.append(Lookup(question=question, outcome=judge(message.reply()), seconds=0.001, reply=message.reply()))
     return tuple(made)
 
 
 def test_a_service_without_its_aaaa_is_named_with_address_and_answer() -> None:
     pointer = Reply(answers=1, names=("web.default.svc.cluster.local",))
-    asked = Question(HOST, server(), address("fd98::e:4afa").reverse_pointer, "PTR", "canary", Purpose.VERDICT)
+    asked = Question(
+        vantage=HOST,
+        server=server(),
+        name=address("fd98::e:4afa").reverse_pointer,
+        qtype="PTR",
+        label="canary",
+        purpose=Purpose.VERDICT,
+    )
     finding = found(
         Cause.SERVICE_AAAA_MISSING,
-        view((*service_answers("nodata"), Lookup(asked, LookupOutcome.ANSWER, 0.1, pointer))),
+        view(
+            (
+                *service_answers("nodata"),
+                Lookup(question=asked, outcome=LookupOutcome.ANSWER, seconds=0.1, reply=pointer),
+            )
+        ),
     )
     assert finding is not None
     assert finding.subjects == ("service/default/web",)

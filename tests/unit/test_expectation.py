@@ -1,4 +1,6 @@
-"""Which families a cluster is meant to have: as configured, else as it names them, and unknown where it could not be read."""
+"""Which families a cluster is meant to have: as configured, else as it names them, and unknown where it could not be
+read.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ NOTHING = Inventory(
 
 
 def block(cidr: str, *, pods: int, used: int = 0) -> IPAMBlock:
-    return IPAMBlock(ip_network(cidr), "ra", max(used, pods), 64, pods)
+    return IPAMBlock(cidr=ip_network(cidr), node="ra", used=max(used, pods), capacity=64, pods=pods)
 
 
 def test_configuration_decides_alone() -> None:
@@ -49,14 +51,14 @@ def test_what_was_read_whole_and_names_no_family_has_none() -> None:
     [
         ({"pools": (pool("x", "fd01::/48"),), "ipam_blocks": (block("fd01::/122", pods=1),)}, V6),
         ({"pod_families": frozenset({V6})}, V6),
-        ({"nodes": (Node("ra", pod_cidrs=(ip_network("fd01::/64"),)),)}, V6),
+        ({"nodes": (Node(name="ra", pod_cidrs=(ip_network("fd01::/64"),)),)}, V6),
         ({"service_cidrs": (ServiceCIDR("x", (ip_network("fd98::/108"),)),)}, V6),
-        ({"services": (Service("a", "b", cluster_ips=(ip_address("10.0.0.1"),)),)}, V4),
+        ({"services": (Service(namespace="a", name="b", cluster_ips=(ip_address("10.0.0.1"),)),)}, V4),
         ({"cluster_pod_cidrs": (ip_network("fd01::/48"),)}, V6),
         ({"cluster_service_cidrs": (ip_network("10.96.0.0/12"),)}, V4),
-        ({"cni": (CniConfig("x", "calico", assign_ipv4=False, assign_ipv6=True),)}, V6),
-        ({"cni": (CniConfig("x", "calico", assign_ipv4_text="true"),)}, V4),
-        ({"pods": (Pod("a", "b", ips=(ip_address("fd01::1"),)),)}, V6),
+        ({"cni": (CniConfig(source="x", main_plugin="calico", assign_ipv4=False, assign_ipv6=True),)}, V6),
+        ({"cni": (CniConfig(source="x", main_plugin="calico", assign_ipv4_text="true"),)}, V4),
+        ({"pods": (Pod(namespace="a", name="b", ips=(ip_address("fd01::1"),)),)}, V6),
     ],
 )
 def test_each_of_these_names_a_family(changes: dict[str, Any], named: Family) -> None:
@@ -66,10 +68,12 @@ def test_each_of_these_names_a_family(changes: dict[str, Any], named: Family) ->
 @pytest.mark.parametrize(
     "changes",
     [
-        {"cni": (CniConfig("x", "calico"),)},  # assign_ipv4 is on by default
-        {"pods": (Pod("a", "b", ips=(ip_address("2001:db8::1"),), host_network=True),)},  # the node's own address
-        {"nodes": (Node("ra", internal_ips=(ip_address("2001:db8::1"),)),)},
-        {"cni": (CniConfig("x", "cilium-cni", assign_ipv4=True, assign_ipv6=True),)},
+        {"cni": (CniConfig(source="x", main_plugin="calico"),)},  # assign_ipv4 is on by default
+        {
+            "pods": (Pod(namespace="a", name="b", ips=(ip_address("2001:db8::1"),), host_network=True),)
+        },  # the node's own address
+        {"nodes": (Node(name="ra", internal_ips=(ip_address("2001:db8::1"),)),)},
+        {"cni": (CniConfig(source="x", main_plugin="cilium-cni", assign_ipv4=True, assign_ipv6=True),)},
     ],
 )
 def test_these_name_none(changes: dict[str, Any]) -> None:
@@ -96,7 +100,9 @@ def test_pools_are_no_question_where_calico_is_not() -> None:
 
 
 def pools_alone(**changes: Any) -> Mapping[Family, bool | None]:
-    """What is expected where nothing but an IPv4 and an IPv6 pool is there, the blocks were read, and CNI configuration is not seen."""
+    """What is expected where nothing but an IPv4 and an IPv6 pool is there, the blocks were read, and CNI configuration
+    is not seen.
+    """
     made = {"pools": (DEFAULT4, DEFAULT6), "ipam_blocks": (), **changes}
     return families_expected(replace(NOTHING, **made), None)
 
@@ -132,7 +138,7 @@ def test_a_pool_that_assigns_nothing_by_itself_names_no_family(kept: dict[str, A
 
 
 def test_pools_say_nothing_where_addresses_come_from_somewhere_else() -> None:
-    host_local = CniConfig("x", "calico", ipam="host-local")
+    host_local = CniConfig(source="x", main_plugin="calico", ipam="host-local")
     assert pools_alone(cni=(host_local,), ipam_blocks=(block("fd01::/122", pods=1),)) == {V4: False, V6: False}
 
 
@@ -151,8 +157,8 @@ def test_pools_say_nothing_where_addresses_come_from_somewhere_else() -> None:
             },
             set(),
         ),
-        ({"cni": (CniConfig("x", "calico", pools=("fd01::/48",)),)}, {V6}),
-        ({"cni": (CniConfig("x", "calico", pools=("default-ipv4-ippool",)),)}, {V4}),
+        ({"cni": (CniConfig(source="x", main_plugin="calico", pools=("fd01::/48",)),)}, {V6}),
+        ({"cni": (CniConfig(source="x", main_plugin="calico", pools=("default-ipv4-ippool",)),)}, {V4}),
     ],
 )
 def test_a_pool_that_somebody_asked_for_names_its_family(declared: dict[str, Any], named: set[Family]) -> None:
@@ -160,30 +166,37 @@ def test_a_pool_that_somebody_asked_for_names_its_family(declared: dict[str, Any
 
 
 def test_where_the_configuration_does_not_assign_a_family_a_pool_of_it_names_none() -> None:
-    off = (CniConfig("x", "calico", assign_ipv4=False, assign_ipv4_text="false"),)
+    off = (CniConfig(source="x", main_plugin="calico", assign_ipv4=False, assign_ipv4_text="false"),)
     blocks = (block("10.1.0.0/26", pods=1), block("fd01::/122", pods=1))  # left over
     assert pools_alone(cni=off, ipam_blocks=blocks) == {V4: False, V6: False}
 
 
 def test_a_family_that_is_declared_and_nowhere_present_is_expected_and_the_lack_is_a_cause() -> None:
-    """A fresh dual-stack cluster whose CNI configuration lacks assign_ipv6: the pool alone is there, since somebody asked for it."""
+    """A fresh dual-stack cluster whose CNI configuration lacks assign_ipv6: the pool alone is there, since somebody
+    asked for it.
+    """
     told = {"CALICO_IPV6POOL_CIDR": "fd01::/48", "CALICO_IPV4POOL_CIDR": "10.1.0.0/16"}
     fresh = replace(
         NOTHING,
         pools=(DEFAULT4, DEFAULT6),
         ipam_blocks=(block("10.1.0.0/26", pods=2),),
-        pods=(Pod("a", "b", ips=(ip_address("10.1.0.2"),)),),
+        pods=(Pod(namespace="a", name="b", ips=(ip_address("10.1.0.2"),)),),
         calico_node=CalicoNode("kube-system", told),
-        cni=(CniConfig("configmap/kube-system/calico-config", "calico", ipam="calico-ipam"),),
+        cni=(CniConfig(source="configmap/kube-system/calico-config", main_plugin="calico", ipam="calico-ipam"),),
     )
     assert families_expected(fresh, None) == {V4: True, V6: True}
     assert subjects(Cause.CNI_NOT_ASSIGNING_IPV6, fresh) == ("configmap/kube-system/calico-config",)
-    off = replace(fresh, cni=(CniConfig("x", "calico", assign_ipv4=False, assign_ipv6=True),), pods=(), ipam_blocks=())
+    off = replace(
+        fresh,
+        cni=(CniConfig(source="x", main_plugin="calico", assign_ipv4=False, assign_ipv6=True),),
+        pods=(),
+        ipam_blocks=(),
+    )
     assert families_expected(off, None) == {V4: False, V6: True}, "that IPv4 is off is nobody's oversight"
 
 
 def test_one_of_many_pods_decides_nothing() -> None:
-    pods = tuple(Pod("a", f"p{n}", ips=(ip_address(f"fd01::{n}"),)) for n in range(1, 3))
+    pods = tuple(Pod(namespace="a", name=f"p{n}", ips=(ip_address(f"fd01::{n}"),)) for n in range(1, 3))
     for present in (pods, pods[:1]):
         assert pools_alone(pods=present, ipam_blocks=(block("fd01::/122", pods=len(present)),))[V6] is True
     assert pools_alone(pods=pods[:1], ipam_blocks=None)[V6] is True, "without the right to read blocks the pods say it"
@@ -206,7 +219,7 @@ def test_one_of_many_pods_decides_nothing() -> None:
 def test_whether_a_pool_is_used_may_be_unknown(changes: dict[str, Any], known: bool) -> None:
     unknown = None if not known else False
     assert pools_alone(**{"ipam_blocks": None, **changes}) == {V4: unknown, V6: unknown}
-    off = (CniConfig("x", "calico", assign_ipv4=False, assign_ipv6=False),)
+    off = (CniConfig(source="x", main_plugin="calico", assign_ipv4=False, assign_ipv6=False),)
     assert pools_alone(**{"ipam_blocks": None, **changes, "cni": off}) == {V4: False, V6: False}, "no use is possible"
 
 

@@ -1,4 +1,6 @@
-"""What a scrape answers, with prometheus-client as the oracle: its parsers read our text, its metric classes write the same."""
+"""What a scrape answers, with prometheus-client as the oracle: its parsers read our text, its metric classes write the
+same.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +144,11 @@ def test_no_created_series_and_no_timestamp_is_written() -> None:
 @given(text=st.text(max_size=40))
 def test_any_label_value_comes_back_as_it_was(text: str) -> None:
     metric: Metric[str] = Metric(
-        "dualstack_test", Type.GAUGE, "A test.", ("name", "other"), lambda value: [((value, "x"), 1.0)]
+        name="dualstack_test",
+        type=Type.GAUGE,
+        help="A test.",
+        labels=("name", "other"),
+        rows=lambda value: [((value, "x"), 1.0)],
     )
     # A carriage return or another Unicode line end is legal in a label; only our own oracle splits lines there.
     for chosen, parse in ((ExpositionFormat.TEXT, parse_text), (ExpositionFormat.OPENMETRICS, read_openmetrics)):
@@ -153,19 +159,25 @@ def test_any_label_value_comes_back_as_it_was(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["a\\b", 'a"b', "a\nb", "\\n", '\\"', "ü✓", "{}", "a,b=c"])
 def test_what_must_be_escaped_comes_back_as_it_was(name: str) -> None:
-    metric: Metric[str] = Metric("dualstack_test", Type.GAUGE, "A test.", ("name",), lambda value: [((value,), 1.0)])
+    metric: Metric[str] = Metric(
+        name="dualstack_test", type=Type.GAUGE, help="A test.", labels=("name",), rows=lambda value: [((value,), 1.0)]
+    )
     (family,) = parse_text(write([metric], name, ExpositionFormat.TEXT).decode())
     assert family.samples[0].labels == {"name": name}
 
 
 def test_a_lone_surrogate_from_outside_does_not_stop_a_scrape() -> None:
-    metric: Metric[str] = Metric("dualstack_test", Type.GAUGE, "A test.", ("name",), lambda value: [((value,), 1.0)])
+    metric: Metric[str] = Metric(
+        name="dualstack_test", type=Type.GAUGE, help="A test.", labels=("name",), rows=lambda value: [((value,), 1.0)]
+    )
     assert b'{name="a?b"}' in write([metric], "a\ud800b", ExpositionFormat.TEXT)
 
 
 @given(value=st.floats())
 def test_any_number_comes_back_as_it_was(value: float) -> None:
-    metric: Metric[float] = Metric("dualstack_test", Type.GAUGE, "A test.", (), lambda number: [((), number)])
+    metric: Metric[float] = Metric(
+        name="dualstack_test", type=Type.GAUGE, help="A test.", labels=(), rows=lambda number: [((), number)]
+    )
     for chosen, parse in ((ExpositionFormat.TEXT, parse_text), (ExpositionFormat.OPENMETRICS, read_openmetrics)):
         written = write([metric], value, chosen).decode() + (
             "# EOF\n" if chosen is ExpositionFormat.OPENMETRICS else ""
@@ -178,13 +190,17 @@ def test_any_number_comes_back_as_it_was(value: float) -> None:
     ("value", "written"), [(math.inf, "+Inf"), (-math.inf, "-Inf"), (math.nan, "NaN"), (3, "3.0"), (1e21, "1e+21")]
 )
 def test_numbers_are_spelt_as_prometheus_reads_them(value: float, written: str) -> None:
-    metric: Metric[float] = Metric("dualstack_test", Type.GAUGE, "A test.", (), lambda number: [((), number)])
+    metric: Metric[float] = Metric(
+        name="dualstack_test", type=Type.GAUGE, help="A test.", labels=(), rows=lambda number: [((), number)]
+    )
     assert write([metric], value, ExpositionFormat.TEXT).decode().splitlines()[-1] == f"dualstack_test {written}"
 
 
 @pytest.mark.parametrize("names", [(), ("a", "b")])
 def test_a_row_with_a_label_too_few_or_too_many_is_a_bug_that_is_not_written(names: tuple[str, ...]) -> None:
-    metric: Metric[float] = Metric("dualstack_test", Type.GAUGE, "A test.", ("one",), lambda value: [(names, value)])
+    metric: Metric[float] = Metric(
+        name="dualstack_test", type=Type.GAUGE, help="A test.", labels=("one",), rows=lambda value: [(names, value)]
+    )
     with pytest.raises(TypeError):
         write([metric], 1.0, ExpositionFormat.TEXT)
 

@@ -25,7 +25,7 @@ FENCED = replace(target("fenced", layers=(Layer.TCP, Layer.TLS)), expect_reachab
 
 
 def snapshot(kept: Iterable[Observation], pods: Iterable[Vantage]) -> Snapshot:
-    return view(kept=kept, pods=[PodView(p) for p in pods]).snapshot
+    return view(kept=kept, pods=[PodView(vantage=p) for p in pods]).snapshot
 
 
 def works(*said: tuple[Target, str]) -> bool | None:

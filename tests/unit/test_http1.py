@@ -1,4 +1,6 @@
-"""Reply heads byte by byte: how the bytes are cut changes nothing, and nothing but a status or a protocol failure comes out."""
+"""Reply heads byte by byte: how the bytes are cut changes nothing, and nothing but a status or a protocol failure comes
+out.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ VANISHED, REFUSED = 1003, 1005
 
 
 class Broker:
-    """In place of a broker and its client. Pods differ by inode; `most`: requests that were under way at the same time."""
+    """In place of a broker and its client. Pods differ by inode; `most`: requests that were under way at the same
+    time.
+    """
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class Broker:
         files: PodFiles = FILES,
         of_processes: dict[int, PodFiles] | None = None,
     ) -> None:
-        self.welcome = Welcome(4, 1, 0, 1, lsm)
+        self.welcome = Welcome(device=4, inode=1, capabilities=0, pid=1, lsm=lsm)
         self.asked: list[int] = []
         self.files_of: list[int] = []
         self.most = self._under_way = 0
@@ -82,7 +84,14 @@ class Broker:
 def pod(number: int, **changes: Any) -> Vantage:
     inode = 1000 + number
     return replace(
-        Vantage("pod", "default", f"web-{number}", Netns(4, inode, pid=inode, started=1), uid=f"u{number}"), **changes
+        Vantage(
+            kind="pod",
+            namespace="default",
+            name=f"web-{number}",
+            netns=Netns(device=4, inode=inode, pid=inode, started=1),
+            uid=f"u{number}",
+        ),
+        **changes,
     )
 
 
@@ -90,7 +99,12 @@ def look(
     broker: Any, *vantages: Vantage, processes: Mapping[tuple[int, int], tuple[Process, ...]] | None = None
 ) -> PodsSeen:
     return asyncio.run(
-        look_at_pods(InspectionContext(broker, OWN, lambda: 0.0, processes or {}, Libraries()), vantages)
+        look_at_pods(
+            InspectionContext(
+                broker=broker, own=OWN, clock=lambda: 0.0, processes=processes or {}, libraries=Libraries()
+            ),
+            vantages,
+        )
     )
 
 
@@ -142,7 +156,7 @@ def test_a_file_that_cannot_be_read_says_why(code: int, lsm: str, reason: Reason
 
 def test_a_named_namespace_has_no_root_to_look_into() -> None:
     broker = Broker()
-    named = pod(1, namespace="netns", netns=Netns(4, 1001, path="/run/netns/absent-from-etc"))
+    named = pod(1, namespace="netns", netns=Netns(device=4, inode=1001, path="/run/netns/absent-from-etc"))
     (view,) = look(broker, named).views
     assert view.resolv_conf is OWN
     assert broker.files_of == []
@@ -156,7 +170,7 @@ def test_the_same_bytes_give_the_same_facts_and_others_do_not() -> None:
 
 
 def files(text: str, *libcs: InstalledLibc, sandbox: bool = False) -> PodFiles:
-    return PodFiles(0, text.encode(), 0, libcs, sandbox)
+    return PodFiles(resolv_errno=0, resolv_conf=text.encode(), libc_errno=0, libcs=libcs, sandbox=sandbox)
 
 
 def test_every_process_of_a_pod_is_asked_in_batches_and_their_answers_stay_apart() -> None:

@@ -1,6 +1,8 @@
-"""A healthy cluster of IPv6 alone with the IPv4 pool and tunnel addresses that Calico makes by itself: IPv4 is not expected, nothing is found.
+"""A healthy cluster of IPv6 alone with the IPv4 pool and tunnel addresses that Calico makes by itself: IPv4 is not
+expected, nothing is found.
 
-The objects are as calico-node v3.34 leaves them where CALICO_IPV4POOL_CIDR is not set, IP is none, and the CNI plugin assigns IPv6 alone.
+The objects are as calico-node v3.34 leaves them where CALICO_IPV4POOL_CIDR is not set, IP is none, and the CNI plugin
+assigns IPv6 alone.
 """
 
 from __future__ import annotations
@@ -144,7 +146,7 @@ def told(whole: Inventory, me: str) -> Inventory:
     """What a node has of its own and of the digest."""
     nodes = tuple(each for each in whole.nodes or () if each.name == me)
     own = replace(
-        Inventory("kubernetes"),
+        Inventory(source="kubernetes"),
         pods=whole.local_pods(me),
         nodes=nodes,
         unread={kind: "no_inventory" for kind in ResourceKind if kind not in {ResourceKind.PODS, ResourceKind.NODES}},
@@ -170,9 +172,18 @@ def test_a_node_by_itself_goes_by_the_cni_configuration_or_leaves_it_open() -> N
 def test_nothing_is_found_and_nobody_is_dialled_over_ipv4() -> None:
     whole = cluster()
     families = families_expected(whole, None)
-    snapshot = Snapshot("n1", Role.CLUSTER, 0.0, 0.0, complete=True, inventory=whole, host=None, families=families)
+    snapshot = Snapshot(
+        node="n1",
+        role=Role.CLUSTER,
+        started=0.0,
+        finished=0.0,
+        complete=True,
+        inventory=whole,
+        host=None,
+        families=families,
+    )
     for cause, rule in CLUSTER_RULES.items():
-        said = rule(RuleInput(NOW, snapshot))
+        said = rule(RuleInput(now=NOW, snapshot=snapshot))
         assert isinstance(said, Reason) or [f for f in said if f.severity is not Severity.INFO] == [], cause
     config = load_config("", path="", environment={"NODE_NAME": "n1"}, hostname="n1")
     dialled = peers(told(whole, "n1"), config, tuple(f for f in FAMILIES if families[f] is not False), NOW)

@@ -1,4 +1,6 @@
-"""IPVS over generic netlink: what the broker asks and what it makes of the answers. Few kernels have ip_vs; pyroute2 writes the messages."""
+"""IPVS over generic netlink: what the broker asks and what it makes of the answers. Few kernels have ip_vs; pyroute2
+writes the messages.
+"""
 
 from __future__ import annotations
 

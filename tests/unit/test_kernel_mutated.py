@@ -1,4 +1,6 @@
-"""Recorded kernel bytes, damaged: every parser gives facts or Malformed, every reader facts or a reason, and nothing else comes out."""
+"""Recorded kernel bytes, damaged: every parser gives facts or Malformed, every reader facts or a reason, and nothing
+else comes out.
+"""
 
 from __future__ import annotations
 

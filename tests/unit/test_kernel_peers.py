@@ -16,17 +16,17 @@ from exporter.model.node import Node
 
 BLOCK, OTHER_BLOCK = ip_network("fd00:10:244:2::40/122"), ip_network("fd00:10:244:2::80/122")
 TUNNEL, NODE, MAC = ip_address("fd00:10:244:2::40"), ip_address("2001:db8:1::12"), "66:00:00:00:00:02"
-PEER = PeerExpectation("b", TUNNEL, MAC, NODE, (BLOCK,))
+PEER = PeerExpectation(name="b", tunnel=TUNNEL, mac=MAC, node=NODE, blocks=(BLOCK,))
 DEVICE = VxlanDevice(
-    "vxlan-v6.calico",
+    name="vxlan-v6.calico",
     up=True,
     lower_up=True,
     mtu=1430,
-    addresses=(AddressFact("vxlan-v6.calico", ip_interface("fd00:10:244:1::40/128"), "global"),),
+    addresses=(AddressFact(link="vxlan-v6.calico", interface=ip_interface("fd00:10:244:1::40/128"), scope="global"),),
     routes=(
-        RouteFact(ip_network("fd00:10:244:1::40/128"), "vxlan-v6.calico"),
-        RouteFact(ip_network("fe80::/64"), "vxlan-v6.calico"),
-        RouteFact(BLOCK, "vxlan-v6.calico", TUNNEL),
+        RouteFact(destination=ip_network("fd00:10:244:1::40/128"), link="vxlan-v6.calico"),
+        RouteFact(destination=ip_network("fe80::/64"), link="vxlan-v6.calico"),
+        RouteFact(destination=BLOCK, link="vxlan-v6.calico", gateway=TUNNEL),
     ),
     neighbours=(
         Neighbour(TUNNEL, MAC, permanent=True),
@@ -63,16 +63,16 @@ def test_the_first_thing_that_is_wrong_is_told() -> None:
 def test_every_block_of_a_peer_needs_its_route() -> None:
     both = replace(PEER, blocks=(BLOCK, OTHER_BLOCK))
     assert state(DEVICE, both) is PeerState.MISSING_ROUTE
-    added = RouteFact(OTHER_BLOCK, "vxlan-v6.calico", TUNNEL)
+    added = RouteFact(destination=OTHER_BLOCK, link="vxlan-v6.calico", gateway=TUNNEL)
     assert state(replace(DEVICE, routes=(*DEVICE.routes, added)), both) is PeerState.COMPLETE
 
 
 @pytest.mark.parametrize(
     "route",
     [
-        RouteFact(BLOCK, "vxlan-v6.calico", ip_address("fd00:10:244:3::40")),
-        RouteFact(BLOCK, "vxlan-v6.calico"),
-        RouteFact(BLOCK, "", type="blackhole"),
+        RouteFact(destination=BLOCK, link="vxlan-v6.calico", gateway=ip_address("fd00:10:244:3::40")),
+        RouteFact(destination=BLOCK, link="vxlan-v6.calico"),
+        RouteFact(destination=BLOCK, link="", type="blackhole"),
     ],
 )
 def test_a_route_that_leads_elsewhere_is_none(route: RouteFact) -> None:
@@ -81,13 +81,13 @@ def test_a_route_that_leads_elsewhere_is_none(route: RouteFact) -> None:
 
 def test_a_borrowed_tunnel_address_has_a_route_without_gateway() -> None:
     single = ip_network("fd00:10:244:2::40/128")
-    device = replace(DEVICE, routes=(RouteFact(single, "vxlan-v6.calico"),))
+    device = replace(DEVICE, routes=(RouteFact(destination=single, link="vxlan-v6.calico"),))
     assert state(device, replace(PEER, blocks=(single,))) is PeerState.COMPLETE
     assert alone(device) == {str(TUNNEL): PeerState.COMPLETE}
 
 
 def test_what_is_not_known_is_not_compared() -> None:
-    assert state(DEVICE, PeerExpectation("b", TUNNEL)) is PeerState.COMPLETE
+    assert state(DEVICE, PeerExpectation(name="b", tunnel=TUNNEL)) is PeerState.COMPLETE
     assert peer_states(replace(DEVICE, flow_based=True), (PEER,)) == ()
 
 
@@ -101,28 +101,31 @@ def test_without_an_inventory_the_device_is_compared_with_itself() -> None:
 
 
 def test_a_direct_route_to_a_peers_node_replaces_the_one_through_the_tunnel() -> None:
-    direct = RouteFact(BLOCK, "eth0", NODE, protocol=80, onlink=True)
+    direct = RouteFact(destination=BLOCK, link="eth0", gateway=NODE, protocol=80, onlink=True)
     assert alone(replace(DEVICE, routes=()), direct) == {str(TUNNEL): PeerState.COMPLETE}
 
 
 def cluster(mode: VxlanMode, *, prefix: int = 64) -> Inventory:
     def node(name: str, number: int) -> Node:
         return Node(
-            name,
+            name=name,
             calico_addresses=(ip_interface(f"2001:db8:{number}::1/{prefix}"), ip_interface(f"10.0.{number}.1/24")),
             tunnel_addresses=(ip_address(f"fd00:10:244:{number}::40"), ip_address(f"10.244.{number}.64")),
         )
 
     return Inventory(
-        "file",
-        nodes=(node("a", 1), node("b", 2), Node("new")),
-        pools=(IPPool("v6", ip_network("fd00:10:244::/48"), mode), IPPool("v4", ip_network("10.244.0.0/16"), mode)),
+        source="file",
+        nodes=(node("a", 1), node("b", 2), Node(name="new")),
+        pools=(
+            IPPool(name="v6", cidr=ip_network("fd00:10:244::/48"), vxlan_mode=mode),
+            IPPool(name="v4", cidr=ip_network("10.244.0.0/16"), vxlan_mode=mode),
+        ),
         block_affinities=(
-            BlockAffinity(BLOCK, "b"),
-            BlockAffinity(OTHER_BLOCK, "b", confirmed=False),
-            BlockAffinity(ip_network("fd00:10:244:2::c0/122"), "b", deleted=True),
-            BlockAffinity(ip_network("fd00:99::40/122"), "b"),
-            BlockAffinity(ip_network("10.244.2.64/26"), "b"),
+            BlockAffinity(cidr=BLOCK, node="b"),
+            BlockAffinity(cidr=OTHER_BLOCK, node="b", confirmed=False),
+            BlockAffinity(cidr=ip_network("fd00:10:244:2::c0/122"), node="b", deleted=True),
+            BlockAffinity(cidr=ip_network("fd00:99::40/122"), node="b"),
+            BlockAffinity(cidr=ip_network("10.244.2.64/26"), node="b"),
         ),
     )
 
@@ -130,7 +133,9 @@ def cluster(mode: VxlanMode, *, prefix: int = 64) -> Inventory:
 def test_expectations_come_from_annotations_and_confirmed_blocks_of_vxlan_pools() -> None:
     assert expect_peers(NO_INVENTORY, "a", Family.V6) is None
     (peer,) = expect_peers(cluster(VxlanMode.ALWAYS), "a", Family.V6) or ()
-    assert peer == PeerExpectation("b", TUNNEL, tunnel_mac("b", Family.V6), ip_address("2001:db8:2::1"), (BLOCK,))
+    assert peer == PeerExpectation(
+        name="b", tunnel=TUNNEL, mac=tunnel_mac("b", Family.V6), node=ip_address("2001:db8:2::1"), blocks=(BLOCK,)
+    )
     (four,) = expect_peers(cluster(VxlanMode.ALWAYS), "a", Family.V4) or ()
     assert (four.tunnel, four.blocks) == (ip_address("10.244.2.64"), (ip_network("10.244.2.64/26"),))
 

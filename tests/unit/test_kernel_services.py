@@ -26,7 +26,9 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def ipvs_service(family: int) -> bytes:
-    """A message as `ipvsadm -Ln` receives it: IPVS_CMD_NEW_SERVICE with family, protocol, address and port (linux/ip_vs.h)."""
+    """A message as `ipvsadm -Ln` receives it: IPVS_CMD_NEW_SERVICE with family, protocol, address and port
+    (linux/ip_vs.h).
+    """
     service = attribute(1, struct.pack("=H", family)) + attribute(2, struct.pack("=H", 6))
     service += attribute(3, bytes(16)) + attribute(4, struct.pack("!H", 80))
     body = struct.pack("=BBH", 1, 1, 0) + attribute(1 | 0x8000, service)
@@ -73,22 +75,24 @@ def test_the_mode_is_the_one_that_carries_services(
 
 
 def test_a_hook_counts_only_where_its_jump_is_reached() -> None:
-    jump = Rule(JUMP, "KUBE-SERVICES")
-    services = Chain("KUBE-SERVICES", None, (), 3)
+    jump = Rule(verdict=JUMP, chain="KUBE-SERVICES")
+    services = Chain(name="KUBE-SERVICES", hook=None, rules=(), total=3)
 
     def judged(*rules: Rule, hook: int | None = 0) -> bool:
-        return iptables_services({"PREROUTING": Chain("PREROUTING", hook, rules), "KUBE-SERVICES": services})
+        return iptables_services(
+            {"PREROUTING": Chain(name="PREROUTING", hook=hook, rules=rules), "KUBE-SERVICES": services}
+        )
 
     assert judged(jump)
-    assert judged(Rule(DROP, protocol=17), jump)
-    assert not judged(Rule(DROP), jump)
+    assert judged(Rule(verdict=DROP, protocol=17), jump)
+    assert not judged(Rule(verdict=DROP), jump)
     assert not judged(jump, hook=None)
     assert not judged()
-    assert count_jumps({"PREROUTING": Chain("PREROUTING", 0, (jump, jump))}, "KUBE-SERVICES") == 2
+    assert count_jumps({"PREROUTING": Chain(name="PREROUTING", hook=0, rules=(jump, jump))}, "KUBE-SERVICES") == 2
 
 
 def test_native_rules_need_a_filled_map() -> None:
-    chains = {"nat-output": Chain("nat-output", 3, (Rule(JUMP, "services"),))}
+    chains = {"nat-output": Chain(name="nat-output", hook=3, rules=(Rule(verdict=JUMP, chain="services"),))}
     assert native_services(chains, filled=True)
     assert not native_services(chains, filled=False)
     assert not native_services({}, filled=True)

@@ -1,4 +1,6 @@
-"""How long a reading waits after each kind of failure: longer and longer, never all nodes at one moment, as long as the server asks."""
+"""How long a reading waits after each kind of failure: longer and longer, never all nodes at one moment, as long as the
+server asks.
+"""
 
 from __future__ import annotations
 

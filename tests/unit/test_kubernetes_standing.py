@@ -1,4 +1,6 @@
-"""When what was read counts as stale, why a kind was not read, what an answer tells of its trouble, where a resource is served."""
+"""When what was read counts as stale, why a kind was not read, what an answer tells of its trouble, where a resource is
+served.
+"""
 
 from __future__ import annotations
 

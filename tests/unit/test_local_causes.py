@@ -1,4 +1,6 @@
-"""Causes of both roles from the node's side: what the API says becomes a warning where this node sees the damage, in two probes."""
+"""Causes of both roles from the node's side: what the API says becomes a warning where this node sees the damage, in
+two probes.
+"""
 
 from __future__ import annotations
 

@@ -163,8 +163,8 @@ def test_kube_proxy_knows_the_services_of_ipv6(facts: HostFacts, inventory: Inve
 def test_a_reader_that_failed_says_why() -> None:
     seen = node_view(host(nat=None, kube_proxy=None))
     failed = (
-        ReaderStatus(Reader.NAT, success=False, seconds=0.1, reason="lsm"),
-        ReaderStatus(Reader.KUBE_PROXY, success=False, seconds=0.1, reason="kernel"),
+        ReaderStatus(reader=Reader.NAT, success=False, seconds=0.1, reason="lsm"),
+        ReaderStatus(reader=Reader.KUBE_PROXY, success=False, seconds=0.1, reason="kernel"),
     )
     seen = replace(seen, snapshot=replace(seen.snapshot, readings=failed))
     assert said(MISSING, seen) is Reason.LSM

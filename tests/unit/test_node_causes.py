@@ -1,4 +1,6 @@
-"""Each cause of the node's own kernel: when it holds, each case in which it does not, and what is left where a part was not read."""
+"""Each cause of the node's own kernel: when it holds, each case in which it does not, and what is left where a part was
+not read.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +41,13 @@ from tests.unit.scene import HOST, seen, target, view
 
 INVENTORY = Inventory(source="kubernetes", nodes=(), pools=(), pods=())
 OFF = Inet6Conf(forwarding=0, accept_ra=1, disable_ipv6=0)
-ETH0 = LinkFact(2, "eth0", up=True, lower_up=True, mtu=1500, inet6=OFF)
+ETH0 = LinkFact(index=2, name="eth0", up=True, lower_up=True, mtu=1500, inet6=OFF)
 
 
 def default(net: str) -> RouteFact:
     parsed = parse_net(net)
     assert parsed is not None
-    return RouteFact(parsed, link="eth0")
+    return RouteFact(destination=parsed, link="eth0")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ DISABLED, NO_ADDRESS = Cause.NODE_IPV6_DISABLED, Cause.NODE_NO_IPV6_ADDRESS
 NO_ROUTE, FORWARDING = Cause.NODE_NO_IPV6_DEFAULT_ROUTE, Cause.NODE_FORWARDING_OFF
 RA, POD_ROUTE = Cause.NODE_ACCEPT_RA_IGNORED, Cause.POD_ROUTE_MISSING
 V4_ONLY = ADDRESSES[:1]
-TUNNEL = AddressFact("vxlan-v6.calico", ip_interface("fd01:0:0:13::/128"), "global")
+TUNNEL = AddressFact(link="vxlan-v6.calico", interface=ip_interface("fd01:0:0:13::/128"), scope="global")
 FROM_RA = replace(ADDRESS, permanent=False)
 LEARNT = route("::/0", gateway=GATEWAY, from_ra=True, expires=900.0)
 
@@ -127,7 +129,8 @@ def routes(*v6: RouteFact) -> tuple[RouteFact, ...]:
         (host(links=(link(accept_ra=1),), addresses=(*V4_ONLY, FROM_RA), routes=routes(LEARNT, DEFAULT6)), None, ""),
         (host(links=(link(accept_ra=1),), routes=routes(replace(LEARNT, expires=None))), None, ""),  # never expires
         (host(links=(link(accept_ra=1),)), None, ""),  # nothing came from an advertisement
-        (host(links=(link("eth1", accept_ra=1), link(accept_ra=2)), routes=routes(LEARNT)), None, ""),  # another interface
+        # another interface
+        (host(links=(link("eth1", accept_ra=1), link(accept_ra=2)), routes=routes(LEARNT)), None, ""),
         # With accept_ra 0 a daemon may renew the route: it must be seen falling, see below.
         (host(links=(link(accept_ra=0),), routes=routes(LEARNT)), None, ""),
     ],

@@ -1,4 +1,6 @@
-"""Whatever faults come together, exactly their causes stand unexplained; what is well adds nothing. Over simulated clusters, in pure rules."""
+"""Whatever faults come together, exactly their causes stand unexplained; what is well adds nothing. Over simulated
+clusters, in pure rules.
+"""
 
 from __future__ import annotations
 

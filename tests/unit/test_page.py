@@ -137,9 +137,13 @@ def test_causes_stand_in_order_of_severity_and_explained_ones_are_folded_away_be
 
 def test_many_subjects_are_folded_and_cut() -> None:
     finding = Finding(
-        Cause.POD_IPV6_MISSING, Severity.WARNING, tuple(f"pod/shop/web-{n:03d}" for n in range(150)), (), "true"
+        cause=Cause.POD_IPV6_MISSING,
+        severity=Severity.WARNING,
+        subjects=tuple(f"pod/shop/web-{n:03d}" for n in range(150)),
+        evidence=(),
+        command="true",
     )
-    text = shown(replace(bad_day(), causes=(CauseReport(finding, Scope.POD, since=NOW - 5),))).text
+    text = shown(replace(bad_day(), causes=(CauseReport(finding=finding, scope=Scope.POD, since=NOW - 5),))).text
     assert "pod/shop/web-005 and 144 more" in text
     assert "pod/shop/web-099 and 50 more" in text
     assert "pod/shop/web-100" not in text
@@ -217,7 +221,7 @@ def test_what_cannot_be_seen_is_told_with_the_capability_that_would_show_it() ->
 
 def test_what_the_api_refuses_is_told_apart_from_what_the_kernel_refuses() -> None:
     names = ("pods", "namespaces", "api_pods", "api_ippools")
-    refused = [ReaderStatus(name, success=False, seconds=0.0, reason="no_permission") for name in names]
+    refused = [ReaderStatus(reader=name, success=False, seconds=0.0, reason="no_permission") for name in names]
     text = shown(with_snapshot(bad_day(), readings=tuple(refused))).text
     for what in ("The inside of pods' namespaces", "Network namespaces"):
         assert f"? {what}: a permission is missing; CAP_SYS_ADMIN and CAP_SYS_PTRACE would show it" in text
@@ -270,7 +274,7 @@ def test_a_host_without_pods_and_without_probes_says_what_to_do() -> None:
 
 
 def test_without_an_inventory_the_page_says_how_to_have_the_families_judged() -> None:
-    report = with_snapshot(bad_day(), inventory=Inventory("none"))
+    report = with_snapshot(bad_day(), inventory=Inventory(source="none"))
     told = "families of the configuration says which are meant to work"
     unknown = replace(report, families=dict.fromkeys(report.families, FamilyReport(None, None)))
     assert told in shown(unknown).text
@@ -313,8 +317,16 @@ def hostile_report(text: str) -> Report:
     observation = sample_probes.seen(
         vantage, replace(sample_probes.PYPI, name=text), Layer.TCP, Family.V6, Outcome.TIMEOUT, detail=text
     )
-    finding = Finding(Cause.POD_IPV6_MISSING, Severity.WARNING, (text, vantage.subject), (text,), text)
-    report = replace(bad_day(), causes=(CauseReport(finding, Scope.POD, since=NOW),), aaaa_blocks={text: "refused"})
+    finding = Finding(
+        cause=Cause.POD_IPV6_MISSING,
+        severity=Severity.WARNING,
+        subjects=(text, vantage.subject),
+        evidence=(text,),
+        command=text,
+    )
+    report = replace(
+        bad_day(), causes=(CauseReport(finding=finding, scope=Scope.POD, since=NOW),), aaaa_blocks={text: "refused"}
+    )
     views = (
         *report.snapshot.pods,
         replace(report.snapshot.pods[0], vantage=replace(sample_probes.DB, name=text, uid="other")),

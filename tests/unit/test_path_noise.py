@@ -1,4 +1,6 @@
-"""Whatever outcomes two rounds of dials have: no path rule fails, and none blames IPv6 where it shows nothing that IPv4 does not."""
+"""Whatever outcomes two rounds of dials have: no path rule fails, and none blames IPv6 where it shows nothing that IPv4
+does not.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +54,15 @@ def test_what_befalls_both_families_alike_is_no_cause_of_ipv6(one: list[Observat
     same = [
         o
         if o.family.value == "IPv4"
-        else type(o)(
-            o.vantage, o.target, o.layer, o.family, twins[o.vantage.key, o.target.subject, o.layer], 0.001, address=o.address, time=o.time
+        else Observation(
+            vantage=o.vantage,
+            target=o.target,
+            layer=o.layer,
+            family=o.family,
+            outcome=twins[o.vantage.key, o.target.subject, o.layer],
+            seconds=0.001,
+            address=o.address,
+            time=o.time,
         )
         for o in one
     ]  # fmt: skip

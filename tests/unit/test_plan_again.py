@@ -1,4 +1,6 @@
-"""What a round asks again: what is doubtful, several times, within what is left of its budget; and nothing of an honest server."""
+"""What a round asks again: what is doubtful, several times, within what is left of its budget; and nothing of an honest
+server.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,10 @@ KNOWN = KnownNames("cluster.local", {"both.test": frozenset({"A", "AAAA"}), "fou
 
 
 def said(name: str, qtype: str, reply: Reply | None, *, label: str = "", of: Nameserver = SERVER) -> Lookup:
-    question = Question(HOST, of, name, qtype, label or name, Purpose.VERDICT)
-    return Lookup(question, judge(reply) if reply else LookupOutcome.TIMEOUT, 0.01, reply, time=1.0)
+    question = Question(vantage=HOST, server=of, name=name, qtype=qtype, label=label or name, purpose=Purpose.VERDICT)
+    return Lookup(
+        question=question, outcome=judge(reply) if reply else LookupOutcome.TIMEOUT, seconds=0.01, reply=reply, time=1.0
+    )
 
 
 def pair(name: str, a: Reply | None, aaaa: Reply | None, **more: str) -> list[Lookup]:

@@ -76,11 +76,11 @@ def test_a_targets_own_timeout_shortens_the_whole_and_never_lengthens_it() -> No
 
 @pytest.mark.parametrize(("interval", "every"), [(30.0, 1), (20.0, 1), (19.0, 2), (10.0, 2), (1.0, 20), (300.0, 1)])
 def test_the_api_server_sees_a_tenth_of_a_connection_a_second(interval: float, every: int) -> None:
-    pace = Pace(interval, interval / 2)
+    pace = Pace(interval=interval, timeout=interval / 2)
     assert rounds_between(2, pace.connects) == every
     assert 2 / (every * interval) <= 0.1 + 1e-9
 
 
 def test_a_check_is_bound_by_no_budget() -> None:
-    pace = Pace(30.0, 4.0, bounded=False)
+    pace = Pace(interval=30.0, timeout=4.0, bounded=False)
     assert (pace.queries, pace.connects, rounds_between(2, pace.connects)) == (None, None, 1)

@@ -66,7 +66,9 @@ def test_without_failures_every_pod_is_probed_once_a_rotation(number: int, size:
 
 @given(number=st.integers(1, 60), size=st.integers(1, 25), failing=st.sets(st.integers(0, 59)))
 def test_suspects_never_keep_the_others_from_their_turn(number: int, size: int, failing: set[int]) -> None:
-    """However many pods fail: at most half the sample is theirs by right, and everybody's turn comes within two rotations."""
+    """However many pods fail: at most half the sample is theirs by right, and everybody's turn comes within two
+    rotations.
+    """
     world = World(number, size)
     world.failing = {f"p{n:04d}" for n in failing}
     seen_pods: set[str] = set()
@@ -165,8 +167,15 @@ assert SERVER is not None
 
 def lookup(vantage: Vantage, time: float, name: str = "pypi.org") -> Lookup:
     assert SERVER is not None
-    question = Question(vantage, Nameserver(SERVER, "cluster_dns"), name, "AAAA", name, Purpose.VERDICT)
-    return Lookup(question, LookupOutcome.NODATA, 0.01, Reply(), time=time)
+    question = Question(
+        vantage=vantage,
+        server=Nameserver(SERVER, "cluster_dns"),
+        name=name,
+        qtype="AAAA",
+        label=name,
+        purpose=Purpose.VERDICT,
+    )
+    return Lookup(question=question, outcome=LookupOutcome.NODATA, seconds=0.01, reply=Reply(), time=time)
 
 
 def test_two_rounds_of_a_question_are_two_rounds_whoever_asked() -> None:

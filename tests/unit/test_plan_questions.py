@@ -32,7 +32,7 @@ def asking(text: str = "", inventory: Inventory | None = None, *, number: int = 
     inventory = cluster() if inventory is None else inventory
     cfg = config(text)
     known = known_servers(inventory, cfg, HOST_CONF)
-    return Asking(cfg, inventory, known, number, 7200.0, budget, 2.0)
+    return Asking(config=cfg, inventory=inventory, known=known, number=number, now=7200.0, budget=budget, timeout=2.0)
 
 
 def plan(sample: list[PodView], of: Asking) -> tuple[Question, ...]:
@@ -150,7 +150,9 @@ def test_a_large_cluster_sees_at_most_a_thousand_queries_and_fifty_connects_a_se
 
 def services(number: int) -> tuple[Service, ...]:
     return tuple(
-        Service("team", f"s{n}", cluster_ips=(ip_address(f"10.97.0.{n + 1}"), ip_address(f"fd00:97::{n:x}")))
+        Service(
+            namespace="team", name=f"s{n}", cluster_ips=(ip_address(f"10.97.0.{n + 1}"), ip_address(f"fd00:97::{n:x}"))
+        )
         for n in range(number)
     )
 
@@ -158,7 +160,8 @@ def services(number: int) -> tuple[Service, ...]:
 @given(number=st.integers(0, 60), budget=st.one_of(st.none(), st.integers(1, 100)))
 def test_services_are_asked_about_in_rotation_within_the_budget(number: int, budget: int | None) -> None:
     inventory = cluster(
-        services=(KUBE_DNS, *services(number)), corefile=Corefile("kube-system", "coredns", ("cluster.local",))
+        services=(KUBE_DNS, *services(number)),
+        corefile=Corefile(namespace="kube-system", name="coredns", cluster_domains=("cluster.local",)),
     )
     rounds = service_rotation(inventory, budget)
     asked: set[tuple[str, str]] = set()
@@ -183,7 +186,7 @@ def test_random_labels_are_equal_on_all_nodes_and_change_with_the_hour() -> None
 def test_the_domain_is_the_corefiles_else_what_most_search_lists_say() -> None:
     evil, fine = conf(search=("svc.evil.example",)), conf()
     assert cluster_domain(cluster(), [evil, fine, conf(search=("svc.cluster.local",))]) == "cluster.local"
-    written = cluster(corefile=Corefile("kube-system", "coredns", ("Corp.Internal.",)))
+    written = cluster(corefile=Corefile(namespace="kube-system", name="coredns", cluster_domains=("Corp.Internal.",)))
     assert cluster_domain(written, [fine]) == "corp.internal"
     assert cluster_domain(cluster(), []) == cluster_domain(cluster(), [HOST_CONF]) == ""
 

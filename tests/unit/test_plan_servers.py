@@ -16,7 +16,9 @@ from exporter.plan.servers import known_servers, servers_of
 from tests.unit.plan_scene import a_pod, cluster, conf, config, view
 from tests.unit.scene import HOST, pod
 
-TEAM = Service("team", "resolver", cluster_ips=(ip_address("10.96.5.5"),), ports=(ServicePort("dns", 53),))
+TEAM = Service(
+    namespace="team", name="resolver", cluster_ips=(ip_address("10.96.5.5"),), ports=(ServicePort(name="dns", port=53),)
+)
 POD = a_pod("own", dns_servers=(ip_address("192.0.2.99"),))
 INVENTORY = cluster(
     services=(*(cluster().services or ()), TEAM), pods=(a_pod("coredns", labels={"k8s-app": "kube-dns"}, ready=True),)

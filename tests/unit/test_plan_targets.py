@@ -1,4 +1,6 @@
-"""What a node dials: the cluster's own targets, the ring of peers, and the operator's targets by address and by name."""
+"""What a node dials: the cluster's own targets, the ring of peers, and the operator's targets by address and by
+name.
+"""
 
 from __future__ import annotations
 
@@ -105,9 +107,13 @@ def test_without_an_inventory_there_is_nothing_inside() -> None:
 
 def test_a_single_stack_dns_service_is_completed_by_its_endpoints() -> None:
     service = replace(KUBE_DNS, cluster_ips=(ip_address("10.96.0.10"),), selector={"k8s-app": "kube-dns"})
-    ready = Endpoint((ip_address("fd00:42::53"),), ready=True)
-    gone = Endpoint((ip_address("fd00:42::54"),), ready=False)
-    slices = (EndpointSlice("kube-system", "kube-dns-6", "kube-dns", V6, (gone, ready)),)
+    ready = Endpoint(addresses=(ip_address("fd00:42::53"),), ready=True)
+    gone = Endpoint(addresses=(ip_address("fd00:42::54"),), ready=False)
+    slices = (
+        EndpointSlice(
+            namespace="kube-system", name="kube-dns-6", service="kube-dns", family=V6, endpoints=(gone, ready)
+        ),
+    )
     found = cluster_dns(cluster(services=(service,), endpoint_slices=slices), FAMILIES)
     assert found is not None
     assert found.addresses == {V4: ip_address("10.96.0.10"), V6: ip_address("fd00:42::53")}
@@ -118,9 +124,17 @@ def test_a_single_stack_dns_service_is_completed_by_its_endpoints() -> None:
 
 
 def test_a_service_that_only_shares_a_port_or_a_name_is_not_the_cluster_dns() -> None:
-    other = Service("team", "resolver", cluster_ips=(ip_address("10.96.5.5"),), ports=(ServicePort("dns", 53),))
+    other = Service(
+        namespace="team",
+        name="resolver",
+        cluster_ips=(ip_address("10.96.5.5"),),
+        ports=(ServicePort(name="dns", port=53),),
+    )
     web = Service(
-        "kube-system", "coredns", cluster_ips=(ip_address("10.96.5.6"),), ports=(ServicePort("metrics", 9153),)
+        namespace="kube-system",
+        name="coredns",
+        cluster_ips=(ip_address("10.96.5.6"),),
+        ports=(ServicePort(name="metrics", port=9153),),
     )
     assert dns_services(cluster(services=(other, web))) == ()
     assert cluster_dns(cluster(services=(other, web)), FAMILIES) is None

@@ -19,8 +19,14 @@ def lookup(
 ) -> Lookup:
     purpose = more.get("purpose", Purpose.VERDICT)
     assert isinstance(purpose, Purpose)
-    question = Question(HOST, SERVER, name, "A", label or name, purpose)
-    return Lookup(question, judge(reply) if reply else LookupOutcome.TIMEOUT, 0.01, reply, time=time)
+    question = Question(vantage=HOST, server=SERVER, name=name, qtype="A", label=label or name, purpose=purpose)
+    return Lookup(
+        question=question,
+        outcome=judge(reply) if reply else LookupOutcome.TIMEOUT,
+        seconds=0.01,
+        reply=reply,
+        time=time,
+    )
 
 
 def test_answers_of_all_rounds_and_places_stand_under_their_question_oldest_first() -> None:

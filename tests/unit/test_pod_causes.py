@@ -37,7 +37,10 @@ MINE = "fd01:0:0:13::2"
 
 def held(*interfaces: str, **flags: Any) -> tuple[AddressFact, ...]:
     """Addresses of the pod; flags are those of the IPv6 ones."""
-    made = [AddressFact("eth0", ip_interface(i), "link" if i.startswith("fe80") else "global") for i in interfaces]
+    made = [
+        AddressFact(link="eth0", interface=ip_interface(i), scope="link" if i.startswith("fe80") else "global")
+        for i in interfaces
+    ]
     return tuple(replace(a, **flags) if a.family is V6 else a for a in made)
 
 
@@ -84,7 +87,7 @@ def test_an_address_of_the_own_range_beside_another_is_enough() -> None:
         # Not meant to have IPv6.
         ([inside("web", NO_IPV6, families=(V4,))], {}, None),
         ([inside("web", NO_IPV6)], {"inventory": cluster(pods=(replace(WEB, address_choice=True), DB))}, None),
-        ([inside("web", NO_IPV6)], {"inventory": cluster(namespaces=(Namespace("default", address_choice=True),))}, None),
+        ([inside("web", NO_IPV6)], {"inventory": cluster(namespaces=(Namespace(name="default", address_choice=True),))}, None),
         # Nobody made a pool of IPv6 for the node; a disabled one is one.
         ([inside("web", NO_IPV6)], {"inventory": cluster(pools=(POOL4,))}, Reason.NOT_APPLICABLE),
         ([inside("web", NO_IPV6)], {"inventory": cluster(pools=())}, Reason.NOT_APPLICABLE),
@@ -105,7 +108,7 @@ def test_pods_that_are_not_meant_to_have_it(pods: Any, view: Any, reason: Reason
 
 def test_pods_that_are_hidden_are_told_from_pods_that_are_not_there() -> None:
     hidden = [inside("web", state=PodState.UNREADABLE)]
-    refused = ReaderStatus(Reader.NAMESPACES, success=False, seconds=0.0, reason=Reason.NO_PERMISSION)
+    refused = ReaderStatus(reader=Reader.NAMESPACES, success=False, seconds=0.0, reason=Reason.NO_PERMISSION)
 
     def told(cause: Cause, pods: list[PodView], readings: tuple[ReaderStatus, ...]) -> object:
         seen = node_view(pods=pods)
@@ -172,12 +175,15 @@ def test_old_and_new_pods_are_told_apart() -> None:
 
 def listening(*places: str) -> PodFacts:
     """Listeners on port 8080 at these addresses."""
-    made = (ListeningSocket(V4 if ip_address(a).version == 4 else V6, ip_address(a), 8080) for a in places)
+    made = (
+        ListeningSocket(family=V4 if ip_address(a).version == 4 else V6, address=ip_address(a), port=8080)
+        for a in places
+    )
     return namespace(listeners=tuple(made))
 
 
 def serving(target: str = "8080", **changes: Any) -> Any:
-    made = service("shop", selector={"app": "web"}, ports=(ServicePort("http", 80, target=target),))
+    made = service("shop", selector={"app": "web"}, ports=(ServicePort(name="http", port=80, target=target),))
     return cluster(services=(*(cluster().services or ()), replace(made, **changes)))
 
 
@@ -192,12 +198,12 @@ def serving(target: str = "8080", **changes: Any) -> Any:
         (listening("127.0.0.1"), serving(), False),  # reached by nobody at all
         (listening(), serving(), False),
         (listening("0.0.0.0"), serving(target="9090"), False),
-        (listening("0.0.0.0"), serving(target="", ports=(ServicePort("http", 8080),)), True),
+        (listening("0.0.0.0"), serving(target="", ports=(ServicePort(name="http", port=8080),)), True),
         (listening("0.0.0.0"), serving(families=(V4,)), False),
         (listening("0.0.0.0"), serving(selector={"app": "db"}), False),
         (listening("0.0.0.0"), serving(selector={}), False),
         (listening("0.0.0.0"), serving(namespace="other"), False),
-        (listening("0.0.0.0"), serving(ports=(ServicePort("http", 80, target="8080", protocol="UDP"),)), False),
+        (listening("0.0.0.0"), serving(ports=(ServicePort(name="http", port=80, target="8080", protocol="UDP"),)), False),
         (namespace(listeners=None), serving(), False),
         (listening("0.0.0.0"), cluster(), False),
     ],

@@ -58,7 +58,9 @@ def test_each_table_has_a_row_for_each_thing_in_its_order() -> None:
 
 
 def test_from_a_cause_it_is_two_steps_to_its_rule_and_its_runbook() -> None:
-    """The table names the file, the rule in it has the cause's name and says when it holds; the runbook is linked and exists."""
+    """The table names the file, the rule in it has the cause's name and says when it holds; the runbook is linked and
+    exists.
+    """
     rows = {line.split("`")[1]: line for line in causes_table().splitlines()[2:]}
     for cause, rule in RULES.items():
         source = ROOT / (rule.__module__.replace(".", "/") + ".py")

@@ -24,8 +24,16 @@ from tests.unit.sample_probes import NOW
 
 
 def with_cause(severity: Severity, by: Cause | None = None, subjects: int = 1) -> Document:
-    finding = Finding(Cause.POD_IPV6_MISSING, severity, tuple(f"pod/a/{n}" for n in range(subjects)), (), "")
-    return document_of(replace(bad_day(), causes=(CauseReport(finding, Scope.POD, since=NOW, explained_by=by),)))
+    finding = Finding(
+        cause=Cause.POD_IPV6_MISSING,
+        severity=severity,
+        subjects=tuple(f"pod/a/{n}" for n in range(subjects)),
+        evidence=(),
+        command="",
+    )
+    return document_of(
+        replace(bad_day(), causes=(CauseReport(finding=finding, scope=Scope.POD, since=NOW, explained_by=by),))
+    )
 
 
 def test_the_object_has_exactly_the_promised_members() -> None:
@@ -148,7 +156,7 @@ def test_a_report_without_any_inventory_is_none_to_rely_on() -> None:
 
 
 def without_inventory(report: Report) -> Document:
-    inventory = Inventory("kubernetes", came=Came.NOTHING, problem="https://10.0.0.1:443: no answer")
+    inventory = Inventory(source="kubernetes", came=Came.NOTHING, problem="https://10.0.0.1:443: no answer")
     return document_of(replace(report, snapshot=replace(report.snapshot, inventory=inventory)))
 
 

@@ -42,11 +42,15 @@ NEVER = cast("Deadline", None)
 def naming(*hosts: str, file: ResolvConf = FILE, servers: Sequence[Nameserver] = SERVERS) -> Naming:
     """The host's naming of targets with these names."""
     listed = ", ".join(f"{{name: t{number}, host: {host}, port: 80}}" for number, host in enumerate(hosts))
-    return Naming((HOST,), config(f"targets: [{listed}]").targets, HOST, file, tuple(servers))
+    return Naming(
+        vantages=(HOST,), targets=config(f"targets: [{listed}]").targets, asker=HOST, conf=file, servers=tuple(servers)
+    )
 
 
 class Nameservers:
-    """An ProbeRunner: `says(question)` gives an address, None (no such record), or a LookupOutcome. Its SOA and its records live `ttl` s."""
+    """An ProbeRunner: `says(question)` gives an address, None (no such record), or a LookupOutcome. Its SOA and its
+    records live `ttl` s.
+    """
 
     def __init__(self, says: Callable[[Question], Address | LookupOutcome | None]) -> None:
         self.says = says
@@ -61,12 +65,14 @@ class Nameservers:
     def _lookup(self, question: Question) -> Lookup:
         said = self.says(question)
         if said is LookupOutcome.NODATA:
-            return Lookup(question, said, reply=Reply(negative_ttl=self.ttl))
+            return Lookup(question=question, outcome=said, reply=Reply(negative_ttl=self.ttl))
         if isinstance(said, LookupOutcome):
-            return Lookup(question, said)
+            return Lookup(question=question, outcome=said)
         if said is None:
-            return Lookup(question, LookupOutcome.NXDOMAIN, reply=Reply(rcode=3, negative_ttl=self.ttl))
-        return Lookup(question, LookupOutcome.ANSWER, reply=Reply(addresses=(said,), ttl=self.ttl))
+            return Lookup(
+                question=question, outcome=LookupOutcome.NXDOMAIN, reply=Reply(rcode=3, negative_ttl=self.ttl)
+            )
+        return Lookup(question=question, outcome=LookupOutcome.ANSWER, reply=Reply(addresses=(said,), ttl=self.ttl))
 
 
 class World:
@@ -146,15 +152,17 @@ async def test_answers_are_used_no_longer_than_they_say(
     ],
 )
 def test_lifetimes_of_answers(outcome: LookupOutcome, reply: Reply | None, seconds: float) -> None:
-    question = Question(HOST, SERVERS[0], "web.test", "A", "web.test", Purpose.TARGET)
-    assert lifetime(Lookup(question, outcome, reply=reply)) == seconds
+    question = Question(
+        vantage=HOST, server=SERVERS[0], name="web.test", qtype="A", label="web.test", purpose=Purpose.TARGET
+    )
+    assert lifetime(Lookup(question=question, outcome=outcome, reply=reply)) == seconds
 
 
 def dial(
     outcome: Outcome, layer: Layer = Layer.TCP, layers: tuple[Layer, ...] = (Layer.ICMP, Layer.TCP)
 ) -> Observation:
-    target = Target("web", Group.OUTSIDE, {V4: A}, 80, layers, host="web.test")
-    return Observation(HOST, target, layer, V4, outcome)
+    target = Target(name="web", group=Group.OUTSIDE, addresses={V4: A}, port=80, layers=layers, host="web.test")
+    return Observation(vantage=HOST, target=target, layer=layer, family=V4, outcome=outcome)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +195,9 @@ async def test_a_name_is_asked_anew_after_a_dial_by_it_failed() -> None:
 
 
 async def test_what_the_nameservers_leave_open_is_dialled_as_before_until_its_end() -> None:
-    """A dial and the nameserver fail together when the way out is gone: the target must not turn into one without address."""
+    """A dial and the nameserver fail together when the way out is gone: the target must not turn into one without
+    address.
+    """
     world = World(lambda q: BOTH[q.qtype])
     await world.resolve()
     world.resolution.doubt(naming("web.test"), ["web.test"])
@@ -267,7 +277,9 @@ async def test_a_name_waits_when_the_budget_is_used_up_and_keeps_what_was_known(
 
 
 async def test_twenty_names_that_live_for_no_time_are_all_asked_within_the_budget_and_in_turn() -> None:
-    """Of two questions a second, half are other questions': 30 a round. Every name is asked anew in every second round."""
+    """Of two questions a second, half are other questions': 30 a round. Every name is asked anew in every second
+    round.
+    """
     names = [f"n{number}.test" for number in range(20)]
     world = World(lambda q: BOTH[q.qtype])
     world.nameservers.ttl = 0

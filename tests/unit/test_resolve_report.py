@@ -34,9 +34,24 @@ def resolving(words: dict[str, tuple[str, str]], conf: ResolvConf = CONF, *serve
             for server in servers or (FIRST,):
                 message = messages(word, candidate, qtype)[0]
                 reply = message.reply() if message else None
-                question = Question(HOST, server, candidate, qtype, NAME, Purpose.PREDICTION, edns=False)
-                lookups.append(Lookup(question, judge(reply) if reply else LookupOutcome.TIMEOUT, 0.01, reply))
-    return Resolving(NAME, "any", conf, tuple(lookups), "node/ra")
+                question = Question(
+                    vantage=HOST,
+                    server=server,
+                    name=candidate,
+                    qtype=qtype,
+                    label=NAME,
+                    purpose=Purpose.PREDICTION,
+                    edns=False,
+                )
+                lookups.append(
+                    Lookup(
+                        question=question,
+                        outcome=judge(reply) if reply else LookupOutcome.TIMEOUT,
+                        seconds=0.01,
+                        reply=reply,
+                    )
+                )
+    return Resolving(name=NAME, request="any", conf=conf, lookups=tuple(lookups), place="node/ra")
 
 
 def test_the_document_has_the_contracts_keys_and_values() -> None:
@@ -95,7 +110,7 @@ def test_each_nameserver_is_shown_where_there_are_several() -> None:
 @pytest.mark.parametrize("literal", ["192.0.2.1", "2001:db8::1"])
 def test_an_address_is_asked_of_nobody(literal: str) -> None:
     assert candidates(literal, CONF) == ()
-    said = document(Resolving(literal, "any", CONF, ()))
+    said = document(Resolving(name=literal, request="any", conf=CONF, lookups=()))
     assert said["candidates"] == []
     for libc in ("glibc", "musl", "musl_1_2_3"):
         assert said[libc] == {"code": "OK", "addresses": [literal], "seconds": 0.0}

@@ -212,9 +212,16 @@ def test_without_a_nameserver_the_loopback_is_asked() -> None:
 
 
 def lookup(result: LookupOutcome, reply: Reply | None = None, **more: Any) -> Lookup:
-    vantage = Vantage("host", "", "node", None)
-    question = Question(vantage, Nameserver(FIRST, "cluster_dns"), NAME.upper(), "A", "canary", Purpose.PREDICTION)
-    return Lookup(question, result, 0.1, reply, **more)
+    vantage = Vantage(kind="host", namespace="", name="node", netns=None)
+    question = Question(
+        vantage=vantage,
+        server=Nameserver(FIRST, "cluster_dns"),
+        name=NAME.upper(),
+        qtype="A",
+        label="canary",
+        purpose=Purpose.PREDICTION,
+    )
+    return Lookup(question=question, outcome=result, seconds=0.1, reply=reply, **more)
 
 
 def test_lookups_become_answers_and_what_was_not_sent_none() -> None:

@@ -40,9 +40,9 @@ class World:
         self.config: Config = config(f"families: [IPv4, IPv6]\npeers: {{count: 0}}\n{text}")
         self.inventory = cluster(pods=tuple(a_pod(name) for name in pods), policies=())
         self.after: Inventory | None = None
-        self.views = tuple(PodView(pod(name), resolv_conf=conf()) for name in pods)
+        self.views = tuple(PodView(vantage=pod(name), resolv_conf=conf()) for name in pods)
         self.outcome: Callable[[Check], Outcome] = lambda _: Outcome.OK
-        self.answer: Callable[[Question], Lookup] = lambda q: Lookup(q, LookupOutcome.TIMEOUT)
+        self.answer: Callable[[Question], Lookup] = lambda q: Lookup(question=q, outcome=LookupOutcome.TIMEOUT)
         self.checks: list[Check] = []
         self.questions: list[Question] = []
         self.overrun = False
@@ -51,7 +51,7 @@ class World:
         self.hangs = False
         resolution = TargetResolver(cast("ProbeRunner", self), timeout=1.0, clock=lambda: self.ticks)
         self.rounds = Rounds(
-            self.config, pace or Pace(30.0, 25.0), inspector=cast("Inspector", self), asker=cast("ProbeRunner", self),
+            self.config, pace or Pace(interval=30.0, timeout=25.0), inspector=cast("Inspector", self), asker=cast("ProbeRunner", self),
             resolution=resolution, clock=lambda: self.now, steady=lambda: self.ticks,
         )  # fmt: skip
 
@@ -63,7 +63,9 @@ class World:
     async def inspect(self, _: Inventory) -> Inspection:
         if self.hangs:
             await asyncio.Event().wait()
-        return Inspection(HOST, self.views, None, conf("192.0.2.1", search=()), ())
+        return Inspection(
+            host=HOST, pods=self.views, host_facts=None, host_resolv_conf=conf("192.0.2.1", search=()), readings=()
+        )
 
     # As ProbeRunner.
 
@@ -73,7 +75,13 @@ class World:
 
     def _observe(self, check: Check) -> Observation:
         return Observation(
-            check.vantage, check.target, check.target.deepest, check.family, self.outcome(check), 0.001, time=self.now
+            vantage=check.vantage,
+            target=check.target,
+            layer=check.target.deepest,
+            family=check.family,
+            outcome=self.outcome(check),
+            seconds=0.001,
+            time=self.now,
         )
 
     async def ask_all(self, questions: Sequence[Question], _: Deadline) -> tuple[Lookup, ...]:
@@ -134,7 +142,11 @@ async def test_a_pod_that_was_terminating_all_along_is_shown_as_such() -> None:
 async def test_an_egress_policy_excuses_failures_of_its_family_alone() -> None:
     world = World()
     policy = Policy(
-        PolicyKind.KUBERNETES, "default", "deny", selected=frozenset({"default/web"}), restricts_egress=frozenset({V6})
+        kind=PolicyKind.KUBERNETES,
+        namespace="default",
+        name="deny",
+        selected=frozenset({"default/web"}),
+        restricts_egress=frozenset({V6}),
     )
     world.inventory = replace(world.inventory, policies=(policy,))
     world.outcome = lambda c: Outcome.TIMEOUT if c.vantage.name == "web" and c.target.name == "web" else Outcome.OK
@@ -145,7 +157,7 @@ async def test_an_egress_policy_excuses_failures_of_its_family_alone() -> None:
 
 
 async def test_the_api_server_is_dialled_in_its_turn_and_its_last_two_dials_are_kept() -> None:
-    world = World(pace=Pace(10.0, 8.0))
+    world = World(pace=Pace(interval=10.0, timeout=8.0))
     world.inventory = replace(world.inventory, services=tuple(
         replace(s, cluster_ips=(ip_address("10.96.0.1"), ip_address("fd00:96::1"))) if s.name == "kubernetes" else s
         for s in world.inventory.services or ()
@@ -192,7 +204,9 @@ async def test_what_is_doubtful_is_asked_again_within_the_budget_also_where_the_
     async def refusing(questions: Sequence[Question], _: Deadline) -> tuple[Lookup, ...]:
         world.questions += questions
         made = ((q, data if q.qtype == "A" else refused) for q in questions)
-        return tuple(Lookup(q, judge(reply), 0.001, reply, time=world.now) for q, reply in made)
+        return tuple(
+            Lookup(question=q, outcome=judge(reply), seconds=0.001, reply=reply, time=world.now) for q, reply in made
+        )
 
     world.ask_all = refusing  # type: ignore[method-assign]  # AAAA is refused in every round
     for number in range(4):
@@ -209,7 +223,7 @@ async def test_a_change_of_the_names_asked_about_takes_what_was_said_of_the_old_
     world = World()
     assert (await world.run()).snapshot.told
     renamed = replace(world.config, dns=replace(world.config.dns, names=()))
-    world.rounds.configure(renamed, Pace(30.0, 25.0))
+    world.rounds.configure(renamed, Pace(interval=30.0, timeout=25.0))
     report = await world.run()
     assert {one.round for one in report.snapshot.told} == {report.snapshot.finished}
 
@@ -219,7 +233,7 @@ async def test_twenty_names_without_a_lifetime_are_asked_anew_within_the_budget_
     world = World(f"targets: [{listed}]\ndns: {{names: []}}\n")
     found = {"A": ip_address("192.0.2.80"), "AAAA": ip_address("2001:db8::80")}
     world.answer = lambda q: Lookup(
-        q, LookupOutcome.ANSWER, reply=Reply(addresses=(found.get(q.qtype, found["A"]),), ttl=0)
+        question=q, outcome=LookupOutcome.ANSWER, reply=Reply(addresses=(found.get(q.qtype, found["A"]),), ttl=0)
     )
     asked: list[set[tuple[str, str]]] = []
     for number in range(9):
@@ -235,7 +249,7 @@ async def test_twenty_names_without_a_lifetime_are_asked_anew_within_the_budget_
 
 
 async def test_a_target_whose_name_waits_for_the_budget_is_not_told_as_failing() -> None:
-    world = World(NAMED, pace=Pace(1.0, 0.9))
+    world = World(NAMED, pace=Pace(interval=1.0, timeout=0.9))
     first = await world.run()
     assert [o for o in first.snapshot.observations if o.target.name == "web"] == []
     for _ in range(12):
@@ -252,7 +266,7 @@ async def test_a_reload_takes_the_results_of_targets_that_are_no_more() -> None:
         targets=(replace(world.config.targets[0], name="other"),),
         pods=replace(world.config.pods, sample=0),
     )
-    world.rounds.configure(renamed, Pace(30.0, 25.0))
+    world.rounds.configure(renamed, Pace(interval=30.0, timeout=25.0))
     report = await world.run()
     assert {o.target.name for o in report.snapshot.kept if o.target.group.value == "outside"} == {"other"}
 
@@ -272,7 +286,7 @@ async def test_a_step_of_the_clock_neither_loses_results_nor_anybodys_turn(step:
 
 
 async def test_a_broker_that_does_not_answer_ends_the_round_and_the_next_one_goes_on() -> None:
-    world = World(pace=Pace(1.0, 0.02))
+    world = World(pace=Pace(interval=1.0, timeout=0.02))
     world.hangs = True
     with pytest.raises(UnfinishedError, match=r"no answer from the broker within 0\.04 s"):
         await world.run()
@@ -299,6 +313,6 @@ def a_vantage(name: str, family: Family) -> Vantage:
 
 async def test_a_pod_that_opted_out_of_a_family_is_not_dialled_from_over_it() -> None:
     world = World()
-    world.views = (PodView(a_vantage("web", V4), resolv_conf=conf()), world.views[1])
+    world.views = (PodView(vantage=a_vantage("web", V4), resolv_conf=conf()), world.views[1])
     await world.run()
     assert {c.family for c in world.checks if c.vantage.name == "web"} == {V4}

@@ -17,7 +17,15 @@ from tests.unit.cluster_scene import HEALTHY, POOL4, POOL6, changed
 from tests.unit.scene import V4, V6, target
 from tests.unit.scene import pod as vantage
 
-SINGLE = Pod("default", "web", "uid-web", "ra", "Running", created=500.0, ips=(ip_address("10.1.13.2"),))
+SINGLE = Pod(
+    namespace="default",
+    name="web",
+    uid="uid-web",
+    node="ra",
+    phase="Running",
+    created=500.0,
+    ips=(ip_address("10.1.13.2"),),
+)
 DUAL = replace(SINGLE, ips=(*SINGLE.ips, ip_address("fd01:0:0:13::2")))
 
 
@@ -25,7 +33,7 @@ def cluster(pod: Pod, *, pool_since: float | None = None, space_chooses: bool = 
     return changed(
         pods=(pod,),
         pools=(POOL4, replace(POOL6, created=pool_since)),
-        namespaces=(Namespace("default", address_choice=space_chooses),),
+        namespaces=(Namespace(name="default", address_choice=space_chooses),),
     )
 
 

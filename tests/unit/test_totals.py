@@ -14,7 +14,7 @@ from tests.unit.sample import bad_day
 
 def with_packets(packets: int | None) -> Report:
     report = bad_day()
-    backend = NatBackend(Family.V6, Backend.NFTABLES, chain=True, hooked=True, packets=packets or 0)
+    backend = NatBackend(family=Family.V6, backend=Backend.NFTABLES, chain=True, hooked=True, packets=packets or 0)
     nat = None if packets is None else NatFacts(backends=(backend,))
     return replace(report, snapshot=replace(report.snapshot, host_facts=HostFacts(nat=nat)))
 

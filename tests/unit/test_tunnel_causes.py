@@ -64,7 +64,7 @@ def seen(vxlan: VxlanFacts | None = None, inventory: Inventory | None = None, **
         # What could not be read differs from nothing.
         (tunnels(vni=None, port=None, local=None, learning=None, parent_mtu=None), None, ""),
         # Nothing is wrong with a device that holds more than one address.
-        (tunnels(addresses=(AddressFact(DEVICE, ip_interface("fd01::99/128"), "global"), *device().addresses)), None, ""),
+        (tunnels(addresses=(AddressFact(link=DEVICE, interface=ip_interface("fd01::99/128"), scope="global"), *device().addresses)), None, ""),
     ],
 )  # fmt: skip
 def test_the_first_thing_that_is_wrong_with_the_device(vxlan: VxlanFacts, cause: Cause | None, evidence: str) -> None:
@@ -120,10 +120,10 @@ NOT_PEERS: dict[str, Inventory] = {
     "joined a minute ago": cluster(nodes=tuple(replace(n, created=NOW - 60) for n in NODES)),
     "changed a minute ago": cluster(nodes=tuple(replace(n, created=BORN, changed=NOW - 60) for n in NODES)),
     "their blocks changed a minute ago": cluster(
-        block_affinities=tuple(BlockAffinity(net, name, changed=NOW - 60) for name, net in BLOCKS.items())
+        block_affinities=tuple(BlockAffinity(cidr=net, node=name, changed=NOW - 60) for name, net in BLOCKS.items())
     ),
     "their blocks are a minute old": cluster(
-        block_affinities=tuple(BlockAffinity(net, name, created=NOW - 60) for name, net in BLOCKS.items())
+        block_affinities=tuple(BlockAffinity(cidr=net, node=name, created=NOW - 60) for name, net in BLOCKS.items())
     ),
     "without tunnel addresses": cluster(nodes=tuple(replace(n, tunnel_addresses=n.tunnel_addresses[:1]) for n in NODES[:2]) + NODES[2:]),
 }  # fmt: skip
@@ -137,15 +137,15 @@ def test_peers_that_need_not_be_in_the_kernel(which: str) -> None:
 def test_two_minutes_later_they_need_to_be() -> None:
     for inventory in (
         cluster(nodes=tuple(replace(n, created=NOW - 121, changed=NOW - 121) for n in NODES)),
-        cluster(block_affinities=tuple(BlockAffinity(b, n, changed=NOW - 121) for n, b in BLOCKS.items())),
+        cluster(block_affinities=tuple(BlockAffinity(cidr=b, node=n, changed=NOW - 121) for n, b in BLOCKS.items())),
     ):
         assert only(PEER, seen(EMPTY, inventory)).subjects == ("peer/anubis", "peer/babel")
 
 
 @pytest.mark.parametrize("changes", [{"confirmed": False}, {"deleted": True}, {"node": ""}])
 def test_a_block_that_is_nobodys_needs_no_route(changes: dict[str, Any]) -> None:
-    extra = replace(BlockAffinity(ip_network("fd01:0:0:b::/122"), ANUBIS), **changes)
-    blocks = (*(BlockAffinity(net, name) for name, net in BLOCKS.items()), extra)
+    extra = replace(BlockAffinity(cidr=ip_network("fd01:0:0:b::/122"), node=ANUBIS), **changes)
+    blocks = (*(BlockAffinity(cidr=net, node=name) for name, net in BLOCKS.items()), extra)
     assert said(PEER, seen(inventory=cluster(block_affinities=blocks))) == ()
     certain = replace(extra, confirmed=True, deleted=False, node=ANUBIS)
     assert only(PEER, seen(inventory=cluster(block_affinities=(*blocks[:-1], certain)))).subjects == ("peer/anubis",)
@@ -189,7 +189,7 @@ def test_a_tunnel_that_was_not_read_is_unchecked(cause: Cause) -> None:
     view = node_view(host(vxlan=None))
     assert said(cause, view) is Reason.READER_FAILED
     failed = replace(
-        view.snapshot, readings=(ReaderStatus(Reader.VXLAN, success=False, seconds=0.1, reason="no_permission"),)
+        view.snapshot, readings=(ReaderStatus(reader=Reader.VXLAN, success=False, seconds=0.1, reason="no_permission"),)
     )
     assert said(cause, replace(view, snapshot=failed)) is Reason.NO_PERMISSION
 
@@ -205,5 +205,5 @@ def test_the_missing_device_says_what_calico_had_to_make_it_of() -> None:
 
 
 def test_a_small_pod_and_links_beside_it_make_no_mtu_wrong() -> None:
-    small = namespace(links=(LinkFact(3, "eth0", up=True, lower_up=True, mtu=1280),))
+    small = namespace(links=(LinkFact(index=3, name="eth0", up=True, lower_up=True, mtu=1280),))
     assert holding(TUNNEL_RULES, seen(tunnels(mtu=1280), pods=[inside("web", small)])) == {}

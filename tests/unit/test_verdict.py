@@ -83,7 +83,10 @@ def test_what_is_only_remembered_says_nothing_about_pods_that_have_gone(later: J
             a_finding(Cause.IPV6_UNREACHABLE, GONE.subject, "target/a", pairs=(Pair(GONE.subject, "target/a", V6),)),
         ),
     }
-    both, one = (PodView(HERE), PodView(GONE)), (PodView(HERE), PodView(replace(GONE, state=PodState.TERMINATING)))
+    both, one = (
+        (PodView(vantage=HERE), PodView(vantage=GONE)),
+        (PodView(vantage=HERE), PodView(vantage=replace(GONE, state=PodState.TERMINATING))),
+    )
     memory = Memory()
     for now in (970.0, 1000.0):
         _, memory = judge(view(pods=both, now=now), memory, rules=rules(**{c.value: f for c, f in causes.items()}))
@@ -133,7 +136,9 @@ COMPARING = Cause.VXLAN_DEVICE_MISSING
 
 
 def compared(*rounds: tuple[float | None, bool]) -> list[bool]:
-    """Whether it is found, round by round 30 s apart from 1000 on, by (the moment the inventory shows, whether the kernel contradicts)."""
+    """Whether it is found, round by round 30 s apart from 1000 on, by (the moment the inventory shows, whether the
+    kernel contradicts).
+    """
     memory, said = Memory(), []
     for number, (moment, contradicts) in enumerate(rounds):
         now = 1000.0 + number * 30.0
@@ -232,7 +237,12 @@ def test_an_explaining_cause_takes_the_higher_severity() -> None:
 def test_a_cause_of_the_digest_explains_only_what_is_not_more_severe() -> None:
     blocked = a_finding(Cause.DNS_AAAA_BLOCKED, "server/cluster_dns", severity=Severity.CRITICAL)
     for severity, by in ((Severity.WARNING, None), (Severity.CRITICAL, Cause.COREDNS_TEMPLATE_BLOCKS_AAAA)):
-        told = Found(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity, ("configmap/kube-system/coredns",), elsewhere=True)
+        told = Found(
+            cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA,
+            severity=severity,
+            subjects=("configmap/kube-system/coredns",),
+            elsewhere=True,
+        )
         assert explain((blocked,), (told,))[0].by is by
 
 
@@ -276,7 +286,7 @@ def test_a_cause_that_is_explained_hands_over_its_root() -> None:
 
 def test_the_root_of_the_digest_is_handed_over_to_what_is_not_more_severe() -> None:
     missing = a_finding(Cause.POD_IPV6_MISSING, "pod/default/web")
-    told = Found(Cause.IPPOOL_EXHAUSTED, Severity.WARNING, ("pool/v6",), elsewhere=True)
+    told = Found(cause=Cause.IPPOOL_EXHAUSTED, severity=Severity.WARNING, subjects=("pool/v6",), elsewhere=True)
     for severity, by in ((Severity.WARNING, Cause.IPPOOL_EXHAUSTED), (Severity.CRITICAL, None)):
         symptom = a_finding(Cause.IPV6_UNREACHABLE, pairs=(POD_OUT,), severity=severity)
         said = explain((symptom, missing), (told,))
@@ -303,21 +313,21 @@ NODE_C = ("node/chi",)
     ("root", "symptom", "explained"),
     [
         # About this node, or about no node in particular.
-        (Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, ("node/ra",)), a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"), True),
-        (Found(Cause.IPPOOL_EXHAUSTED, Severity.WARNING, ("pool/v6",)), a_finding(Cause.POD_IPV6_MISSING, "pod/default/web"), True),
+        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=("node/ra",)), a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"), True),
+        (Found(cause=Cause.IPPOOL_EXHAUSTED, severity=Severity.WARNING, subjects=("pool/v6",)), a_finding(Cause.POD_IPV6_MISSING, "pod/default/web"), True),
         # About another node: its pods, its rules and its tunnel are not these.
-        (Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, NODE_C), a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"), False),
-        (Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, NODE_C), a_finding(Cause.POD_ROUTE_MISSING, "pod/default/web"), False),
-        (Found(Cause.FELIX_IPV6_OFF, Severity.WARNING, NODE_C), a_finding(Cause.VXLAN_DEVICE_MISSING, "node/ra"), False),
-        (Found(Cause.IPPOOL_IPV6_MISSING, Severity.WARNING, NODE_C), a_finding(Cause.POD_IPV6_MISSING, "pod/default/web"), False),
-        (Found(Cause.CALICO_NODE_ADDRESS_MISSING, Severity.WARNING, NODE_C), a_finding(Cause.VXLAN_DEVICE_MISSING, "node/ra"), False),
+        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"), False),
+        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.POD_ROUTE_MISSING, "pod/default/web"), False),
+        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_DEVICE_MISSING, "node/ra"), False),
+        (Found(cause=Cause.IPPOOL_IPV6_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.POD_IPV6_MISSING, "pod/default/web"), False),
+        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_DEVICE_MISSING, "node/ra"), False),
         # But the way to it is shared.
-        (Found(Cause.CALICO_NODE_ADDRESS_MISSING, Severity.WARNING, NODE_C), a_finding(Cause.VXLAN_PEER_INCOMPLETE, "peer/chi"), True),
-        (Found(Cause.CALICO_NODE_ADDRESS_MISSING, Severity.WARNING, NODE_C), a_finding(Cause.VXLAN_PEER_INCOMPLETE, "peer/babel"), False),
+        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_PEER_INCOMPLETE, "peer/chi"), True),
+        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_PEER_INCOMPLETE, "peer/babel"), False),
         # CoreDNS answers for the cluster's nameservers, not for others.
-        (Found(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, Severity.CRITICAL, ("configmap/a/b",)), a_finding(Cause.DNS_AAAA_BLOCKED, "server/node_local"), True),
-        (Found(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, Severity.CRITICAL, ("configmap/a/b",)), a_finding(Cause.DNS_AAAA_BLOCKED, "server/corp"), False),
-        (Found(Cause.DNS_AAAA_BLOCKED, Severity.CRITICAL, ("server/corp",)), a_finding(Cause.SERVICE_AAAA_MISSING, "service/default/web"), False),
+        (Found(cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity=Severity.CRITICAL, subjects=("configmap/a/b",)), a_finding(Cause.DNS_AAAA_BLOCKED, "server/node_local"), True),
+        (Found(cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity=Severity.CRITICAL, subjects=("configmap/a/b",)), a_finding(Cause.DNS_AAAA_BLOCKED, "server/corp"), False),
+        (Found(cause=Cause.DNS_AAAA_BLOCKED, severity=Severity.CRITICAL, subjects=("server/corp",)), a_finding(Cause.SERVICE_AAAA_MISSING, "service/default/web"), False),
     ],
 )  # fmt: skip
 def test_what_holds_of_one_place_explains_nothing_of_another(root: Found, symptom: Finding, explained: bool) -> None:
@@ -331,7 +341,7 @@ PEER_C, PEER_B = Pair("node/ra", "peer/chi", V6), Pair("node/ra", "peer/babel", 
 
 
 def test_the_way_to_another_node_that_lacks_something_is_explained_and_to_no_third_one() -> None:
-    told = Found(Cause.CALICO_NODE_ADDRESS_MISSING, Severity.WARNING, NODE_C, elsewhere=True)
+    told = Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C, elsewhere=True)
     both = a_finding(Cause.IPV6_UNREACHABLE, "node/ra", "peer/babel", "peer/chi", pairs=(PEER_C, PEER_B))
     (left,) = explain((both,), (told,), node="ra")
     assert left.by is None
@@ -369,7 +379,7 @@ def test_a_service_without_ipv6_endpoints_spoils_itself_and_no_other(
     inventory = changed(services=(OWN, SHOP))
     path = a_finding(Cause.IPV6_UNREACHABLE, "node/ra", "target/service", pairs=(pair,))
     root = replace(a_finding(C_SLICE, subject), affects_destinations=destinations_of(inventory, {subject}))
-    elsewhere = (Found(C_SLICE, Severity.WARNING, (subject,), elsewhere=True),) if told else ()
+    elsewhere = (Found(cause=C_SLICE, severity=Severity.WARNING, subjects=(subject,), elsewhere=True),) if told else ()
     verdict, _ = judge(
         view(inventory=inventory, role=Role.NODE if told else Role.ALL), Memory(), elsewhere=elsewhere,
         rules=rules(ipv6_unreachable=(path,), **({} if told else {C_SLICE.value: (root,)})),
@@ -393,7 +403,9 @@ def test_explanation_never_runs_in_a_circle() -> None:
 
 
 def walk(rounds: int, *, healed: int, root: bool = True) -> list[set[Cause]]:
-    """What stands unexplained, round by round: a pod's dials outside fail until round `healed`; until the round before a root is found."""
+    """What stands unexplained, round by round: a pod's dials outside fail until round `healed`; until the round before
+    a root is found.
+    """
     web = pod("web")
     memory, said = Memory(), []
     made: list[tuple[Observation, ...]] = []
@@ -402,7 +414,7 @@ def walk(rounds: int, *, healed: int, root: bool = True) -> list[set[Cause]]:
         words = "tcp6=ok tcp4=ok" if number >= healed else "tcp6=timeout tcp4=ok"
         to = target("pypi", layers=(Layer.TCP,))
         made.insert(0, tuple(replace(o, time=now - 1.0) for o in seen(web, to, words)))
-        seen_now = view(kept=made[0], before=made[1] if len(made) > 1 else (), now=now, pods=(PodView(web),))
+        seen_now = view(kept=made[0], before=made[1] if len(made) > 1 else (), now=now, pods=(PodView(vantage=web),))
         seen_now = replace(seen_now, snapshot=replace(seen_now.snapshot, history=tuple(made[:6])))
         nat = (a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"),) if root and number < healed else ()
         said_now, memory = judge(

@@ -1,4 +1,6 @@
-"""The web configuration file: what it may say, what each mistake gets, and that TLS, passwords and rotation do what it says."""
+"""The web configuration file: what it may say, what each mistake gets, and that TLS, passwords and rotation do what it
+says.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What the API server answers when it cannot do what it is asked, worded as it words it (recorded under tests/data/kubernetes/error)."""
+"""What the API server answers when it cannot do what it is asked, worded as it words it (recorded under
+tests/data/kubernetes/error).
+"""
 
 from __future__ import annotations
 

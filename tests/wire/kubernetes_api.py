@@ -1,8 +1,9 @@
 """A fake Kubernetes API server that speaks real HTTP and behaves as the recorded one (tests/data/kubernetes).
 
-Lists in pages whose tokens expire, watches with bookmarks, 410 in all its forms, refusals by RBAC before routing, absent groups as plain
-text, PartialObjectMetadata, aggregated discovery. What it should do wrong is scripted: an answer to the next request that matches, a
-stream cut within a line, silence. Runs inside a test's loop (`serving`) or as a process of its own (`python -m tests.wire.kubernetes_api`).
+Lists in pages whose tokens expire, watches with bookmarks, 410 in all its forms, refusals by RBAC before routing,
+absent groups as plain text, PartialObjectMetadata, aggregated discovery. What it should do wrong is scripted: an answer
+to the next request that matches, a stream cut within a line, silence. Runs inside a test's loop (`serving`) or as a
+process of its own (`python -m tests.wire.kubernetes_api`).
 """
 
 from __future__ import annotations
@@ -58,12 +59,14 @@ Reply = Callable[[web.BaseRequest], Any]
 
 
 class KubernetesApi:
-    """The server's state and its faults. `allowed`: (group, resource, name, verb, namespace) that the token may; None: everything.
+    """The server's state and its faults. `allowed`: (group, resource, name, verb, namespace) that the token may; None:
+    everything.
 
-    Bookmarks are those of a real server: due every minute (here `bookmark_every`), and sent only where the server's cache of that resource
-    has passed the version that the watch began at. A cache moves with the events of its own resource. Where nothing happens to it, it moves
-    with etcd's progress notifications alone (`progress`), which come every ten minutes by default and in some distributions never. A list with
-    a resourceVersion comes from that cache, and one of a version that the cache has not reached is refused.
+    Bookmarks are those of a real server: due every minute (here `bookmark_every`), and sent only where the server's
+    cache of that resource has passed the version that the watch began at. A cache moves with the events of its own
+    resource. Where nothing happens to it, it moves with etcd's progress notifications alone (`progress`), which come
+    every ten minutes by default and in some distributions never. A list with a resourceVersion comes from that cache,
+    and one of a version that the cache has not reached is refused.
     """
 
     def __init__(self, *, bookmark_every: float = 0.2, progress: bool = False) -> None:

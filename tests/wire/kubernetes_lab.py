@@ -1,4 +1,6 @@
-"""What the tests of the Kubernetes source share: a fake API server with recorded objects, a source on it, and waiting for what it says."""
+"""What the tests of the Kubernetes source share: a fake API server with recorded objects, a source on it, and waiting
+for what it says.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,8 @@ async def following(
     whole: bool = True,
     **options: Any,
 ) -> AsyncIterator[KubernetesSource]:
-    """A running source of role cluster (or these readings). `whole`: once everything was answered, one way or the other.
+    """A running source of role cluster (or these readings). `whole`: once everything was answered, one way or the
+    other.
 
     A reading may fail at first, on a machine that does other things, without any fault of the server's.
     """

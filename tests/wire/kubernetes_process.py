@@ -1,4 +1,5 @@
-"""The fake API server as a process of its own, with the recorded cluster in it, to be killed, stopped and started again.
+"""The fake API server as a process of its own, with the recorded cluster in it, to be killed, stopped and started
+again.
 
     python -m tests.wire.kubernetes_process PORT [--without RESOURCE/NAME]...
 

@@ -1,7 +1,9 @@
-"""A scripted DNS server and programs that resolve through it; runs as root in namespaces of its own, made by the caller.
+"""A scripted DNS server and programs that resolve through it; runs as root in namespaces of its own, made by the
+caller.
 
-Reads {"addresses", "listen", "script", "runs"} as JSON from stdin and prints the outcome of each run, in order. Every run gets its
-resolv.conf by a bind mount in its own mount namespace. The caller gives network, mount and process namespaces, so that nothing is left.
+Reads {"addresses", "listen", "script", "runs"} as JSON from stdin and prints the outcome of each run, in order. Every
+run gets its resolv.conf by a bind mount in its own mount namespace. The caller gives network, mount and process
+namespaces, so that nothing is left.
 """
 
 from __future__ import annotations

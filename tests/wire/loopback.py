@@ -1,4 +1,5 @@
-"""What the wire tests share: checks to loopback addresses, small servers there, and a network whose sockets are accounted for.
+"""What the wire tests share: checks to loopback addresses, small servers there, and a network whose sockets are
+accounted for.
 
 Both loopback addresses are used as they are: a machine without ::1 fails these tests.
 """
@@ -22,7 +23,7 @@ from exporter.probes import run_check
 from exporter.probes.ports import LocalNetwork, Network, make_socket
 from exporter.probes.tls import TlsContexts
 
-HOST = Vantage("host", "", "tests", Netns(1, 1))
+HOST = Vantage(kind="host", namespace="", name="tests", netns=Netns(device=1, inode=1))
 LOOPBACK = {Family.V4: ip_address("127.0.0.1"), Family.V6: ip_address("::1")}
 DOMAIN = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
 # What comes has as long as a busy machine takes; only the phase that a test awaits the end of is given a short time.
@@ -45,7 +46,12 @@ def make_check(
 ) -> Check:
     """A check of the loopback address of a family, or of another address. Further arguments are those of Target."""
     addresses = target.pop("addresses", {family: address or LOOPBACK[family]})
-    return Check(vantage, Target("web", group, addresses, port, layers, **target), family, timeouts)
+    return Check(
+        vantage=vantage,
+        target=Target(name="web", group=group, addresses=addresses, port=port, layers=layers, **target),
+        family=family,
+        timeouts=timeouts,
+    )
 
 
 async def run(check: Check, network: Network | None = None, contexts: TlsContexts | None = None) -> list[Observation]:
@@ -146,7 +152,9 @@ class Noting(LocalNetwork):
 
 
 def assert_ended_after(seconds: float, took: float | None) -> None:
-    """A timeout came when it was due. Later is the machine's business, within what shows that nothing else ended the wait."""
+    """A timeout came when it was due. Later is the machine's business, within what shows that nothing else ended the
+    wait.
+    """
     assert took is not None
     assert seconds - 0.05 <= took < PATIENT.whole / 2
 

@@ -31,7 +31,15 @@ Script = Callable[[bytes], list[bytes]]
 
 def make_question(family: Family, port: int, name: str, qtype: str = "A", **options: Any) -> Question:
     """A question to the loopback address of a family. Further arguments are those of Question."""
-    question = Question(HOST, Nameserver(LOOPBACK[family], "fake", port), name, qtype, "x", Purpose.PULSE, timeout=20)
+    question = Question(
+        vantage=HOST,
+        server=Nameserver(LOOPBACK[family], "fake", port),
+        name=name,
+        qtype=qtype,
+        label="x",
+        purpose=Purpose.PULSE,
+        timeout=20,
+    )
     return replace(question, **options)
 
 

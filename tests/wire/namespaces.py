@@ -106,9 +106,11 @@ class Row:
     """The three namespaces. `vantage` is the client as a pod."""
 
     def __init__(self, prefix: str) -> None:
-        self.client, self.router, self.server = (Namespace(f"{prefix}{end}") for end in "crs")
+        self.client, self.router, self.server = (Namespace(name=f"{prefix}{end}") for end in "crs")
         self.mtu = 1500
-        self.vantage = Vantage("pod", "tests", "client", Netns(0, next(_COUNTER) + 1))
+        self.vantage = Vantage(
+            kind="pod", namespace="tests", name="client", netns=Netns(device=0, inode=next(_COUNTER) + 1)
+        )
 
     def build(self) -> None:
         for namespace in (self.client, self.router, self.server):

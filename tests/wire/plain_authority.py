@@ -1,6 +1,8 @@
-"""Certificates as distributions make them with `openssl x509` alone: an authority without keyUsage, and no authority key identifier below it.
+"""Certificates as distributions make them with `openssl x509` alone: an authority without keyUsage, and no authority
+key identifier below it.
 
-Go verifies them. OpenSSL does so too, unless it is told to be strict (VERIFY_X509_STRICT), as Python's default context is since 3.13.
+Go verifies them. OpenSSL does so too, unless it is told to be strict (VERIFY_X509_STRICT), as Python's default context
+is since 3.13.
 """
 
 from __future__ import annotations

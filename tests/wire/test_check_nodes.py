@@ -1,4 +1,6 @@
-"""`check --nodes=all`: the reports of every exporter of the DaemonSet, over real web servers, and a question mark where none comes."""
+"""`check --nodes=all`: the reports of every exporter of the DaemonSet, over real web servers, and a question mark where
+none comes.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,12 @@ LABELS = {"app.kubernetes.io/name": "dualstack-exporter", "app.kubernetes.io/com
 def exporter_pod(node: str, *addresses: str, **labels: str) -> Pod:
     ips = tuple(map(ip_address, addresses))
     return Pod(
-        "dualstack-exporter", f"exporter-{node}", node=node, host_network=True, ips=ips, labels={**LABELS, **labels}
+        namespace="dualstack-exporter",
+        name=f"exporter-{node}",
+        node=node,
+        host_network=True,
+        ips=ips,
+        labels={**LABELS, **labels},
     )
 
 
@@ -61,11 +68,11 @@ async def test_every_exporter_is_asked_and_nodes_without_a_report_are_named(monk
         exporter_pod("down", "127.0.0.5"),
         exporter_pod("pending"),
         replace(exporter_pod("other", "127.0.0.2"), labels={**LABELS, "app.kubernetes.io/component": "cluster"}),
-        Pod("shop", "web", ips=(ip_address("127.0.0.2"),)),
+        Pod(namespace="shop", name="web", ips=(ip_address("127.0.0.2"),)),
     ]
-    nodes = [Node(name) for name in ("ra", "six", "broken", "down", "pending")]
-    nodes += [Node("pane", windows=True), Node("cloud", virtual=True)]
-    inventory = Inventory("kubernetes", nodes=tuple(nodes), pods=tuple(pods))
+    nodes = [Node(name=name) for name in ("ra", "six", "broken", "down", "pending")]
+    nodes += [Node(name="pane", windows=True), Node(name="cloud", virtual=True)]
+    inventory = Inventory(source="kubernetes", nodes=tuple(nodes), pods=tuple(pods))
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(exporter("ra", "127.0.0.2"))
         monkeypatch.setattr(remote, "PORT", port)
@@ -86,7 +93,9 @@ async def test_an_exporter_that_does_not_answer_holds_up_nothing_beyond_two_seco
     monkeypatch.setattr(remote, "WAIT", 0.3)
     with listener(Family.V4) as silent:
         monkeypatch.setattr(remote, "PORT", silent.getsockname()[1])
-        inventory = Inventory("kubernetes", nodes=(Node("slow"),), pods=(exporter_pod("slow", "127.0.0.1"),))
+        inventory = Inventory(
+            source="kubernetes", nodes=(Node(name="slow"),), pods=(exporter_pod("slow", "127.0.0.1"),)
+        )
         async with asyncio.timeout(60):
             assert await collect_nodes(inventory, "") == ([], ("slow",))
 
@@ -100,12 +109,12 @@ async def test_hundreds_of_exporters_are_asked_within_their_own_two_seconds_each
     pods = tuple(exporter_pod(f"n{i}", "127.0.0.2") for i in range(300))
     async with exporter("same", "127.0.0.2") as port:
         monkeypatch.setattr(remote, "PORT", port)
-        documents, _ = await collect_nodes(Inventory("kubernetes", nodes=(), pods=pods), "")
+        documents, _ = await collect_nodes(Inventory(source="kubernetes", nodes=(), pods=pods), "")
     assert len(documents) == 300
 
 
 async def test_a_cluster_role_on_a_node_does_not_stand_for_that_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    inventory = Inventory("kubernetes", nodes=(Node("ra"),), pods=(exporter_pod("ra", "127.0.0.2"),))
+    inventory = Inventory(source="kubernetes", nodes=(Node(name="ra"),), pods=(exporter_pod("ra", "127.0.0.2"),))
     async with exporter("ra", "127.0.0.2") as port:
         monkeypatch.setattr(remote, "PORT", port)
         documents, missing = await collect_nodes(inventory, "")

@@ -1,4 +1,6 @@
-"""tcp and http against real sockets on both loopback addresses: what each way to fail comes to, and that no socket stays open."""
+"""tcp and http against real sockets on both loopback addresses: what each way to fail comes to, and that no socket
+stays open.
+"""
 
 from __future__ import annotations
 
@@ -319,7 +321,7 @@ async def test_a_socket_that_never_comes_is_our_own_trouble_and_no_timeout_of_th
 
 
 async def test_without_a_broker_a_pod_is_a_matter_of_permission() -> None:
-    check = make_check(Family.V6, 80, vantage=Vantage("pod", "ns", "a", HOST.netns))
+    check = make_check(Family.V6, 80, vantage=Vantage(kind="pod", namespace="ns", name="a", netns=HOST.netns))
     (observation,) = await run(check)
     assert observation.outcome is Outcome.NO_PERMISSION
 

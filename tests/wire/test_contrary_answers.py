@@ -1,6 +1,8 @@
-"""Nameservers that contradict themselves, each other, or the question: no false cause comes of it, and a true one still does.
+"""Nameservers that contradict themselves, each other, or the question: no false cause comes of it, and a true one still
+does.
 
-The verdict set is asked by the real probe, twice, of a real BIND with views and wildcards and of scripted servers; the rules judge.
+The verdict set is asked by the real probe, twice, of a real BIND with views and wildcards and of scripted servers; the
+rules judge.
 """
 
 from __future__ import annotations
@@ -90,7 +92,9 @@ class Spoofed(Honest):
 
 @dataclass
 class Odd(Honest):
-    """What the servers of one foreign zone make of AAAA: `spoil` changes the honest reply of that zone's names, None is silence."""
+    """What the servers of one foreign zone make of AAAA: `spoil` changes the honest reply of that zone's names, None is
+    silence.
+    """
 
     zone: str = "one.test"
     spoil: Callable[[dns.message.Message], dns.message.Message | None] = lambda reply: reply
@@ -162,7 +166,11 @@ class Template(Honest):
         return emptied(reply) if kind == "AAAA" else reply
 
 
-WEB = Service("default", "web", cluster_ips=tuple(a for a in map(parse_address, ADDRESSES.values()) if a is not None))
+WEB = Service(
+    namespace="default",
+    name="web",
+    cluster_ips=tuple(a for a in map(parse_address, ADDRESSES.values()) if a is not None),
+)
 
 
 def judged(rounds: Sequence[tuple[Lookup, ...]]) -> dict[Cause, Finding]:
@@ -177,7 +185,7 @@ def judged(rounds: Sequence[tuple[Lookup, ...]]) -> dict[Cause, Finding]:
 
     # Of the first, which some tests spoil, the operator knows no AAAA.
     expect = Expectations(control_names=((OUTSIDE[0], ("A",)), (OUTSIDE[1], ("A", "AAAA"))))
-    view = RuleInput(1_000.0, snapshot(rounds[1]), snapshot(rounds[0]), expect)
+    view = RuleInput(now=1_000.0, snapshot=snapshot(rounds[1]), previous=snapshot(rounds[0]), expect=expect)
     said = {cause: rule(view) for cause, rule in DNS_RULES.items()}
     return {cause: found[0] for cause, found in said.items() if isinstance(found, tuple) and found}
 
@@ -191,7 +199,15 @@ async def asked(servers: Mapping[str, tuple[Family, int]], names: Sequence[str],
 
 def _question(label: str, place: tuple[Family, int], item: WantedQuestion, timeout: float) -> Question:
     server = Nameserver(LOOPBACK[place[0]], label, place[1])
-    return Question(HOST, server, item.name, item.qtype, item.label, Purpose.VERDICT, timeout=timeout)
+    return Question(
+        vantage=HOST,
+        server=server,
+        name=item.name,
+        qtype=item.qtype,
+        label=item.label,
+        purpose=Purpose.VERDICT,
+        timeout=timeout,
+    )
 
 
 PATIENCE = 20.0
@@ -269,7 +285,8 @@ async def test_replies_that_all_carry_another_id_are_none() -> None:
     assert set(found) == {Cause.DNS_UNREACHABLE}
 
 
-# -- a real BIND ------------------------------------------------------------------------------------------------------------------
+# -- a real BIND
+# ------------------------------------------------------------------------------------------------------------------
 
 NAMED = """
 options {{
@@ -348,7 +365,9 @@ async def test_views_and_wildcards_of_a_real_server_are_no_cause(tmp_path: Path,
 
 @pytest.mark.real
 async def test_a_reference_that_knows_another_site_proves_nothing(tmp_path: Path) -> None:
-    """The pods' nameserver has an address of its own for the name, and none of IPv6: the reference's AAAA is another host's."""
+    """The pods' nameserver has an address of its own for the name, and none of IPv6: the reference's AAAA is another
+    host's.
+    """
     with views(
         tmp_path, dict.fromkeys(("one.test", "two.test"), "site"), dict.fromkeys(("one.test", "two.test"), "both")
     ) as port:

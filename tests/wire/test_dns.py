@@ -474,7 +474,8 @@ class Pulse:
             self.longest, self.turns, last = max(self.longest, now - last), self.turns + 1, now
 
 
-HELD = 0.2  # seconds of CPU: a turn of the loop that reads a reply takes some milliseconds of them, dnspython took 31 seconds
+# seconds of CPU: a turn of the loop that reads a reply takes some milliseconds of them, dnspython took 31 seconds
+HELD = 0.2
 
 
 @pytest.mark.parametrize("shape", hostile_dns.HOSTILE)

@@ -1,4 +1,6 @@
-"""tcp and DNS through namespaces with a router between: what firewalls, routes and lost addresses come to, alike in both families."""
+"""tcp and DNS through namespaces with a router between: what firewalls, routes and lost addresses come to, alike in
+both families.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,15 @@ async def dial(row: Row, family: Family, port: int, *, seconds: float = LONG) ->
 
 async def look_up(row: Row, family: Family, *, seconds: float = LONG) -> Lookup:
     server = Nameserver(SERVER[family], "fake")
-    question = Question(row.vantage, server, "x.test", "AAAA", "x", Purpose.PULSE, timeout=seconds)
+    question = Question(
+        vantage=row.vantage,
+        server=server,
+        name="x.test",
+        qtype="AAAA",
+        label="x",
+        purpose=Purpose.PULSE,
+        timeout=seconds,
+    )
     return await ask(question, NamespaceNetwork(row.client))
 
 

@@ -1,4 +1,6 @@
-"""icmp through namespaces with a router between: path MTU faults, firewalls, lying responders. Over raw and ping sockets."""
+"""icmp through namespaces with a router between: path MTU faults, firewalls, lying responders. Over raw and ping
+sockets.
+"""
 
 from __future__ import annotations
 
@@ -214,7 +216,9 @@ LIES: dict[str, Mangle] = {
 
 
 class Responder:
-    """Answers echo requests in the server's stead, from a given address of it, and takes large ones for too big if told so."""
+    """Answers echo requests in the server's stead, from a given address of it, and takes large ones for too big if told
+    so.
+    """
 
     def __init__(self, row: Row, family: Family, mangle: Mangle = unchanged, source: Address | None = None) -> None:
         self.four = family is Family.V4
@@ -329,7 +333,9 @@ async def test_many_probes_at_once_each_take_their_own_replies(row: Row, family:
 
 @both_families
 async def test_an_error_about_anothers_echo_is_passed_over(row: Row, family: Family) -> None:
-    """Two probes to one address at once; the firewall rejects the larger echoes of both, so each meets the other's errors."""
+    """Two probes to one address at once; the firewall rejects the larger echoes of both, so each meets the other's
+    errors.
+    """
     row.router.nft("forward meta length > 1000 reject with icmpx type admin-prohibited")
     network = NamespaceNetwork(row.client)
     results = await asyncio.gather(*[run(check_of(row, family), network) for _ in range(10)])

@@ -1,4 +1,6 @@
-"""The digest between two exporters: served by the real web server, fetched and kept by a node, whatever happens to the cluster role."""
+"""The digest between two exporters: served by the real web server, fetched and kept by a node, whatever happens to the
+cluster role.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,22 @@ class Clock:
 
 def report(inventory: Inventory, finished: float, *causes: Cause) -> Report:
     found = tuple(
-        CauseReport(Finding(cause, Severity.WARNING, ("node/ra",), (), ""), Scope.CLUSTER, finished) for cause in causes
+        CauseReport(
+            finding=Finding(cause=cause, severity=Severity.WARNING, subjects=("node/ra",), evidence=(), command=""),
+            scope=Scope.CLUSTER,
+            since=finished,
+        )
+        for cause in causes
     )
-    snapshot = Snapshot("cluster", Role.CLUSTER, finished - 1, finished, True, inventory, None)  # noqa: FBT003 - a value
+    snapshot = Snapshot(
+        node="cluster",
+        role=Role.CLUSTER,
+        started=finished - 1,
+        finished=finished,
+        complete=True,
+        inventory=inventory,
+        host=None,
+    )
     return Report(snapshot=snapshot, families={}, causes=found)
 
 
@@ -122,7 +137,9 @@ async def test_it_is_served_packed_and_tagged_and_only_where_there_is_one() -> N
 async def test_a_change_of_the_inventory_is_told_before_the_next_round_and_how_old_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What a node compares its kernel with is current: a pool that changes is known in seconds, not in a round's time."""
+    """What a node compares its kernel with is current: a pool that changes is known in seconds, not in a round's
+    time.
+    """
     from exporter.digest import publisher as served  # noqa: PLC0415 - to lift the bound on how often it is written
 
     monkeypatch.setattr(served, "EVERY", 0.0)

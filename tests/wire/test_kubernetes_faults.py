@@ -1,4 +1,6 @@
-"""Every way in which the API fails, recorded or made: the last inventory stays, says how old it is, and is exact again afterwards."""
+"""Every way in which the API fails, recorded or made: the last inventory stays, says how old it is, and is exact again
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ async def test_any_recorded_error_to_a_watch_is_survived(tmp_path: Path, error: 
 async def test_after_any_recorded_watch_the_inventory_is_that_of_the_server(
     tmp_path: Path, folder: str, stream: str
 ) -> None:
-    """Also after streams of other objects than the server has: their versions are refused, and everything is listed again."""
+    """Also after streams of other objects than the server has: their versions are refused, and everything is listed
+    again.
+    """
     api = recorded_api()
     resource = next(
         r for r in ("configmaps", "nodes", "pods", "ippools", "services", "nodes") if r in stream or r == "services"

@@ -1,4 +1,6 @@
-"""An API server, or what stands in its place, that is hostile or broken: bounded work, no other place is asked, and the truth afterwards."""
+"""An API server, or what stands in its place, that is hostile or broken: bounded work, no other place is asked, and the
+truth afterwards.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The Kubernetes source against a server that speaks HTTP: what it reads, how it follows changes, what each role asks for."""
+"""The Kubernetes source against a server that speaks HTTP: what it reads, how it follows changes, what each role asks
+for.
+"""
 
 from __future__ import annotations
 

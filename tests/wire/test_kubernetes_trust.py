@@ -1,4 +1,5 @@
-"""Whom the API client and the digest's client trust: whom Kubernetes' own clients trust, whatever Python's version is strict about.
+"""Whom the API client and the digest's client trust: whom Kubernetes' own clients trust, whatever Python's version is
+strict about.
 
 Python 3.13 and newer are strict by default; older ones are made so here, in the way the newer ones are.
 """

@@ -1,4 +1,6 @@
-"""Rounds against a real BIND whose records change, through real namespaces: a moved name and a new AAAA are dialled in the round after."""
+"""Rounds against a real BIND whose records change, through real namespaces: a moved name and a new AAAA are dialled in
+the round after.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,7 @@ class Bench:
         asker = ProbeRunner(NamespaceNetwork(row.client), TlsContexts(), InternalErrors(), clock=time.time)
         self._rounds = Rounds(
             config,
-            Pace(10.0, 8.0, spread=0.0),
+            Pace(interval=10.0, timeout=8.0, spread=0.0),
             inspector=cast("Inspector", self),
             asker=asker,
             resolution=TargetResolver(asker, timeout=2.0, clock=lambda: self.now),
@@ -108,7 +110,9 @@ class Bench:
 
     async def inspect(self, _: object) -> Inspection:
         """As Inspector: the host alone, with BIND as its nameserver."""
-        return Inspection(HOST, (), None, ResolvConf(nameservers=(SERVER[V4],)), ())
+        return Inspection(
+            host=HOST, pods=(), host_facts=None, host_resolv_conf=ResolvConf(nameservers=(SERVER[V4],)), readings=()
+        )
 
     async def dials(self) -> dict[Address | None, Outcome]:
         """What one round's dials came to, by address."""

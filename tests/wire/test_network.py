@@ -1,4 +1,6 @@
-"""Probes whose sockets a real broker makes in another namespace: from where they look, and what is left when something goes."""
+"""Probes whose sockets a real broker makes in another namespace: from where they look, and what is left when something
+goes.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,12 @@ async def broker() -> AsyncIterator[tuple[BrokerClient, subprocess.Popen[bytes]]
 
 def vantage_of(name: str) -> Vantage:
     status = Path("/run/netns", name).stat()
-    return Vantage("pod", "", name, Netns(status.st_dev, status.st_ino, path=f"/run/netns/{name}"))
+    return Vantage(
+        kind="pod",
+        namespace="",
+        name=name,
+        netns=Netns(device=status.st_dev, inode=status.st_ino, path=f"/run/netns/{name}"),
+    )
 
 
 @contextmanager

@@ -1,6 +1,8 @@
-"""The way to the cluster role where its Service's address leads nowhere: its endpoints, which the API tells, over either family.
+"""The way to the cluster role where its Service's address leads nowhere: its endpoints, which the API tells, over
+either family.
 
-The fake API server, the exporter's web server and the node's client speak over loopback; a full accept queue swallows SYNs.
+The fake API server, the exporter's web server and the node's client speak over loopback; a full accept queue swallows
+SYNs.
 """
 
 from __future__ import annotations
@@ -87,7 +89,9 @@ async def cluster_role(family: Family) -> AsyncIterator[int]:
 async def node(
     directory: Path, api: KubernetesApi, told: Family | None, port: int, **options: Any
 ) -> AsyncIterator[DigestClient]:
-    """A node's client whose kubelet told it the Service's address of that family, with this port in its URL; not yet running."""
+    """A node's client whose kubelet told it the Service's address of that family, with this port in its URL; not yet
+    running.
+    """
     (directory / "namespace").write_text(NAMESPACE)
     (directory / "resolv.conf").write_text("nameserver 192.0.2.1\n")
     async with serving(api) as api_port:

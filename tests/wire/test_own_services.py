@@ -1,4 +1,6 @@
-"""Finding the cluster role's Service from a pod that has the host's resolver: by the kubelet's variables, never by asking outside."""
+"""Finding the cluster role's Service from a pod that has the host's resolver: by the kubelet's variables, never by
+asking outside.
+"""
 
 from __future__ import annotations
 

@@ -262,7 +262,9 @@ PLACE = "192.0.2.10"
 
 @pytest.fixture
 def remote_findings() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A listener and a client's socket in a network namespace of their own, where PLACE is an address that is not loopback."""
+    """A listener and a client's socket in a network namespace of their own, where PLACE is an address that is not
+    loopback.
+    """
     made: list[socket.socket] = []
 
     def make() -> None:

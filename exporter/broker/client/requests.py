@@ -1,7 +1,7 @@
 """The exporter's side of the broker: asynchronous requests, several under way at once, replies in order. No privilege, no decisions.
 
-Descriptors belong to whoever asked; when the asker has been cancelled they are closed on arrival. The broker's end is final: `closed` is
-set, and every request under way or to come raises BrokerGone.
+Descriptors belong to whoever asked; when the asker has been cancelled they are closed on arrival. The broker's end is
+final: `closed` is set, and every request under way or to come raises BrokerGone.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class BrokerGone(Exception):  # noqa: N818 - a state, not a fault
 def spawn_broker() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start a broker with this process's privilege: call it before giving that up. It ends when the socket is closed.
 
-    It runs the package that this file belongs to, in a checkout as in a virtual environment, whatever the current directory and
-    PYTHONPATH say.
+    It runs the package that this file belongs to, in a checkout as in a virtual environment, whatever the current
+    directory and PYTHONPATH say.
     """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:

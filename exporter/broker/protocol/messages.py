@@ -1,6 +1,7 @@
 """The closed set of requests and replies between the exporter and the broker, as frozen values.
 
-Both processes import this file; it imports the standard library alone, and decides nothing. wire.py encodes these values.
+Both processes import this file; it imports the standard library alone, and decides nothing. wire.py encodes these
+values.
 """
 
 from __future__ import annotations
@@ -47,17 +48,19 @@ class Topic(IntEnum):
     CONNTRACK = 20  # count and limit: lines "name value"
     SNMP6 = 21  # /proc/thread-self/net/snmp6
     IPVS = 22  # generic netlink: IPVS services. ENOENT where ip_vs is not loaded; asking does not load it
-    LEGACY_REACHABLE = 23  # entries of built-in chains and all they lead to; argument: "TABLE\0CHAIN\0..." (nat, mangle), number: family
+    # entries of built-in chains and all they lead to; argument: "TABLE\0CHAIN\0..." (nat, mangle), number: family
+    LEGACY_REACHABLE = 23
     NFT_SET_HEAD = 24  # as NFT_SET, the first packet of the dump alone: is the set empty?
-    POD = 25  # what POD_TOPICS give: per topic u16 errno, u8 interrupted, u32 length (little-endian); then the bytes of all
+    # what POD_TOPICS give: per topic u16 errno, u8 interrupted, u32 length (little-endian); then the bytes of all
+    POD = 25
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NamespaceRef:
     """Where to act: a network namespace by device and inode, reached through a pid (with its start time) or a path.
 
-    All zero and empty: the broker's own namespace. The broker verifies device and inode after opening: a mismatch is ESTALE, which
-    callers read as `vanished`.
+    All zero and empty: the broker's own namespace. The broker verifies device and inode after opening: a mismatch is
+    ESTALE, which callers read as `vanished`.
     """
 
     device: int = 0
@@ -132,7 +135,7 @@ class ReadPodFiles:
 Request = Hello | ListNamespaces | ListNamed | OpenSockets | ReadKernel | ReadPodFiles
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome:
     """The broker's own namespace, effective capabilities (bit mask, linux/capability.h), pid, and whether an LSM confines it."""
 
@@ -160,7 +163,8 @@ class FoundNamespace:
 @dataclass(frozen=True, slots=True)
 class Namespaces:
     found: tuple[FoundNamespace, ...]
-    refused: int  # processes whose namespace could not be read (EACCES): without SYS_PTRACE, or an LSM's or a sandbox's doing
+    # processes whose namespace could not be read (EACCES): without SYS_PTRACE, or an LSM's or a sandbox's doing
+    refused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +217,13 @@ class InstalledLibc(IntEnum):
     MUSL = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PodFiles:
     """`resolv_errno` 0 means that resolv_conf is the content (at most 64 KiB). `libc_errno` 0 means that `libcs` is complete.
 
-    EAGAIN: the process has not entered its container yet. ETIMEDOUT: the pod's file system does not answer, so it is left alone for a
-    while. EBUSY: so many do not that none is asked. `sandbox`: the process holds the pod's namespaces and runs nothing of the pod's; its
-    libraries are not looked for.
+    EAGAIN: the process has not entered its container yet. ETIMEDOUT: the pod's file system does not answer, so it is
+    left alone for a while. EBUSY: so many do not that none is asked. `sandbox`: the process holds the pod's namespaces
+    and runs nothing of the pod's; its libraries are not looked for.
     """
 
     resolv_errno: int

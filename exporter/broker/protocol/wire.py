@@ -1,7 +1,8 @@
 """Messages as bytes: the language between the exporter and the broker. Reads nothing, decides nothing; packets.py carries it.
 
-A message is one byte that says which, then its fields in order; numbers are little-endian, texts and sequences carry their length.
-Either side may be hostile to the other: every length is bounded, and anything that is not exactly one valid message is WireError.
+A message is one byte that says which, then its fields in order; numbers are little-endian, texts and sequences carry
+their length. Either side may be hostile to the other: every length is bounded, and anything that is not exactly one
+valid message is WireError.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def _record(kind: Callable[..., _T], *, numbers: str = "", **codecs: _Codec[Any]
     def get(source: _Source) -> _T:
         first = layout.unpack_from(source.data, source.at)
         source.at += layout.size
-        return kind(*first, *[getter(source) for getter in getters])
+        return kind(**dict(zip(names, (*first, *[getter(source) for getter in getters]), strict=True)))
 
     return _Codec(put, get)
 

@@ -33,7 +33,9 @@ class Broker:
         match request:
             case m.Hello():
                 device, inode = self._doorway.home
-                return m.Welcome(device, inode, effective_capabilities(), os.getpid(), _read_lsm()), []
+                return m.Welcome(
+                    device=device, inode=inode, capabilities=effective_capabilities(), pid=os.getpid(), lsm=_read_lsm()
+                ), []
             case m.ListNamespaces():
                 return self._processes.list_namespaces(), []
             case m.ListNamed(directory):

@@ -1,6 +1,7 @@
 """The command `broker`: its arguments, the power that it keeps, its beginning and its end. The only log lines are here.
 
-It either listens at a path (the container of a DaemonSet) or serves the one connection that it inherited (started by the exporter).
+It either listens at a path (the container of a DaemonSet) or serves the one connection that it inherited (started by
+the exporter).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class _UsageError(Exception):
     """Ends the process with one line and status 2."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Options:
     socket: str = ""
     fd: int | None = None
@@ -52,8 +53,9 @@ class _Options:
 def main(argv: list[str]) -> int:
     """The command `broker`. Exit status 0 after SIGTERM or when the inherited connection ended, 2 with one line for what cannot work.
 
-    With --client-uid anyone may reach the socket and the kernel's word on who connects decides: those uids, root and the broker's own.
-    Without, the file's mode decides: owner and group (--socket-gid, else the process's or that of a setgid directory).
+    With --client-uid anyone may reach the socket and the kernel's word on who connects decides: those uids, root and
+    the broker's own. Without, the file's mode decides: owner and group (--socket-gid, else the process's or that of a
+    setgid directory).
     """
     if argv in (["--help"], ["-h"]):
         sys.stdout.write(_HELP)

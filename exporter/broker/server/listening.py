@@ -18,7 +18,8 @@ class SocketInUseError(Exception):
 class BrokerListener:
     """A listening SOCK_SEQPACKET socket at `path`, its file with `mode` from the first moment on.
 
-    OSError when it cannot be made, SocketInUseError when a broker listens there or when a file stands there that is no socket.
+    OSError when it cannot be made, SocketInUseError when a broker listens there or when a file stands there that is no
+    socket.
     """
 
     def __init__(self, path: str, *, mode: int, gid: int | None) -> None:

@@ -1,7 +1,8 @@
 """The broker's loop: it takes one request at a time from its clients and sends the replies. Single-threaded, never waits for a client.
 
-A client's next request is read only when its last reply is on its way, so one that does not read costs the memory of one reply and
-delays nobody. What is no valid request ends that client alone. What the requests mean stands in answers.py.
+A client's next request is read only when its last reply is on its way, so one that does not read costs the memory of
+one reply and delays nobody. What is no valid request ends that client alone. What the requests mean stands in
+answers.py.
 """
 
 from __future__ import annotations

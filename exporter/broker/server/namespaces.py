@@ -1,7 +1,7 @@
 """Visits to network namespaces: the broker enters, runs one function, and comes home. The only place that calls setns.
 
-No descriptor of a foreign namespace outlives its visit, since one would keep a deleted pod's namespace alive. Between entering and
-leaving nothing is logged, imported or started: a thread or process begun there would stay there.
+No descriptor of a foreign namespace outlives its visit, since one would keep a deleted pod's namespace alive. Between
+entering and leaving nothing is logged, imported or started: a thread or process begun there would stay there.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ class NamespaceVisitor:
     def visit(self, place: NamespaceRef, act: Callable[[], _T]) -> _T:
         """What `act` returns when it runs at `place`. At home nothing is entered, so that needs no privilege.
 
-        OSError when the place could not be entered: ESTALE when it is gone or is another one now, EPERM or EACCES when a
-        capability is missing, EINVAL when the place is not well formed. Ends the process when home cannot be entered again.
+        OSError when the place could not be entered: ESTALE when it is gone or is another one now, EPERM or EACCES when
+        a capability is missing, EINVAL when the place is not well formed. Ends the process when home cannot be entered
+        again.
         """
         if self.is_home(place):
             return act()

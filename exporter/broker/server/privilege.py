@@ -1,6 +1,7 @@
 """Giving power up for good: the broker keeps four capabilities, the exporter process none. Standard library only.
 
-Called once by each process, before it starts a thread or touches outside data. What is given up cannot be had back: no_new_privs is set too.
+Called once by each process, before it starts a thread or touches outside data. What is given up cannot be had back:
+no_new_privs is set too.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def drop_capabilities() -> None:
 def drop_to(uid: int, gid: int) -> None:
     """Become `uid` and `gid` without supplementary groups and without any capability.
 
-    Needs SETUID, SETGID and a single thread, since capabilities belong to threads. RuntimeError when anything of it was not
-    reached: the caller must then end.
+    Needs SETUID, SETGID and a single thread, since capabilities belong to threads. RuntimeError when anything of it was
+    not reached: the caller must then end.
     """
     _shrink_bounding_set(0)  # first: it needs a capability that the uid's change takes away
     try:

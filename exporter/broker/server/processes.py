@@ -1,8 +1,8 @@
 """Which network namespaces processes live in, kept up to date at the cost of what changed. Needs no cgroup mount.
 
-A full look at 5,000 processes costs ten times what the difference of two lists of pids does, so a process is looked at when its pid
-appears or may have been given anew, while it is young (a runtime joins namespace and cgroup after fork), when it stands for its
-namespace in the reply, and in a slow turn through all of them.
+A full look at 5,000 processes costs ten times what the difference of two lists of pids does, so a process is looked at
+when its pid appears or may have been given anew, while it is young (a runtime joins namespace and cgroup after fork),
+when it stands for its namespace in the reply, and in a slow turn through all of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _POD = re.compile(
 )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _KnownProcess:
     """What was seen of one process. `key` None: it lives at home, or cannot be seen."""
 
@@ -67,7 +67,7 @@ class ProcessTable:
         for pid in (known - pids) | _given_between(self._last_pid, last_pid, known):
             self._forget(pid)
         for pid in pids - known:
-            self._known[pid] = _KnownProcess(now)
+            self._known[pid] = _KnownProcess(first_seen=now)
             self._young.add(pid)
         self._last_pid = last_pid
         standing = {found.processes[0].pid for found in self._found.values()}

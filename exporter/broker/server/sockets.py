@@ -18,7 +18,8 @@ _ICMP4_TYPES = (0, 3, 11, 12)
 _ICMP4_FILTER = struct.pack("=I", 0xFFFFFFFF & ~sum(1 << kind for kind in _ICMP4_TYPES))
 _SOL_RAW, _ICMP_FILTER = 255, 1
 
-# linux/icmpv6.h: destination unreachable, packet too big, time exceeded, parameter problem, echo reply. 256 bits, likewise.
+# linux/icmpv6.h: destination unreachable, packet too big, time exceeded, parameter problem, echo reply. 256 bits,
+# likewise.
 _ICMP6_TYPES = (1, 2, 3, 4, 129)
 _ICMP6_WORDS = [0xFFFFFFFF & ~sum(1 << kind % 32 for kind in _ICMP6_TYPES if kind // 32 == word) for word in range(8)]
 _ICMP6_FILTER = struct.pack("=8I", *_ICMP6_WORDS)

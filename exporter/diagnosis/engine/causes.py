@@ -1,8 +1,8 @@
 """The closed table of causes: scope, roles, how they are found, usual severity, in one line each (contract section 7).
 
-A cause is what a person would fix. Adding one takes: its member in model.report.Cause, its line here, one rule in the module of its
-topic, a scenario in the tests, and in alerts/ a rule and a runbook. Everything else (metrics, report, reference, inhibition) follows
-from the line. This file holds data only.
+A cause is what a person would fix. Adding one takes: its member in model.report.Cause, its line here, one rule in the
+module of its topic, a scenario in the tests, and in alerts/ a rule and a runbook. Everything else (metrics, report,
+reference, inhibition) follows from the line. This file holds data only.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ BOTH = frozenset({Role.NODE, Role.CLUSTER})
 RUNBOOKS = "https://github.com/dualstack-exporter/dualstack-exporter/blob/main/alerts/runbooks/"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CauseSpec:
     """One cause.
 
-    `roles` are those that check it (role all checks every one); `stated`: the kernel or the API says so, so that one round suffices.
-    `family` is the family it is about (None: either); `says` is the one sentence that names what is wrong. `compares`: it sets the kernel
-    against the inventory, so that an inventory at least as new must show it as well.
+    `roles` are those that check it (role all checks every one); `stated`: the kernel or the API says so, so that one
+    round suffices. `family` is the family it is about (None: either); `says` is the one sentence that names what is
+    wrong. `compares`: it sets the kernel against the inventory, so that an inventory at least as new must show it as
+    well.
     """
 
     cause: Cause
@@ -46,55 +47,55 @@ DNS, PATH, ON_NODE, POD, WIDE = Scope.DNS, Scope.PATH, Scope.NODE, Scope.POD, Sc
 
 # fmt: off
 TABLE: tuple[CauseSpec, ...] = (
-    CauseSpec(Cause.DNS_AAAA_BLOCKED, DNS, NODE, SEEN_TWICE, CRITICAL, V6, "A resolver that pods use withholds AAAA records."),
-    CauseSpec(Cause.DNS_A_BLOCKED, DNS, NODE, SEEN_TWICE, CRITICAL, V4, "A resolver that pods use withholds A records."),
-    CauseSpec(Cause.DNS_UNREACHABLE, DNS, NODE, SEEN_TWICE, WARNING, None, "A nameserver that pods use answers nothing."),
-    CauseSpec(Cause.DNS_ANSWERS_DIFFER, DNS, NODE, SEEN_TWICE, WARNING, None, "A nameserver answers the same question now with data and now without."),
-    CauseSpec(Cause.DNS_QUERIES_LOST, DNS, NODE, SEEN_TWICE, WARNING, None, "A nameserver leaves many questions unanswered, and answers others."),
-    CauseSpec(Cause.DNS_SEARCH_BREAKS_MUSL, DNS, NODE, SEEN_TWICE, WARNING, None, "A search domain makes musl programs fail for names that glibc resolves."),
-    CauseSpec(Cause.SERVICE_AAAA_MISSING, DNS, CLUSTER, SEEN_TWICE, WARNING, V6, "A Service has an IPv6 ClusterIP and the cluster DNS has no AAAA for it."),
-    CauseSpec(Cause.IPV6_TCP_BLOCKED, PATH, NODE, SEEN_TWICE, WARNING, V6, "ICMPv6 passes and TCP over IPv6 does not, where IPv4 does."),
-    CauseSpec(Cause.IPV6_UNREACHABLE, PATH, NODE, SEEN_TWICE, WARNING, V6, "Destinations that answer over IPv4 cannot be reached over IPv6."),
-    CauseSpec(Cause.IPV6_MTU_BLACKHOLE, PATH, NODE, SEEN_TWICE, WARNING, V6, "Small packets pass over IPv6, full-size ones vanish in silence."),
-    CauseSpec(Cause.IPV6_TLS_FAILED, PATH, NODE, SEEN_TWICE, WARNING, V6, "TCP over IPv6 connects and TLS fails, where IPv4 works."),
-    CauseSpec(Cause.TARGET_DOWN, PATH, NODE, SEEN_TWICE, INFO, None, "A target fails over every family it has: it is the target, not a family."),
-    CauseSpec(Cause.NODE_IPV6_DISABLED, ON_NODE, NODE, STATED, WARNING, V6, "IPv6 is switched off by sysctl on the node."),
-    CauseSpec(Cause.NODE_NO_IPV6_ADDRESS, ON_NODE, NODE, STATED, WARNING, V6, "The node has no usable global IPv6 address."),
-    CauseSpec(Cause.NODE_NO_IPV6_DEFAULT_ROUTE, ON_NODE, NODE, STATED, WARNING, V6, "The node has no IPv6 default route."),
-    CauseSpec(Cause.NODE_FORWARDING_OFF, ON_NODE, NODE, STATED, WARNING, V6, "The node does not forward IPv6."),
-    CauseSpec(Cause.NODE_ACCEPT_RA_IGNORED, ON_NODE, NODE, STATED, WARNING, V6, "The node forwards and so ignores the router advertisements it lives from (accept_ra < 2)."),
-    CauseSpec(Cause.NAT_CHAIN_UNHOOKED, ON_NODE, NODE, STATED, WARNING, V6, "Calico's NAT chain for IPv6 exists and no hook reaches it.", COMPARED),
-    CauseSpec(Cause.NAT_MASQUERADE_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "No rule masquerades an IPv6 pool that asks for natOutgoing.", COMPARED),
-    CauseSpec(Cause.NAT_POOL_NOT_IN_SET, ON_NODE, NODE, STATED, WARNING, V6, "The masquerade rule's source set lacks an IPv6 pool that asks for natOutgoing.", COMPARED),
-    CauseSpec(Cause.NAT_KUBE_PROXY_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "IPv6 Services exist and kube-proxy has no IPv6 rules on the node.", COMPARED),
-    CauseSpec(Cause.VXLAN_DEVICE_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "vxlan-v6.calico should exist and does not.", COMPARED),
-    CauseSpec(Cause.VXLAN_DEVICE_DOWN, ON_NODE, NODE, STATED, WARNING, V6, "vxlan-v6.calico is down.", COMPARED),
-    CauseSpec(Cause.VXLAN_MISCONFIGURED, ON_NODE, NODE, STATED, WARNING, V6, "vxlan-v6.calico differs from what Calico should have made.", COMPARED),
-    CauseSpec(Cause.VXLAN_PEER_INCOMPLETE, ON_NODE, NODE, STATED, WARNING, V6, "Route, neighbour and forwarding entry of a tunnel peer disagree.", COMPARED),
-    CauseSpec(Cause.POD_ROUTE_MISSING, ON_NODE, NODE, STATED, WARNING, V6, "A local pod has an IPv6 address and the node no route to it.", COMPARED),
-    CauseSpec(Cause.POD_IPV6_DISABLED, POD, NODE, STATED, WARNING, V6, "IPv6 is switched off by sysctl inside a pod."),
-    CauseSpec(Cause.POD_IPV6_MISSING, POD, NODE, STATED, WARNING, V6, "A pod has no global IPv6 address.", COMPARED),
-    CauseSpec(Cause.POD_IPV6_ADDRESS_UNUSABLE, POD, NODE, STATED, WARNING, V6, "A pod's IPv6 address cannot be used (tentative, failed duplicate detection, or link-local only)."),
-    CauseSpec(Cause.POD_IP_MISMATCH, POD, NODE, STATED, WARNING, V6, "An address of status.podIPs is on no interface of the pod.", COMPARED),
-    CauseSpec(Cause.POD_NO_IPV6_DEFAULT_ROUTE, POD, NODE, STATED, WARNING, V6, "A pod has an IPv6 address and no IPv6 default route."),
-    CauseSpec(Cause.POD_LISTENS_IPV4_ONLY, POD, NODE, STATED, INFO, V6, "An IPv6 Service sends to a port on which its pod listens over IPv4 alone.", COMPARED),
-    CauseSpec(Cause.NODE_POD_CIDR_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A node has no IPv6 podCIDR while others have one."),
-    CauseSpec(Cause.NODE_INTERNAL_IP_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A node has no usable IPv6 InternalIP while others have one."),
-    CauseSpec(Cause.CALICO_NODE_ADDRESS_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "Calico has not given a node the IPv6 addresses that its tunnel needs."),
-    CauseSpec(Cause.SERVICE_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A Service has one family alone in a cluster that has both."),
-    CauseSpec(Cause.ENDPOINTSLICE_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A Service with IPv6 has ready IPv4 endpoints and no IPv6 ones."),
-    CauseSpec(Cause.LOADBALANCER_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "A dual-stack LoadBalancer got an address of one family."),
-    CauseSpec(Cause.IPPOOL_IPV6_MISSING, WIDE, CLUSTER, STATED, WARNING, V6, "No enabled IPv6 pool selects a node where IPv6 is expected."),
-    CauseSpec(Cause.IPPOOL_EXHAUSTED, WIDE, CLUSTER, STATED, WARNING, V6, "No free address is left in the blocks that a node may use."),
-    CauseSpec(Cause.IPPOOL_NAT_OUTGOING_OFF, WIDE, BOTH, STATED, INFO, V6, "An IPv6 pool of unique local addresses has natOutgoing off: pods cannot reach the outside over IPv6."),
-    CauseSpec(Cause.IPPOOL_VXLAN_MODE_MISMATCH, WIDE, BOTH, STATED, INFO, V6, "The IPv4 and IPv6 pools of the same nodes differ in vxlanMode."),
-    CauseSpec(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, WIDE, CLUSTER, STATED, WARNING, V6, "The Corefile withholds AAAA records."),
-    CauseSpec(Cause.CNI_NOT_ASSIGNING_IPV6, WIDE, BOTH, STATED, WARNING, V6, "The CNI configuration does not assign IPv6 addresses while an IPv6 pool exists."),
-    CauseSpec(Cause.FELIX_IPV6_OFF, WIDE, CLUSTER, STATED, WARNING, V6, "Felix does not support IPv6 on these nodes (ipv6Support)."),
-    CauseSpec(Cause.CIDR_OVERLAP, WIDE, CLUSTER, STATED, WARNING, None, "Address ranges of different kinds overlap."),
-    CauseSpec(Cause.CIDR_UNSUITABLE, WIDE, CLUSTER, STATED, INFO, None, "An address range is one that Kubernetes or Calico cannot use well."),
-    CauseSpec(Cause.NETWORK_POLICY_IPV6_GAP, WIDE, CLUSTER, STATED, INFO, V6, "A network policy's ipBlocks name one family only."),
-    CauseSpec(Cause.CONTROL_PLANE_FLAGS, WIDE, BOTH, STATED, WARNING, V6, "A component's arguments are not dual-stack, disagree, or no longer exist."),
+    CauseSpec(cause=Cause.DNS_AAAA_BLOCKED, scope=DNS, roles=NODE, stated=SEEN_TWICE, severity=CRITICAL, family=V6, says="A resolver that pods use withholds AAAA records."),
+    CauseSpec(cause=Cause.DNS_A_BLOCKED, scope=DNS, roles=NODE, stated=SEEN_TWICE, severity=CRITICAL, family=V4, says="A resolver that pods use withholds A records."),
+    CauseSpec(cause=Cause.DNS_UNREACHABLE, scope=DNS, roles=NODE, stated=SEEN_TWICE, severity=WARNING, family=None, says="A nameserver that pods use answers nothing."),
+    CauseSpec(cause=Cause.DNS_ANSWERS_DIFFER, scope=DNS, roles=NODE, stated=SEEN_TWICE, severity=WARNING, family=None, says="A nameserver answers the same question now with data and now without."),
+    CauseSpec(cause=Cause.DNS_QUERIES_LOST, scope=DNS, roles=NODE, stated=SEEN_TWICE, severity=WARNING, family=None, says="A nameserver leaves many questions unanswered, and answers others."),
+    CauseSpec(cause=Cause.DNS_SEARCH_BREAKS_MUSL, scope=DNS, roles=NODE, stated=SEEN_TWICE, severity=WARNING, family=None, says="A search domain makes musl programs fail for names that glibc resolves."),
+    CauseSpec(cause=Cause.SERVICE_AAAA_MISSING, scope=DNS, roles=CLUSTER, stated=SEEN_TWICE, severity=WARNING, family=V6, says="A Service has an IPv6 ClusterIP and the cluster DNS has no AAAA for it."),
+    CauseSpec(cause=Cause.IPV6_TCP_BLOCKED, scope=PATH, roles=NODE, stated=SEEN_TWICE, severity=WARNING, family=V6, says="ICMPv6 passes and TCP over IPv6 does not, where IPv4 does."),
+    CauseSpec(cause=Cause.IPV6_UNREACHABLE, scope=PATH, roles=NODE, stated=SEEN_TWICE, severity=WARNING, family=V6, says="Destinations that answer over IPv4 cannot be reached over IPv6."),
+    CauseSpec(cause=Cause.IPV6_MTU_BLACKHOLE, scope=PATH, roles=NODE, stated=SEEN_TWICE, severity=WARNING, family=V6, says="Small packets pass over IPv6, full-size ones vanish in silence."),
+    CauseSpec(cause=Cause.IPV6_TLS_FAILED, scope=PATH, roles=NODE, stated=SEEN_TWICE, severity=WARNING, family=V6, says="TCP over IPv6 connects and TLS fails, where IPv4 works."),
+    CauseSpec(cause=Cause.TARGET_DOWN, scope=PATH, roles=NODE, stated=SEEN_TWICE, severity=INFO, family=None, says="A target fails over every family it has: it is the target, not a family."),
+    CauseSpec(cause=Cause.NODE_IPV6_DISABLED, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="IPv6 is switched off by sysctl on the node."),
+    CauseSpec(cause=Cause.NODE_NO_IPV6_ADDRESS, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="The node has no usable global IPv6 address."),
+    CauseSpec(cause=Cause.NODE_NO_IPV6_DEFAULT_ROUTE, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="The node has no IPv6 default route."),
+    CauseSpec(cause=Cause.NODE_FORWARDING_OFF, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="The node does not forward IPv6."),
+    CauseSpec(cause=Cause.NODE_ACCEPT_RA_IGNORED, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="The node forwards and so ignores the router advertisements it lives from (accept_ra < 2)."),
+    CauseSpec(cause=Cause.NAT_CHAIN_UNHOOKED, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="Calico's NAT chain for IPv6 exists and no hook reaches it.", compares=COMPARED),
+    CauseSpec(cause=Cause.NAT_MASQUERADE_MISSING, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="No rule masquerades an IPv6 pool that asks for natOutgoing.", compares=COMPARED),
+    CauseSpec(cause=Cause.NAT_POOL_NOT_IN_SET, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="The masquerade rule's source set lacks an IPv6 pool that asks for natOutgoing.", compares=COMPARED),
+    CauseSpec(cause=Cause.NAT_KUBE_PROXY_MISSING, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="IPv6 Services exist and kube-proxy has no IPv6 rules on the node.", compares=COMPARED),
+    CauseSpec(cause=Cause.VXLAN_DEVICE_MISSING, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="vxlan-v6.calico should exist and does not.", compares=COMPARED),
+    CauseSpec(cause=Cause.VXLAN_DEVICE_DOWN, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="vxlan-v6.calico is down.", compares=COMPARED),
+    CauseSpec(cause=Cause.VXLAN_MISCONFIGURED, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="vxlan-v6.calico differs from what Calico should have made.", compares=COMPARED),
+    CauseSpec(cause=Cause.VXLAN_PEER_INCOMPLETE, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="Route, neighbour and forwarding entry of a tunnel peer disagree.", compares=COMPARED),
+    CauseSpec(cause=Cause.POD_ROUTE_MISSING, scope=ON_NODE, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="A local pod has an IPv6 address and the node no route to it.", compares=COMPARED),
+    CauseSpec(cause=Cause.POD_IPV6_DISABLED, scope=POD, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="IPv6 is switched off by sysctl inside a pod."),
+    CauseSpec(cause=Cause.POD_IPV6_MISSING, scope=POD, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="A pod has no global IPv6 address.", compares=COMPARED),
+    CauseSpec(cause=Cause.POD_IPV6_ADDRESS_UNUSABLE, scope=POD, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="A pod's IPv6 address cannot be used (tentative, failed duplicate detection, or link-local only)."),
+    CauseSpec(cause=Cause.POD_IP_MISMATCH, scope=POD, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="An address of status.podIPs is on no interface of the pod.", compares=COMPARED),
+    CauseSpec(cause=Cause.POD_NO_IPV6_DEFAULT_ROUTE, scope=POD, roles=NODE, stated=STATED, severity=WARNING, family=V6, says="A pod has an IPv6 address and no IPv6 default route."),
+    CauseSpec(cause=Cause.POD_LISTENS_IPV4_ONLY, scope=POD, roles=NODE, stated=STATED, severity=INFO, family=V6, says="An IPv6 Service sends to a port on which its pod listens over IPv4 alone.", compares=COMPARED),
+    CauseSpec(cause=Cause.NODE_POD_CIDR_MISSING, scope=WIDE, roles=CLUSTER, stated=STATED, severity=WARNING, family=V6, says="A node has no IPv6 podCIDR while others have one."),
+    CauseSpec(cause=Cause.NODE_INTERNAL_IP_MISSING, scope=WIDE, roles=CLUSTER, stated=STATED, severity=WARNING, family=V6, says="A node has no usable IPv6 InternalIP while others have one."),
+    CauseSpec(cause=Cause.CALICO_NODE_ADDRESS_MISSING, scope=WIDE, roles=CLUSTER, stated=STATED, severity=WARNING, family=V6, says="Calico has not given a node the IPv6 addresses that its tunnel needs."),
+    CauseSpec(cause=Cause.SERVICE_IPV6_MISSING, scope=WIDE, roles=CLUSTER, stated=STATED, severity=WARNING, family=V6, says="A Service has one family alone in a cluster that has both."),
+    CauseSpec(cause=Cause.ENDPOINTSLICE_IPV6_MISSING, scope=WIDE, roles=CLUSTER, stated=STATED, severity=WARNING, family=V6, says="A Service with IPv6 has ready IPv4 endpoints and no IPv6 ones."),
+    CauseSpec(cause=Cause.LOADBALANCER_IPV6_MISSING, scope=WIDE, roles=CLUSTER, stated=STATED, severity=WARNING, family=V6, says="A dual-stack LoadBalancer got an address of one family."),
+    CauseSpec(cause=Cause.IPPOOL_IPV6_MISSING, scope=WIDE, roles=CLUSTER, stated=STATED, severity=WARNING, family=V6, says="No enabled IPv6 pool selects a node where IPv6 is expected."),
+    CauseSpec(cause=Cause.IPPOOL_EXHAUSTED, scope=WIDE, roles=CLUSTER, stated=STATED, severity=WARNING, family=V6, says="No free address is left in the blocks that a node may use."),
+    CauseSpec(cause=Cause.IPPOOL_NAT_OUTGOING_OFF, scope=WIDE, roles=BOTH, stated=STATED, severity=INFO, family=V6, says="An IPv6 pool of unique local addresses has natOutgoing off: pods cannot reach the outside over IPv6."),
+    CauseSpec(cause=Cause.IPPOOL_VXLAN_MODE_MISMATCH, scope=WIDE, roles=BOTH, stated=STATED, severity=INFO, family=V6, says="The IPv4 and IPv6 pools of the same nodes differ in vxlanMode."),
+    CauseSpec(cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, scope=WIDE, roles=CLUSTER, stated=STATED, severity=WARNING, family=V6, says="The Corefile withholds AAAA records."),
+    CauseSpec(cause=Cause.CNI_NOT_ASSIGNING_IPV6, scope=WIDE, roles=BOTH, stated=STATED, severity=WARNING, family=V6, says="The CNI configuration does not assign IPv6 addresses while an IPv6 pool exists."),
+    CauseSpec(cause=Cause.FELIX_IPV6_OFF, scope=WIDE, roles=CLUSTER, stated=STATED, severity=WARNING, family=V6, says="Felix does not support IPv6 on these nodes (ipv6Support)."),
+    CauseSpec(cause=Cause.CIDR_OVERLAP, scope=WIDE, roles=CLUSTER, stated=STATED, severity=WARNING, family=None, says="Address ranges of different kinds overlap."),
+    CauseSpec(cause=Cause.CIDR_UNSUITABLE, scope=WIDE, roles=CLUSTER, stated=STATED, severity=INFO, family=None, says="An address range is one that Kubernetes or Calico cannot use well."),
+    CauseSpec(cause=Cause.NETWORK_POLICY_IPV6_GAP, scope=WIDE, roles=CLUSTER, stated=STATED, severity=INFO, family=V6, says="A network policy's ipBlocks name one family only."),
+    CauseSpec(cause=Cause.CONTROL_PLANE_FLAGS, scope=WIDE, roles=BOTH, stated=STATED, severity=WARNING, family=V6, says="A component's arguments are not dual-stack, disagree, or no longer exist."),
 )
 # fmt: on
 

@@ -1,8 +1,8 @@
 """Applies the table of explanations (explanations.py) by (vantage, destination, family). Between the rules' findings and the verdict; pure.
 
-A finding with pairs is explained when every pair of it is covered, by one or several found causes. A finding without pairs (a stated
-one) is explained subject by subject, through the second table. What stays keeps what is not covered as its subjects. A cause about
-other nodes explains nothing of this one but what leads there.
+A finding with pairs is explained when every pair of it is covered, by one or several found causes. A finding without
+pairs (a stated one) is explained subject by subject, through the second table. What stays keeps what is not covered as
+its subjects. A cause about other nodes explains nothing of this one but what leads there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from exporter.diagnosis.engine.explanations import (
 from exporter.model.report import Cause, Finding, Found, Pair, Severity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
     """A finding after explanation: whole and explained by one cause, or what is left of it.
 
@@ -43,7 +43,7 @@ CLUSTER_SERVERS = ("server/cluster_dns", "server/node_local")  # what they answe
 SERVICE_LIKE = ("target/service", "target/apiserver", "target/cluster_dns", "server/cluster_dns", "service/")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Explainer:
     """What may explain a finding, and the unexplained cause that it leads back to: itself, or what explains it."""
 
@@ -62,10 +62,15 @@ def explain(findings: tuple[Finding, ...], elsewhere: Iterable[Found] = (), *, n
 
     `node` is the one that the findings are about; without it a cause about any node counts as one about this.
 
-    Causes of severity info explain nothing, unless what they explain raises them (see `raised`). A cause of the digest explains only
-    what is not more severe than itself. Explanation goes from the root outwards: a cause that is itself explained hands over its root.
+    Causes of severity info explain nothing, unless what they explain raises them (see `raised`). A cause of the digest
+    explains only what is not more severe than itself. Explanation goes from the root outwards: a cause that is itself
+    explained hands over its root.
     """
-    told = [_Explainer(f, f.cause, f.severity, elsewhere=True) for f in elsewhere if f.severity is not Severity.INFO]
+    told = [
+        _Explainer(found=f, root=f.cause, severity=f.severity, elsewhere=True)
+        for f in elsewhere
+        if f.severity is not Severity.INFO
+    ]
     known: list[_Explainer] = []
     result: dict[int, Explained] = {}
     for index in sorted(range(len(findings)), key=lambda i: _depth(findings[i].cause)):
@@ -80,11 +85,17 @@ def explain(findings: tuple[Finding, ...], elsewhere: Iterable[Found] = (), *, n
 def _witness(made: Explained, told: Iterable[_Explainer]) -> _Explainer:
     """A finding once it was looked at: with the pairs that are left of it, or as a witness of its root."""
     f = made.finding
-    found = Found(f.cause, f.severity, f.subjects, f.pairs, affects_destinations=f.affects_destinations)
+    found = Found(
+        cause=f.cause,
+        severity=f.severity,
+        subjects=f.subjects,
+        pairs=f.pairs,
+        affects_destinations=f.affects_destinations,
+    )
     severity = f.severity
     if made.elsewhere:
         severity = max((t.severity for t in told if t.root is made.by), key=lambda s: s.rank, default=severity)
-    return _Explainer(found, made.by or f.cause, severity, made.elsewhere)
+    return _Explainer(found=found, root=made.by or f.cause, severity=severity, elsewhere=made.elsewhere)
 
 
 def raised(explained: tuple[Explained, ...]) -> tuple[Explained, ...]:
@@ -127,7 +138,7 @@ def _explain_one(finding: Finding, known: Iterable[_Explainer], node: str) -> Ex
     if finding.cause in FOLLOWS:
         return _follow(finding, [k for k in ordered if k.found.cause in FOLLOWS[finding.cause]], node)
     if finding.cause not in SYMPTOMS or not finding.pairs:
-        return Explained(finding, None)
+        return Explained(finding=finding, by=None)
     usable = [k for k in ordered if k.found.cause not in PATH_CAUSES or finding.cause in DNS_SYMPTOMS]
     cover = {
         pair: next((k for k in usable if _may_be(k.found, finding, pair) and covers(k.found, pair, node=node)), None)
@@ -136,9 +147,9 @@ def _explain_one(finding: Finding, known: Iterable[_Explainer], node: str) -> Ex
     roots = {pair: by.root for pair, by in cover.items() if by is not None}
     left = frozenset(pair for pair, by in cover.items() if by is None)
     if left:
-        return Explained(finding if left == finding.pairs else _narrow(finding, left), None, roots=roots)
+        return Explained(finding=finding if left == finding.pairs else _narrow(finding, left), by=None, roots=roots)
     first = min((k for k in cover.values() if k is not None), key=lambda k: k.order)
-    return Explained(finding, first.root, elsewhere=first.elsewhere, roots=roots)
+    return Explained(finding=finding, by=first.root, elsewhere=first.elsewhere, roots=roots)
 
 
 def _follow(finding: Finding, reasons: Iterable[_Explainer], node: str) -> Explained:
@@ -147,9 +158,9 @@ def _follow(finding: Finding, reasons: Iterable[_Explainer], node: str) -> Expla
     cover = [next((i for i, k in enumerate(able) if _accounts_for(k.found, s, node)), None) for s in finding.subjects]
     left = tuple(s for s, by in zip(finding.subjects, cover, strict=True) if by is None)
     if left or not cover:
-        return Explained(finding if left == finding.subjects else _without(finding, left), None)
+        return Explained(finding=finding if left == finding.subjects else _without(finding, left), by=None)
     first = able[min(i for i in cover if i is not None)]
-    return Explained(finding, first.root, elsewhere=first.elsewhere)
+    return Explained(finding=finding, by=first.root, elsewhere=first.elsewhere)
 
 
 def _may_be(found: Found, finding: Finding, pair: Pair) -> bool:

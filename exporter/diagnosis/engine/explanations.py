@@ -1,6 +1,7 @@
 """What may explain what: the one table (contract section 7). Data only.
 
-explain.py applies it to the findings of one report and to the digest's causes; alerts/ generates Alertmanager's inhibition from it.
+explain.py applies it to the findings of one report and to the digest's causes; alerts/ generates Alertmanager's
+inhibition from it.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ REACHES: tuple[Reach, ...] = (
     Reach((C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF, C.IPPOOL_VXLAN_MODE_MISMATCH), From.ANYWHERE, To.PEERS),
     Reach((*NAT_CAUSES, C.IPPOOL_NAT_OUTGOING_OFF), From.PODS, To.OUTSIDE),
     Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.ANYWHERE, To.OUTSIDE),
-    # Measured: the host looks up a route before a ClusterIP is translated, and a tunnel cannot leave from an address that is gone.
+    # Measured: the host looks up a route before a ClusterIP is translated, and a tunnel cannot leave from an address
+    # that is gone.
     Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.HOST, To.SERVICES),
     Reach((C.NODE_NO_IPV6_ADDRESS,), From.ANYWHERE, To.PEERS),
     Reach((C.NAT_KUBE_PROXY_MISSING,), From.ANYWHERE, To.SERVICES),

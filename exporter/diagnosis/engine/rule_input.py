@@ -1,7 +1,7 @@
 """What a rule sees and what it says: the one signature of all rules. Between snapshot and verdict; data only.
 
-A rule is a pure function named after the cause it finds. It returns the findings that hold (none: the cause does not hold), or the
-Reason for which it could not tell. It never guesses: what was not read is a Reason, not an empty answer.
+A rule is a pure function named after the cause it finds. It returns the findings that hold (none: the cause does not
+hold), or the Reason for which it could not tell. It never guesses: what was not read is a Reason, not an empty answer.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Expectations:
     control_names: tuple[tuple[str, tuple[str, ...]], ...] = ()  # dns.names: (name, (A, AAAA) that are true of it)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RuleInput:
     """This round, the one before, and now (Unix seconds). Two rounds of a pod are its kept observation and the one before that.
 
-    `standing`: the pairs that each cause was found of in the round before. `accounted`: pairs whose failures up to a moment (Unix seconds)
-    followed from a cause that is over. A view is equal to itself alone.
+    `standing`: the pairs that each cause was found of in the round before. `accounted`: pairs whose failures up to a
+    moment (Unix seconds) followed from a cause that is over. A view is equal to itself alone.
     """
 
     now: float

@@ -1,10 +1,11 @@
 """From a snapshot to the report's verdict: runs the rules, remembers over rounds, applies explanation. Pure; the last step of diagnosis.
 
-Memory is a frozen value handed from round to round. A finding appears at once (rules of causes that are not stated look at two rounds
-by themselves), unless it compares the kernel with the inventory: then in the second round running, once an inventory came that is newer
-than what the kernel showed first. So a change made through the API is no fault while it spreads. A finding goes after two rounds in
-which it did not hold or did not apply, and keeps its last value for five minutes when it cannot be checked. What is only remembered says
-nothing about pods that have gone meanwhile, nor about paths that failed by a cause that is over: these failures are accounted for.
+Memory is a frozen value handed from round to round. A finding appears at once (rules of causes that are not stated look
+at two rounds by themselves), unless it compares the kernel with the inventory: then in the second round running, once
+an inventory came that is newer than what the kernel showed first. So a change made through the API is no fault while it
+spreads. A finding goes after two rounds in which it did not hold or did not apply, and keeps its last value for five
+minutes when it cannot be checked. What is only remembered says nothing about pods that have gone meanwhile, nor about
+paths that failed by a cause that is over: these failures are accounted for.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ INAPPLICABLE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """What is remembered of one cause: what was found, since when, how many rounds it did not hold, when it was last checked."""
 
@@ -41,11 +42,12 @@ class Trace:
     checked: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What is remembered of each cause, and since when those that are not found yet contradict the inventory.
 
-    `roots`: the causes that explained pairs in the last round, which was judged at `judged`; `accounted` as in View. Times are Unix seconds.
+    `roots`: the causes that explained pairs in the last round, which was judged at `judged`; `accounted` as in View.
+    Times are Unix seconds.
     """
 
     traces: Mapping[Cause, Trace] = field(default_factory=dict)
@@ -162,11 +164,11 @@ def _remember(before: Trace | None, judgement: Judgement, view: RuleInput) -> Tr
         return None if before is None else _unseen(before, judgement, view)
     if judgement:
         since = before.since if before is not None and before.findings else now
-        return Trace(judgement, since, 0, now)
+        return Trace(findings=judgement, since=since, clear=0, checked=now)
     kept = () if before is None or before.clear + 1 >= CLEAR_AFTER else _of_what_is_left(before.findings, view)
     if before is None or not kept:
-        return Trace((), 0.0, 0, now)
-    return Trace(kept, before.since, before.clear + 1, now)
+        return Trace(findings=(), since=0.0, clear=0, checked=now)
+    return Trace(findings=kept, since=before.since, clear=before.clear + 1, checked=now)
 
 
 def _unseen(before: Trace, reason: Reason, view: RuleInput) -> Trace | None:

@@ -1,8 +1,8 @@
 """What one server block of a Corefile makes of AAAA queries: the directives that withhold them, in the order CoreDNS runs plugins.
 
-That order is fixed when CoreDNS is built (plugin.cfg): dns64, rewrite, acl, template, hosts, then kubernetes, file and forward, however
-the Corefile lists them. Within a plugin the file's order counts. A directive behind one that already settles a zone is never reached.
-Pure; used by corefile.py. Semantics after the plugins' own setup and ServeDNS code.
+That order is fixed when CoreDNS is built (plugin.cfg): dns64, rewrite, acl, template, hosts, then kubernetes, file and
+forward, however the Corefile lists them. Within a plugin the file's order counts. A directive behind one that already
+settles a zone is never reached. Pure; used by corefile.py. Semantics after the plugins' own setup and ServeDNS code.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from exporter.model.family import Family, family_of, parse_address, parse_net
 TEXT_LIMIT = 160
 MAX_HOSTS = 20
 ACL_FATES = {"block": AaaaTreatment.REFUSED, "filter": AaaaTreatment.FILTERED, "drop": AaaaTreatment.DROPPED}
-# dns64 makes AAAA of A where the plugins behind it gave none; not of NXDOMAIN, and it needs some message (plugin/dns64).
+# dns64 makes AAAA of A where the plugins behind it gave none; not of NXDOMAIN, and it needs some message
+# (plugin/dns64).
 NOT_SYNTHESIZED = frozenset({AaaaTreatment.NXDOMAIN, AaaaTreatment.SERVFAIL, AaaaTreatment.DROPPED})
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class EffectiveServer:
     """A server block: its forward zones and directives. `partial`: a view serves it to some clients only."""
 
@@ -36,7 +37,7 @@ class EffectiveServer:
         return (directive for directive in self.directives if directive.plugin == plugin)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Fate:
     """Zones in which AAAA (and A) queries come no further."""
 
@@ -68,7 +69,7 @@ class _Fate:
 
 def withheld(server: EffectiveServer) -> list[AaaaBlock]:
     """The directives of this server block that withhold AAAA, those that are reached."""
-    fate = _Fate(server)
+    fate = _Fate(server=server)
     _run_rewrite(fate)
     _run_acl(fate)
     _run_template(fate)
@@ -86,13 +87,13 @@ def _after_dns64(server: EffectiveServer, blocks: list[AaaaBlock]) -> list[AaaaB
     for index, block in enumerate(blocks):
         if block.fate not in NOT_SYNTHESIZED:
             blocks[index] = AaaaBlock(
-                block.zone,
-                block.plugin,
-                block.fate,
-                block.line,
-                block.text,
-                block.file,
-                block.all_names,
+                zone=block.zone,
+                plugin=block.plugin,
+                fate=block.fate,
+                line=block.line,
+                text=block.text,
+                file=block.file,
+                all_names=block.all_names,
                 ipv4_clients_only=True,
             )
     return blocks

@@ -32,8 +32,8 @@ def read_corefile(
     found = [(server, withheld(server)) for server in servers]
     errors = [*parser.errors, *(error for server in servers for error in server.errors)]
     return Corefile(
-        namespace,
-        name,
+        namespace=namespace,
+        name=name,
         cluster_domains=_cluster_domains(servers),
         blocks=tuple(_except_served_elsewhere(found))[:MAX_BLOCKS],
         dns64=any(any(server.of("dns64")) for server in servers),
@@ -68,7 +68,9 @@ def _server(block: ServerBlock) -> EffectiveServer:
     plain = [key for key in block.keys if "://" not in key or key.startswith("dns://")]
     zones = list(dict.fromkeys(zone for zone in map(zone_of, plain) if zone))
     return EffectiveServer(
-        zones, block.directives, partial=any(directive.plugin == "view" for directive in block.directives)
+        zones=zones,
+        directives=block.directives,
+        partial=any(directive.plugin == "view" for directive in block.directives),
     )
 
 

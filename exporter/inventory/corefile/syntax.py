@@ -1,8 +1,9 @@
 """The syntax of a Corefile: text to server blocks, as CoreDNS's parser (a Caddyfile) reads it. Pure; meaning is in corefile.py.
 
-Words are parted by blanks; "..." may hold blanks and line breaks and escapes only the quote; # starts a comment anywhere outside
-quotes. A directive ends with its line or with the brace it opened. (name) { } defines a snippet; import takes a snippet or files.
-An environment placeholder {$NAME} stays as it is written: its value cannot be seen from outside.
+Words are parted by blanks; "..." may hold blanks and line breaks and escapes only the quote; # starts a comment
+anywhere outside quotes. A directive ends with its line or with the brace it opened. (name) { } defines a snippet;
+import takes a snippet or files. An environment placeholder {$NAME} stays as it is written: its value cannot be seen
+from outside.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Token:
         return self.line + self.text.count("\n")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Directive:
     """One plugin line: its arguments, and the lines of its block."""
 
@@ -202,7 +203,7 @@ class SyntaxParser:
         if depth:
             self.errors.append(f"line {first.line}: the closing brace of {first.text[:40]} is missing")
         body = tuple(tuple(line) for line in lines[1:] if line)
-        return Directive(first.text, first.file, first.line, tuple(lines[0]), body)
+        return Directive(plugin=first.text, file=first.file, line=first.line, arguments=tuple(lines[0]), body=body)
 
     def _import(self) -> None:
         """Puts what is imported in the place of the two words."""

@@ -21,7 +21,7 @@ EVERY_NAME = frozenset({".*", "^.*$", "(.*)", "^(.*)$", ".", "^.*", ".*$", r".*\
 _ANSWERS_AAAA = re.compile(r"\b(?:AAAA|CNAME|DNAME)\b|\{\{-?\s*\.Type\s*-?\}\}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
     """A template's block, as far as it decides about AAAA."""
 
@@ -66,4 +66,10 @@ def read_template(directive: Directive, errors: list[str]) -> Template:
             words = []
     if rcode not in RCODES:
         errors.append(f"line {directive.line}: template does not know rcode {rcode[:40]}")
-    return Template(tuple(found["match"]), bool(found["expr"]), tuple(found["answer"]), rcode, through)
+    return Template(
+        regexes=tuple(found["match"]),
+        conditional=bool(found["expr"]),
+        answers=tuple(found["answer"]),
+        rcode=rcode,
+        falls_through=through,
+    )

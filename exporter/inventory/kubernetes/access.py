@@ -1,7 +1,8 @@
 """The rights that each role needs at the API server: exactly those of its readings, no more. Pure; the manifests are checked against it.
 
-Reading only, and only by list and watch. What is read of one object by name is granted by resourceNames: a list with the field selector
-metadata.name is authorised for that name. Why whole objects are read where metadata would be less is said in readings.py.
+Reading only, and only by list and watch. What is read of one object by name is granted by resourceNames: a list with
+the field selector metadata.name is authorised for that name. Why whole objects are read where metadata would be less is
+said in readings.py.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ VERBS = ("list", "watch")
 NAMESPACE = "dualstack-exporter"  # where the manifests put the exporter
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class Right:
     """One verb on one resource of one API group. Empty `namespace`: in all of them; empty `name`: of any name."""
 
@@ -45,7 +46,7 @@ def rights(role: Role, *, digest: bool = False) -> frozenset[Right]:
 
 def _rights(wanted: Iterable[WatchedResource], verbs: Iterable[str] = VERBS) -> frozenset[Right]:
     return frozenset(
-        Right(group, reading.resource, reading.name, verb, reading.namespace)
+        Right(group=group, resource=reading.resource, name=reading.name, verb=verb, namespace=reading.namespace)
         for reading in wanted
         if not reading.optional
         for group in reading.groups
@@ -56,7 +57,7 @@ def _rights(wanted: Iterable[WatchedResource], verbs: Iterable[str] = VERBS) -> 
 def optional_rights(role: Role) -> frozenset[Right]:
     """What some distributions' overlays grant on top."""
     return frozenset(
-        Right(group, reading.resource, reading.name, verb, reading.namespace)
+        Right(group=group, resource=reading.resource, name=reading.name, verb=verb, namespace=reading.namespace)
         for reading in watched_resources(role, "")
         if reading.optional
         for group in reading.groups

@@ -1,6 +1,7 @@
 """Which API groups, versions and resources the server serves, and where a reading is therefore made. Pure.
 
-Knowing what is served tells an absent kind from a refused one: both look like 403 to a client without the right (measured).
+Knowing what is served tells an absent kind from a refused one: both look like 403 to a client without the right
+(measured).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from exporter.inventory.kubernetes.api_error import ApiError, ApiErrorKind
 from exporter.inventory.kubernetes.watched_resources import CALICO, CRD, WatchedResource
 from exporter.inventory.parse.fields import items, mapping, text, texts
 
-# GROUP/VERSION -> its resources that can be listed and watched; None: the version is served, its resources were not told.
+# GROUP/VERSION -> its resources that can be listed and watched; None: the version is served, its resources were not
+# told.
 Served: TypeAlias = Mapping[str, frozenset[str] | None]
 
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList"

@@ -1,7 +1,8 @@
 """How a request to the API server can fail: the closed set, and what an answer says of it. Pure.
 
-The same trouble comes in several shapes: an HTTP status, a Status object instead of a list, an ERROR event inside a watch that began with
-200 (measured on kube-apiserver 1.36; Kubernetes API concepts, "410 Gone responses"). Whoever asks sees one exception with one kind.
+The same trouble comes in several shapes: an HTTP status, a Status object instead of a list, an ERROR event inside a
+watch that began with 200 (measured on kube-apiserver 1.36; Kubernetes API concepts, "410 Gone responses"). Whoever asks
+sees one exception with one kind.
 """
 
 from __future__ import annotations

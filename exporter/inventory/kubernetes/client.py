@@ -1,7 +1,8 @@
 """The connection to the API server: requests by the kubernetes package's asyncio client, raw bodies out. The rim of discovery.
 
-No model or API class of that package is used: decoding to them costs seven times the CPU. Whatever goes wrong leaves here as ApiError.
-Service account tokens are read again by the package every minute; after a refused credential or certificate everything is loaded anew.
+No model or API class of that package is used: decoding to them costs seven times the CPU. Whatever goes wrong leaves
+here as ApiError. Service account tokens are read again by the package every minute; after a refused credential or
+certificate everything is loaded anew.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ MAX_LINE = 16 << 20  # etcd's limit of one object is 1.5 MB
 MAX_ERROR = 64 << 10
 MAX_CONNECTIONS = 64
 
-# A watch may rightly be silent for minutes. Whether its other end is there at all, the kernels ask each other: one that vanished without a
-# word is found dead within 50 s, sent to or not.
+# A watch may rightly be silent for minutes. Whether its other end is there at all, the kernels ask each other: one that
+# vanished without a word is found dead within 50 s, sent to or not.
 KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20),
@@ -93,7 +94,8 @@ class ApiServer:
         """The lines of an answer as they come, each without its end; a last line that was cut off is left out.
 
         Raises:
-            ApiError: also while the lines are read. SILENT when the server had to end it within `longest` seconds, and did not.
+            ApiError: also while the lines are read. SILENT when the server had to end it within `longest` seconds, and
+            did not.
         """
         try:
             async with asyncio.timeout(CONNECT + ANSWER) as patience:

@@ -1,6 +1,7 @@
 """Credentials and TLS for the API server, by the kubernetes package: a pod's service account, or a kubeconfig. The rim of discovery.
 
-What comes out is that package's client with everything loaded, keys included, so that it may be used when files can no longer be read.
+What comes out is that package's client with everything loaded, keys included, so that it may be used when files can no
+longer be read.
 """
 
 from __future__ import annotations

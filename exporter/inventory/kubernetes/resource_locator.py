@@ -1,7 +1,7 @@
 """Where each reading is made: learns what the server serves, starts a watcher at its place, stops it when the place moves.
 
-Between served.py, which judges, and watching.py, which reads. Calico may be served by either of two API groups, may be installed later,
-and vanishes from what is served for a moment whenever an API server starts.
+Between served.py, which judges, and watching.py, which reads. Calico may be served by either of two API groups, may be
+installed later, and vanishes from what is served for a moment whenever an API server starts.
 """
 
 from __future__ import annotations

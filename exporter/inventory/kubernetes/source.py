@@ -1,7 +1,8 @@
 """The Kubernetes API as a source of inventories: keeps every reading current and builds the Inventory of them.
 
-The rim of the first stage of the flow. The API's failures never leave here: the last inventory stays in use and says how old it is. The
-Inventory is built anew when something changed, at most once a second, and so that building takes no more than a tenth of the time.
+The rim of the first stage of the flow. The API's failures never leave here: the last inventory stays in use and says
+how old it is. The Inventory is built anew when something changed, at most once a second, and so that building takes no
+more than a tenth of the time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What was read so far, as parsed values by reading: filled by lists and watch events, emptied by refusals. No I/O.
 
-Between watching.py and the Inventory. API objects are parsed once, when they come; an event whose object parses to the same value
-(heartbeats of nodes and pods do) changes nothing and causes no work.
+Between watching.py and the Inventory. API objects are parsed once, when they come; an event whose object parses to the
+same value (heartbeats of nodes and pods do) changes nothing and causes no work.
 """
 
 from __future__ import annotations

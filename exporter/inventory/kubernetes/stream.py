@@ -1,7 +1,7 @@
 """The bytes of a list and of a watch, as objects and events. Pure; between client.py and watching.py.
 
-A watch is one JSON object a line. BOOKMARK events hold an object without a name whose other fields have zero values: only its version
-counts (measured: a Pod with containers null, a Node with port 0).
+A watch is one JSON object a line. BOOKMARK events hold an object without a name whose other fields have zero values:
+only its version counts (measured: a Pod with containers null, a Node with port 0).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Whom this program trusts inside the cluster: whom Kubernetes' own clients trust. The one place where such a TLS context is made.
 
-Since Python 3.13 `ssl.create_default_context` demands what RFC 5280 asks of certificates (VERIFY_X509_STRICT): keyUsage in an authority, an
-authority key identifier below it. Go's verification, which is that of kubectl, kubelet and every controller, asks for neither, and
-distributions make authorities without them (MicroK8s). Chain, name and validity are verified as ever.
+Since Python 3.13 `ssl.create_default_context` demands what RFC 5280 asks of certificates (VERIFY_X509_STRICT): keyUsage
+in an authority, an authority key identifier below it. Go's verification, which is that of kubectl, kubelet and every
+controller, asks for neither, and distributions make authorities without them (MicroK8s). Chain, name and validity are
+verified as ever.
 
 Targets outside the cluster are none of this: probes/tls.py makes contexts of its own.
 """

@@ -1,9 +1,10 @@
 """One reading kept current: list, then watch, then whatever the server's answer to that asks for. One task per reading.
 
-A watch is resumed from the last version seen. Listed again is only after an answer that makes the version worthless (410 in all its
-forms, a version that the server does not know) and after an outage. A watch in which nothing came until the server ended it is ordinary:
-bookmarks may not come for minutes. But one from a version of the future (etcd was restored from a backup) looks the same, so the server is
-asked whether it has that version, in the cheapest way. Whatever fails is retried with growing, jittered delays, for ever.
+A watch is resumed from the last version seen. Listed again is only after an answer that makes the version worthless
+(410 in all its forms, a version that the server does not know) and after an outage. A watch in which nothing came until
+the server ended it is ordinary: bookmarks may not come for minutes. But one from a version of the future (etcd was
+restored from a backup) looks the same, so the server is asked whether it has that version, in the cheapest way.
+Whatever fails is retried with growing, jittered delays, for ever.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MAX_PAGES = 4_000  # two million objects: more than etcd holds
 SLICE = 100  # objects parsed before other tasks have their turn
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchTimings:
     """Seconds of everything that waits. Tests shorten them."""
 
@@ -196,9 +197,9 @@ class Watcher:
     async def _confirm(self) -> None:
         """Look whether the server has the version that a quiet watch began at; list anew where it has not.
 
-        Of what may be long, one object is asked for, which tells how far the server is. It cannot be asked for that version itself: a cache
-        that etcd sends no progress to (seen with etcd 3.4) takes it for one of the future. The rest is listed anew
-        from the server's cache.
+        Of what may be long, one object is asked for, which tells how far the server is. It cannot be asked for that
+        version itself: a cache that etcd sends no progress to (seen with etcd 3.4) takes it for one of the future. The
+        rest is listed anew from the server's cache.
         """
         if not self.reading.paged or not reaches(await self._server_version(), self._version):
             await self._list()

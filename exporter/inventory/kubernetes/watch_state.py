@@ -23,7 +23,7 @@ OUTAGE = 10.0  # seconds without a watch before what was read counts as stale
 FAILED = frozenset({str(Reason.NO_PERMISSION), str(Reason.API_UNAVAILABLE)})  # reasons that are a reader's failure
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class WatchState:
     """How a reading stands."""
 
@@ -57,9 +57,10 @@ class WatchState:
     def stale(self, now: float) -> bool:
         """Whether what is kept may be out of date because the API does not answer.
 
-        An open watch is current, however long nothing comes: nothing happened. A real server sends no bookmark either before its cache has
-        passed the version that the watch began at, which may take minutes or for ever. That the server is still there is the connection's
-        matter (client.py): the kernels ask each other, and a watch that outlasts its time is ended.
+        An open watch is current, however long nothing comes: nothing happened. A real server sends no bookmark either
+        before its cache has passed the version that the watch began at, which may take minutes or for ever. That the
+        server is still there is the connection's matter (client.py): the kernels ask each other, and a watch that
+        outlasts its time is ended.
         """
         if not self.has_data or self.last_current is None:
             return False
@@ -122,12 +123,18 @@ def api_readings(inventory: Inventory) -> tuple[ReaderStatus, ...]:
     return (
         *(
             ReaderStatus(
-                f"api_{kind}", not inventory.stale, inventory.read_seconds.get(kind, 0.0), stale * inventory.stale
+                reader=f"api_{kind}",
+                success=not inventory.stale,
+                seconds=inventory.read_seconds.get(kind, 0.0),
+                reason=stale * inventory.stale,
             )
             for kind in inventory.read_at
             if kind not in failed
         ),
-        *(ReaderStatus(f"api_{kind}", success=False, seconds=0.0, reason=reason) for kind, reason in failed.items()),
+        *(
+            ReaderStatus(reader=f"api_{kind}", success=False, seconds=0.0, reason=reason)
+            for kind, reason in failed.items()
+        ),
     )
 
 

@@ -1,7 +1,8 @@
 """What each role reads from the Kubernetes API, declared once: resources, selectors, and how much of each object. Data only.
 
-kubernetes.py lists and watches these, access.py derives from them the rights that the manifests must grant, and the table in
-docs/sizing.md counts them. A resource that stands in several API groups or versions names them in the order of preference.
+kubernetes.py lists and watches these, access.py derives from them the rights that the manifests must grant, and the
+table in docs/sizing.md counts them. A resource that stands in several API groups or versions names them in the order of
+preference.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ SYSTEM = "kube-system"
 SERVICE_NAME = "kubernetes.io/service-name"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedResource:
     """One resource to list and watch. `places` are GROUP/VERSION (v1: the core group), the first one served is used.
 
-    `name` limits it to the object of that name, in every namespace where `namespace` is empty; RBAC's resourceNames then suffice,
-    because a list with that field selector is authorised by the name.
+    `name` limits it to the object of that name, in every namespace where `namespace` is empty; RBAC's resourceNames
+    then suffice, because a list with that field selector is authorised by the name.
     """
 
     kind: ResourceKind
@@ -65,36 +66,58 @@ def group_of(place: str) -> str:
 
 
 def _config_map(name: str, namespace: str = SYSTEM, *, optional: bool = False) -> WatchedResource:
-    return WatchedResource(ResourceKind.CONFIG_MAPS, "configmaps", namespace=namespace, name=name, optional=optional)
+    return WatchedResource(
+        kind=ResourceKind.CONFIG_MAPS, resource="configmaps", namespace=namespace, name=name, optional=optional
+    )
 
 
 # Addresses and Ready stand in status, podCIDRs in spec: metadata is not enough.
-NODES = WatchedResource(ResourceKind.NODES, "nodes", paged=True)
-PODS = WatchedResource(ResourceKind.PODS, "pods", paged=True)
+NODES = WatchedResource(kind=ResourceKind.NODES, resource="nodes", paged=True)
+PODS = WatchedResource(kind=ResourceKind.PODS, resource="pods", paged=True)
 # Labels, annotations and the uid of kube-system: metadata is all there is to know.
-NAMESPACES = WatchedResource(ResourceKind.NAMESPACES, "namespaces", metadata_only=True, paged=True)
+NAMESPACES = WatchedResource(kind=ResourceKind.NAMESPACES, resource="namespaces", metadata_only=True, paged=True)
 # Families, addresses, ports and selectors stand in spec.
-SERVICES = WatchedResource(ResourceKind.SERVICES, "services", paged=True)
-ENDPOINT_SLICES = WatchedResource(ResourceKind.ENDPOINT_SLICES, "endpointslices", ("discovery.k8s.io/v1",), paged=True)
+SERVICES = WatchedResource(kind=ResourceKind.SERVICES, resource="services", paged=True)
+ENDPOINT_SLICES = WatchedResource(
+    kind=ResourceKind.ENDPOINT_SLICES, resource="endpointslices", places=("discovery.k8s.io/v1",), paged=True
+)
 SERVICE_CIDRS = WatchedResource(
-    ResourceKind.SERVICE_CIDRS, "servicecidrs", ("networking.k8s.io/v1", "networking.k8s.io/v1beta1")
+    kind=ResourceKind.SERVICE_CIDRS,
+    resource="servicecidrs",
+    places=("networking.k8s.io/v1", "networking.k8s.io/v1beta1"),
 )
 POLICIES = (
-    WatchedResource(ResourceKind.POLICIES, "networkpolicies", ("networking.k8s.io/v1",), paged=True),
-    WatchedResource(ResourceKind.POLICIES, "networkpolicies", CALICO, paged=True),
-    WatchedResource(ResourceKind.POLICIES, "globalnetworkpolicies", CALICO, paged=True),
-    WatchedResource(ResourceKind.POLICIES, "ciliumnetworkpolicies", ("cilium.io/v2",), paged=True),
-    WatchedResource(ResourceKind.POLICIES, "ciliumclusterwidenetworkpolicies", ("cilium.io/v2",), paged=True),
-    WatchedResource(ResourceKind.POLICIES, "adminnetworkpolicies", ("policy.networking.k8s.io/v1alpha1",)),
-    WatchedResource(ResourceKind.POLICIES, "baselineadminnetworkpolicies", ("policy.networking.k8s.io/v1alpha1",)),
+    WatchedResource(
+        kind=ResourceKind.POLICIES, resource="networkpolicies", places=("networking.k8s.io/v1",), paged=True
+    ),
+    WatchedResource(kind=ResourceKind.POLICIES, resource="networkpolicies", places=CALICO, paged=True),
+    WatchedResource(kind=ResourceKind.POLICIES, resource="globalnetworkpolicies", places=CALICO, paged=True),
+    WatchedResource(kind=ResourceKind.POLICIES, resource="ciliumnetworkpolicies", places=("cilium.io/v2",), paged=True),
+    WatchedResource(
+        kind=ResourceKind.POLICIES, resource="ciliumclusterwidenetworkpolicies", places=("cilium.io/v2",), paged=True
+    ),
+    WatchedResource(
+        kind=ResourceKind.POLICIES, resource="adminnetworkpolicies", places=("policy.networking.k8s.io/v1alpha1",)
+    ),
+    WatchedResource(
+        kind=ResourceKind.POLICIES,
+        resource="baselineadminnetworkpolicies",
+        places=("policy.networking.k8s.io/v1alpha1",),
+    ),
 )
-IP_POOLS = WatchedResource(ResourceKind.IP_POOLS, "ippools", CALICO)
-BLOCK_AFFINITIES = WatchedResource(ResourceKind.BLOCK_AFFINITIES, "blockaffinities", CALICO, paged=True)
-IPAM_BLOCKS = WatchedResource(ResourceKind.IPAM_BLOCKS, "ipamblocks", CALICO, paged=True)
-FELIX = WatchedResource(ResourceKind.FELIX, "felixconfigurations", CALICO, paged=True)
+IP_POOLS = WatchedResource(kind=ResourceKind.IP_POOLS, resource="ippools", places=CALICO)
+BLOCK_AFFINITIES = WatchedResource(
+    kind=ResourceKind.BLOCK_AFFINITIES, resource="blockaffinities", places=CALICO, paged=True
+)
+IPAM_BLOCKS = WatchedResource(kind=ResourceKind.IPAM_BLOCKS, resource="ipamblocks", places=CALICO, paged=True)
+FELIX = WatchedResource(kind=ResourceKind.FELIX, resource="felixconfigurations", places=CALICO, paged=True)
 # In kube-system or calico-system; its literal environment beats the FelixConfiguration objects.
-CALICO_DAEMONSET = WatchedResource(ResourceKind.CALICO_DAEMONSET, "daemonsets", ("apps/v1",), name="calico-node")
-INSTALLATION = WatchedResource(ResourceKind.INSTALLATION, "installations", ("operator.tigera.io/v1",), name="default")
+CALICO_DAEMONSET = WatchedResource(
+    kind=ResourceKind.CALICO_DAEMONSET, resource="daemonsets", places=("apps/v1",), name="calico-node"
+)
+INSTALLATION = WatchedResource(
+    kind=ResourceKind.INSTALLATION, resource="installations", places=("operator.tigera.io/v1",), name="default"
+)
 CALICO_CONFIG = _config_map("calico-config")
 CONFIG_MAPS = (
     _config_map("coredns"),

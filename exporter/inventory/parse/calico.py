@@ -1,6 +1,7 @@
 """Calico's objects (crd.projectcalico.org/v1 and projectcalico.org/v3 alike), the calico-node DaemonSet and the tigera Installation.
 
-One API object to one frozen value; pure; called by objects.py. Field names and defaults after api/pkg/apis/projectcalico/v3.
+One API object to one frozen value; pure; called by objects.py. Field names and defaults after
+api/pkg/apis/projectcalico/v3.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def parse_block(source: Mapping[str, Any]) -> IPAMBlock | str:
     used = [each for each in allocations if each is not None]
     own = frozenset(index for index, each in enumerate(items(spec.get("attributes"))) if _is_calicos_own(mapping(each)))
     pods = sum(1 for each in used if not (isinstance(each, int) and each in own))
-    return IPAMBlock(cidr, name_of(node) if kind == "host" else "", len(used), len(allocations), pods)
+    return IPAMBlock(
+        cidr=cidr, node=name_of(node) if kind == "host" else "", used=len(used), capacity=len(allocations), pods=pods
+    )
 
 
 def _is_calicos_own(attribute: Mapping[str, Any]) -> bool:

@@ -1,7 +1,8 @@
 """Calico's NetworkPolicy and GlobalNetworkPolicy, reduced to whom they select and what they do with each family. Pure.
 
-Unlike Kubernetes' policies these are ordered rules: the first that applies decides, and what none allows is denied. A rule whose nets
-are of one family applies to that family alone; exclusions (notNets) of one family leave the other unlimited.
+Unlike Kubernetes' policies these are ordered rules: the first that applies decides, and what none allows is denied. A
+rule whose nets are of one family applies to that family alone; exclusions (notNets) of one family leave the other
+unlimited.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ NARROWING_PEER = (
 def parse_calico_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDraft | None:
     """A Calico policy; None for the read-only view of a Kubernetes one (knp.default.*), which is read by itself.
 
-    Service accounts are not read: a serviceAccountSelector is evaluated by their names, and may be true where it asks for other labels.
+    Service accounts are not read: a serviceAccountSelector is evaluated by their names, and may be true where it asks
+    for other labels.
 
     Raises:
         SelectorError: a selector cannot be read.
@@ -62,10 +64,10 @@ def parse_calico_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDr
     if "Egress" in types:
         gaps += _gaps(EGRESS, rules[EGRESS], "destination")
     return PolicyDraft(
-        kind,
-        name_of(metadata.get("namespace")) if kind is PolicyKind.CALICO else "",
-        name,
-        parse_calico(text(spec.get("selector"))),
+        kind=kind,
+        namespace=name_of(metadata.get("namespace")) if kind is PolicyKind.CALICO else "",
+        name=name,
+        pods=parse_calico(text(spec.get("selector"))),
         namespaces=parse_calico(text(spec.get("namespaceSelector")))
         if kind is PolicyKind.CALICO_GLOBAL
         else EVERYTHING,

@@ -1,7 +1,8 @@
 """CNI configuration: the conflist of a node, and Calico's template of it in a ConfigMap. Pure parsers to CniConfig.
 
-The template is not JSON until Calico's installer fills it in: __CNI_MTU__ stands unquoted. Calico's assign_ipv4 and assign_ipv6 are
-strings; IPv4 is on unless "false", IPv6 is off unless "true", and a JSON boolean fails to parse (cni-plugin/pkg/types).
+The template is not JSON until Calico's installer fills it in: __CNI_MTU__ stands unquoted. Calico's assign_ipv4 and
+assign_ipv6 are strings; IPv4 is on unless "false", IPv6 is off unless "true", and a JSON boolean fails to parse
+(cni-plugin/pkg/types).
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ _PLACEHOLDER = re.compile(r"(?<=[:\s\[,])__[A-Z0-9_]{1,64}__(?=\s*[,}\]])")
 def parse_cni_config(content: str, *, source: str) -> CniConfig:
     """The main plugin's configuration. `source` is the file's path or configmap/NAMESPACE/NAME; trouble is told in `error`."""
     if len(content) > MAX_LENGTH:
-        return CniConfig(source, error="larger than 1 MiB")
+        return CniConfig(source=source, error="larger than 1 MiB")
     try:
         document = json.loads(_PLACEHOLDER.sub("null", content))
     except ValueError as error:
-        return CniConfig(source, error=f"not JSON: {str(error)[:200]}")
+        return CniConfig(source=source, error=f"not JSON: {str(error)[:200]}")
     except RecursionError:
-        return CniConfig(source, error="not JSON: nested too deeply")
+        return CniConfig(source=source, error="not JSON: nested too deeply")
     fields = mapping(document)
     plugins = items(fields.get("plugins")) or [fields]
     main = mapping(plugins[0])
     if not text(main.get("type")):
-        return CniConfig(source, error="it names no plugin")
+        return CniConfig(source=source, error="it names no plugin")
     ipam = mapping(main.get("ipam"))
     v4, v6 = ipam.get("assign_ipv4"), ipam.get("assign_ipv6")
     wrong = [
@@ -42,7 +43,7 @@ def parse_cni_config(content: str, *, source: str) -> CniConfig:
         if value is not None and not isinstance(value, str)
     ]
     return CniConfig(
-        source,
+        source=source,
         main_plugin=text(main.get("type")),
         assign_ipv4=v4 != "false",
         assign_ipv4_text=_written(v4),

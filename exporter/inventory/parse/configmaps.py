@@ -1,7 +1,7 @@
 """The few ConfigMaps that matter: CoreDNS's, Calico's, kubeadm's and kube-proxy's. From their text to values of the inventory.
 
-parse_config_map keeps those and drops every other; read_config_maps makes of all of them together what the inventory holds (a Corefile
-imports from a second ConfigMap). Pure.
+parse_config_map keeps those and drops every other; read_config_maps makes of all of them together what the inventory
+holds (a Corefile imports from a second ConfigMap). Pure.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ConfigMap:
         return f"configmap/{self.namespace}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigMapContents:
     """What the ConfigMaps say, all together. `cni` is None where no ConfigMap was given at all."""
 

@@ -1,6 +1,7 @@
 """Nodes, pods and namespaces: one API object to one frozen value of the inventory. Pure; called by objects.parse_object.
 
-Each parser takes the object's metadata as already checked (it has a usable name) and never raises, whatever the rest holds.
+Each parser takes the object's metadata as already checked (it has a usable name) and never raises, whatever the rest
+holds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fields of foreign objects: each getter gives a value of the type asked for, or its absence. Nothing here ever raises.
 
-Below every parser of discovery. An API object may be of any shape (CRDs without schema, objects half deleted, hand-written files),
-so no parser touches a dict but through these.
+Below every parser of discovery. An API object may be of any shape (CRDs without schema, objects half deleted,
+hand-written files), so no parser touches a dict but through these.
 """
 
 from __future__ import annotations

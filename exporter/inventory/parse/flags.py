@@ -1,7 +1,8 @@
 """The arguments of Kubernetes components, wherever they can be seen: pods, nodes, ConfigMaps, files.
 
-Pure parsers to ComponentFlags, called by core.py, configmaps.py and nodefiles.py, for mirror pods, kubeadm-config, kube-proxy's
-ConfigMap, MicroK8s' files, and what k3s and RKE2 note on nodes. Only the arguments that decide about address families are kept.
+Pure parsers to ComponentFlags, called by core.py, configmaps.py and nodefiles.py, for mirror pods, kubeadm-config,
+kube-proxy's ConfigMap, MicroK8s' files, and what k3s and RKE2 note on nodes. Only the arguments that decide about
+address families are kept.
 """
 
 from __future__ import annotations
@@ -59,7 +60,11 @@ def component_flags(container: Mapping[str, Any], *, source: str, node: str = ""
     if not words:
         return None
     program = words[0].rpartition("/")[2]
-    return ComponentFlags(program, source, arguments_of(words[1:]), node) if program in COMPONENTS else None
+    return (
+        ComponentFlags(component=program, source=source, arguments=arguments_of(words[1:]), node=node)
+        if program in COMPONENTS
+        else None
+    )
 
 
 def parse_arguments_file(content: str, *, component: str, path: str, node: str) -> ComponentFlags:
@@ -70,10 +75,11 @@ def parse_arguments_file(content: str, *, component: str, path: str, node: str) 
             words += shlex.split(line, comments=True)
         except ValueError:  # an unclosed quote: the line as it stands
             words += line.split()
-    return ComponentFlags(component, path, arguments_of(words), node)
+    return ComponentFlags(component=component, source=path, arguments=arguments_of(words), node=node)
 
 
-# The flags of `k3s server` that become flags of components, and of which. A component's own flags come as --COMPONENT-arg=NAME=VALUE.
+# The flags of `k3s server` that become flags of components, and of which. A component's own flags come as
+# --COMPONENT-arg=NAME=VALUE.
 NODE_ARGUMENTS = ("k3s.io/node-args", "rke2.io/node-args")
 _SERVER_FLAGS = {
     "cluster-cidr": (("kube-controller-manager", "cluster-cidr"), ("kube-proxy", "cluster-cidr")),
@@ -113,7 +119,9 @@ def _noted(note: object, key: str, node: str) -> Iterator[ComponentFlags]:
     for component in sorted(found.keys() | extra.keys()):
         arguments = found.get(component, {}) | arguments_of(extra.get(component, []))
         if arguments:
-            yield ComponentFlags(component, f"node/{node} annotation {key}", arguments, node)
+            yield ComponentFlags(
+                component=component, source=f"node/{node} annotation {key}", arguments=arguments, node=node
+            )
 
 
 def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
@@ -127,8 +135,8 @@ def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
 def parse_kubeadm(document: object, source: str) -> tuple[tuple[ComponentFlags, ...], tuple[Net, ...], tuple[Net, ...]]:
     """A kubeadm ClusterConfiguration: the arguments it makes of it, the pod networks and the service networks.
 
-    kubeadm turns networking.podSubnet and serviceSubnet into flags by itself; extraArgs (a map up to v1beta3, a list of name and
-    value since v1beta4) override them.
+    kubeadm turns networking.podSubnet and serviceSubnet into flags by itself; extraArgs (a map up to v1beta3, a list of
+    name and value since v1beta4) override them.
     """
     fields = mapping(document)
     networking = mapping(fields.get("networking"))
@@ -137,7 +145,11 @@ def parse_kubeadm(document: object, source: str) -> tuple[tuple[ComponentFlags, 
     manager = {**shared, "cluster-cidr": pods, "allocate-node-cidrs": "true"} if pods else dict(shared)
     made = (("kube-apiserver", "apiServer", shared), ("kube-controller-manager", "controllerManager", manager))
     found = tuple(
-        ComponentFlags(component, source, {**given, **_extra_arguments(mapping(fields.get(part)).get("extraArgs"))})
+        ComponentFlags(
+            component=component,
+            source=source,
+            arguments={**given, **_extra_arguments(mapping(fields.get(part)).get("extraArgs"))},
+        )
         for component, part, given in made
     )
     return tuple(flags for flags in found if flags.arguments), net_list(pods), net_list(services)
@@ -161,4 +173,8 @@ def parse_kube_proxy(document: object, source: str) -> ComponentFlags | None:
         "proxy-mode": text(fields.get("mode")),
         "feature-gates": ",".join(f"{gate}={str(value).lower()}" for gate, value in gates.items() if gate),
     }
-    return ComponentFlags("kube-proxy", source, {name: value[:MAX_VALUE] for name, value in arguments.items() if value})
+    return ComponentFlags(
+        component="kube-proxy",
+        source=source,
+        arguments={name: value[:MAX_VALUE] for name, value in arguments.items() if value},
+    )

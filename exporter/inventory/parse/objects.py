@@ -1,7 +1,7 @@
 """One API object to one frozen value, whatever source it came from: the single way in from foreign JSON and YAML. Pure.
 
-Parsers stand by topic (core, services, calico, policies, configmaps); this module tells kinds apart and turns what cannot be read into
-a note instead of an error. daemon/wiring.py makes the Inventory of the values.
+Parsers stand by topic (core, services, calico, policies, configmaps); this module tells kinds apart and turns what
+cannot be read into a note instead of an error. daemon/wiring.py makes the Inventory of the values.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def identify(source: object) -> ResourceKind | None:
 def parse_object(kind: ResourceKind, source: object, *, changed: float | None = None) -> Parsed | Unreadable | None:
     """The value of an object of that kind. None: of no interest (another DaemonSet, another ConfigMap). Never raises.
 
-    `changed` (Unix seconds) is when a watch last saw it change, for the kinds that carry it. Items of typed lists lack kind and
-    apiVersion; a policy without them is a NetworkPolicy of Kubernetes.
+    `changed` (Unix seconds) is when a watch last saw it change, for the kinds that carry it. Items of typed lists lack
+    kind and apiVersion; a policy without them is a NetworkPolicy of Kubernetes.
     """
     fields = mapping(source)
     metadata = mapping(fields.get("metadata"))

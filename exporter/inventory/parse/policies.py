@@ -1,7 +1,7 @@
 """Policies of every kind, reduced to whom they select and what they do with each address family. Pure; called by objects.py.
 
-A draft still holds its selectors: selection.py evaluates them once pods and namespaces are known. What "restricts" means here: the
-policy, for pods it selects, does not allow everything outwards in that family (model.policy.Policy).
+A draft still holds its selectors: selection.py evaluates them once pods and namespaces are known. What "restricts"
+means here: the policy, for pods it selects, does not allow everything outwards in that family (model.policy.Policy).
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ BOTH = frozenset(FAMILIES)
 NONE: frozenset[Family] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDraft:
     """A policy before its selectors are evaluated; `pods` None: it selects no pod.
 
-    `namespaces` narrows a cluster-wide one to some namespaces, `accounts` any of Calico's to pods of some service accounts.
+    `namespaces` narrows a cluster-wide one to some namespaces, `accounts` any of Calico's to pods of some service
+    accounts.
     """
 
     kind: PolicyKind
@@ -73,10 +74,10 @@ def parse_network_policy(source: Mapping[str, Any]) -> PolicyDraft:
     if "Egress" in types:
         gaps += _allow_list_gaps(EGRESS, [rule.get("to") for rule in rules])
     return PolicyDraft(
-        PolicyKind.KUBERNETES,
-        name_of(metadata.get("namespace")),
-        name_of(metadata.get("name")),
-        parse_labels(spec.get("podSelector")),
+        kind=PolicyKind.KUBERNETES,
+        namespace=name_of(metadata.get("namespace")),
+        name=name_of(metadata.get("name")),
+        pods=parse_labels(spec.get("podSelector")),
         restricts=BOTH - _allowed_outwards(rules) if "Egress" in types else NONE,
         gaps=gaps,
     )
@@ -135,10 +136,10 @@ def parse_admin_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDra
         for net in texts(mapping(peer).get("networks"))
     )
     return PolicyDraft(
-        kind,
-        "",
-        name_of(metadata.get("name")),
-        parse_labels(narrowed.get("podSelector")),
+        kind=kind,
+        namespace="",
+        name=name_of(metadata.get("name")),
+        pods=parse_labels(narrowed.get("podSelector")),
         namespaces=parse_labels(namespaces),
         restricts=denied,
         gaps=lone(EGRESS, named, Gap.OPEN),
@@ -183,10 +184,10 @@ def parse_cilium_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDr
     ]  # that one is of hosts
     selectors = tuple(parse_labels(spec.get("endpointSelector"), cilium_key) for spec in specs)
     return PolicyDraft(
-        kind,
-        name_of(metadata.get("namespace")) if kind is PolicyKind.CILIUM else "",
-        name_of(metadata.get("name")),
-        (selectors[0] if len(selectors) == 1 else Some(selectors)) if selectors else None,
+        kind=kind,
+        namespace=name_of(metadata.get("namespace")) if kind is PolicyKind.CILIUM else "",
+        name=name_of(metadata.get("name")),
+        pods=(selectors[0] if len(selectors) == 1 else Some(selectors)) if selectors else None,
         restricts=frozenset(family for spec in specs for family in _cilium_restricts(spec)),
         gaps=tuple(
             gap

@@ -1,7 +1,7 @@
 """Which pods each policy selects: selectors evaluated against an index of distinct label sets, never policy by pod. Pure.
 
-Pods that share namespace and labels form one group (the replicas of a workload); an index by label, made only for the keys that a
-selector asks for, gives the candidate groups. Used by assembly.build_inventory.
+Pods that share namespace and labels form one group (the replicas of a workload); an index by label, made only for the
+keys that a selector asks for, gives the candidate groups. Used by assembly.build_inventory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ACCOUNT_NAME = "projectcalico.org/name"  # Calico gives it to every service acco
 CLUSTER = ""  # stands for "any namespace" in the index
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class _PodGroup:
     """Pods of one namespace with equal labels."""
 
@@ -52,7 +52,9 @@ class PodIndex:
             identity = (pod.namespace, pod.service_account, frozenset(pod.labels.items()))
             group = groups.get(identity)
             if group is None:
-                group = groups[identity] = _PodGroup(pod.namespace, pod.labels, pod.service_account)
+                group = groups[identity] = _PodGroup(
+                    namespace=pod.namespace, labels=pod.labels, service_account=pod.service_account
+                )
             group.keys.append(pod.key)
         self._by_namespace: dict[str, list[_PodGroup]] = {CLUSTER: list(groups.values())}
         for group in groups.values():
@@ -163,4 +165,12 @@ def _settle(draft: PolicyDraft, index: PodIndex | None) -> Policy:
     selected: frozenset[str] = frozenset()
     if draft.restricts and not whole and draft.pods is not None and index is not None:
         selected = index.select(draft.namespace, draft.pods, draft.namespaces, draft.accounts)
-    return Policy(draft.kind, draft.namespace, draft.name, whole, selected, draft.restricts, draft.gaps)
+    return Policy(
+        kind=draft.kind,
+        namespace=draft.namespace,
+        name=draft.name,
+        selects_all=whole,
+        selected=selected,
+        restricts_egress=draft.restricts,
+        gaps=draft.gaps,
+    )

@@ -1,6 +1,7 @@
 """Selectors of labels as one small expression tree, and Kubernetes' label selectors as such. Pure.
 
-Calico's own language is read by calico_selectors.py into the same tree; selection.py evaluates it against an index of pods.
+Calico's own language is read by calico_selectors.py into the same tree; selection.py evaluates it against an index of
+pods.
 """
 
 from __future__ import annotations

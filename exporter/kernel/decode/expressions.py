@@ -1,7 +1,7 @@
 """Reads the expressions of one nftables rule into a Rule (linux/netfilter/nf_tables.h). Pure.
 
-Rules compute with registers: a load (payload, meta) is remembered until a comparison or a lookup says what is asked of it. What is not
-understood makes the rule `limited`, never wrong.
+Rules compute with registers: a load (payload, meta) is remembered until a comparison or a lookup says what is asked of
+it. What is not understood makes the rule `limited`, never wrong.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Whether a pod's own tables redirect what the pod sends: a service mesh. Pure: chains -> verdict.
 
-Sidecars and ambient meshes write REDIRECT in table nat, reached from the OUTPUT hook, of TCP or of port 53. TPROXY takes locally made
-packets only where OUTPUT marks them so that they come in again: so it counts together with such a mark.
+Sidecars and ambient meshes write REDIRECT in table nat, reached from the OUTPUT hook, of TCP or of port 53. TPROXY
+takes locally made packets only where OUTPUT marks them so that they come in again: so it counts together with such a
+mark.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ _FLAG_GOTO = 0x02
 _INVERTED_SOURCE, _INVERTED_PROTOCOL = 0x08, 0x40
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _EntryLayout:
     entry: int
     offsets: int
@@ -74,7 +74,7 @@ def _parse_chain(data: bytes, start: int, layout: _EntryLayout) -> tuple[Chain, 
             raise ParseError("a rule of impossible length")
         rules.append(_parse_entry(data[start : start + length], jump, layout))
         start += length
-    return Chain(name, None if hook == NO_HOOK else hook, tuple(rules), total), start
+    return Chain(name=name, hook=None if hook == NO_HOOK else hook, rules=tuple(rules), total=total), start
 
 
 def _take_name(data: bytes, start: int, size: int) -> tuple[str, int]:

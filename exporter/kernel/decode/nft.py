@@ -1,6 +1,7 @@
 """Parses nftables dumps: generation, tables, chains, rules (linux/netfilter/nf_tables.h, nf_tables_compat.h). Pure: bytes -> values.
 
-iptables-nft writes its matches and targets as compat expressions, Calico's own tables are native; both come out as the same Rule.
+iptables-nft writes its matches and targets as compat expressions, Calico's own tables are native; both come out as the
+same Rule.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
 _GEN_ID = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NftChain:
     """A chain's description. `use` counts its rules and the rules that jump to it. `hook` None: no base chain."""
 
@@ -43,7 +44,7 @@ class NftChain:
     use: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NftRule:
     family: int
     table: str
@@ -117,4 +118,4 @@ def make_chain(described: NftChain, rules: tuple[NftRule, ...]) -> Chain:
     own = tuple(
         r.rule for r in rules if (r.family, r.table, r.chain) == (described.family, described.table, described.name)
     )
-    return Chain(described.name, described.hook, own, len(own))
+    return Chain(name=described.name, hook=described.hook, rules=own, total=len(own))

@@ -75,17 +75,17 @@ def _route_fact(header: tuple[int, ...], attributes: Attributes, names: Mapping[
     index = attributes.get(_RTA_OIF)
     link = "" if index is None else _name(read_u32(index, "RTA_OIF"), names)
     return RouteFact(
-        _destination(family, length, attributes.get(_RTA_DST)),
-        link,
-        _gateway(family, attributes),
-        protocol,
-        read_u32(attributes[_RTA_PRIORITY], "RTA_PRIORITY") if _RTA_PRIORITY in attributes else 0,
-        _TYPES.get(kind) or str(kind),
-        read_u32(attributes[_RTA_TABLE], "RTA_TABLE") if _RTA_TABLE in attributes else table,
-        _expires(attributes.get(_RTA_CACHEINFO)),
-        protocol == _RTPROT_RA,
-        bool(flags & _RTNH_F_ONLINK),
-        _mtu(attributes.get(_RTA_METRICS)),
+        destination=_destination(family, length, attributes.get(_RTA_DST)),
+        link=link,
+        gateway=_gateway(family, attributes),
+        protocol=protocol,
+        metric=read_u32(attributes[_RTA_PRIORITY], "RTA_PRIORITY") if _RTA_PRIORITY in attributes else 0,
+        type=_TYPES.get(kind) or str(kind),
+        table=read_u32(attributes[_RTA_TABLE], "RTA_TABLE") if _RTA_TABLE in attributes else table,
+        expires=_expires(attributes.get(_RTA_CACHEINFO)),
+        from_ra=protocol == _RTPROT_RA,
+        onlink=bool(flags & _RTNH_F_ONLINK),
+        mtu=_mtu(attributes.get(_RTA_METRICS)),
     )
 
 

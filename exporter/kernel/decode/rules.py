@@ -1,6 +1,7 @@
 """One rule and one chain of a packet filter, whatever backend it stands in. nft.py and legacy.py make them, nat, services and interception read them.
 
-Only what those need is kept: where a rule leads, which packets it takes, how many it took. Pure values and one walk over them.
+Only what those need is kept: where a rule leads, which packets it takes, how many it took. Pure values and one walk
+over them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ MASQUERADE, SNAT, DNAT, REDIRECT, TPROXY, MARK = "MASQUERADE", "SNAT", "DNAT", "
 ENDING = frozenset({GOTO, RETURN, ACCEPT, DROP, MASQUERADE, SNAT, DNAT, REDIRECT, TPROXY})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """`verdict` is one of the names above, another target's name, or "" where the rule only counts or sets something."""
 
@@ -39,7 +40,7 @@ class Rule:
         return not (self.mark or self.limited) and all(each is None for each in bound)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
     """`hook` is the netfilter hook (linux/netfilter.h) of a base chain, None otherwise. `total`: rules, where more exist than were read."""
 

@@ -1,7 +1,8 @@
 """Whether kube-proxy's Service rules stand, per family, without reading the big chains. Pure.
 
-iptables and IPVS mode: KUBE-SERVICES is hooked from PREROUTING or OUTPUT of table nat, and not empty (its use count, less the jumps
-to it). nftables mode: chain `services` of table kube-proxy is hooked and the map service-ips not empty. IPVS mode: its own table.
+iptables and IPVS mode: KUBE-SERVICES is hooked from PREROUTING or OUTPUT of table nat, and not empty (its use count,
+less the jumps to it). nftables mode: chain `services` of table kube-proxy is hooked and the map service-ips not empty.
+IPVS mode: its own table.
 """
 
 from __future__ import annotations

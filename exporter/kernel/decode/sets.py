@@ -81,7 +81,8 @@ def _ipset_members(adt: bytes) -> Iterator[Net]:
 def parse_nft_set(data: bytes) -> tuple[Net, ...] | None:
     """The networks in a set of nftables; None where its elements are no addresses.
 
-    An interval set comes as starts and as end markers, each end one beyond the last address; an interval without end goes to the last.
+    An interval set comes as starts and as end markers, each end one beyond the last address; an interval without end
+    goes to the last.
     """
     starts: list[bytes] = []
     ends: list[bytes] = []

@@ -1,8 +1,8 @@
 """A tunnel device compared with itself: what it holds for each peer must fit together. Pure.
 
-Felix writes three things per remote node (felix/dataplane/linux/vxlan_mgr.go): a route per block through the peer's tunnel address, a
-permanent neighbour from that address to the peer's MAC, and a forwarding entry from that MAC to the peer's node address. What the
-inventory says of the peers is diagnosis/vxlan_peers.py's.
+Felix writes three things per remote node (felix/dataplane/linux/vxlan_mgr.go): a route per block through the peer's
+tunnel address, a permanent neighbour from that address to the peer's MAC, and a forwarding entry from that MAC to the
+peer's node address. What the inventory says of the peers is diagnosis/vxlan_peers.py's.
 """
 
 from __future__ import annotations

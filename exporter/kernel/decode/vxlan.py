@@ -39,7 +39,7 @@ _VXLAN_ID, _VXLAN_LINK, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 3, 4, 7,
 _VXLAN_LOCAL6, _VXLAN_COLLECT_METADATA = 17, 25
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VxlanSettings:
     """IFLA_INFO_DATA of a vxlan link. `parent` is a link index, 0 without."""
 
@@ -118,7 +118,7 @@ def _split_neighbours(data: bytes, index: int) -> Iterable[tuple[int, int, Attri
             yield family, state, read_attributes(data, start + 12, end)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelState:
     """What was read about one tunnel device besides the links: the parts of a VxlanDevice."""
 

@@ -1,6 +1,7 @@
 """Reads the payload of iptables matches and targets, which legacy tables and nftables' compat expressions share. Pure.
 
-linux/netfilter/x_tables.h, xt_set.h, xt_tcpudp.h, xt_multiport.h, xt_mark.h. Adds conditions to a rule under construction.
+linux/netfilter/x_tables.h, xt_set.h, xt_tcpudp.h, xt_multiport.h, xt_mark.h. Adds conditions to a rule under
+construction.
 """
 
 from __future__ import annotations

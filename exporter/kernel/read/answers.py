@@ -53,7 +53,7 @@ def describe(code: int) -> str:
     return f"{errno.errorcode.get(code, str(code))}: {os.strerror(code)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VisitAnswers:
     """One visit's answers. `data` gives bytes or raises Unread."""
 
@@ -109,4 +109,4 @@ def gather(topics: tuple[ReadTopic, ...], state: KernelState, seconds: float, *,
         found = dict.fromkeys(POD_TOPICS, whole) if whole.errno else _split_pod(whole.data)
     else:
         found = dict(zip(topics, state.answers, strict=False))
-    return VisitAnswers(found, seconds, state.visit_errno, lsm)
+    return VisitAnswers(found=found, seconds=seconds, visit_errno=state.visit_errno, lsm=lsm)

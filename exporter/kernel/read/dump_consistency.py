@@ -1,7 +1,7 @@
 """Tells whether the host's state looks half-written, so that a second look should come before it is reported. Pure.
 
-Felix and kube-proxy write in steps; while they restart, a chain stands unhooked or a device is being made anew. Gaps that were not there
-in the round before are looked at twice; gaps that stay are the truth.
+Felix and kube-proxy write in steps; while they restart, a chain stands unhooked or a device is being made anew. Gaps
+that were not there in the round before are looked at twice; gaps that stay are the truth.
 """
 
 from __future__ import annotations

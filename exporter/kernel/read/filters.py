@@ -25,7 +25,7 @@ Slot = tuple[Family, Backend]
 _NATIVE_BACKENDS = {Backend.IPTABLES_NFT: requests.IPTABLES_TABLE, Backend.NFTABLES: NATIVE_TABLE}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Filters:
     """The chains of each family and backend that were read, and why others were not."""
 
@@ -54,7 +54,8 @@ def read_filters(
 ) -> Filters:
     """The chains of every backend.
 
-    `tables`: those of nftables that exist. `copied`: legacy chains by family, (0, b"") where the family has no legacy nat table.
+    `tables`: those of nftables that exist. `copied`: legacy chains by family, (0, b"") where the family has no legacy
+    nat table.
     """
     found = Filters()
     for family in FAMILIES:
@@ -84,7 +85,9 @@ def _nft_chains(
     for name in requests.described_chains(table):
         described = _describe_chain(second, requests.nft_chain(family, table, name))
         if described is not None:
-            chains[name] = Chain(name, None, (), max(described.use - services.count_jumps(chains, name), 0))
+            chains[name] = Chain(
+                name=name, hook=None, rules=(), total=max(described.use - services.count_jumps(chains, name), 0)
+            )
     return chains
 
 

@@ -75,7 +75,8 @@ def read_addresses(answers: VisitAnswers, names: Mapping[int, str]) -> tuple[Add
 def read_routes(answers: VisitAnswers, names: Mapping[int, str]) -> tuple[RouteFact, ...]:
     """The main table of both families. A family that the kernel lacks, or a table not yet made, has no routes.
 
-    Asked for a family that it lacks, the kernel may answer with all others: each answer counts for its own family alone.
+    Asked for a family that it lacks, the kernel may answer with all others: each answer counts for its own family
+    alone.
     """
     return tuple(
         route
@@ -108,7 +109,7 @@ def read_vxlan(
 
 
 def _kept_state(addresses: tuple[AddressFact, ...], device: VxlanDevice) -> TunnelState:
-    return TunnelState(addresses, device.routes, device.neighbours, device.fdb)
+    return TunnelState(addresses=addresses, routes=device.routes, neighbours=device.neighbours, fdb=device.fdb)
 
 
 def _read_state(
@@ -150,5 +151,7 @@ def read_network(
         all_conf=all_conf,
         forwarding_v4=forwarding_v4,
         vxlan=vxlan,
-        limits=KernelCounters(count, limit, errors, os.uname().release),
+        limits=KernelCounters(
+            conntrack_count=count, conntrack_max=limit, udp6_checksum_errors=errors, kernel_release=os.uname().release
+        ),
     )

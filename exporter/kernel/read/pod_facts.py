@@ -34,7 +34,7 @@ _SKV6ONLY = 11
 _SIZES = {AF_INET: 4, AF_INET6: 16}
 _REMEMBERED = 1024  # pods whose bytes are those of the round before
 _SMALL = 16 * 1024  # bytes of a pod that are remembered at most; a common one has 3,000
-_NOTHING = VisitAnswers({}, 0.0)
+_NOTHING = VisitAnswers(found={}, seconds=0.0)
 _TYPES = frozenset({18, 20})  # TCPDIAG_GETSOCK, SOCK_DIAG_BY_FAMILY
 
 
@@ -56,14 +56,19 @@ def parse_listeners(data: bytes) -> tuple[ListeningSocket, ...]:
             address = address.ipv4_mapped
         only = read_attributes(data, start + _INET_DIAG_LENGTH, end).get(_SKV6ONLY)
         v6only = only is not None and bool(read_u8(only, "INET_DIAG_SKV6ONLY"))
-        found.append(ListeningSocket(family_of(address), address, port, v6only=v6only and address.version == 6))
+        found.append(
+            ListeningSocket(
+                family=family_of(address), address=address, port=port, v6only=v6only and address.version == 6
+            )
+        )
     return tuple(found)
 
 
 def suspects_all(links: Sequence[LinkFact]) -> bool:
     """Whether net.ipv6.conf.all must be read: switching `all` off switches every link off, loopback included.
 
-    The files of /proc/sys are dear with hundreds of namespaces (fs/proc/proc_sysctl.c compares each one's entry in turn).
+    The files of /proc/sys are dear with hundreds of namespaces (fs/proc/proc_sysctl.c compares each one's entry in
+    turn).
     """
     return any(link.inet6 is not None and link.inet6.disable_ipv6 for link in links)
 

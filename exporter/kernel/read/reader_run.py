@@ -50,7 +50,9 @@ class Readings:
         if before is not None:
             seconds += before.seconds
             reason, detail = (before.reason, before.detail) if before.reason else (reason, detail)
-        self._found[reader] = ReaderStatus(reader.value, not reason, seconds, reason, detail)
+        self._found[reader] = ReaderStatus(
+            reader=reader.value, success=not reason, seconds=seconds, reason=reason, detail=detail
+        )
 
     def all(self) -> tuple[ReaderStatus, ...]:
         return tuple(self._found.values())

@@ -40,9 +40,10 @@ async def read_host(
 ) -> tuple[HostFacts, tuple[ReaderStatus, ...]]:
     """The host's facts, and how each reader fared.
 
-    `previous`: the facts of the round before, which carry the last copy of the legacy tables. `changes`: the kernel's announcements;
-    without, nothing of the round before is taken to hold still. `lsm`: a security module confines the broker, so its EACCES is
-    called `lsm`. `settle`: seconds to wait before a second look at a state that seems half-written.
+    `previous`: the facts of the round before, which carry the last copy of the legacy tables. `changes`: the kernel's
+    announcements; without, nothing of the round before is taken to hold still. `lsm`: a security module confines the
+    broker, so its EACCES is called `lsm`. `settle`: seconds to wait before a second look at a state that seems
+    half-written.
     """
     visitor = Visitor(broker, clock, lsm)
     seen = await survey_host(visitor, previous, changes, held=previous)
@@ -57,7 +58,8 @@ async def read_pods(
 ) -> tuple[tuple[PodFacts | None, ReaderStatus], ...]:
     """The facts of each pod, in order; at most MAX_PLACES at once.
 
-    None where they could not be read: the reading's reason is `vanished` for a namespace that is gone, else a Reason value.
+    None where they could not be read: the reading's reason is `vanished` for a namespace that is gone, else a Reason
+    value.
     """
     visitor = Visitor(broker, clock, lsm)
     states, seconds = await visitor.visit_each(places, requests.POD_FIRST)
@@ -91,7 +93,13 @@ async def _read_pod(
     except ParseError as error:
         facts = None
         reason, detail = Reason.READER_FAILED.value, f"malformed: {error}"
-    return facts, ReaderStatus(Reader.PODS.value, not reason, seconds + visitor.clock() - began, reason, detail)
+    return facts, ReaderStatus(
+        reader=Reader.PODS.value,
+        success=not reason,
+        seconds=seconds + visitor.clock() - began,
+        reason=reason,
+        detail=detail,
+    )
 
 
 async def read_addresses(broker: KernelBroker, places: tuple[NamespaceRef, ...]) -> tuple[tuple[Address, ...], ...]:

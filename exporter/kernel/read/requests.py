@@ -1,7 +1,7 @@
 """What the broker is asked, visit by visit. Pure: the lists follow from what an earlier visit found.
 
-The host takes three visits: what is there; what chains, neighbours and forwarding entries hold; what the sets hold. A pod takes one,
-and a second where it has packet filter tables of its own. Big chains are never asked for.
+The host takes three visits: what is there; what chains, neighbours and forwarding entries hold; what the sets hold. A
+pod takes one, and a second where it has packet filter tables of its own. Big chains are never asked for.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def has_tables(first: VisitAnswers) -> bool:
 def pod_filters(first: VisitAnswers) -> tuple[ReadTopic, ...]:
     """What a pod's tables are asked in a second visit: all chains of nftables, and what the hooks of legacy tables lead to.
 
-    Where the tables could not be listed, or a pod has more of them than anybody needs, nothing is asked: interception then stays
-    unknown.
+    Where the tables could not be listed, or a pod has more of them than anybody needs, nothing is asked: interception
+    then stays unknown.
     """
     try:
         tables, legacy = nft_tables_of(first), legacy_tables_of(first)

@@ -1,8 +1,8 @@
 """Routes, neighbours and forwarding entries of the last round that still hold, because the kernel announced no change. Pure.
 
-They are what grows with the cluster. Milliseconds of CPU for the host's facts, broker included, read anew and kept (tests.bench.kernel):
-10 peers 2.1 and 1.4, 100 peers 3.1 and 1.5, 1,000 peers 16 and 1.6, 5,000 peers 73 and 1.8. What the kernel does not announce is
-not kept (inspection.changes says what it announces).
+They are what grows with the cluster. Milliseconds of CPU for the host's facts, broker included, read anew and kept
+(tests.bench.kernel): 10 peers 2.1 and 1.4, 100 peers 3.1 and 1.5, 1,000 peers 16 and 1.6, 5,000 peers 73 and 1.8. What
+the kernel does not announce is not kept (inspection.changes says what it announces).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Changes(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CachedEntries:
     """What need not be read this time. `read`: when it was, in monotonic seconds."""
 
@@ -52,7 +52,9 @@ def keep(before: HostFacts | None, now: float) -> CachedEntries | None:
     routes = (before.routes, *(device.routes for device in devices.values()))
     if any(route.expires is not None for each in routes for route in each):
         return None
-    return CachedEntries(before.routes, devices, tunnels_of(before.links), before.entries_read)
+    return CachedEntries(
+        routes=before.routes, devices=devices, tunnels=tunnels_of(before.links), read=before.entries_read
+    )
 
 
 def tunnels_of(links: tuple[LinkFact, ...]) -> frozenset[tuple[int, str]]:

@@ -22,7 +22,7 @@ class Visitor:
     async def visit(self, topics: tuple[ReadTopic, ...], place: NamespaceRef = HOME) -> VisitAnswers:
         """One visit; none at all where nothing is asked."""
         if not topics:
-            return VisitAnswers({}, 0.0, lsm=self.lsm)
+            return VisitAnswers(found={}, seconds=0.0, lsm=self.lsm)
         (state,), seconds = await self.visit_each((place,), topics)
         return gather(topics, state, seconds, lsm=self.lsm)
 

@@ -1,7 +1,8 @@
 """The status page: the verdict first, then what to fix, then where it shows. Between report and server; plain HTML, no script, no I/O.
 
-Read from top to bottom at three in the morning: does a family work, what is broken, whom it affects, what to do first; below that the
-matrix of vantages and layers, and the facts that stand behind it. A colour never stands alone: signs and words say the same.
+Read from top to bottom at three in the morning: does a family work, what is broken, whom it affects, what to do first;
+below that the matrix of vantages and layers, and the facts that stand behind it. A colour never stands alone: signs and
+words say the same.
 """
 
 from __future__ import annotations

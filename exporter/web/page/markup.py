@@ -1,6 +1,7 @@
 """HTML out of values. Everything that is not made here is escaped: foreign text cannot become markup. No I/O.
 
-Control characters and the marks that turn the direction of writing are taken out as well, so that a pod's name cannot rearrange a page.
+Control characters and the marks that turn the direction of writing are taken out as well, so that a pod's name cannot
+rearrange a page.
 """
 
 from __future__ import annotations

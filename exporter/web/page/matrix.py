@@ -1,7 +1,7 @@
 """The page's matrix: vantage by layer by family, and below it each failing probe with why and when.
 
-Rows are the host, then the pods by namespace: one row for the namespace, one more for each pod in which something fails. Pods in
-which nothing fails are names in a closed list, so that 250 pods stay readable and cheap.
+Rows are the host, then the pods by namespace: one row for the namespace, one more for each pod in which something
+fails. Pods in which nothing fails are names in a closed list, so that 250 pods stay readable and cheap.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who is let in: rate limit, client certificate, user and password. Before every handler but the health endpoints. Behind server.py.
 
-Passwords are computed on threads, few at a time and fewer per client: guessing costs the guesser waiting, not the exporter its rounds, and
-a scraper whose password is remembered waits for nobody.
+Passwords are computed on threads, few at a time and fewer per client: guessing costs the guesser waiting, not the
+exporter its rounds, and a scraper whose password is remembered waits for nobody.
 """
 
 from __future__ import annotations

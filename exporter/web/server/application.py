@@ -1,7 +1,7 @@
 """The exporter's HTTP surface (contract section 6): routes, headers, and nothing that waits for a round. Last stage of the flow.
 
-It serves what State hands over: finished values, already rendered. Who may ask is admission.py's, how connections are bounded is
-connections.py's. Errors are plain text and tell nothing of the inside.
+It serves what State hands over: finished values, already rendered. Who may ask is admission.py's, how connections are
+bounded is connections.py's. Errors are plain text and tell nothing of the inside.
 """
 
 from __future__ import annotations

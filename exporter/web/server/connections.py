@@ -1,7 +1,8 @@
 """Accepting connections and bounding them: how many, and how long each may take. Between the listening sockets and the HTTP protocol.
 
-A slow or silent client costs one place among many, for seconds. When all places are taken the oldest connection without a request under
-way makes room, so a scraper is let in whatever others hold open. Each new connection gets the TLS context of the moment.
+A slow or silent client costs one place among many, for seconds. When all places are taken the oldest connection without
+a request under way makes room, so a scraper is let in whatever others hold open. Each new connection gets the TLS
+context of the moment.
 """
 
 from __future__ import annotations

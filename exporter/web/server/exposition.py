@@ -1,10 +1,11 @@
 """The catalogue as Prometheus text and OpenMetrics. Between catalogue and server: formats finished values and waits for nothing.
 
-The round's part is written once per round and format, at the first scrape that asks for it, and kept as bytes, plain and gzipped; the
-exporter's own part is small and written at each scrape. A report that is no longer fresh is left out: its series vanish.
+The round's part is written once per round and format, at the first scrape that asks for it, and kept as bytes, plain
+and gzipped; the exporter's own part is small and written at each scrape. A report that is no longer fresh is left out:
+its series vanish.
 
-Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ (text 0.0.4) and OpenMetrics 1.0.0. No timestamps and no _created
-samples are written.
+Formats: https://prometheus.io/docs/instrumenting/exposition_formats/ (text 0.0.4) and OpenMetrics 1.0.0. No timestamps
+and no _created samples are written.
 """
 
 from __future__ import annotations
@@ -158,8 +159,8 @@ def _write_metric(metric: Metric[Source], rows: list[Row], chosen: ExpositionFor
 def _openmetrics_family(metric: Metric[Source]) -> tuple[str, str]:
     """Name and type of the family in OpenMetrics, where a counter's family is named without _total.
 
-    dns_lookups is a gauge and dns_lookups_total a counter: two families of one name are not allowed, so such a counter is written as
-    unknown, which keeps its sample's name and value.
+    dns_lookups is a gauge and dns_lookups_total a counter: two families of one name are not allowed, so such a counter
+    is written as unknown, which keeps its sample's name and value.
     """
     family = metric.name.removesuffix("_total")
     if metric.type is not Type.COUNTER:

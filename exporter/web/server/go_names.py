@@ -32,7 +32,8 @@ class Curve(StrEnum):
     X25519 = "X25519"
 
 
-# Go's names of the suites it offers (crypto/tls CipherSuites), with OpenSSL's; those of TLS 1.3 are not configurable in Go either.
+# Go's names of the suites it offers (crypto/tls CipherSuites), with OpenSSL's; those of TLS 1.3 are not configurable in
+# Go either.
 CIPHERS: Mapping[str, str] = MappingProxyType(
     {
         "TLS_AES_128_GCM_SHA256": "",

@@ -24,8 +24,8 @@ class ListenError(Exception):
 def bind(addresses: Sequence[str] = DEFAULT_ADDRESSES) -> list[socket.socket]:
     """Listening sockets for these addresses, all or none.
 
-    `:PORT` is every address of both families, or of IPv4 alone where the kernel has IPv6 off. `0.0.0.0:PORT` and `[::]:PORT` are one
-    family each. A name stands for all its addresses. Port 0 is a free one. Raises ListenError.
+    `:PORT` is every address of both families, or of IPv4 alone where the kernel has IPv6 off. `0.0.0.0:PORT` and
+    `[::]:PORT` are one family each. A name stands for all its addresses. Port 0 is a free one. Raises ListenError.
     """
     sockets: list[socket.socket] = []
     try:

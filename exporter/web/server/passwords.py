@@ -1,8 +1,8 @@
 """Basic authentication: whether a user's password is right, at the same cost whether or not the user exists. Behind admission.py.
 
-bcrypt is slow on purpose, so verdicts are remembered. What is remembered is keyed by a MAC under a key of this process: neither a dump of
-its memory nor a guess at a hash table gives a password away. Right and wrong verdicts are kept apart, so that guesses cannot push the
-scraper's own verdict out.
+bcrypt is slow on purpose, so verdicts are remembered. What is remembered is keyed by a MAC under a key of this process:
+neither a dump of its memory nor a guess at a hash table gives a password away. Right and wrong verdicts are kept apart,
+so that guesses cannot push the scraper's own verdict out.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Passwords:
         return verdict
 
     def _compute(self, user: str, password: str) -> bool:
-        # bcrypt reads 72 bytes; htpasswd and Go's bcrypt cut there in silence, so hashes made of longer passwords exist.
+        # bcrypt reads 72 bytes; htpasswd and Go's bcrypt cut there in silence, so hashes made of longer passwords
+        # exist.
         matches = bcrypt.checkpw(password.encode(errors="replace")[:72], self._hashes.get(user, self._decoy))
         return matches and user in self._hashes
 

@@ -1,7 +1,7 @@
 """The web configuration as it stands now: read again when its files change, so that certificates and passwords rotate without a restart.
 
-Behind connections.py (a context per new connection) and admission.py (passwords per request). A change that cannot be used keeps what
-was, and is logged once.
+Behind connections.py (a context per new connection) and admission.py (passwords per request). A change that cannot be
+used keeps what was, and is logged once.
 """
 
 from __future__ import annotations

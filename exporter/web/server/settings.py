@@ -1,8 +1,8 @@
 """--web.config.file: TLS, basic authentication, headers and rate limit, in the format that Prometheus' exporters share.
 
-The format is exporter-toolkit's (docs/web-configuration.md there), read as strictly as our own configuration and by the same kinds.
-First of three: this file makes frozen values of the text, tls.py and passwords.py make them work, rotation.py keeps them current.
-Messages never show a key or a hash.
+The format is exporter-toolkit's (docs/web-configuration.md there), read as strictly as our own configuration and by the
+same kinds. First of three: this file makes frozen values of the text, tls.py and passwords.py make them work,
+rotation.py keeps them current. Messages never show a key or a hash.
 """
 
 # ruff: noqa: RUF009  # option() makes a dataclasses.field, which no instance shares
@@ -74,7 +74,11 @@ class _Headers(ValueKind[_Pairs]):
             below = join_path(path, name)
             if name not in _HEADERS:
                 raise Fault(below, unknown(name, dict(_HEADERS)))
-            value = "" if is_empty(child) else Text("a header's value", str.isascii, empty=True).decode(child, below)
+            value = (
+                ""
+                if is_empty(child)
+                else Text(wanted="a header's value", check=str.isascii, empty=True).decode(child, below)
+            )
             if value and _HEADERS[name] and value not in _HEADERS[name]:
                 raise Fault(below, f"{show(child)} is not {' or '.join(_HEADERS[name])}")
             headers[name] = value
@@ -127,7 +131,7 @@ class TlsServer:
     min_version: TlsVersion = option(Choice(TlsVersion), "oldest TLS spoken", default=TlsVersion.TLS12)
     max_version: TlsVersion = option(Choice(TlsVersion), "newest TLS spoken", default=TlsVersion.TLS13)
     cipher_suites: tuple[str, ...] = option(
-        ListOf(Text("a cipher suite", CIPHERS.__contains__)), "suites up to TLS 1.2, in order", default=()
+        ListOf(Text(wanted="a cipher suite", check=CIPHERS.__contains__)), "suites up to TLS 1.2, in order", default=()
     )
     prefer_server_cipher_suites: bool = option(Flag(), "our order of suites counts", default=True)
     curve_preferences: tuple[Curve, ...] = option(ListOf(Choice(Curve)), "curves, in order", default=())
@@ -209,7 +213,8 @@ def _check_clients(tls: TlsServer) -> None:
     asked, key = tls.client_auth_type, "tls_server_config.client_auth_type"
     authorities = bool(tls.client_ca or tls.client_ca_file)
     if asked in {ClientAuth.REQUIRE_ANY, ClientAuth.REQUIRE_ANY_OLD}:
-        # Python's ssl verifies every certificate that it demands; and a certificate that anybody can make admits everybody.
+        # Python's ssl verifies every certificate that it demands; and a certificate that anybody can make admits
+        # everybody.
         raise Fault(
             key, f"{asked} takes any certificate unverified, which is not supported: {ClientAuth.REQUIRE_AND_VERIFY}"
         )

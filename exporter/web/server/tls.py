@@ -1,7 +1,7 @@
 """An SSL context of a web configuration, and what a client's certificate says. Between settings.py and rotation.py.
 
-Certificates and keys are read here, bounded, and handed to OpenSSL through anonymous memory: OpenSSL itself opens no path and never asks
-a terminal for a password.
+Certificates and keys are read here, bounded, and handed to OpenSSL through anonymous memory: OpenSSL itself opens no
+path and never asks a terminal for a password.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _CURVES = MappingProxyType(
 def build_context(tls: TlsServer) -> ssl.SSLContext:
     """A server's context as configured; Fault with the dotted path where a file cannot be used.
 
-    A certificate that every client must have is asked for in the handshake and verified if given; that it was given is checked per
-    request (`has_allowed_name`), because health endpoints need none (contract section 6) and a kubelet has none.
+    A certificate that every client must have is asked for in the handshake and verified if given; that it was given is
+    checked per request (`has_allowed_name`), because health endpoints need none (contract section 6) and a kubelet has
+    none.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[tls.min_version]

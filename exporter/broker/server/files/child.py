@@ -1,7 +1,8 @@
 """A child of the broker that reads pods' files in its place, for a file system that a pod mounts may never answer (FUSE, NFS).
 
-Made by fork, without a program: it holds SYS_PTRACE alone, no descriptor but its channel, and dies with the broker. It cannot always be
-killed either: a process that waits for such a file system may be uninterruptible. So nothing here waits for a child's end.
+Made by fork, without a program: it holds SYS_PTRACE alone, no descriptor but its channel, and dies with the broker. It
+cannot always be killed either: a process that waits for such a file system may be uninterruptible. So nothing here
+waits for a child's end.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Files of a pod: its resolv.conf, and whether its C libraries stand there. The pod may be hostile to whoever reads them.
 
-A path is followed as a process of the pod would, inside its root directory and through no magic link; nothing but a regular file is
-ever really opened, and no more is read than the bound. Mounts are followed: the kubelet mounts resolv.conf. So a file system that the
-pod mounted may keep whoever reads it waiting for ever: the broker calls this in a child (filechild.py).
+A path is followed as a process of the pod would, inside its root directory and through no magic link; nothing but a
+regular file is ever really opened, and no more is read than the bound. Mounts are followed: the kubelet mounts
+resolv.conf. So a file system that the pod mounted may keep whoever reads it waiting for ever: the broker calls this in
+a child (filechild.py).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from exporter.broker.server.syscalls import open_in_root
 _ATTEMPTS = 3  # openat2 gives EAGAIN when something was renamed while it went through `..`
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
-# What this machine may run, by its name in uname(2), as the names of the architectures in those of the dynamic loaders below.
+# What this machine may run, by its name in uname(2), as the names of the architectures in those of the dynamic loaders
+# below.
 _RUNS = {
     "x86_64": ("x86_64", "i386"),
     "aarch64": ("aarch64", "armhf", "arm"),
@@ -60,9 +62,9 @@ _SANDBOXES = ("pause", "pod", "usr/bin/pod", "catatonit")
 def read_pod_files(place: NamespaceRef) -> PodFiles:
     """The files of the process of `place`, and whether that is a sandbox's: whose libraries no program of the pod uses.
 
-    One errno for all: ESTALE when it ended, EACCES when /proc/PID/root is closed to the broker, EINVAL without pid, EAGAIN while it is
-    still outside of its container: a runtime joins the namespaces first and changes the root then, so its root is still the host's. One
-    that keeps the host's root has mounts of its own over it, or it is no pod's.
+    One errno for all: ESTALE when it ended, EACCES when /proc/PID/root is closed to the broker, EINVAL without pid,
+    EAGAIN while it is still outside of its container: a runtime joins the namespaces first and changes the root then,
+    so its root is still the host's. One that keeps the host's root has mounts of its own over it, or it is no pod's.
     """
     if not place.pid:
         return unreadable(errno.EINVAL)
@@ -92,7 +94,9 @@ def _read(process: int, *, young: bool) -> PodFiles:
         libc_errno, libcs = (0, ()) if sandbox else _find_libcs(root)
     finally:
         os.close(root)
-    return PodFiles(resolv_errno, resolv_conf, libc_errno, libcs, sandbox)
+    return PodFiles(
+        resolv_errno=resolv_errno, resolv_conf=resolv_conf, libc_errno=libc_errno, libcs=libcs, sandbox=sandbox
+    )
 
 
 def _is_sandbox(process: int, root: int) -> bool:

@@ -1,7 +1,7 @@
 """Reads pods' files through a child, so that a pod whose file system does not answer costs the broker a bounded time and nobody else.
 
-A pod that hung is left alone for a while that doubles each time it hangs again. How long a child may take follows from how much time was
-lost lately: a few pods that hang get a second each, hundreds of them some hundredths.
+A pod that hung is left alone for a while that doubles each time it hangs again. How long a child may take follows from
+how much time was lost lately: a few pods that hang get a second each, hundreds of them some hundredths.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class PodReader:
     def read(self, place: NamespaceRef) -> PodFiles:
         """The files of the process of `place`: those that read_pod_files gives, or one errno for all of them.
 
-        ETIMEDOUT: the pod's file system did not answer, now or a while ago. EBUSY: too many children hang. EIO: the child ended. What
-        fork gives where no child can be made.
+        ETIMEDOUT: the pod's file system did not answer, now or a while ago. EBUSY: too many children hang. EIO: the
+        child ended. What fork gives where no child can be made.
         """
         if not place.pid:
             return unreadable(errno.EINVAL)

@@ -1,8 +1,8 @@
 """Reads chains of legacy iptables by getsockopt, in the namespace that is being visited. linux/netfilter_ipv6/ip6_tables.h.
 
-Broker side of the flow (broker -> kernel/decode/legacy.py -> facts); privileged. The kernel hands out a whole table or nothing, so the
-table is copied into memory that is dropped at once, and only the chains asked for leave the broker (legacy_table.py). Asking for a table creates it:
-a table that /proc does not list is never asked for.
+Broker side of the flow (broker -> kernel/decode/legacy.py -> facts); privileged. The kernel hands out a whole table or
+nothing, so the table is copied into memory that is dropped at once, and only the chains asked for leave the broker
+(legacy_table.py). Asking for a table creates it: a table that /proc does not list is never asked for.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """A copied table of legacy iptables, and the chains of it that leave the broker. linux/netfilter/x_tables.h.
 
-Used by legacy.py alone; it sees memory and makes no call. What leaves, once per chain found (kernel/decode/legacy.py reads it):
+Used by legacy.py alone; it sees memory and makes no call. What leaves, once per chain found (kernel/decode/legacy.py
+reads it):
     u8 length of the name, name, u8 hook (255: a user chain), u32 rules counted, u32 rules that follow, then per rule
     u32 length of the entry, u8 length of the name of the chain it jumps or goes to, that name, the raw entry
-A chain ends before its policy or its implicit RETURN. Of a user chain MAX_USER_RULES rules follow at most, of another MAX_RULES;
-counting ends with the rule behind them.
+A chain ends before its policy or its implicit RETURN. Of a user chain MAX_USER_RULES rules follow at most, of another
+MAX_RULES; counting ends with the rule behind them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A netlink conversation in the namespace that is being visited: ask, or dump, and hand back raw messages.
 
-Broker side of the flow (broker -> kernel/ parsers -> facts); privileged. It frames requests and looks at the kernel's framing
-(linux/netlink.h) no more than it must: parsers walk the messages. It must not log or keep a socket past its visit.
+Broker side of the flow (broker -> kernel/ parsers -> facts); privileged. It frames requests and looks at the kernel's
+framing (linux/netlink.h) no more than it must: parsers walk the messages. It must not log or keep a socket past its
+visit.
 """
 
 from __future__ import annotations
@@ -74,8 +75,9 @@ class Netlink:
     def fetch(self, request: bytes, limit: int) -> tuple[bytes, bool]:
         """All messages that answer a request, and whether the dump was interrupted (NLM_F_DUMP_INTR). EFBIG above `limit` bytes.
 
-        No more of the framing is looked at than must be: NLMSG_DONE stands alone or at the very end, and the kernel compares its
-        tables' sequence once per packet and marks the first message of it (nl_dump_check_consistent in include/net/netlink.h).
+        No more of the framing is looked at than must be: NLMSG_DONE stands alone or at the very end, and the kernel
+        compares its tables' sequence once per packet and marks the first message of it (nl_dump_check_consistent in
+        include/net/netlink.h).
         """
         self.busy = True
         self._socket.send(request)

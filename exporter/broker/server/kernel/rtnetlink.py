@@ -1,6 +1,7 @@
 """Topics of NETLINK_ROUTE: links, addresses, routes, neighbours, forwarding database. linux/rtnetlink.h, strict requests.
 
-Broker side of the flow; privileged. Each function fetches raw messages, filtered by the kernel where it can; raises OSError.
+Broker side of the flow; privileged. Each function fetches raw messages, filtered by the kernel where it can; raises
+OSError.
 """
 
 from __future__ import annotations

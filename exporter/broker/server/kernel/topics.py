@@ -1,8 +1,9 @@
 """Reads kernel topics in the namespace that the broker is visiting: raw netlink messages and small files of /proc, as bytes.
 
-Broker side of the flow (broker -> kernel/ parsers -> facts); privileged. Each topic is fetched on a socket made here and closed here.
-Nothing is interpreted beyond what keeps answers small. It must not change the kernel's state, and looking must not either: tables of
-legacy iptables and IPVS are read only where /proc lists them, because asking would create or load them.
+Broker side of the flow (broker -> kernel/ parsers -> facts); privileged. Each topic is fetched on a socket made here
+and closed here. Nothing is interpreted beyond what keeps answers small. It must not change the kernel's state, and
+looking must not either: tables of legacy iptables and IPVS are read only where /proc lists them, because asking would
+create or load them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The netlink sockets of one visit to a namespace, one per protocol, made when first needed and closed together; and a visit's bounds.
 
-Broker side of the flow; privileged. Used by the topics of rtnetlink.py and nfnetlink.py. It retries what the kernel says to retry.
+Broker side of the flow; privileged. Used by the topics of rtnetlink.py and nfnetlink.py. It retries what the kernel
+says to retry.
 """
 
 from __future__ import annotations

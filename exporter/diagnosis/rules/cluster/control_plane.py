@@ -1,7 +1,7 @@
 """The cause that component arguments show: not dual-stack, not agreeing, no longer existing. A pure rule for both roles.
 
-A node judges the files mounted on it, role cluster what pods and ConfigMaps show; what is visible decides, nothing is assumed of the
-rest.
+A node judges the files mounted on it, role cluster what pods and ConfigMaps show; what is visible decides, nothing is
+assumed of the rest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ RANGES = {
     "kube-proxy": ("cluster-cidr",),
 }
 AGREEING = ("service-cluster-ip-range", "cluster-cidr")
-# Feature gates about address families that are gone, and since which Kubernetes version; a component refuses to start with them.
+# Feature gates about address families that are gone, and since which Kubernetes version; a component refuses to start
+# with them.
 REMOVED_GATES = {"IPv6DualStack": "1.25", "MultiCIDRRangeAllocator": "1.29", "CloudDualStackNodeIPs": "1.32"}
 TRUE = frozenset({"true", "t", "1"})  # strconv.ParseBool, in lower case
 

@@ -113,8 +113,9 @@ def _by_size(inventory: Inventory) -> Iterator[tuple[str, str]]:
 def _refusing_large(inventory: Inventory) -> str:
     """Who refuses a large Service range here; empty for nobody.
 
-    kube-apiserver did while it kept its ClusterIPs in bitmaps (validateClusterIPFlags; the gate DisableAllocatorDualWrite is on since 1.34),
-    kubeadm still does. A kubelet is never newer than the API server that it speaks to.
+    kube-apiserver did while it kept its ClusterIPs in bitmaps (validateClusterIPFlags; the gate
+    DisableAllocatorDualWrite is on since 1.34), kubeadm still does. A kubelet is never newer than the API server that
+    it speaks to.
     """
     newest = max(
         (release for each in inventory.nodes or () if (release := _release(each.kubelet_version))), default=None

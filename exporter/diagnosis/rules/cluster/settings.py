@@ -1,6 +1,7 @@
 """Causes in the settings of Calico and CoreDNS: CNI configuration, Felix, Corefile. Pure rules of role cluster.
 
-cni_not_assigning_ipv6 serves both roles: a node judges its own file, role cluster the ConfigMap that the file is made from.
+cni_not_assigning_ipv6 serves both roles: a node judges its own file, role cluster the ConfigMap that the file is made
+from.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ def _felix_evidence(off: dict[str, Setting]) -> tuple[str, ...]:
 def coredns_template_blocks_aaaa(view: RuleInput) -> Judgement:
     """The Corefile, as CoreDNS runs it, withholds AAAA: critical for all names. NodeLocal DNSCache's own counts as well.
 
-    Inline hosts of IPv4 alone are data somebody wrote, not a filter, and make no finding. Where the operator says that AAAA is
-    blocked on purpose (dns.aaaa: blocked), it is only information.
+    Inline hosts of IPv4 alone are data somebody wrote, not a filter, and make no finding. Where the operator says that
+    AAAA is blocked on purpose (dns.aaaa: blocked), it is only information.
     """
     reason = lacking(view.inventory)
     if reason is not None:

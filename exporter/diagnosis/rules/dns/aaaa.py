@@ -1,9 +1,10 @@
 """Whether a nameserver withholds AAAA (or A), and how: the verdict over two rounds of its answers (dualstack_dns_aaaa_block). Pure.
 
-Between lookups and the rules of dns.py; what single answers show stands in aaaa_signs.py. Nothing is decided on one sample: a sign
-counts if both rounds show it for the same name, and what was asked again in them and said in the minutes before does not speak against it
-(dns_steady.py). An honest resolver must never be called a blocker, so a foreign zone's own faults (a server that forgets an SOA, one that
-denies names by type, one that fails or is silent for a type) need two names or zones, or knowledge from elsewhere.
+Between lookups and the rules of dns.py; what single answers show stands in aaaa_signs.py. Nothing is decided on one
+sample: a sign counts if both rounds show it for the same name, and what was asked again in them and said in the minutes
+before does not speak against it (dns_steady.py). An honest resolver must never be called a blocker, so a foreign zone's
+own faults (a server that forgets an SOA, one that denies names by type, one that fails or is silent for a type) need
+two names or zones, or knowledge from elsewhere.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class AaaaVerdict:
     evidence: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
     """The signs that both rounds show, by sign and name, and what is known from elsewhere."""
 
@@ -88,8 +89,8 @@ def aaaa_verdict(
 ) -> AaaaVerdict:
     """The verdict on one nameserver from the verdict sets of this round and the one before, whichever places asked.
 
-    Answers of one place are compared with each other only; without a round before, everything is undecided. `steadiness`: what the
-    server said in the last minutes (None: only what the two sets themselves show is judged).
+    Answers of one place are compared with each other only; without a round before, everything is undecided.
+    `steadiness`: what the server said in the last minutes (None: only what the two sets themselves show is judged).
     """
     first, second = _signs(now, qtype), _signs(before, qtype)
     signs: dict[AnswerSign, dict[str, Evidence]] = {}
@@ -102,7 +103,7 @@ def aaaa_verdict(
                 doubted[name] = seen
             else:
                 signs.setdefault(sign, {})[name] = seen
-    case = _Case(qtype, truth, signs, doubted)
+    case = _Case(qtype=qtype, truth=truth, signs=signs, doubted=doubted)
     return _withheld(case) or _open(case)
 
 
@@ -137,7 +138,8 @@ def _withheld(case: _Case) -> AaaaVerdict | None:
 def _of_the_resolver(case: _Case, seen: Mapping[str, Evidence]) -> Mapping[str, Evidence]:
     """What a resolver is answerable for: the servers of a foreign zone may answer badly for a type that its names lack.
 
-    Such names, and any of one foreign zone alone, show nothing of the resolver while it answers that type for another zone.
+    Such names, and any of one foreign zone alone, show nothing of the resolver while it answers that type for another
+    zone.
     """
     foreign = [name for name in seen if not _trusted(case, name)]
     proven = [name for name in foreign if not _lacks(case, name)]

@@ -1,7 +1,8 @@
 """What one nameserver's answers to one place in one round say about a withheld record type, name by name. Under aaaa.py; pure.
 
-A sign is an observation that an honest resolver does not give, or gives only for a stated innocent reason; whether it suffices is
-decided in aaaa.py, over two rounds and several names. The rules are those measured on CoreDNS, BIND, unbound and dnsmasq.
+A sign is an observation that an honest resolver does not give, or gives only for a stated innocent reason; whether it
+suffices is decided in aaaa.py, over two rounds and several names. The rules are those measured on CoreDNS, BIND,
+unbound and dnsmasq.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class AnswerSign(StrEnum):
     UNCLEAR = "unclear"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """A sign, about which name (a random one is named by its parent, so that it stays the same when the label turns), and why."""
 
@@ -55,7 +56,8 @@ class Evidence:
 class KnownRecords:
     """What is known of names from elsewhere: name -> types that it has.
 
-    `stated` is beyond doubt (the API, or a reference resolver that agrees on the other type); `expected` is the operator's word.
+    `stated` is beyond doubt (the API, or a reference resolver that agrees on the other type); `expected` is the
+    operator's word.
     """
 
     domain: str = ""  # the cluster's
@@ -97,27 +99,27 @@ def read_signs(lookups: Iterable[Lookup], qtype: str) -> Iterator[Evidence]:
         elif name in random:
             sign, why = _random_sign(own, other)
             yield Evidence(
-                sign,
-                f"{RANDOM}.{name.partition('.')[2]}",
-                f"{name}: {_pair(own, other)}{why}",
+                sign=sign,
+                name=f"{RANDOM}.{name.partition('.')[2]}",
+                text=f"{name}: {_pair(own, other)}{why}",
                 random=True,
                 contradicts=_missing(other),
             )
         else:
             base = answers.get("MX")
             sign, why = _sign(own, other, base, signed=zone(name) in signed)
-            yield Evidence(sign, name, f"{name}: {_pair(own, other, base)}{why}")
+            yield Evidence(sign=sign, name=name, text=f"{name}: {_pair(own, other, base)}{why}")
 
 
 def _dns64(own: Lookup) -> Evidence:
     """ipv4only.arpa has no AAAA: one that comes is synthesised, unless it is the unspecified address."""
     reply = own.reply
     if reply is not None and not reply.answers and reply.rcode == NOERROR and reply.soa_authority:
-        return Evidence(AnswerSign.ABSENT, DNS64_NAME, f"{DNS64_NAME}: AAAA {describe(own)}")
+        return Evidence(sign=AnswerSign.ABSENT, name=DNS64_NAME, text=f"{DNS64_NAME}: AAAA {describe(own)}")
     if reply is None or not reply.addresses:
-        return Evidence(AnswerSign.UNCLEAR, DNS64_NAME, f"{DNS64_NAME}: AAAA {describe(own)}")
+        return Evidence(sign=AnswerSign.UNCLEAR, name=DNS64_NAME, text=f"{DNS64_NAME}: AAAA {describe(own)}")
     sign = AnswerSign.SINKHOLE if _unspecified(reply) else AnswerSign.DNS64
-    return Evidence(sign, DNS64_NAME, f"{DNS64_NAME}: AAAA {describe(own)}")
+    return Evidence(sign=sign, name=DNS64_NAME, text=f"{DNS64_NAME}: AAAA {describe(own)}")
 
 
 def _random_sign(own: Lookup, other: Lookup | None) -> tuple[AnswerSign, str]:

@@ -1,7 +1,7 @@
 """Nameservers that answer by chance: now with data and now without, or now and now not at all. Rules over the last minutes; pure.
 
-Beside dns.py, in whose table of rules they stand. Both are seen over many answers, never over two; what a single answer of such a server
-seems to show (a withheld record, a dead server, a search list that breaks musl) is theirs to explain.
+Beside dns.py, in whose table of rules they stand. Both are seen over many answers, never over two; what a single answer
+of such a server seems to show (a withheld record, a dead server, a search list that breaks musl) is theirs to explain.
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ class _Losses:
 def _losses(told: Iterable[Told]) -> list[_Losses]:
     """By nameserver, what may be compared.
 
-    A place that got no answer at all in a round shows a dead server or a broken way; a question that is never answered is somebody
-    else's silence: a foreign zone's, or a block.
+    A place that got no answer at all in a round shows a dead server or a broken way; a question that is never answered
+    is somebody else's silence: a foreign zone's, or a block.
     """
     servers: dict[Address, list[Told]] = {}
     for one in told:

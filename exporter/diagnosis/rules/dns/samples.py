@@ -1,6 +1,7 @@
 """Lookups as the DNS rules want them: per nameserver, this round's and those of the round before it, with what is known of names. Pure.
 
-Between snapshot and dns.py, searchlist.py. Two rounds of a nameserver are two rounds in which it was asked, whichever place asked.
+Between snapshot and dns.py, searchlist.py. Two rounds of a nameserver are two rounds in which it was asked, whichever
+place asked.
 """
 
 from __future__ import annotations
@@ -144,7 +145,8 @@ def services(view: RuleInput, domain: str) -> dict[str, Service]:
 def _referenced(view: RuleInput, asked: Iterable[Lookup]) -> dict[str, frozenset[str]]:
     """Types that a reference resolver has for a name, where it and the server asked share an address of the other type.
 
-    Without that the server has data of its own (a hosts entry, split horizon, another region): then the reference proves nothing.
+    Without that the server has data of its own (a hosts entry, split horizon, another region): then the reference
+    proves nothing.
     """
     said = _addresses(
         one

@@ -1,6 +1,7 @@
 """What the pods' own files and nameservers make of names: predictions per libc, and the search list that breaks musl. Pure.
 
-Between the prediction lookups and the report; the libcs stand in resolver.py. A file is judged once for all pods that share it.
+Between the prediction lookups and the report; the libcs stand in resolver.py. A file is judged once for all pods that
+share it.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def _files(snapshot: Snapshot) -> dict[ResolvConf, list[PodView]]:
         if pod.resolv_conf is not None and pod.vantage.state in {PodState.ELIGIBLE, PodState.INTERCEPTED}:
             files.setdefault(pod.resolv_conf, []).append(pod)
     if not snapshot.pods and snapshot.host is not None and snapshot.host_resolv_conf is not None:
-        files[snapshot.host_resolv_conf] = [PodView(snapshot.host, resolv_conf=snapshot.host_resolv_conf)]
+        files[snapshot.host_resolv_conf] = [PodView(vantage=snapshot.host, resolv_conf=snapshot.host_resolv_conf)]
     return files
 
 

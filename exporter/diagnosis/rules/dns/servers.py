@@ -174,7 +174,8 @@ def _lost(
 ) -> list[Lookup]:
     """What this place asked of those of its nameservers that answered nothing now, and nothing in the round before to whoever asked.
 
-    `lossy`: places and servers of which some questions of a round were answered; there, few that are lost may be chance.
+    `lossy`: places and servers of which some questions of a round were answered; there, few that are lost may be
+    chance.
     """
     lost = []
     for address in dict.fromkeys(one.question.server.address for one in asked):

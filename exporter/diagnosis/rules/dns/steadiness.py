@@ -1,7 +1,8 @@
 """Whether what a nameserver says to a question is a lasting state, or goes back and forth: over the last minutes. Pure.
 
-Between the snapshot's history (plan/answer_history.py) and the DNS rules. A server that forwards to two others that disagree, or one that loses
-half of the questions, shows by chance what a blocker shows on purpose, for a round or two; it never does so for long.
+Between the snapshot's history (plan/answer_history.py) and the DNS rules. A server that forwards to two others that
+disagree, or one that loses half of the questions, shows by chance what a blocker shows on purpose, for a round or two;
+it never does so for long.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ BY_CHANCE = 0.01  # a run of rounds that comes less often by chance is a change 
 ERRORS = frozenset({LookupOutcome.REFUSED, LookupOutcome.SERVFAIL, LookupOutcome.RCODE})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """Answers of one question that say the same, one after the other. `whole`: rounds in which it was never answered otherwise."""
 
@@ -48,11 +49,11 @@ def runs(said: Iterable[tuple[Told, bool]]) -> tuple[Run, ...]:
         groups[-1][1].append(one)
     return tuple(
         Run(
-            shows,
-            len(answers),
-            rounds := tuple(dict.fromkeys(one.round for one in answers)),
-            sum(len(shown[number]) == 1 for number in rounds),
-            answers[-1].time,
+            shows=shows,
+            answers=len(answers),
+            rounds=(rounds := tuple(dict.fromkeys(one.round for one in answers))),
+            whole=sum(len(shown[number]) == 1 for number in rounds),
+            last=answers[-1].time,
         )
         for shows, answers in groups
     )
@@ -69,8 +70,8 @@ class Steadiness:
     def confirms(self, sign: AnswerSign, seen: Evidence, qtype: str) -> bool:
         """Whether what a sign says of a name has held since it began to, asked again and again, and is no part of a back and forth.
 
-        Any answer that had the record speaks against it for ten minutes: a cache keeps what either of two servers said for its time to
-        live, so that a back and forth looks like a change that lasts.
+        Any answer that had the record speaks against it for ten minutes: a cache keeps what either of two servers said
+        for its time to live, so that a back and forth looks like a change that lasts.
         """
         if any(o.real and self.now - o.time <= SERVED_FOR for o in self.told.get((self.address, seen.name, qtype), ())):
             return False

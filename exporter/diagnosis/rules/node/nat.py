@@ -1,6 +1,7 @@
 """NAT causes: whether the kernel does what the IPv6 pools ask for, and whether kube-proxy knows IPv6 Services. Pure rules.
 
-An empty chain is legal when no pool asks for NAT, and a rule counts for nothing when its source set lacks the pool: so the pools lead.
+An empty chain is legal when no pool asks for NAT, and a rule counts for nothing when its source set lacks the pool: so
+the pools lead.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ def _outside_fails_from_pods_alone(view: RuleInput) -> list[str]:
 def _cross_node_fails(view: RuleInput) -> list[str]:
     """A peer is lost over IPv6 alone; or the cluster's DNS is, from every place, although kube-proxy knows it.
 
-    Peers without tunnel addresses are dialled at their nodes' own, for which no tunnel is needed: they tell nothing then. A peer whose
-    echo comes back tells that it is TCP that gets lost, there and on the way to the DNS.
+    Peers without tunnel addresses are dialled at their nodes' own, for which no tunnel is needed: they tell nothing
+    then. A peer whose echo comes back tells that it is TCP that gets lost, there and on the way to the DNS.
     """
     lost = [d for d in _lost_twice(view, Group.PEERS) if _well_over_ipv4(d)]
     echoed = any(d.group is Group.PEERS and _silent_beside_echo(d) for d in probes_of(view).now)

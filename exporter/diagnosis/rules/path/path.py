@@ -1,8 +1,9 @@
 """Path causes: what dials over the two families say together. Pure rules over the kept results and the probe before each.
 
-Each layer tells one thing: ICMP passes and TCP does not; small passes and full-size does not; TCP passes and TLS does not. Behind a
-destination may stand several endpoints of which one is dead, so a pair (vantage, destination) is judged by its last dials: two of six
-must show it. A pair that was found stays until six dials in a row do not. Nothing is decided on one dial.
+Each layer tells one thing: ICMP passes and TCP does not; small passes and full-size does not; TCP passes and TLS does
+not. Behind a destination may stand several endpoints of which one is dead, so a pair (vantage, destination) is judged
+by its last dials: two of six must show it. A pair that was found stays until six dials in a row do not. Nothing is
+decided on one dial.
 """
 
 from __future__ import annotations
@@ -196,7 +197,8 @@ def _follows(dial: PathSample) -> bool:
 def _spared(probes: Probes) -> list[RepeatedSample]:
     """The pairs that IPv4 does not fail as well: one of several endpoints that is dead fails either family by chance.
 
-    What other vantages of this node saw of the destination counts. Where IPv4 fails there, only a pair that IPv6 always fails is spared.
+    What other vantages of this node saw of the destination counts. Where IPv4 fails there, only a pair that IPv6 always
+    fails is spared.
     """
     lost: dict[Family, Counter[str]] = {family: Counter() for family in FAMILIES}
     for t in probes.pairs:

@@ -21,7 +21,7 @@ ARRIVED = frozenset({Outcome.OK, Outcome.REFUSED, Outcome.RESET})  # an answer c
 SHOWN_TWICE = 2  # dials that must show the same: nothing is decided on one
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PathSample:
     """All that one vantage's probe of one destination showed, by family and layer."""
 
@@ -134,10 +134,10 @@ def dials(observations: Iterable[Observation], *, ipv4: bool = True) -> tuple[Pa
         table.setdefault((o.vantage.key, o.target.subject), {})[o.family, o.layer] = o
     return tuple(
         PathSample(
-            first.vantage,
-            first.target.subject,
-            first.target.group,
-            seen,
+            vantage=first.vantage,
+            destination=first.target.subject,
+            group=first.target.group,
+            seen=seen,
             wants_ipv4=ipv4 and Family.V4 in first.vantage.families,
         )
         for seen in table.values()
