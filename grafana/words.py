@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from exporter.diagnosis.engine.causes import RUNBOOKS, TABLE
 from exporter.model.facts import PeerState
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 from exporter.report.document import runbook
 from exporter.web.page.facts import REASONS
 from exporter.web.page.matrix import STATES

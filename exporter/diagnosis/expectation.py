@@ -14,7 +14,7 @@ from exporter.diagnosis.intent import (
 )
 from exporter.model.family import FAMILIES, Family, family_of
 from exporter.model.inventory import Inventory, ResourceKind
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 
 
 def expectations(config: Config) -> Expectations:
@@ -60,4 +60,6 @@ def _unknown(inventory: Inventory) -> bool:
         ResourceKind.CONFIG_MAPS: inventory.cni,
         ResourceKind.PODS: inventory.pods,
     }
-    return any(read is None and inventory.unread.get(kind) != Reason.NOT_APPLICABLE for kind, read in needed.items())
+    return any(
+        read is None and inventory.unread.get(kind) is not Reason.NOT_APPLICABLE for kind, read in needed.items()
+    )

@@ -13,7 +13,7 @@ from exporter.model.calico import IPPool
 from exporter.model.component import CniConfig
 from exporter.model.family import Family, Net, family_of, parse_net
 from exporter.model.inventory import Inventory, ResourceKind
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 
 CALICO, CALICO_IPAM = "calico", "calico-ipam"
 WORKLOAD = "Workload"

@@ -16,6 +16,7 @@ from exporter.diagnosis.engine.causes import TABLE
 from exporter.digest.codec import CodecError, decode, encode
 from exporter.digest.projection import reduce
 from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, Found, Role, Severity
 
 VERSION = 1  # N; 0 never existed, so there is no N-1 yet
@@ -123,11 +124,11 @@ def merge(own: Inventory, digest: Digest | None) -> Inventory:
     """The node's own pods, Node and files, and the rest of the cluster as the digest has it."""
     if digest is None:
         # What the node does not read by itself would be in the digest.
-        awaited = {k: "api_unavailable" if v == "no_inventory" else v for k, v in own.unread.items()}
+        awaited = {k: Reason.API_UNAVAILABLE if v is Reason.NO_INVENTORY else v for k, v in own.unread.items()}
         return replace(own, unread=awaited)
     told = digest.inventory
     nodes = {each.name: each for each in told.nodes or ()} | {each.name: each for each in own.nodes or ()}
-    unread: Mapping[ResourceKind, str] = {k: v for k, v in told.unread.items() if k is not ResourceKind.PODS}
+    unread: Mapping[ResourceKind, Reason] = {k: v for k, v in told.unread.items() if k is not ResourceKind.PODS}
     if own.pods is None and ResourceKind.PODS in own.unread:
         unread = {**unread, ResourceKind.PODS: own.unread[ResourceKind.PODS]}
     return replace(

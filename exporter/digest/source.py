@@ -26,14 +26,14 @@ from exporter.inventory.kubernetes.api_error import one_line
 from exporter.inventory.kubernetes.trust import cluster_context
 from exporter.inventory.source import InventorySource
 from exporter.model.inventory import Came, Inventory
-from exporter.model.report import Found, Reason
+from exporter.model.reason import Reason
+from exporter.model.report import Found
 from exporter.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
 
 EVERY = 30.0  # seconds between two looks
 FIRST = 2.0  # seconds to the second look without a whole digest, doubled with each: both roles start at one moment
-AWAITED = str(Reason.API_UNAVAILABLE)
 AT_MOST = 50.0  # looks a second that all nodes together may make: beyond 1,500 nodes each looks less often
 WAIT = 15.0  # seconds for a whole answer
 CONNECT = 3.0  # of them for connecting: packets that are dropped somewhere must leave time for another address
@@ -81,7 +81,7 @@ class DigestClient:
         else:
             usual = max(self._every, len(self.digest.inventory.nodes or ()) / self._at_most)
         # At the start the cluster role may still be reading.
-        whole = self.digest is not None and AWAITED not in self.digest.inventory.unread.values()
+        whole = self.digest is not None and Reason.API_UNAVAILABLE not in self.digest.inventory.unread.values()
         return usual if whole else min(usual, FIRST * 2.0 ** min(self._looks, 20))
 
     @property

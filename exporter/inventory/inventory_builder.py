@@ -21,6 +21,7 @@ from exporter.model.component import CniConfig, ComponentFlags
 from exporter.model.inventory import Inventory, ResourceKind, Unreadable
 from exporter.model.node import Node
 from exporter.model.pod import Namespace, Pod
+from exporter.model.reason import Reason
 from exporter.model.service import EndpointSlice, Service, ServiceCIDR
 
 MAX_NOTES = 50
@@ -35,7 +36,7 @@ def build_inventory(
     source: str,
     synced: float | None = None,
     stale: bool = False,
-    unread: Mapping[ResourceKind, str] | None = None,
+    unread: Mapping[ResourceKind, Reason] | None = None,
     cni: Sequence[CniConfig] = (),
     components: Sequence[ComponentFlags] = (),
 ) -> Inventory:
@@ -78,7 +79,7 @@ def build_inventory(
         components=_components(nodes, pods, maps, said, components),
         cluster_pod_cidrs=said.pod_cidrs,
         cluster_service_cidrs=said.service_cidrs,
-        unread={kind: "no_inventory" for kind in ResourceKind if kind not in objects} | dict(unread or {}),
+        unread={kind: Reason.NO_INVENTORY for kind in ResourceKind if kind not in objects} | dict(unread or {}),
         uid=next((each.uid for each in namespaces or () if each.name == "kube-system"), ""),
         node_local=said.node_local,
         unreadable=tuple(notes[:MAX_NOTES]),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from exporter.model.family import Address, Family, Interface, Net, family_of
+from exporter.model.reason import Reason
 
 
 class Reader(StrEnum):
@@ -31,13 +32,14 @@ class Reader(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderStatus:
-    """How one reader fared in one round. `reason` is a model.report.Reason value where it failed, with `detail` for people."""
+    """How one reader fared in one round. `reason` is there where it failed, with `detail` for people."""
 
     reader: str
     success: bool
     seconds: float
-    reason: str = ""
+    reason: Reason | None = None
     detail: str = ""
+    vanished: bool = False  # the namespace is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ class NatFacts:
     read: frozenset[tuple[Family, Backend]] = (
         frozenset()
     )  # those that could be read, whether or not anything stood there
-    unread: Mapping[tuple[Family, Backend], str] = field(default_factory=dict)  # -> Reason value
+    unread: Mapping[tuple[Family, Backend], Reason] = field(default_factory=dict)
 
     def of(self, family: Family) -> tuple[NatBackend, ...]:
         return tuple(b for b in self.backends if b.family is family)

@@ -18,6 +18,7 @@ from exporter.model.family import Family, Net
 from exporter.model.node import Node
 from exporter.model.pod import Namespace, Pod
 from exporter.model.policy import Policy
+from exporter.model.reason import Reason
 from exporter.model.service import EndpointSlice, Service, ServiceCIDR
 
 
@@ -83,7 +84,7 @@ class Inventory:
     components: tuple[ComponentFlags, ...] | None = None
     cluster_pod_cidrs: tuple[Net, ...] = ()  # kubeadm-config podSubnet
     cluster_service_cidrs: tuple[Net, ...] = ()  # kubeadm-config serviceSubnet
-    unread: Mapping[ResourceKind, str] = field(default_factory=dict)  # kind -> reason (model.report.Reason value)
+    unread: Mapping[ResourceKind, Reason] = field(default_factory=dict)
     service_count_v6: int | None = None  # Services with an IPv6 ClusterIP, where only the digest knows
     pod_families: frozenset[Family] | None = (
         None  # those that pods of the cluster have addresses of, where only the digest knows

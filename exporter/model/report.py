@@ -11,6 +11,7 @@ from exporter.model.facts import HostFacts, PodFacts, ReaderStatus
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
 from exporter.model.probe import Lookup, Observation, Told
+from exporter.model.reason import Reason
 from exporter.model.vantage import Vantage
 
 
@@ -36,27 +37,6 @@ class Role(StrEnum):
     NODE = "node"
     CLUSTER = "cluster"
     ALL = "all"
-
-
-class Reason(StrEnum):
-    """Why a cause could not be checked, or a reader could not read; closed (contract section 7)."""
-
-    NOT_APPLICABLE = "not_applicable"
-    SINGLE_STACK = "single_stack"
-    NO_INVENTORY = "no_inventory"
-    STALE_INVENTORY = "stale_inventory"
-    NO_PERMISSION = "no_permission"
-    LSM = "lsm"
-    API_UNAVAILABLE = "api_unavailable"
-    NO_VANTAGE = "no_vantage"
-    NO_TARGET = "no_target"
-    NO_PEER = "no_peer"
-    NO_PODS = "no_pods"
-    NO_REFERENCE = "no_reference"
-    POLICY = "policy"
-    TOO_FEW_SAMPLES = "too_few_samples"
-    READER_FAILED = "reader_failed"
-    KERNEL = "kernel"
 
 
 class Cause(StrEnum):
@@ -166,9 +146,9 @@ class PodView:
 
     vantage: Vantage
     facts: PodFacts | None = None
-    unread: str = ""  # Reason value, where the namespace could not be read
+    unread: Reason | None = None  # where the namespace could not be read
     resolv_conf: ResolvConf | None = None
-    resolv_conf_unread: str = ""
+    resolv_conf_unread: Reason | None = None
     libc: frozenset[str] | None = None  # of glibc, musl; None: not read
 
 

@@ -15,11 +15,12 @@ from typing import TypeVar
 from exporter.broker.client.requests import BrokerClient
 from exporter.broker.protocol.messages import NamespaceRef, PodFiles, Process
 from exporter.broker.protocol.wire import MAX_PLACES
-from exporter.kernel.read.readers import VANISHED, read_pods
+from exporter.kernel.read.readers import read_pods
 from exporter.libc.resolv_conf import parse_resolv_conf
 from exporter.model.dns import ResolvConf
 from exporter.model.facts import PodFacts, ReaderStatus
-from exporter.model.report import PodView, Reason
+from exporter.model.reason import Reason
+from exporter.model.report import PodView
 from exporter.model.vantage import PodState, Vantage
 from exporter.probes.ports import place_of
 from exporter.vantage.reader_status import is_confined, reason_of_file
@@ -109,7 +110,7 @@ async def _look(looking: InspectionContext, batch: tuple[_Entry, ...], slots: as
     views: list[PodView | None] = []
     chosen: list[tuple[Vantage, PodFiles]] = []
     for (vantage, place), (facts, reading) in zip(batch, taken, strict=True):
-        if reading.reason == VANISHED:
+        if reading.vanished:
             views.append(None)
         elif facts is None:
             views.append(PodView(vantage=replace(vantage, state=PodState.UNREADABLE), unread=reading.reason))
@@ -121,7 +122,7 @@ async def _look(looking: InspectionContext, batch: tuple[_Entry, ...], slots: as
             views.append(replace(_with_resolv_conf(_view(vantage, facts), chosen[-1][1], lsm), libc=libc))
     return _Look(
         views=views,
-        readings=[r for _, r in taken if r.reason != VANISHED],
+        readings=[r for _, r in taken if not r.vanished],
         file_seconds=seconds,
         silent=[vantage.subject for vantage, files in chosen if files.resolv_errno == errno.ETIMEDOUT],
         unasked=sum(files.resolv_errno == errno.EBUSY for _, files in chosen),
@@ -155,7 +156,7 @@ def _view(vantage: Vantage, facts: PodFacts) -> PodView:
 
 def _named(view: PodView, place: NamespaceRef, own: ResolvConf | None) -> PodView:
     conf = read_named_resolv_conf(place.path.rsplit(os.sep, 1)[-1]) or own
-    return replace(view, resolv_conf=conf, resolv_conf_unread="" if conf else Reason.READER_FAILED)
+    return replace(view, resolv_conf=conf, resolv_conf_unread=None if conf else Reason.READER_FAILED)
 
 
 def _with_resolv_conf(view: PodView, files: PodFiles, lsm: str) -> PodView:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from exporter.broker.protocol.messages import Welcome
 from exporter.broker.server.privilege import missing_capabilities
 from exporter.model.facts import Reader, ReaderStatus
-from exporter.model.report import PodView, Reason
+from exporter.model.reason import Reason
+from exporter.model.report import PodView
 from exporter.model.vantage import PodState, Vantage
 
 NAMED = 5  # pods of one detail

@@ -20,7 +20,8 @@ from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.model.inventory import Inventory
-from exporter.model.report import Reason, Role, Snapshot
+from exporter.model.reason import Reason
+from exporter.model.report import Role, Snapshot
 from tests.bench.big_cluster import big_cluster
 
 BUDGET = 1.0

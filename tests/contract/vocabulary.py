@@ -20,7 +20,8 @@ from exporter.model.facts import Backend, PeerState, Reader
 from exporter.model.family import Family
 from exporter.model.inventory import ResourceKind
 from exporter.model.probe import Layer, LookupOutcome, Outcome
-from exporter.model.report import Cause, Reason, Role, Scope, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Role, Scope, Severity
 from exporter.model.vantage import PodState
 from tests.contract.promql import Matcher, read
 

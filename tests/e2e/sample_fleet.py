@@ -19,7 +19,8 @@ from exporter.catalogue import ExporterState, FinishedRound
 from exporter.catalogue.totals import Totals, add_round
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Observation
-from exporter.model.report import Cause, Reason, Report, Unchecked
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Report, Unchecked
 from exporter.model.service import Service
 from exporter.model.vantage import PodState, Vantage
 from exporter.web.server.exposition import Exposition

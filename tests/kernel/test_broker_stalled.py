@@ -23,7 +23,7 @@ from exporter.libc.resolv_conf import parse_resolv_conf
 from exporter.model.facts import Reader, ReaderStatus
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod as PodObject
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 from exporter.vantage import Inspector
 from tests.kernel.broker_lab import (
     broker_process,
@@ -167,13 +167,13 @@ async def test_a_look_at_the_node_names_the_stalled_pod_and_sees_the_others(
         client = stack.enter_context(closing(await BrokerClient.from_socket(connection.dup())))
         inspector = Inspector(Config(node_name="here"), client, clock=time.time)
 
-        async def look() -> tuple[dict[str, tuple[object, str, object]], ReaderStatus]:
+        async def look() -> tuple[dict[str, tuple[object, Reason | None, object]], ReaderStatus]:
             inspection = await inspector.inspect(inventory)
             (reading,) = [each for each in inspection.readings if each.reader == Reader.RESOLV_CONF]
             views = [view for view in inspection.pods if view.vantage.namespace == "team"]
             return {v.vantage.name: (v.resolv_conf, v.resolv_conf_unread, v.libc) for v in views}, reading
 
-        read = (parse_resolv_conf(CONTENT.encode()), "", frozenset({"glibc"}))
+        read = (parse_resolv_conf(CONTENT.encode()), None, frozenset({"glibc"}))
         for _ in range(3):
             views, reading = await look()
             assert views == {"honest": read, "stalled": (None, Reason.READER_FAILED, None)}

@@ -16,10 +16,10 @@ from exporter.broker.protocol.messages import HOME, KernelState, NamespaceRef, R
 from exporter.broker.server.kernel.topics import read_topics
 from exporter.kernel.decode import legacy
 from exporter.kernel.read import requests
-from exporter.kernel.read.readers import VANISHED, read_addresses, read_host, read_pod
+from exporter.kernel.read.readers import read_addresses, read_host, read_pod
 from exporter.model.facts import Backend, HostFacts
 from exporter.model.family import Family
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 from tests.kernel.calico_host import MASQ, POOL, host_namespace, write_calico
 from tests.kernel.direct_broker import DirectBroker, drop_capabilities
 from tests.kernel.namespaces import call_inside, run_inside, start_inside
@@ -87,19 +87,19 @@ class Gone:
 @pytest.mark.parametrize(
     ("code", "lsm", "reason"),
     [
-        (errno.ESTALE, False, VANISHED),
-        (errno.ENOENT, False, VANISHED),
-        (errno.ESRCH, False, VANISHED),
+        (errno.ESTALE, False, None),
+        (errno.ENOENT, False, None),
+        (errno.ESRCH, False, None),
         (errno.EPERM, False, Reason.NO_PERMISSION),
         (errno.EACCES, False, Reason.NO_PERMISSION),
         (errno.EACCES, True, Reason.LSM),
         (errno.EMFILE, False, Reason.READER_FAILED),
     ],
 )
-async def test_a_pod_that_cannot_be_entered_says_why(code: int, lsm: bool, reason: str) -> None:
+async def test_a_pod_that_cannot_be_entered_says_why(code: int, lsm: bool, reason: Reason | None) -> None:
     facts, reading = await read_pod(Gone(code), HOME, lsm=lsm)
     assert facts is None
-    assert (reading.success, reading.reason) == (False, reason)
+    assert (reading.success, reading.reason, reading.vanished) == (False, reason, reason is None)
     assert await read_addresses(Gone(code), (HOME, HOME)) == ((), ())
 
 

@@ -30,6 +30,7 @@ from exporter.digest.source import DigestClient, DigestedSource
 from exporter.inventory.file import load_file
 from exporter.kernel.read import host_reader as survey
 from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.reason import Reason
 from exporter.model.report import Found, Report, Role
 from exporter.plan import lifetimes
 from exporter.plan.pace import Pace
@@ -59,8 +60,8 @@ class Objects:
         everything = replace(load_file(self._path), source="kubernetes")
         if not self._node:
             return everything
-        unread: dict[ResourceKind, str] = {
-            kind: "no_inventory" for kind in ResourceKind if kind not in {ResourceKind.PODS, ResourceKind.NODES}
+        unread: dict[ResourceKind, Reason] = {
+            kind: Reason.NO_INVENTORY for kind in ResourceKind if kind not in {ResourceKind.PODS, ResourceKind.NODES}
         }
         nodes = tuple(n for n in everything.nodes or () if n.name == self._node)
         return Inventory(source="kubernetes", nodes=nodes, pods=everything.local_pods(self._node), unread=unread)

@@ -21,6 +21,7 @@ from exporter.model.calico import Felix, FelixConfiguration, IPPool, VxlanMode
 from exporter.model.facts import HostFacts, KubeProxyFacts, NatFacts, PodFacts, VxlanFacts
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.probe import Group, Layer, Observation, Target
+from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, Found, PodView, Role, Severity
 from exporter.model.vantage import Vantage
 from tests.unit import node_scene as healthy
@@ -295,7 +296,7 @@ def apart(w: World) -> tuple[CauseReport, ...]:
         source="kubernetes",
         nodes=tuple(n for n in w.inventory.nodes or () if n.name == healthy.ME),
         pods=w.inventory.local_pods(healthy.ME),
-        unread={ResourceKind.IP_POOLS: "no_inventory"},
+        unread={ResourceKind.IP_POOLS: Reason.NO_INVENTORY},
     )
     seen_by = rounds(w, Role.NODE, merge(own, digest))
     return (*cluster, *twice(seen_by, digest.found))

@@ -19,7 +19,8 @@ from exporter.model.family import Family, family_of
 from exporter.model.inventory import Inventory
 from exporter.model.node import Node
 from exporter.model.pod import Pod
-from exporter.model.report import Cause, Finding, Reason, Role, Severity, Snapshot
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Finding, Role, Severity, Snapshot
 from exporter.model.service import Endpoint, EndpointSlice, Service, ServiceCIDR
 
 V4, V6 = Family.V4, Family.V6

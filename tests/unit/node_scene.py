@@ -32,7 +32,8 @@ from exporter.model.facts import (
 )
 from exporter.model.family import FAMILIES, Family, parse_address, parse_net
 from exporter.model.inventory import Inventory
-from exporter.model.report import Cause, Finding, PodView, Reason, Role, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Finding, PodView, Role, Severity
 from exporter.model.service import ServicePort
 from exporter.model.vantage import Netns, PodState, Vantage
 from tests.unit.cluster_scene import NODES, POOL6, changed, endpoints, pod, service

@@ -26,6 +26,7 @@ from exporter.model.probe import (
     LookupOutcome,
     Observation,
 )
+from exporter.model.reason import Reason
 from exporter.model.report import (
     Cause,
     CauseReport,
@@ -33,7 +34,6 @@ from exporter.model.report import (
     Finding,
     Pair,
     PodView,
-    Reason,
     Report,
     Role,
     Scope,
@@ -276,7 +276,7 @@ def blind() -> Report:
                     reader=r.value,
                     success=r not in refused,
                     seconds=0.001,
-                    reason="" if r not in refused else Reason.NO_PERMISSION.value,
+                    reason=None if r not in refused else Reason.NO_PERMISSION,
                 )
                 for r in Reader
                 if r is not Reader.PODS

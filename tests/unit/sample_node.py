@@ -29,10 +29,8 @@ from exporter.model.facts import (
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.node import Node
-from exporter.model.report import (
-    PodView,
-    Reason,
-)
+from exporter.model.reason import Reason
+from exporter.model.report import PodView
 from exporter.model.vantage import Vantage
 from tests.unit.sample_probes import ALPINE, ELIGIBLE, NODE, NOW, OLD, SKIPPED, V4, V6
 
@@ -189,7 +187,7 @@ READINGS = (
         reader=Reader.CONNTRACK.value,
         success=False,
         seconds=0.0001,
-        reason=Reason.NO_PERMISSION.value,
+        reason=Reason.NO_PERMISSION,
         detail="EPERM: NET_ADMIN is missing",
     ),
     ReaderStatus(reader=f"api_{ResourceKind.IP_POOLS}", success=True, seconds=0.05),

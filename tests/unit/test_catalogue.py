@@ -16,18 +16,8 @@ from exporter.catalogue.verdict import SUBJECTS_PER_CAUSE, split_subject
 from exporter.model.family import Family
 from exporter.model.inventory import Came, Inventory
 from exporter.model.probe import Layer, Outcome
-from exporter.model.report import (
-    Cause,
-    CauseReport,
-    FamilyReport,
-    Finding,
-    Reason,
-    Report,
-    Role,
-    Scope,
-    Severity,
-    Unchecked,
-)
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Role, Scope, Severity, Unchecked
 from tests.unit import sample_probes
 from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day, round_of
 from tests.unit.sample_probes import NOW

@@ -15,6 +15,7 @@ from exporter.catalogue.metric import FinishedRound
 from exporter.catalogue.totals import Totals
 from exporter.model.facts import Backend, HostFacts, NatFacts, ReaderStatus
 from exporter.model.family import Family
+from exporter.model.reason import Reason
 from exporter.model.report import (
     Report,
     Role,
@@ -93,8 +94,8 @@ def test_nat_is_told_for_each_backend_that_could_be_read() -> None:
     ("nat", "expected"),
     [
         (NatFacts(read=frozenset({(V6, Backend.NFTABLES)})), {("IPv6", "default-ipv6-ippool"): 0.0}),
-        (NatFacts(unread={(V6, Backend.NFTABLES): "no_permission"}), {}),
-        (NatFacts(read=frozenset({(V6, Backend.NFTABLES)}), unread={(V6, Backend.IPTABLES_LEGACY): "kernel"}), {}),
+        (NatFacts(unread={(V6, Backend.NFTABLES): Reason.NO_PERMISSION}), {}),
+        (NatFacts(read=frozenset({(V6, Backend.NFTABLES)}), unread={(V6, Backend.IPTABLES_LEGACY): Reason.KERNEL}), {}),
         (NatFacts(), {}),
     ],
 )

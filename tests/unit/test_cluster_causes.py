@@ -18,7 +18,8 @@ from exporter.model.corefile import AaaaBlock, AaaaTreatment, Corefile
 from exporter.model.family import Family
 from exporter.model.inventory import NO_INVENTORY, Inventory, ResourceKind
 from exporter.model.policy import Gap, Policy, PolicyKind
-from exporter.model.report import Cause, Reason, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Severity
 from tests.unit.cluster_scene import (
     BOTH,
     CNI,
@@ -80,7 +81,7 @@ NEEDED = [
 
 @pytest.mark.parametrize(("cause", "kind", "field"), NEEDED)
 def test_what_was_not_read_is_told_with_the_sources_reason(cause: Cause, kind: ResourceKind, field: str) -> None:
-    blind = changed(**{field: None}, unread={kind: "no_permission"})
+    blind = changed(**{field: None}, unread={kind: Reason.NO_PERMISSION})
     assert judge(cause, blind, families=BOTH) is Reason.NO_PERMISSION
 
 

@@ -14,7 +14,8 @@ from exporter.model.calico import IPAMBlock, IPPool, VxlanMode
 from exporter.model.component import ComponentFlags
 from exporter.model.inventory import Inventory
 from exporter.model.node import Node
-from exporter.model.report import Cause, Reason, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Severity
 from exporter.model.service import ServiceCIDR
 from tests.unit.cluster_scene import (
     BOTH,

@@ -12,7 +12,8 @@ from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.parse.objects import parse_object
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory, ResourceKind
-from exporter.model.report import Cause, Reason, Role, Severity, Snapshot
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Role, Severity, Snapshot
 from tests.unit import recorded
 
 # service_aaaa_missing asks the cluster's DNS; here only the inventory is judged.

@@ -34,6 +34,7 @@ from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.node import Node
 from exporter.model.policy import Policy, PolicyKind
+from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, Finding, Found, Scope, Severity
 from exporter.model.service import Service, ServicePort
 from exporter.plan.dns_names import cluster_domain, random_label
@@ -53,7 +54,9 @@ def own_part(whole: Inventory, node: str) -> Inventory:
         Inventory(source="kubernetes"),
         pods=tuple(p for p in whole.pods or () if p.node == node),
         nodes=tuple(n for n in whole.nodes or () if n.name == node),
-        unread={kind: "no_inventory" for kind in ResourceKind if kind not in {ResourceKind.PODS, ResourceKind.NODES}},
+        unread={
+            kind: Reason.NO_INVENTORY for kind in ResourceKind if kind not in {ResourceKind.PODS, ResourceKind.NODES}
+        },
         synced=NOW,
     )
 
@@ -98,7 +101,9 @@ def test_times_of_changes_are_told_while_they_matter() -> None:
 
 
 def test_what_was_not_read_stays_unread_with_its_reason() -> None:
-    whole = Inventory(source="kubernetes", nodes=(Node(name="ra"),), unread={ResourceKind.IP_POOLS: "no_permission"})
+    whole = Inventory(
+        source="kubernetes", nodes=(Node(name="ra"),), unread={ResourceKind.IP_POOLS: Reason.NO_PERMISSION}
+    )
     found = through(whole)
     assert found.pools is None
     assert found.unread[ResourceKind.IP_POOLS] == "no_permission"

@@ -22,6 +22,7 @@ from exporter.model.component import CniConfig, ComponentFlags
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.node import Node
 from exporter.model.pod import Pod
+from exporter.model.reason import Reason
 from tests.unit import recorded
 from tests.unit.cluster_scene import pool
 
@@ -305,10 +306,10 @@ def test_of_two_objects_of_one_name_the_later_counts_and_order_is_by_name() -> N
 
 
 def test_the_reason_of_the_source_stands_before_the_general_one() -> None:
-    inventory = build_inventory({}, source="kubernetes", unread={ResourceKind.IP_POOLS: "not_applicable"})
+    inventory = build_inventory({}, source="kubernetes", unread={ResourceKind.IP_POOLS: Reason.NOT_APPLICABLE})
     assert (inventory.unread[ResourceKind.IP_POOLS], inventory.unread[ResourceKind.NODES]) == (
-        "not_applicable",
-        "no_inventory",
+        Reason.NOT_APPLICABLE,
+        Reason.NO_INVENTORY,
     )
 
 

@@ -12,7 +12,8 @@ from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.family import FAMILIES
 from exporter.model.inventory import Inventory
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
-from exporter.model.report import Cause, Finding, Reason, Role, Severity, Snapshot
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Finding, Role, Severity, Snapshot
 from exporter.model.service import Service
 from exporter.probes.dns_reply import judge
 from tests.unit.said import remembered

@@ -15,7 +15,8 @@ from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
-from exporter.model.report import Cause, Finding, Pair, Reason, Role, Snapshot
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Finding, Pair, Role, Snapshot
 from exporter.model.vantage import Vantage
 from exporter.plan.answer_history import NO_HISTORY, remember
 from exporter.plan.repeats import TIMES, KnownNames, asked_again, doubtful

@@ -20,7 +20,8 @@ from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
 from exporter.model.policy import Policy, PolicyKind
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
-from exporter.model.report import Cause, Finding, Pair, PodView, Reason, Role, Severity, Snapshot
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Finding, Pair, PodView, Role, Severity, Snapshot
 from exporter.model.service import Service
 from exporter.model.vantage import Vantage
 from exporter.probes.dns_reply import judge

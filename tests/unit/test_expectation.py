@@ -19,6 +19,7 @@ from exporter.model.family import Family
 from exporter.model.inventory import NO_INVENTORY, Inventory, ResourceKind
 from exporter.model.node import Node
 from exporter.model.pod import Pod
+from exporter.model.reason import Reason
 from exporter.model.report import Cause
 from exporter.model.service import Service, ServiceCIDR
 from tests.unit.cluster_scene import V4, V6, changed, pool, subjects
@@ -92,7 +93,7 @@ def test_services_stand_for_ranges_that_older_clusters_have_no_object_for() -> N
 
 
 def test_pools_are_no_question_where_calico_is_not() -> None:
-    absent = replace(NOTHING, pools=None, unread={ResourceKind.IP_POOLS: "not_applicable"})
+    absent = replace(NOTHING, pools=None, unread={ResourceKind.IP_POOLS: Reason.NOT_APPLICABLE})
     assert families_expected(absent, None)[V6] is False
 
 
@@ -206,12 +207,12 @@ def test_one_of_many_pods_decides_nothing() -> None:
     ("changes", "known"),
     [
         (
-            {"unread": {ResourceKind.IPAM_BLOCKS: "no_inventory"}},
+            {"unread": {ResourceKind.IPAM_BLOCKS: Reason.NO_INVENTORY}},
             False,
         ),  # a node by itself: no blocks, and of pods its own alone
-        ({"unread": {ResourceKind.IPAM_BLOCKS: "api_unavailable"}}, False),  # not yet
-        ({"unread": {ResourceKind.IPAM_BLOCKS: "no_permission"}}, True),  # the cluster role has seen all pods
-        ({"source": "file", "unread": {ResourceKind.IPAM_BLOCKS: "no_inventory"}}, True),
+        ({"unread": {ResourceKind.IPAM_BLOCKS: Reason.API_UNAVAILABLE}}, False),  # not yet
+        ({"unread": {ResourceKind.IPAM_BLOCKS: Reason.NO_PERMISSION}}, True),  # the cluster role has seen all pods
+        ({"source": "file", "unread": {ResourceKind.IPAM_BLOCKS: Reason.NO_INVENTORY}}, True),
         ({"source": "digest"}, False),  # of a cluster role that does not tell it yet
         ({"source": "digest", "pod_families": frozenset()}, True),
     ],

@@ -10,7 +10,8 @@ import pytest
 from exporter.diagnosis.families import family_ok, family_reports
 from exporter.diagnosis.rules.path.path import PATH_RULES
 from exporter.model.probe import Group, Layer, Observation, Target
-from exporter.model.report import PodView, Reason, Snapshot
+from exporter.model.reason import Reason
+from exporter.model.report import PodView, Snapshot
 from exporter.model.vantage import PodState, Vantage
 from tests.unit.scene import HOST, V4, V6, pod, seen, target, view
 

@@ -22,7 +22,7 @@ from exporter.broker.protocol.messages import (
 from exporter.broker.protocol.wire import MAX_PLACES
 from exporter.broker.server.files.podfiles import unreadable
 from exporter.model.dns import ResolvConf
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 from exporter.model.vantage import Netns, PodState, Vantage
 from exporter.vantage.pods import AT_ONCE, InspectionContext, PodsSeen, look_at_pods
 from exporter.vantage.reader_status import readings_of_files
@@ -125,12 +125,12 @@ def test_what_becomes_of_one_pod_is_no_matter_of_the_others() -> None:
     seen = look(broker, pod(1), skipped, pod(3), lost, pod(5), pod(6), pod(7))
     states = {view.vantage.name: (view.vantage.state, view.facts is not None, view.unread) for view in seen.views}
     assert states == {
-        "web-1": (PodState.ELIGIBLE, True, ""),
-        "web-2": (PodState.STARTING, False, ""),
-        "web-4": (PodState.ELIGIBLE, False, ""),  # its namespace was not found
+        "web-1": (PodState.ELIGIBLE, True, None),
+        "web-2": (PodState.STARTING, False, None),
+        "web-4": (PodState.ELIGIBLE, False, None),  # its namespace was not found
         "web-5": (PodState.UNREADABLE, False, Reason.LSM),
-        "web-6": (PodState.INTERCEPTED, True, ""),
-        "web-7": (PodState.ELIGIBLE, True, ""),
+        "web-6": (PodState.INTERCEPTED, True, None),
+        "web-7": (PodState.ELIGIBLE, True, None),
     }, "the third vanished in the middle and is left out"
     assert [view.vantage.name for view in seen.views] == sorted(states)
     assert [reading.success for reading in seen.readings] == [True, False, True, True]

@@ -22,7 +22,8 @@ from exporter.digest.format import merge, read_digest, write_digest
 from exporter.inventory.file import load_text
 from exporter.model.family import FAMILIES
 from exporter.model.inventory import Inventory, ResourceKind
-from exporter.model.report import Reason, Role, Severity, Snapshot
+from exporter.model.reason import Reason
+from exporter.model.report import Role, Severity, Snapshot
 from exporter.plan.targets import peers
 from tests.unit.cluster_scene import V4, V6
 
@@ -126,13 +127,13 @@ def cluster(*without: str) -> Inventory:
     kept = [each for each in objects() if each["kind"] not in without]
     inventory = load_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": kept}))
     lists = {"IPAMBlock": ResourceKind.IPAM_BLOCKS, "ConfigMap": ResourceKind.CONFIG_MAPS}
-    unread = {kind: "no_permission" for name, kind in lists.items() if name in without}
+    unread = {kind: Reason.NO_PERMISSION for name, kind in lists.items() if name in without}
     return replace(inventory, source="kubernetes", unread=unread, cni=() if inventory.cni is None else inventory.cni)
 
 
 def by_itself(whole: Inventory, me: str) -> Inventory:
     """What a node without a cluster role lists: of pods its own, no blocks."""
-    unread = {kind: "no_inventory" for kind in ResourceKind if kind not in NODE_LISTS}
+    unread = {kind: Reason.NO_INVENTORY for kind in ResourceKind if kind not in NODE_LISTS}
     return replace(
         whole,
         pods=whole.local_pods(me),
@@ -149,7 +150,9 @@ def told(whole: Inventory, me: str) -> Inventory:
         Inventory(source="kubernetes"),
         pods=whole.local_pods(me),
         nodes=nodes,
-        unread={kind: "no_inventory" for kind in ResourceKind if kind not in {ResourceKind.PODS, ResourceKind.NODES}},
+        unread={
+            kind: Reason.NO_INVENTORY for kind in ResourceKind if kind not in {ResourceKind.PODS, ResourceKind.NODES}
+        },
     )
     return merge(own, read_digest(write_digest(whole, (), NOW)))
 

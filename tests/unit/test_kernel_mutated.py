@@ -23,10 +23,10 @@ from exporter.kernel.read.answers import POD
 from exporter.kernel.read.pod_facts import parse_listeners
 from exporter.kernel.read.readers import read_host, read_pod
 from exporter.model.family import Family
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 from tests.unit.kernel_recordings import BACKENDS, Replay, recorded
 
-REASONS = {reason.value for reason in Reason} | {"", "vanished"}
+REASONS = {*Reason, None}
 Parser = Callable[[bytes], object]
 
 

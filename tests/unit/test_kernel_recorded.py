@@ -24,7 +24,7 @@ from exporter.kernel.read.answers import POD, gather
 from exporter.kernel.read.readers import read_host, read_pod
 from exporter.model.facts import Backend
 from exporter.model.family import Family
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 from tests.unit.kernel_recordings import BACKENDS, Replay, data_of, recorded
 
 POOL6, POOL4 = ip_network("fd00:10:244::/48"), ip_network("10.244.0.0/16")

@@ -24,6 +24,7 @@ from exporter.inventory.kubernetes.watched_resources import (
     watched_resources,
 )
 from exporter.model.inventory import ResourceKind
+from exporter.model.reason import Reason
 from exporter.model.report import Role
 from tests.unit import recorded
 
@@ -88,13 +89,15 @@ def test_a_refusal_is_told_before_an_outage_and_that_before_absence() -> None:
     np, calico, gnp, *_ = POLICIES
     held = watched()
     assert why_unread({np: held, calico: refused(ApiErrorKind.NOT_FOUND)}) == {}
-    assert why_unread({np: held, calico: refused(ApiErrorKind.FORBIDDEN)}) == {ResourceKind.POLICIES: "no_permission"}
+    assert why_unread({np: held, calico: refused(ApiErrorKind.FORBIDDEN)}) == {
+        ResourceKind.POLICIES: Reason.NO_PERMISSION
+    }
     assert why_unread({np: refused(ApiErrorKind.NOT_FOUND), gnp: refused(ApiErrorKind.UNREACHABLE)}) == {
-        ResourceKind.POLICIES: "api_unavailable"
+        ResourceKind.POLICIES: Reason.API_UNAVAILABLE
     }
     assert why_unread({IP_POOLS: refused(ApiErrorKind.NOT_FOUND), FELIX: WatchState()}) == {
-        ResourceKind.IP_POOLS: "not_applicable",
-        ResourceKind.FELIX: "api_unavailable",
+        ResourceKind.IP_POOLS: Reason.NOT_APPLICABLE,
+        ResourceKind.FELIX: Reason.API_UNAVAILABLE,
     }
 
 

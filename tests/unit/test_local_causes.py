@@ -15,7 +15,8 @@ from exporter.model.component import CniConfig
 from exporter.model.facts import HostFacts, KubeProxyFacts
 from exporter.model.inventory import Inventory
 from exporter.model.probe import Group, Layer, Observation
-from exporter.model.report import Cause, Reason, Role, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Role, Severity
 from tests.unit.cluster_scene import HEALTHY, POOL6, changed
 from tests.unit.scene import HOST, V6, pod, seen, target, view
 

@@ -20,7 +20,8 @@ from exporter.model.facts import (
     SourceMatch,
 )
 from exporter.model.inventory import Inventory, ResourceKind
-from exporter.model.report import Cause, Reason, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Severity
 from tests.unit.cluster_scene import POOL4, POOL6, service
 from tests.unit.node_scene import V4, V6, cluster, holding, host, masquerade, node_view, only, said
 
@@ -106,11 +107,11 @@ def test_each_pool_by_itself() -> None:
     ("facts", "inventory", "reason"),
     [
         (host(nat=None), cluster(), Reason.READER_FAILED),
-        (nat(unread={(V6, NFT): "no_permission"}), cluster(), Reason.NO_PERMISSION),
+        (nat(unread={(V6, NFT): Reason.NO_PERMISSION}), cluster(), Reason.NO_PERMISSION),
         (nat(masquerade(rules=(UNREAD,))), cluster(), Reason.READER_FAILED),
         (nat(), cluster(pools=None), Reason.NO_INVENTORY),
-        (nat(), cluster(pools=None, unread={ResourceKind.IP_POOLS: "no_permission"}), Reason.NO_PERMISSION),
-        (nat(), cluster(pools=None, unread={ResourceKind.IP_POOLS: "not_applicable"}), Reason.NOT_APPLICABLE),
+        (nat(), cluster(pools=None, unread={ResourceKind.IP_POOLS: Reason.NO_PERMISSION}), Reason.NO_PERMISSION),
+        (nat(), cluster(pools=None, unread={ResourceKind.IP_POOLS: Reason.NOT_APPLICABLE}), Reason.NOT_APPLICABLE),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("cause", POOLS)
@@ -144,7 +145,7 @@ V4_ALONE = cluster(services=(service("web", (V4,)),))
         (proxy(six=None), cluster(), Reason.READER_FAILED),
         (host(kube_proxy=None), cluster(), Reason.READER_FAILED),
         (proxy(six=False), cluster(services=None), Reason.NO_INVENTORY),
-        (proxy(six=False), cluster(services=None, unread={ResourceKind.SERVICES: "api_unavailable"}), Reason.API_UNAVAILABLE),
+        (proxy(six=False), cluster(services=None, unread={ResourceKind.SERVICES: Reason.API_UNAVAILABLE}), Reason.API_UNAVAILABLE),
         # A digest counts them and lists some.
         (proxy(six=False), replace(V4_ALONE, service_count_v6=7), "found"),
         (proxy(six=False), cluster(service_count_v6=0), ()),
@@ -163,8 +164,8 @@ def test_kube_proxy_knows_the_services_of_ipv6(facts: HostFacts, inventory: Inve
 def test_a_reader_that_failed_says_why() -> None:
     seen = node_view(host(nat=None, kube_proxy=None))
     failed = (
-        ReaderStatus(reader=Reader.NAT, success=False, seconds=0.1, reason="lsm"),
-        ReaderStatus(reader=Reader.KUBE_PROXY, success=False, seconds=0.1, reason="kernel"),
+        ReaderStatus(reader=Reader.NAT, success=False, seconds=0.1, reason=Reason.LSM),
+        ReaderStatus(reader=Reader.KUBE_PROXY, success=False, seconds=0.1, reason=Reason.KERNEL),
     )
     seen = replace(seen, snapshot=replace(seen.snapshot, readings=failed))
     assert said(MISSING, seen) is Reason.LSM

@@ -15,7 +15,8 @@ from exporter.model.facts import AddressFact, HostFacts, Inet6Conf, LinkFact, Ro
 from exporter.model.family import parse_net
 from exporter.model.inventory import Inventory
 from exporter.model.probe import Group
-from exporter.model.report import Cause, Reason, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Severity
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import NODES, POOL4, POOL6
 from tests.unit.node_scene import (

@@ -16,6 +16,7 @@ from exporter.model.facts import HostFacts, Inet6Conf, ReaderStatus
 from exporter.model.family import Family
 from exporter.model.inventory import Came, Inventory
 from exporter.model.probe import Layer, Outcome
+from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
 from exporter.web.page.document import page
 from exporter.web.page.markup import age, element
@@ -221,7 +222,7 @@ def test_what_cannot_be_seen_is_told_with_the_capability_that_would_show_it() ->
 
 def test_what_the_api_refuses_is_told_apart_from_what_the_kernel_refuses() -> None:
     names = ("pods", "namespaces", "api_pods", "api_ippools")
-    refused = [ReaderStatus(reader=name, success=False, seconds=0.0, reason="no_permission") for name in names]
+    refused = [ReaderStatus(reader=name, success=False, seconds=0.0, reason=Reason.NO_PERMISSION) for name in names]
     text = shown(with_snapshot(bad_day(), readings=tuple(refused))).text
     for what in ("The inside of pods' namespaces", "Network namespaces"):
         assert f"? {what}: a permission is missing; CAP_SYS_ADMIN and CAP_SYS_PTRACE would show it" in text

@@ -7,7 +7,8 @@ import pytest
 from exporter.diagnosis.rules.path.path import PATH_RULES
 from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Observation, Outcome, Target
-from exporter.model.report import Cause, Pair, Reason
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Pair
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import HEALTHY, changed, endpoints, service
 from tests.unit.cluster_scene import pod as cluster_pod

@@ -11,7 +11,8 @@ import pytest
 from exporter.diagnosis.rules.pod.pod import POD_RULES
 from exporter.model.facts import AddressFact, ListeningSocket, PodFacts, Reader, ReaderStatus
 from exporter.model.pod import ContainerPort, Namespace
-from exporter.model.report import Cause, PodView, Reason, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, PodView, Severity
 from exporter.model.service import ServicePort
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import POOL4, POOL6, service

@@ -13,7 +13,8 @@ from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.model.calico import BlockAffinity, Felix, FelixConfiguration, VxlanMode
 from exporter.model.facts import AddressFact, LinkFact, Neighbour, Reader, ReaderStatus, VxlanFacts
 from exporter.model.inventory import Inventory, ResourceKind
-from exporter.model.report import Cause, Reason, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Severity
 from tests.unit.cluster_scene import NODES, POOL4, POOL6
 from tests.unit.node_scene import (
     BLOCKS,
@@ -176,7 +177,7 @@ def test_other_ends_of_the_wire_are_none_of_ours() -> None:
         (NO_DEVICE, cluster(pools=(POOL4, replace(POOL6, nodes=frozenset({BABEL})))), Reason.NOT_APPLICABLE),
         (NO_DEVICE, cluster(pools=(POOL4,)), Reason.NOT_APPLICABLE),
         (NO_DEVICE, cluster(pools=None), Reason.NO_INVENTORY),
-        (NO_DEVICE, cluster(pools=None, unread={ResourceKind.IP_POOLS: "not_applicable"}), Reason.NOT_APPLICABLE),
+        (NO_DEVICE, cluster(pools=None, unread={ResourceKind.IP_POOLS: Reason.NOT_APPLICABLE}), Reason.NOT_APPLICABLE),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("cause", TUNNEL_RULES)
@@ -189,7 +190,8 @@ def test_a_tunnel_that_was_not_read_is_unchecked(cause: Cause) -> None:
     view = node_view(host(vxlan=None))
     assert said(cause, view) is Reason.READER_FAILED
     failed = replace(
-        view.snapshot, readings=(ReaderStatus(reader=Reader.VXLAN, success=False, seconds=0.1, reason="no_permission"),)
+        view.snapshot,
+        readings=(ReaderStatus(reader=Reader.VXLAN, success=False, seconds=0.1, reason=Reason.NO_PERMISSION),),
     )
     assert said(cause, replace(view, snapshot=failed)) is Reason.NO_PERMISSION
 

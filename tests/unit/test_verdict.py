@@ -15,7 +15,8 @@ from exporter.diagnosis.engine.rule_input import Judgement, Rule, finding
 from exporter.diagnosis.engine.verdict import INAPPLICABLE, Memory, Verdict, judge
 from exporter.diagnosis.rules.path.path import PATH_RULES
 from exporter.model.probe import Layer, Observation
-from exporter.model.report import Cause, Finding, Found, Pair, PodView, Reason, Role, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Finding, Found, Pair, PodView, Role, Severity
 from exporter.model.service import Service
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import changed, service

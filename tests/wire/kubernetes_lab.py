@@ -19,6 +19,7 @@ from exporter.inventory.kubernetes.credentials import load_kubeconfig
 from exporter.inventory.kubernetes.source import KubernetesSource
 from exporter.inventory.kubernetes.watch import WatchTimings
 from exporter.inventory.kubernetes.watched_resources import WatchedResource, watched_resources
+from exporter.model.reason import Reason
 from exporter.model.report import Role
 from tests.unit import recorded
 from tests.wire.kubernetes_api import Asked, KubernetesApi
@@ -98,7 +99,7 @@ async def following(
     try:
         if whole:
             assert await source.wait_ready(PATIENCE)
-            await until(lambda: "api_unavailable" not in source.current().unread.values(), "answers")
+            await until(lambda: Reason.API_UNAVAILABLE not in source.current().unread.values(), "answers")
         yield source
     finally:
         running.cancel()

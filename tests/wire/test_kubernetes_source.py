@@ -15,6 +15,7 @@ from exporter.inventory.kubernetes import watch_state as standing
 from exporter.inventory.kubernetes.watch_state import api_readings
 from exporter.inventory.kubernetes.watched_resources import watched_resources
 from exporter.model.inventory import ResourceKind
+from exporter.model.reason import Reason
 from exporter.model.report import Role
 from tests.unit import recorded
 from tests.wire.kubernetes_api import KubernetesApi, serving
@@ -38,7 +39,7 @@ async def test_it_reads_what_a_file_of_the_same_objects_holds(tmp_path: Path) ->
     assert found.uid == next(
         item["metadata"]["uid"] for item in recorded.listed("namespaces") if item["metadata"]["name"] == "kube-system"
     )
-    assert found.unread == {ResourceKind.INSTALLATION: "not_applicable"}
+    assert found.unread == {ResourceKind.INSTALLATION: Reason.NOT_APPLICABLE}
     assert found.read_at.keys() == found.read_seconds.keys() == set(ResourceKind) - {ResourceKind.INSTALLATION}
     assert {r.reader for r in api_readings(found) if r.success} == {f"api_{k}" for k in ResourceKind} - {
         "api_installations"
@@ -195,7 +196,7 @@ async def test_a_cluster_without_calico_has_nothing_to_apply_calico_s_causes_to(
         ResourceKind.INSTALLATION,
         ResourceKind.SERVICE_CIDRS,
     }
-    assert {kind for kind, reason in found.unread.items() if reason == "not_applicable"} == absent
+    assert {kind for kind, reason in found.unread.items() if reason == Reason.NOT_APPLICABLE} == absent
     assert found.pools is None
     assert (found.nodes, found.pods, found.policies) == ((), (), ())
     assert not any("calico" in a.path for a in api.requests)

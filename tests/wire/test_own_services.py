@@ -17,6 +17,7 @@ from exporter.digest.publisher import DigestPublisher
 from exporter.digest.service_env_resolver import ServiceEnvResolver, is_cluster_name, is_cluster_resolver
 from exporter.digest.source import DigestClient
 from exporter.model.inventory import ResourceKind
+from exporter.model.reason import Reason
 from tests.unit import recorded
 from tests.wire.kubernetes_lab import until
 from tests.wire.test_kubernetes_digest import Clock, looking, report, web_server
@@ -134,7 +135,7 @@ def test_a_node_without_a_whole_digest_asks_again_soon_and_then_at_its_usual_pac
     healthy = recorded.cluster("healthy-dual-stack")
     client._looks = 1
     client.digest = Digest(
-        replace(healthy, unread={ResourceKind.IP_POOLS: "api_unavailable"})
+        replace(healthy, unread={ResourceKind.IP_POOLS: Reason.API_UNAVAILABLE})
     )  # the cluster role reads yet
     assert client.interval == 4
     client.digest = Digest(healthy)

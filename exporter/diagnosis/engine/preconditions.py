@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.node import Node
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 
 FIELDS: Mapping[ResourceKind, str] = {
     ResourceKind.NODES: "nodes",
@@ -20,7 +20,6 @@ FIELDS: Mapping[ResourceKind, str] = {
     ResourceKind.IPAM_BLOCKS: "ipam_blocks",
     ResourceKind.FELIX: "felix",
 }
-_REASONS = {str(reason): reason for reason in Reason}
 LISTED = 10
 
 
@@ -35,7 +34,7 @@ def lacking(inventory: Inventory, *kinds: ResourceKind) -> Reason | None:
 
 def unread(inventory: Inventory, kind: ResourceKind) -> Reason:
     """Why a kind was not read, as the source said it."""
-    return _REASONS.get(inventory.unread.get(kind, ""), Reason.NO_INVENTORY)
+    return inventory.unread.get(kind, Reason.NO_INVENTORY)
 
 
 def has_calico(inventory: Inventory) -> bool | None:
@@ -44,7 +43,7 @@ def has_calico(inventory: Inventory) -> bool | None:
     if any(shown) or inventory.calico_node is not None or inventory.installation is not None:
         return True
     absent = (
-        inventory.unread.get(kind) == Reason.NOT_APPLICABLE for kind in (ResourceKind.IP_POOLS, ResourceKind.FELIX)
+        inventory.unread.get(kind) is Reason.NOT_APPLICABLE for kind in (ResourceKind.IP_POOLS, ResourceKind.FELIX)
     )
     return None if all(each is None for each in shown) and not all(absent) else False
 

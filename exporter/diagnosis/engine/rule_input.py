@@ -13,7 +13,8 @@ from typing import TypeAlias
 from exporter.diagnosis.engine.causes import SPECS
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
-from exporter.model.report import Cause, Finding, Pair, Reason, Role, Severity, Snapshot
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Finding, Pair, Role, Severity, Snapshot
 
 
 @dataclass(frozen=True, slots=True)

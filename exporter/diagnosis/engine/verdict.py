@@ -18,7 +18,8 @@ from exporter.diagnosis.engine.causes import SPECS, TABLE, CauseSpec, checked_by
 from exporter.diagnosis.engine.explain import Explained, explain, raised
 from exporter.diagnosis.engine.explanations import PATH_CAUSES
 from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput
-from exporter.model.report import Cause, CauseReport, Finding, Found, Pair, Reason, Severity, Unchecked
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, CauseReport, Finding, Found, Pair, Severity, Unchecked
 from exporter.model.vantage import PodState
 
 CLEAR_AFTER = 2  # rounds not holding

@@ -23,7 +23,8 @@ from exporter.inventory.kubernetes.watched_resources import WatchedResource
 from exporter.inventory.node_files import read_arguments, read_cni
 from exporter.model.component import CniConfig, ComponentFlags
 from exporter.model.inventory import Came, Inventory, ResourceKind
-from exporter.model.report import Found, Reason
+from exporter.model.reason import Reason
+from exporter.model.report import Found
 
 EVERY = 1.0  # seconds between two builds, at least
 SHARE = 10.0  # a build that took a second is followed by none for this many
@@ -57,9 +58,7 @@ class KubernetesSource:
             )
             for reading in read
         }
-        self._inventory = Inventory(
-            source="kubernetes", unread=dict.fromkeys(ResourceKind, str(Reason.API_UNAVAILABLE))
-        )
+        self._inventory = Inventory(source="kubernetes", unread=dict.fromkeys(ResourceKind, Reason.API_UNAVAILABLE))
 
     def current(self) -> Inventory:
         """The last inventory, with its age as of now."""
@@ -146,7 +145,7 @@ class KubernetesSource:
 
 def _assemble(
     objects: Mapping[ResourceKind, Sequence[Value]],
-    unread: Mapping[ResourceKind, str],
+    unread: Mapping[ResourceKind, Reason],
     cni: Sequence[CniConfig],
     arguments: Sequence[ComponentFlags],
 ) -> Inventory:

@@ -13,14 +13,14 @@ from exporter.inventory.kubernetes.api_error import REFUSALS, ApiError, ApiError
 from exporter.inventory.kubernetes.watched_resources import WatchedResource as Resource
 from exporter.model.facts import ReaderStatus
 from exporter.model.inventory import Inventory, ResourceKind
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 from exporter.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
 
 HELD = 2.0  # seconds that a watch must last to count: what the server has against a version it says at once
 OUTAGE = 10.0  # seconds without a watch before what was read counts as stale
-FAILED = frozenset({str(Reason.NO_PERMISSION), str(Reason.API_UNAVAILABLE)})  # reasons that are a reader's failure
+FAILED = frozenset({Reason.NO_PERMISSION, Reason.API_UNAVAILABLE})  # reasons that are a reader's failure
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,7 +89,7 @@ def why_failing(states: Iterable[WatchState], now: float) -> ApiError | None:
     return min(troubles, key=lambda t: last.index(t.kind) + 1 if t.kind in last else 0, default=None)
 
 
-def why_unread(states: Mapping[Resource, WatchState]) -> dict[ResourceKind, str]:
+def why_unread(states: Mapping[Resource, WatchState]) -> dict[ResourceKind, Reason]:
     """For each kind of which a reading is missing, the Reason (model.report): a refusal first, then an outage, then absence."""
     ranked: dict[ResourceKind, Reason] = {}
     for reading, state in states.items():
@@ -101,9 +101,7 @@ def why_unread(states: Mapping[Resource, WatchState]) -> dict[ResourceKind, str]
             ranked[reading.kind] = reason
     held = {reading.kind for reading, state in states.items() if state.has_data}
     # A kind that is partly there lacks only what is refused; that some group is not served is nothing to tell.
-    return {
-        kind: str(reason) for kind, reason in ranked.items() if kind not in held or reason is not Reason.NOT_APPLICABLE
-    }
+    return {kind: reason for kind, reason in ranked.items() if kind not in held or reason is not Reason.NOT_APPLICABLE}
 
 
 _RANK = (Reason.NO_PERMISSION, Reason.API_UNAVAILABLE, Reason.NOT_APPLICABLE)
@@ -119,14 +117,14 @@ def _reason(state: WatchState) -> Reason:
 def api_readings(inventory: Inventory) -> tuple[ReaderStatus, ...]:
     """How the API's readers fare, kind by kind. A kind that the cluster does not have, or this role does not read, has none."""
     failed = {kind: reason for kind, reason in inventory.unread.items() if reason in FAILED}
-    stale = str(Reason.STALE_INVENTORY)
+    stale = Reason.STALE_INVENTORY if inventory.stale else None
     return (
         *(
             ReaderStatus(
                 reader=f"api_{kind}",
                 success=not inventory.stale,
                 seconds=inventory.read_seconds.get(kind, 0.0),
-                reason=stale * inventory.stale,
+                reason=stale,
             )
             for kind in inventory.read_at
             if kind not in failed

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from exporter.broker.protocol.messages import POD_TOPICS, KernelState, NamespaceRef, ReadTopic, Topic, TopicAnswer
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 
 ABSENT = frozenset({errno.ENOENT})
 _REFUSED = frozenset({errno.EPERM, errno.EACCES})

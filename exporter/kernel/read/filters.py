@@ -19,7 +19,7 @@ from exporter.kernel.read import requests
 from exporter.kernel.read.answers import ReadError, VisitAnswers, describe, reason_of
 from exporter.model.facts import Backend, NatBackend, NatFacts
 from exporter.model.family import FAMILIES, Family, Net
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 
 Slot = tuple[Family, Backend]
 _NATIVE_BACKENDS = {Backend.IPTABLES_NFT: requests.IPTABLES_TABLE, Backend.NFTABLES: NATIVE_TABLE}
@@ -31,7 +31,7 @@ class Filters:
 
     chains: dict[Slot, Mapping[str, Chain]] = field(default_factory=dict)
     services: dict[Family, ServiceRules] = field(default_factory=dict)
-    unread: dict[Slot, str] = field(default_factory=dict)  # Reason values
+    unread: dict[Slot, Reason] = field(default_factory=dict)
     details: list[str] = field(default_factory=list)
 
     def read(self, slot: Slot, fetch: Callable[[], Mapping[str, Chain]]) -> None:
@@ -43,7 +43,7 @@ class Filters:
             self.refuse(slot, Reason.READER_FAILED, f"malformed: {error}")
 
     def refuse(self, slot: Slot, reason: Reason, detail: str) -> None:
-        self.unread[slot] = reason.value
+        self.unread[slot] = reason
         self.details.append(f"{slot[0]} {slot[1]}: {detail}")
 
 
@@ -144,17 +144,17 @@ def _set_references(filters: Filters) -> Iterator[tuple[Slot, str | int, ReadTop
             yield (family, backend), reference, topic
 
 
-def nat_facts(filters: Filters, sets: VisitAnswers) -> tuple[NatFacts, str, str]:
+def nat_facts(filters: Filters, sets: VisitAnswers) -> tuple[NatFacts, Reason | None, str]:
     """NAT outgoing as the kernel has it, with reason and detail where some of it could not be read."""
     members: dict[tuple[Slot, str | int], tuple[str, tuple[Net, ...] | None]] = {}
-    reason, detail = next(iter(filters.unread.values()), ""), "; ".join(filters.details)
+    reason, detail = next(iter(filters.unread.values()), None), "; ".join(filters.details)
     for slot, reference, topic in _set_references(filters):
         try:
             members[slot, reference] = _read_set(sets, reference, topic)
         except ReadError as error:
-            reason, detail = reason or error.reason.value, detail or f"set {reference}: {error.detail}"
+            reason, detail = reason or error.reason, detail or f"set {reference}: {error.detail}"
         except ParseError as error:
-            reason, detail = reason or Reason.READER_FAILED.value, detail or f"set {reference}: malformed: {error}"
+            reason, detail = reason or Reason.READER_FAILED, detail or f"set {reference}: malformed: {error}"
     backends: list[NatBackend] = []
     for slot, chains in filters.chains.items():
         made = nat_backend(*slot, chains, lambda ref, s=slot: members.get((s, ref), (_set_name(ref), None)))  # type: ignore[misc]

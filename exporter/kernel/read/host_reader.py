@@ -21,7 +21,7 @@ from exporter.kernel.read.route_cache import Changes, keep, tunnels_of
 from exporter.kernel.read.visitor import Visitor
 from exporter.model.facts import HostFacts, KubeProxyFacts, LegacyTables, NatFacts, Reader, ReaderStatus
 from exporter.model.family import FAMILIES, Family
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 
 LEGACY_EVERY = 60.0  # seconds between two copies of the legacy tables: the kernel hands them out whole
 
@@ -145,7 +145,7 @@ def _read_kube_proxy(readings: Readings, found: Filters, second: VisitAnswers, *
     )
     facts = kube_proxy_facts(found.services, counted, ipvs_link=ipvs)
     if any(verdict is None for verdict in facts.services.values()):
-        reason = next(iter(found.unread.values()), Reason.READER_FAILED.value)
+        reason = next(iter(found.unread.values()), Reason.READER_FAILED)
         readings.fail(Reader.KUBE_PROXY, reason, "; ".join(found.details))
     return None if all(verdict is None for verdict in facts.services.values()) else facts
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from exporter.kernel.decode.parse_error import ParseError
 from exporter.kernel.read.answers import ReadError
 from exporter.model.facts import Reader, ReaderStatus
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 
 Part = TypeVar("Part")
 
@@ -25,27 +25,28 @@ class Readings:
         """What `read` returns, None where it could not be read. A reader that is taken twice adds up; its first failure counts."""
         began = self._clock()
         part: Part | None = None
-        reason, detail = "", ""
+        reason: Reason | None = None
+        detail = ""
         try:
             part = read()
         except ReadError as error:
-            reason, detail = error.reason.value, error.detail
+            reason, detail = error.reason, error.detail
             self.passing |= error.reason is Reason.READER_FAILED
         except ParseError as error:
-            reason, detail = Reason.READER_FAILED.value, f"malformed: {error}"
+            reason, detail = Reason.READER_FAILED, f"malformed: {error}"
         self._add(reader, visit_seconds + self._clock() - began, reason, detail)
         return part
 
-    def fail(self, reader: Reader, reason: str, detail: str) -> None:
+    def fail(self, reader: Reader, reason: Reason | None, detail: str) -> None:
         """A reader got a part, and some of it is missing."""
         self._add(reader, 0.0, reason, detail)
 
-    def first_failure(self) -> tuple[str, str]:
+    def first_failure(self) -> tuple[Reason | None, str]:
         """Reason and detail of a reader that failed, for one that needs what it would have given."""
         failed = next((r for r in self._found.values() if not r.success), None)
-        return (failed.reason, f"{failed.reader}: {failed.detail}") if failed else (Reason.READER_FAILED.value, "")
+        return (failed.reason, f"{failed.reader}: {failed.detail}") if failed else (Reason.READER_FAILED, "")
 
-    def _add(self, reader: Reader, seconds: float, reason: str, detail: str) -> None:
+    def _add(self, reader: Reader, seconds: float, reason: Reason | None, detail: str) -> None:
         before = self._found.get(reader)
         if before is not None:
             seconds += before.seconds

@@ -21,10 +21,9 @@ from exporter.kernel.read.route_cache import Changes
 from exporter.kernel.read.visitor import Clock, Visitor
 from exporter.model.facts import HostFacts, PodFacts, Reader, ReaderStatus
 from exporter.model.family import Address
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 
 SETTLE = 0.3  # seconds before a half-written state is looked at again
-VANISHED = "vanished"
 _GONE = frozenset({errno.ESTALE, errno.ENOENT, errno.ESRCH})
 _ADDRESSES = (requests.ADDRESSES,)
 
@@ -58,8 +57,7 @@ async def read_pods(
 ) -> tuple[tuple[PodFacts | None, ReaderStatus], ...]:
     """The facts of each pod, in order; at most MAX_PLACES at once.
 
-    None where they could not be read: the reading's reason is `vanished` for a namespace that is gone, else a Reason
-    value.
+    None where they could not be read: the status shows the reason, and `vanished` for a namespace that is gone.
     """
     visitor = Visitor(broker, clock, lsm)
     states, seconds = await visitor.visit_each(places, requests.POD_FIRST)
@@ -80,7 +78,8 @@ async def _read_pod(
     """One pod from its first visit, and from a second where that is needed."""
     began = visitor.clock()
     facts: PodFacts | None = None
-    reason, detail = "", ""
+    reason: Reason | None = None
+    detail, vanished = "", False
     try:
         look = look_at(state, lsm=visitor.lsm)
         facts = look.facts
@@ -88,17 +87,18 @@ async def _read_pod(
             facts = complete_pod_facts(look, await visitor.visit(look.more, place))
     except ReadError as error:
         facts = None
-        reason = VANISHED if error.code in _GONE and error.entering else error.reason.value
-        detail = error.detail
+        vanished, detail = error.code in _GONE and error.entering, error.detail
+        reason = None if vanished else error.reason
     except ParseError as error:
         facts = None
-        reason, detail = Reason.READER_FAILED.value, f"malformed: {error}"
+        reason, detail = Reason.READER_FAILED, f"malformed: {error}"
     return facts, ReaderStatus(
         reader=Reader.PODS.value,
-        success=not reason,
+        success=facts is not None,
         seconds=seconds + visitor.clock() - began,
         reason=reason,
         detail=detail,
+        vanished=vanished,
     )
 
 

@@ -16,7 +16,7 @@ from exporter.kernel.decode.parse_error import ParseError
 from exporter.kernel.read.answers import POD, ReadError, VisitAnswers
 from exporter.model.facts import Backend
 from exporter.model.family import FAMILIES, Family
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 
 FAMILY_NUMBERS: Mapping[Family, int] = {Family.V4: NFPROTO_IPV4, Family.V6: NFPROTO_IPV6}
 IPTABLES_TABLE = "nat"

@@ -10,7 +10,8 @@ from exporter.catalogue.metric import FinishedRound
 from exporter.model.facts import HostFacts, PeerState, Reader, ReaderStatus, RouteFact, VxlanDevice
 from exporter.model.family import Family
 from exporter.model.probe import Outcome
-from exporter.model.report import Reason, Report, Role
+from exporter.model.reason import Reason
+from exporter.model.report import Report, Role
 from exporter.web.page.markup import Html, age, definitions, element, join
 
 FAMILIES = (Family.V6, Family.V4)
@@ -214,9 +215,9 @@ def _unread(reading: ReaderStatus) -> Html:
     """One reader that failed: of a kind of the API's objects, or of the kernel."""
     kind = reading.reader.removeprefix(API_READER) if reading.reader.startswith(API_READER) else ""
     what, capability = (f"the cluster's {kind}", "") if kind else READERS.get(reading.reader, (reading.reader, ""))
-    why = REASONS.get(reading.reason, reading.reason or "failed")
+    why = REASONS[reading.reason] if reading.reason is not None else "failed"
     shows = ""
-    if reading.reason == Reason.NO_PERMISSION:
+    if reading.reason is Reason.NO_PERMISSION:
         shows = "; RBAC does not allow it" if kind else f"; {capability} would show it" if capability else ""
     detail = element("small", f" ({reading.detail})", class_="soft") if reading.detail else ""
     return element("li", f"? {what[:1].upper()}{what[1:]}: {why}{shows}", detail)

@@ -23,7 +23,8 @@ from exporter.model.calico import IPAMBlock, IPPool
 from exporter.model.family import Family, Net, family_of
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.node import Node
-from exporter.model.report import Cause, Reason, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Severity
 
 UNIQUE_LOCAL = IPv6Network("fc00::/7")  # RFC 4193
 WORKLOAD = "Workload"

@@ -14,7 +14,8 @@ from exporter.model.calico import IPPool
 from exporter.model.component import ComponentFlags
 from exporter.model.family import Net, parse_net
 from exporter.model.inventory import Inventory, ResourceKind
-from exporter.model.report import Cause, Reason
+from exporter.model.reason import Reason
+from exporter.model.report import Cause
 
 LINK_LOCAL: dict[int, Net] = {4: IPv4Network("169.254.0.0/16"), 6: IPv6Network("fe80::/10")}
 UNDEFINED_ULA = IPv6Network("fc00::/8")  # RFC 4193 3.1: the L bit must be 1, which leaves fd00::/8

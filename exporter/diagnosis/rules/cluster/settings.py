@@ -13,7 +13,8 @@ from exporter.model.component import CniConfig
 from exporter.model.corefile import AaaaBlock, AaaaTreatment, Corefile
 from exporter.model.family import Family, family_of
 from exporter.model.inventory import ResourceKind
-from exporter.model.report import Cause, Reason, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Severity
 
 CALICO_IPAM = "calico-ipam"
 DNS64_ANSWERS = frozenset(

@@ -18,7 +18,8 @@ from exporter.diagnosis.rules.dns.samples import called, cluster_domain, meant_t
 from exporter.diagnosis.rules.dns.steadiness import ROUNDS, denies, goes_back_and_forth, still_happens
 from exporter.model.family import Address
 from exporter.model.probe import Nameserver, Told
-from exporter.model.report import Cause, Pair, Reason
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Pair
 from exporter.plan.answer_history import LOST, RECENT
 from exporter.plan.policies import under_policy
 

@@ -15,7 +15,7 @@ from exporter.diagnosis.rules.dns.answer_signs import DNS64_NAME, OTHER, RANDOM,
 from exporter.diagnosis.rules.dns.steadiness import Steadiness
 from exporter.model.family import FAMILIES, Address, Family, family_of
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose
-from exporter.model.report import Reason
+from exporter.model.reason import Reason
 from exporter.model.service import Service
 from exporter.model.vantage import Vantage
 from exporter.plan.answer_history import by_question

@@ -17,7 +17,8 @@ from exporter.libc.resolver import Libc, Request, predict, suggest_fixes
 from exporter.model.dns import ResolvConf
 from exporter.model.family import Address
 from exporter.model.probe import Lookup, Purpose
-from exporter.model.report import Cause, PodView, Prediction, Reason, Severity, Snapshot
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, PodView, Prediction, Severity, Snapshot
 from exporter.model.vantage import PodState
 
 MUSLS = (Libc.MUSL, Libc.MUSL_1_2_3)

@@ -27,7 +27,8 @@ from exporter.diagnosis.rules.dns.searchlist import dns_search_breaks_musl, pred
 from exporter.diagnosis.rules.dns.service_records import service_aaaa_missing
 from exporter.model.family import Address
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose
-from exporter.model.report import Cause, Pair, Reason, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Pair, Severity
 from exporter.plan.policies import under_policy
 
 __all__ = ["DNS_RULES", "aaaa_blocks", "predictions"]

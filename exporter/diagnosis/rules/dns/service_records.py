@@ -14,7 +14,8 @@ from exporter.diagnosis.rules.dns.samples import UNSENT, called, cluster_domain,
 from exporter.model.family import Family, family_of
 from exporter.model.inventory import ResourceKind
 from exporter.model.probe import Lookup, LookupOutcome
-from exporter.model.report import Cause, Reason, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Severity
 from exporter.model.service import Service
 
 FRESH = 120.0  # seconds that a new Service may be missing from DNS

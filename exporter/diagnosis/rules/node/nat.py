@@ -13,7 +13,8 @@ from exporter.model.calico import IPPool
 from exporter.model.facts import Backend, NatBackend, NatFacts, Reader
 from exporter.model.family import Family, family_of
 from exporter.model.inventory import ResourceKind
-from exporter.model.report import Cause, Reason
+from exporter.model.reason import Reason
+from exporter.model.report import Cause
 
 COMMANDS = {
     Backend.IPTABLES_NFT: "ip6tables-nft -t nat -S cali-nat-outgoing && ipset list cali60masq-ipam-pools",

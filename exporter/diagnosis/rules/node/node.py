@@ -12,7 +12,8 @@ from exporter.diagnosis.endpoints import services_behind
 from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput, finding
 from exporter.model.facts import AddressFact, HostFacts, Inet6Conf, LinkFact, Reader, RouteFact
 from exporter.model.family import Family, family_of
-from exporter.model.report import Cause, Reason, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Severity
 from exporter.model.vantage import PodState
 
 TUNNELS = ("vxlan", "cali", "tunl", "wireguard", "nodelocaldns", "kube-ipvs")
@@ -207,7 +208,7 @@ def own_link(view: RuleInput, facts: HostFacts) -> LinkFact | None:
 def reader_reason(view: RuleInput, reader: Reader) -> Reason:
     """Why a kernel reading is missing, as its reader said."""
     reading = next((r for r in view.snapshot.readings if r.reader == reader.value and not r.success), None)
-    return Reason(reading.reason) if reading is not None and reading.reason else Reason.READER_FAILED
+    return (reading.reason if reading is not None else None) or Reason.READER_FAILED
 
 
 def reason_of_no_pods(view: RuleInput) -> Reason:

@@ -13,7 +13,8 @@ from exporter.diagnosis.rules.node.nat import nat_kube_proxy_missing
 from exporter.diagnosis.rules.path.samples import ARRIVED, PathSample, probes_of
 from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Outcome
-from exporter.model.report import Cause, Reason, Role, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Role, Severity
 
 
 def ippool_nat_outgoing_off(view: RuleInput) -> Judgement:

@@ -19,7 +19,8 @@ from exporter.model.facts import PeerState, Reader, VxlanDevice, VxlanFacts
 from exporter.model.family import Family, family_of
 from exporter.model.inventory import ResourceKind
 from exporter.model.node import Node
-from exporter.model.report import Cause, Reason
+from exporter.model.reason import Reason
+from exporter.model.report import Cause
 
 DEVICE = "vxlan-v6.calico"
 OVERHEAD_V6 = 70  # outer IPv6 40, UDP 8, VXLAN 8, inner Ethernet 14: the kernel refuses a larger MTU

@@ -27,7 +27,8 @@ from exporter.diagnosis.rules.path.samples import (
 )
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Group, Layer, Observation, Outcome
-from exporter.model.report import Cause, Finding, Pair, Reason
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Finding, Pair
 from exporter.model.vantage import PodState
 
 SILENCED = frozenset({Outcome.TIMEOUT, Outcome.PROHIBITED})

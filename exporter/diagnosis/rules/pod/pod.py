@@ -11,7 +11,8 @@ from exporter.diagnosis.rules.node.node import reader_reason, reason_of_no_pods
 from exporter.model.facts import PodFacts, Reader
 from exporter.model.family import Family, family_of
 from exporter.model.pod import Pod
-from exporter.model.report import Cause, Finding, PodView, Reason, Severity
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Finding, PodView, Severity
 from exporter.model.service import Service, ServicePort
 from exporter.model.vantage import PodState
 from exporter.plan.family_support import first_pool, is_older
