@@ -8,9 +8,9 @@ from types import MappingProxyType
 from exporter.catalogue.metric import FinishedRound, Metric, Row, gauge
 from exporter.diagnosis.engine.causes import SPECS, TABLE
 from exporter.model.report import Cause, CauseReport, Report, Severity
+from exporter.model.subject import Subject
 
 SUBJECTS_PER_CAUSE = 20
-NAMESPACED = frozenset({"pod", "service", "policy", "configmap"})
 
 
 def family_expected(source: FinishedRound) -> Iterator[Row]:
@@ -74,7 +74,7 @@ def cause_unchecked(source: FinishedRound) -> Iterator[Row]:
     return ((pair, 1.0) for pair in pairs)
 
 
-def subjects(items: tuple[CauseReport, ...]) -> tuple[str, ...]:
+def subjects(items: tuple[CauseReport, ...]) -> tuple[Subject, ...]:
     """Whom the cause affects, over all of its findings."""
     return tuple(sorted({s for item in items for s in item.finding.subjects}))
 
@@ -88,17 +88,8 @@ def cause_subjects(source: FinishedRound) -> Iterator[Row]:
 def cause_subject_info(source: FinishedRound) -> Iterator[Row]:
     """Who they are, by name."""
     for found, items in held(source.report).items():
-        for parts in {split_subject(s) for s in subjects(items)}:
-            yield (found.value, *parts), 1.0
-
-
-def split_subject(subject: str) -> tuple[str, str, str]:
-    """Kind, namespace and name of a subject. A server's label may hold a slash of its own and has no namespace."""
-    kind, _, rest = subject.partition("/")
-    if kind in NAMESPACED and "/" in rest:
-        namespace, _, name = rest.partition("/")
-        return kind, namespace, name
-    return kind, "", rest
+        for subject in subjects(items):
+            yield (found.value, subject.kind, subject.namespace, subject.name), 1.0
 
 
 VERDICT: tuple[Metric[FinishedRound], ...] = (

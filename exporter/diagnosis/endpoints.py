@@ -1,4 +1,4 @@
-"""Which dialled destinations a pod, a node or a Service stands behind: what is broken there affects_destinations them for everybody. Pure."""
+"""Which dialled destinations a pod, a node or a Service stands behind: what is broken there affects them for everybody. Pure."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from exporter.model.family import Address
 from exporter.model.inventory import Inventory
 from exporter.model.service import Service
+from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import Vantage
 from exporter.model.well_known import OWN_SERVICE, dns_endpoints, dns_services
 
 API = "default/kubernetes"
 
 
-def services_behind(inventory: Inventory, pods: Iterable[Vantage]) -> frozenset[str]:
+def services_behind(inventory: Inventory, pods: Iterable[Vantage]) -> frozenset[Subject]:
     """Destinations, as subjects, of which these pods are ready endpoints."""
     addresses = {a for pod in pods for a in pod.addresses}
     return _behind(inventory, lambda ends: not addresses.isdisjoint(ends)) if addresses else frozenset()
 
 
-def services_on(inventory: Inventory, nodes: Collection[str]) -> frozenset[str]:
+def services_on(inventory: Inventory, nodes: Collection[str]) -> frozenset[Subject]:
     """Destinations, as subjects, that have a ready endpoint on one of these nodes.
 
     A digest names no endpoint's node: its address tells it, by the node's blocks. The exporter's own Service, whose
@@ -38,20 +39,23 @@ def services_on(inventory: Inventory, nodes: Collection[str]) -> frozenset[str]:
     return found | (_own(inventory) if inventory.source == "digest" else frozenset())
 
 
-def destinations_of(inventory: Inventory, services: Collection[str]) -> frozenset[str]:
+def destinations_of(inventory: Inventory, services: Collection[str]) -> frozenset[Subject]:
     """What the Services of these subjects (service/NAMESPACE/NAME) are called where they are dialled or asked."""
     return frozenset(
-        name for s in _dialled(inventory) if f"service/{s.key}" in services for name in _called(inventory, s)
+        name
+        for s in _dialled(inventory)
+        if Subject.of(SubjectKind.SERVICE, s.key) in services
+        for name in _called(inventory, s)
     )
 
 
-def _behind(inventory: Inventory, holds: Callable[[tuple[Address, ...]], bool]) -> frozenset[str]:
+def _behind(inventory: Inventory, holds: Callable[[tuple[Address, ...]], bool]) -> frozenset[Subject]:
     return frozenset(
         name for s in _dialled(inventory) if holds(dns_endpoints(inventory, (s,))) for name in _called(inventory, s)
     )
 
 
-def _own(inventory: Inventory) -> frozenset[str]:
+def _own(inventory: Inventory) -> frozenset[Subject]:
     return frozenset(name for s in _dialled(inventory) if _is_own(s) for name in _called(inventory, s))
 
 
@@ -69,11 +73,11 @@ def _is_own(service: Service) -> bool:
     return service.labels.get("app.kubernetes.io/name") == OWN_SERVICE
 
 
-def _called(inventory: Inventory, service: Service) -> Iterator[str]:
-    yield from (f"service/{service.key}", f"server/{service.key}")
+def _called(inventory: Inventory, service: Service) -> Iterator[Subject]:
+    yield from (Subject.of(SubjectKind.SERVICE, service.key), Subject.of(SubjectKind.SERVER, service.key))
     if _is_own(service):
-        yield "target/service"
+        yield Subject.of(SubjectKind.TARGET, "service")
     if service in dns_services(inventory):
-        yield from ("target/cluster_dns", "server/cluster_dns")
+        yield from (Subject.of(SubjectKind.TARGET, "cluster_dns"), Subject.of(SubjectKind.SERVER, "cluster_dns"))
     if service.key == API:
-        yield "target/apiserver"
+        yield Subject.of(SubjectKind.TARGET, "apiserver")

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Group, Layer, Observation
 from exporter.model.report import FamilyReport, Snapshot
+from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import PodState
 
 DIALS = 3  # by which a vantage is said to reach a target or not
-ANY_PEER = "peer/"  # the beginning of each peer's subject
+ANY_PEER = Subject.of(SubjectKind.PEER, "")  # in place of each peer's subject
 GROUPS = frozenset({Group.SERVICE, Group.PEERS, Group.CLUSTER_DNS, Group.OUTSIDE})
 
 
@@ -47,12 +48,12 @@ def _by_vantage(snapshot: Snapshot, family: Family) -> dict[str, bool]:
     return {key: works for key, works in verdicts.items() if works is not None}
 
 
-def _reached(snapshot: Snapshot, family: Family) -> dict[str, dict[str, bool]]:
+def _reached(snapshot: Snapshot, family: Family) -> dict[str, dict[Subject, bool]]:
     """By vantage and target, whether most of the last three dials passed: one of several endpoints may be dead.
 
     A pod dials another peer each time: its last three dials of any are one target more (ANY_PEER).
     """
-    dials: dict[str, dict[str, list[tuple[float, bool]]]] = {}
+    dials: dict[str, dict[Subject, list[tuple[float, bool]]]] = {}
     for made in snapshot.history:
         for (vantage, subject), observations in _at_once(made, family).items():
             passed = _passed(observations)
@@ -68,9 +69,9 @@ def _reached(snapshot: Snapshot, family: Family) -> dict[str, dict[str, bool]]:
     }
 
 
-def _at_once(made: Iterable[Observation], family: Family) -> dict[tuple[str, str], list[Observation]]:
+def _at_once(made: Iterable[Observation], family: Family) -> dict[tuple[str, Subject], list[Observation]]:
     """The layers of each dial, by vantage and target."""
-    found: dict[tuple[str, str], list[Observation]] = {}
+    found: dict[tuple[str, Subject], list[Observation]] = {}
     for o in made:
         if o.family is family and o.counted:
             found.setdefault((o.vantage.key, o.target.subject), []).append(o)
@@ -94,7 +95,7 @@ def _is_deepest(o: Observation) -> bool:
     return o.layer is o.target.deepest or (not o.target.expect_reachable and o.layer is not Layer.ICMP)
 
 
-def _works(made: Iterable[Observation], reached: Mapping[str, bool]) -> bool | None:
+def _works(made: Iterable[Observation], reached: Mapping[Subject, bool]) -> bool | None:
     """In each group that has the family, one target is reached at its deepest configured layer. None: nothing counted."""
     groups: dict[Group, list[Observation]] = {}
     for o in made:
@@ -106,11 +107,11 @@ def _works(made: Iterable[Observation], reached: Mapping[str, bool]) -> bool | N
     return all(verdicts) if verdicts else None
 
 
-def _group_works(made: Sequence[Observation], reached: Mapping[str, bool]) -> bool | None:
+def _group_works(made: Sequence[Observation], reached: Mapping[Subject, bool]) -> bool | None:
     """A target that is meant to be out of reach passes where the family is dead: it proves nothing beside one that is not."""
     asked = {o.target.subject for o in [o for o in made if o.target.expect_reachable] or made}
     if made[0].target.group is Group.PEERS:
-        asked |= {subject for subject in reached if subject.startswith(ANY_PEER)}
+        asked |= {subject for subject in reached if subject.is_a(SubjectKind.PEER)}
     verdicts = [reached[subject] for subject in asked if subject in reached]
     return any(verdicts) if verdicts else None
 

@@ -16,9 +16,12 @@ from exporter.model.calico import IPPool
 from exporter.model.component import ComponentFlags
 from exporter.model.family import Address, Net, parse_net
 from exporter.model.inventory import Inventory
+from exporter.model.subject import Subject, SubjectKind
 
-KUBEADM = "configmap/kube-system/kubeadm-config"
-API_SERVICE = "service/default/kubernetes"  # stands for the Service range, which has no object of a subject's form
+KUBEADM = Subject.of(SubjectKind.CONFIGMAP, "kube-system", "kubeadm-config")
+API_SERVICE = Subject.of(
+    SubjectKind.SERVICE, "default", "kubernetes"
+)  # stands for the Service range, which has no object of a subject's form
 POD_USES = frozenset({"Workload", "Tunnel"})
 
 
@@ -34,7 +37,7 @@ class Range:
 
     where: Net | Address
     kind: RangeKind
-    subject: str
+    subject: Subject
     before: str
     after: str = ""
 
@@ -69,14 +72,20 @@ def pod_ranges(inventory: Inventory) -> Iterator[Range]:
     """Pools, and the podCIDRs and pod networks that lie in none of them."""
     pools = [pool for pool in inventory.pools or () if pool.allowed_uses & POD_USES]
     yield from (
-        Range(where=p.cidr, kind=RangeKind.PODS, subject=f"pool/{p.name}", before=f"pool/{p.name}") for p in pools
+        Range(
+            where=p.cidr,
+            kind=RangeKind.PODS,
+            subject=Subject.of(SubjectKind.POOL, p.name),
+            before=Subject.of(SubjectKind.POOL, p.name),
+        )
+        for p in pools
     )
     outside = _OutsideOf(pools)
     for net in filter(outside, inventory.cluster_pod_cidrs):
         yield Range(where=net, kind=RangeKind.PODS, subject=KUBEADM, before="podSubnet", after=f" of {KUBEADM}")
     for node in inventory.nodes or ():
         for net in filter(outside, node.pod_cidrs):
-            yield _of(f"node/{node.name}", net, RangeKind.PODS, "podCIDR")
+            yield _of(Subject.of(SubjectKind.NODE, node.name), net, RangeKind.PODS, "podCIDR")
 
 
 class _OutsideOf:
@@ -117,12 +126,12 @@ def service_ranges(inventory: Inventory) -> Iterator[Range]:
     if not said:
         for service in inventory.services or ():
             yield from (
-                _of(f"service/{service.key}", address, RangeKind.SERVICES, "ClusterIP")
+                _of(Subject.of(SubjectKind.SERVICE, service.key), address, RangeKind.SERVICES, "ClusterIP")
                 for address in service.cluster_ips
             )
 
 
-def _from_flags(components: Iterable[ComponentFlags]) -> Iterator[tuple[Net, str]]:
+def _from_flags(components: Iterable[ComponentFlags]) -> Iterator[tuple[Net, Subject]]:
     for each in components:
         if each.component == "kube-apiserver":
             nets = map(parse_net, each.arguments.get("service-cluster-ip-range", "").split(","))
@@ -133,10 +142,12 @@ def node_ranges(inventory: Inventory) -> Iterator[Range]:
     """Each node's own addresses, as the API and Calico have them."""
     for node in inventory.nodes or ():
         own = dict.fromkeys((*node.internal_ips, *(each.ip for each in node.calico_addresses)))
-        yield from (_of(f"node/{node.name}", address, RangeKind.NODES, "address") for address in own)
+        yield from (
+            _of(Subject.of(SubjectKind.NODE, node.name), address, RangeKind.NODES, "address") for address in own
+        )
 
 
-def _of(subject: str, where: Net | Address, kind: RangeKind, word: str) -> Range:
+def _of(subject: Subject, where: Net | Address, kind: RangeKind, word: str) -> Range:
     return Range(where=where, kind=kind, subject=subject, before=word, after=f" of {subject}")
 
 

@@ -77,6 +77,8 @@ def _decoder(kind: Any) -> Decoder:
         return _dataclass(kind)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return lambda value: _convert(kind, value if isinstance(value, str) else None)
+    if isinstance(kind, type) and issubclass(kind, str):  # Subject, and plain text
+        return lambda value: kind(_text(value))
     return _SCALARS[kind]
 
 
@@ -170,4 +172,4 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-_SCALARS: Mapping[Any, Decoder] = {str: _text, bool: _flag, int: _whole, float: _number}
+_SCALARS: Mapping[Any, Decoder] = {bool: _flag, int: _whole, float: _number}

@@ -18,6 +18,7 @@ from exporter.digest.projection import reduce
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, Found, Role, Severity
+from exporter.model.subject import Subject
 
 VERSION = 1  # N; 0 never existed, so there is no N-1 yet
 AGE = "Dualstack-Inventory-Age"  # header: seconds since the moment that the inventory shows
@@ -111,7 +112,7 @@ def _found(entries: list[Any]) -> Iterator[Found]:
             raise DigestError("a found cause is no object with subjects")
         if not isinstance(entry.get("cause"), str) or entry["cause"] not in TOLD:
             continue  # of a newer exporter, or another node's own business: it explains nothing here
-        subjects = decode(tuple[str, ...], entry["subjects"])
+        subjects = decode(tuple[Subject, ...], entry["subjects"])
         yield Found(
             cause=Cause(entry["cause"]),
             severity=decode(Severity, entry.get("severity")),

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from exporter.model.dns import Reply
 from exporter.model.family import Address, Family, family_of
+from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import Vantage
 
 
@@ -80,8 +81,8 @@ class Target:
     peer: str = ""
 
     @property
-    def subject(self) -> str:
-        return f"peer/{self.peer}" if self.peer else f"target/{self.name}"
+    def subject(self) -> Subject:
+        return Subject.of(SubjectKind.PEER, self.peer) if self.peer else Subject.of(SubjectKind.TARGET, self.name)
 
     @property
     def deepest(self) -> Layer:
@@ -197,8 +198,8 @@ class Nameserver:
         return family_of(self.address)
 
     @property
-    def subject(self) -> str:
-        return f"server/{self.label}"
+    def subject(self) -> Subject:
+        return Subject.of(SubjectKind.SERVER, self.label)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from exporter.model.family import Family
 from exporter.model.inventory import Inventory
 from exporter.model.probe import Lookup, Observation, Told
 from exporter.model.reason import Reason
+from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
 
 
@@ -97,8 +98,8 @@ class Cause(StrEnum):
 class Pair:
     """A vantage and a destination, both as subjects, and the family between them: what explanation goes by."""
 
-    vantage: str
-    destination: str
+    vantage: Subject
+    destination: Subject
     family: Family
 
 
@@ -112,12 +113,12 @@ class Finding:
 
     cause: Cause
     severity: Severity
-    subjects: tuple[str, ...]
+    subjects: tuple[Subject, ...]
     evidence: tuple[str, ...]
     command: str
     pairs: frozenset[Pair] = frozenset()
     kind: str = ""  # a finer kind where the cause has one (dualstack_dns_aaaa_block)
-    affects_destinations: frozenset[str] = (
+    affects_destinations: frozenset[Subject] = (
         frozenset()
     )  # destinations behind which its subjects stand, as endpoints of a Service
 
@@ -128,10 +129,10 @@ class Found:
 
     cause: Cause
     severity: Severity
-    subjects: tuple[str, ...]
+    subjects: tuple[Subject, ...]
     pairs: frozenset[Pair] = frozenset()
     elsewhere: bool = False
-    affects_destinations: frozenset[str] = frozenset()  # destinations behind which its subjects stand
+    affects_destinations: frozenset[Subject] = frozenset()  # destinations behind which its subjects stand
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from exporter.model.family import FAMILIES, Address, Family
+from exporter.model.subject import Subject, SubjectKind
 
 
 class PodState(StrEnum):
@@ -56,10 +57,10 @@ class Vantage:
     addresses: tuple[Address, ...] = ()
 
     @property
-    def subject(self) -> str:
+    def subject(self) -> Subject:
         if self.kind == "host":
-            return f"node/{self.name}"
-        return f"pod/{self.namespace}/{self.name}" if self.namespace else f"pod/{self.name}"
+            return Subject.of(SubjectKind.NODE, self.name)
+        return Subject.of(SubjectKind.POD, *filter(None, (self.namespace, self.name)))
 
     @property
     def key(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from exporter.model.family import FAMILIES, Family, family_of
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
+from exporter.model.subject import Subject, SubjectKind
 
 
 def unsupported_families(inventory: Inventory, node: str) -> frozenset[tuple[str, Family]]:
@@ -16,7 +17,7 @@ def unsupported_families(inventory: Inventory, node: str) -> frozenset[tuple[str
     choosing = {space.name for space in inventory.namespaces or () if space.address_choice}
     since = {family: first_pool(inventory, node, family) for family in FAMILIES}
     return frozenset(
-        (f"pod/{pod.key}", family)
+        (Subject.of(SubjectKind.POD, pod.key), family)
         for pod in inventory.local_pods(node)
         if pod.ips
         for family in {*FAMILIES} - {family_of(address) for address in pod.ips}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
+from exporter.model.subject import Subject, SubjectKind
 
 
 def under_policy(inventory: Inventory) -> frozenset[tuple[str, Family]]:
@@ -18,5 +19,5 @@ def under_policy(inventory: Inventory) -> frozenset[tuple[str, Family]]:
         keys = policy.selected
         if policy.selects_all:
             keys = frozenset(p.key for p in inventory.pods or () if policy.namespace in {"", p.namespace})
-        found.update((f"pod/{key}", family) for key in keys for family in policy.restricts_egress)
+        found.update((Subject.of(SubjectKind.POD, key), family) for key in keys for family in policy.restricts_egress)
     return frozenset(found)

@@ -12,6 +12,7 @@ import pytest
 
 from exporter.diagnosis.engine.causes import SPECS
 from exporter.model.report import Cause, CauseReport, Finding, Report, Severity
+from exporter.model.subject import Subject
 from tests.e2e.alerting import Monitoring, Notification
 from tests.e2e.sample_fleet import Fleet, good_day
 from tests.unit.sample import bad_day
@@ -25,7 +26,9 @@ READER = ("DualstackExporterReaderFailing", "node-a")
 
 def found(report: Report, cause: Cause, *subjects: str, severity: Severity = Severity.WARNING) -> Report:
     """The report with one more cause."""
-    finding = Finding(cause=cause, severity=severity, subjects=subjects, evidence=("seen",), command="true")
+    finding = Finding(
+        cause=cause, severity=severity, subjects=tuple(map(Subject, subjects)), evidence=("seen",), command="true"
+    )
     return replace(report, causes=(*report.causes, CauseReport(finding=finding, scope=SPECS[cause].scope, since=0.0)))
 
 

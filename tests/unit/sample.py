@@ -42,6 +42,7 @@ from exporter.model.report import (
     Unchecked,
 )
 from exporter.model.service import Service
+from exporter.model.subject import Subject
 from tests.unit.sample_node import (
     HOST_FACTS,
     HOST_NAT,
@@ -83,7 +84,7 @@ CAUSES = (
         finding=Finding(
             cause=Cause.DNS_AAAA_BLOCKED,
             severity=Severity.CRITICAL,
-            subjects=("server/cluster_dns",),
+            subjects=(Subject("server/cluster_dns"),),
             evidence=(
                 "10.152.183.10 answers AAAA of pypi.org, canary and random with NOERROR, no answer and no SOA; A of pypi.org with 1 address",
                 "192.0.2.53 (the node's resolver) answers AAAA of pypi.org with 1 address",
@@ -113,7 +114,7 @@ CAUSES = (
             subjects=tuple(sorted(v.subject for v in ELIGIBLE)),
             evidence=("TCP to pypi over IPv6 times out from 5 of 6 pods, over IPv4 it connects from 6 of 6",),
             command="dualstack-exporter probe pypi.org:443 --pod=shop/web-6c9f7d5b8-2xkqp",
-            pairs=frozenset(Pair(v.subject, "target/pypi", V6) for v in ELIGIBLE),
+            pairs=frozenset(Pair(v.subject, Subject("target/pypi"), V6) for v in ELIGIBLE),
         ),
         scope=Scope.PATH,
         since=NOW - 3_600,
@@ -123,7 +124,7 @@ CAUSES = (
         finding=Finding(
             cause=Cause.NAT_MASQUERADE_MISSING,
             severity=Severity.WARNING,
-            subjects=("pool/default-ipv6-ippool",),
+            subjects=(Subject("pool/default-ipv6-ippool"),),
             evidence=(
                 "ip6tables-nft, chain cali-nat-outgoing: 0 rules, reached from POSTROUTING",
                 "pool default-ipv6-ippool (fd00:10:1::/48) has natOutgoing: true",
@@ -334,7 +335,7 @@ def migration_day() -> Report:
     overlap = Finding(
         cause=Cause.CIDR_OVERLAP,
         severity=Severity.WARNING,
-        subjects=("pool/default-ipv6-ippool",),
+        subjects=(Subject("pool/default-ipv6-ippool"),),
         evidence=("pool default-ipv6-ippool (fd00:10:1::/48) overlaps the Service range fd00:10:1:ff::/108",),
         command="kubectl get ippools,servicecidrs -o wide",
     )

@@ -12,12 +12,13 @@ from exporter.catalogue import CATALOGUE, EXPORTER, ROUND
 from exporter.catalogue.exporter import ExporterState
 from exporter.catalogue.metric import Type
 from exporter.catalogue.probes import FAILING_ROWS
-from exporter.catalogue.verdict import SUBJECTS_PER_CAUSE, split_subject
+from exporter.catalogue.verdict import SUBJECTS_PER_CAUSE
 from exporter.model.family import Family
 from exporter.model.inventory import Came, Inventory
 from exporter.model.probe import Layer, Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Role, Scope, Severity, Unchecked
+from exporter.model.subject import Subject
 from tests.unit import sample_probes
 from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day, round_of
 from tests.unit.sample_probes import NOW
@@ -34,7 +35,9 @@ def found(
     cause: Cause, severity: Severity, *, by: Cause | None = None, subjects: tuple[str, ...] = ("node/a",)
 ) -> CauseReport:
     return CauseReport(
-        finding=Finding(cause=cause, severity=severity, subjects=subjects, evidence=(), command=""),
+        finding=Finding(
+            cause=cause, severity=severity, subjects=tuple(map(Subject, subjects)), evidence=(), command=""
+        ),
         scope=Scope.NODE,
         since=NOW,
         explained_by=by,
@@ -201,7 +204,8 @@ def test_subjects_are_named_for_twenty_of_each_cause_and_the_rest_is_counted() -
     ],
 )
 def test_a_subject_is_split_into_kind_namespace_and_name(subject: str, parts: tuple[str, str, str]) -> None:
-    assert split_subject(subject) == parts
+    split = Subject(subject)
+    assert (split.kind, split.namespace, split.name) == parts
 
 
 # Probes.

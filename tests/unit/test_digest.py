@@ -37,6 +37,7 @@ from exporter.model.policy import Policy, PolicyKind
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, Finding, Found, Scope, Severity
 from exporter.model.service import Service, ServicePort
+from exporter.model.subject import Subject
 from exporter.plan.dns_names import cluster_domain, random_label
 from exporter.plan.policies import under_policy
 from exporter.plan.servers import known_servers
@@ -167,7 +168,7 @@ def cause_report(
     finding = Finding(
         cause=cause,
         severity=severity,
-        subjects=tuple(f"pool/p{i}" for i in range(subjects)),
+        subjects=tuple(Subject(f"pool/p{i}") for i in range(subjects)),
         evidence=("evidence",),
         command="command",
     )
@@ -183,9 +184,12 @@ def test_found_causes_come_through_if_they_may_explain() -> None:
     )
     found = read_digest(write_digest(recorded.cluster("healthy-dual-stack"), causes, NOW)).found
     assert found == (
-        Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=("pool/p0",), elsewhere=True),
+        Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=(Subject("pool/p0"),), elsewhere=True),
         Found(
-            cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity=Severity.CRITICAL, subjects=("pool/p0",), elsewhere=True
+            cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA,
+            severity=Severity.CRITICAL,
+            subjects=(Subject("pool/p0"),),
+            elsewhere=True,
         ),
     )
 
@@ -290,7 +294,7 @@ def test_a_digest_as_the_first_exporter_of_each_format_wrote_it_is_read_and_deci
     assert json.loads(body)["version"] == version
     digest = read_digest(body)
     assert digest.found == (
-        Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=("node/ra",), elsewhere=True),
+        Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=(Subject("node/ra"),), elsewhere=True),
     )
     whole = recorded.cluster("healthy-dual-stack")
     found = merge(own_part(whole, "ra"), digest)

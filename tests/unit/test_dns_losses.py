@@ -17,6 +17,7 @@ from exporter.model.inventory import Inventory
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Finding, Pair, Role, Snapshot
+from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
 from exporter.plan.answer_history import NO_HISTORY, remember
 from exporter.plan.repeats import TIMES, KnownNames, asked_again, doubtful
@@ -189,7 +190,7 @@ def test_a_server_that_loses_questions_is_named_and_nothing_else_is(share: float
     assert all(found(Cause.DNS_QUERIES_LOST, view) for view in views[10 if share < 0.5 else 2 :])
     finding = found(Cause.DNS_QUERIES_LOST, views[-1])
     assert finding is not None
-    assert finding.pairs == {Pair("node/ra", "server/cluster_dns", Family.V4)}
+    assert finding.pairs == {Pair(Subject("node/ra"), Subject("server/cluster_dns"), Family.V4)}
 
 
 def test_few_losses_are_none_and_those_that_ended_are_over_in_two_rounds() -> None:

@@ -23,6 +23,7 @@ from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Que
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Finding, Pair, PodView, Role, Severity, Snapshot
 from exporter.model.service import Service
+from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
 from exporter.probes.dns_reply import judge
 from tests.captures import capture, chosen, names, server
@@ -202,7 +203,7 @@ def test_a_silent_nameserver_is_critical_once_two_places_see_it() -> None:
     finding = found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3)))
     assert finding is not None
     assert (finding.severity, finding.subjects) == (Severity.WARNING, ("server/cluster_dns",))
-    assert finding.pairs == {Pair("pod/default/one", "server/cluster_dns", server().family)}
+    assert finding.pairs == {Pair(Subject("pod/default/one"), Subject("server/cluster_dns"), server().family)}
     finding = found(Cause.DNS_UNREACHABLE, view((*silent(ONE, 3), *silent(TWO, 1))))
     assert finding is not None
     assert finding.severity is Severity.CRITICAL
@@ -212,7 +213,7 @@ def test_a_nameserver_that_answers_somebody_is_unreachable_only_from_where_three
     healthy = asked_by(ONE, inside("coredns-healthy"))
     finding = found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(TWO, 3))))
     assert finding is not None
-    assert finding.pairs == {Pair("pod/default/two", "server/cluster_dns", server().family)}
+    assert finding.pairs == {Pair(Subject("pod/default/two"), Subject("server/cluster_dns"), server().family)}
     assert found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(TWO, 1)))) is None
     assert found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(ONE, 9)))) is None
 

@@ -18,6 +18,7 @@ from exporter.model.inventory import Came, Inventory
 from exporter.model.probe import Layer, Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
+from exporter.model.subject import Subject
 from exporter.web.page.document import page
 from exporter.web.page.markup import age, element
 from exporter.web.page.style import STYLE
@@ -140,7 +141,7 @@ def test_many_subjects_are_folded_and_cut() -> None:
     finding = Finding(
         cause=Cause.POD_IPV6_MISSING,
         severity=Severity.WARNING,
-        subjects=tuple(f"pod/shop/web-{n:03d}" for n in range(150)),
+        subjects=tuple(Subject(f"pod/shop/web-{n:03d}") for n in range(150)),
         evidence=(),
         command="true",
     )
@@ -321,7 +322,7 @@ def hostile_report(text: str) -> Report:
     finding = Finding(
         cause=Cause.POD_IPV6_MISSING,
         severity=Severity.WARNING,
-        subjects=(text, vantage.subject),
+        subjects=(Subject(text), vantage.subject),
         evidence=(text,),
         command=text,
     )

@@ -16,6 +16,7 @@ from exporter.model.family import Family
 from exporter.model.inventory import Came, Inventory
 from exporter.model.probe import Layer, Outcome
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
+from exporter.model.subject import Subject
 from exporter.report.document import Document, ProbeEntry, document_of, encode, exit_code, runbook, to_json
 from exporter.report.reading import ReportFormatError, decode, parse
 from tests.unit import sample_probes
@@ -27,7 +28,7 @@ def with_cause(severity: Severity, by: Cause | None = None, subjects: int = 1) -
     finding = Finding(
         cause=Cause.POD_IPV6_MISSING,
         severity=severity,
-        subjects=tuple(f"pod/a/{n}" for n in range(subjects)),
+        subjects=tuple(Subject(f"pod/a/{n}") for n in range(subjects)),
         evidence=(),
         command="",
     )

@@ -18,6 +18,7 @@ from exporter.model.probe import Layer, Observation
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Finding, Found, Pair, PodView, Role, Severity
 from exporter.model.service import Service
+from exporter.model.subject import Subject
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import changed, service
 from tests.unit.scene import V4, V6, pod, seen, target, view
@@ -33,7 +34,14 @@ def rules(**said: Judgement) -> dict[Cause, Rule]:
 
 
 def a_finding(cause: Cause, *subjects: str, pairs: tuple[Pair, ...] = (), severity: Severity | None = None) -> Finding:
-    return finding(cause, subjects or ("node/ra",), evidence=("seen",), command="look", pairs=pairs, severity=severity)
+    return finding(
+        cause,
+        tuple(map(Subject, subjects)) or (Subject("node/ra"),),
+        evidence=("seen",),
+        command="look",
+        pairs=pairs,
+        severity=severity,
+    )
 
 
 def run(*judgements: Judgement, cause: Cause = Cause.NODE_FORWARDING_OFF, step: float = 30.0) -> list[Verdict]:
@@ -81,7 +89,12 @@ def test_what_is_only_remembered_says_nothing_about_pods_that_have_gone(later: J
         Cause.POD_IPV6_MISSING: (a_finding(Cause.POD_IPV6_MISSING, GONE.subject),),
         Cause.POD_IPV6_DISABLED: (a_finding(Cause.POD_IPV6_DISABLED, HERE.subject, GONE.subject),),
         Cause.IPV6_UNREACHABLE: (
-            a_finding(Cause.IPV6_UNREACHABLE, GONE.subject, "target/a", pairs=(Pair(GONE.subject, "target/a", V6),)),
+            a_finding(
+                Cause.IPV6_UNREACHABLE,
+                GONE.subject,
+                Subject("target/a"),
+                pairs=(Pair(GONE.subject, Subject("target/a"), V6),),
+            ),
         ),
     }
     both, one = (
@@ -177,9 +190,9 @@ def test_what_compares_nothing_is_found_at_once(cause: Cause) -> None:
     assert cause in found(verdict)
 
 
-POD_OUT = Pair("pod/default/web", "target/pypi", V6)
-HOST_OUT = Pair("node/ra", "target/pypi", V6)
-POD_PEER = Pair("pod/default/web", "peer/babel", V6)
+POD_OUT = Pair(Subject("pod/default/web"), Subject("target/pypi"), V6)
+HOST_OUT = Pair(Subject("node/ra"), Subject("target/pypi"), V6)
+POD_PEER = Pair(Subject("pod/default/web"), Subject("peer/babel"), V6)
 
 
 @pytest.mark.parametrize(
@@ -196,14 +209,49 @@ POD_PEER = Pair("pod/default/web", "peer/babel", V6)
         (Cause.POD_NO_IPV6_DEFAULT_ROUTE, ("pod/default/web",), POD_OUT, True),
         (Cause.POD_NO_IPV6_DEFAULT_ROUTE, ("pod/default/db",), POD_OUT, False),
         (Cause.NODE_FORWARDING_OFF, ("node/ra",), POD_PEER, True),
-        (Cause.NODE_FORWARDING_OFF, ("node/ra",), Pair("node/ra", "peer/babel", V6), False),
-        (Cause.NODE_IPV6_DISABLED, ("node/ra",), Pair("node/ra", "target/apiserver", V6), True),
-        (Cause.NAT_KUBE_PROXY_MISSING, ("node/ra",), Pair("node/ra", "target/service", V6), True),
-        (Cause.NAT_KUBE_PROXY_MISSING, ("node/ra",), Pair("pod/default/web", "server/dns/bind", V6), True),
-        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/dns/bind", V6), False),
-        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/node_local", V6), False),
-        (Cause.NAT_MASQUERADE_MISSING, ("pool/v6",), Pair("pod/default/web", "server/corp", V6), True),
-        (Cause.VXLAN_DEVICE_MISSING, ("node/ra",), Pair("pod/default/web", "server/dns/bind", V6), True),
+        (Cause.NODE_FORWARDING_OFF, (Subject("node/ra"),), Pair(Subject("node/ra"), Subject("peer/babel"), V6), False),
+        (
+            Cause.NODE_IPV6_DISABLED,
+            (Subject("node/ra"),),
+            Pair(Subject("node/ra"), Subject("target/apiserver"), V6),
+            True,
+        ),
+        (
+            Cause.NAT_KUBE_PROXY_MISSING,
+            (Subject("node/ra"),),
+            Pair(Subject("node/ra"), Subject("target/service"), V6),
+            True,
+        ),
+        (
+            Cause.NAT_KUBE_PROXY_MISSING,
+            (Subject("node/ra"),),
+            Pair(Subject("pod/default/web"), Subject("server/dns/bind"), V6),
+            True,
+        ),
+        (
+            Cause.NAT_MASQUERADE_MISSING,
+            (Subject("pool/v6"),),
+            Pair(Subject("pod/default/web"), Subject("server/dns/bind"), V6),
+            False,
+        ),
+        (
+            Cause.NAT_MASQUERADE_MISSING,
+            (Subject("pool/v6"),),
+            Pair(Subject("pod/default/web"), Subject("server/node_local"), V6),
+            False,
+        ),
+        (
+            Cause.NAT_MASQUERADE_MISSING,
+            (Subject("pool/v6"),),
+            Pair(Subject("pod/default/web"), Subject("server/corp"), V6),
+            True,
+        ),
+        (
+            Cause.VXLAN_DEVICE_MISSING,
+            (Subject("node/ra"),),
+            Pair(Subject("pod/default/web"), Subject("server/dns/bind"), V6),
+            True,
+        ),
     ],
 )
 def test_a_root_explains_the_pairs_in_its_reach(
@@ -241,7 +289,7 @@ def test_a_cause_of_the_digest_explains_only_what_is_not_more_severe() -> None:
         told = Found(
             cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA,
             severity=severity,
-            subjects=("configmap/kube-system/coredns",),
+            subjects=(Subject("configmap/kube-system/coredns"),),
             elsewhere=True,
         )
         assert explain((blocked,), (told,))[0].by is by
@@ -258,17 +306,23 @@ def test_an_info_explains_nothing() -> None:
 
 @pytest.mark.parametrize("cause", [Cause.DNS_UNREACHABLE, Cause.DNS_QUERIES_LOST])
 def test_a_nameserver_that_is_silent_or_loses_questions_follows_from_the_path_to_it(cause: Cause) -> None:
-    path = a_finding(Cause.IPV6_UNREACHABLE, pairs=(Pair("pod/default/web", "target/cluster_dns", V6),))
-    dns = a_finding(cause, "server/cluster_dns", pairs=(Pair("pod/default/web", "server/cluster_dns", V6),))
+    path = a_finding(
+        Cause.IPV6_UNREACHABLE, pairs=(Pair(Subject("pod/default/web"), Subject("target/cluster_dns"), V6),)
+    )
+    dns = a_finding(
+        cause,
+        Subject("server/cluster_dns"),
+        pairs=(Pair(Subject("pod/default/web"), Subject("server/cluster_dns"), V6),),
+    )
     assert explain((dns, path))[0].by is Cause.IPV6_UNREACHABLE
 
 
 @pytest.mark.parametrize("root", [c for c in Cause if SPECS[c].family is V6 and SPECS[c].severity is not Severity.INFO])
 def test_a_nameserver_that_is_silent_over_ipv4_is_explained_by_nothing_about_ipv6(root: Cause) -> None:
     """A host without a global IPv6 address and one dead IPv4 nameserver: the outage stays, with its own severity."""
-    lost = Pair("node/ra", "server/corp", V4)
+    lost = Pair(Subject("node/ra"), Subject("server/corp"), V4)
     dns = a_finding(Cause.DNS_UNREACHABLE, "server/corp", pairs=(lost,))
-    pairs = (Pair("node/ra", "target/corp", V6), Pair("node/ra", "server/corp", V6))
+    pairs = (Pair(Subject("node/ra"), Subject("target/corp"), V6), Pair(Subject("node/ra"), Subject("server/corp"), V6))
     said = explain((dns, a_finding(root, "node/ra", "server/corp", pairs=pairs if root in PATH_CAUSES else ())))
     assert said[0].by is None
     assert said[0].finding == dns
@@ -287,7 +341,9 @@ def test_a_cause_that_is_explained_hands_over_its_root() -> None:
 
 def test_the_root_of_the_digest_is_handed_over_to_what_is_not_more_severe() -> None:
     missing = a_finding(Cause.POD_IPV6_MISSING, "pod/default/web")
-    told = Found(cause=Cause.IPPOOL_EXHAUSTED, severity=Severity.WARNING, subjects=("pool/v6",), elsewhere=True)
+    told = Found(
+        cause=Cause.IPPOOL_EXHAUSTED, severity=Severity.WARNING, subjects=(Subject("pool/v6"),), elsewhere=True
+    )
     for severity, by in ((Severity.WARNING, Cause.IPPOOL_EXHAUSTED), (Severity.CRITICAL, None)):
         symptom = a_finding(Cause.IPV6_UNREACHABLE, pairs=(POD_OUT,), severity=severity)
         said = explain((symptom, missing), (told,))
@@ -297,38 +353,40 @@ def test_the_root_of_the_digest_is_handed_over_to_what_is_not_more_severe() -> N
 
 def test_what_is_explained_of_a_path_explains_no_silent_nameserver_in_its_place() -> None:
     """The path to the nameserver is lost with the tunnel; the same cause's other pair, to the outside, stays open."""
-    server = Pair("pod/default/web", "target/cluster_dns", V6)
+    server = Pair(Subject("pod/default/web"), Subject("target/cluster_dns"), V6)
     path = a_finding(Cause.IPV6_UNREACHABLE, pairs=(server, HOST_OUT))
     dns = a_finding(
-        Cause.DNS_UNREACHABLE, "server/cluster_dns", pairs=(Pair("pod/default/web", "server/cluster_dns", V6),)
+        Cause.DNS_UNREACHABLE,
+        Subject("server/cluster_dns"),
+        pairs=(Pair(Subject("pod/default/web"), Subject("server/cluster_dns"), V6),),
     )
     said = explain((dns, path, a_finding(Cause.VXLAN_DEVICE_MISSING)))
     assert [item.by for item in said] == [Cause.VXLAN_DEVICE_MISSING, None, None]
     assert said[1].finding.pairs == {HOST_OUT}
 
 
-NODE_C = ("node/chi",)
+NODE_C = (Subject("node/chi"),)
 
 
 @pytest.mark.parametrize(
     ("root", "symptom", "explained"),
     [
         # About this node, or about no node in particular.
-        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=("node/ra",)), a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"), True),
-        (Found(cause=Cause.IPPOOL_EXHAUSTED, severity=Severity.WARNING, subjects=("pool/v6",)), a_finding(Cause.POD_IPV6_MISSING, "pod/default/web"), True),
+        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=(Subject("node/ra"),)), a_finding(Cause.NAT_MASQUERADE_MISSING, Subject("pool/v6")), True),
+        (Found(cause=Cause.IPPOOL_EXHAUSTED, severity=Severity.WARNING, subjects=(Subject("pool/v6"),)), a_finding(Cause.POD_IPV6_MISSING, Subject("pod/default/web")), True),
         # About another node: its pods, its rules and its tunnel are not these.
-        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"), False),
-        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.POD_ROUTE_MISSING, "pod/default/web"), False),
-        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_DEVICE_MISSING, "node/ra"), False),
-        (Found(cause=Cause.IPPOOL_IPV6_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.POD_IPV6_MISSING, "pod/default/web"), False),
-        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_DEVICE_MISSING, "node/ra"), False),
+        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.NAT_MASQUERADE_MISSING, Subject("pool/v6")), False),
+        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.POD_ROUTE_MISSING, Subject("pod/default/web")), False),
+        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_DEVICE_MISSING, Subject("node/ra")), False),
+        (Found(cause=Cause.IPPOOL_IPV6_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.POD_IPV6_MISSING, Subject("pod/default/web")), False),
+        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_DEVICE_MISSING, Subject("node/ra")), False),
         # But the way to it is shared.
-        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_PEER_INCOMPLETE, "peer/chi"), True),
-        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_PEER_INCOMPLETE, "peer/babel"), False),
+        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_PEER_INCOMPLETE, Subject("peer/chi")), True),
+        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_PEER_INCOMPLETE, Subject("peer/babel")), False),
         # CoreDNS answers for the cluster's nameservers, not for others.
-        (Found(cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity=Severity.CRITICAL, subjects=("configmap/a/b",)), a_finding(Cause.DNS_AAAA_BLOCKED, "server/node_local"), True),
-        (Found(cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity=Severity.CRITICAL, subjects=("configmap/a/b",)), a_finding(Cause.DNS_AAAA_BLOCKED, "server/corp"), False),
-        (Found(cause=Cause.DNS_AAAA_BLOCKED, severity=Severity.CRITICAL, subjects=("server/corp",)), a_finding(Cause.SERVICE_AAAA_MISSING, "service/default/web"), False),
+        (Found(cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity=Severity.CRITICAL, subjects=(Subject("configmap/a/b"),)), a_finding(Cause.DNS_AAAA_BLOCKED, Subject("server/node_local")), True),
+        (Found(cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity=Severity.CRITICAL, subjects=(Subject("configmap/a/b"),)), a_finding(Cause.DNS_AAAA_BLOCKED, Subject("server/corp")), False),
+        (Found(cause=Cause.DNS_AAAA_BLOCKED, severity=Severity.CRITICAL, subjects=(Subject("server/corp"),)), a_finding(Cause.SERVICE_AAAA_MISSING, Subject("service/default/web")), False),
     ],
 )  # fmt: skip
 def test_what_holds_of_one_place_explains_nothing_of_another(root: Found, symptom: Finding, explained: bool) -> None:
@@ -338,7 +396,7 @@ def test_what_holds_of_one_place_explains_nothing_of_another(root: Found, sympto
     assert (own[0].by is root.cause) is explained
 
 
-PEER_C, PEER_B = Pair("node/ra", "peer/chi", V6), Pair("node/ra", "peer/babel", V6)
+PEER_C, PEER_B = Pair(Subject("node/ra"), Subject("peer/chi"), V6), Pair(Subject("node/ra"), Subject("peer/babel"), V6)
 
 
 def test_the_way_to_another_node_that_lacks_something_is_explained_and_to_no_third_one() -> None:
@@ -347,7 +405,7 @@ def test_the_way_to_another_node_that_lacks_something_is_explained_and_to_no_thi
     (left,) = explain((both,), (told,), node="ra")
     assert left.by is None
     assert left.finding.subjects == ("node/ra", "peer/babel")
-    (here,) = explain((both,), (replace(told, subjects=("node/ra",)),), node="ra")
+    (here,) = explain((both,), (replace(told, subjects=(Subject("node/ra"),)),), node="ra")
     assert here.by is Cause.CALICO_NODE_ADDRESS_MISSING
 
 
@@ -376,11 +434,13 @@ def test_a_service_without_ipv6_endpoints_spoils_itself_and_no_other(
     named: Service, explained: bool, told: bool
 ) -> None:
     subject = f"service/{named.key}"
-    pair = Pair("node/ra", "target/service", V6)
+    pair = Pair(Subject("node/ra"), Subject("target/service"), V6)
     inventory = changed(services=(OWN, SHOP))
     path = a_finding(Cause.IPV6_UNREACHABLE, "node/ra", "target/service", pairs=(pair,))
     root = replace(a_finding(C_SLICE, subject), affects_destinations=destinations_of(inventory, {subject}))
-    elsewhere = (Found(cause=C_SLICE, severity=Severity.WARNING, subjects=(subject,), elsewhere=True),) if told else ()
+    elsewhere = (
+        (Found(cause=C_SLICE, severity=Severity.WARNING, subjects=(Subject(subject),), elsewhere=True),) if told else ()
+    )
     verdict, _ = judge(
         view(inventory=inventory, role=Role.NODE if told else Role.ALL), Memory(), elsewhere=elsewhere,
         rules=rules(ipv6_unreachable=(path,), **({} if told else {C_SLICE.value: (root,)})),

@@ -22,6 +22,7 @@ from exporter.digest.source import DigestClient, DigestedSource
 from exporter.inventory.kubernetes.watched_resources import watched_resources
 from exporter.model.inventory import Came, Inventory, ResourceKind
 from exporter.model.report import Cause, CauseReport, Finding, Report, Role, Scope, Severity, Snapshot
+from exporter.model.subject import Subject
 from exporter.web.server.application import WebOptions, WebServer
 from exporter.web.server.connections import ConnectionLimits
 from exporter.web.server.listening import bind
@@ -45,7 +46,9 @@ class Clock:
 def report(inventory: Inventory, finished: float, *causes: Cause) -> Report:
     found = tuple(
         CauseReport(
-            finding=Finding(cause=cause, severity=Severity.WARNING, subjects=("node/ra",), evidence=(), command=""),
+            finding=Finding(
+                cause=cause, severity=Severity.WARNING, subjects=(Subject("node/ra"),), evidence=(), command=""
+            ),
             scope=Scope.CLUSTER,
             since=finished,
         )

@@ -22,6 +22,7 @@ from exporter.diagnosis.engine.explanations import (
     To,
 )
 from exporter.model.report import Cause, Finding, Found, Pair, Severity
+from exporter.model.subject import Subject, SubjectKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +38,32 @@ class Explained:
     roots: Mapping[Pair, Cause] = field(default_factory=dict)
 
 
-INSIDE = ("target/service", "target/apiserver", "target/cluster_dns", "service/", "server/node_local")
-OVERLAY = ("peer/", "target/service", "target/cluster_dns", "server/cluster_dns", "service/", "pod/")
-CLUSTER_SERVERS = ("server/cluster_dns", "server/node_local")  # what they answer comes from CoreDNS
-SERVICE_LIKE = ("target/service", "target/apiserver", "target/cluster_dns", "server/cluster_dns", "service/")
+INSIDE = (
+    Subject.of(SubjectKind.TARGET, "service"),
+    Subject.of(SubjectKind.TARGET, "apiserver"),
+    Subject.of(SubjectKind.TARGET, "cluster_dns"),
+    "service/",
+    Subject.of(SubjectKind.SERVER, "node_local"),
+)
+OVERLAY = (
+    "peer/",
+    Subject.of(SubjectKind.TARGET, "service"),
+    Subject.of(SubjectKind.TARGET, "cluster_dns"),
+    Subject.of(SubjectKind.SERVER, "cluster_dns"),
+    "service/",
+    "pod/",
+)
+CLUSTER_SERVERS = (
+    Subject.of(SubjectKind.SERVER, "cluster_dns"),
+    Subject.of(SubjectKind.SERVER, "node_local"),
+)  # what they answer comes from CoreDNS
+SERVICE_LIKE = (
+    Subject.of(SubjectKind.TARGET, "service"),
+    Subject.of(SubjectKind.TARGET, "apiserver"),
+    Subject.of(SubjectKind.TARGET, "cluster_dns"),
+    Subject.of(SubjectKind.SERVER, "cluster_dns"),
+    "service/",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,22 +198,22 @@ def _may_be(found: Found, finding: Finding, pair: Pair) -> bool:
     return True
 
 
-def _accounts_for(found: Found, subject: str, node: str) -> bool:
+def _accounts_for(found: Found, subject: Subject, node: str) -> bool:
     """Whether what holds of the cause's subjects holds of this one: of the same node, or of a nameserver that CoreDNS stands behind."""
-    if found.cause is Cause.COREDNS_TEMPLATE_BLOCKS_AAAA and subject.startswith("server/"):
+    if found.cause is Cause.COREDNS_TEMPLATE_BLOCKS_AAAA and subject.is_a(SubjectKind.SERVER):
         return subject in CLUSTER_SERVERS or _is_service(subject)
-    if found.cause is Cause.DNS_AAAA_BLOCKED and subject.startswith("service/"):
+    if found.cause is Cause.DNS_AAAA_BLOCKED and subject.is_a(SubjectKind.SERVICE):
         return any(s in CLUSTER_SERVERS for s in found.subjects)
     nodes = _nodes(found)
     if not nodes or not node:
         return True
-    if subject.startswith("node/"):
+    if subject.is_a(SubjectKind.NODE):
         return subject in nodes
-    return not nodes.isdisjoint({f"node/{node}", subject.replace("peer/", "node/", 1)})
+    return not nodes.isdisjoint({Subject.of(SubjectKind.NODE, node), subject.replace("peer/", "node/", 1)})
 
 
-def _nodes(found: Found) -> frozenset[str]:
-    return frozenset(s for s in found.subjects if s.startswith("node/"))
+def _nodes(found: Found) -> frozenset[Subject]:
+    return frozenset(s for s in found.subjects if s.is_a(SubjectKind.NODE))
 
 
 def _narrow(finding: Finding, left: frozenset[Pair]) -> Finding:
@@ -198,7 +221,7 @@ def _narrow(finding: Finding, left: frozenset[Pair]) -> Finding:
     return replace(finding, pairs=left, subjects=tuple(s for s in finding.subjects if s in kept) or tuple(sorted(kept)))
 
 
-def _without(finding: Finding, left: tuple[str, ...]) -> Finding:
+def _without(finding: Finding, left: tuple[Subject, ...]) -> Finding:
     """What is left of a finding, with its own evidence where a line says whose it is."""
     own = tuple(line for line in finding.evidence if line.startswith(tuple(f"{subject} " for subject in left)))
     return replace(finding, subjects=left, evidence=own or finding.evidence)
@@ -215,9 +238,9 @@ def _from(reach: Reach, found: Found, pair: Pair) -> bool:
         case From.OWN_POD:
             return pair.vantage in found.subjects
         case From.PODS:
-            return pair.vantage.startswith("pod/")
+            return pair.vantage.is_a(SubjectKind.POD)
         case From.HOST:
-            return pair.vantage.startswith("node/")
+            return pair.vantage.is_a(SubjectKind.NODE)
         case From.ANYWHERE:
             return True
 
@@ -245,15 +268,15 @@ def _to(reach: Reach, found: Found, pair: Pair, node: str) -> bool:
             )
 
 
-def _is_service(subject: str) -> bool:
+def _is_service(subject: Subject) -> bool:
     """A nameserver that is called by its Service's namespace and name."""
-    return subject.startswith("server/") and subject.count("/") > 1
+    return subject.is_a(SubjectKind.SERVER) and subject.count("/") > 1
 
 
 def _leads_there(found: Found, destination: str, node: str) -> bool:
     """A cause about other nodes affects_destinations the way to these alone; behind a Service they may stand."""
     nodes = _nodes(found)
-    if not nodes or not node or f"node/{node}" in nodes or not destination.startswith("peer/"):
+    if not nodes or not node or Subject.of(SubjectKind.NODE, node) in nodes or not destination.startswith("peer/"):
         return True
     return destination.replace("peer/", "node/", 1) in nodes
 

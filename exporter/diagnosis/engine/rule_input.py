@@ -15,6 +15,7 @@ from exporter.model.family import Family
 from exporter.model.inventory import Inventory
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Finding, Pair, Role, Severity, Snapshot
+from exporter.model.subject import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +73,14 @@ Rule: TypeAlias = Callable[[RuleInput], Judgement]
 
 def finding(
     cause: Cause,
-    subjects: Iterable[str],
+    subjects: Iterable[Subject],
     *,
     evidence: Iterable[str],
     command: str,
     severity: Severity | None = None,
     pairs: Iterable[Pair] = (),
     kind: str = "",
-    affects_destinations: Iterable[str] = (),
+    affects_destinations: Iterable[Subject] = (),
 ) -> Finding:
     """A finding with the cause's usual severity unless another is given; subjects sorted and unique."""
     return Finding(

@@ -20,6 +20,7 @@ from exporter.diagnosis.engine.explanations import PATH_CAUSES
 from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, Finding, Found, Pair, Severity, Unchecked
+from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import PodState
 
 CLEAR_AFTER = 2  # rounds not holding
@@ -184,7 +185,7 @@ def _unseen(before: Trace, reason: Reason, view: RuleInput) -> Trace | None:
 
 def _of_what_is_left(findings: tuple[Finding, ...], view: RuleInput) -> tuple[Finding, ...]:
     """Remembered findings without the pods that vanished or began terminating; one that spoke of nothing else is over."""
-    named = {s for f in findings for s in (*f.subjects, *(p.vantage for p in f.pairs)) if s.startswith("pod/")}
+    named = {s for f in findings for s in (*f.subjects, *(p.vantage for p in f.pairs)) if s.is_a(SubjectKind.POD)}
     gone = named - _pods(view) if named else named
     if not gone and view.accounted.keys().isdisjoint(p for f in findings for p in f.pairs):
         return findings
@@ -201,10 +202,10 @@ def _of_what_is_left(findings: tuple[Finding, ...], view: RuleInput) -> tuple[Fi
     )
 
 
-def _pods(view: RuleInput) -> set[str]:
+def _pods(view: RuleInput) -> set[Subject]:
     """The subjects of all pods known to be there: this node's by their namespaces, the cluster's by the inventory."""
     here = {pod.vantage.subject for pod in view.snapshot.pods if pod.vantage.state is not PodState.TERMINATING}
-    return here | {f"pod/{pod.key}" for pod in view.inventory.pods or () if not pod.deleting}
+    return here | {Subject.of(SubjectKind.POD, pod.key) for pod in view.inventory.pods or () if not pod.deleting}
 
 
 def _explain(view: RuleInput, traces: Mapping[Cause, Trace], elsewhere: tuple[Found, ...]) -> tuple[Explained, ...]:

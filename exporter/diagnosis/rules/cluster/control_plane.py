@@ -14,6 +14,7 @@ from exporter.model.component import ComponentFlags
 from exporter.model.family import FAMILIES, Family, Net, family_of, parse_address, parse_net
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.report import Cause
+from exporter.model.subject import Subject, SubjectKind
 
 RANGES = {
     "kube-apiserver": ("service-cluster-ip-range",),
@@ -51,9 +52,13 @@ def control_plane_flags(view: RuleInput) -> Judgement:
     )
 
 
-def source_subject(flags: ComponentFlags) -> str:
+_OBJECTS = (SubjectKind.POD, SubjectKind.CONFIGMAP)  # kinds of objects that show arguments
+
+
+def source_subject(flags: ComponentFlags) -> Subject:
     """The object that shows the arguments; the node, where it is a file."""
-    return flags.source if flags.source.startswith(("pod/", "configmap/")) else f"node/{flags.node}"
+    source = Subject(flags.source)
+    return source if source.is_a(*_OBJECTS) else Subject.of(SubjectKind.NODE, flags.node)
 
 
 def allocates(flags: ComponentFlags) -> bool:
@@ -125,13 +130,13 @@ def _nets(flags: ComponentFlags, name: str) -> list[Net]:
 
 
 def _command(flags: ComponentFlags) -> str:
-    if flags.source.startswith("node/"):  # k3s and RKE2 note their own arguments there
+    source = Subject(flags.source)
+    if source.is_a(SubjectKind.NODE):  # k3s and RKE2 note their own arguments there
         return f"kubectl get node {flags.node} -o jsonpath='{{.metadata.annotations}}'"
-    if not flags.source.startswith(("pod/", "configmap/")):
-        return f"cat {flags.source}"
-    kind, namespace, name = flags.source.split("/", 2)
-    shown = "-o jsonpath='{.spec.containers[*].command}'" if kind == "pod" else "-o yaml"
-    return f"kubectl -n {namespace} get {kind} {name} {shown}"
+    if not source.is_a(*_OBJECTS):
+        return f"cat {source}"
+    shown = "-o jsonpath='{.spec.containers[*].command}'" if source.is_a(SubjectKind.POD) else "-o yaml"
+    return f"kubectl -n {source.namespace} get {source.kind} {source.name} {shown}"
 
 
 CONTROL_PLANE_RULES: dict[Cause, Rule] = {Cause.CONTROL_PLANE_FLAGS: control_plane_flags}

@@ -9,12 +9,13 @@ from exporter.model.family import Family, family_of
 from exporter.model.inventory import ResourceKind
 from exporter.model.node import Node
 from exporter.model.report import Cause, Severity
+from exporter.model.subject import Subject, SubjectKind
 
 YOUNG = 120.0  # seconds in which a node that joins gets its podCIDRs and Calico's addresses
 
 
-def _subject(node: Node) -> str:
-    return f"node/{node.name}"
+def _subject(node: Node) -> Subject:
+    return Subject.of(SubjectKind.NODE, node.name)
 
 
 def node_pod_cidr_missing(view: RuleInput) -> Judgement:

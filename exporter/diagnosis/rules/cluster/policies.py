@@ -7,6 +7,7 @@ from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput, fin
 from exporter.model.inventory import ResourceKind
 from exporter.model.policy import Gap, Policy, PolicyKind
 from exporter.model.report import Cause
+from exporter.model.subject import Subject, SubjectKind
 
 RESOURCES = {
     PolicyKind.KUBERNETES: "networkpolicy",
@@ -41,7 +42,7 @@ def network_policy_ipv6_gap(view: RuleInput) -> Judgement:
     return (
         finding(
             Cause.NETWORK_POLICY_IPV6_GAP,
-            (f"policy/{policy.key}" for policy, _ in found),
+            (Subject.of(SubjectKind.POLICY, policy.key) for policy, _ in found),
             evidence=[
                 f"{counted(policies, 'policy', 'policies')} with ipBlocks of one family",
                 *bounded(_evidence(policy, *gap) for policy, gap in found),

@@ -25,6 +25,7 @@ from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.node import Node
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Severity
+from exporter.model.subject import Subject, SubjectKind
 
 UNIQUE_LOCAL = IPv6Network("fc00::/7")  # RFC 4193
 WORKLOAD = "Workload"
@@ -74,7 +75,7 @@ def ippool_ipv6_missing(view: RuleInput) -> Judgement:
     return (
         finding(
             Cause.IPPOOL_IPV6_MISSING,
-            (f"node/{node.name}" for node in without),
+            (Subject.of(SubjectKind.NODE, node.name) for node in without),
             evidence=[
                 f"{counted(len(without), 'node')} of {len(nodes)} without an enabled IPv6 pool: {listed(node.name for node in without)}",
                 *_passed_over(view.inventory),
@@ -119,7 +120,7 @@ def ippool_exhausted(view: RuleInput) -> Judgement:
     return (
         finding(
             Cause.IPPOOL_EXHAUSTED,
-            (f"pool/{pool.name}" for pool in taken),
+            (Subject.of(SubjectKind.POOL, pool.name) for pool in taken),
             evidence=[
                 *bounded(f"pool/{p.name}: cidr {p.cidr}, blockSize {p.block_size}: {full[p.name]}" for p in taken),
                 f"no free IPv6 address on {counted(len(starved), 'node')}: {listed(node.name for node in starved)}",
@@ -175,7 +176,7 @@ def ippool_nat_outgoing_off(view: RuleInput) -> Judgement:
     return (
         finding(
             Cause.IPPOOL_NAT_OUTGOING_OFF,
-            (f"pool/{pool.name}" for pool, _ in found),
+            (Subject.of(SubjectKind.POOL, pool.name) for pool, _ in found),
             evidence=bounded(
                 f"pool/{p.name}: cidr {p.cidr} (unique local), natOutgoing false; pool/{other.name}: cidr {other.cidr}, natOutgoing true"
                 for p, other in found
@@ -205,7 +206,7 @@ def ippool_vxlan_mode_mismatch(view: RuleInput) -> Judgement:
     return (
         finding(
             Cause.IPPOOL_VXLAN_MODE_MISMATCH,
-            (f"pool/{pool.name}" for pool, _ in found),
+            (Subject.of(SubjectKind.POOL, pool.name) for pool, _ in found),
             evidence=bounded(
                 f"pool/{p.name}: vxlanMode {p.vxlan_mode}; pool/{other.name}: vxlanMode {other.vxlan_mode}"
                 for p, other in found

@@ -16,6 +16,7 @@ from exporter.model.family import Net, parse_net
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Cause
+from exporter.model.subject import Subject, SubjectKind
 
 LINK_LOCAL: dict[int, Net] = {4: IPv4Network("169.254.0.0/16"), 6: IPv6Network("fe80::/10")}
 UNDEFINED_ULA = IPv6Network("fc00::/8")  # RFC 4193 3.1: the L bit must be 1, which leaves fd00::/8
@@ -83,7 +84,7 @@ def cidr_unsuitable(view: RuleInput) -> Judgement:
     )
 
 
-def _by_place(inventory: Inventory) -> Iterator[tuple[str, str]]:
+def _by_place(inventory: Inventory) -> Iterator[tuple[Subject, str]]:
     for each in (*pod_ranges(inventory), *service_ranges(inventory)):
         if meet(each, LINK_LOCAL[each.version]):
             yield each.subject, f"{each.label} is link-local"
@@ -94,7 +95,7 @@ def _by_place(inventory: Inventory) -> Iterator[tuple[str, str]]:
             )
 
 
-def _by_size(inventory: Inventory) -> Iterator[tuple[str, str]]:
+def _by_size(inventory: Inventory) -> Iterator[tuple[Subject, str]]:
     refusing = _refusing_large(inventory)
     for each in service_ranges(inventory):
         largest, smallest = SERVICE_PREFIX[each.version]
@@ -104,7 +105,8 @@ def _by_size(inventory: Inventory) -> Iterator[tuple[str, str]]:
             yield each.subject, f"{each.label}: kubeadm refuses Service ranges smaller than /{smallest}"
     for pool in inventory.pools or ():
         yield from (
-            (f"pool/{pool.name}", f"pool/{pool.name} {pool.cidr}: {problem}") for problem in _pool_problems(pool)
+            (Subject.of(SubjectKind.POOL, pool.name), f"pool/{pool.name} {pool.cidr}: {problem}")
+            for problem in _pool_problems(pool)
         )
     for flags in inventory.components or ():
         if flags.component == "kube-controller-manager" and allocates(flags):

@@ -13,14 +13,15 @@ from exporter.model.inventory import ResourceKind
 from exporter.model.pod import Pod
 from exporter.model.report import Cause, Severity
 from exporter.model.service import Endpoint, EndpointSlice, Service
+from exporter.model.subject import Subject, SubjectKind
 
 API_SERVICE = "default/kubernetes"  # made by the API server, always of its primary family
 EXTERNAL_NAME = "ExternalName"
 DUAL_STACK = "prefer_dual_stack"
 
 
-def _subject(service: Service) -> str:
-    return f"service/{service.key}"
+def _subject(service: Service) -> Subject:
+    return Subject.of(SubjectKind.SERVICE, service.key)
 
 
 def service_ipv6_missing(view: RuleInput) -> Judgement:

@@ -15,6 +15,7 @@ from exporter.model.family import Family, family_of
 from exporter.model.inventory import ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Severity
+from exporter.model.subject import Subject, SubjectKind
 
 CALICO_IPAM = "calico-ipam"
 DNS64_ANSWERS = frozenset(
@@ -49,8 +50,9 @@ def cni_not_assigning_ipv6(view: RuleInput) -> Judgement:
     )
 
 
-def _cni_subject(config: CniConfig, node: str) -> str:
-    return config.source if config.source.startswith("configmap/") else f"node/{node}"
+def _cni_subject(config: CniConfig, node: str) -> Subject:
+    source = Subject(config.source)
+    return source if source.is_a(SubjectKind.CONFIGMAP) else Subject.of(SubjectKind.NODE, node)
 
 
 def _cni_evidence(config: CniConfig) -> str:
@@ -60,10 +62,10 @@ def _cni_evidence(config: CniConfig) -> str:
 
 
 def _cni_command(config: CniConfig) -> str:
-    if not config.source.startswith("configmap/"):
-        return f"grep -A5 ipam {config.source}"
-    _, namespace, name = config.source.split("/", 2)
-    return f"kubectl -n {namespace} get configmap {name} -o jsonpath='{{.data.cni_network_config}}'"
+    source = Subject(config.source)
+    if not source.is_a(SubjectKind.CONFIGMAP):
+        return f"grep -A5 ipam {source}"
+    return f"kubectl -n {source.namespace} get configmap {source.name} -o jsonpath='{{.data.cni_network_config}}'"
 
 
 def felix_ipv6_off(view: RuleInput) -> Judgement:
@@ -83,7 +85,7 @@ def felix_ipv6_off(view: RuleInput) -> Judgement:
     return (
         finding(
             Cause.FELIX_IPV6_OFF,
-            (f"node/{name}" for name in off),
+            (Subject.of(SubjectKind.NODE, name) for name in off),
             evidence=[*_felix_evidence(off), *([unseen] if unseen else [])],
             command="kubectl get felixconfigurations -o custom-columns=NAME:.metadata.name,IPV6:.spec.ipv6Support",
         ),
@@ -118,7 +120,7 @@ def coredns_template_blocks_aaaa(view: RuleInput) -> Judgement:
     return (
         finding(
             Cause.COREDNS_TEMPLATE_BLOCKS_AAAA,
-            (f"configmap/{'/'.join(_config_map(corefile, block))}" for corefile, block in found),
+            (Subject.of(SubjectKind.CONFIGMAP, *_config_map(corefile, block)) for corefile, block in found),
             evidence=bounded(_block_evidence(corefile, block) for corefile, block in found),
             command=f"kubectl -n {namespace} get configmap {name} -o yaml",
             severity=Severity.INFO if view.expect.aaaa == "blocked" else severity,

@@ -17,6 +17,7 @@ from exporter.model.probe import Lookup, LookupOutcome
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Severity
 from exporter.model.service import Service
+from exporter.model.subject import Subject, SubjectKind
 
 FRESH = 120.0  # seconds that a new Service may be missing from DNS
 CLUSTER_LABELS = frozenset({"cluster_dns", "node_local"})
@@ -49,7 +50,7 @@ def service_aaaa_missing(view: RuleInput) -> Judgement:
     return (
         finding(
             Cause.SERVICE_AAAA_MISSING,
-            [f"service/{wanted[name].key}" for name in lasting],
+            [Subject.of(SubjectKind.SERVICE, wanted[name].key) for name in lasting],
             evidence=bounded(_shown(one, wanted[name], now) for name, one in sorted(lasting.items())),
             command=f"dig @{first.server.address} {first.name} A {first.name} AAAA",
             severity=Severity.INFO if view.expect.aaaa == "blocked" else None,

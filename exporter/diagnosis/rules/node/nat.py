@@ -15,6 +15,7 @@ from exporter.model.family import Family, family_of
 from exporter.model.inventory import ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Cause
+from exporter.model.subject import Subject, SubjectKind
 
 COMMANDS = {
     Backend.IPTABLES_NFT: "ip6tables-nft -t nat -S cali-nat-outgoing && ipset list cali60masq-ipam-pools",
@@ -60,7 +61,7 @@ def nat_kube_proxy_missing(view: RuleInput) -> Judgement:
     return (
         finding(
             Cause.NAT_KUBE_PROXY_MISSING,
-            [f"node/{view.node}"],
+            [Subject.of(SubjectKind.NODE, view.node)],
             evidence=[
                 f"{count} Services have an IPv6 ClusterIP; kube-proxy (mode {facts.mode}) has no IPv6 service rules here"
             ],
@@ -115,7 +116,7 @@ def _judge(view: RuleInput, cause: Cause) -> Judgement:
     return (
         finding(
             cause,
-            [f"pool/{pool.name}" for pool, _ in found],
+            [Subject.of(SubjectKind.POOL, pool.name) for pool, _ in found],
             evidence=[f"pool {pool.name} ({pool.cidr}) has natOutgoing: true; {text}" for pool, text in found],
             command=COMMANDS[live.backend if live is not None else Backend.IPTABLES_NFT],
         ),

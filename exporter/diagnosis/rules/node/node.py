@@ -14,6 +14,7 @@ from exporter.model.facts import AddressFact, HostFacts, Inet6Conf, LinkFact, Re
 from exporter.model.family import Family, family_of
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Severity
+from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import PodState
 
 TUNNELS = ("vxlan", "cali", "tunl", "wireguard", "nodelocaldns", "kube-ipvs")
@@ -146,9 +147,9 @@ def pod_route_missing(view: RuleInput) -> Judgement:
         return Reason.NO_INVENTORY
     if _holds(node_ipv6_disabled(view)):
         return ()
-    missing: list[tuple[str, str]] = []
+    missing: list[tuple[Subject, str]] = []
     table = _RoutesByLength(r for r in facts.routes if r.family is Family.V6)
-    annotated = {f"pod/{p.key}": p.annotated_ips for p in view.inventory.local_pods(view.node)}
+    annotated = {Subject.of(SubjectKind.POD, p.key): p.annotated_ips for p in view.inventory.local_pods(view.node)}
     for pod in pods:
         held = {a.interface.ip for a in (pod.facts.addresses if pod.facts else ())}
         for address in dict.fromkeys((*pod.vantage.addresses, *annotated.get(pod.vantage.subject, ()))):
@@ -223,8 +224,8 @@ def _holds(judgement: Judgement) -> bool:
     return bool(judgement) and not isinstance(judgement, Reason)
 
 
-def _me(view: RuleInput) -> str:
-    return f"node/{view.node}"
+def _me(view: RuleInput) -> Subject:
+    return Subject.of(SubjectKind.NODE, view.node)
 
 
 def _flaw(address: AddressFact) -> str:

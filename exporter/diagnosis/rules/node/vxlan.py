@@ -21,6 +21,7 @@ from exporter.model.inventory import ResourceKind
 from exporter.model.node import Node
 from exporter.model.reason import Reason
 from exporter.model.report import Cause
+from exporter.model.subject import Subject, SubjectKind
 
 DEVICE = "vxlan-v6.calico"
 OVERHEAD_V6 = 70  # outer IPv6 40, UDP 8, VXLAN 8, inner Ethernet 14: the kernel refuses a larger MTU
@@ -106,7 +107,7 @@ def vxlan_peer_incomplete(view: RuleInput) -> Judgement:
     return (
         finding(
             Cause.VXLAN_PEER_INCOMPLETE,
-            [f"peer/{p.name}" for p in found],
+            [Subject.of(SubjectKind.PEER, p.name) for p in found],
             evidence=[f"peer/{p.name}: {p.state.value.replace('_', ' ')}: {p.detail}" for p in found[:10]],
             command=f"ip -6 route show dev {DEVICE}; ip -6 neigh show dev {DEVICE}; bridge fdb show dev {DEVICE}",
             affects_destinations=services_on(view.inventory, {p.name for p in found}),
@@ -203,8 +204,8 @@ def _annotations(view: RuleInput) -> Iterator[str]:
         yield f"annotation projectcalico.org/{name}: {value if value is not None else 'missing'}"
 
 
-def _me(view: RuleInput) -> str:
-    return f"node/{view.node}"
+def _me(view: RuleInput) -> Subject:
+    return Subject.of(SubjectKind.NODE, view.node)
 
 
 TUNNEL_RULES: dict[Cause, Rule] = {

@@ -29,6 +29,7 @@ from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Group, Layer, Observation, Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Finding, Pair
+from exporter.model.subject import Subject
 from exporter.model.vantage import PodState
 
 SILENCED = frozenset({Outcome.TIMEOUT, Outcome.PROHIBITED})
@@ -283,11 +284,11 @@ def _fails_in_tls(dial: PathSample) -> bool:
     )
 
 
-def _down(observations: Iterable[Observation]) -> set[str]:
+def _down(observations: Iterable[Observation]) -> set[Subject]:
     """Subjects that failed over every family they were asked over, at the deepest configured layer or before, and passed nowhere."""
-    asked: dict[str, set[Family]] = {}
-    failed: dict[str, set[Family]] = {}
-    passed: set[str] = set()
+    asked: dict[Subject, set[Family]] = {}
+    failed: dict[Subject, set[Family]] = {}
+    passed: set[Subject] = set()
     for o in observations:
         if not o.target.expect_reachable or (o.layer is Layer.ICMP and o.target.deepest is not Layer.ICMP):
             continue

@@ -13,6 +13,7 @@ from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Observation, Outcome
 from exporter.model.report import Pair
+from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
 
 ARRIVED = frozenset({Outcome.OK, Outcome.REFUSED, Outcome.RESET})  # an answer came: the path works, whatever it said
@@ -26,7 +27,7 @@ class PathSample:
     """All that one vantage's probe of one destination showed, by family and layer."""
 
     vantage: Vantage
-    destination: str
+    destination: Subject
     group: Group
     seen: Mapping[tuple[Family, Layer], Observation]
     wants_ipv4: bool = True  # whether its vantage is meant to have IPv4

@@ -14,6 +14,7 @@ from exporter.model.pod import Pod
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Finding, PodView, Severity
 from exporter.model.service import Service, ServicePort
+from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import PodState
 from exporter.plan.family_support import first_pool, is_older
 
@@ -73,7 +74,7 @@ def pod_listens_ipv4_only(view: RuleInput) -> Judgement:
         return Reason.NO_INVENTORY
     services = [s for s in view.inventory.services if Family.V6 in s.families and s.selector]
     objects = {p.key: p for p in view.inventory.local_pods(view.node)}
-    found: list[tuple[str, str]] = []
+    found: list[tuple[Subject, str]] = []
     for pod in _inspected(view):
         known = objects.get(f"{pod.vantage.namespace}/{pod.vantage.name}")
         if known is not None and pod.facts is not None and Family.V6 in pod.vantage.families:
@@ -85,7 +86,7 @@ def pod_listens_ipv4_only(view: RuleInput) -> Judgement:
             Cause.POD_LISTENS_IPV4_ONLY,
             [subject for subject, _ in found],
             evidence=[f"{subject}: {text}" for subject, text in found[:SHOWN]],
-            command=f"kubectl exec -n {found[0][0].split('/')[1]} {found[0][0].split('/')[2]} -- ss -ltn",
+            command=f"kubectl exec -n {found[0][0].namespace} {found[0][0].name} -- ss -ltn",
         ),
     )
 
@@ -145,7 +146,11 @@ def _meant(pod: PodView, exempt: frozenset[str]) -> bool:
 def _exempt(view: RuleInput) -> frozenset[str]:
     """Pods whose pools or families were chosen by annotation, on themselves or their namespace."""
     spaces = {n.name for n in view.inventory.namespaces or () if n.address_choice}
-    return frozenset(f"pod/{p.key}" for p in view.inventory.pods or () if p.address_choice or p.namespace in spaces)
+    return frozenset(
+        Subject.of(SubjectKind.POD, p.key)
+        for p in view.inventory.pods or ()
+        if p.address_choice or p.namespace in spaces
+    )
 
 
 def _no_pool(view: RuleInput) -> bool:

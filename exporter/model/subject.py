@@ -1,0 +1,58 @@
+"""Whom a cause affects and what a dial goes to: KIND/NAME or KIND/NAMESPACE/NAME (docs/specification.md section 1). Pure.
+
+A Subject is its own text, so that it sorts, hashes and is written as such. It is built and taken apart here only.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SubjectKind(StrEnum):
+    """The closed set of kinds, the first part of a subject."""
+
+    NODE = "node"
+    POD = "pod"
+    PEER = "peer"
+    TARGET = "target"
+    SERVER = "server"
+    POOL = "pool"
+    SERVICE = "service"
+    POLICY = "policy"
+    CONFIGMAP = "configmap"
+
+
+NAMESPACED = frozenset({SubjectKind.POD, SubjectKind.SERVICE, SubjectKind.POLICY, SubjectKind.CONFIGMAP})
+
+
+class Subject(str):
+    """One subject. A server's label may hold a slash of its own and has no namespace."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, kind: SubjectKind, *names: str) -> Subject:
+        """A subject of this kind; `names` are its namespace, where there is one, and its name (or both as NAMESPACE/NAME)."""
+        return cls("/".join((kind, *names)))
+
+    @property
+    def kind(self) -> SubjectKind:
+        """ValueError for a text of another kind, which only a foreign document can hold."""
+        return SubjectKind(self.partition("/")[0])
+
+    def is_a(self, *kinds: SubjectKind) -> bool:
+        return self.partition("/")[0] in kinds
+
+    @property
+    def rest(self) -> str:
+        """NAME, or NAMESPACE/NAME."""
+        return self.partition("/")[2]
+
+    @property
+    def namespace(self) -> str:
+        namespace, slash, _ = self.rest.partition("/")
+        return namespace if slash and self.is_a(*NAMESPACED) else ""
+
+    @property
+    def name(self) -> str:
+        return self.rest.removeprefix(f"{self.namespace}/") if self.namespace else self.rest
