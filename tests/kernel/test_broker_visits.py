@@ -212,7 +212,7 @@ async def test_a_thousand_visits_leave_nothing_behind(broker: BrokerClient) -> N
 
 async def test_a_broker_that_cannot_come_home_ends_at_once() -> None:
     code = """if True:
-        from exporter.broker.server.loop import namespaces
+        from exporter.broker.server import namespaces
         enter, calls = namespaces.setns, []
         def enter_once(descriptor):
             calls.append(descriptor)
@@ -232,7 +232,7 @@ async def test_a_broker_that_cannot_come_home_ends_at_once() -> None:
 
 async def test_what_fails_inside_a_visit_does_not_leave_the_broker_there() -> None:
     code = """if True:
-        from exporter.broker.server.loop import answers
+        from exporter.broker.server import answers
         def fail(kinds):
             raise OSError(5, "inside")
         answers.open_sockets = fail

@@ -234,7 +234,7 @@ async def test_a_node_keeps_the_last_digest_and_its_found_causes_for_five_minute
             async with web_server(again, port):
                 await until(lambda: source.remote_findings() and not source.current().stale)
     assert {a.path for a in api.requests} == {"/api/v1/pods", "/api/v1/nodes"}  # it never lists by itself instead
-    said = [r.message for r in caplog.records if r.name.endswith("digest_source")]
+    said = [r.message for r in caplog.records if r.name.endswith("digest.source")]
     assert said == ["no digest; the last one stays in use"]
 
 

@@ -167,7 +167,7 @@ async def test_what_accepts_and_stays_silent_does_not_keep_the_other_address_fro
 
 
 async def test_once_found_it_is_asked_there_without_the_api(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="exporter.inventory")
+    caplog.set_level(logging.INFO, logger="exporter.digest")
     clock = Clock()
     async with cluster_role(Family.V6) as live:
         with closed_port(Family.V4) as dead:

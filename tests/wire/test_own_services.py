@@ -106,7 +106,7 @@ async def test_a_cluster_name_is_not_asked_of_a_resolver_outside(
 async def test_a_node_whose_pod_came_before_the_service_runs_and_says_why_it_has_no_digest(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="exporter.inventory")
+    caplog.set_level(logging.INFO, logger="exporter.digest")
     clock = Clock()
     publisher = DigestPublisher(clock)
     publisher.publish(report(recorded.cluster("healthy-dual-stack"), clock.now))

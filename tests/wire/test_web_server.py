@@ -261,7 +261,7 @@ PLACE = "192.0.2.10"
 
 
 @pytest.fixture
-def remote_findings() -> Iterator[tuple[socket.socket, socket.socket]]:
+def elsewhere() -> Iterator[tuple[socket.socket, socket.socket]]:
     """A listener and a client's socket in a network namespace of their own, where PLACE is an address that is not
     loopback.
     """
