@@ -53,3 +53,4 @@ EVERY = [*MAIN, *COMPANIONS]
 CAUSE_ALERTS = {alert_name(cause): cause for cause in Cause}
 RECORDED = {rule.name for rule in MAIN if not rule.is_alert}
 ALERTING = [rule for rule in EVERY if rule.is_alert]
+GROUPS = list(dict.fromkeys(rule.group for rule in MAIN))

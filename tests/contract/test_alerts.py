@@ -15,6 +15,7 @@ from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES
 from exporter.model.report import Cause, Scope, Severity
 from exporter.report.alerting import alert_name, derived, observing_rule
 from exporter.report.reference import wait_of
+from tests.contract import cause_cases
 from tests.contract.alert_rules import ALERTING, ALERTS, CAUSE_ALERTS, COMPANIONS, EVERY, MAIN, RECORDED, ROOT, Rule
 from tests.contract.vocabulary import TARGET_LABELS, exists, labels_of
 
@@ -246,12 +247,20 @@ def test_rules_behave_as_their_tests_say(path: Path) -> None:
     promtool("test", "rules", path)
 
 
+@pytest.mark.real
+def test_rules_treat_every_cause_alike(tmp_path: Path) -> None:
+    """Alerted in its time where it holds and is a warning, silent where it does not hold, is info or unchecked."""
+    (tmp_path / "causes.yaml").write_text(yaml.safe_dump(cause_cases.cases(), width=10_000))
+    promtool("test", "rules", tmp_path / "causes.yaml")
+
+
 def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
     fired: set[str] = set()
     silent: set[str] = set()
-    for path in RULE_TESTS:
-        names = {r.name for r in (COMPANIONS if path.stem == "companions" else MAIN) if r.is_alert}
-        for case in yaml.safe_load(path.read_text())["tests"]:
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in RULE_TESTS} | {"causes": cause_cases.cases()}
+    for stem, file in files.items():
+        names = {r.name for r in (COMPANIONS if stem == "companions" else MAIN) if r.is_alert}
+        for case in file["tests"]:
             # Whole lists of what fires, not queries about one alert.
             for check in case.get("promql_expr_test", ()):
                 if re.search(r'ALERTS(\)|\{alertstate="firing"\})', check["expr"]):

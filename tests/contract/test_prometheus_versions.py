@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.contract import cause_cases
 from tests.contract.alert_rules import ALERTS, EVERY, ROOT, Rule
 
 RULE_TESTS = sorted((ROOT / "tests/alerts").glob("*.yaml"))
@@ -42,11 +43,11 @@ def without_left_border(expression: str) -> str:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.stem)
-def test_rules_behave_alike_where_ranges_leave_out_their_left_border(path: Path, tmp_path: Path) -> None:
-    case = yaml.safe_load(path.read_text())
+@pytest.mark.parametrize("path", [*RULE_TESTS, None], ids=lambda path: path.stem if path else "causes")
+def test_rules_behave_alike_where_ranges_leave_out_their_left_border(path: Path | None, tmp_path: Path) -> None:
+    case = yaml.safe_load(path.read_text()) if path else cause_cases.cases()
     for number, name in enumerate(case["rule_files"]):
-        document = yaml.safe_load((path.parent / name).read_text())
+        document = yaml.safe_load((ROOT / "tests/alerts" / name).read_text())
         for rule in (rule for group in document["groups"] for rule in group["rules"]):
             rule["expr"] = without_left_border(rule["expr"])
         (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(document, width=10_000))
