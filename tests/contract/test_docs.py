@@ -9,9 +9,9 @@ import re
 import pytest
 import yaml
 
+from scripts.reference import DOCS, generated
 from tests.contract.test_links import ROOT
 from tests.contract.vocabulary import RULES
-from tests.docs import DOCS, generated
 
 TABLES = generated()
 README = ROOT / "README.md"

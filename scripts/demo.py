@@ -1,7 +1,6 @@
-"""The demonstration: a small dual-stack cluster of network namespaces, the exporter in one of its nodes, and a fault on
-demand.
+"""A demonstration: a small dual-stack cluster of network namespaces, the exporter in one node, and a fault on demand.
 
-    python -m tests.lab.demo [FAULT] [--once]
+    python -m scripts.demo [FAULT] [--once]
 
 Shows `check` healthy, broken and healed; meanwhile http://localhost:10046 is the status page. --once waits for nobody.
 """

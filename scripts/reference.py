@@ -1,7 +1,6 @@
-"""The generated tables of docs/: what the program, the lab and the table of load say today, each on its page between
-its markers.
+"""Writes the generated tables of docs/ between their markers: metrics, causes, alerts, configuration, faults, load.
 
-python -m tests.docs     writes them; scripts/reference sets up what that needs
+python -m scripts.reference     writes them; scripts/reference sets up what that needs
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exporter.report.reference import MAKER, replace_between_markers, tables
+from scripts.matrix import matrix
 from tests.bench import load
-from tests.lab.matrix import matrix
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

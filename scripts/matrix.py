@@ -1,9 +1,8 @@
-"""Prints the fault matrix as Markdown: the rows of faults.py, which tests/e2e/test_fault_matrix.py holds on the real
-kernel.
+"""Prints the fault matrix as Markdown: the rows of tests/lab/faults.py, which tests/e2e/test_fault_matrix.py checks.
 
-python -m tests.lab.matrix                          the table; scripts/reference writes it to docs/reference/
-python -m tests.lab.matrix --measure [FAULT ...]    break each (all, without names) in a lab, and say what was found;
-needs root
+python -m scripts.matrix                        the table; scripts/reference writes it to docs/reference/
+python -m scripts.matrix --measure [FAULT ...]  breaks each (all, without names) in a lab, and prints what was found;
+                                                needs root
 """
 
 from __future__ import annotations
@@ -55,9 +54,7 @@ def _explained(explained: Mapping[str, str]) -> str:
 
 
 def measured(faults: Iterable[Fault]) -> Iterator[tuple[str, Measured]]:
-    """Where, and what the exporter makes of each, broken and healed in a lab of its own kind, in each way in which
-    roles may run.
-    """
+    """Where, and what the exporter found of each, broken and healed in its kind of lab, for each way to run the roles."""
     wanted = list(faults)
     for backend in dict.fromkeys(backend for fault in wanted for backend in fault.backends):
         for roles in (ALL, APART):
