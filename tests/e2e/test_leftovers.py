@@ -67,7 +67,7 @@ def owned(pid: int) -> list[leftovers.Leftover]:
     return [each for each in found if each.owner == pid]
 
 
-def test_what_a_killed_run_left_is_gone_when_the_next_one_begins_and_what_a_living_one_has_stays(outer: Path) -> None:
+def test_what_a_killed_run_left_is_removed_and_what_a_running_one_has_stays(outer: Path) -> None:
     said = outer / "said"
     text = LITTER.format(said=str(said), stay=True)
     killed = start(outer, text)

@@ -249,7 +249,7 @@ def test_a_resolver_that_serves_no_such_record_at_all_is_a_blocker_whatever_name
 
 
 @pytest.mark.parametrize("reply", FOREIGN_FAULTS)
-def test_one_foreign_zone_is_its_own_servers_and_two_that_should_have_the_record_are_the_resolvers(
+def test_one_zone_without_the_record_is_its_servers_fault_and_two_are_the_resolvers(
     reply: Reply | None,
 ) -> None:
     good = pair("good.net.test", data("192.0.2.2"), data("2001:db8::2"))

@@ -209,7 +209,7 @@ def test_a_silent_nameserver_is_critical_once_two_places_see_it() -> None:
     assert finding.severity is Severity.CRITICAL
 
 
-def test_a_nameserver_that_answers_somebody_is_unreachable_only_from_where_three_questions_were_lost() -> None:
+def test_a_nameserver_is_unreachable_only_from_where_three_questions_were_lost() -> None:
     healthy = asked_by(ONE, inside("coredns-healthy"))
     finding = found(Cause.DNS_UNREACHABLE, view((*healthy, *silent(TWO, 3))))
     assert finding is not None
@@ -256,7 +256,7 @@ def test_few_questions_lost_by_a_nameserver_that_answers_this_place_at_times_may
     assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3), told=remembered(answered, now=900.0))) is not None
 
 
-def test_a_nameserver_that_had_to_wait_for_its_turn_is_judged_by_the_last_two_times_it_was_asked() -> None:
+def test_a_nameserver_that_waited_for_its_turn_is_judged_by_the_last_two_askings() -> None:
     """Contract section 7: two rounds of that server, whichever vantage asked."""
     earlier, idle = silent(TWO, 3), asked_by(ONE, inside("coredns-healthy"))
     other = tuple(replace(one, question=replace(one.question, server=server("192.0.2.54"))) for one in idle)
@@ -268,7 +268,7 @@ def test_a_nameserver_that_had_to_wait_for_its_turn_is_judged_by_the_last_two_ti
     assert found(Cause.DNS_UNREACHABLE, replace(round_, snapshot=kept)) is None
 
 
-def test_a_namespace_without_any_default_route_is_no_place_to_blame_a_nameserver_from_unless_it_is_a_pod() -> None:
+def test_a_namespace_without_default_route_blames_no_nameserver_unless_it_is_a_pod() -> None:
     alone = (PodView(vantage=ONE, facts=PodFacts(), resolv_conf=CONF),)
     host = view(silent(ONE, 3), inventory=Inventory(source="none"), pods=alone)
     assert DNS_RULES[Cause.DNS_UNREACHABLE](host) is Reason.NO_TARGET

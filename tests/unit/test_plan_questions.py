@@ -191,7 +191,7 @@ def test_the_domain_is_the_corefiles_else_what_most_search_lists_say() -> None:
     assert cluster_domain(cluster(), []) == cluster_domain(cluster(), [HOST_CONF]) == ""
 
 
-def test_the_canary_is_the_exporters_own_service_else_one_with_both_families_and_never_kubernetes() -> None:
+def test_the_canary_is_the_own_service_or_one_of_both_families_never_kubernetes() -> None:
     assert canary(cluster()) == OWN
     assert canary(cluster(services=(API, *services(1), KUBE_DNS))) == services(1)[0]
     assert canary(cluster(services=(API,))) is None

@@ -191,7 +191,7 @@ async def test_all_questions_of_a_round_together_keep_to_the_budget(text: str) -
         assert any(q.purpose is Purpose.TARGET for q in made) == (text is NAMED)
 
 
-async def test_what_is_doubtful_is_asked_again_within_the_budget_also_where_the_plan_alone_would_fill_it() -> None:
+async def test_what_is_doubtful_is_asked_again_even_where_the_plan_fills_the_budget() -> None:
     names = "dns: {names: [{name: pypi.org}, {name: debian.org}]}\n"
     world = World(names, pods=[f"p{n}" for n in range(20)])
     world.views = tuple(
@@ -228,7 +228,7 @@ async def test_a_change_of_the_names_asked_about_takes_what_was_said_of_the_old_
     assert {one.round for one in report.snapshot.told} == {report.snapshot.finished}
 
 
-async def test_twenty_names_without_a_lifetime_are_asked_anew_within_the_budget_and_dialled_in_every_round() -> None:
+async def test_twenty_names_without_a_lifetime_fit_the_budget_and_are_dialled_every_round() -> None:
     listed = ", ".join(f"{{name: t{n}, host: n{n}.test, port: 80}}" for n in range(20))
     world = World(f"targets: [{listed}]\ndns: {{names: []}}\n")
     found = {"A": ip_address("192.0.2.80"), "AAAA": ip_address("2001:db8::80")}

@@ -409,7 +409,7 @@ def test_the_way_to_another_node_that_lacks_something_is_explained_and_to_no_thi
     assert here.by is Cause.CALICO_NODE_ADDRESS_MISSING
 
 
-def test_of_two_nameservers_the_one_that_the_corefile_does_not_explain_stays_with_its_own_evidence() -> None:
+def test_a_nameserver_that_the_corefile_does_not_explain_keeps_its_own_evidence() -> None:
     blocked = replace(
         a_finding(Cause.DNS_AAAA_BLOCKED, "server/cluster_dns", "server/corp", severity=Severity.CRITICAL),
         evidence=("server/cluster_dns (fd98::10), blanket_nodata: x", "server/corp (192.0.2.53), refused: y"),
