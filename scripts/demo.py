@@ -140,7 +140,8 @@ def main() -> None:
             try:
                 wait_ready()
                 say(
-                    f"Three nodes, six pods; the exporter runs in {cluster.node.name}: http://localhost:{PORT}\n\nHealthy:\n"
+                    f"Three nodes, six pods; the exporter runs in {cluster.node.name}: "
+                    f"http://localhost:{PORT}\n\nHealthy:\n"
                 )
                 check(cluster, config)
                 pause(f"Break it: {asked.fault} ({fault.says})?")

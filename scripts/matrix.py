@@ -19,7 +19,8 @@ from tests.lab.faults import FAULTS, PAIRS
 from tests.lab.measure import Measured, measure, settle
 
 HEAD = (
-    "fault", "scope", "what is broken", "causes to fix", "what they explain", "info", "IPv6", "IPv4", "rounds to detect, to clear",
+    "fault", "scope", "what is broken", "causes to fix", "what they explain", "info", "IPv6", "IPv4",
+    "rounds to detect, to clear",
     "NAT backends, where they matter", "roles",
 )  # fmt: skip
 WAYS = {ALL: "one process", APART: "node and cluster apart"}
@@ -54,7 +55,7 @@ def _explained(explained: Mapping[str, str]) -> str:
 
 
 def measured(faults: Iterable[Fault]) -> Iterator[tuple[str, Measured]]:
-    """Where, and what the exporter found of each, broken and healed in its kind of lab, for each way to run the roles."""
+    """Where, and what the exporter found of each, broken and healed in its lab, for each way to run the roles."""
     wanted = list(faults)
     for backend in dict.fromkeys(backend for fault in wanted for backend in fault.backends):
         for roles in (ALL, APART):

@@ -190,9 +190,11 @@ class BigApi(KubernetesApi):
     def _node(self, number: int, name: str) -> Stored:
         values = {
             "name": name, "version": str(self.version), "four": str(IPv4Address((10 << 24) + number)),
-            "six": str(IPv6Address(POD_BITS + (number << 6))), "host4": str(IPv4Address((172 << 24) + (16 << 16) + number)),
+            "six": str(IPv6Address(POD_BITS + (number << 6))),
+            "host4": str(IPv4Address((172 << 24) + (16 << 16) + number)),
             "host6": str(IPv6Address((0x20010DB8 << 96) + number + 1)),
-            "cidr4": f"{IPv4Address((100 << 24) + (number << 8))}/24", "cidr6": f"{IPv6Address(POD_BITS + (number << 64))}/64",
+            "cidr4": f"{IPv4Address((100 << 24) + (number << 8))}/24",
+            "cidr6": f"{IPv6Address(POD_BITS + (number << 64))}/64",
         }  # fmt: skip
         self._node_mould = getattr(self, "_node_mould", None) or node_mould()
         return Stored("", name, self.version, self._node_mould.fill(**values))

@@ -65,8 +65,9 @@ def main(nodes: int) -> int:
     census, counted = timed(lambda: take_census(inventory))
     times = rule_times(inventory)
     total = sum(seconds for seconds, _ in times.values())
+    pods, services = len(inventory.pods or ()), len(inventory.services or ())
     lines = [
-        f"{nodes} nodes, {len(inventory.pods or ())} pods, {len(inventory.services or ())} Services (made in {made:.2f} s)",
+        f"{nodes} nodes, {pods} pods, {services} Services (made in {made:.2f} s)",
         f"{built:8.3f} s  build_inventory",
         f"{counted:8.3f} s  take_census ({len(census.counts)} rows)",
         *(

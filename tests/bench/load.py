@@ -50,8 +50,10 @@ def counts(nodes: int) -> Mapping[str, int]:
     """How many objects of each resource such a cluster has."""
     pods, services = nodes * PODS, nodes * SERVICES
     return {
-        "nodes": nodes, "pods": pods, "services": services, "endpointslices": services * FAMILIES, "namespaces": max(5, nodes // 10),
-        "networkpolicies": max(5, nodes // 10), "blockaffinities": nodes * BLOCKS, "ipamblocks": nodes * BLOCKS, "ippools": 2,
+        "nodes": nodes, "pods": pods, "services": services, "endpointslices": services * FAMILIES,
+        "namespaces": max(5, nodes // 10),
+        "networkpolicies": max(5, nodes // 10), "blockaffinities": nodes * BLOCKS, "ipamblocks": nodes * BLOCKS,
+        "ippools": 2,
         "felixconfigurations": 1, "servicecidrs": 1, "daemonsets": 1, "configmaps": 1,
     }  # fmt: skip
 
@@ -131,11 +133,16 @@ def table() -> list[list[str]]:
     looks = [min(nodes / EVERY, AT_MOST) for nodes in SIZES]
     rows += [
         ["cluster role: digests asked for a second", *(rate(each) for each in looks)],
-        ["cluster role: bytes of digests a second, if all changed", *(amount(each * DIGEST_BYTES * nodes) for each, nodes in zip(looks, SIZES, strict=True))],
+        ["cluster role: bytes of digests a second, if all changed",
+            *(amount(each * DIGEST_BYTES * nodes) for each, nodes in zip(looks, SIZES, strict=True))],
         ["probes: interval of a round", *(f"{pace_of(config, nodes).interval:g} s" for nodes in SIZES)],
-        ["probes: DNS queries a second, at most", *(rate(nodes * 2 * config.round.interval / pace_of(config, nodes).interval) for nodes in SIZES)],
-        ["probes: connects a second to the API server", *(rate(nodes * FAMILIES / pace_of(config, nodes).interval) for nodes in SIZES)],
-        ["probes: connects a second to peers, from hosts and pods", *(rate(nodes * FAMILIES * (config.peers.count + config.pods.sample) / pace_of(config, nodes).interval) for nodes in SIZES)],
+        ["probes: DNS queries a second, at most",
+            *(rate(nodes * 2 * config.round.interval / pace_of(config, nodes).interval) for nodes in SIZES)],
+        ["probes: connects a second to the API server",
+            *(rate(nodes * FAMILIES / pace_of(config, nodes).interval) for nodes in SIZES)],
+        ["probes: connects a second to peers, from hosts and pods",
+            *(rate(nodes * FAMILIES * (config.peers.count + config.pods.sample) / pace_of(config,
+                nodes).interval) for nodes in SIZES)],
     ]  # fmt: skip
     return rows
 

@@ -22,7 +22,8 @@ STEP = 1.0  # seconds between points of a line
 AXIS, FOOT = 62.0, 62  # pixels: left of a graph for its numbers; below and above it for title and legend
 COLOURS = {"green": "#56a64b", "orange": "#ff9830", "red": "#e02f44", "blue": "#5794f2"}
 PALETTE = (
-    "#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#705da0", "#37872d", "#fade2a", "#447ebc", "#c15c17",
+    "#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#705da0", "#37872d", "#fade2a",
+    "#447ebc", "#c15c17",
 )  # fmt: skip
 SECONDS = ((86_400, "days"), (3_600, "hours"), (120, "min"), (1, "s"))
 SUFFIXES = {"short": "", "ops": " ops/s", "reqps": " req/s", "pps": " p/s"}

@@ -127,8 +127,7 @@ class Stack:
         self._open.enter_context(self.prometheus)
         self.wait_rounds()
 
-    # -- exporters
-    # -------------------------------------------------------------------------------------------------------------
+    # exporters
 
     def start_exporter(self, node: LabNode | None) -> None:
         """The node's, or with None that of the cluster role, which stands in the gateway."""
@@ -168,7 +167,8 @@ class Stack:
         self.start_exporter(node)
         chosen = f'node="{node.name}", role="node"' if node else 'role="cluster"'
         self.prometheus.wait_for(
-            f"dualstack_exporter_last_round_timestamp_seconds > {since:.3f} and on (instance) dualstack_exporter_info{{{chosen}}}"
+            f"dualstack_exporter_last_round_timestamp_seconds > {since:.3f} and on (instance) "
+            f"dualstack_exporter_info{{{chosen}}}"
         )
 
     def wait_rounds(self, rounds: int = 2) -> None:
@@ -188,8 +188,7 @@ class Stack:
         found = self.prometheus.instant("dualstack_exporter_rounds_total")
         return {each.labels["instance"]: each.points[0][1] for each in found}
 
-    # -- Prometheus and Alertmanager
-    # -------------------------------------------------------------------------------------------
+    # Prometheus and Alertmanager
 
     def _prometheus_config(self) -> dict[str, Any]:
         rules = self._directory / "dualstack.yaml"
@@ -235,8 +234,7 @@ class Stack:
             if each["status"]["state"] == state and each["labels"]["alertname"] != WATCHDOG
         )
 
-    # -- what came of it
-    # -------------------------------------------------------------------------------------------------------
+    # what came of it
 
     @property
     def pages(self) -> list[Page]:

@@ -34,26 +34,38 @@ from tests.lab.faults import FAULTS
 WIDTH = 24 * COLUMN + 16
 LINES = {"fleet": 41, "node": 66, "dns": 47, "cluster": 36}  # of the grid that are shown
 HEAD, FOOT = 48, 16  # pixels
-SAYS = "Not a picture of Grafana: the panels of grafana/{name}.json, their queries answered by a real Prometheus, drawn by scripts/dashboards-picture"
+SAYS = (
+    "Not a picture of Grafana: the panels of grafana/{name}.json, their queries answered by a real Prometheus, "
+    "drawn by scripts/dashboards-picture"
+)
 NODE = "node-a"
 CHOSEN = {"cluster": ".*", "node": ".*", "__rate_interval": "20s"}
 STYLE = """
-body { margin: 0; background: #111217; color: #ccccdc; font: 12px/1.35 Inter, Roboto, "DejaVu Sans", sans-serif; width: %dpx; }
-header { box-sizing: border-box; height: %dpx; padding: 6px 16px 0; font-size: 17px; white-space: nowrap; overflow: hidden; }
+body { margin: 0; background: #111217; color: #ccccdc; font: 12px/1.35 Inter, Roboto, "DejaVu Sans", sans-serif;
+    width: %dpx; }
+header { box-sizing: border-box; height: %dpx; padding: 6px 16px 0; font-size: 17px; white-space: nowrap;
+    overflow: hidden; }
 header small { color: #8e8ea0; display: block; font-size: 11px; margin-top: 3px; }
-header i { font-style: normal; background: #22252b; border: 1px solid #34363d; border-radius: 3px; padding: 1px 8px; margin-left: 8px; font-size: 12px; }
+header i { font-style: normal; background: #22252b; border: 1px solid #34363d; border-radius: 3px;
+    padding: 1px 8px; margin-left: 8px; font-size: 12px; }
 main { position: relative; margin: 0 8px; }
-section { position: absolute; background: #181b1f; border: 1px solid #25272d; border-radius: 3px; overflow: hidden; box-sizing: border-box; }
+section { position: absolute; background: #181b1f; border: 1px solid #25272d; border-radius: 3px; overflow: hidden;
+    box-sizing: border-box; }
 section.row { background: none; border: 0; font-size: 14px; padding: 6px 4px; }
-h2 { font-size: 12px; font-weight: 600; margin: 0; padding: 6px 8px 4px; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+h2 { font-size: 12px; font-weight: 600; margin: 0; padding: 6px 8px 4px; white-space: nowrap; overflow: hidden;
+    text-overflow: ellipsis; }
 table { border-collapse: collapse; width: 100%%; table-layout: auto; } th { color: #6e9fff; font-weight: 600; }
-th, td { text-align: left; padding: 3px 8px; border-bottom: 1px solid #25272d; white-space: nowrap; max-width: 420px; overflow: hidden; text-overflow: ellipsis; }
+th, td { text-align: left; padding: 3px 8px; border-bottom: 1px solid #25272d; white-space: nowrap;
+    max-width: 420px; overflow: hidden; text-overflow: ellipsis; }
 td a { color: #6e9fff; text-decoration: none; } td.on { color: #fff; }
 .stats { display: flex; gap: 2px; height: calc(100%% - 30px); padding: 0 4px 4px; box-sizing: border-box; }
-.stats div { flex: 1; display: flex; flex-direction: column; align-items: center; justify-content: center; font-size: 24px; color: #fff; border-radius: 3px; line-height: 1.1; }
+.stats div { flex: 1; display: flex; flex-direction: column; align-items: center; justify-content: center;
+    font-size: 24px; color: #fff; border-radius: 3px; line-height: 1.1; }
 .stats small { font-size: 11px; }
-.bar { margin: 8px 10px; } .bar div { background: #25272d; height: 22px; } .bar b { display: block; height: 22px; } .bar span { float: right; }
-.legend { padding: 0 8px; max-height: 32px; overflow: hidden; font-size: 11px; } .legend span { display: inline-block; margin-right: 10px; white-space: nowrap; }
+.bar { margin: 8px 10px; } .bar div { background: #25272d; height: 22px; } .bar b { display: block; height: 22px; }
+    .bar span { float: right; }
+.legend { padding: 0 8px; max-height: 32px; overflow: hidden; font-size: 11px; }
+    .legend span { display: inline-block; margin-right: 10px; white-space: nowrap; }
 .legend i { display: inline-block; width: 12px; height: 3px; margin: 0 4px 3px 0; }
 svg text { fill: #8e8ea0; font-size: 10px; } .none { color: #8e8ea0; text-align: center; padding-top: 24px; }
 """
@@ -112,7 +124,8 @@ def page(prometheus: Prometheus, dashboard: Dashboard, *, start: float, end: flo
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels) * (CELL + GAP)
     return (
         f'<!doctype html><meta charset="utf-8"><style>{STYLE % (WIDTH, HEAD)}</style>'
-        f"<header>{escape(board['title'])}{_choices(board, asked.chosen)}<small>{SAYS.format(name=dashboard.name)}</small></header>"
+        f"<header>{escape(board['title'])}{_choices(board, asked.chosen)}"
+        f"<small>{SAYS.format(name=dashboard.name)}</small></header>"
         f'<main style="height: {height}px" data-height="{HEAD + height + FOOT}">{"".join(sections)}</main>'
     )
 
@@ -147,7 +160,8 @@ def photograph(html: str, picture: Path) -> None:
         source.write_text(html, encoding="utf-8")
         subprocess.run(
             [
-                "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={directory}/profile",
+                "chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+                f"--user-data-dir={directory}/profile",
                 "--disable-lcd-text", f"--window-size={WIDTH},{height}", f"--screenshot={picture}", source.as_uri(),
             ],
             check=True, capture_output=True, timeout=240,
@@ -181,7 +195,8 @@ def break_down(stack: Stack) -> Iterator[str]:
 # looks better than it is.
 SHOWN = (
     f'max_over_time(dualstack_family_ok{{node="{NODE}", ip_family="IPv6"}}[4s]) == 0'
-    f' and on (node) dualstack_probe_success_ratio{{target="outside", layer="tcp", ip_family="IPv6", vantage="pod"}} == 0'
+    f' and on (node) dualstack_probe_success_ratio{{target="outside", layer="tcp", ip_family="IPv6", vantage="pod"}} '
+    f"== 0"
 )
 
 

@@ -28,8 +28,10 @@ NEIGHBOUR = """
 import selectors, socket
 selector = selectors.DefaultSelector()
 for family, address in ((socket.AF_INET6, "2001:db8:cc::9"), (socket.AF_INET, "203.0.113.9")):
-    s = socket.socket(family); s.bind((address, 8443)); s.listen(); selector.register(s, selectors.EVENT_READ)
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("192.0.2.53", 53)); selector.register(s, selectors.EVENT_READ)
+    s = socket.socket(family); s.bind((address, 8443)); s.listen()
+selector.register(s, selectors.EVENT_READ)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("192.0.2.53", 53))
+selector.register(s, selectors.EVENT_READ)
 print(flush=True)
 while True:
     for key, _ in selector.select():
@@ -46,7 +48,8 @@ PACEnetns: {include: []}
 pods: {sample: 1000}
 dns: {names: [{name: pypi.org}], allow: [192.0.2.53/32]}
 targets:
-  - {name: web, host: web.test, addresses: ["2001:db8:cc::9", 203.0.113.9], port: 8443, layers: [icmp, tcp], vantages: [pod]}
+  - {name: web, host: web.test, addresses: ["2001:db8:cc::9", 203.0.113.9], port: 8443, layers: [icmp, tcp],
+      vantages: [pod]}
 """.replace("PACE", paced())
 
 

@@ -86,7 +86,8 @@ node_name: here
 pods: {{sample: 1000}}
 dns: {{names: []}}
 targets:
-  - {{name: router, host: router.test, addresses: ["2001:db8:1::1", 192.0.2.17], port: 8443, layers: [icmp, tcp], vantages: [pod]}}
+  - {{name: router, host: router.test, addresses: ["2001:db8:1::1", 192.0.2.17], port: 8443, layers: [icmp,
+      tcp], vantages: [pod]}}
 """
 
 
@@ -96,7 +97,8 @@ def _config(world: dict[str, str]) -> str:
 
 def _serve(world: dict[str, str]) -> subprocess.Popen[bytes]:
     server = "import socket,time\nfor f,a in ((10,'::'),(2,'0.0.0.0')):\n s=socket.socket(f);s.setsockopt(1,2,1)\n"
-    server += " f==10 and s.setsockopt(41,26,1)\n s.bind((a,8443));s.listen(64);globals()['s%d'%f]=s\nprint(flush=True)\ntime.sleep(600)"
+    server += " f==10 and s.setsockopt(41,26,1)\n s.bind((a,8443));s.listen(64);globals()['s%d'%f]=s\n"
+    server += "print(flush=True)\ntime.sleep(600)"
     process = namespaces.start_inside(world["router"], "python3", "-c", server, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()

@@ -16,7 +16,8 @@ from tests.e2e.image import NOFILE, NPROC, ROOT, Podman, build_image, own_podman
 pytestmark = pytest.mark.real
 
 POWERLESS = [
-    "--rm", "--no-healthcheck", "--network", "none", "--ulimit", NOFILE, "--ulimit", NPROC, "--read-only", "--read-only-tmpfs=false", "--cap-drop", "all",
+    "--rm", "--no-healthcheck", "--network", "none", "--ulimit", NOFILE, "--ulimit", NPROC, "--read-only",
+    "--read-only-tmpfs=false", "--cap-drop", "all",
     "--security-opt", "no-new-privileges",
 ]  # fmt: skip
 
@@ -71,7 +72,8 @@ def test_it_holds_the_locked_versions_and_nothing_to_build_or_install_with(podma
     listed = inside(
         podman, image, "python", "-c",
         "import importlib.metadata as m; print('\\n'.join(d.name.lower().replace('_', '-') + '==' + d.version"
-        " for d in m.distributions(path=['/opt/dualstack-exporter/lib/python%d.%d/site-packages' % __import__('sys').version_info[:2]])))",
+        " for d in m.distributions(path=['/opt/dualstack-exporter/lib/python%d.%d/site-packages' % "
+        "__import__('sys').version_info[:2]])))",
     )  # fmt: skip
     locked = {line.split(" ")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line}
     assert set(listed.split()) == {*locked, f"dualstack-exporter=={__version__}"}
@@ -96,7 +98,8 @@ def test_what_it_adds_to_its_base_is_small(podman: Podman, image: str) -> None:
 def test_its_bytecode_is_ready_and_nothing_in_it_is_writable(podman: Podman, image: str) -> None:
     missing = (
         "import importlib.util as u, pathlib, exporter;"
-        "print([str(p) for p in pathlib.Path(exporter.__path__[0]).rglob('*.py') if not pathlib.Path(u.cache_from_source(str(p))).exists()])"
+        "print([str(p) for p in pathlib.Path(exporter.__path__[0]).rglob('*.py') if not "
+        "pathlib.Path(u.cache_from_source(str(p))).exists()])"
     )
     assert inside(podman, image, "python", "-c", missing).strip() == "[]"
     assert inside(podman, image, "find", "/opt/dualstack-exporter", "-writable", "!", "-type", "l").strip() == ""

@@ -24,7 +24,8 @@ families: [IPv4, IPv6]
 PACEinventory: {source: file, file: inventory.yaml}
 dns: {names: [], servers: []}
 targets:
-  - {name: gateway, host: gateway.test, addresses: ["2001:db8:77::1", 192.0.2.1], port: 8443, layers: [icmp, tcp], vantages: [host, pod]}
+  - {name: gateway, host: gateway.test, addresses: ["2001:db8:77::1", 192.0.2.1], port: 8443, layers: [icmp,
+      tcp], vantages: [host, pod]}
 """.replace("PACE", paced())
 
 

@@ -74,18 +74,21 @@ BROKEN = (
     Broken(
         "on the nodes, in a pod, and in the cluster's objects",
         (
-            on(0, "masquerade_rule_removed"), on(1, "default_route_removed"), on(2, "pod_ipv6_disabled", other_pod=True),
+            on(0, "masquerade_rule_removed"), on(1, "default_route_removed"),
+            on(2, "pod_ipv6_disabled", other_pod=True),
             of_matrix("ranges_overlap"), of_matrix("assign_ipv6_off"), of_matrix("feature_gate_removed"),
         ),
         (
-            page("NatMasqueradeMissing", "node-a"), page("NodeNoIpv6DefaultRoute", "node-b"), page("PodIpv6Disabled", "node-c"),
+            page("NatMasqueradeMissing", "node-a"), page("NodeNoIpv6DefaultRoute", "node-b"),
+            page("PodIpv6Disabled", "node-c"),
             ticket("CidrOverlap"), ticket("CniNotAssigningIpv6"), ticket("ControlPlaneFlags"),
         ),
         restart=True,
-        failing=frozenset({("web-a-0", "node-a"), ("web-a-1", "node-a"), ("web-b-0", "node-b"), ("web-b-1", "node-b"), ("web-c-1", "node-c")}),
+        failing=frozenset({("web-a-0", "node-a"), ("web-a-1", "node-a"), ("web-b-0", "node-b"), ("web-b-1", "node-b"),
+            ("web-c-1", "node-c")}),
     ),
     Broken(
-        "in the Corefile, on the way outside, to a pod and to Services, in a tunnel, and of an exporter's configuration",
+        "in the Corefile, on the way outside, to a pod and to Services, in a tunnel, of an exporter's configuration",
         (
             of_matrix("template_blocks_aaaa"), of_matrix("outside_tcp6_blocked"),
             on(0, "pod_route_removed", other_pod=True), on(1, "services_removed"), on(2, "vxlan_mtu_small"),
@@ -93,7 +96,8 @@ BROKEN = (
         ),
         (
             page("CorednsTemplateBlocksAaaa"), page("Ipv6TcpBlocked"), page("PodRouteMissing", "node-a"),
-            page("NatKubeProxyMissing", "node-b"), ticket("VxlanMisconfigured", "node-c"), ticket("ExporterReloadFailed", "node-b"),
+            page("NatKubeProxyMissing", "node-b"), ticket("VxlanMisconfigured", "node-c"),
+            ticket("ExporterReloadFailed", "node-b"),
         ),
         muted=(("DualstackDnsAaaaBlocked", ""),),
     ),

@@ -23,7 +23,8 @@ CONFIG = """
 families: [IPv4, IPv6]
 netns: {{include: []}}
 {pace}targets:
-  - {{name: web, host: web.test, addresses: ["::1", 127.0.0.1], port: {port}, layers: [icmp, tcp, tls, http], ca_file: {ca}}}
+  - {{name: web, host: web.test, addresses: ["::1", 127.0.0.1], port: {port}, layers: [icmp, tcp, tls, http],
+      ca_file: {ca}}}
   - {{name: wrong, host: wrong.test, addresses: ["::1", 127.0.0.1], port: {port}, layers: [tcp, tls], ca_file: {ca}}}
   - {{name: named, host: nowhere.test, port: 80}}
 dns: {{names: [{{name: web.test}}], servers: [{{name: loop, address: "::1"}}]}}

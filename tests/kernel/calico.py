@@ -85,8 +85,7 @@ class Lab:
         )
         return LabNode(name, f"{self.prefix}{name}", number, pods)
 
-    # -- use
-    # ---------------------------------------------------------------------------------------------------------------------
+    # use
 
     def __enter__(self) -> Self:
         try:
@@ -143,8 +142,7 @@ class Lab:
         while self._undo:
             self._undo.pop()()
 
-    # -- set-up
-    # ------------------------------------------------------------------------------------------------------------------
+    # set-up
 
     def _build(self) -> None:
         namespaces.create(self.all_namespaces())

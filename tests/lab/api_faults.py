@@ -118,7 +118,8 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
         by("calico_node_address_missing", "vxlan_device_missing", UNREACHABLE, DNS_SILENT), ipv6=False, apart=True,
     ),
     Fault(
-        "peers_tunnel_address_missing", Scope.CLUSTER, "another node has no tunnel address, so Felix makes no tunnel to it",
+        "peers_tunnel_address_missing", Scope.CLUSTER,
+        "another node has no tunnel address, so Felix makes no tunnel to it",
         all_of(objects(edits.annotation("Node", "node-b", edits.TUNNEL_ANNOTATION, None)), _no_kernel_of_peer),
         warning("calico_node_address_missing"), by("calico_node_address_missing", UNREACHABLE, DNS_SILENT), ipv6=False,
         apart=True,
@@ -128,14 +129,17 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
         objects(edits.added(LONE)), {}, infos=("service_ipv6_missing",),
     ),
     Fault(
-        "services_single_stack_against_policy", Scope.CLUSTER, "a Service of IPv4 alone, where the policy is dual-stack",
+        "services_single_stack_against_policy", Scope.CLUSTER,
+        "a Service of IPv4 alone, where the policy is dual-stack",
         all_of(objects(edits.added(LONE)), _prefer_dual_stack), warning("service_ipv6_missing"),
     ),
     Fault(
-        "endpointslice_of_ipv6_missing", Scope.CLUSTER, "a Service has no IPv6 endpoints, so kube-proxy rejects its IPv6",
+        "endpointslice_of_ipv6_missing", Scope.CLUSTER,
+        "a Service has no IPv6 endpoints, so kube-proxy rejects its IPv6",
         all_of(
             objects(edits.endpoints("web-ipv6")),
-            filtered("node", "ip6", "output", REJECTED, priority=-300), filtered("node", "ip6", "prerouting", REJECTED, priority=-300),
+            filtered("node", "ip6", "output", REJECTED, priority=-300),
+            filtered("node", "ip6", "prerouting", REJECTED, priority=-300),
         ),
         warning("endpointslice_ipv6_missing"), ipv6=False, apart=True,
     ),
@@ -175,10 +179,12 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
     Fault(
         "nat_outgoing_off", Scope.CLUSTER, "the unique local IPv6 pool has no natOutgoing: pods do not get outside",
         all_of(objects(edits.spec("IPPool", POOL, natOutgoing=False)), _no_nat),
-        warning("ippool_nat_outgoing_off"), by("ippool_nat_outgoing_off", UNREACHABLE), ipv6=False, detect=2, apart=True,
+        warning("ippool_nat_outgoing_off"), by("ippool_nat_outgoing_off", UNREACHABLE), ipv6=False, detect=2,
+        apart=True,
     ),
     Fault(
-        "nat_outgoing_off_unseen", Scope.CLUSTER, "the unique local IPv6 pool has no natOutgoing, and packets still get outside",
+        "nat_outgoing_off_unseen", Scope.CLUSTER,
+        "the unique local IPv6 pool has no natOutgoing, and packets still get outside",
         objects(edits.spec("IPPool", POOL, natOutgoing=False)), {}, infos=("ippool_nat_outgoing_off",),
     ),
     Fault(
@@ -188,10 +194,12 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "vxlan_mode_differs_unseen", Scope.CLUSTER, "the IPv6 pool is CrossSubnet, the IPv4 pool Always",
-        objects(edits.spec("IPPool", "default-ipv4-ippool", vxlanMode="CrossSubnet")), {}, infos=("ippool_vxlan_mode_mismatch",),
+        objects(edits.spec("IPPool", "default-ipv4-ippool", vxlanMode="CrossSubnet")), {},
+        infos=("ippool_vxlan_mode_mismatch",),
     ),
     Fault(
-        "assign_ipv6_off", Scope.CLUSTER, "the CNI configuration assigns no IPv6", objects(edits.cni(assign_ipv6="false")),
+        "assign_ipv6_off", Scope.CLUSTER, "the CNI configuration assigns no IPv6",
+        objects(edits.cni(assign_ipv6="false")),
         warning("cni_not_assigning_ipv6"),
     ),
     Fault(
@@ -216,7 +224,8 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "ranges_overlap", Scope.CLUSTER, "the IPv6 Service range lies inside the pod range",
-        objects(edits.added(meta("ServiceCIDR", "networking.k8s.io/v1", "extra", spec={"cidrs": ["fd00:10:244:ff::/112"]}))),
+        objects(edits.added(meta("ServiceCIDR", "networking.k8s.io/v1", "extra",
+            spec={"cidrs": ["fd00:10:244:ff::/112"]}))),
         warning("cidr_overlap"),
     ),
     Fault(
@@ -230,12 +239,14 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
         {}, infos=("network_policy_ipv6_gap",),
     ),
     Fault(
-        "apiserver_single_stack", Scope.CLUSTER, "kube-apiserver and kube-controller-manager disagree about the Service range",
+        "apiserver_single_stack", Scope.CLUSTER,
+        "kube-apiserver and kube-controller-manager disagree about the Service range",
         objects(edits.arguments("kube-apiserver-node-c", f"--service-cluster-ip-range={SERVICE_RANGE4}")),
         warning("control_plane_flags"),
     ),
     Fault(
-        "controller_manager_allocates_nothing", Scope.CLUSTER, "kube-controller-manager has cluster-cidr and no allocate-node-cidrs",
+        "controller_manager_allocates_nothing", Scope.CLUSTER,
+        "kube-controller-manager has cluster-cidr and no allocate-node-cidrs",
         objects(
             edits.arguments(
                 "kube-controller-manager-node-c", f"--service-cluster-ip-range={SERVICE_RANGE4},{SERVICE_RANGE6}",

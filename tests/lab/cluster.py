@@ -99,8 +99,7 @@ class Cluster:
             shutil.rmtree(f"/etc/netns/{node.netns}", ignore_errors=True)
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    # -- use
-    # -------------------------------------------------------------------------------------------------------------------
+    # use
 
     def round(self, node: LabNode | None = None) -> list[Report]:
         """The reports of one more round of the exporter in a node: the node's first. A cluster role apart runs before,
@@ -218,8 +217,7 @@ class Cluster:
     def inventory(self) -> Path:
         return self._directory / "inventory.yaml"
 
-    # -- set-up
-    # ----------------------------------------------------------------------------------------------------------------
+    # set-up
 
     def _start(self) -> None:
         nameservers = f"nameserver {self.resolver.address4}\nnameserver {self.resolver.address6}\n"

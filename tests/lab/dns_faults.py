@@ -20,7 +20,8 @@ def mode(name: str) -> Act:
 
 def _withheld(name: str, kind: str, **more: object) -> Fault:
     return Fault(
-        f"aaaa_{name}", Scope.DNS, MODES[name], mode(name), **{"causes": critical(BLOCKED), "detect": 2, "evidence": {BLOCKED: kind}, **more}  # type: ignore[arg-type]
+        f"aaaa_{name}", Scope.DNS, MODES[name], mode(name),
+        **{"causes": critical(BLOCKED), "detect": 2, "evidence": {BLOCKED: kind}, **more}  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -76,7 +77,8 @@ DNS_FAULTS: tuple[Fault, ...] = (
         detect=2,
     ),
     Fault(
-        "nameserver_silent_over_ipv6", Scope.DNS, MODES["silent-IPv6"], mode("silent-IPv6"), warning(DNS_SILENT), detect=2,
+        "nameserver_silent_over_ipv6", Scope.DNS, MODES["silent-IPv6"], mode("silent-IPv6"), warning(DNS_SILENT),
+        detect=2,
         evidence={DNS_SILENT: "(fd00:10:244:2::42) to"},
     ),
     Fault(
@@ -85,7 +87,8 @@ DNS_FAULTS: tuple[Fault, ...] = (
         warning(UNREACHABLE), by(UNREACHABLE, DNS_SILENT), ipv6=False, detect=2,
     ),
     Fault(
-        "upstreams_disagree", Scope.DNS, MODES["disagreeing"], all_of(_ask_about_another, mode("disagreeing")), warning(DIFFER),
+        "upstreams_disagree", Scope.DNS, MODES["disagreeing"], all_of(_ask_about_another, mode("disagreeing")),
+        warning(DIFFER),
         detect=2, clear=3, evidence={DIFFER: f"{DISPUTED} A"},
     ),
     Fault(
@@ -105,7 +108,8 @@ DNS_FAULTS: tuple[Fault, ...] = (
         warning(RECORD), detect=2, apart=True,
     ),
     Fault(
-        "template_blocks_aaaa", Scope.DNS, "a template of the Corefile withholds AAAA", all_of(template("noerror"), mode("noerror")),
+        "template_blocks_aaaa", Scope.DNS, "a template of the Corefile withholds AAAA",
+        all_of(template("noerror"), mode("noerror")),
         critical(TEMPLATE), by(TEMPLATE, BLOCKED, RECORD), apart=True,
     ),
 )  # fmt: skip

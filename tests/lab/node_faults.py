@@ -200,11 +200,13 @@ POD_FAULTS: tuple[Fault, ...] = (
     _pod("pod_ipv6_disabled", "pod_ipv6_disabled", "IPv6 is off by sysctl in one pod"),
     _pod("pod_link_ipv6_disabled", "pod_ipv6_disabled", "IPv6 is off by sysctl on one pod's link"),
     Fault(
-        "pod_address_tentative", Scope.POD, "one pod's IPv6 address stays tentative", _pod_address(SLOW_DAD, taken=False),
+        "pod_address_tentative", Scope.POD, "one pod's IPv6 address stays tentative",
+        _pod_address(SLOW_DAD, taken=False),
         warning("pod_ipv6_address_unusable"), by("pod_ipv6_address_unusable", *TUNNEL), ipv6=False,
     ),
     Fault(
-        "pod_address_duplicate", Scope.POD, "one pod's IPv6 address failed duplicate detection", _pod_address(QUICK_DAD, taken=True),
+        "pod_address_duplicate", Scope.POD, "one pod's IPv6 address failed duplicate detection",
+        _pod_address(QUICK_DAD, taken=True),
         warning("pod_ipv6_address_unusable"), by("pod_ipv6_address_unusable", *TUNNEL), ipv6=False,
     ),
     Fault(

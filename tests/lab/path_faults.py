@@ -62,7 +62,8 @@ PATH_FAULTS: tuple[Fault, ...] = (
         of_lab("outside_ipv6_blocked"), warning(UNREACHABLE), ipv6=False, detect=2,
     ),
     Fault(
-        "outside_tcp6_prohibited", Scope.PATH, "a firewall rejects TCP over IPv6 to the outside (administratively prohibited)",
+        "outside_tcp6_prohibited", Scope.PATH,
+        "a firewall rejects TCP over IPv6 to the outside (administratively prohibited)",
         filtered("gateway", "ip6", "forward", "meta l4proto tcp reject with icmpv6 type admin-prohibited"),
         warning("ipv6_tcp_blocked"), ipv6=False, detect=2,
     ),

@@ -205,5 +205,6 @@ def ipv6_first(cluster: Cluster) -> None:
     cluster.change(edit)
     for root in cluster.pod_roots.values():
         root.resolv_conf(
-            f"nameserver {cluster.resolver.address6}\nnameserver {cluster.resolver.address4}\nsearch default.svc.cluster.local\noptions ndots:5\n"
+            f"nameserver {cluster.resolver.address6}\nnameserver {cluster.resolver.address4}\nsearch "
+            f"default.svc.cluster.local\noptions ndots:5\n"
         )

@@ -52,13 +52,16 @@ DNS = (ip_address("10.152.183.10"), ip_address("fd98::10"))
 SEARCH = (f"default.svc.{DOMAIN}", DOMAIN)
 CONF = ResolvConf(nameservers=DNS[:1], search=SEARCH, ndots=5, musl_search=SEARCH, musl_nameservers=DNS[:1])
 SERVICES = (
-    service("dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"}, ports=(ServicePort(name="http", port=80),)),
-    service("kube-dns", namespace="kube-system", labels={"k8s-app": "kube-dns"}, cluster_ips=DNS, ports=(ServicePort(name="dns", port=53),)),
+    service("dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"},
+        ports=(ServicePort(name="http", port=80),)),
+    service("kube-dns", namespace="kube-system", labels={"k8s-app": "kube-dns"}, cluster_ips=DNS,
+        ports=(ServicePort(name="dns", port=53),)),
 )  # fmt: skip
 RECORDS: dict[str, dict[str, tuple[Address, ...]]] = {
     f"dualstack-exporter.default.svc.{DOMAIN}": {"A": SERVICES[0].cluster_ips[:1], "AAAA": SERVICES[0].cluster_ips[1:]},
     f"kube-dns.kube-system.svc.{DOMAIN}": {"A": DNS[:1], "AAAA": DNS[1:]},
-    "both.example": {"A": (ip_address("192.0.2.80"), ip_address("192.0.2.81")), "AAAA": (ip_address("2001:db8::80"), ip_address("2001:db8::81"))},
+    "both.example": {"A": (ip_address("192.0.2.80"), ip_address("192.0.2.81")),
+        "AAAA": (ip_address("2001:db8::80"), ip_address("2001:db8::81"))},
     # A-only; its old load balancer forgets the SOA of AAAA
     "balanced.example": {"A": (ip_address("192.0.2.91"),), "AAAA": ()},
     "ipv4only.arpa": {"A": (ip_address("192.0.0.170"), ip_address("192.0.0.171")), "AAAA": ()},
@@ -105,14 +108,14 @@ class HealthyWorld:
         self._turn_nodes()
         self.inventory = self._inventory()
 
-    # -- the cluster
-    # ---------------------------------------------------------------------------------------------------------------
+    # the cluster
 
     def _pod(self, number: int, born: float) -> Pod:
         place = number % 60 + 2
         ips = (ip_address(f"10.1.13.{place}"), ip_address(f"fd01:0:0:13::{place:x}"))
         return Pod(
-            namespace="default", name=f"web-{number}", uid=f"uid-{number}", node=ME, phase="Running", ready=True, created=born, started=born, ips=ips, annotated_ips=ips,
+            namespace="default", name=f"web-{number}", uid=f"uid-{number}", node=ME, phase="Running", ready=True,
+            created=born, started=born, ips=ips, annotated_ips=ips,
             labels={"app": "web"},
         )  # fmt: skip
 
@@ -158,8 +161,7 @@ class HealthyWorld:
             uid="cluster",
         )
 
-    # -- the inspector
-    # -------------------------------------------------------------------------------------------------------------
+    # the inspector
 
     async def inspect(self, inventory: Inventory) -> Inspection:
         pods = tuple(self._view(pod) for pod in inventory.local_pods(ME))
@@ -218,13 +220,13 @@ class HealthyWorld:
             ),
             all_conf=Inet6Conf(forwarding=1, accept_ra=0, disable_ipv6=0),
             forwarding_v4=True,
-            nat=NatFacts((NatBackend(family=V6, backend=Backend.IPTABLES_NFT, chain=True, hooked=True, rules=(SourceMatch(set_name="cali60masq-ipam-pools", members=(POOL6.cidr,)),)),)),
+            nat=NatFacts((NatBackend(family=V6, backend=Backend.IPTABLES_NFT, chain=True, hooked=True,
+                rules=(SourceMatch(set_name="cali60masq-ipam-pools", members=(POOL6.cidr,)),)),)),
             kube_proxy=KubeProxyFacts("iptables", {V4: True, V6: True}),
             vxlan=VxlanFacts({"vxlan-v6.calico": _tunnel(me, peers, inventory)}),
         )  # fmt: skip
 
-    # -- the asker
-    # -----------------------------------------------------------------------------------------------------------------
+    # the asker
 
     async def check_all(self, checks: Sequence[Check], _: Deadline) -> tuple[Observation, ...]:
         return tuple(each for check in checks for each in self._observe(check))
@@ -243,7 +245,8 @@ class HealthyWorld:
             full = outcome if layer is Layer.ICMP else None
             made.append(
                 Observation(
-                    vantage=check.vantage, target=check.target, layer=layer, family=check.family, outcome=outcome, seconds=self._random.lognormvariate(-6, 1), time=self.now,
+                    vantage=check.vantage, target=check.target, layer=layer, family=check.family, outcome=outcome,
+                    seconds=self._random.lognormvariate(-6, 1), time=self.now,
                     address=check.address, full_size=full, full_size_bytes=1430 if full else 0,
                 )
             )  # fmt: skip
@@ -300,10 +303,13 @@ def _tunnel(me: Node, peers: Sequence[Node], inventory: Inventory) -> VxlanDevic
     macs = {n.name: tunnel_mac(n.name, Family.V6) for n in peers}
     blocks = {b.node: b.cidr for b in inventory.block_affinities or ()}
     return VxlanDevice(
-        name="vxlan-v6.calico", up=True, lower_up=True, mtu=1430, vni=4096, port=4789, local=own.ip if own else None, parent="eth0", parent_up=True,
+        name="vxlan-v6.calico", up=True, lower_up=True, mtu=1430, vni=4096, port=4789, local=own.ip if own else None,
+        parent="eth0", parent_up=True,
         parent_mtu=1500, learning=False,
-        addresses=(AddressFact(link="vxlan-v6.calico", interface=ip_interface(tunnel), scope="global"),) if tunnel else (),
-        routes=tuple(RouteFact(destination=blocks[name], link="vxlan-v6.calico", gateway=end) for name, end in ends.items()),
+        addresses=(AddressFact(link="vxlan-v6.calico", interface=ip_interface(tunnel), scope="global"),
+            ) if tunnel else (),
+        routes=tuple(RouteFact(destination=blocks[name], link="vxlan-v6.calico", gateway=end) for name,
+            end in ends.items()),
         neighbours=tuple(Neighbour(end, macs[name], permanent=True) for name, end in ends.items() if end is not None),
         fdb={macs[n.name]: address.ip for n in peers for address in [n.calico_address(V6)] if address is not None},
     )  # fmt: skip

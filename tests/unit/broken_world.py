@@ -66,8 +66,7 @@ def world(pods: Sequence[str] = ("web", "db")) -> World:
     return World(healthy.host(), {name: healthy.namespace(numbers[name]) for name in pods}, healthy.cluster())
 
 
-# -- what fails
-# -----------------------------------------------------------------------------------------------------------------
+# what fails
 
 
 def from_pods(of: Fails) -> Fails:
@@ -102,8 +101,7 @@ def pod(name: str) -> Fails:
     return lambda place, _: place.name == name
 
 
-# -- what is changed
-# ----------------------------------------------------------------------------------------------------------------
+# what is changed
 
 
 def on_host(*fails: Fails, **changes: Any) -> Callable[[World], World]:
@@ -241,8 +239,7 @@ FAULTS: dict[str, Fault] = {
 }  # fmt: skip
 
 
-# -- who looks
-# ------------------------------------------------------------------------------------------------------------------
+# who looks
 
 
 def dialled(w: World) -> list[Observation]:

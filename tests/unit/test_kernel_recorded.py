@@ -118,8 +118,7 @@ async def test_a_broker_that_answers_less_than_asked_fails_the_readers_it_left_o
     assert {"routes", "nat", "vxlan", "conntrack"} <= {r.reader for r in readings if not r.success}
 
 
-# -- pyroute2 as the oracle
-# --------------------------------------------------------------------------------------------------------
+# pyroute2 as the oracle
 
 
 def oracle(data: bytes) -> list[Any]:

@@ -285,8 +285,7 @@ async def test_replies_that_all_carry_another_id_are_none() -> None:
     assert set(found) == {Cause.DNS_UNREACHABLE}
 
 
-# -- a real BIND
-# ------------------------------------------------------------------------------------------------------------------
+# a real BIND
 
 NAMED = """
 options {{
