@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from exporter.report.reference import MAKER, replace_between_markers, tables
+from alerts.derive import replace_between
+from exporter.report.reference import tables
 from scripts.matrix import matrix
 from tests.bench import load
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+MAKER = "dualstack-exporter reference"
 
 
 class Generated(NamedTuple):
@@ -23,7 +25,8 @@ class Generated(NamedTuple):
 
     def written(self, name: str) -> str:
         """The whole page with this table between the markers of that name."""
-        return replace_between_markers(self.page.read_text(encoding="utf-8"), name, self.table, by=self.maker)
+        begin, end = f"<!-- {name}: begin (made by `{self.maker}`) -->\n", f"<!-- {name}: end -->"
+        return replace_between(self.page.read_text(encoding="utf-8"), begin, end, self.table)
 
 
 def generated() -> Mapping[str, Generated]:

@@ -23,7 +23,6 @@ from exporter.telemetry.logs import fields
 from exporter.web.server.application import check_telemetry_path
 from exporter.web.server.listening import DEFAULT_ADDRESSES, ListenError, bind, format_address
 from exporter.web.server.rotation import WebSettings
-from exporter.web.server.tls import files_of
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ async def _run(build: Callable[[], Daemon]) -> int:
 
 def _say_unreadable(config: Config, options: Options, settings: WebSettings) -> None:
     """What a reload or a probe reads must be readable without privilege: said once where it is not."""
-    again = (options.config_file, options.web_config_file, *files_of(settings.current().config.tls_server_config))
+    again = (options.config_file, options.web_config_file, *settings.current().config.tls_server_config.files)
     lost = [file for file in (*again, config.inventory.file) if file and not os.access(file, os.R_OK)]
     if lost:
         log.warning("readable to root alone, so a reload will fail", extra=fields(files=", ".join(lost)))

@@ -1,1 +1,1 @@
-"""A report in words, as JSON and as reference tables. Last stage of the flow: reads finished values and decides nothing."""
+"""A report as text, as JSON and as reference tables. Reads finished values and decides nothing."""

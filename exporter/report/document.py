@@ -1,13 +1,13 @@
-"""The report as it is told to others, and as JSON (contract section 6). Between a Report and whoever reads it; reading.py has the way back.
+"""The report as `check` and /api/v1/report give it, and as JSON (docs/specification.md section 6). Does no I/O.
 
-`check` prints every report through this value, whether it was made here, by the running daemon or on another node. No
-I/O.
+`check` prints this value, whether the report is its own, of the running daemon or of another node. reading.py is the
+way back from JSON.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,17 +15,14 @@ from typing import Any
 from exporter.diagnosis.engine.causes import RUNBOOKS
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Came
-from exporter.model.probe import NEUTRAL, Group, Observation, Outcome
+from exporter.model.probe import NEUTRAL, Observation
 from exporter.model.report import Cause, CauseReport, FamilyReport, Report, Severity
 
 VERSION = 1
 SUBJECTS = 100
+UNKNOWN = FamilyReport(None, None)
 
-# What `detail` begins with where the outcome alone does not tell whether the probe failed; `ProbeEntry.failed` knows it
-# again.
-AS_EXPECTED = "as expected: "
-UNEXPECTED = "connected, and should not: "
-POLICY = "an egress policy selects the pod: "
+_ORDER: Mapping[str, int] = {cause.value: place for place, cause in enumerate(Cause)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +43,10 @@ class CauseEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeEntry:
-    """One layer of one probe. `vantage` is host or pod, `subject` names it, `target` is the label."""
+    """One layer of one probe. `vantage` is host or pod, `subject` names it, `target` is the label.
+
+    `failed`: it counts and the layer did not do what is expected of the target; the outcome does not show that.
+    """
 
     vantage: str
     subject: str
@@ -56,20 +56,15 @@ class ProbeEntry:
     outcome: str
     seconds: float | None
     detail: str
-
-    @property
-    def failed(self) -> bool:
-        """Whether this counts as a failure: not what says nothing of the path, nor what was meant to fail."""
-        if self.detail.startswith(UNEXPECTED):
-            return True
-        if self.outcome in {Outcome.OK, *NEUTRAL} or self.detail.startswith((AS_EXPECTED, POLICY)):
-            return False
-        return not (self.target == Group.PEERS and self.outcome == Outcome.REFUSED)
+    failed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A report as it is told to others. `time` is Unix seconds here, RFC 3339 in JSON."""
+    """A report for its readers. `time` is Unix seconds here, RFC 3339 in JSON.
+
+    `blind` is why nothing of the inventory was ever read; empty where something was, or none is configured.
+    """
 
     node: str
     role: str
@@ -78,9 +73,7 @@ class Document:
     causes: tuple[CauseEntry, ...] = ()
     unchecked: tuple[tuple[str, str], ...] = ()
     probes: tuple[ProbeEntry, ...] = ()
-    blind: str = (
-        ""  # why nothing at all of the inventory was ever read; empty where something was, or none is meant to be
-    )
+    blind: str = ""
 
     @property
     def unexplained(self) -> tuple[CauseEntry, ...]:
@@ -88,23 +81,28 @@ class Document:
 
 
 def runbook(cause: Cause) -> str:
-    """The address of the cause's runbook; its file is named after the alert, DualstackDnsAaaaBlocked for dns_aaaa_blocked."""
+    """The address of the cause's runbook, a file named after the alert: DualstackDnsAaaaBlocked.md."""
     return f"{RUNBOOKS}Dualstack{''.join(word.capitalize() for word in cause.split('_'))}.md"
 
 
+def place_of(cause: str) -> int:
+    """The cause's place in the table; one that is not known comes last."""
+    return _ORDER.get(cause, len(_ORDER))
+
+
 def document_of(report: Report) -> Document:
-    """What is told of a report."""
+    """The report for its readers."""
     snapshot = report.snapshot
     inventory = snapshot.inventory
     return Document(
         node=snapshot.node,
         role=snapshot.role.value,
         time=snapshot.finished,
-        families={family: report.families.get(family, FamilyReport(None, None)) for family in FAMILIES},
+        families={family: report.families.get(family, UNKNOWN) for family in FAMILIES},
         causes=tuple(_cause_entry(item) for item in report.causes),
         unchecked=tuple((u.cause.value, u.reason.value) for u in report.unchecked),
         probes=tuple(_probe_entry(o) for o in snapshot.kept or snapshot.observations),
-        blind=(inventory.problem or "nothing came of it") if inventory.came is Came.NOTHING else "",
+        blind=(inventory.problem or "no data was received") if inventory.came is Came.NOTHING else "",
     )
 
 
@@ -134,51 +132,42 @@ def _probe_entry(observation: Observation) -> ProbeEntry:
         outcome=observation.outcome.value,
         seconds=None if observation.seconds is None else round(observation.seconds, 6),
         detail=_detail(observation),
+        failed=observation.counted and not observation.passed,
     )
 
 
 def _detail(observation: Observation) -> str:
+    """The observation's own detail, after the peer and what makes its outcome misleading."""
     peer = f"peer/{observation.target.peer}" if observation.target.peer else ""
-    detail = ": ".join(text for text in (peer, observation.detail) if text)
+    expected = ""
     if observation.policy and not observation.passed:
-        return POLICY + detail
-    if not observation.target.expect_reachable and observation.outcome not in NEUTRAL:
-        return (AS_EXPECTED if observation.passed else UNEXPECTED) + detail
-    return detail
+        expected = "an egress policy selects the pod"
+    elif not observation.target.expect_reachable and observation.outcome not in NEUTRAL:
+        expected = "as expected" if observation.passed else "connected, and should not"
+    return ": ".join(text for text in (expected, peer, observation.detail) if text)
 
 
 def encode(document: Document) -> dict[str, Any]:
-    """The JSON object of contract section 6."""
+    """The JSON object of docs/specification.md section 6."""
     return {
         "version": VERSION,
         "node": document.node,
         "role": document.role,
         "time": rfc3339(document.time),
-        "families": {f.value: {"expected": s.expected, "ok": s.ok} for f, s in document.families.items()},
-        "causes": [_encode_cause(c) for c in document.causes],
+        "families": {family.value: _members(state) for family, state in document.families.items()},
+        "causes": [{**_members(cause), "since": rfc3339(cause.since)} for cause in document.causes],
         "unchecked": [{"cause": cause, "reason": reason} for cause, reason in document.unchecked],
-        "probes": [{name: getattr(p, name) for name in ProbeEntry.__slots__} for p in document.probes],
+        "probes": [_members(probe) for probe in document.probes],
         **({"inventory": {"problem": document.blind}} if document.blind else {}),
     }
 
 
-def _encode_cause(entry: CauseEntry) -> dict[str, Any]:
-    return {
-        "cause": entry.cause,
-        "scope": entry.scope,
-        "severity": entry.severity.value,
-        "since": rfc3339(entry.since),
-        "subjects": list(entry.subjects),
-        "subjects_total": entry.subjects_total,
-        "explained_by": entry.explained_by,
-        "evidence": list(entry.evidence),
-        "command": entry.command,
-        "runbook": entry.runbook,
-    }
+def _members(entry: CauseEntry | FamilyReport | ProbeEntry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in entry.__slots__}
 
 
 def to_json(documents: Document | Iterable[Document]) -> str:
-    """One report as an object, several as a list; indented, and ASCII alone so that no terminal and no foreign text can break it."""
+    """One report as an object, several as a list; indented, and ASCII only, so that no terminal can be harmed by it."""
     value: Any = encode(documents) if isinstance(documents, Document) else [encode(document) for document in documents]
     return json.dumps(value, indent=1)
 
@@ -188,8 +177,22 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def few(names: Sequence[str], most: int, total: int = 0) -> str:
+    """The first names, and how many more there are: of these, or of a larger `total`."""
+    more = max(total, len(names)) - min(len(names), most)
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def age(seconds: float) -> str:
+    """A duration in one unit: small numbers of the smaller unit, then the larger one."""
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
 def exit_code(documents: Iterable[Document], fail_on: Severity = Severity.WARNING) -> int:
-    """What `check` exits with: 0 without an unexplained cause of this severity or above, 1 with one, 2 without a report to rely on."""
+    """The exit status of `check`: 1 with an unexplained cause of this severity or above, 2 without a usable report."""
     reports = tuple(documents)
     if not reports or any(report.blind for report in reports):
         return 2

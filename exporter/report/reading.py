@@ -1,6 +1,6 @@
-"""A report from elsewhere: JSON of another exporter, or of the running daemon, back into a Document. Before `check` prints it.
+"""Reads the JSON report of another exporter, or of the running daemon, back into a Document for `check`. Does no I/O.
 
-What comes is validated and bounded: `parse` raises DocumentError and nothing else. No I/O.
+The input is not trusted: it is validated and bounded, and `parse` raises ReportFormatError and nothing else.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import cast
 
 from exporter.model.family import FAMILIES
+from exporter.model.probe import NEUTRAL, Outcome
 from exporter.model.report import FamilyReport, Role, Severity
 from exporter.report.document import VERSION, CauseEntry, Document, ProbeEntry
 
@@ -18,14 +19,14 @@ LARGEST = 64 * 1024 * 1024  # bytes of a document
 
 
 class ReportFormatError(ValueError):
-    """What was given is no report of this version; the message is one line."""
+    """The input is no report of this version; the message is one line."""
 
 
 def parse(body: bytes) -> Document:
-    """A report from elsewhere.
+    """The report that this JSON is.
 
     Raises:
-        DocumentError: it is none, or of another version.
+        ReportFormatError: it is none, or of another version.
     """
     if len(body) > LARGEST:
         raise ReportFormatError(f"the report is larger than {LARGEST} bytes")
@@ -33,39 +34,26 @@ def parse(body: bytes) -> Document:
         data = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise ReportFormatError(f"the report is not JSON: {str(error)[:100]}") from error
-    return decode(data)
-
-
-def decode(data: object) -> Document:
-    """A report from the JSON object that holds it.
-
-    Raises:
-        DocumentError: it is none, or of another version.
-    """
     fields = _Fields(data, "report")
     if fields.number("version") != VERSION:
         raise ReportFormatError("the report is of another version")
     role = fields.text("role")
     if role not in set(Role):
         raise ReportFormatError("report.role is unknown")
-    families = _Fields(fields.value("families"), "families")
+    families = fields.member("families")
     return Document(
         node=fields.text("node"),
         role=role,
         time=fields.time("time"),
-        families={family: _parse_family(families.value(family.value)) for family in FAMILIES},
-        causes=tuple(_parse_cause(_Fields(item, "causes[]")) for item in fields.list("causes")),
-        unchecked=tuple(
-            (item.text("cause"), item.text("reason"))
-            for item in (_Fields(item, "unchecked[]") for item in fields.list("unchecked"))
-        ),
-        probes=tuple(_parse_probe(_Fields(item, "probes[]")) for item in fields.list("probes")),
-        blind=_Fields(fields.value("inventory"), "inventory").text("problem") if "inventory" in fields else "",
+        families={family: _parse_family(_Fields(families.value(family.value), "families[]")) for family in FAMILIES},
+        causes=tuple(_parse_cause(item) for item in fields.members("causes")),
+        unchecked=tuple((item.text("cause"), item.text("reason")) for item in fields.members("unchecked")),
+        probes=tuple(_parse_probe(item) for item in fields.members("probes")),
+        blind=fields.member("inventory").text("problem") if "inventory" in fields else "",
     )
 
 
-def _parse_family(data: object) -> FamilyReport:
-    fields = _Fields(data, "families[]")
+def _parse_family(fields: _Fields) -> FamilyReport:
     return FamilyReport(expected=fields.flag("expected"), ok=fields.flag("ok"))
 
 
@@ -88,20 +76,23 @@ def _parse_cause(fields: _Fields) -> CauseEntry:
 
 
 def _parse_probe(fields: _Fields) -> ProbeEntry:
+    outcome = fields.text("outcome")
     return ProbeEntry(
         vantage=fields.text("vantage"),
         subject=fields.text("subject"),
         target=fields.text("target"),
         layer=fields.text("layer"),
         ip_family=fields.text("ip_family"),
-        outcome=fields.text("outcome"),
+        outcome=outcome,
         seconds=None if fields.value("seconds") is None else fields.number("seconds"),
         detail=fields.text("detail"),
+        # Exporters up to version 0.1.1 do not send it.
+        failed=bool(fields.flag("failed")) if "failed" in fields else outcome not in {Outcome.OK, *NEUTRAL},
     )
 
 
 class _Fields:
-    """A JSON object whose members are asked for by type; anything else is a DocumentError that names the place."""
+    """A JSON object whose members are read by type; one of another type is a ReportFormatError that names its place."""
 
     def __init__(self, data: object, place: str) -> None:
         if not isinstance(data, dict):
@@ -135,25 +126,31 @@ class _Fields:
             raise ReportFormatError(f"{self._place}.{name} is neither true, false nor null")
         return value
 
-    def list(self, name: str) -> list[object]:
+    def member(self, name: str) -> _Fields:
+        return _Fields(self.value(name), name)
+
+    def members(self, name: str) -> list[_Fields]:
+        return [_Fields(item, f"{name}[]") for item in self.items(name)]
+
+    def items(self, name: str) -> list[object]:
         value = self.value(name)
         if not isinstance(value, list):
             raise ReportFormatError(f"{self._place}.{name} is not a list")
         return value
 
     def texts(self, name: str) -> tuple[str, ...]:
-        items = self.list(name)
+        items = self.items(name)
         if not all(isinstance(item, str) for item in items):
-            raise ReportFormatError(f"{self._place}.{name} holds something else than strings")
+            raise ReportFormatError(f"{self._place}.{name} has an item that is not a string")
         return tuple(cast("list[str]", items))
 
     def time(self, name: str) -> float:
         try:
             return datetime.strptime(self.text(name), "%Y-%m-%dT%H:%M:%S%z").timestamp()
         except (ValueError, OverflowError) as error:
-            raise ReportFormatError(f"{self._place}.{name} is not a time as RFC 3339 writes it") from error
+            raise ReportFormatError(f"{self._place}.{name} is not a time in RFC 3339 format") from error
 
 
 def _plausible(number: float) -> bool:
-    """Within what a count or a duration can be; json also reads NaN, Infinity and integers of any length."""
+    """Whether it can be a count or a duration: json also reads NaN, Infinity and integers of any length."""
     return abs(number) < 2**53 and math.isfinite(number)

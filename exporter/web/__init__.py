@@ -1,1 +1,1 @@
-"""What the exporter serves over HTTP. Last stage of the flow: reads finished values and decides nothing."""
+"""What the exporter serves over HTTP: the last stage of the flow. Reads finished values and decides nothing."""

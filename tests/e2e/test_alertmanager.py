@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from alerts.derive import alert_name, inhibitions
 from exporter.model.report import Cause
-from exporter.report.alerting import alert_name, inhibitions
 from tests.e2e.alerting import ALERTS, PATIENCE, Alertmanager
 
 pytestmark = pytest.mark.real

@@ -36,7 +36,8 @@ from exporter.plan import lifetimes
 from exporter.plan.pace import Pace
 from exporter.report.document import document_of, encode
 from exporter.telemetry.internal_errors import InternalErrors
-from exporter.web.server.application import RenderedScrape, WebOptions, WebServer
+from exporter.web.server.application import WebOptions, WebServer
+from exporter.web.server.exposition import Rendered
 from exporter.web.server.listening import bind
 from exporter.web.server.rotation import WebSettings
 
@@ -98,7 +99,7 @@ class DigestAlone:
 
     ready = True
 
-    def render(self, accept: str, *, gzip: bool) -> RenderedScrape:
+    def render(self, accept: str, *, gzip: bool) -> Rendered:
         raise NotImplementedError(accept, gzip)
 
     def report(self) -> bytes | None:

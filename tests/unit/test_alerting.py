@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.diagnosis.engine.causes import SPECS
-from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS
-from exporter.model.report import Cause, Role
-from exporter.report.alerting import (
+from alerts.derive import (
     BEGIN,
     END,
     Inhibition,
@@ -17,6 +14,9 @@ from exporter.report.alerting import (
     observing_rule,
     with_inhibition,
 )
+from exporter.diagnosis.engine.causes import SPECS
+from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS
+from exporter.model.report import Cause, Role
 
 RULES = """\
 groups:

@@ -19,8 +19,9 @@ from exporter.model.probe import Layer, Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
 from exporter.model.subject import Subject
+from exporter.report.document import age
 from exporter.web.page.document import page
-from exporter.web.page.markup import age, element
+from exporter.web.page.markup import element
 from exporter.web.page.style import STYLE
 from tests.unit import sample_probes
 from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day
@@ -132,7 +133,7 @@ def test_causes_stand_in_order_of_severity_and_explained_ones_are_folded_away_be
         text.index(words)
         for words in ("dns_aaaa_blocked critical", "nat_masquerade_missing warning", "pod_ipv6_missing info")
     ]
-    places.append(text.index("Follows from something else (2)"))
+    places.append(text.index("Consequences of other causes (2)"))
     places.append(text.index("ipv6_unreachable warning"))
     assert places == sorted(places)
 
@@ -152,10 +153,10 @@ def test_many_subjects_are_folded_and_cut() -> None:
 
 
 def test_without_a_cause_the_page_says_what_that_means() -> None:
-    assert "✓ 32 causes were checked and none holds." in shown(quiet_day()).text
+    assert "✓ 32 causes checked, none found." in shown(quiet_day()).text
     assert "? None of the 20 causes could be checked: see below." in shown(replace(blind(), checked=frozenset())).text
     broken = replace(quiet_day(), families={Family.V6: FamilyReport(expected=True, ok=False)})
-    assert "? IPv6 fails and no cause that was checked says why" in shown(broken).text
+    assert "? IPv6 is failing, but none of the checked causes explains it. See the table below" in shown(broken).text
 
 
 def test_the_matrix_shows_each_failing_pod_with_how_and_to_what() -> None:
@@ -177,14 +178,14 @@ def test_a_policy_is_no_failure_in_the_matrix() -> None:
 
 def test_pods_in_which_nothing_fails_are_one_line() -> None:
     parsed = shown(quiet_day())
-    assert "20 pods in which nothing fails" in parsed.text
-    assert "90 pods whose turn has not come yet" in parsed.text
+    assert "20 healthy pods" in parsed.text
+    assert "90 pods not probed yet" in parsed.text
     assert len(parsed.named("tr")) < 12
 
 
 def test_every_failing_probe_is_told_with_when_and_why() -> None:
     text = shown(bad_day()).text
-    assert "✗ 14 failing probes, one by one" in text
+    assert "✗ 14 failing probes" in text
     assert "10:10:28 node/node-a peer node-c IPv6 tcp ✗ timeout no answer to SYN within 3 s" in text
 
 
@@ -192,43 +193,43 @@ def test_what_nobody_expects_is_not_shown_as_a_fault() -> None:
     off = HostFacts(addresses=(), routes=(), all_conf=Inet6Conf(forwarding=0, accept_ra=0, disable_ipv6=1))
     plain_host = with_snapshot(blind(), host_facts=off)
     text = shown(plain_host).text
-    assert "IPv6 forwarding off IPv6 switched off by sysctl" in text
+    assert "IPv6 forwarding off IPv6 disabled by sysctl" in text
     text = shown(replace(plain_host, families=bad_day().families)).text
     assert "IPv6 default ✗ none" in text
-    assert "IPv6 forwarding ✗ off IPv6 ✗ switched off by sysctl" in text
+    assert "IPv6 forwarding ✗ off IPv6 ✗ disabled by sysctl" in text
 
 
 def test_names_and_the_kernel_are_told_in_short() -> None:
     text = shown(bad_day()).text
     assert "cluster_dns IPv4 ✗ withheld blanket nodata 4 nodata 3 answer 1 nxdomain" in text
-    assert "✗ musl would give EAI_NODATA for pypi.org in 6 pods" in text
-    assert "pool default-ipv6-ippool ✗ asks for it and is not masqueraded" in text
+    assert "✗ musl >= 1.2.4 returns EAI_NODATA for pypi.org in 6 pods" in text
+    assert "pool default-ipv6-ippool ✗ natOutgoing is on, but not masqueraded" in text
     assert "IPv6 default ✓ via fe80::1 on ens3, from a router advertisement, expires in 25 min" in text
-    assert "its peers ✗ 1 complete, 1 wrong mac" in text
+    assert "peers ✗ 1 complete, 1 wrong mac" in text
 
 
 def test_what_was_not_checked_is_told_by_reason() -> None:
     text = shown(bad_day()).text
     assert "Not checked 4 causes" in text
-    assert "2: needs objects of the cluster that were not read (no_inventory)" in text
+    assert "2: needs Kubernetes objects that were not read (no_inventory)" in text
 
 
 def test_what_cannot_be_seen_is_told_with_the_capability_that_would_show_it() -> None:
     text = shown(blind()).text
-    assert "Pods cannot be seen: see below what is missing." in text
-    assert "? NAT rules: a permission is missing; CAP_NET_ADMIN would show it" in text
-    assert "? Network namespaces: a permission is missing; CAP_SYS_ADMIN and CAP_SYS_PTRACE would show it" in text
-    assert "? The cluster: there is no inventory" in text
+    assert "Pods cannot be read: see below for the reason." in text
+    assert "? NAT rules: a permission is missing; needs CAP_NET_ADMIN" in text
+    assert "? List of network namespaces: a permission is missing; needs CAP_SYS_ADMIN and CAP_SYS_PTRACE" in text
+    assert "? Kubernetes: without an inventory" in text
 
 
 def test_what_the_api_refuses_is_told_apart_from_what_the_kernel_refuses() -> None:
     names = ("pods", "namespaces", "api_pods", "api_ippools")
     refused = [ReaderStatus(reader=name, success=False, seconds=0.0, reason=Reason.NO_PERMISSION) for name in names]
     text = shown(with_snapshot(bad_day(), readings=tuple(refused))).text
-    for what in ("The inside of pods' namespaces", "Network namespaces"):
-        assert f"? {what}: a permission is missing; CAP_SYS_ADMIN and CAP_SYS_PTRACE would show it" in text
+    for what in ("Pods' network namespaces", "List of network namespaces"):
+        assert f"? {what}: a permission is missing; needs CAP_SYS_ADMIN and CAP_SYS_PTRACE" in text
     for what in ("pods", "ippools"):
-        assert f"? The cluster's {what}: a permission is missing; RBAC does not allow it" in text
+        assert f"? Kubernetes {what}: a permission is missing; RBAC does not allow it" in text
 
 
 # Empty and unusual states.
@@ -245,7 +246,7 @@ def test_a_stale_round_an_incomplete_one_and_a_stale_inventory_stand_above_every
     report = with_snapshot(report, complete=False, inventory=replace(report.snapshot.inventory, stale=True))
     text = shown(report, fresh=False, now=NOW + 400).text
     for words in (
-        "! Rounds have stalled. The last one finished 6 min ago",
+        "! Probing has stalled. The last round finished 6 min ago and its metrics are no longer exposed.",
         "! This round is not complete.",
         "! The inventory is stale.",
     ):
@@ -256,11 +257,11 @@ def test_an_inventory_that_never_came_stands_above_everything_with_its_reason() 
     why = "https://10.0.0.1:443: forbidden: 403 <nodes> is forbidden"
     for came, words in (
         (Came.NOTHING, "! The inventory was never read."),
-        (Came.PART, "! A part of the inventory never came."),
+        (Came.PART, "! A part of the inventory was never read."),
     ):
         inventory = replace(bad_day().snapshot.inventory, came=came, problem=why)
         text = shown(with_snapshot(bad_day(), inventory=inventory)).text
-        assert f"{words} What needs it is not checked. {why}" in text
+        assert f"{words} Causes that need it are not checked. {why}" in text
         assert text.index(words) < text.index("IPv6 does not work")
     stale = replace(bad_day().snapshot.inventory, stale=True, problem=why)
     text = shown(with_snapshot(bad_day(), inventory=stale)).text
@@ -272,12 +273,12 @@ def test_an_inventory_that_never_came_stands_above_everything_with_its_reason() 
 def test_a_host_without_pods_and_without_probes_says_what_to_do() -> None:
     text = shown(with_snapshot(bad_day(), pods=(), kept=(), observations=())).text
     assert "No probe was made." in text
-    assert "No pod runs here" in text
+    assert "No pods on this node: only the host probes." in text
 
 
 def test_without_an_inventory_the_page_says_how_to_have_the_families_judged() -> None:
     report = with_snapshot(bad_day(), inventory=Inventory(source="none"))
-    told = "families of the configuration says which are meant to work"
+    told = "set families in the configuration to have them judged"
     unknown = replace(report, families=dict.fromkeys(report.families, FamilyReport(None, None)))
     assert told in shown(unknown).text
     assert told not in shown(report).text
@@ -285,18 +286,18 @@ def test_without_an_inventory_the_page_says_how_to_have_the_families_judged() ->
 
 def test_pods_without_any_target_have_nothing_to_dial() -> None:
     text = shown(with_snapshot(bad_day(), kept=(), observations=())).text
-    assert "with nothing to dial" in text
-    assert "whose turn has not come yet" not in text
+    assert "without a target" in text
+    assert "not probed yet" not in text
 
 
 def test_the_cluster_role_shows_the_migration_and_neither_matrix_nor_kernel() -> None:
     text = shown(migration_day()).text
-    assert "From where" not in text
+    assert "Probes by place" not in text
     assert "This node's kernel" not in text
     assert "cidr_overlap warning" in text
     assert "pods 12 18 12 of 18 (67%)" in text
     assert "services without IPv6: 1 shop/cart" in text
-    assert "? IPv6 unknown This role probes nothing" in text
+    assert "? IPv6 unknown The cluster exporter does not probe" in text
 
 
 def test_facts_that_were_not_read_leave_no_empty_boxes() -> None:
@@ -370,7 +371,7 @@ def test_250_failing_pods_are_a_page_of_bounded_size_and_quick() -> None:
     html = page(report, own(), now=NOW)
     assert time.process_time() - begun < 1.0
     assert len(html) < 200_000
-    assert "more in which something fails: see the report as JSON" in html
+    assert "more pods with a failing probe: see the report as JSON" in html
 
 
 @pytest.mark.parametrize(

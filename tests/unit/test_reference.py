@@ -6,21 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from alerts.derive import replace_between
 from exporter.catalogue import CATALOGUE
 from exporter.config.reference import list_keys
 from exporter.diagnosis.engine.causes import TABLE
 from exporter.diagnosis.rules.registry import RULES
 from exporter.report.document import runbook
 from exporter.report.reference import (
-    MAKER,
-    MARKERS,
     alerts_table,
     causes_table,
     configuration_table,
     markdown,
     metrics_table,
     reference,
-    replace_between_markers,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,16 +99,16 @@ def test_the_reference_holds_every_table_under_its_heading() -> None:
         assert f"{heading}\n\n| " in text
 
 
+BEGIN, END = "<!-- metrics: begin -->\n", "<!-- metrics: end -->"
+
+
 def test_a_table_is_put_between_its_markers_and_nothing_else_changes() -> None:
-    begin, end = (marker.format(name="metrics", by=MAKER) for marker in MARKERS)
-    document = f"before\n{begin}\nold\n{end}\nafter\n"
-    once = replace_between_markers(document, "metrics", "| new |\n")
-    assert once == f"before\n{begin}\n| new |\n{end}\nafter\n"
-    assert replace_between_markers(once, "metrics", "| new |\n") == once
+    once = replace_between(f"before\n{BEGIN}old\n{END}\nafter\n", BEGIN, END, "| new |\n")
+    assert once == f"before\n{BEGIN}| new |\n{END}\nafter\n"
+    assert replace_between(once, BEGIN, END, "| new |\n") == once
 
 
 @pytest.mark.parametrize("broken", ["", "{begin}", "{end}\n{begin}", "{begin}{begin}{end}", "{begin}{end}{end}"])
 def test_a_document_without_both_markers_once_is_refused(broken: str) -> None:
-    begin, end = (marker.format(name="metrics", by=MAKER) for marker in MARKERS)
     with pytest.raises(ValueError, match="once each"):
-        replace_between_markers(broken.format(begin=begin, end=end), "metrics", "x")
+        replace_between(broken.format(begin=BEGIN, end=END), BEGIN, END, "x")

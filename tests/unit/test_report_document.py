@@ -1,4 +1,4 @@
-"""The report as JSON (contract section 6), there and back, and what `check` exits with."""
+"""The report as JSON (docs/specification.md section 6), there and back, and what `check` exits with."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from exporter.model.family import Family
 from exporter.model.inventory import Came, Inventory
-from exporter.model.probe import Layer, Outcome
+from exporter.model.probe import NEUTRAL, Layer, Outcome
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
 from exporter.model.subject import Subject
 from exporter.report.document import Document, ProbeEntry, document_of, encode, exit_code, runbook, to_json
-from exporter.report.reading import ReportFormatError, decode, parse
+from exporter.report.reading import ReportFormatError, parse
 from tests.unit import sample_probes
 from tests.unit.sample import bad_day, blind, migration_day, quiet_day
 from tests.unit.sample_probes import NOW
@@ -61,7 +61,7 @@ def test_the_object_has_exactly_the_promised_members() -> None:
     )
     assert all(list(item) == ["cause", "reason"] for item in data["unchecked"])
     assert all(
-        list(probe) == ["vantage", "subject", "target", "layer", "ip_family", "outcome", "seconds", "detail"]
+        list(probe) == ["vantage", "subject", "target", "layer", "ip_family", "outcome", "seconds", "detail", "failed"]
         for probe in data["probes"]
     )
     assert {c["cause"]: c["explained_by"] for c in data["causes"]}["ipv6_unreachable"] == "nat_masquerade_missing"
@@ -170,10 +170,14 @@ def test_one_bad_report_among_many_fails_and_none_at_all_is_an_error() -> None:
 # Reports from elsewhere.
 
 
+def decode(data: object) -> Document:
+    return parse(json.dumps(data).encode())
+
+
 def changed(change: Callable[[dict[str, Any]], object]) -> object:
-    data = encode(document_of(bad_day()))
+    data = json.loads(to_json(document_of(bad_day())))
     change(data)
-    return json.loads(json.dumps(data))
+    return data
 
 
 @pytest.mark.parametrize(
@@ -191,10 +195,11 @@ def changed(change: Callable[[dict[str, Any]], object]) -> object:
         (lambda d: d["families"]["IPv6"].update(ok=1), r"families\[\].ok is neither"),
         (lambda d: d.update(causes={}), "report.causes is not a list"),
         (lambda d: d["causes"][0].update(severity="dire"), r"causes\[\].severity is unknown"),
-        (lambda d: d["causes"][0].update(subjects=[1]), r"causes\[\].subjects holds something else"),
+        (lambda d: d["causes"][0].update(subjects=[1]), r"causes\[\].subjects has an item that is not a string"),
         (lambda d: d["causes"][0].update(subjects_total=float("nan")), r"causes\[\].subjects_total is not a number"),
         (lambda d: d["causes"][0].update(subjects_total=10**400), r"causes\[\].subjects_total is not a number"),
         (lambda d: d["probes"][0].update(seconds="1"), r"probes\[\].seconds is not a number"),
+        (lambda d: d["probes"][0].update(failed="no"), r"probes\[\].failed is neither"),
         (lambda d: d["unchecked"].append("x"), r"unchecked\[\] is not an object"),
     ],
 )
@@ -212,6 +217,12 @@ def test_what_is_no_json_object_is_refused(body: bytes) -> None:
 def test_a_newer_exporters_members_and_causes_are_no_obstacle() -> None:
     document = decode(changed(lambda d: (d.update(extra=1), d["causes"][0].update(cause="from_the_future"))))
     assert document.causes[0].cause == "from_the_future"
+
+
+def test_a_report_of_an_exporter_that_sends_no_member_failed_is_read_by_the_outcomes() -> None:
+    document = decode(changed(lambda d: [probe.pop("failed") for probe in d["probes"]]))
+    assert {probe.outcome for probe in document.probes if probe.failed} >= {Outcome.TIMEOUT, Outcome.UNREACHABLE}
+    assert not any(probe.failed for probe in document.probes if probe.outcome in {Outcome.OK, *NEUTRAL})
 
 
 JSON = st.recursive(
@@ -250,4 +261,5 @@ def test_the_members_of_a_probe_are_those_of_the_json() -> None:
         "outcome",
         "seconds",
         "detail",
+        "failed",
     )

@@ -48,7 +48,7 @@ def test_an_unknown_family_is_a_question_and_an_unexpected_one_says_so() -> None
 def test_a_cause_is_told_with_everything_that_its_reader_needs() -> None:
     told = squeezed(section(write([BAD]), "warning: nat_masquerade_missing"))
     assert told == (
-        "warning: nat_masquerade_missing for 1 h No rule masquerades an IPv6 pool that asks for natOutgoing. "
+        "warning: nat_masquerade_missing for 60 min No rule masquerades an IPv6 pool that asks for natOutgoing. "
         "affects pool/default-ipv6-ippool "
         "evidence ip6tables-nft, chain cali-nat-outgoing: 0 rules, reached from POSTROUTING "
         "pool default-ipv6-ippool (fd00:10:1::/48) has natOutgoing: true "
@@ -97,7 +97,7 @@ def test_a_good_day_is_short() -> None:
 
 
 def test_a_bad_day_without_a_cause_is_not_called_a_good_one() -> None:
-    assert "No cause found that says why IPv6 does not work." in write([replace(BAD, causes=())])
+    assert "IPv6 does not work, and no known cause explains it." in write([replace(BAD, causes=())])
 
 
 def test_without_any_inventory_nobody_is_told_that_no_cause_was_found() -> None:
@@ -120,7 +120,11 @@ def test_an_exporter_that_probed_nothing_says_so() -> None:
 
 def test_each_node_has_its_line_and_one_that_did_not_answer_a_question_mark() -> None:
     lines = write([CLUSTER, OTHER, BAD], missing=["node-z"]).splitlines()
-    assert lines[:3] == ["[node-a] IPv6:✗ IPv4:✓", "[node-b] IPv6:✓ IPv4:✓", "[node-z] IPv6:? IPv4:?  (no report came)"]
+    assert lines[:3] == [
+        "[node-a] IPv6:✗ IPv4:✓",
+        "[node-b] IPv6:✓ IPv4:✓",
+        "[node-z] IPv6:? IPv4:?  (no report received)",
+    ]
     assert "cluster-1" not in lines[0]
 
 
@@ -145,7 +149,7 @@ def test_a_cause_that_another_report_explains_is_not_lost() -> None:
     causes = tuple(replace(c, explained_by="felix_ipv6_off") for c in BAD.causes if c.cause == Cause.IPV6_UNREACHABLE)
     text = write([replace(BAD, causes=causes)])
     assert "No cause found." in text
-    assert "ipv6_unreachable follows from felix_ipv6_off, which the cluster role reports." in text
+    assert "ipv6_unreachable is a consequence of felix_ipv6_off, which the cluster exporter reports." in text
 
 
 # Terminals.

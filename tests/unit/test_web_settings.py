@@ -21,10 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from exporter.config import ConfigError
 from exporter.web.server.admission import TokenBucket
-from exporter.web.server.go_names import CIPHERS, ClientAuth
 from exporter.web.server.passwords import Passwords, parse_credentials
 from exporter.web.server.rotation import WebSettings
-from exporter.web.server.settings import RateLimit, TlsServer, WebConfig, load_web_config
+from exporter.web.server.settings import CIPHERS, ClientAuth, RateLimit, TlsServer, WebConfig, load_web_config
 from exporter.web.server.tls import build_context, has_allowed_name
 
 HASH = "$2b$04$lfk7SUSfbC/AEySzHrO0v.SQOSH7J1jzyFWLdLD9zOH1Jz2VQoKVq"
@@ -40,7 +39,7 @@ BAD = [
     ("tls_server_config: {cert: abc, key_file: a}", "tls_server_config.cert: is not PEM"),
     ("tls_server_config: {key: hunter2}", "tls_server_config.key: is not PEM"),
     ("tls_server_config: {key: [hunter2]}", "tls_server_config.key: a list is not PEM"),
-    ('tls_server_config: {cert: "-----BEGIN CERTIFICATE-----", cert_file: a, key_file: b}', "tls_server_config.cert: stands beside cert_file: give one of them"),
+    ('tls_server_config: {cert: "-----BEGIN CERTIFICATE-----", cert_file: a, key_file: b}', "tls_server_config.cert: is set together with cert_file: set one of them"),
     (f"tls_server_config: {{{PAIR}, min_version: TLS11}}", "tls_server_config.min_version: TLS11 is forbidden by RFC 8996: TLS12 or TLS13"),
     (f"tls_server_config: {{{PAIR}, max_version: TLS10}}", "tls_server_config.max_version: TLS10 is forbidden by RFC 8996: TLS12 or TLS13"),
     (f"tls_server_config: {{{PAIR}, min_version: TLS13, max_version: TLS12}}", "tls_server_config.max_version: TLS12 is older than min_version (TLS13)"),
@@ -210,7 +209,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, authority: trustme.
     )
     write_pair(tmp_path, server)
     (tmp_path / "k.pem").write_text("nothing")
-    assert problem_of(tmp_path, text) == "tls_server_config.key_file: holds no private key in PEM"
+    assert problem_of(tmp_path, text) == "tls_server_config.key_file: contains no private key in PEM"
     (tmp_path / "k.pem").write_bytes(authority.issue_cert("other.test").private_key_pem.bytes())
     assert problem_of(tmp_path, text) == "tls_server_config.key_file: the private key is not that of the certificate"
     write_pair(tmp_path, server)
@@ -222,7 +221,8 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, authority: trustme.
     write_pair(tmp_path, server)
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
     assert (
-        problem_of(tmp_path, with_ca) == "tls_server_config.client_ca_file: holds no certificate that OpenSSL can parse"
+        problem_of(tmp_path, with_ca)
+        == "tls_server_config.client_ca_file: contains no certificate that OpenSSL can parse"
     )
     os.mkfifo(tmp_path / "fifo")
     assert (

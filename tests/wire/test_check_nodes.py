@@ -83,7 +83,7 @@ async def test_every_exporter_is_asked_and_nodes_without_a_report_are_named(monk
     assert all(d.role == "node" for d in documents)
     assert missing == ("broken", "down", "pending")
     text = write(documents, missing=missing, style=Style(unicode=True, width=100))
-    assert all(f"[{node}] IPv6:? IPv4:?  (no report came)" in text for node in missing)
+    assert all(f"[{node}] IPv6:? IPv4:?  (no report received)" in text for node in missing)
     assert "[ra] IPv6:✗ IPv4:✓" in text
 
 

@@ -26,6 +26,7 @@ import trustme
 
 from exporter.web.server.application import WebOptions, WebServer
 from exporter.web.server.connections import ConnectionLimits
+from exporter.web.server.exposition import Rendered
 from exporter.web.server.listening import bind
 from exporter.web.server.rotation import WebSettings
 
@@ -33,13 +34,6 @@ CLONE_NEWNET = 0x40000000  # linux/sched.h
 STYLE = "body { color: black }"
 HEALTH = ["/-/healthy", "/healthz", "/livez", "/-/ready", "/readyz"]
 GUARDED = ["/", "/metrics", "/api/v1/report", "/config", "/nowhere"]
-
-
-@dataclass(frozen=True)
-class Scrape:
-    body: bytes
-    content_type: str
-    content_encoding: str = ""
 
 
 @dataclass
@@ -52,9 +46,9 @@ class World:
     reloads: int = 0
     asked: list[tuple[str, bool]] = field(default_factory=list)
 
-    def render(self, accept: str, *, gzip: bool) -> Scrape:
+    def render(self, accept: str, *, gzip: bool) -> Rendered:
         self.asked.append((accept, gzip))
-        return Scrape(b"dualstack_exporter_info 1\n", "text/plain; version=0.0.4; charset=utf-8")
+        return Rendered(b"dualstack_exporter_info 1\n", "text/plain; version=0.0.4; charset=utf-8")
 
     def report(self) -> bytes | None:
         return self.report_bytes

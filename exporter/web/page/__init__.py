@@ -1,1 +1,1 @@
-"""The status page: finished values to HTML. No I/O."""
+"""The status page: a finished report as HTML. No I/O."""

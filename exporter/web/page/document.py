@@ -1,8 +1,7 @@
-"""The status page: the verdict first, then what to fix, then where it shows. Between report and server; plain HTML, no script, no I/O.
+"""The status page: a finished report as HTML, between report and server. Does no I/O; the page has no script.
 
-Read from top to bottom at three in the morning: does a family work, what is broken, whom it affects, what to do first;
-below that the matrix of vantages and layers, and the facts that stand behind it. A colour never stands alone: signs and
-words say the same.
+It is read from top to bottom: whether each family works, what to fix and how, then the matrix of vantages and layers,
+and the facts behind it. Colours only repeat what signs and words show.
 """
 
 from __future__ import annotations
@@ -14,16 +13,26 @@ from exporter.catalogue.probes import failing, kept
 from exporter.diagnosis.engine.causes import SPECS
 from exporter.model.family import Family
 from exporter.model.inventory import Came
-from exporter.model.report import Cause, CauseReport, FamilyReport, Report, Role
-from exporter.report.document import rfc3339, runbook
+from exporter.model.report import CauseReport, Report, Role
+from exporter.report.document import UNKNOWN, age, few, place_of, rfc3339, runbook
 from exporter.web.page.facts import blind_section, kernel_section, unchecked_section
-from exporter.web.page.markup import NOTHING, Html, age, definitions, element, join
+from exporter.web.page.markup import (
+    EMPTY,
+    FAMILIES,
+    NOTHING,
+    Html,
+    definitions,
+    details,
+    element,
+    join,
+    number,
+    section,
+)
 from exporter.web.page.matrix import failures_section, matrix_section
 from exporter.web.page.migration import migration_section
 from exporter.web.page.names import dns_section
 from exporter.web.page.style import STYLE
 
-ORDER = {cause: place for place, cause in enumerate(Cause)}
 SUBJECTS = 6
 SUBJECTS_IN_ALL = 100
 
@@ -31,40 +40,34 @@ SUBJECTS_IN_ALL = 100
 def page(
     report: Report | None, own: ExporterState, *, now: float, fresh: bool = True, metrics: str = "/metrics"
 ) -> str:
-    """The whole page. `report` None: no round has finished yet; not `fresh`: it is too old to be exposed, which the page says."""
+    """The whole page. `report` None: no round has finished yet; not `fresh`: it is too old to be exposed."""
     title = f"{own.node} · dualstack-exporter"
+    if report is not None:  # the verdict for the browser's tab: IPv6✗ IPv4✓
+        title = " ".join((*(family.value + _state(report, family)[1] for family in FAMILIES), title))
     head = join(
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="robots", content="noindex"),
-        element("title", title if report is None else f"{_signs(report)} {title}"),
+        element("title", title),
         element("style", Html(STYLE)),
     )
-    body = element(
-        "div", _header(report, own, now), _body(report, own, now, fresh=fresh), _footer(own, metrics), class_="page"
-    )
+    main = _not_yet(own) if report is None else _sections(report, now, fresh=fresh)
+    body = element("div", _header(report, own, now), main, _footer(own, metrics), class_="page")
     return "<!doctype html>\n" + element("html", element("head", head), element("body", body), lang="en") + "\n"
 
 
-def _signs(report: Report) -> str:
-    """The verdict for a browser's tab: IPv6✗ IPv4✓."""
-    shown = (Family.V6, Family.V4)
-    return " ".join(f"{f.value}{_state(report.families.get(f, FamilyReport(None, None)))[1]}" for f in shown)
+def _not_yet(own: ExporterState) -> Html:
+    skipped = f" {number(own.rounds_skipped, 'round')} skipped so far." if own.rounds_skipped else ""
+    words = f"This page shows the node after the first round. Reload it in a moment.{skipped}"
+    return element("section", element("h2", "No round has finished yet"), element("p", words), class_="card")
 
 
-def _body(report: Report | None, own: ExporterState, now: float, *, fresh: bool) -> Html:
-    if report is None:
-        skipped = f" {own.rounds_skipped} rounds were skipped." if own.rounds_skipped else ""
-        return element(
-            "section",
-            element("h2", "No round has finished yet"),
-            element(
-                "p", f"Nothing can be said of this node before the first one has. Look again in a moment.{skipped}"
-            ),
-            class_="card",
-        )
+def _sections(report: Report, now: float, *, fresh: bool) -> Html:
     return join(
-        _banners(report, now, fresh=fresh),
+        *(
+            element("p", element("b", f"! {title}"), words, class_="banner")
+            for title, words in _banners(report, now, fresh=fresh)
+        ),
         _families(report),
         _causes(report),
         matrix_section(report),
@@ -78,54 +81,40 @@ def _body(report: Report | None, own: ExporterState, now: float, *, fresh: bool)
 
 
 def _header(report: Report | None, own: ExporterState, now: float) -> Html:
-    when: Html | str = ""
+    when = EMPTY
     if report is not None:
         snapshot = report.snapshot
-        took = f"{snapshot.finished - snapshot.started:.1f} s"
+        finished = rfc3339(snapshot.finished)
         when = element(
             "span",
             "Round of ",
-            element("time", _clock(snapshot.finished), datetime=rfc3339(snapshot.finished)),
-            f", {age(now - snapshot.finished)} ago, took {took}",
+            element("time", finished.replace("T", " ").replace("Z", " UTC"), datetime=finished),
+            f", {age(now - snapshot.finished)} ago, took {snapshot.finished - snapshot.started:.1f} s",
             class_="soft",
         )
     return element("header", element("h1", own.node, element("small", f"role {own.role}")), when)
 
 
-def _clock(seconds: float) -> str:
-    return rfc3339(seconds).replace("T", " ").replace("Z", " UTC")
-
-
-def _banners(report: Report, now: float, *, fresh: bool) -> Html:
-    snapshot = report.snapshot
-    parts = []
+def _banners(report: Report, now: float, *, fresh: bool) -> Iterator[tuple[str, str]]:
+    """Title and text of each warning about the round as a whole and about its inventory."""
+    snapshot, inventory = report.snapshot, report.snapshot.inventory
     if not fresh:
-        words = f" The last one finished {age(now - snapshot.finished)} ago; its series are exposed no more."
-        parts.append(element("p", element("b", "! Rounds have stalled."), words, class_="banner"))
+        ago = age(now - snapshot.finished)
+        yield "Probing has stalled.", f" The last round finished {ago} ago and its metrics are no longer exposed."
     if not snapshot.complete:
-        words = " It ended at its deadline and shows what it had until then."
-        parts.append(element("p", element("b", "! This round is not complete."), words, class_="banner"))
-    return join(*parts, *_inventory_banners(report))
-
-
-def _inventory_banners(report: Report) -> Iterator[Html]:
-    """What is wrong with the inventory: it never came, a part of it never did, or it is out of date."""
-    inventory = report.snapshot.inventory
+        yield "This round is not complete.", " It reached its deadline; results up to then are shown."
     why = f" {inventory.problem}" if inventory.problem else ""
-    if inventory.came is Came.NOTHING:
-        words = " What needs it is not checked."
-        yield element("p", element("b", "! The inventory was never read."), words + why, class_="banner")
-    elif inventory.came is Came.PART:
-        words = " What needs it is not checked."
-        yield element("p", element("b", "! A part of the inventory never came."), words + why, class_="banner")
+    unread = {Came.NOTHING: "The inventory was never read.", Came.PART: "A part of the inventory was never read."}
+    if inventory.came in unread:
+        yield unread[inventory.came], f" Causes that need it are not checked.{why}"
     if inventory.stale:
         known = f", {age(report.inventory_age)} old" if report.inventory_age is not None else ""
-        words = f" Its source cannot be reached; the last one stays in use{known}."
-        yield element("p", element("b", "! The inventory is stale."), words + why, class_="banner")
+        yield "The inventory is stale.", f" Its source cannot be reached; the last one stays in use{known}.{why}"
 
 
-def _state(state: FamilyReport) -> tuple[str, str, str]:
+def _state(report: Report, family: Family) -> tuple[str, str, str]:
     """Class, sign and words of a family's verdict."""
+    state = report.families.get(family, UNKNOWN)
     if state.expected is False:
         return "none", NOTHING, "is not expected"
     if state.ok is None:
@@ -135,64 +124,56 @@ def _state(state: FamilyReport) -> tuple[str, str, str]:
 
 def _families(report: Report) -> Html:
     cards = []
-    for family in (Family.V6, Family.V4):
-        state = report.families.get(family, FamilyReport(None, None))
-        kind, sign, words = _state(state)
-        cards.append(
-            element(
-                "div",
-                element("span", sign, class_="sign", aria_hidden="true"),
-                element(
-                    "div", element("b", f"{family.value} {words}"), element("span", _why(report, family), class_="soft")
-                ),
-                class_=f"family {kind}",
-            )
-        )
+    for family in FAMILIES:
+        kind, sign, words = _state(report, family)
+        why = element("span", _why(report, family), class_="soft")
+        verdict = element("div", element("b", f"{family.value} {words}"), why)
+        shown = element("span", sign, class_="sign", aria_hidden="true")
+        cards.append(element("div", shown, verdict, class_=f"family {kind}"))
     return element("section", *cards, class_="families", aria_label="Families")
 
 
 def _why(report: Report, family: Family) -> str:
-    """What stands behind the verdict, in a few words."""
+    """The reason of the verdict, in one sentence."""
     results = kept(report.snapshot)
     made = {o.vantage.key for o in results if o.family is family and o.counted}
     failed = {o.vantage.key for o in failing(results) if o.family is family}
-    if report.families.get(family, FamilyReport(None, None)).expected is False:
-        return "Nothing in this cluster asks for it."
+    if report.families.get(family, UNKNOWN).expected is False:
+        return "The cluster is not expected to have it."
     if report.snapshot.role is Role.CLUSTER:
-        return "This role probes nothing: each node's own page tells."
+        return "The cluster exporter does not probe; see each node's own status page."
     if not made:
-        return "No probe over it has a result."
+        return "No probe over this family has a result."
     if not failed:
-        return f"Every probe passes, from {len(made)} {'place' if len(made) == 1 else 'places'}."
-    return f"{len(failed)} of {len(made)} places have a failing probe."
+        return f"Every probe passes, from {number(len(made), 'place')}."
+    return f"At least one probe fails from {len(failed)} of {number(len(made), 'place')} (host, pods)."
 
 
 def _causes(report: Report) -> Html:
-    loud = sorted(
+    roots = sorted(
         (item for item in report.causes if item.explained_by is None),
-        key=lambda i: (-i.finding.severity.rank, ORDER[i.finding.cause]),
+        key=lambda item: (-item.finding.severity.rank, place_of(item.finding.cause)),
     )
-    quiet = [item for item in report.causes if item.explained_by is not None]
-    if loud:
-        title = element("h2", "What to fix", element("small", f"{len(loud)} {'cause' if len(loud) == 1 else 'causes'}"))
-    else:
-        title = element("h2", "No cause found")
-    parts = [_cause(item, report) for item in loud] or [element("p", _no_cause(report), class_="card")]
-    if quiet:
-        summary = element("summary", f"Follows from something else ({len(quiet)})")
-        parts.append(element("details", summary, *(_cause(item, report) for item in quiet), class_="card"))
-    return element("section", title, *parts, id="causes")
+    explained = [item for item in report.causes if item.explained_by is not None]
+    parts = [_cause(item, report) for item in roots] or [element("p", _no_cause(report), class_="card")]
+    if explained:
+        summary = element("summary", f"Consequences of other causes ({len(explained)})")
+        parts.append(element("details", summary, *(_cause(item, report) for item in explained), class_="card"))
+    title = "What to fix" if roots else "No cause found"
+    return section("causes", title, *parts, note=number(len(roots), "cause") if roots else "")
 
 
 def _no_cause(report: Report) -> str:
-    """What an empty list of causes means: all is well, or nothing could be told."""
+    """What an empty list of causes means: all is well, nothing was checked, or a fault that no cause explains."""
     if not report.checked:
         return f"? None of the {len(report.unchecked)} causes could be checked: see below."
     left = f" {len(report.unchecked)} could not be checked: see below." if report.unchecked else ""
-    broken = [f.value for f, state in report.families.items() if state.ok is False]
+    broken = [family.value for family in FAMILIES if report.families.get(family, UNKNOWN).ok is False]
     if broken:
-        return f"? {' and '.join(broken)} fails and no cause that was checked says why: the matrix shows where.{left}"
-    return f"✓ {len(report.checked)} causes were checked and none holds.{left}"
+        verb = "is" if len(broken) == 1 else "are"
+        words = f"? {' and '.join(broken)} {verb} failing, but none of the checked causes explains it."
+        return f"{words} See the table below for where it fails.{left}"
+    return f"✓ {number(len(report.checked), 'cause')} checked, none found.{left}"
 
 
 def _cause(item: CauseReport, report: Report) -> Html:
@@ -202,17 +183,18 @@ def _cause(item: CauseReport, report: Report) -> Html:
         for other in report.causes
         if other.explained_by is finding.cause
     ]
-    rows: list[tuple[str, Html | str]] = [
+    rows: list[tuple[str, str]] = [
         ("Affects", _subjects(finding.subjects)),
         ("Evidence", element("ul", *(element("li", line) for line in finding.evidence))),
     ]
     if item.explained_by is not None:
-        where = "the cluster role's " if item.explained_elsewhere else ""
-        rows.append(("Follows from", where + item.explained_by.value))
+        where = " (reported by the cluster exporter)" if item.explained_elsewhere else ""
+        rows.append(("Caused by", item.explained_by.value + where))
     if explains:
         rows.append(("Explains", ", ".join(explains)))
+    link = runbook(finding.cause)
     rows.append(("Run first", element("code", finding.command, class_="command")))
-    rows.append(("Runbook", element("a", runbook(finding.cause).rpartition("/")[2], href=runbook(finding.cause))))
+    rows.append(("Runbook", element("a", link.rpartition("/")[2], href=link)))
     return element(
         "article",
         element(
@@ -221,19 +203,16 @@ def _cause(item: CauseReport, report: Report) -> Html:
             element("span", finding.severity.value, class_="tag"),
             element("span", f"for {age(report.snapshot.finished - item.since)}", class_="soft"),
         ),
-        element("p", SPECS[finding.cause].says, class_="says"),
+        element("p", SPECS[finding.cause].says, class_="about"),
         definitions(rows),
         class_=f"card cause {finding.severity.value}",
     )
 
 
-def _subjects(subjects: tuple[str, ...]) -> Html | str:
+def _subjects(subjects: tuple[str, ...]) -> str:
     if len(subjects) <= SUBJECTS:
         return ", ".join(subjects)
-    more = len(subjects) - SUBJECTS_IN_ALL
-    rest = ", ".join(subjects[SUBJECTS:SUBJECTS_IN_ALL]) + (f" and {more} more" if more > 0 else "")
-    summary = element("summary", ", ".join(subjects[:SUBJECTS]), f" and {len(subjects) - SUBJECTS} more")
-    return element("details", summary, element("p", rest))
+    return details(few(subjects, SUBJECTS), few(subjects[SUBJECTS:], SUBJECTS_IN_ALL - SUBJECTS))
 
 
 def _footer(own: ExporterState, metrics: str) -> Html:
@@ -242,5 +221,5 @@ def _footer(own: ExporterState, metrics: str) -> Html:
     return element(
         "footer",
         element("nav", *(element("a", words, href=address) for address, words in links), aria_label="More"),
-        element("span", made + f", Python {own.python}"),
+        element("span", f"{made}, Python {own.python}"),
     )

@@ -1,4 +1,4 @@
-"""The page's lower part: the kernel in short, what was not checked and what cannot be seen, with the reason."""
+"""The page's lower part: this node's kernel, and what was not checked or cannot be read, with reasons. Does no I/O."""
 
 from __future__ import annotations
 
@@ -12,31 +12,41 @@ from exporter.model.family import Family
 from exporter.model.probe import Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import Report, Role
-from exporter.web.page.markup import Html, age, definitions, element, join
+from exporter.report.document import age
+from exporter.web.page.markup import (
+    EMPTY,
+    FAMILIES,
+    Html,
+    class_of,
+    definitions,
+    details,
+    element,
+    join,
+    number,
+    section,
+)
 
-FAMILIES = (Family.V6, Family.V4)
-
-REASONS: Mapping[str, str] = {
+REASONS: Mapping[Reason, str] = {
     Reason.NOT_APPLICABLE: "does not apply here",
     Reason.SINGLE_STACK: "the family is not expected",
-    Reason.NO_INVENTORY: "needs objects of the cluster that were not read",
+    Reason.NO_INVENTORY: "needs Kubernetes objects that were not read",
     Reason.STALE_INVENTORY: "the inventory is too old",
     Reason.NO_PERMISSION: "a permission is missing",
-    Reason.LSM: "AppArmor or SELinux refuses",
+    Reason.LSM: "denied by AppArmor or SELinux",
     Reason.API_UNAVAILABLE: "the Kubernetes API does not answer",
-    Reason.NO_VANTAGE: "no place to look from",
-    Reason.NO_TARGET: "nothing to ask",
+    Reason.NO_VANTAGE: "nowhere to probe from",
+    Reason.NO_TARGET: "no target to probe",
     Reason.NO_PEER: "no other node",
     Reason.NO_PODS: "no pods",
     Reason.NO_REFERENCE: "no trusted resolver to compare with",
     Reason.POLICY: "an egress policy selects the pods",
     Reason.TOO_FEW_SAMPLES: "too few results yet",
     Reason.READER_FAILED: "the state could not be read",
-    Reason.KERNEL: "this kernel does not offer it",
+    Reason.KERNEL: "this kernel does not support it",
 }
 
-API_READER = "api_"  # what the API's readers are named with (discovery.standing)
-# What each reader shows, and the capability that it needs of the broker.
+API_READER = "api_"  # prefix of the readers of Kubernetes objects (inventory/kubernetes/watch_state.py)
+# What each reader reads, and the capability that the broker needs for it.
 READERS: Mapping[str, tuple[str, str]] = {
     Reader.LINKS: ("network interfaces", ""),
     Reader.ADDRESSES: ("addresses", ""),
@@ -46,8 +56,8 @@ READERS: Mapping[str, tuple[str, str]] = {
     Reader.VXLAN: ("tunnel devices", ""),
     Reader.CONNTRACK: ("tracked connections", "CAP_NET_ADMIN"),
     Reader.SNMP6: ("IPv6 counters", ""),
-    Reader.PODS: ("the inside of pods' namespaces", "CAP_SYS_ADMIN and CAP_SYS_PTRACE"),
-    Reader.NAMESPACES: ("network namespaces", "CAP_SYS_ADMIN and CAP_SYS_PTRACE"),
+    Reader.PODS: ("pods' network namespaces", "CAP_SYS_ADMIN and CAP_SYS_PTRACE"),
+    Reader.NAMESPACES: ("list of network namespaces", "CAP_SYS_ADMIN and CAP_SYS_PTRACE"),
     Reader.RESOLV_CONF: ("pods' resolv.conf", "CAP_SYS_PTRACE"),
 }
 
@@ -56,7 +66,7 @@ def kernel_section(report: Report) -> Html:
     """The node's kernel in short: addresses and routes, NAT, tunnel, limits."""
     facts = report.snapshot.host_facts
     if facts is None or report.snapshot.role is Role.CLUSTER:
-        return Html("")
+        return EMPTY
     cards = (
         ("Addresses and routes", list(_addressing(report, facts))),
         ("NAT outgoing", list(_nat(report, facts))),
@@ -64,24 +74,18 @@ def kernel_section(report: Report) -> Html:
         ("Kernel", list(_limits(facts))),
     )
     shown = [element("div", element("h3", name), definitions(rows), class_="card") for name, rows in cards if rows]
-    return (
-        element("section", element("h2", "This node's kernel"), element("div", *shown, class_="facts"), id="kernel")
-        if shown
-        else Html("")
-    )
+    return section("kernel", "This node's kernel", element("div", *shown, class_="facts")) if shown else EMPTY
 
 
 def _sign(good: bool | None, words: str) -> Html:
     """A fact with its sign; None: neither good nor bad."""
-    if good is None:
-        return element("span", words, class_="none-text")
     if good:
-        return join(element("span", "✓", class_="good-text"), f" {words}")
-    return element("span", f"✗ {words}", class_="bad-text")
+        return join(element("span", "✓", class_=class_of(good)), f" {words}")
+    return element("span", words if good is None else f"✗ {words}", class_=class_of(good))
 
 
 def _missing(report: Report, family: Family) -> bool | None:
-    """How the lack of something is judged: bad where the family is expected, else neither good nor bad."""
+    """How a missing address or route is judged: bad where the family is expected, else neither good nor bad."""
     state = report.families.get(family)
     return False if state is not None and state.expected else None
 
@@ -92,10 +96,7 @@ def _addressing(report: Report, facts: HostFacts) -> Iterator[tuple[str, Html]]:
         if facts.addresses is not None:
             states = Counter(address_state(a) for a in facts.addresses if a.is_global and a.family is family)
             words = ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
-            yield (
-                f"{family.value} address",
-                _sign(True if states["usable"] else lack, f"{words} (global)"),
-            )
+            yield f"{family.value} address", _sign(True if states["usable"] else lack, f"{words} (global)")
         routes = facts.default_routes(family)
         if routes is not None:
             words = "; ".join(_route(route) for route in routes) or "none"
@@ -104,7 +105,7 @@ def _addressing(report: Report, facts: HostFacts) -> Iterator[tuple[str, Html]]:
         on, lack = facts.all_conf.forwarding != 0, _missing(report, Family.V6)
         yield "IPv6 forwarding", _sign(True if on else lack, "on" if on else "off")
         if facts.all_conf.disable_ipv6:
-            yield "IPv6", _sign(lack, "switched off by sysctl (all.disable_ipv6)")
+            yield "IPv6", _sign(lack, "disabled by sysctl (all.disable_ipv6)")
 
 
 def _route(route: RouteFact) -> str:
@@ -123,13 +124,13 @@ def _nat(report: Report, facts: HostFacts) -> Iterator[tuple[str, Html]]:
             if any(f is family for f, _ in facts.nat.unread):
                 yield family.value, _sign(good=None, words="? not read")
             continue
-        rules = f"{len(live.rules)} {'rule' if len(live.rules) == 1 else 'rules'}"
-        hooked = "" if live.hooked else ", and no hook reaches it"
+        rules = number(len(live.rules), "rule")
+        hooked = "" if live.hooked else ", not reached from any hook"
         others = sorted({b.backend.value for b in facts.nat.of(family) if b.backend is not live.backend})
         left = f"; leftovers in {', '.join(others)}" if others else ""
         yield family.value, element("span", f"{live.backend.value}: {rules} in cali-nat-outgoing{hooked}{left}")
     for (_, pool), value in sorted(pool_masqueraded(FinishedRound(report))):
-        yield f"pool {pool}", _sign(bool(value), "masqueraded" if value else "asks for it and is not masqueraded")
+        yield f"pool {pool}", _sign(bool(value), "masqueraded" if value else "natOutgoing is on, but not masqueraded")
 
 
 def _tunnel(report: Report, facts: HostFacts) -> Iterator[tuple[str, Html]]:
@@ -138,8 +139,8 @@ def _tunnel(report: Report, facts: HostFacts) -> Iterator[tuple[str, Html]]:
         peers = counted.get(device.name)
         yield device.name, _sign(device.up and device.lower_up, _device(device))
         if peers:
-            told = ", ".join(f"{count} {state.value.replace('_', ' ')}" for state, count in sorted(peers.items()))
-            yield "its peers", _sign(not peers.keys() - {PeerState.COMPLETE}, told)
+            words = ", ".join(f"{count} {state.value.replace('_', ' ')}" for state, count in sorted(peers.items()))
+            yield "peers", _sign(not peers.keys() - {PeerState.COMPLETE}, words)
 
 
 def _device(device: VxlanDevice) -> str:
@@ -156,68 +157,48 @@ def _limits(facts: HostFacts) -> Iterator[tuple[str, Html]]:
         yield "Release", element("span", limits.kernel_release)
     if limits.conntrack_count is not None and limits.conntrack_max:
         share = limits.conntrack_count / limits.conntrack_max
-        yield (
-            "Connections",
-            _sign(share < 0.9, f"{limits.conntrack_count:,} tracked of {limits.conntrack_max:,} ({share:.0%})"),
-        )
+        words = f"{limits.conntrack_count:,} tracked of {limits.conntrack_max:,} ({share:.0%})"
+        yield "Connections", _sign(share < 0.9, words)
     if facts.kube_proxy is not None and facts.kube_proxy.mode != "none":
         services = {f: facts.kube_proxy.services.get(f) for f in FAMILIES}
-        told = ", ".join(f"{f.value} {'?' if v is None else '✓' if v else '✗'}" for f, v in services.items())
-        yield "kube-proxy", element("span", f"{facts.kube_proxy.mode}: {told}")
+        words = ", ".join(f"{f.value} {'?' if v is None else '✓' if v else '✗'}" for f, v in services.items())
+        yield "kube-proxy", element("span", f"{facts.kube_proxy.mode}: {words}")
 
 
 def unchecked_section(report: Report) -> Html:
     """What could not be checked, counted by reason."""
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[Reason, list[str]] = {}
     for item in report.unchecked:
-        reasons.setdefault(item.reason.value, []).append(item.cause.value)
+        reasons.setdefault(item.reason, []).append(item.cause.value)
     if not reasons:
-        return Html("")
+        return EMPTY
     rows = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
-    parts = [
-        element(
-            "details",
-            element("summary", f"{len(causes)}: {REASONS[reason]} ({reason})"),
-            element("p", ", ".join(causes), class_="soft"),
-        )
-        for reason, causes in rows
-    ]
-    count = sum(len(causes) for causes in reasons.values())
-    title = element("h2", "Not checked", element("small", f"{count} {'cause' if count == 1 else 'causes'}"))
-    return element("section", title, element("div", *parts, class_="card"), id="unchecked")
+    parts = (
+        details(f"{len(causes)}: {REASONS[reason]} ({reason.value})", ", ".join(causes)) for reason, causes in rows
+    )
+    note = number(len(report.unchecked), "cause")
+    return section("unchecked", "Not checked", element("div", *parts, class_="card"), note=note)
 
 
 def blind_section(report: Report) -> Html:
-    """What this exporter cannot see, and which capability would show it."""
-    items = [_unread(reading) for reading in report.snapshot.readings if not reading.success]
+    """What this exporter cannot read, and which capability it needs for it."""
+    items = [_unread(reader) for reader in report.snapshot.readings if not reader.success]
     if any(o.outcome is Outcome.NO_PERMISSION for o in report.snapshot.observations):
-        items.append(element("li", "? ICMP: some probes were refused; CAP_NET_RAW would allow them"))
+        items.append(element("li", "? ICMP: some probes were refused; needs CAP_NET_RAW"))
     if report.snapshot.inventory.source == "none":
-        items.append(
-            element(
-                "li",
-                "? The cluster: there is no inventory, so nothing can be compared with what should be",
-                _hint(report),
-            )
-        )
-    if not items:
-        return Html("")
-    return element("section", element("h2", "Cannot be seen"), element("ul", *items, class_="card"), id="blind")
+        judged = any(state.expected is not None for state in report.families.values())
+        hint = "" if judged else "; set families in the configuration to have them judged"
+        items.append(element("li", f"? Kubernetes: without an inventory nothing shows what is expected{hint}"))
+    return section("blind", "Cannot be read", element("ul", *items, class_="card")) if items else EMPTY
 
 
-def _hint(report: Report) -> str:
-    """How to have the families judged all the same, where nothing says which are meant to work."""
-    known = any(state.expected is not None for state in report.families.values())
-    return "" if known else "; families of the configuration says which are meant to work"
-
-
-def _unread(reading: ReaderStatus) -> Html:
-    """One reader that failed: of a kind of the API's objects, or of the kernel."""
-    kind = reading.reader.removeprefix(API_READER) if reading.reader.startswith(API_READER) else ""
-    what, capability = (f"the cluster's {kind}", "") if kind else READERS.get(reading.reader, (reading.reader, ""))
-    why = REASONS[reading.reason] if reading.reason is not None else "failed"
-    shows = ""
-    if reading.reason is Reason.NO_PERMISSION:
-        shows = "; RBAC does not allow it" if kind else f"; {capability} would show it" if capability else ""
-    detail = element("small", f" ({reading.detail})", class_="soft") if reading.detail else ""
-    return element("li", f"? {what[:1].upper()}{what[1:]}: {why}{shows}", detail)
+def _unread(status: ReaderStatus) -> Html:
+    """One reader that failed: of Kubernetes objects of one kind, or of the kernel."""
+    kind = status.reader.removeprefix(API_READER) if status.reader.startswith(API_READER) else ""
+    what, capability = (f"Kubernetes {kind}", "") if kind else READERS.get(status.reader, (status.reader, ""))
+    reason = status.reason or Reason.READER_FAILED
+    needs = ""
+    if reason is Reason.NO_PERMISSION:
+        needs = "; RBAC does not allow it" if kind else f"; needs {capability}" if capability else ""
+    detail = element("small", f" ({status.detail})", class_="soft") if status.detail else ""
+    return element("li", f"? {what[:1].upper()}{what[1:]}: {REASONS[reason]}{needs}", detail)

@@ -1,7 +1,7 @@
-"""HTML out of values. Everything that is not made here is escaped: foreign text cannot become markup. No I/O.
+"""Builds HTML from values; every other module of this folder writes its part with it. Does no I/O.
 
-Control characters and the marks that turn the direction of writing are taken out as well, so that a pod's name cannot
-rearrange a page.
+Text that is not `Html` is escaped, so names from outside cannot become markup. Control characters and marks that change
+the direction of writing are replaced, so that a pod's name cannot rearrange the page.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Iterable
 from html import escape
 
+from exporter.model.family import Family
+
 
 class Html(str):
     """Text that is already markup. Only this module and literals make it."""
@@ -17,28 +19,27 @@ class Html(str):
     __slots__ = ()
 
 
-NOTHING = "\u2013"  # an en dash, where there is nothing to say
-VOID = frozenset({"meta", "link", "br"})
+FAMILIES = (Family.V6, Family.V4)  # in the order that the page has
+NOTHING = "\u2013"  # an en dash, for an empty cell
+EMPTY = Html("")
 
 
-def element(tag: str, *children: str | Html, **attributes: str | None) -> Html:
-    """An element; a trailing underscore of an attribute's name falls away (class_), an attribute of None is left out."""
+def element(tag: str, *children: str, **attributes: str | None) -> Html:
+    """An element. An attribute's trailing underscore is dropped (class_), an attribute of None is left out."""
     head = tag + "".join(
         f' {name.rstrip("_").replace("_", "-")}="{text(value)}"'
         for name, value in attributes.items()
         if value is not None
     )
-    if tag in VOID:
-        return Html(f"<{head}>")
-    return Html(f"<{head}>{''.join(text(child) for child in children)}</{tag}>")
+    return Html(f"<{head}>" if tag == "meta" else f"<{head}>{join(*children)}</{tag}>")
 
 
-def join(*parts: str | Html, by: str = "") -> Html:
+def join(*parts: str) -> Html:
     """Several pieces as one."""
-    return Html(text(by).join(text(part) for part in parts))
+    return Html("".join(map(text, parts)))
 
 
-def text(value: str | Html) -> Html:
+def text(value: str) -> Html:
     """Markup as it is, anything else as text."""
     if isinstance(value, Html):
         return value
@@ -47,14 +48,38 @@ def text(value: str | Html) -> Html:
     return Html(escape(value))
 
 
-def definitions(rows: Iterable[tuple[str, str | Html]]) -> Html:
-    """A list of terms and what is said of each."""
-    return element("dl", *(join(element("dt", term), element("dd", said)) for term, said in rows))
+def section(name: str, title: str, *parts: str, note: str = "") -> Html:
+    """A section with its heading; `name` is its anchor."""
+    heading = element("h2", title, element("small", note) if note else "")
+    return element("section", heading, *parts, id=name)
 
 
-def age(seconds: float) -> str:
-    """A duration in one unit, for people: small numbers of the smaller unit, then the larger one."""
-    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{int(seconds // length)} {unit}"
-    return f"{max(0, int(seconds))} s"
+def table(label: str, head: Html, rows: Iterable[Html], class_: str | None = None) -> Html:
+    """A table that scrolls sideways where it is wider than the screen."""
+    body = element("table", element("thead", head), element("tbody", *rows), class_=class_)
+    return element("div", body, class_="scroll", tabindex="0", role="region", aria_label=label)
+
+
+def head_row(*names: str) -> Html:
+    """The row of a table's column names."""
+    return element("tr", *(element("th", name, scope="col") for name in names))
+
+
+def details(summary: str, content: str) -> Html:
+    """Text that is hidden until its summary is opened."""
+    return element("details", element("summary", summary), element("p", content, class_="soft"))
+
+
+def definitions(rows: Iterable[tuple[str, str]]) -> Html:
+    """A list of terms and their values."""
+    return element("dl", *(join(element("dt", term), element("dd", value)) for term, value in rows))
+
+
+def number(count: int, noun: str) -> str:
+    """A count and its noun: 1 pod, 2 pods."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def class_of(good: bool | None) -> str:
+    """The CSS class of a good or bad value, or of one that is neither (None)."""
+    return "none-text" if good is None else "good-text" if good else "bad-text"

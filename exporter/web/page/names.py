@@ -1,16 +1,21 @@
-"""The page's part about names: lookups by nameserver, how it treats AAAA, and what programs would get."""
+"""The page's DNS section: lookups by nameserver, how each treats AAAA, and what libcs would return. Does no I/O."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+from exporter.diagnosis.rules.dns.aaaa import BlockKind
 from exporter.model.probe import LookupOutcome
 from exporter.model.report import Report
-from exporter.web.page.markup import NOTHING, Html, element
+from exporter.report.resolve import LIBC_NAMES
+from exporter.web.page.markup import EMPTY, NOTHING, Html, class_of, element, head_row, number, section, table
+
+# Outcomes that are a failure whatever the name; whether nodata or nxdomain is wrong depends on the name.
+FAILED = {LookupOutcome.TIMEOUT, LookupOutcome.UNREACHABLE, LookupOutcome.SERVFAIL, LookupOutcome.REFUSED}
 
 
 def dns_section(report: Report) -> Html:
-    """Lookups by nameserver, family of its address and type, with how each ended."""
+    """Lookups by nameserver, family of its address and type, counted by outcome."""
     snapshot = report.snapshot
     ended: dict[tuple[str, str], dict[str, Counter[LookupOutcome]]] = {}
     for lookup in snapshot.lookups_kept or snapshot.lookups:
@@ -18,9 +23,8 @@ def dns_section(report: Report) -> Html:
         row = ended.setdefault((question.server.label, question.server.family.value), {})
         row.setdefault(question.qtype, Counter())[lookup.outcome] += 1
     if not ended:
-        return Html("")
+        return EMPTY
     types = sorted({qtype for row in ended.values() for qtype in row}, key=lambda t: (t != "AAAA", t != "A", t))
-    head = element("tr", *(element("th", name, scope="col") for name in ("nameserver", "over", "AAAA is", *types)))
     rows = [
         element(
             "tr",
@@ -31,51 +35,37 @@ def dns_section(report: Report) -> Html:
         )
         for (server, family), row in sorted(ended.items())
     ]
-    table = element("table", element("thead", head), element("tbody", *rows), class_="names")
-    title = element("h2", "Names", element("small", "questions asked of each nameserver, by how they ended"))
-    box = element("div", table, class_="scroll", tabindex="0", role="region", aria_label="Lookups")
-    return element("section", title, box, _predictions(report), id="dns")
+    lookups = table("Lookups", head_row("nameserver", "over", "AAAA is", *types), rows, "names")
+    return section("dns", "DNS", lookups, _predictions(report), note="queries to each nameserver by outcome")
 
 
 def _block(kind: str | None) -> Html:
-    """How the server treats AAAA, in words; none and dns64 are no fault."""
-    if kind is None or kind == "undecided":
-        return element("td", "? undecided" if kind else NOTHING, class_="none-text")
-    if kind == "none":
-        return element("td", "✓ served", class_="good-text")
-    if kind == "dns64":
-        return element("td", "✓ made by DNS64", class_="good-text")
-    return element("td", "✗ withheld", element("small", kind.replace("_", " ")), class_="bad-text")
+    """How the server treats AAAA."""
+    if kind is None or kind == BlockKind.UNDECIDED:
+        return element("td", "? undecided" if kind else NOTHING, class_=class_of(None))
+    served = {BlockKind.NONE.value: "✓ served", BlockKind.DNS64.value: "✓ synthesized by DNS64"}.get(kind)
+    if served:
+        return element("td", served, class_=class_of(good=True))
+    return element("td", "✗ withheld", element("small", kind.replace("_", " ")), class_=class_of(good=False))
 
 
 def _answers(outcomes: Counter[LookupOutcome]) -> Html:
-    """Counts by outcome. Whether no answer is wrong depends on the name, so only silence and errors are marked as failing."""
     if not outcomes:
-        return element("td", NOTHING, class_="none-text")
-    failed = outcomes.keys() & {
-        LookupOutcome.TIMEOUT,
-        LookupOutcome.UNREACHABLE,
-        LookupOutcome.SERVFAIL,
-        LookupOutcome.REFUSED,
-    }
-    said = ", ".join(f"{count} {outcome.value.replace('_', ' ')}" for outcome, count in sorted(outcomes.items()))
-    return element("td", f"✗ {said}" if failed else said, class_="bad-text" if failed else None)
+        return element("td", NOTHING, class_=class_of(None))
+    counts = ", ".join(f"{count} {outcome.value.replace('_', ' ')}" for outcome, count in sorted(outcomes.items()))
+    failed = bool(outcomes.keys() & FAILED)
+    return element("td", f"✗ {counts}" if failed else counts, class_=class_of(good=False) if failed else None)
 
 
 def _predictions(report: Report) -> Html:
-    """What a program would get, where the libcs do not all find the name."""
+    """Names for which some libc would return an error to a program."""
     failing = sorted(
         (libc, name, code, pods)
         for (libc, name, request, code), pods in report.predictions.items()
         if code != "OK" and request == "any"
     )
-    if not failing:
-        return Html("")
     items = [
-        element(
-            "li",
-            f"✗ {libc.replace('musl_1_2_3', 'musl until 1.2.3')} would give {code} for {name} in {pods} {'pod' if pods == 1 else 'pods'}",
-        )
+        element("li", f"✗ {LIBC_NAMES[libc]} returns {code} for {name} in {number(pods, 'pod')}")
         for libc, name, code, pods in failing
     ]
-    return element("ul", *items, class_="note")
+    return element("ul", *items, class_="note") if items else EMPTY

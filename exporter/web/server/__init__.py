@@ -1,1 +1,1 @@
-"""The HTTP surface: listening, TLS, who is let in, routes."""
+"""The HTTP server: listening, TLS, admission, routes, exposition."""

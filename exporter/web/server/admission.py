@@ -1,7 +1,7 @@
-"""Who is let in: rate limit, client certificate, user and password. Before every handler but the health endpoints. Behind server.py.
+"""Decides which requests are served, by rate limit, client certificate, user and password; health endpoints are exempt.
 
-Passwords are computed on threads, few at a time and fewer per client: guessing costs the guesser waiting, not the
-exporter its rounds, and a scraper whose password is remembered waits for nobody.
+Passwords are computed on threads, few at a time and fewer per client: guessing delays the client that guesses, not the
+exporter's rounds, and a scraper whose password is remembered does not wait.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from aiohttp import web
@@ -23,16 +22,7 @@ from exporter.web.server.tls import has_allowed_name
 _AT_ONCE = 2  # threads that compute bcrypt
 _WAITING = 16  # attempts that may wait for them, of all clients
 _WAITING_PER_CLIENT = 2
-_CHALLENGE = 'Basic realm="dualstack-exporter", charset="UTF-8"'  # RFC 7617 section 2.1
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a request is not served: a status and a sentence that tells nothing of the inside."""
-
-    status: HTTPStatus
-    text: str
-    headers: dict[str, str] = field(default_factory=dict)
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="dualstack-exporter", charset="UTF-8"'}  # RFC 7617 section 2.1
 
 
 class TokenBucket:
@@ -45,7 +35,7 @@ class TokenBucket:
         self._filled = clock()
 
     def take(self) -> bool:
-        """Whether a token was there; without an interval there always is one."""
+        """Whether there was a token; without an interval there always is one."""
         if not self.limit.interval:
             return True
         now = self._clock()
@@ -58,7 +48,7 @@ class TokenBucket:
 
 
 class Admission:
-    """Judges requests by the web configuration of the moment."""
+    """Checks requests by the current web configuration."""
 
     def __init__(self, settings: WebSettings) -> None:
         self._settings = settings
@@ -66,32 +56,30 @@ class Admission:
         self._threads = asyncio.Semaphore(_AT_ONCE)
         self._waiting: Counter[str] = Counter()
 
-    async def refuse(self, request: web.BaseRequest) -> Refusal | None:
-        """Why this request is refused; None where it is served."""
+    async def refuse(self, request: web.BaseRequest) -> web.Response | None:
+        """The answer to a request that is not served; None where it is."""
         current = self._settings.current()
         if current.config.rate_limit != self._bucket.limit:
             self._bucket = TokenBucket(current.config.rate_limit)
         if not self._bucket.take():
-            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests", {"Retry-After": "1"})
+            return _too_many("too many requests")
         tls = current.config.tls_server_config
         certificate = request.get_extra_info("peercert")
         if tls.client_required and not has_allowed_name(certificate, tls.client_allowed_sans):
-            return Refusal(HTTPStatus.FORBIDDEN, "a client certificate is needed")
+            return text_response("a client certificate is needed", HTTPStatus.FORBIDDEN)
         if current.passwords is None:
             return None
         return await self._check_user(current.passwords, request)
 
-    async def _check_user(self, passwords: Passwords, request: web.BaseRequest) -> Refusal | None:
+    async def _check_user(self, passwords: Passwords, request: web.BaseRequest) -> web.Response | None:
         credentials = parse_credentials(request.headers.get("Authorization", ""))
-        if credentials is None:
-            return _unauthorized()
-        verdict = passwords.recall(*credentials)
-        if verdict is None:
+        verdict = passwords.recall(*credentials) if credentials is not None else False
+        if credentials is not None and verdict is None:
             client = request.remote or ""
             if self._waiting.total() >= _WAITING or self._waiting[client] >= _WAITING_PER_CLIENT:
-                return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many attempts at once", {"Retry-After": "1"})
+                return _too_many("too many attempts at once")
             verdict = await self._compute(passwords, client, credentials)
-        return None if verdict else _unauthorized()
+        return None if verdict else text_response("user and password are needed", HTTPStatus.UNAUTHORIZED, _CHALLENGE)
 
     async def _compute(self, passwords: Passwords, client: str, credentials: tuple[str, str]) -> bool:
         self._waiting[client] += 1
@@ -104,5 +92,12 @@ class Admission:
                 del self._waiting[client]
 
 
-def _unauthorized() -> Refusal:
-    return Refusal(HTTPStatus.UNAUTHORIZED, "user and password are needed", {"WWW-Authenticate": _CHALLENGE})
+def text_response(
+    text: str, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """One line of plain text. For errors it shows nothing of the inside."""
+    return web.Response(text=f"{text}\n", status=status, headers=headers)
+
+
+def _too_many(text: str) -> web.Response:
+    return text_response(text, HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": "1"})

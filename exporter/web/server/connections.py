@@ -1,8 +1,8 @@
-"""Accepting connections and bounding them: how many, and how long each may take. Between the listening sockets and the HTTP protocol.
+"""Accepts connections and bounds them: how many, and how long each may take. Between listening sockets and aiohttp.
 
-A slow or silent client costs one place among many, for seconds. When all places are taken the oldest connection without
-a request under way makes room, so a scraper is let in whatever others hold open. Each new connection gets the TLS
-context of the moment.
+A slow or silent client uses one slot among many, for seconds. When all slots are used, the oldest connection without a
+request under way is closed, so that a scraper always gets one. aiohttp's own sites offer neither bound, nor a TLS
+context per connection, which is how certificates rotate.
 """
 
 from __future__ import annotations
@@ -21,28 +21,17 @@ from exporter.telemetry.logs import fields
 
 _log = logging.getLogger(__name__)
 
-# accept(2): what it says when we are short of something, and what it passes on of the one client's network.
+# Errors of accept(2): for a lack of resources, and those of one client's network.
 _SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_PASSING = frozenset(
-    {
-        errno.ECONNABORTED,
-        errno.EPERM,
-        errno.EPROTO,
-        errno.ENOPROTOOPT,
-        errno.EOPNOTSUPP,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ENONET,
-        errno.ETIMEDOUT,
-    }
-)
+_PASSING = frozenset({
+    errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ENETDOWN,
+    errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENONET, errno.ETIMEDOUT,
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
-    """Connections at once, and seconds until one of them is cut."""
+    """Connections at a time, and the seconds after which one is cut."""
 
     connections: int = 256
     handshake: float = 5.0  # TLS
@@ -63,7 +52,7 @@ class _ClientConnection:
         return self.socket.fileno() < 0
 
     def cut(self) -> None:
-        """End both directions: whatever waits on the socket then sees its end and closes it."""
+        """Shut both directions down: the transport then sees the end of the stream and closes the socket."""
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
@@ -77,17 +66,15 @@ class Connections:
         *,
         context: Callable[[], ssl.SSLContext | None],
         limits: ConnectionLimits,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._protocol = protocol
         self._context = context
         self._limits = limits
-        self._clock = clock
         self._open: dict[object, _ClientConnection] = {}  # by protocol, oldest first
         self._handshakes: set[asyncio.Task[None]] = set()
 
     async def run(self, listeners: Sequence[socket.socket]) -> None:
-        """Accept until cancelled. Connections stay open then: `close` ends them."""
+        """Accept until cancelled. Connections stay open then; `close` ends them."""
         try:
             async with asyncio.TaskGroup() as group:
                 for listener in listeners:
@@ -99,11 +86,12 @@ class Connections:
             await asyncio.gather(*self._handshakes, return_exceptions=True)
 
     async def close(self) -> None:
-        """Cut every connection, and wait a moment until the event loop has let go of them."""
+        """Cut every connection, and wait a moment until the event loop has closed them."""
         for connection in self._open.values():
             connection.cut()
         for _ in range(100):
-            if not len(self):
+            self._forget_closed()
+            if not self._open:
                 return
             await asyncio.sleep(0.01)
 
@@ -115,16 +103,12 @@ class Connections:
             yield
             return
         connection.busy = True
-        connection.deadline = self._clock() + self._limits.request
+        connection.deadline = time.monotonic() + self._limits.request
         try:
             yield
         finally:
             connection.busy = False
-            connection.deadline = self._clock() + self._limits.idle
-
-    def __len__(self) -> int:
-        self._forget_closed()
-        return len(self._open)
+            connection.deadline = time.monotonic() + self._limits.idle
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -143,7 +127,7 @@ class Connections:
     def _admit(self, accepted: socket.socket) -> None:
         self._make_room()
         protocol = self._protocol()
-        self._open[protocol] = _ClientConnection(accepted, self._clock() + self._limits.head)
+        self._open[protocol] = _ClientConnection(accepted, time.monotonic() + self._limits.head)
         task = asyncio.get_running_loop().create_task(self._begin(accepted, protocol))
         self._handshakes.add(task)
         task.add_done_callback(self._handshakes.discard)
@@ -156,7 +140,7 @@ class Connections:
                 lambda: protocol, accepted, ssl=context, ssl_handshake_timeout=timeout, ssl_shutdown_timeout=timeout
             )
         except OSError as error:
-            # A handshake that failed: not TLS, no common version, a certificate that does not verify, too slow.
+            # A failed handshake: not TLS, no common version, a certificate that does not verify, too slow.
             _log.debug("connection refused", extra=fields(problem=error))
             accepted.close()
 
@@ -172,12 +156,12 @@ class Connections:
             del self._open[protocol]
 
     async def _watch(self) -> None:
-        """Cut connections that are past their deadline; look a few times within the shortest one."""
+        """Cut connections that are past their deadline; checks several times within the shortest one."""
         period = min(1.0, self._limits.head / 4)
         while True:
             await asyncio.sleep(period)
             self._forget_closed()
-            now = self._clock()
+            now = time.monotonic()
             for connection in self._open.values():
                 if connection.deadline <= now:
                     connection.cut()

@@ -1,4 +1,4 @@
-"""The sockets that the exporter listens on: bound before anything else is started, so that a taken port is one line and exit 2."""
+"""The listening sockets. They are bound before anything is started, so that a taken port is one line and exit 2."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 DEFAULT_ADDRESSES = (":10046",)
 _BACKLOG = 128
@@ -22,63 +23,51 @@ class ListenError(Exception):
 
 
 def bind(addresses: Sequence[str] = DEFAULT_ADDRESSES) -> list[socket.socket]:
-    """Listening sockets for these addresses, all or none.
+    """Listening sockets for these addresses, all or none. Raises ListenError.
 
-    `:PORT` is every address of both families, or of IPv4 alone where the kernel has IPv6 off. `0.0.0.0:PORT` and
-    `[::]:PORT` are one family each. A name stands for all its addresses. Port 0 is a free one. Raises ListenError.
+    `:PORT` is every address of both families, or of IPv4 only where the kernel has no IPv6. `0.0.0.0:PORT` and
+    `[::]:PORT` are one family each. A name means all its addresses. Port 0 is a free one.
     """
-    sockets: list[socket.socket] = []
-    try:
-        for address in addresses:
-            sockets += _bind_one(address)
-    except BaseException:
-        for listener in sockets:
-            listener.close()
-        raise
+    with ExitStack() as opened:
+        sockets = [opened.enter_context(listener) for address in addresses for listener in _bind_one(address)]
+        opened.pop_all()
     return sockets
 
 
 def format_address(listener: socket.socket) -> str:
-    """Where a socket listens, as a URL would have it: `[::]:10046`."""
+    """Where a socket listens, as in a URL: `[::]:10046`."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if listener.family is socket.AF_INET6 else f"{host}:{port}"
 
 
-def _bind_one(address: str) -> list[socket.socket]:
+def _bind_one(address: str) -> Iterator[socket.socket]:
     match = _SPELLING.fullmatch(address)
     if match is None or int(match["port"]) > 65535:
         raise ListenError(f"{address!r} is not an address to listen on (:10046, 192.0.2.1:10046, [::1]:10046)")
-    port = int(match["port"])
+    port, host = int(match["port"]), match["bracketed"] or match["host"]
     try:
-        if match["bracketed"] or match["host"]:
-            return _bind_host(match["bracketed"] or match["host"], port)
-        return _bind_everywhere(port)
+        yield from _bind_host(host, port) if host else _bind_everywhere(port)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
         raise ListenError(f"cannot listen on {address}: {reason}") from None
 
 
-def _bind_host(host: str, port: int) -> list[socket.socket]:
+def _bind_host(host: str, port: int) -> Iterator[socket.socket]:
     """A socket for each address of the host, except those of a family that this machine does not have."""
-    sockets: list[socket.socket] = []
     missing: OSError | None = None
-    try:
-        for family, _, _, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
-            # A free port is free for all of them: the first finds it.
-            taken = sockets[0].getsockname()[1] if sockets else port
-            try:
-                sockets.append(_listen(family, (place[0], taken, *place[2:])))
-            except OSError as error:
-                if error.errno not in _NO_SUCH_FAMILY:
-                    raise
-                missing = error
-        if missing and not sockets:
-            raise missing
-    except OSError:
-        for listener in sockets:
-            listener.close()
-        raise
-    return sockets
+    bound = False
+    for family, _, _, _, place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
+        try:
+            listener = _listen(family, (place[0], port, *place[2:]))
+        except OSError as error:
+            if error.errno not in _NO_SUCH_FAMILY:
+                raise
+            missing = error
+        else:
+            port, bound = listener.getsockname()[1], True  # a free port that was found is used for every address
+            yield listener
+    if missing and not bound:
+        raise missing
 
 
 def _bind_everywhere(port: int) -> list[socket.socket]:
@@ -99,15 +88,6 @@ def _bind_everywhere(port: int) -> list[socket.socket]:
 
 
 def _listen(family: int, place: tuple[object, ...]) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind(place)
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)  # noqa: FBT003
-    except BaseException:
-        listener.close()
-        raise
+    listener = socket.create_server(place, family=family, backlog=_BACKLOG)
+    listener.setblocking(False)  # noqa: FBT003
     return listener

@@ -1,8 +1,8 @@
-"""Basic authentication: whether a user's password is right, at the same cost whether or not the user exists. Behind admission.py.
+"""Basic authentication: whether a user's password is right, at the same cost whether or not the user exists.
 
-bcrypt is slow on purpose, so verdicts are remembered. What is remembered is keyed by a MAC under a key of this process:
-neither a dump of its memory nor a guess at a hash table gives a password away. Right and wrong verdicts are kept apart,
-so that guesses cannot push the scraper's own verdict out.
+admission.py calls it. bcrypt is slow on purpose, so verdicts are remembered, keyed by a MAC under a key of this
+process: a dump of its memory does not reveal a password. Right and wrong verdicts are kept apart, so that guesses
+cannot push the scraper's own verdict out.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Passwords:
     def __init__(self, users: Mapping[str, str]) -> None:
         self._hashes = {user: text.encode() for user, text in users.items()}
         cost = max((int(text[4:6]) for text in users.values()), default=10)
-        self._decoy = bcrypt.gensalt(cost) + b"." * 31  # of the form of a hash: as dear to compare as the dearest
+        self._decoy = bcrypt.gensalt(cost) + b"." * 31  # shaped like a hash, as slow to compare as the slowest
         self._secret = secrets.token_bytes(32)
         self._lock = Lock()
         self._right: OrderedDict[bytes, None] = OrderedDict()
         self._wrong: OrderedDict[bytes, None] = OrderedDict()
 
     def recall(self, user: str, password: str) -> bool | None:
-        """The remembered verdict, at once; None where it has to be computed."""
+        """The remembered verdict; None where it has to be computed."""
         key = self._key(user, password)
         with self._lock:
             for remembered, verdict in ((self._right, True), (self._wrong, False)):
@@ -44,23 +44,19 @@ class Passwords:
         return None
 
     def check_password(self, user: str, password: str) -> bool:
-        """Whether that user has that password. Takes bcrypt's time (up to a second) unless remembered: not for the event loop."""
+        """Whether that user has that password. May take a second (bcrypt): do not call it on the event loop."""
         verdict = self.recall(user, password)
         if verdict is not None:
             return verdict
-        verdict = self._compute(user, password)
+        # bcrypt reads 72 bytes; htpasswd and Go cut there silently, so hashes of longer passwords exist.
+        matches = bcrypt.checkpw(password.encode(errors="replace")[:72], self._hashes.get(user, self._decoy))
+        verdict = matches and user in self._hashes
         with self._lock:
             remembered = self._right if verdict else self._wrong
             remembered[self._key(user, password)] = None
             while len(remembered) > _MOST_REMEMBERED:
                 remembered.popitem(last=False)
         return verdict
-
-    def _compute(self, user: str, password: str) -> bool:
-        # bcrypt reads 72 bytes; htpasswd and Go's bcrypt cut there in silence, so hashes made of longer passwords
-        # exist.
-        matches = bcrypt.checkpw(password.encode(errors="replace")[:72], self._hashes.get(user, self._decoy))
-        return matches and user in self._hashes
 
     def _key(self, user: str, password: str) -> bytes:
         message = f"{len(user)}:{user}:{password}".encode(errors="replace")

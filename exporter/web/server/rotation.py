@@ -1,7 +1,7 @@
-"""The web configuration as it stands now: read again when its files change, so that certificates and passwords rotate without a restart.
+"""The current web configuration. It is read again when its files change, so that certificates and passwords rotate.
 
-Behind connections.py (a context per new connection) and admission.py (passwords per request). A change that cannot be
-used keeps what was, and is logged once.
+connections.py takes a TLS context per new connection from here, admission.py the passwords per request. A change that
+cannot be used is logged once, and the previous configuration stays in use.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from exporter.config.load import naming
 from exporter.telemetry.logs import fields
 from exporter.web.server.passwords import Passwords
 from exporter.web.server.settings import WebConfig, load_web_config
-from exporter.web.server.tls import build_context, files_of, limits_of
+from exporter.web.server.tls import build_context
 
 _log = logging.getLogger(__name__)
-_PAUSE = 1.0  # seconds between two looks at the files
+_PAUSE = 1.0  # seconds between two checks of the files
 
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """One state of the web configuration, ready for use. `context` None: plain HTTP. `passwords` None: nobody is asked."""
+    """The web configuration, ready for use. `context` None: plain HTTP. `passwords` None: no authentication."""
 
     config: WebConfig
     context: ssl.SSLContext | None
@@ -35,23 +35,23 @@ class Current:
 
 
 class WebSettings:
-    """What --web.config.file says now; without a file, plain HTTP for everybody."""
+    """The content of --web.config.file; without a file, plain HTTP for everybody."""
 
     def __init__(self, path: str = "", *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Read the file and what it names; raises ConfigError with one line where that cannot be used."""
+        """Read the file and those it names; raises ConfigError with one line where they cannot be used."""
         self._path = path
         self._clock = clock
-        self._looked = clock()
-        self._seen: dict[str, tuple[int, ...]] = {}  # the files that the last reading went by, as they were
+        self._checked = clock()
+        self._seen: dict[str, tuple[int, ...]] = {}  # fingerprints of the files at the last reading
         self._current = Current(WebConfig(), None, None)
         if path:
             self._current = self._read()
 
     def current(self) -> Current:
-        """The state to serve the next connection or request with. Looks at the files at most once a second, and never raises."""
+        """What to serve the next connection or request with. Checks the files at most once a second; never raises."""
         now = self._clock()
-        if self._path and now - self._looked >= _PAUSE:
-            self._looked = now
+        if self._path and now - self._checked >= _PAUSE:
+            self._checked = now
             self._refresh()
         return self._current
 
@@ -61,29 +61,27 @@ class WebSettings:
         try:
             self._current = self._read()
         except ConfigError as error:
-            # What was read is what was seen now: the same bad state is not reported again.
-            _log.error(
-                "web configuration changed and cannot be used: the one before stays", extra=fields(problem=error)
-            )
+            # The fingerprints are those of the bad files: they are reported once.
+            _log.error("web config reload failed, keeping the previous one", extra=fields(problem=error))
         else:
-            _log.info("web configuration read again", extra=fields(file=self._path))
+            _log.info("web config reloaded", extra=fields(file=self._path))
 
     def _read(self) -> Current:
-        # Each file is looked at before it is read: a change in between is noticed at the next look.
+        # Each fingerprint is taken before its file is read: a change in between is noticed at the next check.
         self._seen = {self._path: stamp_of(self._path)}
         with naming(""):
             source = read_bounded(self._path)
         config = load_web_config(source, path=self._path)
         tls = config.tls_server_config
-        self._seen |= {path: stamp_of(path) for path in files_of(tls)}
+        self._seen |= {path: stamp_of(path) for path in tls.files}
         with naming(self._path):
             context = build_context(tls) if tls.enabled else None
-        for sentence in limits_of(tls):
-            _log.warning("%s", sentence, extra=fields(file=self._path))
+        if len(tls.curve_preferences) > 1:
+            _log.warning("curve_preferences has several curves: OpenSSL's list is used", extra=fields(file=self._path))
         return Current(config, context, self._keep_passwords(config))
 
     def _keep_passwords(self, config: WebConfig) -> Passwords | None:
-        """The users' passwords; while the users stay the same so do the verdicts remembered of them."""
+        """The users' passwords; remembered verdicts are kept as long as the users stay the same."""
         if config.basic_auth_users == self._current.config.basic_auth_users:
             return self._current.passwords
         return Passwords(dict(config.basic_auth_users)) if config.basic_auth_users else None

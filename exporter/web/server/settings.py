@@ -1,8 +1,7 @@
-"""--web.config.file: TLS, basic authentication, headers and rate limit, in the format that Prometheus' exporters share.
+"""The format of --web.config.file: TLS, basic authentication, headers and rate limit, as in exporter-toolkit.
 
-The format is exporter-toolkit's (docs/web-configuration.md there), read as strictly as our own configuration and by the
-same kinds. First of three: this file makes frozen values of the text, tls.py and passwords.py make them work,
-rotation.py keeps them current. Messages never show a key or a hash.
+It is read as strictly as our own configuration and by the same kinds. This module makes frozen values of the text,
+tls.py and passwords.py use them, rotation.py keeps them current. Messages never show a key or a hash.
 """
 
 # ruff: noqa: RUF009  # option() makes a dataclasses.field, which no instance shares
@@ -10,9 +9,10 @@ rotation.py keeps them current. Messages never show a key or a hash.
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
+from enum import StrEnum
 
 from exporter.config.document import Entries, Fault, Node, is_empty, join_path, parse_document
 from exporter.config.files import resolve_file
@@ -20,35 +20,71 @@ from exporter.config.kinds import Choice, Count, Duration, Flag, ListOf, Plain, 
 from exporter.config.load import naming
 from exporter.config.network_kinds import FILE
 from exporter.config.sections import Section, option, unknown
-from exporter.web.server.go_names import CIPHERS, ClientAuth, Curve, TlsVersion
+
+
+class ClientAuth(StrEnum):
+    """Go's tls.ClientAuthType, by name. RequireClientCert is the toolkit's older spelling of RequireAnyClientCert."""
+
+    NONE = "NoClientCert"
+    REQUEST = "RequestClientCert"
+    REQUIRE_ANY = "RequireAnyClientCert"
+    REQUIRE_ANY_OLD = "RequireClientCert"
+    VERIFY_IF_GIVEN = "VerifyClientCertIfGiven"
+    REQUIRE_AND_VERIFY = "RequireAndVerifyClientCert"
+
+
+class TlsVersion(StrEnum):
+    TLS10 = "TLS10"
+    TLS11 = "TLS11"
+    TLS12 = "TLS12"
+    TLS13 = "TLS13"
+
+
+class Curve(StrEnum):
+    P256 = "CurveP256"
+    P384 = "CurveP384"
+    P521 = "CurveP521"
+    X25519 = "X25519"
+
+
+# Go's cipher suites (crypto/tls CipherSuites) with OpenSSL's names; those of TLS 1.3 are not configurable in Go either.
+CIPHERS: Mapping[str, str] = {
+    "TLS_AES_128_GCM_SHA256": "",
+    "TLS_AES_256_GCM_SHA384": "",
+    "TLS_CHACHA20_POLY1305_SHA256": "",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+}
 
 # Pairs, because a field's default must be hashable and a mapping is not before Python 3.12.
 _Pairs = tuple[tuple[str, str], ...]
 
-
 # The headers that the format knows, with the values it takes (none listed: any).
-_HEADERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "Content-Security-Policy": (),
-        "Strict-Transport-Security": (),
-        "X-Content-Type-Options": ("nosniff",),
-        "X-Frame-Options": ("deny", "sameorigin"),
-        "X-XSS-Protection": (),
-    }
-)
+_HEADERS: Mapping[str, tuple[str, ...]] = {
+    "Content-Security-Policy": (),
+    "Strict-Transport-Security": (),
+    "X-Content-Type-Options": ("nosniff",),
+    "X-Frame-Options": ("deny", "sameorigin"),
+    "X-XSS-Protection": (),
+}
+_PEMS = ("cert", "key", "client_ca")  # each inline or in a file
 _LEAST_COST, _MOST_COST = 4, 14  # bcrypt: 14 is about a second of CPU per attempt
-_BCRYPT = re.compile(
-    r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}"
-)  # the 22nd character holds 2 bits
+# The 22nd character has 2 bits.
+_BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 
 
-@dataclass(frozen=True, slots=True)
 class _Pem(ValueKind[str]):
-    """PEM inside the file; nothing of it is ever shown."""
+    """PEM inside the file; no message and no output shows any of it."""
 
-    @property
-    def label(self) -> str:
-        return "PEM"
+    label = "PEM"
 
     def decode(self, node: Node, path: str) -> str:
         text = scalar_text(node, path, "PEM") if not is_empty(node) else ""
@@ -60,48 +96,42 @@ class _Pem(ValueKind[str]):
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class _Headers(ValueKind[_Pairs]):
-    @property
-    def label(self) -> str:
-        return "mapping"
+class _Mapping(ValueKind[_Pairs]):
+    """A mapping whose keys are not fixed."""
+
+    label = "mapping"
+    noun = "a mapping"
 
     def decode(self, node: Node, path: str) -> _Pairs:
         if not isinstance(node, Entries):
-            raise Fault(path, f"{show(node)} is not a mapping")
-        headers = {}
-        for name, child in node.entries:
-            below = join_path(path, name)
-            if name not in _HEADERS:
-                raise Fault(below, unknown(name, dict(_HEADERS)))
-            value = (
-                ""
-                if is_empty(child)
-                else Text(wanted="a header's value", check=str.isascii, empty=True).decode(child, below)
-            )
-            if value and _HEADERS[name] and value not in _HEADERS[name]:
-                raise Fault(below, f"{show(child)} is not {' or '.join(_HEADERS[name])}")
-            headers[name] = value
-        return tuple(headers.items())
+            raise self.refuse(node, path)
+        return tuple((name, self._value(name, child, join_path(path, name))) for name, child in node.entries)
+
+    @abstractmethod
+    def _value(self, name: str, node: Node, path: str) -> str: ...
+
+
+class _Headers(_Mapping):
+    """Known headers with their values."""
+
+    def _value(self, name: str, node: Node, path: str) -> str:
+        if name not in _HEADERS:
+            raise Fault(path, unknown(name, dict(_HEADERS)))
+        if is_empty(node):
+            return ""
+        value = Text(wanted="a header's value", check=str.isascii, empty=True).decode(node, path)
+        if value and _HEADERS[name] and value not in _HEADERS[name]:
+            raise Fault(path, f"{show(node)} is not {' or '.join(_HEADERS[name])}")
+        return value
 
     def encode(self, value: _Pairs) -> Plain:
         return dict(value)
 
 
-@dataclass(frozen=True, slots=True)
-class _Users(ValueKind[_Pairs]):
+class _Users(_Mapping):
     """User names with bcrypt hashes."""
 
-    @property
-    def label(self) -> str:
-        return "mapping"
-
-    def decode(self, node: Node, path: str) -> _Pairs:
-        if not isinstance(node, Entries):
-            raise Fault(path, f"{show(node)} is not a mapping")
-        return tuple((name, self._hash(name, child, join_path(path, name))) for name, child in node.entries)
-
-    def _hash(self, name: str, node: Node, path: str) -> str:
+    def _value(self, name: str, node: Node, path: str) -> str:
         if not name or ":" in name or not name.isprintable():
             raise Fault(path, "a user's name is printable and without a colon (RFC 7617)")
         text = "" if isinstance(node, Entries) or is_empty(node) else getattr(node, "text", "")
@@ -138,9 +168,14 @@ class TlsServer:
 
     @property
     def enabled(self) -> bool:
-        """Whether this asks for TLS at all; versions and suites alone do not."""
+        """Whether TLS is configured; versions and suites by themselves do not enable it."""
         named = (self.cert, self.cert_file, self.key, self.key_file, self.client_ca, self.client_ca_file)
         return any(named) or self.client_auth_type is not ClientAuth.NONE
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it names."""
+        return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
 
     @property
     def client_required(self) -> bool:
@@ -171,34 +206,27 @@ class WebConfig:
 
 
 def load_web_config(source: str | bytes, *, path: str) -> WebConfig:
-    """The web configuration that this YAML spells; raises ConfigError with one line. `path` is where relative file names start."""
+    """The web configuration of this YAML; raises ConfigError with one line. Relative file names start at `path`."""
     with naming(path):
         root = parse_document(source) or Entries(())
         if not isinstance(root, Entries):
             raise Fault("", f"{show(root)} is not a mapping of keys to values")
-        # A section with nothing in it is an absent one: `basic_auth_users:` alone is common in files made by templates.
+        # An empty section is an absent one: a bare `basic_auth_users:` is common in files made by templates.
         root = Entries(tuple((key, child) for key, child in root.entries if not is_empty(child)))
         config = Section(WebConfig).decode(root, "")
         _check_tls(config.tls_server_config)
         if config.rate_limit.interval and not config.rate_limit.burst:
             raise Fault("rate_limit.burst", "0 lets nothing pass")
-    return replace(config, tls_server_config=_locate(config.tls_server_config, path))
-
-
-def _locate(tls: TlsServer, path: str) -> TlsServer:
-    return replace(
-        tls,
-        cert_file=resolve_file(tls.cert_file, path),
-        key_file=resolve_file(tls.key_file, path),
-        client_ca_file=resolve_file(tls.client_ca_file, path),
-    )
+    tls = config.tls_server_config
+    cert, key, client_ca = (resolve_file(getattr(tls, f"{name}_file"), path) for name in _PEMS)
+    return replace(config, tls_server_config=replace(tls, cert_file=cert, key_file=key, client_ca_file=client_ca))
 
 
 def _check_tls(tls: TlsServer) -> None:
-    for name in ("cert", "key", "client_ca"):
+    for name in _PEMS:
         inline, file = getattr(tls, name), getattr(tls, f"{name}_file")
         if inline and file:
-            raise Fault(f"tls_server_config.{name}", f"stands beside {name}_file: give one of them")
+            raise Fault(f"tls_server_config.{name}", f"is set together with {name}_file: set one of them")
         if tls.enabled and not inline and not file and name != "client_ca":
             raise Fault(f"tls_server_config.{name}_file", "is missing")
     for name in ("min_version", "max_version"):
@@ -213,8 +241,7 @@ def _check_clients(tls: TlsServer) -> None:
     asked, key = tls.client_auth_type, "tls_server_config.client_auth_type"
     authorities = bool(tls.client_ca or tls.client_ca_file)
     if asked in {ClientAuth.REQUIRE_ANY, ClientAuth.REQUIRE_ANY_OLD}:
-        # Python's ssl verifies every certificate that it demands; and a certificate that anybody can make admits
-        # everybody.
+        # Python's ssl verifies every certificate that it requires, and one that anybody can make protects nothing.
         raise Fault(
             key, f"{asked} takes any certificate unverified, which is not supported: {ClientAuth.REQUIRE_AND_VERIFY}"
         )

@@ -1,6 +1,6 @@
-"""An SSL context of a web configuration, and what a client's certificate says. Between settings.py and rotation.py.
+"""Builds an SSL context from a web configuration and checks client certificates. Between settings.py and rotation.py.
 
-Certificates and keys are read here, bounded, and handed to OpenSSL through anonymous memory: OpenSSL itself opens no
+Certificates and keys are read here, bounded, and given to OpenSSL through anonymous memory: OpenSSL itself opens no
 path and never asks a terminal for a password.
 """
 
@@ -11,26 +11,21 @@ import os
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from types import MappingProxyType
 from typing import Any, NoReturn
 
 from exporter.config.document import Fault
 from exporter.config.files import read_bounded
-from exporter.web.server.go_names import CIPHERS, ClientAuth, Curve, TlsVersion
-from exporter.web.server.settings import TlsServer
+from exporter.web.server.settings import CIPHERS, ClientAuth, Curve, TlsServer, TlsVersion
 
-_VERSIONS = MappingProxyType({TlsVersion.TLS12: ssl.TLSVersion.TLSv1_2, TlsVersion.TLS13: ssl.TLSVersion.TLSv1_3})
-_CURVES = MappingProxyType(
-    {Curve.P256: "prime256v1", Curve.P384: "secp384r1", Curve.P521: "secp521r1", Curve.X25519: "X25519"}
-)
+_VERSIONS = {TlsVersion.TLS12: ssl.TLSVersion.TLSv1_2, TlsVersion.TLS13: ssl.TLSVersion.TLSv1_3}
+_CURVES = {Curve.P256: "prime256v1", Curve.P384: "secp384r1", Curve.P521: "secp521r1", Curve.X25519: "X25519"}
 
 
 def build_context(tls: TlsServer) -> ssl.SSLContext:
-    """A server's context as configured; Fault with the dotted path where a file cannot be used.
+    """A server's context; raises Fault with the dotted path where a file cannot be used.
 
-    A certificate that every client must have is asked for in the handshake and verified if given; that it was given is
-    checked per request (`has_allowed_name`), because health endpoints need none (contract section 6) and a kubelet has
-    none.
+    A required client certificate is requested in the handshake and verified if given. That it was given is checked per
+    request (`has_allowed_name`): health endpoints need none, because a kubelet has none.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _VERSIONS[tls.min_version]
@@ -41,8 +36,8 @@ def build_context(tls: TlsServer) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     _set_ciphers(context, tls)
     if len(tls.curve_preferences) == 1:
-        # Python sets one curve or leaves OpenSSL's list, which holds all that can be named here: see `limits_of`.
-        # Debian's Python 3.11.2 takes no X25519 here (UNKNOWN_GROUP); it stands first in OpenSSL's list anyway.
+        # Python sets one curve or leaves OpenSSL's list, which has all that can be configured. Debian's Python 3.11.2
+        # does not take X25519 here (UNKNOWN_GROUP); it is the first of OpenSSL's list.
         with suppress(ssl.SSLError):
             context.set_ecdh_curve(_CURVES[tls.curve_preferences[0]])
     _load_chain(context, tls)
@@ -50,20 +45,8 @@ def build_context(tls: TlsServer) -> ssl.SSLContext:
     return context
 
 
-def limits_of(tls: TlsServer) -> tuple[str, ...]:
-    """What of the configuration cannot be honoured exactly, in sentences for the log."""
-    if len(tls.curve_preferences) > 1:
-        return ("curve_preferences names several curves: OpenSSL's own list and order are used",)
-    return ()
-
-
-def files_of(tls: TlsServer) -> tuple[str, ...]:
-    """The files that the context is made of."""
-    return tuple(name for name in (tls.cert_file, tls.key_file, tls.client_ca_file) if name)
-
-
 def has_allowed_name(certificate: Mapping[str, Any] | None, allowed: tuple[str, ...] | None) -> bool:
-    """Whether a verified client certificate (as getpeercert gives it) is there and, where names are listed, has one of them."""
+    """Whether there is a verified client certificate (of getpeercert), with one of the `allowed` names if given."""
     if not certificate:
         return False
     if allowed is None:
@@ -72,7 +55,7 @@ def has_allowed_name(certificate: Mapping[str, Any] | None, allowed: tuple[str, 
 
 
 def _spell(kind: str, value: str) -> str:
-    """OpenSSL writes IPv6 addresses in full and in capitals; the configuration has them as people write them."""
+    """A name in its usual form: OpenSSL writes IPv6 addresses in full and in capitals."""
     try:
         return str(ipaddress.ip_address(value)) if kind == "IP Address" else value
     except ValueError:
@@ -118,7 +101,7 @@ def _load_authorities(context: ssl.SSLContext, tls: TlsServer) -> None:
         with _in_memory(pem) as path:
             context.load_verify_locations(cafile=path)
     except ssl.SSLError:
-        raise Fault(_key(tls, "client_ca"), "holds no certificate that OpenSSL can parse") from None
+        raise Fault(_key(tls, "client_ca"), "contains no certificate that OpenSSL can parse") from None
 
 
 def _key(tls: TlsServer, name: str) -> str:
@@ -129,13 +112,13 @@ def _read(tls: TlsServer, name: str, mark: bytes, what: str) -> bytes:
     key, file = _key(tls, name), getattr(tls, f"{name}_file")
     data = read_bounded(file, key=key) if file else getattr(tls, name).encode()
     if mark not in data:
-        raise Fault(key, f"holds no {what} in PEM")
+        raise Fault(key, f"contains no {what} in PEM")
     return data
 
 
 @contextmanager
 def _in_memory(data: bytes) -> Iterator[str]:
-    """A path under which OpenSSL can read these bytes, and nobody else can."""
+    """A path from which only this process can read these bytes."""
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, data)

@@ -1,9 +1,9 @@
-"""What alerts/ is derived from: the PrometheusRule from the rules file, and Alertmanager's inhibition from the table of explanations.
+"""Derives files of alerts/: PrometheusRules from the rules file, and Alertmanager's inhibition from the explanations.
 
-`make alerts` runs it; tests hold the files in alerts/ against it. Not used by the daemon. Within one report the verdict
-has already explained, pair by pair; inhibition covers what reports cannot tell each other: a node's tunnel seen by
-other nodes, the cluster role's causes where no digest says them, and the minutes in which a symptom outlives its cause.
-An alert is muted by no milder one.
+`make alerts` runs it and a test compares the files; the program does not use it. Within one report the verdict explains
+causes pair by pair. Inhibition covers what no report knows: a node's tunnel seen from other nodes, causes of the
+cluster exporter without a digest, and the minutes in which a symptom outlasts its cause. No alert is muted by a milder
+one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES
 from exporter.model.report import Cause, Role
 from exporter.report.document import runbook
 
-ALERTS = Path(__file__).parents[2] / "alerts"
+ALERTS = Path(__file__).parent
 BEGIN = "  # begin: what explains what (written by `make alerts` from exporter/diagnosis/engine/explanations.py)\n"
 END = "  # end\n"
 HEADER = """\
@@ -30,7 +30,7 @@ metadata:
   labels: {{app.kubernetes.io/name: dualstack-exporter}}
 spec:
 """
-# How the rules file is laid out: a rule begins with its kind, labels and annotations stand below it.
+# The layout of the rules file: a rule begins with its kind, followed by labels and annotations.
 RULE, SEVERITY, ANNOTATIONS = "      - ", "        labels: {severity: ", "        annotations:"
 SAME_NODE: tuple[str, ...] = ("cluster", "node")
 SAME_CLUSTER: tuple[str, ...] = ("cluster",)
@@ -60,12 +60,12 @@ def prometheus_rule(rules: str, source: str = "dualstack.yaml") -> str:
 
 
 def observing_rule(rules: str) -> str:
-    """The same for the first week: every alert is info, so nothing pages; the label would_be tells what it is otherwise."""
+    """The same for a trial week: every alert is info; the label would_be has the real severity."""
     return prometheus_rule("".join(_observing(rules.splitlines(keepends=True))), source="../dualstack.yaml")
 
 
 def _observing(lines: Iterable[str]) -> Iterator[str]:
-    """The lines of the rules file, with labels added to those alerts that have none and changed in those that have."""
+    """The lines of the rules file, with the labels of alerts added or changed."""
     unlabelled = False
     for line in lines:
         if line.startswith(RULE):
@@ -81,16 +81,15 @@ def _observing(lines: Iterable[str]) -> Iterator[str]:
 
 
 def inhibitions() -> tuple[Inhibition, ...]:
-    """Everything that the two tables of exporter/diagnosis/engine/explanations.py say of alerts, widest first."""
+    """The two tables of exporter/diagnosis/engine/explanations.py as inhibitions of alerts, widest first."""
     roots = _in_order(_reasons() - SYMPTOMS)
     tunnels = {c for reach in REACHES if reach.destinations in {To.PEERS, To.OWN_PEER} for c in reach.causes}
-    # A nameserver may be asked over either family, and no cause of one family is the reason for what fails over the
-    # other: only a report, which knows the family of each question, explains that.
+    # Nameserver causes are no targets: only a report knows over which family a question was sent.
     symptoms = _names(PATH_CAUSES)
     return (
         # On the node itself.
         Inhibition(sources=_names(c for c in roots if Role.NODE in SPECS[c].roles), targets=symptoms, equal=SAME_NODE),
-        # On the nodes at the other end of its tunnels. Never a page: another node may be down for a reason of its own.
+        # On the nodes at the other end of its tunnels. Never a page: another node may have a fault of its own.
         Inhibition(
             sources=_names(c for c in roots if c in tunnels and Role.NODE in SPECS[c].roles),
             targets=symptoms,
@@ -105,14 +104,13 @@ def inhibitions() -> tuple[Inhibition, ...]:
             whole_cluster=True,
         ),
         *_followers(),
-        # Nothing found is known to be the reason for a family that is down, and what could be needs no ticket beside
-        # the page.
+        # A family that is down without a known reason needs no ticket beside the page.
         Inhibition(sources=(IPV6_DOWN,), targets=_names(_reasons()), equal=SAME_NODE, mutes_critical=False),
     )
 
 
 def _followers() -> Iterator[Inhibition]:
-    """FOLLOWS, the causes that the same ones explain together."""
+    """FOLLOWS, with the causes that have the same explanations in one inhibition."""
     together: dict[tuple[tuple[str, ...], tuple[str, ...], bool], list[Cause]] = {}
     for cause, explaining in FOLLOWS.items():
         roles = SPECS[cause].roles
@@ -131,7 +129,7 @@ def _followers() -> Iterator[Inhibition]:
 
 
 def _reasons() -> set[Cause]:
-    """What affects_destinations traffic, and what that follows from."""
+    """The causes that affect traffic, and those that explain them."""
     found = {c for reach in REACHES for c in reach.causes}
     while more := {by for cause in found for by in FOLLOWS.get(cause, ()) if by not in found}:
         found |= more
@@ -149,25 +147,21 @@ def _names(causes: Iterable[Cause]) -> tuple[str, ...]:
 
 
 def inhibit_rules() -> list[dict[str, list[str]]]:
-    """The same as Alertmanager's configuration has it: two rules each, as a critical alert is muted by a critical one only."""
+    """The same for Alertmanager: two rules each, because a critical alert is muted by a critical one only."""
     return [rule for inhibition in inhibitions() for rule in _rules(inhibition)]
 
 
 def _rules(inhibition: Inhibition) -> Iterator[dict[str, list[str]]]:
     source = [_matcher(inhibition.sources), *(['node=""'] if inhibition.whole_cluster else [])]
-    target = [_matcher(inhibition.targets)]
-    equal = list(inhibition.equal)
+    pairs = [('severity=~"critical|warning"', 'severity="warning"')]
     if inhibition.mutes_critical:
+        pairs.insert(0, ('severity="critical"', 'severity="critical"'))
+    for by, muted in pairs:
         yield {
-            "source_matchers": [*source, 'severity="critical"'],
-            "target_matchers": [*target, 'severity="critical"'],
-            "equal": equal,
+            "source_matchers": [*source, by],
+            "target_matchers": [_matcher(inhibition.targets), muted],
+            "equal": list(inhibition.equal),
         }
-    yield {
-        "source_matchers": [*source, 'severity=~"critical|warning"'],
-        "target_matchers": [*target, 'severity="warning"'],
-        "equal": equal,
-    }
 
 
 def _matcher(names: tuple[str, ...]) -> str:
@@ -175,16 +169,21 @@ def _matcher(names: tuple[str, ...]) -> str:
 
 
 def with_inhibition(configuration: str) -> str:
-    """Alertmanager's configuration with the generated rules between its marks.
+    """Alertmanager's configuration with the generated rules; ValueError if it does not have the marks for them."""
+    return replace_between(configuration, BEGIN, END, "".join(map(_text, inhibit_rules())))
+
+
+def replace_between(document: str, begin: str, end: str, text: str) -> str:
+    """The document with this text between two marks.
 
     Raises:
-        ValueError: it does not hold both marks once, in order.
+        ValueError: it does not have both marks once, in order.
     """
-    if configuration.count(BEGIN) != 1 or configuration.count(END) != 1:
-        raise ValueError(f"the configuration needs the lines {BEGIN.strip()!r} and {END.strip()!r}, once each")
-    head, rest = configuration.split(BEGIN)
-    _, tail = rest.split(END)
-    return f"{head}{BEGIN}{''.join(map(_text, inhibit_rules()))}{END}{tail}"
+    head, _, rest = document.partition(begin)
+    _, _, tail = rest.partition(end)
+    if document.count(begin) != 1 or document.count(end) != 1 or end in head:
+        raise ValueError(f"the document needs the lines {begin.strip()!r} and {end.strip()!r}, once each and in order")
+    return f"{head}{begin}{text}{end}{tail}"
 
 
 def _text(rule: Mapping[str, list[str]]) -> str:
@@ -197,7 +196,7 @@ def _quoted(text: str) -> str:
 
 
 def derived(directory: Path) -> dict[Path, str]:
-    """Every file of alerts/ that is derived, with what it should hold."""
+    """Every derived file of alerts/ with its content."""
     rules = (directory / "dualstack.yaml").read_text(encoding="utf-8")
     alertmanager = directory / "alertmanager.yaml"
     return {
@@ -207,11 +206,6 @@ def derived(directory: Path) -> dict[Path, str]:
     }
 
 
-def main(directory: Path = ALERTS) -> None:
-    """Write them."""
-    for path, text in derived(directory).items():
-        path.write_text(text, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    for derived_path, derived_text in derived(ALERTS).items():
+        derived_path.write_text(derived_text, encoding="utf-8")
