@@ -13,6 +13,7 @@ from exporter.config.document import Fault
 from exporter.config.durations import format_duration
 from exporter.config.network_kinds import POD_SERVERS, ReferenceServer
 from exporter.config.schema import Config, Dns, InventoryConfig, SourceKind, TargetConfig
+from exporter.model.dns_name import casefold
 from exporter.model.family import Address, Family, family_of, parse_address
 from exporter.model.probe import Group, Layer
 
@@ -106,7 +107,7 @@ def _check_addresses(target: TargetConfig, path: str, addresses: tuple[Address, 
 
 
 def _check_dns(dns: Dns) -> Iterator[Fault]:
-    yield from _check_names("dns.names", [name.name.lower().removesuffix(".") for name in dns.names or ()])
+    yield from _check_names("dns.names", [casefold(name.name) for name in dns.names or ()])
     yield from _check_names(
         "dns.servers", [None if s == POD_SERVERS else s.name for s in dns.servers], RESERVED_SERVERS
     )

@@ -25,24 +25,13 @@ from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage
 from exporter.plan import repeats as again
 from exporter.plan import result_history as kept
-from exporter.plan.answer_history import NO_HISTORY, remember
-from exporter.plan.drop_vanished import StillPresent, drop_vanished
-from exporter.plan.lifetimes import doubtful
-from exporter.plan.name_resolution import Naming
+from exporter.plan.answer_history import NO_HISTORY, all_told, remember
+from exporter.plan.checks import direct_checks, named_checks
+from exporter.plan.name_resolution import ResolutionGroup, failed_hosts, resolution_groups
 from exporter.plan.pace import Pace
-from exporter.plan.round_plan import (
-    PROBED,
-    RoundPlan,
-    answer_lifetime,
-    dial_lifetime,
-    direct_checks,
-    known_names,
-    named_checks,
-    namings,
-    questions,
-    result_lifetime,
-    set_scene,
-)
+from exporter.plan.questions import answer_lifetime, known_names, questions
+from exporter.plan.result_history import StillPresent, drop_vanished
+from exporter.plan.round_plan import PROBED, RoundPlan, dial_lifetime, result_lifetime, round_context
 from exporter.plan.targets import with_addresses
 from exporter.probes.runner import Deadline, ProbeRunner
 from exporter.probes.target_resolver import TargetResolver, question_timeout
@@ -143,23 +132,23 @@ class Rounds:
             raise UnfinishedError(f"no answer from the broker within {self._pace.patience:g} s") from None
 
     def _turn(self, inspection: Inspection, inventory: Inventory) -> RoundPlan:
-        scene = set_scene(
+        context = round_context(
             PodView(vantage=inspection.host, resolv_conf=inspection.host_resolv_conf),
             inspection.pods,
             inventory,
             config=self._config,
             expected=families_expected(inventory, self._config.families),
-            store=self._store,
+            history=self._store,
             now=self._clock(),
             probes_locally=self._inspector is not None,
         )
-        return RoundPlan(number=self._number, config=self._config, pace=self._pace, scene=scene)
+        return RoundPlan(number=self._number, config=self._config, pace=self._pace, context=context)
 
     async def _probe(self, turn: RoundPlan, deadline: Deadline) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
         """Dials to what has an address start at once; those to names wait for their own resolution only."""
-        if not turn.scene.probes_locally:
+        if not turn.context.probes_locally:
             return (), await self._asker.ask_all(questions(turn, turn.pace.queries), deadline)
-        named = namings(turn)
+        named = resolution_groups(turn)
         asking, allowance = self._share(turn, named)
         direct, asked, resolved = await asyncio.gather(
             self._asker.check_all(direct_checks(turn), deadline),
@@ -180,7 +169,7 @@ class Rounds:
         more = again.asked_again(doubts, allowance=allowance, seconds=deadline.left - AT_THE_END)
         return (*asked, *await self._asker.ask_all(more, deadline))
 
-    def _share(self, turn: RoundPlan, named: Sequence[Naming]) -> tuple[tuple[Question, ...], int | None]:
+    def _share(self, turn: RoundPlan, named: Sequence[ResolutionGroup]) -> tuple[tuple[Question, ...], int | None]:
         """The round's questions, and how many may be asked again.
 
         Of the DNS budget, what names that are due may need is set aside, at most half, and what doubts of the last
@@ -199,7 +188,7 @@ class Rounds:
         return asking, left - names
 
     async def _resolve_and_dial(
-        self, turn: RoundPlan, naming: Naming, deadline: Deadline
+        self, turn: RoundPlan, naming: ResolutionGroup, deadline: Deadline
     ) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
         """Targets that are names: resolved once per distinct resolv.conf, then dialled from all vantages that share it."""
         hosts = tuple(dict.fromkeys(t.host for t in naming.targets))
@@ -208,7 +197,7 @@ class Rounds:
                 hosts,
                 await asyncio.gather(
                     *(
-                        self._resolution.resolve(host, naming.asker, naming.conf, naming.servers, deadline)
+                        self._resolution.resolve(host, naming.asked_from, naming.conf, naming.servers, deadline)
                         for host in hosts
                     )
                 ),
@@ -216,18 +205,18 @@ class Rounds:
             )
         )
         targets = [
-            (t, with_addresses(t, resolved[t.host].addresses, turn.scene.families))
+            (t, with_addresses(t, resolved[t.host].addresses, turn.context.families))
             for t in naming.targets
             if not resolved[t.host].waits
         ]
         observations = await self._asker.check_all(named_checks(turn, naming, targets), deadline)
-        self._resolution.doubt(naming, doubtful(observations))
+        self._resolution.doubt(naming, failed_hosts(observations))
         return observations, tuple(q for r in resolved.values() for q in r.lookups)
 
     def _keep(self, turn: RoundPlan, seen: StillPresent) -> None:
         """Results by vantage, those of the API server by themselves; answers by question."""
         probed = [p.vantage.key for p in seen.pods if p.vantage.state in PROBED]
-        present = [*probed, turn.scene.host.vantage.key, API_SERVER]
+        present = [*probed, turn.context.host.vantage.key, API_SERVER]
         self._store = kept.keep_results(
             self._store,
             _by_key(seen.observations),
@@ -258,11 +247,11 @@ class Rounds:
             observations=seen.observations,
             kept=self._store.observations(),
             kept_before=self._store.before(),
-            history=self._store.history(),
+            history=self._store.attempts(),
             lookups=seen.lookups,
             lookups_kept=tuple(self._answers.last.values()),
             lookups_before=tuple(self._answers.before.values()),
-            told=self._history.all(),
+            told=all_told(self._history),
             inspected=inspected,
             host_facts=inspection.host_facts,
             host_resolv_conf=inspection.host_resolv_conf,

@@ -1,1 +1,1 @@
-"""What glibc's and musl's getaddrinfo make of a resolv.conf and of what nameservers answer. Used by plan, diagnosis and `resolve`; pure."""
+"""How glibc and musl resolve a name, given a resolv.conf and the nameservers' answers. Pure; used by plan and rules."""

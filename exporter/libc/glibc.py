@@ -1,7 +1,7 @@
-"""glibc's getaddrinfo as a pure function of what the nameservers said: called by resolver.py, asks nothing itself.
+"""glibc's getaddrinfo as a pure function of the nameservers' answers: called by resolver.py, asks nothing itself.
 
-Follows glibc 2.36 as Debian ships it (resolv/res_query.c, nss_dns/dns-host.c, sysdeps/posix/getaddrinfo.c; res_send.c
-stands in glibc_exchange.py) with nsswitch "hosts: files dns" and nothing in the hosts file. Not followed: `rotate` (a
+Follows glibc 2.36 as Debian ships it (resolv/res_query.c and res_send.c, nss_dns/dns-host.c,
+sysdeps/posix/getaddrinfo.c) with nsswitch "hosts: files dns" and nothing in the hosts file. Not modelled: `rotate` (a
 random first server), HOSTALIASES, nscd, AI_ADDRCONFIG, and releases from 2.41 on (`strict-error`).
 """
 
@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from exporter.libc.glibc_exchange import Errno, Transaction
-from exporter.libc.replies import Answers, Result, SearchWalk, encodable
-from exporter.model.dns import NOERROR, NXDOMAIN, SERVFAIL, Reply, ResolvConf
+from exporter.libc.replies import MAX_NDOTS, QTYPES, Answer, Answers, NoReply, Result, SearchWalk, nameservers
+from exporter.model.dns import NOERROR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, Reply, ResolvConf
+from exporter.model.dns_name import is_encodable
+from exporter.model.family import Address
 
-MAX_NDOTS = 15  # RES_MAXNDOTS
+MAX_TIMEOUT, MAX_ATTEMPTS = 30, 5  # RES_MAXRETRANS, RES_MAXRETRY
+TCP_GIVE_UP = 127  # seconds until the kernel gives up (net.ipv4.tcp_syn_retries 6); glibc itself sets no limit
 
 
 class Herrno(Enum):
@@ -26,12 +28,21 @@ class Herrno(Enum):
     NO_DATA = 4
 
 
+class Errno(Enum):
+    """The errno that the last query left; the resolver uses it in two places."""
+
+    NONE = 0
+    REFUSED = 1
+    TIMEOUT = 2
+
+
+STREAM_ERRNO = {NoReply.REFUSED: Errno.REFUSED, NoReply.SILENT: Errno.TIMEOUT, NoReply.CLOSED: Errno.NONE}
+
 MEANINGS = {
     "EAI_NONAME": "glibc reports an unknown name",
     "EAI_NODATA": "glibc reports a name without an address",
     "EAI_AGAIN": "glibc reports a temporary failure",
 }
-
 
 RCODES = {
     NOERROR: (Herrno.NO_DATA, "has no address"),
@@ -44,105 +55,96 @@ def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
     """The names asked, in order, if none of them ends the search (res_query.c, __res_context_search)."""
     if name.endswith("."):
         return (name.removesuffix("."),)
-    names = [join(name, domain) for domain in conf.search]
-    if as_is_first(name, conf):
+    names = [_join(name, domain) for domain in conf.search]
+    if _as_is_first(name, conf):
         return (name, *names)
-    return tuple(names) if name in names or not as_is_last(name, conf) else (*names, name)
+    return tuple(names) if name in names or not _as_is_last(name, conf) else (*names, name)
 
 
-def as_is_first(name: str, conf: ResolvConf) -> bool:
-    """Whether the name itself is asked before the search list."""
+def _as_is_first(name: str, conf: ResolvConf) -> bool:
     return name.count(".") >= min(conf.ndots, MAX_NDOTS)
 
 
-def as_is_last(name: str, conf: ResolvConf) -> bool:
-    """Whether the name itself may be asked after the search list; `options no-tld-query` spares names without a dot."""
+def _as_is_last(name: str, conf: ResolvConf) -> bool:
+    """Whether the name itself may be asked after the search list; with `no-tld-query` not if it has no dot."""
     return "." in name or not conf.search or "no-tld-query" not in conf.options
 
 
-def join(name: str, domain: str) -> str:
+def _join(name: str, domain: str) -> str:
     """Name and search domain; the root domain gives the name itself."""
     domain = domain.removeprefix(".").removesuffix(".")
     return f"{name}.{domain}" if domain else name
 
 
 def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str) -> Result:
-    """What glibc returns for request any, 4 or 6 with ai_flags 0. Raises UnaskedError where it needs an unasked answer."""
+    """What glibc returns for request any, 4 or 6 with ai_flags 0. Raises UnaskedError if it needs an unasked answer."""
     walk = SearchWalk(answers)
     no_aaaa = "no-aaaa" in conf.options
-    qtypes = {"any": ("A",) if no_aaaa else ("A", "AAAA"), "4": ("A",), "6": ("A",) if no_aaaa else ("AAAA",)}[request]
-    call = _GlibcCall(exchange=Transaction(conf=conf, walk=walk), qtypes=qtypes, discard=no_aaaa and request == "6")
+    call = _GlibcCall(
+        transaction=Transaction(conf=conf, walk=walk),
+        qtypes=("A",) if no_aaaa else QTYPES[request],
+        discard=no_aaaa and request == "6",
+    )
     error = call.search(name)
+    addresses = tuple(address for reply in call.replies for address in reply.addresses)
     if not call.replies:
         code = call.code_of(error, request)
-        return Result(
-            code=code,
-            addresses=(),
-            seconds=walk.seconds,
-            candidate=call.decider,
-            why=f"{call.reason}: {MEANINGS[code]}",
-        )
-    addresses = tuple(address for reply in call.replies for address in reply.addresses)
-    if addresses:
-        return Result(
-            code="OK",
-            addresses=addresses,
-            seconds=walk.seconds,
-            candidate=call.decider,
-            why=f"{call.decider} has an address",
-        )
-    code = "EAI_NODATA" if request == "4" else "EAI_NONAME"
-    why = f"{call.decider} answers with records that hold no address: glibc stops there"
-    return Result(code=code, addresses=(), seconds=walk.seconds, candidate=call.decider, why=why)
+        why = f"{call.reason}: {MEANINGS[code]}"
+    elif addresses:
+        code, why = "OK", f"{call.decider} has an address"
+    else:
+        code = "EAI_NODATA" if request == "4" else "EAI_NONAME"
+        why = f"{call.decider} answers with records that hold no address: glibc stops there"
+    return Result(code=code, addresses=addresses, seconds=walk.seconds, candidate=call.decider, why=why)
 
 
 @dataclass(slots=True, kw_only=True)
 class _GlibcCall:
     """One getaddrinfo on its way through the candidates."""
 
-    exchange: Transaction
+    transaction: Transaction
     qtypes: tuple[str, ...]
     discard: bool  # no-aaaa with AF_INET6: A is asked in place of AAAA and its records are dropped (res-noaaaa.c)
     replies: list[Reply] = field(default_factory=list)  # those that ended the search
     asked: set[str] = field(default_factory=set)
-    passed: set[Herrno] = field(default_factory=set)  # what the search list was walked past, remembered for its end
+    passed: set[Herrno] = field(default_factory=set)  # errors that the search list went past, for the end of the search
     decider: str = ""
     reason: str = ""
 
     def search(self, name: str) -> Herrno:
-        """Walk the candidates as __res_context_search does, until `replies` holds records; else the error left at the end."""
-        conf = self.exchange.conf
+        """Ask the candidates as __res_context_search does, until `replies` holds records; else the error at the end."""
+        conf = self.transaction.conf
         if name.endswith("."):
             return self._query(name.removesuffix("."))
-        first = self._query(name) if as_is_first(name, conf) else None
+        first = self._query(name) if _as_is_first(name, conf) else None
         if self.replies:
             return Herrno.HOST_NOT_FOUND
         last = self._search_domains(name)
-        if last is Herrno.TRY_AGAIN and self.exchange.errno is Errno.REFUSED:
+        if last is Herrno.TRY_AGAIN and self.transaction.errno is Errno.REFUSED:
             return last
-        if not self.replies and name not in self.asked and as_is_last(name, conf):
+        if not self.replies and name not in self.asked and _as_is_last(name, conf):
             last = self._query(name)
         if first is not None:
             return first
         return next((error for error in (Herrno.NO_DATA, Herrno.TRY_AGAIN) if error in self.passed), last)
 
     def _search_domains(self, name: str) -> Herrno:
-        """The search list: a missing name, one without data and a SERVFAIL are passed over, anything else ends it."""
+        """The search list goes past a missing name, one without data, and a SERVFAIL; anything else ends it."""
         last = Herrno.HOST_NOT_FOUND
-        for domain in self.exchange.conf.search:
-            last = self._query(join(name, domain))
+        for domain in self.transaction.conf.search:
+            last = self._query(_join(name, domain))
             if self.replies:
                 return last
-            if self.exchange.errno is Errno.REFUSED:
+            if self.transaction.errno is Errno.REFUSED:
                 return Herrno.TRY_AGAIN
-            if last is Herrno.NO_DATA or (last is Herrno.TRY_AGAIN and self.exchange.first_rcode == SERVFAIL):
+            if last is Herrno.NO_DATA or (last is Herrno.TRY_AGAIN and self.transaction.first_rcode == SERVFAIL):
                 self.passed.add(last)
             elif last is not Herrno.HOST_NOT_FOUND:
                 break
         return last
 
     def _query(self, candidate: str) -> Herrno:
-        """res_query.c, __res_context_query: send, then judge the one or two replies; sets `replies` where they hold records."""
+        """res_query.c, __res_context_query: send, then judge the replies; sets `replies` if they hold records."""
         self.asked.add(candidate)
         self.decider = candidate
         error, what = self._judge(candidate)
@@ -150,11 +152,11 @@ class _GlibcCall:
         return error
 
     def _judge(self, candidate: str) -> tuple[Herrno, str]:
-        if not encodable(candidate):
-            return Herrno.NO_RECOVERY, "is no name that fits into a query"
-        replies = self.exchange.send(candidate, self.qtypes)
-        if replies is None and self.discard and self.exchange.first_rcode is None:
-            # res-noaaaa.c leaves the caller's length untouched where nothing came, which then reads as an empty answer.
+        if not is_encodable(candidate):
+            return Herrno.NO_RECOVERY, "does not fit into a query"
+        replies = self.transaction.send(candidate, self.qtypes)
+        if replies is None and self.discard and self.transaction.first_rcode is None:
+            # res-noaaaa.c leaves the caller's length as it is if nothing came, which then reads as an empty answer.
             return Herrno.NO_DATA, "got no answer, which no-aaaa turns into one without data"
         if replies is None:
             return Herrno.TRY_AGAIN, "got no usable answer from any nameserver"
@@ -164,9 +166,133 @@ class _GlibcCall:
         return RCODES.get(rcode, (Herrno.NO_RECOVERY, f"got rcode {rcode}"))
 
     def code_of(self, error: Herrno, request: str) -> str:
-        """h_errno as EAI code. AF_INET goes through gethostbyname2_r, which forgets a TRY_AGAIN unless the last query failed."""
+        """h_errno as EAI code. AF_INET uses gethostbyname2_r, which drops a TRY_AGAIN unless the last query failed."""
         if error is Herrno.NO_DATA:
             return "EAI_NODATA"
-        if error is Herrno.TRY_AGAIN and (request != "4" or self.exchange.errno is not Errno.NONE):
+        if error is Herrno.TRY_AGAIN and (request != "4" or self.transaction.errno is not Errno.NONE):
             return "EAI_AGAIN"
         return "EAI_NONAME"
+
+
+@dataclass(slots=True, kw_only=True)
+class Transaction:
+    """The part of res_state that lasts from query to query within one call, in a fresh process."""
+
+    conf: ResolvConf
+    walk: SearchWalk
+    single: bool = False  # RES_SNGLKUP or its fallback: AAAA only after A
+    reopen: bool = False  # RES_SNGLKUPREOP or its fallback: and from a new socket
+    heard: bool = False  # gotsomewhere
+    stream_errno: Errno = Errno.TIMEOUT  # terrno
+    errno: Errno = Errno.NONE
+    first_rcode: int | None = None  # in the answer buffer: the first reply of the last server that replied
+    servers: tuple[Address, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.reopen = "single-request-reopen" in self.conf.options
+        self.single = self.reopen or "single-request" in self.conf.options
+        self.servers = nameservers(self.conf.nameservers)
+
+    def send(self, candidate: str, qtypes: tuple[str, ...]) -> list[Reply] | None:
+        """__res_context_send: the usable replies of the first server that gives some, None after all attempts."""
+        stream = "use-vc" in self.conf.options
+        self.heard, self.stream_errno, self.first_rcode = False, Errno.TIMEOUT, None
+        for _ in range(min(self.conf.attempts, MAX_ATTEMPTS)):
+            for index in range(len(self.servers)):
+                replies = None if stream else self._datagrams(candidate, qtypes, index)
+                stream |= replies is not None and any(reply.tc for reply in replies)
+                if stream:
+                    replies = self._stream(candidate, qtypes, index)
+                if replies is not None:
+                    self.errno = Errno.NONE
+                    return replies
+            if stream:
+                break  # over TCP each server is tried once
+        silent = Errno.TIMEOUT if self.heard else Errno.REFUSED
+        self.errno = self.stream_errno if stream else silent
+        return None
+
+    def _datagrams(self, candidate: str, qtypes: tuple[str, ...], index: int) -> list[Reply] | None:
+        """send_dg: the usable replies over UDP in the order asked (a TC bit leads to TCP), None for the next server."""
+        if len(qtypes) == 1 or self.single:
+            return self._one_by_one(candidate, qtypes, index)
+        answers = [self._answer(candidate, qtype, index) for qtype in qtypes]
+        if any(answer.datagram is NoReply.REFUSED for answer in answers):
+            return None
+        received = [answer.datagram for answer in answers if isinstance(answer.datagram, Reply)]
+        usable = [reply for reply in received if not _bad(reply)]
+        self._hear(received)
+        if len(received) == len(qtypes) or any(reply.tc for reply in usable):
+            self.walk.seconds += max(answer.seconds for answer in answers)
+            return usable or None
+        self._wait(index)
+        if not usable:
+            return None
+        self.single = True
+        return self._one_by_one(candidate, qtypes, index)
+
+    def _one_by_one(self, candidate: str, qtypes: tuple[str, ...], index: int) -> list[Reply] | None:
+        """send_dg with a single question, or in single-request mode, which tries once more from a new socket."""
+        replies = self._in_order(candidate, qtypes, index)
+        if replies is None or len(replies) == len(qtypes) or self.reopen:
+            return replies
+        answers = (self._answer(candidate, qtype, index) for qtype in qtypes)
+        if all(isinstance(answer.datagram, Reply) for answer in answers):
+            return replies
+        self.reopen = True
+        return self._in_order(candidate, qtypes, index)
+
+    def _in_order(self, candidate: str, qtypes: tuple[str, ...], index: int) -> list[Reply] | None:
+        """Each question after the answer before it; the replies up to the first missing, bad or truncated one."""
+        replies: list[Reply] = []
+        for qtype in qtypes:
+            answer = self._answer(candidate, qtype, index)
+            if answer.datagram is NoReply.REFUSED:
+                return None
+            if not isinstance(answer.datagram, Reply):
+                self._wait(index)
+                break
+            self.walk.seconds += answer.seconds
+            if not replies:
+                self._hear([answer.datagram])
+            if _bad(answer.datagram):
+                break
+            replies.append(answer.datagram)
+            if answer.datagram.tc:
+                break
+        return replies or None
+
+    def _answer(self, candidate: str, qtype: str, index: int) -> Answer:
+        return self.walk.answer(candidate, qtype, self.servers[index])
+
+    def _hear(self, received: list[Reply]) -> None:
+        if received:
+            self.heard = True
+            self.first_rcode = received[0].rcode
+
+    def _wait(self, index: int) -> None:
+        """The time send_dg gives one server: timeout doubled per position, shared among the servers, at least 1 s."""
+        seconds = min(self.conf.timeout, MAX_TIMEOUT) << index
+        self.walk.seconds += max(seconds // len(self.servers) if index else seconds, 1)
+        self.heard = True
+
+    def _stream(self, candidate: str, qtypes: tuple[str, ...], index: int) -> list[Reply] | None:
+        """send_vc: all replies over one TCP connection, whatever their rcode; None if one of them did not come."""
+        replies: list[Reply] = []
+        for qtype in qtypes:
+            reply = self._answer(candidate, qtype, index).over_tcp
+            if isinstance(reply, NoReply):
+                self.walk.seconds += TCP_GIVE_UP if reply is NoReply.SILENT else 0
+                self.stream_errno = STREAM_ERRNO[reply]
+                return None
+            if not replies:
+                self.first_rcode = reply.rcode
+            replies.append(reply)
+        return replies
+
+
+def _bad(reply: Reply) -> bool:
+    """A UDP reply that send_dg drops: an error, or what looks like a lame referral."""
+    if reply.rcode in {SERVFAIL, NOTIMP, REFUSED}:
+        return True
+    return reply.rcode == NOERROR and not (reply.answers or reply.aa or reply.ra or reply.additionals)

@@ -1,14 +1,15 @@
-"""A resolv.conf as a libc reads it: bytes to model.dns.ResolvConf. Pure; between the broker (or a file) and plan and prediction.
+"""A resolv.conf as a libc reads it: bytes to model.dns.ResolvConf. Pure; between the broker, or a file, and the plan.
 
-The file belongs to a pod, so it may hold anything: what is kept is bounded, nothing raises. Sources: resolv.conf(5),
-glibc resolv/res_init.c, musl src/network/resolvconf.c and lookup_name.c. Where the two differ, the fields musl_* hold
-musl's reading.
+The file belongs to a pod and may contain anything: the result is bounded, nothing raises. Sources: resolv.conf(5),
+glibc resolv/res_init.c, musl src/network/resolvconf.c and lookup_name.c. If the two differ, the fields musl_* are
+musl's.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 from exporter.model.dns import ResolvConf
 from exporter.model.family import Address, parse_address
@@ -21,25 +22,11 @@ SIZE_LIMIT = 64 * 1024  # bytes, as much as the broker reads
 BLANK = re.compile(r"[ \t]+")
 NUMBER = re.compile(r"(ndots|timeout|attempts):([0-9]{1,9})")
 DOMAIN = re.compile(r"[!-~]{1,253}")
-FLAGS = frozenset(
-    {
-        "debug",
-        "edns0",
-        "inet6",
-        "no-aaaa",
-        "no-reload",
-        "no-tld-query",
-        "rotate",
-        "single-request",
-        "single-request-reopen",
-        "trust-ad",
-        "use-vc",
-    }
-)
+FLAG = re.compile(r"debug|edns0|inet6|no-aaaa|no-reload|no-tld-query|rotate|single-request(-reopen)?|trust-ad|use-vc")
 
 
 def parse_resolv_conf(content: bytes) -> ResolvConf:
-    """Never fails. No nameserver in it stays none: a libc would then ask 127.0.0.1, which is not ours to dial."""
+    """Never fails. A file without a nameserver gives none, although a libc would then ask 127.0.0.1."""
     lines = [line.split("\0", 1)[0] for line in content[:SIZE_LIMIT].decode("latin-1").split("\n")]
     short = [line for line in lines if len(line) <= MUSL_LINE]
     numbers, flags = _options(lines)
@@ -65,30 +52,23 @@ def _values(lines: Iterable[str], *keywords: str) -> Iterable[tuple[str, list[st
 
 def _nameservers(lines: Iterable[str]) -> tuple[Address, ...]:
     """The first three that are addresses; a scope ("%eth0") is dropped, text after the address ignored."""
-    found = []
-    for _, words in _values(lines, "nameserver"):
-        text = re.split("[;#]", words[0], maxsplit=1)[0] if words else ""
-        address = parse_address(text)
-        if address is not None:
-            found.append(address)
-    return tuple(found[:NAMESERVER_LIMIT])
+    texts = (re.split("[;#]", words[0], maxsplit=1)[0] for _, words in _values(lines, "nameserver") if words)
+    found = (address for text in texts if (address := parse_address(text)) is not None)
+    return tuple(islice(found, NAMESERVER_LIMIT))
 
 
 def _search(lines: Iterable[str], *, whole_domain_line: bool = False) -> tuple[str, ...]:
-    """The last of the search and domain lines wins. musl reads a domain line like a search line, glibc its first word."""
+    """The last search or domain line counts. musl reads a domain line like a search line, glibc only its first word."""
     found: list[str] = []
     for keyword, words in _values(lines, "search", "domain"):
         if words:
             found = words[:1] if keyword == "domain" and not whole_domain_line else words
-    return tuple(_without_dot(word) for word in found if DOMAIN.fullmatch(word))[:SEARCH_LIMIT]
-
-
-def _without_dot(domain: str) -> str:
-    return domain.removesuffix(".") or domain  # "." alone is the root, and both libcs treat it in their own way
+    # "." alone is the root, which each libc treats in its own way.
+    return tuple(word.removesuffix(".") or word for word in found if DOMAIN.fullmatch(word))[:SEARCH_LIMIT]
 
 
 def _options(lines: Iterable[str]) -> tuple[dict[str, int], frozenset[str]]:
-    """Numbers and known flags over all options lines; the last number wins, what is no number is passed over."""
+    """Numbers and known flags of all options lines; the last number wins, what is unknown is skipped."""
     numbers: dict[str, int] = {}
     flags: set[str] = set()
     for _, words in _values(lines, "options"):
@@ -96,6 +76,6 @@ def _options(lines: Iterable[str]) -> tuple[dict[str, int], frozenset[str]]:
             number = NUMBER.match(word)
             if number is not None:
                 numbers[number[1]] = int(number[2])
-            elif word in FLAGS:
+            elif FLAG.fullmatch(word):
                 flags.add(word)
     return numbers, frozenset(flags)

@@ -1,24 +1,24 @@
-"""What getaddrinfo gives an application: the candidates of a name, the prediction per libc, and what would cure a failure.
+"""What getaddrinfo returns to an application: candidates of a name, predictions per libc, and fixes for a failure.
 
-Between the prediction lookups of a round (or of `resolve NAME`) and the report. Pure: the two libcs stand in glibc.py
-and musl.py. The hosts file, nsswitch other than "files dns" and AI_ADDRCONFIG are outside the model; ai_flags is 0.
+Between the prediction lookups of a round (or of `resolve NAME`) and the report. Pure; the two libcs are in glibc.py and
+musl.py. Not modelled: the hosts file, an nsswitch other than "files dns", AI_ADDRCONFIG; ai_flags is 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from exporter.libc import glibc, musl
-from exporter.libc.replies import Answer, Answers, NoReply, Result, UnaskedError, encodable, fold_case
+from exporter.libc.replies import Answer, Answers, NoReply, Result, UnaskedError
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
+from exporter.model.dns_name import casefold, is_encodable
 from exporter.model.family import Address, parse_address
 from exporter.model.report import Prediction
 
 
 class Libc(StrEnum):
-    """The C libraries predicted; the label `libc`. `musl` is 1.2.4 and later."""
+    """The libcs that are predicted; the label `libc`. `musl` is 1.2.4 and later."""
 
     GLIBC = "glibc"
     MUSL = "musl"
@@ -33,25 +33,22 @@ class Request(StrEnum):
     V6 = "6"
 
 
-QTYPES = {Request.ANY: ("A", "AAAA"), Request.V4: ("A",), Request.V6: ("AAAA",)}
-SLOW = 1.0  # seconds of waiting from which on a name that resolves is worth a cure
+SLOW = 1.0  # seconds of waiting from which on a fix is suggested for a name that resolves
 
 
 def candidates(libc: str, name: str, conf: ResolvConf) -> tuple[str, ...]:
-    """The names that libc asks for `name`, in order, until one ends the search."""
+    """The names that this libc asks for `name`, in order, until one ends the search."""
     return glibc.candidates(name, conf) if libc == Libc.GLIBC else musl.candidates(name, conf)
 
 
 def all_candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
-    """The candidates of every libc together, in order, as far as they can be asked: what a prediction must ask."""
-    names = dict.fromkeys(
-        fold_case(candidate) for libc in Libc for candidate in candidates(libc, name, conf) if encodable(candidate)
-    )
-    return tuple(names)
+    """The candidates of all libcs, in order, as far as they fit into a query: what a prediction needs to be asked."""
+    names = (candidate for libc in Libc for candidate in candidates(libc, name, conf) if is_encodable(candidate))
+    return tuple(dict.fromkeys(map(casefold, names)))
 
 
 def predict(libc: str, name: str, conf: ResolvConf, answers: Answers, *, request: str = "any") -> Prediction | None:
-    """What that libc's getaddrinfo gives for `name`; None where an answer that it would need was not asked for."""
+    """What that libc's getaddrinfo returns for `name`; None if it would need an answer that was not asked for."""
     try:
         result = _literal(libc, name, request) or _call(libc, name, conf, answers, request)
     except UnaskedError:
@@ -61,21 +58,11 @@ def predict(libc: str, name: str, conf: ResolvConf, answers: Answers, *, request
         name=name,
         request=request,
         code=result.code,
-        addresses=tuple(str(address) for address in sorted(set(result.addresses), key=_order)),
+        addresses=tuple(str(address) for address in sorted(set(result.addresses), key=lambda a: (a.version, int(a)))),
         seconds=result.seconds,
         candidate=result.candidate,
         why=result.why,
     )
-
-
-def predict_all(name: str, conf: ResolvConf, answers: Answers, *, request: str = "any") -> tuple[Prediction, ...]:
-    """The predictions of every libc, in the order of Libc, as far as they can be made."""
-    made = (predict(libc, name, conf, answers, request=request) for libc in Libc)
-    return tuple(prediction for prediction in made if prediction is not None)
-
-
-def _order(address: Address) -> tuple[int, int]:
-    return (address.version, int(address))
 
 
 def _call(libc: str, name: str, conf: ResolvConf, answers: Answers, request: str) -> Result:
@@ -85,7 +72,7 @@ def _call(libc: str, name: str, conf: ResolvConf, answers: Answers, request: str
 
 
 def _literal(libc: str, name: str, request: str) -> Result | None:
-    """An address as name needs no resolver; asked for the other family it is an error of its own."""
+    """An address as name needs no nameserver; with a request for the other family it is an error of its own."""
     address = parse_address(name)
     if address is None:
         return None
@@ -97,43 +84,33 @@ def _literal(libc: str, name: str, request: str) -> Result | None:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """One change, what it gives, and for which libcs it turns a failure into an answer or spares a wait."""
+    """One change, and the libcs for which it turns a failure into an answer or saves a wait."""
 
     change: str
     libcs: tuple[str, ...]
 
 
 def suggest_fixes(name: str, conf: ResolvConf, answers: Answers, *, request: str = "any") -> tuple[Fix, ...]:
-    """The changes that would help, found by predicting again with each of them; empty where nothing fails or waits."""
+    """The changes that would help, found by predicting again with each of them; empty if nothing fails or waits."""
+    bare = name.removesuffix(".")
+    searched = {candidate for candidate in all_candidates(name, conf) if candidate != casefold(name)}
+    honest = {key: _like_a(key, answer, answers) for key, answer in answers.items()}
+    missing = {key: _missing(answer) if key[0] in searched else answer for key, answer in answers.items()}
+    changes = (
+        (f"write the name with a final dot: {bare}.", f"{bare}.", conf, answers),
+        ("options ndots:1 (in a pod: spec.dnsConfig.options)", name, replace(conf, ndots=1), answers),
+        ("let the resolver answer AAAA as honestly as A", name, conf, honest),
+        ("let the search domains' servers answer NXDOMAIN for names they do not have", name, conf, missing),
+        ("options no-aaaa (glibc 2.36 and later)", name, replace(conf, options=conf.options | {"no-aaaa"}), answers),
+    )
     before = {libc: predict(libc, name, conf, answers, request=request) for libc in Libc}
     found = []
-    for change, after in _changes(name, conf, answers):
-        helped = tuple(libc.value for libc in Libc if _helps(before[libc], after(libc, request)))
+    for change, changed_name, changed_conf, changed_answers in changes:
+        after = {libc: predict(libc, changed_name, changed_conf, changed_answers, request=request) for libc in Libc}
+        helped = tuple(libc.value for libc in Libc if _helps(before[libc], after[libc]))
         if helped:
             found.append(Fix(change, helped))
     return tuple(found)
-
-
-Again = Callable[[str, str], Prediction | None]
-
-
-def _changes(name: str, conf: ResolvConf, answers: Answers) -> tuple[tuple[str, Again], ...]:
-    bare = name.removesuffix(".")
-
-    def again(name: str = name, conf: ResolvConf = conf, answers: Answers = answers) -> Again:
-        return lambda libc, request: predict(libc, name, conf, answers, request=request)
-
-    names = all_candidates(name, conf)
-    searched = tuple(candidate for candidate in names if candidate != fold_case(name))
-    honest = {key: _mended(key, answer, answers) for key, answer in answers.items()}
-    missing = {key: _missing(answer) if key[0] in searched else answer for key, answer in answers.items()}
-    return (
-        (f"write the name with a final dot: {bare}.", again(name=f"{bare}.")),
-        ("options ndots:1 (in a pod: spec.dnsConfig.options)", again(conf=replace(conf, ndots=1))),
-        ("let the resolver answer AAAA as honestly as A", again(answers=honest)),
-        ("let the search domains' servers answer NXDOMAIN for names they do not have", again(answers=missing)),
-        ("options no-aaaa (glibc 2.36 and later)", again(conf=replace(conf, options=conf.options | {"no-aaaa"}))),
-    )
 
 
 def _helps(before: Prediction | None, after: Prediction | None) -> bool:
@@ -142,21 +119,16 @@ def _helps(before: Prediction | None, after: Prediction | None) -> bool:
     return before.code != "OK" or after.seconds + SLOW <= before.seconds
 
 
-def _mended(key: tuple[str, str, Address], answer: Answer, answers: Answers) -> Answer:
-    """An AAAA answer as it would be if the resolver treated both types alike: no error and no NXDOMAIN of its own."""
+def _like_a(key: tuple[str, str, Address], answer: Answer, answers: Answers) -> Answer:
+    """An AAAA answer as it would be if the resolver treated both types alike: with the rcode of its A answer."""
     name, qtype, server = key
     twin = answers.get((name, "A", server))
-    if (
-        qtype != "AAAA"
-        or twin is None
-        or not isinstance(twin.datagram, Reply)
-        or twin.datagram.rcode not in {NOERROR, NXDOMAIN}
-    ):
+    if qtype != "AAAA" or twin is None or not isinstance(twin.datagram, Reply):
         return answer
-    reply = answer.over_tcp
-    if isinstance(reply, Reply) and reply.rcode == twin.datagram.rcode:
+    rcode, reply = twin.datagram.rcode, answer.over_tcp
+    if rcode not in {NOERROR, NXDOMAIN} or (isinstance(reply, Reply) and reply.rcode == rcode):
         return answer
-    return Answer(Reply(rcode=twin.datagram.rcode, soa_authority=True))
+    return Answer(Reply(rcode=rcode, soa_authority=True))
 
 
 def _missing(answer: Answer) -> Answer:

@@ -1,1 +1,1 @@
-"""What a round asks: pure decisions from inventory, configuration, clock and kept results. No I/O, no randomness of its own."""
+"""What a round dials and asks: pure decisions from inventory, configuration, clock and earlier results. No I/O."""

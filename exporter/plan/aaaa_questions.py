@@ -1,40 +1,88 @@
-"""The minimal set of questions from which one nameserver's AAAA verdict is taken (measured; RFC 2308, RFC 7050). Pure.
+"""The names that a round asks about, and the fewest questions that show how a nameserver treats AAAA. Pure.
 
-Per name: A, AAAA, and MX as the baseline of whether this server puts an SOA into negative answers. A random sibling's A
-and AAAA: an NXDOMAIN is a name's, not a type's, so honest servers agree on it. ipv4only.arpa's AAAA tells DNS64. Inside
-the cluster domain alone the set needs no outside network.
+Used by questions.py. Each name is asked for A, AAAA, and MX: the MX answer shows whether this server puts an SOA into
+negative answers (RFC 2308). A random sibling is asked for A and AAAA: NXDOMAIN is about a name, not a type, so a
+correct server gives it to both. The AAAA of ipv4only.arpa shows DNS64 (RFC 7050). Names inside the cluster's domain
+need no outside network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from exporter.plan.dns_names import is_inside
+from exporter.model.dns import ResolvConf
+from exporter.model.dns_name import casefold, is_within
+from exporter.model.family import family_of, parse_address
+from exporter.model.inventory import Inventory
+from exporter.model.service import Service
+from exporter.model.well_known import OWN_SERVICE, dns_services
+from exporter.plan.round_plan import RoundPlan
 
 CANARY, RANDOM = "canary", "random"
-DNS64_NAME = "ipv4only.arpa"  # RFC 7050: has A only; an AAAA is synthesised
+DNS64_NAME = "ipv4only.arpa"  # has only A records; an AAAA record is synthesised
+HOUR = 3600
 
 
 class WantedQuestion(NamedTuple):
-    """One question: the absolute name, its type, and the label under which metrics show it."""
+    """An absolute name, the type to ask for, and the label under which metrics show the name."""
 
     name: str
     qtype: str
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class RoundNames:
+    """What a round asks about, and whether the operator names anything outside the cluster's domain."""
+
+    wanted: tuple[WantedQuestion, ...]
+    domain: str
+    outside: bool
+
+    def may_ask(self, name: str) -> bool:
+        """Unless the operator wants it, nothing is asked that a cluster's DNS would have to forward."""
+        return self.outside or is_within(name, self.domain)
+
+
+def round_names(confs: Sequence[ResolvConf], plan: RoundPlan) -> RoundNames:
+    """Without dns.names no control name is asked, but ipv4only.arpa on a host without Kubernetes."""
+    config, inventory = plan.config, plan.context.inventory
+    domain = cluster_domain(inventory, confs)
+    service = canary(inventory) if domain else None
+    names = [DNS64_NAME] if inventory.source == "none" else []
+    if config.dns.names is not None:
+        names = [n.name for n in config.dns.names]
+    hosts = (target.host for target in config.targets if target.host and parse_address(target.host) is None)
+    return RoundNames(
+        wanted=verdict_set(
+            canary=service_name(service, domain) if service is not None else "",
+            domain=domain,
+            names=names,
+            random=random_label(inventory, config.node_name, plan.context.now),
+        ),
+        domain=domain,
+        outside=any(not is_within(name, domain) for name in (*names, *hosts)),
+    )
+
+
+def service_name(service: Service, domain: str) -> str:
+    return f"{service.name}.{service.namespace}.svc.{domain}"
+
+
 def verdict_set(*, canary: str, domain: str, names: Iterable[str], random: str) -> tuple[WantedQuestion, ...]:
-    """`canary`: a Service's absolute name, "" without one; `names`: control names. Only those outside the domain lead outside."""
+    """`canary`: a Service's absolute name or ""; `names`: control names. Only names outside `domain` lead outside."""
     wanted: list[WantedQuestion] = []
     if domain:
-        parent = canary.split(".", 1)[1] if canary else f"default.svc.{domain}"
         wanted += _named(canary, CANARY) if canary else []
-        wanted += _sibling(random, parent)
+        wanted += _sibling(random, canary.partition(".")[2] or f"default.svc.{domain}")
     control = tuple(dict.fromkeys(names))
     for name in control:
         wanted += _named(name, name)
-    outside = [name for name in control if not is_inside(name, domain)]
+    outside = [name for name in control if not is_within(name, domain)]
     if outside:
         wanted += _sibling(random, outside[0])
         wanted.append(WantedQuestion(DNS64_NAME, "AAAA", DNS64_NAME if DNS64_NAME in outside else CANARY))
@@ -47,3 +95,34 @@ def _named(name: str, label: str) -> list[WantedQuestion]:
 
 def _sibling(random: str, parent: str) -> list[WantedQuestion]:
     return [WantedQuestion(f"{random}.{parent}", qtype, RANDOM) for qtype in ("A", "AAAA")]
+
+
+def random_label(inventory: Inventory, host_name: str, now: float) -> str:
+    """A label that does not exist, the same on all nodes for an hour, so that caches see one such name an hour."""
+    seed = inventory.uid or ",".join(sorted(n.name for n in inventory.nodes or ())) or host_name
+    return "x" + hashlib.sha256(f"{seed}/{int(now // HOUR)}".encode()).hexdigest()[:12]
+
+
+def cluster_domain(inventory: Inventory, confs: Iterable[ResolvConf]) -> str:
+    """The domain in the Corefile, else the one that most search lists name (`svc.DOMAIN`), else "".
+
+    Most, because a pod controls its own resolv.conf: a single one must not decide which names are asked.
+    """
+    if inventory.corefile is not None and inventory.corefile.cluster_domains:
+        return casefold(inventory.corefile.cluster_domains[0])
+    searched = (casefold(domain) for conf in confs for domain in dict.fromkeys(conf.search))
+    count = Counter(domain.removeprefix("svc.") for domain in searched if domain.startswith("svc."))
+    return min(count, key=lambda domain: (-count[domain], domain), default="")
+
+
+def canary(inventory: Inventory) -> Service | None:
+    """A Service whose records must exist: the exporter's own, else a dual-stack one, else any with a ClusterIP.
+
+    Never default/kubernetes, which is single-stack by design.
+    """
+    candidates = [
+        s for s in inventory.services or () if (s.namespace, s.name) != ("default", "kubernetes") and s.cluster_ips
+    ]
+    dual = [s for s in candidates if len({family_of(a) for a in s.cluster_ips}) == 2]
+    own = [s for s in dual if s.labels.get("app.kubernetes.io/name") == OWN_SERVICE]
+    return next(iter([*own, *dual, *dns_services(inventory), *candidates]), None)

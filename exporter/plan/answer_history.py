@@ -1,23 +1,22 @@
-"""What nameservers said in the last minutes, question by question (contract section 7: "the last 10 minutes"). A pure, bounded value.
+"""What nameservers answered in the last minutes, question by question: a bounded value that rounds pass on. Pure.
 
-Beside kept.py, which holds the last two answers alone. plan/repeats.py asks again by it,
-diagnosis/rules/dns/steadiness.py judges by it.
+plan/repeats.py decides from it what to ask again, diagnosis/rules/dns/steadiness.py judges by it. The last two answers
+that rules compare are kept in result_history.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from exporter.model.dns import Reply
+from exporter.model.dns_name import casefold
 from exporter.model.family import Address
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Told
 from exporter.plan.aaaa_questions import RANDOM
-from exporter.plan.dns_names import fold_case
 
-RECENT = 600.0  # seconds: the ten minutes
-REMEMBERED = RECENT + 300.0  # longer, so that what ended before them is known to have lasted
+RECENT = 600.0  # seconds: the "last 10 minutes" of docs/specification.md section 7
+REMEMBERED = RECENT + 300.0  # longer, to show how long a run lasted that ends within them
 AT_MOST = 1024  # answers to one question; the DNS budget keeps far below
 
 UNSENT = frozenset({LookupOutcome.NOT_ALLOWED, LookupOutcome.NOT_ASKED})
@@ -25,37 +24,29 @@ LOST = frozenset({LookupOutcome.TIMEOUT, LookupOutcome.UNREACHABLE})
 NONE = frozenset({LookupOutcome.NXDOMAIN, LookupOutcome.NODATA, LookupOutcome.REFUSED, LookupOutcome.SERVFAIL})
 
 Key: TypeAlias = tuple[Address, str, str]  # server, name, type
+AnswerHistory: TypeAlias = Mapping[Key, tuple[Told, ...]]  # oldest answer first
+NO_HISTORY: AnswerHistory = {}
 
 
-@dataclass(frozen=True, slots=True)
-class History:
-    """By question, oldest answer first."""
-
-    told: Mapping[Key, tuple[Told, ...]]
-
-    def all(self) -> tuple[Told, ...]:
-        return tuple(one for answers in self.told.values() for one in answers)
-
-
-NO_HISTORY = History({})
-
-
-def remember(history: History, made: Iterable[Lookup], *, now: float) -> History:
-    """The history after a round. `now` is Unix seconds, as in the lookups; what is from the future is of no known age and goes."""
-    found: dict[Key, list[Told]] = {key: list(answers) for key, answers in history.told.items()}
+def remember(history: AnswerHistory, made: Iterable[Lookup], *, now: float) -> AnswerHistory:
+    """The history after a round. `now` is Unix seconds, as in the lookups; an answer from the future is dropped."""
+    found: dict[Key, list[Told]] = {key: list(answers) for key, answers in history.items()}
     for one in made:
         if one.outcome not in UNSENT and one.question.purpose is not Purpose.REFERENCE:
             found.setdefault(key_of(one.question), []).append(_told(one, now))
-    kept = {
+    return {
         key: tuple(sorted(fresh, key=lambda one: one.time)[-AT_MOST:])
         for key, answers in found.items()
         if (fresh := [one for one in answers if abs(now - one.time) <= REMEMBERED])
     }
-    return History(kept)
 
 
-def by_question(told: Iterable[Told]) -> dict[Key, tuple[Told, ...]]:
-    """A snapshot's history as rules look it up."""
+def all_told(history: AnswerHistory) -> tuple[Told, ...]:
+    return tuple(one for answers in history.values() for one in answers)
+
+
+def by_question(told: Iterable[Told]) -> AnswerHistory:
+    """A snapshot's history as rules use it."""
     found: dict[Key, list[Told]] = {}
     for one in told:
         found.setdefault((one.server.address, one.name, one.qtype), []).append(one)
@@ -63,22 +54,21 @@ def by_question(told: Iterable[Told]) -> dict[Key, tuple[Told, ...]]:
 
 
 def key_of(question: Question) -> Key:
-    return question.server.address, told_name(question), question.qtype
-
-
-def told_name(question: Question) -> str:
-    """The name under which answers are remembered."""
-    name = fold_case(question.name)
-    return f"{RANDOM}.{name.partition('.')[2]}" if question.label == RANDOM else name
+    """What a question is remembered under; a random name by its parent, because its first label changes every hour."""
+    name = casefold(question.name)
+    if question.label == RANDOM:
+        name = f"{RANDOM}.{name.partition('.')[2]}"
+    return question.server.address, name, question.qtype
 
 
 def _told(lookup: Lookup, now: float) -> Told:
     q = lookup.question
+    _, name, qtype = key_of(q)
     return Told(
         vantage=q.vantage,
         server=q.server,
-        name=told_name(q),
-        qtype=q.qtype,
+        name=name,
+        qtype=qtype,
         edns=q.edns,
         outcome=lookup.outcome,
         real=is_real(lookup.reply),
@@ -89,7 +79,5 @@ def _told(lookup: Lookup, now: float) -> Told:
 
 
 def is_real(reply: Reply | None) -> bool:
-    """Whether a reply has the record: names, or an address that is one (not the unspecified address)."""
-    if reply is None:
-        return False
-    return bool(reply.names) or any(not address.is_unspecified for address in reply.addresses)
+    """Whether a reply has the record: names, or an address other than the unspecified one."""
+    return reply is not None and (bool(reply.names) or any(not a.is_unspecified for a in reply.addresses))

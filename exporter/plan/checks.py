@@ -5,62 +5,65 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from math import ceil
 
+from exporter.config.schema import TargetConfig, VantageKind
 from exporter.model.family import Family
-from exporter.model.probe import Check, Group, Layer, Target, Timeouts
+from exporter.model.probe import Check, Group, Layer, Target
 from exporter.model.vantage import PodState, Vantage
+from exporter.plan.name_resolution import ResolutionGroup
+from exporter.plan.round_plan import RoundPlan, rounds_between_api_dials, timeouts
+from exporter.plan.targets import inside, outside
 
-SPREAD = 5.0  # seconds over which a round's starts are spread
+
+def direct_checks(plan: RoundPlan) -> tuple[Check, ...]:
+    """Dials to what has an address: the cluster's own targets, and outside ones given by address."""
+    config, context = plan.config, plan.context
+    within = inside(context.inventory, config, context.families, context.now)
+    if plan.number % rounds_between_api_dials(plan):
+        within = tuple(t for t in within if t.group is not Group.APISERVER)
+    literal = [(t, made) for t, made in outside(config, context.families) if made is not None]
+    return (
+        *host_checks(plan, [*within, *(made for t, made in literal if VantageKind.HOST in t.vantages)]),
+        *pod_checks(plan, context.sample, [*within, *(made for t, made in literal if VantageKind.POD in t.vantages)]),
+    )
 
 
-def host_checks(
-    host: Vantage, targets: Iterable[Target], families: Sequence[Family], timeouts: Timeouts, *, spread: float = SPREAD
+def named_checks(
+    plan: RoundPlan, group: ResolutionGroup, targets: Sequence[tuple[TargetConfig, Target]]
 ) -> tuple[Check, ...]:
-    """Every given target from the host."""
-    return tuple(_check(host, t, f, timeouts, spread) for t in targets for f in families if f in t.addresses)
+    """Dials of the vantages of one group to its targets, now that these have addresses."""
+    pods = [v for v in group.vantages if v.kind == "pod"]
+    from_host = [made for t, made in targets if VantageKind.HOST in t.vantages] if not pods else []
+    return (
+        *host_checks(plan, from_host),
+        *pod_checks(plan, pods, [made for t, made in targets if VantageKind.POD in t.vantages]),
+    )
 
 
-def pod_checks(
-    pods: Sequence[Vantage],
-    targets: Sequence[Target],
-    families: Sequence[Family],
-    timeouts: Timeouts,
-    *,
-    turn: int,
-    spread: float = SPREAD,
-    unsupported: frozenset[tuple[str, Family]] = frozenset(),
-) -> tuple[Check, ...]:
-    """Every given target from each sampled pod, but one peer each (it moves on with `turn`), and never the API server.
+def host_checks(plan: RoundPlan, targets: Iterable[Target]) -> tuple[Check, ...]:
+    host, families = plan.context.host.vantage, plan.context.families
+    return tuple(_check(plan, host, t, f) for t in targets for f in families if f in t.addresses)
 
-    `unsupported`: (subject, family) of pods that lack a family for a good reason. A pod behind a service mesh is pinged
-    only: its connections would end at a local proxy.
-    """
+
+def pod_checks(plan: RoundPlan, pods: Sequence[Vantage], targets: Sequence[Target]) -> tuple[Check, ...]:
+    """Every given target from each pod, but only one peer (the next one each round), and no API server."""
     peers = [t for t in targets if t.group is Group.PEERS]
     others = [t for t in targets if t.group not in {Group.PEERS, Group.APISERVER}]
+    unsupported = plan.context.unsupported_families
     checks: list[Check] = []
-    for place, pod in enumerate(pods):
-        spoken = [f for f in families if f in pod.families and (pod.subject, f) not in unsupported]
-        own = [*others, peers[(place + turn) % len(peers)]] if peers else others
-        for target in own:
-            asked = _pinged(target) if pod.state is PodState.INTERCEPTED else target
-            if asked is not None:
-                wanted = [f for f in spoken if f in asked.addresses]
-                checks.extend(_check(pod, asked, f, timeouts, spread) for f in wanted)
+    for index, pod in enumerate(pods):
+        dialled = [*others, peers[(index + plan.number) % len(peers)]] if peers else others
+        if pod.state is PodState.INTERCEPTED:  # its connections would end at a local proxy
+            dialled = [replace(t, layers=(Layer.ICMP,)) for t in dialled if Layer.ICMP in t.layers]
+        supported = [f for f in plan.context.families if f in pod.families and (pod.subject, f) not in unsupported]
+        checks += [_check(plan, pod, t, f) for t in dialled for f in supported if f in t.addresses]
     return tuple(checks)
 
 
-def rounds_between(dials: int, allowed: float | None) -> int:
-    """Every how many rounds something may be dialled that takes `dials` connections at once, `allowed` a round on average."""
-    return 1 if allowed is None else max(1, ceil(dials / allowed))
-
-
-def _pinged(target: Target) -> Target | None:
-    return replace(target, layers=(Layer.ICMP,)) if Layer.ICMP in target.layers else None
-
-
-def _check(vantage: Vantage, target: Target, family: Family, timeouts: Timeouts, spread: float) -> Check:
-    whole = min(timeouts.whole, target.timeout) if target.timeout is not None else timeouts.whole
+def _check(plan: RoundPlan, vantage: Vantage, target: Target, family: Family) -> Check:
+    limits = timeouts(plan)
+    if target.timeout is not None:
+        limits = replace(limits, whole=min(limits.whole, target.timeout))
     seed = f"{vantage.key}|{target.subject}|{family}".encode()
-    start = int.from_bytes(hashlib.sha256(seed).digest()[:4], "big") / 2**32 * spread
-    return Check(vantage=vantage, target=target, family=family, timeouts=replace(timeouts, whole=whole), start=start)
+    start = int.from_bytes(hashlib.sha256(seed).digest()[:4], "big") / 2**32 * plan.pace.spread
+    return Check(vantage=vantage, target=target, family=family, timeouts=limits, start=start)

@@ -1,7 +1,8 @@
-"""Which families a pod does not have, and nobody's fault it is: it chose so, or it is older than them. Nothing is dialled over these. Pure.
+"""Which families a pod lacks on purpose or by age, and over which an egress policy may stop its traffic. Pure.
 
-status.podIPs decides what a pod has; a pod that lacks a family for no such reason is dialled over it all the same, so
-that it shows.
+Read by the plan, which does not dial the families that a pod lacks for these reasons, and by diagnosis, which blames no
+path for them. status.podIPs shows which families a pod has; a pod that lacks one for no such reason is dialled over it,
+so that it shows.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from exporter.model.subject import Subject, SubjectKind
 
 
 def unsupported_families(inventory: Inventory, node: str) -> frozenset[tuple[str, Family]]:
-    """(subject of the pod, family) for the pods of a node that lack the family by annotation, their own or their namespace's, or by age."""
+    """(pod subject, family) for a node's pods that lack the family by age, or by annotation of pod or namespace."""
     choosing = {space.name for space in inventory.namespaces or () if space.address_choice}
     since = {family: first_pool(inventory, node, family) for family in FAMILIES}
     return frozenset(
@@ -26,11 +27,24 @@ def unsupported_families(inventory: Inventory, node: str) -> frozenset[tuple[str
 
 
 def first_pool(inventory: Inventory, node: str, family: Family) -> float | None:
-    """When the first pool of the family that selects the node was made; None where that is not known."""
+    """When the first pool of the family that selects the node was created; None if unknown."""
     made = (p.created for p in inventory.pools or () if family_of(p.cidr) is family and p.selects(node))
     return min((created for created in made if created), default=None)
 
 
 def is_older(pod: Pod, since: float | None) -> bool:
-    """Whether the pod was there before: it keeps the addresses that it was born with."""
+    """Whether the pod was created earlier: a pod keeps the addresses that it got at its creation."""
     return since is not None and pod.created is not None and pod.created < since
+
+
+def under_policy(inventory: Inventory) -> frozenset[tuple[str, Family]]:
+    """(pod subject, family) where a policy selects the pod and does not allow all egress over that family."""
+    found: set[tuple[str, Family]] = set()
+    for policy in inventory.policies or ():
+        if not policy.restricts_egress:
+            continue
+        keys = policy.selected
+        if policy.selects_all:
+            keys = frozenset(p.key for p in inventory.pods or () if policy.namespace in {"", p.namespace})
+        found.update((Subject.of(SubjectKind.POD, key), family) for key in keys for family in policy.restricts_egress)
+    return frozenset(found)

@@ -1,79 +1,120 @@
-"""Who dials which targets by name, and of whom those names are asked: once per distinct resolv.conf. Pure; before probes/target_resolver.py.
+"""Which target names are resolved for whom, in which order, and how long an answer may be used. Pure.
 
-A vantage whose own nameservers may not be asked dials what the host's resolver said: its path is still worth testing.
+probes/target_resolver.py carries it out. Names are asked once per distinct resolv.conf. A vantage whose own nameservers
+may not be asked dials the addresses that the host's resolver gives: its path can still be tested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from exporter.config.schema import TargetConfig, VantageKind
 from exporter.model.dns import ResolvConf
 from exporter.model.pod import Pod
-from exporter.model.probe import Nameserver
+from exporter.model.probe import NEUTRAL, Layer, Lookup, LookupOutcome, Nameserver, Observation, Outcome
 from exporter.model.report import PodView
 from exporter.model.vantage import Vantage
+from exporter.plan.pace import rotated
+from exporter.plan.round_plan import RoundPlan
 from exporter.plan.servers import KnownServers, servers_of
+from exporter.plan.targets import outside
 
-T = TypeVar("T")
+LONGEST = 60.0  # seconds for which addresses are used at most, whatever their TTL
+LONGEST_NONE = 30.0  # the same for the answer that there are none
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Naming:
-    """Vantages that share a resolv.conf, the targets they dial by name, and from where and of whom these names are asked."""
+class ResolutionGroup:
+    """Vantages that share a resolv.conf, the targets they dial by name, and who asks whom for the names."""
 
     vantages: tuple[Vantage, ...]
     targets: tuple[TargetConfig, ...]
-    asker: Vantage
+    asked_from: Vantage
     conf: ResolvConf
     servers: tuple[Nameserver, ...]
 
 
-def plan_namings(
-    host: PodView,
-    sample: Sequence[PodView],
-    targets: Sequence[TargetConfig],
-    *,
-    known: KnownServers,
-    pods: Mapping[str, Pod],
-    turn: int,
-) -> tuple[Naming, ...]:
-    """The host by itself, and the sampled pods by resolv.conf. The order turns with `turn`, so that a tight budget serves all.
-
-    `host` as a view: the vantage and its file. `pods` by uid, for the nameservers that their spec names.
-    """
-    groups: dict[ResolvConf | None, list[PodView]] = {}
-    for view in sample:
-        groups.setdefault(view.resolv_conf, []).append(view)
-    found = []
-    for group in ((host,), *groups.values()):
-        wanted = [t for t in targets if VantageKind(group[0].vantage.kind) in t.vantages]
+def resolution_groups(plan: RoundPlan) -> tuple[ResolutionGroup, ...]:
+    """The host by itself, and the sampled pods by resolv.conf; the order rotates, so that a tight budget serves all."""
+    context = plan.context
+    targets = [t for t, made in outside(plan.config, context.families) if made is None]
+    by_conf: dict[ResolvConf | None, list[PodView]] = {}
+    for view in context.sampled:
+        by_conf.setdefault(view.resolv_conf, []).append(view)
+    groups = []
+    for views in ((context.host,), *by_conf.values()):
+        wanted = [t for t in targets if VantageKind(views[0].vantage.kind) in t.vantages]
         if wanted:
-            found.append(_naming(tuple(v.vantage for v in group), _turned(wanted, turn), group[0], host, known, pods))
-    return _turned(found, turn)
+            source, servers = _resolver_of(views[0], context.host, context.known, plan.pods_by_uid)
+            groups.append(
+                ResolutionGroup(
+                    vantages=tuple(v.vantage for v in views),
+                    targets=rotated(wanted, plan.number),
+                    asked_from=source.vantage,
+                    conf=source.resolv_conf or ResolvConf(),
+                    servers=servers,
+                )
+            )
+    return rotated(groups, plan.number)
 
 
-def _naming(  # noqa: PLR0917 - the parts of one value
-    vantages: tuple[Vantage, ...],
-    targets: tuple[TargetConfig, ...],
-    first: PodView,
-    host: PodView,
-    known: KnownServers,
-    pods: Mapping[str, Pod],
-) -> Naming:
-    for view in (first, host):
-        conf = view.resolv_conf or ResolvConf()
-        pod = pods.get(view.vantage.uid)
-        servers = tuple(server for server, allowed in servers_of(conf, known, pod) if allowed)
+def _resolver_of(
+    view: PodView, host: PodView, known: KnownServers, pods: Mapping[str, Pod]
+) -> tuple[PodView, tuple[Nameserver, ...]]:
+    """The view itself if one of its nameservers may be asked, else the host, and the nameservers that may be asked."""
+    for each in (view, host):
+        listed = servers_of(each.resolv_conf or ResolvConf(), known, pods.get(each.vantage.uid))
+        servers = tuple(server for server, allowed in listed if allowed)
         if servers:
-            return Naming(vantages=vantages, targets=targets, asker=view.vantage, conf=conf, servers=servers)
-    return Naming(
-        vantages=vantages, targets=targets, asker=host.vantage, conf=host.resolv_conf or ResolvConf(), servers=()
+            return each, servers
+    return host, ()
+
+
+def lifetime(lookup: Lookup) -> float:
+    """Seconds for which this answer may be used; 0 for what is no answer.
+
+    Addresses: the least TTL of the CNAME chain and the records. No address: the SOA's negative TTL (RFC 2308 section
+    5), but no longer than the chain that leads there; without an SOA it is not kept.
+    """
+    reply = lookup.reply
+    if reply is None:
+        return 0.0
+    if lookup.outcome is LookupOutcome.ANSWER:
+        return min(LONGEST, max(0, reply.ttl or 0))
+    if lookup.outcome in {LookupOutcome.NODATA, LookupOutcome.NXDOMAIN} and reply.negative_ttl is not None:
+        chain = reply.negative_ttl if reply.ttl is None else reply.ttl
+        return min(LONGEST_NONE, max(0, min(reply.negative_ttl, chain)))
+    return 0.0
+
+
+def failed_hosts(observations: Iterable[Observation]) -> frozenset[str]:
+    """The host names whose addresses could not be reached. A failed echo does not count if a connection was made."""
+    return frozenset(
+        o.target.host
+        for o in observations
+        if not o.passed
+        and o.outcome not in NEUTRAL
+        and o.outcome is not Outcome.NO_ADDRESS
+        and (o.layer is not Layer.ICMP or o.target.deepest is Layer.ICMP)
     )
 
 
-def _turned(items: Sequence[T], turn: int) -> tuple[T, ...]:
-    first = turn % len(items) if items else 0
-    return (*items[first:], *items[:first])
+def admitted(due: Mapping[K, float], costs: Mapping[K, int], least: int, budget: float) -> frozenset[K]:
+    """Which of the due names may be asked in this round: those asked longest ago, as far as the budget allows.
+
+    `due`: when each was last answered; `costs`: questions that each took, `least` if unknown. The first one is always
+    admitted: it stops when the budget is used up, and otherwise no name could ever be asked.
+    """
+    chosen: set[K] = set()
+    spent = 0
+    for key in sorted(
+        due, key=lambda each: due[each]
+    ):  # stable: names of one age stay in the order given, which rotates
+        spent += costs.get(key, least)
+        if chosen and spent > budget:
+            break
+        chosen.add(key)
+    return frozenset(chosen)

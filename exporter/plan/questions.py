@@ -1,112 +1,107 @@
-"""Which DNS questions a round asks, of whom, and from where; within the node's budget. Pure.
+"""Which DNS questions a round asks, of which nameservers, and from where; within the node's budget. Pure.
 
-One pod per distinct resolv.conf asks the AAAA verdict set and what the libcs would ask; the other sampled pods ask one
-name's AAAA; each nameserver of dns.servers is asked the verdict set from one place. What exceeds the budget waits: the
-next round goes on where this one stopped.
+One pod per distinct resolv.conf asks the AAAA verdict set and what the libcs would ask; the other sampled pods ask for
+one name's AAAA; each nameserver of dns.servers is asked the verdict set from one vantage. What exceeds the budget waits
+for the next round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from exporter.config.schema import Config
 from exporter.libc.resolver import all_candidates
 from exporter.model.dns import ResolvConf
-from exporter.model.family import parse_address
+from exporter.model.dns_name import casefold
+from exporter.model.family import Family, family_of
 from exporter.model.inventory import Inventory
-from exporter.model.pod import Pod
 from exporter.model.probe import Nameserver, Purpose, Question
-from exporter.model.report import PodView
+from exporter.model.report import Role
 from exporter.model.service import Service
 from exporter.model.vantage import PodState, Vantage
 from exporter.model.well_known import dns_services
-from exporter.plan.aaaa_questions import CANARY, DNS64_NAME, WantedQuestion, verdict_set
-from exporter.plan.dns_names import canary, cluster_domain, is_inside, random_label
-from exporter.plan.servers import CLUSTER_DNS, KnownServers, servers_of
+from exporter.plan.aaaa_questions import CANARY, RoundNames, WantedQuestion, cluster_domain, round_names, service_name
+from exporter.plan.pace import rotated
+from exporter.plan.repeats import KnownNames
+from exporter.plan.round_plan import RoundPlan, result_lifetime, timeouts
+from exporter.plan.servers import CLUSTER_DNS, servers_of
 
-SERVICES_A_ROUND = 15  # Services whose records the cluster role asks at most in one round
+SERVICES_A_ROUND = 15  # Services whose records the cluster exporter asks for in one round
 RECORDS = 3  # questions about one Service
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
-    """What the questions of a round depend on besides the vantages. `budget` None: a check, where it does not bind."""
-
-    config: Config
-    inventory: Inventory
-    known: KnownServers
-    number: int
-    now: float
-    budget: int | None
-    timeout: float
-
-
 @dataclass(frozen=True, slots=True)
-class AskingVantage:
-    """One place to ask from: its file, and the servers of it with whether each may be asked."""
+class DnsVantage:
+    """A vantage that asks, with its resolv.conf and the nameservers in it, each with whether it may be asked."""
 
     vantage: Vantage
     conf: ResolvConf
     servers: tuple[tuple[Nameserver, bool], ...]
 
-    @property
-    def allowed(self) -> tuple[Nameserver, ...]:
-        return tuple(server for server, allowed in self.servers if allowed)
+
+def questions(plan: RoundPlan, budget: int | None) -> tuple[Question, ...]:
+    """A node's, from its pods; the cluster's, from a cluster exporter that runs in one. Together within the budget."""
+    of_cluster: tuple[Question, ...] = ()
+    if plan.config.role is not Role.NODE and plan.context.inventory.source == "kubernetes":
+        of_cluster = service_questions(plan, _service_budget(plan, budget))
+    if not plan.context.probes_locally:
+        return of_cluster
+    return (*node_questions(plan, None if budget is None else budget - len(of_cluster)), *of_cluster)
 
 
-@dataclass(frozen=True, slots=True)
-class AskedNames:
-    """What is asked about in a round: the verdict set, and whether the operator named anything outside the cluster's domain."""
-
-    wanted: tuple[WantedQuestion, ...]
-    domain: str
-    outside: bool
-
-    def may_ask(self, name: str) -> bool:
-        """By default nothing is asked that a cluster's DNS would have to ask others about (contract section 3)."""
-        return self.outside or is_inside(name, self.domain)
-
-
-def plan_questions(
-    host: Vantage, sample: Sequence[PodView], host_conf: ResolvConf | None, asking: Asking
-) -> tuple[Question, ...]:
-    """The questions in order of worth, within the budget; what may not be asked is listed as such and costs nothing."""
-    places = _places(host, sample, host_conf, asking)
-    topic = _topic([p.conf for p in places], asking)
-    asked_of_pods = any(server.address is None for server in asking.config.dns.servers)
-    leaders, others = _leaders(places if asked_of_pods else [])
-    questions = [
-        *_configured(places, topic, asking),
-        *(q for leader in leaders for q in _verdict_and_prediction(leader, topic, asking)),
-        *(q for place in others for q in _pulse(place, topic, asking)),
-        *_reference(host, asking),
+def node_questions(plan: RoundPlan, budget: int | None) -> tuple[Question, ...]:
+    """The most useful questions first, within the budget; what may not be asked is listed as such and costs nothing."""
+    vantages = _vantages(plan)
+    names = round_names([v.conf for v in vantages], plan)
+    asks_pods = any(server.address is None for server in plan.config.dns.servers)
+    first: dict[ResolvConf, DnsVantage] = {}
+    for each in vantages if asks_pods else ():
+        first.setdefault(each.conf, each)
+    others = [v for v in vantages if asks_pods and v is not first[v.conf]]
+    wanted = [
+        *_configured(vantages, names, plan),
+        *(q for each in first.values() for q in _verdict_and_prediction(each, names, plan)),
+        *(q for each in others for q in _pulse(each, names, plan)),
+        *_reference(plan),
     ]
-    unique = {(q.vantage.key, q.server.address, q.name, q.qtype, q.purpose): q for q in questions}
-    asked = [q for q in unique.values() if q.allowed]
-    refused = [q for q in unique.values() if not q.allowed]
-    return (*_within_budget(asked, asking), *refused)
+    unique = {(q.vantage.key, q.server.address, q.name, q.qtype, q.purpose): q for q in wanted}
+    allowed = tuple(q for q in unique.values() if q.allowed)
+    if budget is not None and len(allowed) > budget:  # go on where the last round stopped
+        allowed = rotated(allowed, plan.number * budget)[:budget]
+    return (*allowed, *(q for q in unique.values() if not q.allowed))
 
 
-def _within_budget(asked: Sequence[Question], asking: Asking) -> Sequence[Question]:
-    """All of them, or as many as the budget allows from where the round before stopped."""
-    if asking.budget is None or len(asked) <= asking.budget:
-        return asked
-    first = asking.number * asking.budget % len(asked)
-    return [*asked[first:], *asked[:first]][: asking.budget]
-
-
-def plan_service_questions(host: Vantage, asking: Asking) -> tuple[Question, ...]:
-    """The cluster role's: A, AAAA and PTR of Services with an IPv6 ClusterIP, of the cluster DNS, in rotation."""
-    servers = [Nameserver(a, CLUSTER_DNS) for s in dns_services(asking.inventory) for a in s.cluster_ips]
-    domain = cluster_domain(asking.inventory, ())
+def service_questions(plan: RoundPlan, budget: int | None) -> tuple[Question, ...]:
+    """The cluster exporter's: A, AAAA and PTR of Services with an IPv6 ClusterIP, of the cluster DNS, in rotation."""
+    inventory = plan.context.inventory
+    servers = [Nameserver(a, CLUSTER_DNS) for s in dns_services(inventory) for a in s.cluster_ips]
+    domain = cluster_domain(inventory, ())
     if not servers or not domain:
         return ()
-    wanted = [item for service in _services_with_ipv6(asking.inventory) for item in _records(service, domain)]
-    size = _service_share(asking.budget)
-    first = asking.number * size % len(wanted) if wanted else 0
-    turn = [*wanted[first:], *wanted[:first]][:size]
-    return tuple(_question(host, servers[0], item, Purpose.VERDICT, asking) for item in turn)
+    wanted = [item for service in _services_with_ipv6(inventory) for item in _records(service, domain)]
+    size = _service_share(budget)
+    host = plan.context.host.vantage
+    chosen = rotated(wanted, plan.number * size)[:size]
+    return tuple(_question(plan, host, servers[0], item, Purpose.VERDICT) for item in chosen)
+
+
+def answer_lifetime(plan: RoundPlan, probed: int) -> float:
+    """Seconds for which an answer is kept: two rotations of the pods, or of the Services asked about."""
+    services = service_rotation(plan.context.inventory, _service_budget(plan, plan.pace.queries))
+    return max(result_lifetime(plan, probed), 2 * services * plan.pace.interval)
+
+
+def known_names(plan: RoundPlan) -> KnownNames:
+    """What the configuration says about names, for judging whether an answer is doubtful."""
+    context = plan.context
+    confs = [p.resolv_conf for p in (*context.pods, context.host) if p.resolv_conf is not None]
+    expected = {casefold(n.name): frozenset(n.expect) for n in plan.config.dns.names or ()}
+    return KnownNames(cluster_domain(context.inventory, confs), expected)
+
+
+def _service_budget(plan: RoundPlan, budget: int | None) -> int | None:
+    """For questions about Services: all of it in role cluster, half where a node's own questions share it."""
+    return budget if budget is None or not plan.context.probes_locally else budget // 2
 
 
 def service_rotation(inventory: Inventory, budget: int | None) -> int:
@@ -115,133 +110,76 @@ def service_rotation(inventory: Inventory, budget: int | None) -> int:
 
 
 def _service_share(budget: int | None) -> int:
-    """Questions about Services in one round, whole Services where the budget allows for one."""
+    """Questions about Services in one round: about whole Services, if the budget is enough for one."""
     most = SERVICES_A_ROUND * RECORDS
-    if budget is None or budget >= most:
-        return most
-    return budget - budget % RECORDS if budget >= RECORDS else budget
+    size = most if budget is None else min(most, budget)
+    return size - size % RECORDS or size
 
 
 def _services_with_ipv6(inventory: Inventory) -> list[Service]:
-    return [s for s in inventory.services or () if any(a.version == 6 for a in s.cluster_ips)]
+    return [s for s in inventory.services or () if any(family_of(a) is Family.V6 for a in s.cluster_ips)]
 
 
 def _records(service: Service, domain: str) -> Iterator[WantedQuestion]:
-    name = f"{service.name}.{service.namespace}.svc.{domain}"
+    name = service_name(service, domain)
     yield WantedQuestion(name, "A", CANARY)
     yield WantedQuestion(name, "AAAA", CANARY)
-    address = next(a for a in service.cluster_ips if a.version == 6)
+    address = next(a for a in service.cluster_ips if family_of(a) is Family.V6)
     yield WantedQuestion(address.reverse_pointer, "PTR", CANARY)
 
 
-def control_names(asking: Asking) -> tuple[str, ...]:
-    """dns.names; on a host without Kubernetes ipv4only.arpa unless the key says otherwise (contract section 3)."""
-    if asking.config.dns.names is not None:
-        return tuple(n.name for n in asking.config.dns.names)
-    return () if asking.inventory.source != "none" else (DNS64_NAME,)
-
-
-def _places(
-    host: Vantage, sample: Sequence[PodView], host_conf: ResolvConf | None, asking: Asking
-) -> list[AskingVantage]:
-    """The sampled pods that are no mesh's; without any, the host stands in with its own file."""
-    pods = {p.uid: p for p in asking.inventory.local_pods(asking.config.node_name)}
-    found = [
-        _place(view.vantage, view.resolv_conf, asking.known, pods.get(view.vantage.uid))
-        for view in sample
-        if view.resolv_conf is not None and view.vantage.state is PodState.ELIGIBLE
+def _vantages(plan: RoundPlan) -> list[DnsVantage]:
+    """The sampled pods outside a service mesh; if there are none, the host with its own resolv.conf."""
+    context, pods = plan.context, plan.pods_by_uid
+    eligible = [v for v in context.sampled if v.vantage.state is PodState.ELIGIBLE and v.resolv_conf is not None]
+    return [
+        DnsVantage(view.vantage, conf, servers_of(conf, context.known, pods.get(view.vantage.uid)))
+        for view in eligible or [context.host]
+        if (conf := view.resolv_conf) is not None
     ]
-    if not found and host_conf is not None:
-        return [_place(host, host_conf, asking.known, None)]
-    return found
 
 
-def _place(vantage: Vantage, conf: ResolvConf, known: KnownServers, pod: Pod | None) -> AskingVantage:
-    return AskingVantage(vantage, conf, servers_of(conf, known, pod))
+def _verdict_and_prediction(source: DnsVantage, names: RoundNames, plan: RoundPlan) -> Iterator[Question]:
+    for server, allowed in source.servers:
+        for item in names.wanted if allowed else names.wanted[:1]:
+            yield _question(plan, source.vantage, server, item, Purpose.VERDICT, allowed=allowed)
+    edns = "edns0" in source.conf.options  # as a libc asks
+    predicted = {w.name: w.label for w in names.wanted if w.qtype == "MX"}  # the names that exist
+    for name, label in predicted.items():
+        for candidate in filter(names.may_ask, all_candidates(name, source.conf)):
+            for server in (server for server, allowed in source.servers if allowed):
+                for qtype in ("A", "AAAA"):
+                    item = WantedQuestion(candidate, qtype, label)
+                    yield _question(plan, source.vantage, server, item, Purpose.PREDICTION, edns=edns)
 
 
-def _leaders(places: Sequence[AskingVantage]) -> tuple[list[AskingVantage], list[AskingVantage]]:
-    """One place per distinct file, and the rest."""
-    first: dict[ResolvConf, AskingVantage] = {}
-    for place in places:
-        first.setdefault(place.conf, place)
-    leading = {id(p) for p in first.values()}
-    return list(first.values()), [p for p in places if id(p) not in leading]
-
-
-def _topic(confs: Iterable[ResolvConf], asking: Asking) -> AskedNames:
-    domain = cluster_domain(asking.inventory, confs)
-    service = canary(asking.inventory) if domain else None
-    names = control_names(asking)
-    hosts = (target.host for target in asking.config.targets if target.host and parse_address(target.host) is None)
-    return AskedNames(
-        wanted=verdict_set(
-            canary=f"{service.name}.{service.namespace}.svc.{domain}" if service is not None else "",
-            domain=domain,
-            names=names,
-            random=random_label(asking.inventory, asking.config.node_name, asking.now),
-        ),
-        domain=domain,
-        outside=any(not is_inside(name, domain) for name in (*names, *hosts)),
-    )
-
-
-def _verdict_and_prediction(place: AskingVantage, topic: AskedNames, asking: Asking) -> Iterator[Question]:
-    for server, allowed in place.servers:
-        if not allowed and topic.wanted:
-            yield _question(place.vantage, server, topic.wanted[0], Purpose.VERDICT, asking, allowed=False)
-            continue
-        for item in topic.wanted:
-            yield _question(place.vantage, server, item, Purpose.VERDICT, asking)
-    for name, label in _predicted(topic.wanted).items():
-        for candidate in all_candidates(name, place.conf):
-            if topic.may_ask(candidate):
-                for server in place.allowed:
-                    for qtype in ("A", "AAAA"):
-                        item = WantedQuestion(candidate, qtype, label)
-                        edns = "edns0" in place.conf.options  # as a libc asks
-                        yield _question(place.vantage, server, item, Purpose.PREDICTION, asking, edns=edns)
-
-
-def _predicted(wanted: Iterable[WantedQuestion]) -> dict[str, str]:
-    """The names whose resolution is predicted, with their labels: those that exist."""
-    return {w.name: w.label for w in wanted if w.qtype == "MX"}
-
-
-def _pulse(place: AskingVantage, topic: AskedNames, asking: Asking) -> Iterator[Question]:
+def _pulse(source: DnsVantage, names: RoundNames, plan: RoundPlan) -> Iterator[Question]:
     """One name's AAAA: the canary's, else a control name's."""
-    wanted = [w for w in topic.wanted if w.qtype == "AAAA"]
-    for server, allowed in place.servers[:1]:
-        if wanted:
-            yield _question(place.vantage, server, wanted[0], Purpose.PULSE, asking, allowed=allowed)
+    wanted = [w for w in names.wanted if w.qtype == "AAAA"][:1]
+    for server, allowed in source.servers[:1]:
+        yield from (_question(plan, source.vantage, server, w, Purpose.PULSE, allowed=allowed) for w in wanted)
 
 
-def _configured(places: Sequence[AskingVantage], topic: AskedNames, asking: Asking) -> Iterator[Question]:
-    """Each named nameserver of dns.servers, from one pod a round; from the host where there are none (its place stands in)."""
-    if not places:
-        return
-    place = places[asking.number % len(places)]
-    for server in asking.config.dns.servers:
-        if server.address is not None:
-            for item in topic.wanted:
-                yield _question(place.vantage, Nameserver(server.address, server.name), item, Purpose.VERDICT, asking)
+def _configured(vantages: Sequence[DnsVantage], names: RoundNames, plan: RoundPlan) -> Iterator[Question]:
+    """Each named nameserver of dns.servers, from one vantage, which changes each round."""
+    servers = [Nameserver(s.address, s.name) for s in plan.config.dns.servers if s.address is not None]
+    for source in rotated(vantages, plan.number)[:1]:
+        yield from (_question(plan, source.vantage, s, w, Purpose.VERDICT) for s in servers for w in names.wanted)
 
 
-def _reference(host: Vantage, asking: Asking) -> Iterator[Question]:
-    for server in asking.config.dns.reference:
-        for name in asking.config.dns.names or ():
-            for qtype in ("A", "AAAA"):
-                if server.address is not None:
-                    item = WantedQuestion(name.name, qtype, name.name)
-                    yield _question(host, Nameserver(server.address, server.name), item, Purpose.REFERENCE, asking)
+def _reference(plan: RoundPlan) -> Iterator[Question]:
+    host, dns = plan.context.host.vantage, plan.config.dns
+    servers = [Nameserver(s.address, s.name) for s in dns.reference if s.address is not None]
+    wanted = [WantedQuestion(n.name, qtype, n.name) for n in dns.names or () for qtype in ("A", "AAAA")]
+    return (_question(plan, host, server, item, Purpose.REFERENCE) for server in servers for item in wanted)
 
 
 def _question(
+    plan: RoundPlan,
     vantage: Vantage,
     server: Nameserver,
     wanted: WantedQuestion,
     purpose: Purpose,
-    asking: Asking,
     *,
     allowed: bool = True,
     edns: bool = True,
@@ -251,9 +189,9 @@ def _question(
         server=server,
         name=wanted.name,
         qtype=wanted.qtype,
-        label=wanted.label or CANARY,
+        label=wanted.label,
         purpose=purpose,
         edns=edns,
         allowed=allowed,
-        timeout=asking.timeout,
+        timeout=timeouts(plan).dns,
     )

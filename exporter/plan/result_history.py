@@ -1,30 +1,33 @@
-"""Results kept between probes of the same vantage, and the sample that follows from them (contract section 4, rotation). Pure.
+"""Results kept between probes of the same vantage, and the sample that follows from them. Pure.
 
-A pod's last result stays until it is probed again or gone, at most two rotations; the probe before it stays beside it,
-because "two rounds" of a pod means two probes of it. A pod whose last probe failed is probed every round until it has
-passed twice. Of each target the last dials stay as well, since one that fails in part passes now and then. Times are
-those of a clock that never steps: a wall clock set back would have the same pods probed again and again, and the others
-never.
+See docs/specification.md section 4, rotation. A pod's last result is kept until the pod is probed again or gone, at
+most two rotations, and so is the probe before it, because "two rounds" of a pod are two probes of it. A pod whose last
+probe failed is probed every round until it has passed twice. Of each target the last dials are kept, since a target
+that fails in part passes now and then. Times are of a monotonic clock: a wall clock that is set back would have the
+same pods probed again and again, and the others never.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import TypeAlias
 
 from exporter.model.family import Address, Family
+from exporter.model.inventory import Inventory
 from exporter.model.probe import NEUTRAL, Group, Layer, Lookup, Observation, Outcome, Purpose
-from exporter.model.vantage import Vantage
+from exporter.model.report import PodView
+from exporter.model.vantage import PodState, Vantage
+from exporter.plan.family_support import under_policy
 
 PASSES_TO_TRUST = 2
-DIALS = 6  # of one vantage to one target that are remembered
+DIALS = 6  # of one vantage to one target that are kept
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One dial of one target: when it was made, and what its layers came to over both families."""
+    """One dial of one target: when, and the results of its layers over both families."""
 
     at: float
     observations: tuple[Observation, ...]
@@ -32,11 +35,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptResult:
-    """One vantage's last probe and the one before. `suspect` counts the passes still wanted after a failure.
+    """One vantage's last probe and the one before. `suspect` counts the passes still needed after a failure.
 
-    `asked` is when it was last probed, `time` when `observations` were made: what told nothing (it was cut, or no
-    socket could be had) leaves the last result of the same target, family and layer in place. `attempts` are the last
-    dials by the target's subject, the newest first.
+    `asked` is when it was last probed, `time` when `observations` were made: a probe that shows nothing (it was cut, or
+    got no socket) leaves the last result of the same target, family and layer in place. `attempts` are the last dials
+    by the target's subject, newest first.
     """
 
     asked: float
@@ -59,8 +62,8 @@ class ResultHistory:
     def before(self) -> tuple[Observation, ...]:
         return tuple(o for kept in self.vantages.values() for o in kept.before)
 
-    def history(self) -> tuple[tuple[Observation, ...], ...]:
-        """At place n what each vantage's dial before its last n dials of a target came to."""
+    def attempts(self) -> tuple[tuple[Observation, ...], ...]:
+        """At index n the results of each vantage's dial before its last n dials of a target."""
         made = [attempts for kept in self.vantages.values() for attempts in kept.attempts.values()]
         return tuple(
             tuple(o for attempts in made if len(attempts) > n for o in attempts[n].observations) for n in range(DIALS)
@@ -84,20 +87,15 @@ NO_ANSWERS = AnswerPairs({}, {})
 
 
 def keep_answers(answers: AnswerPairs, made: Iterable[Lookup], *, now: float, keep: float) -> AnswerPairs:
-    """The answers after a round. Several vantages that asked the same in one round are one round.
-
-    `now` is Unix seconds, as in the lookups; an answer from the future (the clock was set back) is of no known age and
-    goes.
-    """
+    """The answers after a round; `now` is Unix seconds, as in the lookups. An answer from the future is dropped."""
     asked: dict[LookupKey, Lookup] = {}
     for lookup in made:
         q = lookup.question
         asked[q.server.address, q.name, q.qtype, q.purpose, q.edns] = lookup
     before = {**answers.before, **{key: answers.last[key] for key in asked if key in answers.last}}
     last = {key: one for key, one in {**answers.last, **asked}.items() if abs(now - one.time) <= keep}
-    return AnswerPairs(
-        last, {key: one for key, one in before.items() if key in last and abs(now - one.time) <= 2 * keep}
-    )
+    recent = {key: one for key, one in before.items() if key in last and abs(now - one.time) <= 2 * keep}
+    return AnswerPairs(last, recent)
 
 
 def rotation(pods: int, sample: int, interval: float) -> float:
@@ -106,7 +104,7 @@ def rotation(pods: int, sample: int, interval: float) -> float:
 
 
 def keep_results(
-    store: ResultHistory,
+    history: ResultHistory,
     made: Mapping[str, tuple[Observation, ...]],
     *,
     present: Iterable[str],
@@ -114,42 +112,42 @@ def keep_results(
     keep: float,
     remember: float,
 ) -> ResultHistory:
-    """The store after a round: `made` by vantage key, `present` the keys that still exist and may be probed.
+    """The results after a round: `made` by vantage key, `present` the keys that still exist and may be probed.
 
-    `keep` and `remember` are seconds: for a vantage's last result and the last two dials of a target, and for the dials
-    before these.
+    `keep` and `remember` are seconds: for a vantage's last result and the last two dials of a target, and for earlier
+    dials.
     """
     alive = set(present)
-    result = {k: v for k, v in store.vantages.items() if k in alive and k not in made and now - v.time <= keep}
+    kept = {k: v for k, v in history.vantages.items() if k in alive and k not in made and now - v.time <= keep}
     for key, observations in made.items():
         if key in alive:
-            last = store.vantages.get(key)
+            last = history.vantages.get(key)
             if last is not None and now - last.time > keep:
                 last = None
             attempts = _attempts(last.attempts if last is not None else {}, observations, now)
-            result[key] = replace(_next(last, _filled(last, observations, keep), now), attempts=attempts)
-    dialled = {o.target.subject for kept in result.values() for o in kept.observations}
+            kept[key] = replace(_next(last, _filled(last, observations, keep), now), attempts=attempts)
+    dialled = {o.target.subject for one in kept.values() for o in one.observations}
     since = (now - keep, now - remember)
     return ResultHistory(
-        {key: replace(k, attempts=_remembered(k.attempts, dialled, since)) for key, k in result.items()}
+        {key: replace(one, attempts=_remembered(one.attempts, dialled, since)) for key, one in kept.items()}
     )
 
 
 def _attempts(
     before: Mapping[str, tuple[Attempt, ...]], observations: Iterable[Observation], now: float
 ) -> dict[str, tuple[Attempt, ...]]:
-    """The dials that were remembered, and in front of them those made now that told something."""
+    """The kept dials, and in front of them those made now that show something."""
     made: dict[str, list[Observation]] = {}
     for o in observations:
         made.setdefault(o.target.subject, []).append(o)
-    told = {subject: Attempt(now, tuple(seen)) for subject, seen in made.items() if _told(seen)}
-    return {**before, **{subject: (one, *before.get(subject, ()))[:DIALS] for subject, one in told.items()}}
+    new = {subject: Attempt(now, tuple(seen)) for subject, seen in made.items() if _shows(seen)}
+    return {**before, **{subject: (one, *before.get(subject, ()))[:DIALS] for subject, one in new.items()}}
 
 
 def _remembered(
     attempts: Mapping[str, tuple[Attempt, ...]], dialled: Container[str], since: tuple[float, float]
 ) -> dict[str, tuple[Attempt, ...]]:
-    """Without dials of long ago, and without targets that nobody dials any more. `since`: for the last two of a target, and for the others."""
+    """Without old dials and targets no longer dialled. `since`: for the last two of a target, and for earlier ones."""
     recent = {
         subject: tuple(a for n, a in enumerate(made) if a.at >= since[n > 1])
         for subject, made in attempts.items()
@@ -159,49 +157,84 @@ def _remembered(
 
 
 def _filled(last: KeptResult | None, observations: tuple[Observation, ...], keep: float) -> tuple[Observation, ...]:
-    """What was probed, with the last result in place of each probe that was our own to fail: it told nothing of the path."""
-    if last is None or not any(o.outcome is Outcome.LOCAL for o in observations):
+    """The new results, with the last one in place of each probe that failed on our side."""
+    if last is None or not _shows(observations):
         return observations
-    told = {_what(o): o for o in last.observations if o.outcome not in NEUTRAL}
+    known = {_key(o): o for o in last.observations if o.outcome not in NEUTRAL}
+    filled = []
+    for o in observations:
+        then = known.get(_key(o)) if o.outcome is Outcome.LOCAL else None
+        filled.append(then if then is not None and abs(o.time - then.time) <= keep else o)
+    return tuple(filled)
 
-    def known(o: Observation) -> Observation:
-        then = told.get(_what(o)) if o.outcome is Outcome.LOCAL else None
-        return then if then is not None and abs(o.time - then.time) <= keep else o
 
-    return tuple(map(known, observations)) if _told(observations) else observations
-
-
-def _what(observation: Observation) -> tuple[str, Family, Layer]:
+def _key(observation: Observation) -> tuple[str, Family, Layer]:
     return observation.target.subject, observation.family, observation.layer
 
 
 def _next(last: KeptResult | None, observations: tuple[Observation, ...], now: float) -> KeptResult:
-    """What is kept of a vantage after it was probed."""
-    if last is None:
-        return KeptResult(
-            asked=now,
-            time=now,
-            observations=observations,
-            before=(),
-            suspect=PASSES_TO_TRUST if _failed(observations) else 0,
-        )
-    if not _told(observations) and _told(last.observations):
+    if last is not None and not _shows(observations) and _shows(last.observations):
         return replace(last, asked=now)
-    wanted = PASSES_TO_TRUST if _failed(observations) else max(0, last.suspect - 1)
-    return KeptResult(asked=now, time=now, observations=observations, before=last.observations, suspect=wanted)
+    failed = any(o.counted and not o.passed for o in observations)
+    before, suspect = (last.observations, last.suspect) if last is not None else ((), 0)
+    return KeptResult(
+        asked=now,
+        time=now,
+        observations=observations,
+        before=before,
+        suspect=PASSES_TO_TRUST if failed else max(0, suspect - 1),
+    )
 
 
-def _failed(observations: Iterable[Observation]) -> bool:
-    return any(o.counted and not o.passed for o in observations)
-
-
-def _told(observations: Iterable[Observation]) -> bool:
-    """Whether anything was learnt of any path."""
+def _shows(observations: Iterable[Observation]) -> bool:
+    """Whether anything was learned about any path."""
     return any(o.outcome not in NEUTRAL for o in observations)
 
 
-def of_targets(store: ResultHistory, names: Container[str]) -> ResultHistory:
-    """What is kept, of outside targets only those that are still configured."""
+@dataclass(frozen=True, slots=True)
+class StillPresent:
+    """What a round saw, without what ended while it ran."""
+
+    pods: tuple[PodView, ...]
+    observations: tuple[Observation, ...]
+    lookups: tuple[Lookup, ...]
+
+
+def drop_vanished(
+    pods: Iterable[PodView],
+    observations: Sequence[Observation],
+    lookups: Iterable[Lookup],
+    *,
+    left: Mapping[str, PodState | None],
+    inventory: Inventory,
+) -> StillPresent:
+    """Without results of pods that vanished or began terminating; failures that an egress policy may cause are marked.
+
+    `left`: pods that ended meanwhile, by vantage key, with their new state (None: gone); `inventory` as of now.
+    """
+    vanished = {o.vantage.key for o in observations if o.outcome is Outcome.VANISHED}
+    gone = {*left, *vanished}
+    restricted = under_policy(inventory)
+    present = []
+    for pod in pods:
+        state = left.get(pod.vantage.key)
+        if state is not None:  # it is terminating: in its new state, without what was read of it
+            present.append(PodView(vantage=replace(pod.vantage, state=state)))
+        elif pod.vantage.key not in gone:
+            present.append(pod)
+    return StillPresent(
+        pods=tuple(present),
+        observations=tuple(
+            replace(o, policy=True) if not o.passed and (o.vantage.subject, o.family) in restricted else o
+            for o in observations
+            if o.vantage.key not in gone
+        ),
+        lookups=tuple(one for one in lookups if one.question.vantage.key not in gone),
+    )
+
+
+def of_targets(history: ResultHistory, names: Container[str]) -> ResultHistory:
+    """The results without those of outside targets that are no longer configured."""
 
     def still(observations: Iterable[Observation]) -> tuple[Observation, ...]:
         return tuple(o for o in observations if o.target.group is not Group.OUTSIDE or o.target.name in names)
@@ -209,14 +242,14 @@ def of_targets(store: ResultHistory, names: Container[str]) -> ResultHistory:
     return ResultHistory(
         {
             key: replace(one, observations=still(one.observations), before=still(one.before))
-            for key, one in store.vantages.items()
+            for key, one in history.vantages.items()
         }
     )
 
 
-def choose_sample(eligible: Iterable[Vantage], store: ResultHistory, size: int) -> tuple[Vantage, ...]:
-    """The pods to probe this round: suspects first (at most half), then those probed longest ago; ties by subject, so it rotates."""
-    kept = store.vantages
+def choose_sample(eligible: Iterable[Vantage], history: ResultHistory, size: int) -> tuple[Vantage, ...]:
+    """The pods to probe this round: suspects first (at most half), then those probed longest ago, ties by subject."""
+    kept = history.vantages
     pods = sorted(eligible, key=lambda v: (kept[v.key].asked if v.key in kept else float("-inf"), v.subject))
     suspects = [v for v in pods if v.key in kept and kept[v.key].suspect > 0][: size // 2]
     taken = {v.key for v in suspects}

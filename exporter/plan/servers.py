@@ -1,7 +1,7 @@
-"""Which nameservers may be asked, and under which bounded label they appear (contract section 4, nameserver policy). Pure.
+"""Which nameservers may be asked, and their bounded labels (docs/specification.md section 4, nameserver policy). Pure.
 
-A pod controls its resolv.conf: what only that file names is not asked, so that no pod can make the exporter send
-anywhere else.
+A pod controls its resolv.conf: a nameserver that only this file names is not asked, so that no pod can make the
+exporter send packets anywhere else.
 """
 
 from __future__ import annotations
@@ -24,23 +24,19 @@ CLUSTER_DNS, NODE_LOCAL_LABEL, HOST, OTHER = "cluster_dns", "node_local", "host"
 
 @dataclass(frozen=True, slots=True)
 class KnownServers:
-    """Labels of the addresses that may be asked, and the further ranges the operator allows."""
+    """Labels of the addresses that may be asked, and further ranges that the operator allows."""
 
     labels: Mapping[Address, str]
     allowed: tuple[Net, ...] = ()
 
-    def server(self, address: Address, pod: Pod | None = None) -> tuple[Nameserver, bool]:
-        """The server under its label, and whether it may be asked from that pod."""
-        label = self.labels.get(address)
-        if label is not None:
-            return Nameserver(address, label), True
-        named = pod is not None and address in pod.dns_servers
-        ranged = any(address.version == n.version and address in n for n in self.allowed)
-        return Nameserver(address, OTHER), named or ranged
+    def allow(self, address: Address, pod: Pod | None) -> bool:
+        """Whether a nameserver may be asked from that pod; None is the host."""
+        named = address in self.labels or (pod is not None and address in pod.dns_servers)
+        return named or any(address in net for net in self.allowed)
 
 
 def known_servers(inventory: Inventory, config: Config, host: ResolvConf | None) -> KnownServers:
-    """From least to most telling label, so that the last one wins: host, Services, NodeLocal, cluster DNS, configured names."""
+    """The last label wins, so they come in this order: host, Services, NodeLocal, cluster DNS, configured names."""
     labels: dict[Address, str] = dict.fromkeys(host.nameservers if host else (), HOST)
     services = dns_services(inventory)
     for service in inventory.services or ():
@@ -55,5 +51,5 @@ def known_servers(inventory: Inventory, config: Config, host: ResolvConf | None)
 
 
 def servers_of(conf: ResolvConf, known: KnownServers, pod: Pod | None = None) -> tuple[tuple[Nameserver, bool], ...]:
-    """The nameservers of a resolv.conf (the first three, as the libcs use), each with whether it may be asked."""
-    return tuple(known.server(a, pod) for a in conf.nameservers[:3])
+    """The nameservers of a resolv.conf (the first three, as libcs use), each with whether it may be asked."""
+    return tuple((Nameserver(a, known.labels.get(a, OTHER)), known.allow(a, pod)) for a in conf.nameservers[:3])

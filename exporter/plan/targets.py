@@ -1,13 +1,14 @@
 """The targets of a node: what the inventory offers inside the cluster, what the operator configured outside. Pure.
 
 Peers form a deterministic ring over the nodes that are Ready for two minutes, so that every node is probed by as many
-as it probes.
+nodes as it probes.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from exporter.config.schema import Config, Expectation, TargetConfig
 from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
@@ -15,34 +16,24 @@ from exporter.model.inventory import Inventory
 from exporter.model.node import Node
 from exporter.model.probe import Group, Layer, Target
 from exporter.model.well_known import OWN_SERVICE, dns_endpoints, dns_services
+from exporter.plan.pace import rotated
 
-READY_FOR = 120.0
+READY_FOR = 120.0  # seconds
 
 
 def inside(inventory: Inventory, config: Config, families: Iterable[Family], now: float) -> tuple[Target, ...]:
     """service, cluster_dns and apiserver where the inventory has them, and the peers of the ring."""
     wanted = tuple(families)
-    found = (
-        own_service(inventory, wanted),
-        cluster_dns(inventory, wanted),
-        apiserver(inventory, wanted),
-    )
+    found = (own_service(inventory, wanted), cluster_dns(inventory, wanted), apiserver(inventory, wanted))
     return (*(t for t in found if t is not None), *peers(inventory, config, wanted, now))
 
 
 def own_service(inventory: Inventory, families: tuple[Family, ...]) -> Target | None:
     """The exporter's own PreferDualStack Service: the destination that always exists."""
-    service = next(
-        (
-            s
-            for s in inventory.services or ()
-            if s.labels.get("app.kubernetes.io/name") == OWN_SERVICE and s.cluster_ips and s.ports
-        ),
-        None,
-    )
-    if service is None:
-        return None
-    return _target("service", Group.SERVICE, service.cluster_ips, families, service.ports[0].port)
+    for s in inventory.services or ():
+        if s.labels.get("app.kubernetes.io/name") == OWN_SERVICE and s.cluster_ips and s.ports:
+            return _target(Group.SERVICE, s.cluster_ips, families, s.ports[0].port)
+    return None
 
 
 def cluster_dns(inventory: Inventory, families: tuple[Family, ...]) -> Target | None:
@@ -50,20 +41,14 @@ def cluster_dns(inventory: Inventory, families: tuple[Family, ...]) -> Target | 
     addresses = [a for s in services for a in s.cluster_ips]
     have = {family_of(a) for a in addresses}
     addresses += [a for a in dns_endpoints(inventory, services) if family_of(a) not in have]
-    if not addresses:
-        return None
-    return _target("cluster_dns", Group.CLUSTER_DNS, addresses, families, 53)
+    return _target(Group.CLUSTER_DNS, addresses, families, 53)
 
 
 def apiserver(inventory: Inventory, families: tuple[Family, ...]) -> Target | None:
-    service = next(
-        (s for s in inventory.services or () if (s.namespace, s.name) == ("default", "kubernetes") and s.cluster_ips),
-        None,
-    )
-    if service is None:
-        return None
-    port = service.ports[0].port if service.ports else 443
-    return _target("apiserver", Group.APISERVER, service.cluster_ips, families, port)
+    for s in inventory.services or ():
+        if (s.namespace, s.name) == ("default", "kubernetes") and s.cluster_ips:
+            return _target(Group.APISERVER, s.cluster_ips, families, s.ports[0].port if s.ports else 443)
+    return None
 
 
 def ring(nodes: Iterable[Node], me: str, count: int, now: float) -> tuple[Node, ...]:
@@ -72,11 +57,8 @@ def ring(nodes: Iterable[Node], me: str, count: int, now: float) -> tuple[Node, 
         (n for n in nodes if n.name == me or _may_be_peer(n, now)),
         key=lambda n: hashlib.sha256(n.name.encode()).digest(),
     )
-    place = next((i for i, n in enumerate(circle) if n.name == me), None)
-    if place is None:
-        return ()
-    after = circle[place + 1 :] + circle[:place]
-    return tuple(after[:count])
+    names = [n.name for n in circle]
+    return rotated(circle, names.index(me) + 1)[:-1][:count] if me in names else ()
 
 
 def _may_be_peer(node: Node, now: float) -> bool:
@@ -88,19 +70,10 @@ def _may_be_peer(node: Node, now: float) -> bool:
 def peers(inventory: Inventory, config: Config, families: tuple[Family, ...], now: float) -> tuple[Target, ...]:
     found = []
     for node in ring(inventory.nodes or (), config.node_name, config.peers.count, now):
-        addresses = {f: node.tunnel_address(f) or _routable(node.internal_ip(f)) for f in families}
-        present = {f: a for f, a in addresses.items() if a is not None}
-        if present:
-            found.append(
-                Target(
-                    name="peers",
-                    group=Group.PEERS,
-                    addresses=present,
-                    port=config.peers.port,
-                    layers=tuple(config.peers.layers),
-                    peer=node.name,
-                )
-            )
+        addresses = [node.tunnel_address(f) or _routable(node.internal_ip(f)) for f in families]
+        target = _target(Group.PEERS, [a for a in addresses if a is not None], families, config.peers.port)
+        if target is not None:
+            found.append(replace(target, layers=tuple(config.peers.layers), peer=node.name))
     return tuple(found)
 
 
@@ -109,7 +82,7 @@ def _routable(address: Address | None) -> Address | None:
 
 
 def outside(config: Config, families: Iterable[Family]) -> tuple[tuple[TargetConfig, Target | None], ...]:
-    """The configured targets; those with literal addresses as they are, those with names still to be resolved (None)."""
+    """The configured targets: with literal addresses as a Target, with a name that is still to be resolved None."""
     wanted = tuple(families)
     return tuple((t, _literal(t, wanted)) for t in config.targets)
 
@@ -117,19 +90,18 @@ def outside(config: Config, families: Iterable[Family]) -> tuple[tuple[TargetCon
 def with_addresses(
     target: TargetConfig, addresses: Mapping[Family, Address | None], families: Iterable[Family]
 ) -> Target:
-    """A configured target with the addresses that its name has; an address of None fails as `no_address`.
+    """A configured target with the addresses of its name; an address of None fails as `no_address`.
 
-    families auto: those the name has. One that could not be learned (no answer) fails, since whether it exists is then
-    unknown; a name that has none at all fails over each. Families that are named are dialled in any case.
+    families auto: those that the name has. A family without an answer fails, because it may exist; a name without any
+    address fails over each. Families that the operator lists are always dialled.
     """
     wanted = [f for f in families if target.families is None or f in target.families]
     if target.families is None and any(addresses.values()):
         wanted = [f for f in wanted if addresses.get(f) or f not in addresses]
-    asked = {f: addresses.get(f) for f in wanted}
     return Target(
         name=target.name,
         group=Group.OUTSIDE,
-        addresses=asked,
+        addresses={f: addresses.get(f) for f in wanted},
         port=target.port or 0,
         layers=target.layers,
         host=target.host,
@@ -150,13 +122,12 @@ def _literal(target: TargetConfig, families: tuple[Family, ...]) -> Target | Non
     return with_addresses(target, {**given, **{family_of(a): a for a in reversed(literal)}}, families)
 
 
-def _target(
-    name: str, group: Group, addresses: Iterable[Address], families: tuple[Family, ...], port: int
-) -> Target | None:
+def _target(group: Group, addresses: Iterable[Address], families: tuple[Family, ...], port: int) -> Target | None:
+    """The first address of each family; None without any."""
     by_family: dict[Family, Address | None] = {}
     for address in addresses:
         if family_of(address) in families:
             by_family.setdefault(family_of(address), address)
     if not by_family:
         return None
-    return Target(name=name, group=group, addresses=by_family, port=port, layers=(Layer.TCP,))
+    return Target(name=group.value, group=group, addresses=by_family, port=port, layers=(Layer.TCP,))

@@ -1,6 +1,6 @@
-"""tcp, tls and http of one check, as phases of one connection to the one address of the one family.
+"""tcp, tls and http of one check, as phases of one connection to one address. From a Check to Observations.
 
-From plan's Check to Observations. It never resolves a name, never tries the other family, never dials twice.
+It never resolves a name, never tries the other family, never dials twice.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import socket
 import ssl
 import time
 from asyncio import timeout
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 
 from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import Address, Family
@@ -20,82 +20,7 @@ from exporter.probes.http1 import ReplyHead, build_request, judge_status
 from exporter.probes.outcome import EXPECTED, describe, observe, outcome_of
 from exporter.probes.ports import Network, open_socket
 from exporter.probes.tcp import connect, receive, send
-from exporter.probes.tls import TlsContexts, earliest_expiry, server_name_of, shake_hands, wrap
-
-PHASES = (Layer.TCP, Layer.TLS, Layer.HTTP)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """How one phase ended. `seconds` is None where nothing was timed."""
-
-    outcome: Outcome
-    seconds: float | None = None
-    detail: str = ""
-    expires: float | None = None
-
-
-async def probe_connection(check: Check, network: Network, contexts: TlsContexts) -> list[Observation]:
-    """One observation for each wanted layer of tcp, tls and http, in this order.
-
-    A failure is told once: at its own layer, or, where nobody asked for that one, at the first wanted layer behind it;
-    what lies further behind is `not_reached`. Where the target is expected to be unreachable, a connection that was
-    made says all: nothing behind it is tried.
-    """
-    wanted = [layer for layer in PHASES if layer in check.target.layers]
-    if not wanted:
-        return []
-    ended = await _run_phases(check, network, contexts, wanted=wanted)
-    last = list(ended)[-1]
-    told_at = next(layer for layer in wanted if PHASES.index(layer) >= PHASES.index(last))
-    phases = {layer: ended[last] if layer is told_at else ended.get(layer) for layer in wanted}
-    return [_observe(check, layer, phase or Phase(outcome=Outcome.NOT_REACHED)) for layer, phase in phases.items()]
-
-
-def _observe(check: Check, layer: Layer, phase: Phase) -> Observation:
-    return observe(check, layer, phase.outcome, seconds=phase.seconds, detail=phase.detail, expires=phase.expires)
-
-
-async def _run_phases(
-    check: Check, network: Network, contexts: TlsContexts, *, wanted: list[Layer]
-) -> dict[Layer, Phase]:
-    """The phases that were run, in order, up to the first that was not ok. tcp is always one of them."""
-    if check.address is None:
-        return {Layer.TCP: Phase(outcome=Outcome.NO_ADDRESS)}
-    deadline = time.monotonic() + check.timeouts.whole
-    kind = SocketKind.TCP6 if check.family is Family.V6 else SocketKind.TCP4
-    try:
-        sock, _ = await open_socket(network, check.vantage, kind, seconds=check.timeouts.whole)
-    except EXPECTED as error:
-        return {Layer.TCP: Phase(outcome=outcome_of(error), detail=describe(error))}
-    connection = _ProbeConnection(sock, check.address, check, contexts)
-    steps = {
-        Layer.TCP: (connection.connect, check.timeouts.tcp),
-        Layer.TLS: (connection.secure, check.timeouts.tls),
-        Layer.HTTP: (connection.request, check.timeouts.http),
-    }
-    ended: dict[Layer, Phase] = {}
-    try:
-        for layer, (step, seconds) in steps.items():
-            if layer is Layer.TCP or layer in wanted:
-                ended[layer] = await _time(step(), min(seconds, deadline - time.monotonic()))
-                if ended[layer].outcome is not Outcome.OK or not check.target.expect_reachable:
-                    break
-    finally:
-        connection.close()
-    return ended
-
-
-async def _time(step: Awaitable[float | None], seconds: float) -> Phase:
-    """Run one phase for at most so many seconds. Its result is the certificate's expiry, where it has one."""
-    started = time.perf_counter()
-    try:
-        async with timeout(seconds):
-            expires = await step
-    except EXPECTED as error:
-        detail = describe(error) or f"nothing within {max(seconds, 0):.3g} s"
-        return Phase(outcome=outcome_of(error), seconds=time.perf_counter() - started, detail=detail)
-    return Phase(outcome=Outcome.OK, seconds=time.perf_counter() - started, expires=expires)
+from exporter.probes.tls import TlsContexts, earliest_expiry, server_name_of, shake_hands
 
 
 class _ProbeConnection:
@@ -104,30 +29,91 @@ class _ProbeConnection:
     def __init__(self, sock: socket.socket, address: Address, check: Check, contexts: TlsContexts) -> None:
         self._stream = sock
         self._address = address
-        self._check = check
+        self._target = check.target
         self._contexts = contexts
 
     def close(self) -> None:
         if isinstance(self._stream, ssl.SSLSocket):
-            with suppress(OSError, ValueError):  # close_notify, if it can be said at once; the answer is not waited for
+            with suppress(OSError, ValueError):  # close_notify, if it can be sent at once; its answer is not awaited
                 self._stream.unwrap()
         self._stream.close()
 
     async def connect(self) -> None:
-        """The TCP handshake."""
-        await connect(self._stream, self._address, self._check.target.port)
+        await connect(self._stream, self._address, self._target.port)
 
     async def secure(self) -> float | None:
         """The TLS handshake, verified; the earliest expiry of the chain."""
-        name = server_name_of(self._check.target)
-        stream = self._stream = wrap(self._stream, self._contexts.of(self._check.target.ca_file), name)
+        name, context = server_name_of(self._target), self._contexts.of(self._target.ca_file)
+        self._stream = stream = context.wrap_socket(self._stream, server_hostname=name, do_handshake_on_connect=False)
         await shake_hands(stream)
         return earliest_expiry(stream)
 
     async def request(self) -> None:
         """One GET; reads no further than the headers."""
-        await send(self._stream, build_request(self._check.target, self._address))
+        await send(self._stream, build_request(self._target, self._address))
         reply, status = ReplyHead(), None
         while status is None:
             status = reply.feed(await receive(self._stream))
-        judge_status(self._check.target, status)
+        judge_status(self._target, status)
+
+
+# In order: each phase needs the ones before it. A phase returns the certificate's expiry, where it has one.
+PHASES: Mapping[Layer, Callable[[_ProbeConnection], Awaitable[float | None]]] = {
+    Layer.TCP: _ProbeConnection.connect,
+    Layer.TLS: _ProbeConnection.secure,
+    Layer.HTTP: _ProbeConnection.request,
+}
+
+
+async def probe_connection(check: Check, network: Network, contexts: TlsContexts) -> list[Observation]:
+    """One observation for each wanted phase, in order.
+
+    A failure is reported once: at its own layer, or, if that one is not wanted, at the first wanted layer after it; the
+    layers after that are `not_reached`. If the target is expected to be unreachable, nothing is tried after a
+    connection that was made.
+    """
+    order = list(PHASES)
+    wanted = [layer for layer in order if layer in check.target.layers]
+    ended = await _run_phases(check, network, contexts, wanted=wanted)
+    last = list(ended)[-1]
+    reported_at = next(layer for layer in wanted if order.index(layer) >= order.index(last))
+    ended[reported_at] = replace(ended[last], layer=reported_at)
+    return [ended.get(layer) or observe(check, layer, Outcome.NOT_REACHED) for layer in wanted]
+
+
+async def _run_phases(
+    check: Check, network: Network, contexts: TlsContexts, *, wanted: list[Layer]
+) -> dict[Layer, Observation]:
+    """The phases that were run, in order, up to the first that was not ok. tcp is always one of them."""
+    if check.address is None:
+        return {Layer.TCP: observe(check, Layer.TCP, Outcome.NO_ADDRESS)}
+    deadline = time.monotonic() + check.timeouts.whole
+    kind = SocketKind.TCP6 if check.family is Family.V6 else SocketKind.TCP4
+    try:
+        sock, _ = await open_socket(network, check.vantage, kind, seconds=check.timeouts.whole)
+    except EXPECTED as error:
+        return {Layer.TCP: observe(check, Layer.TCP, outcome_of(error), detail=describe(error))}
+    connection = _ProbeConnection(sock, check.address, check, contexts)
+    ended: dict[Layer, Observation] = {}
+    try:
+        for layer, run in PHASES.items():
+            if layer is Layer.TCP or layer in wanted:
+                seconds = min(getattr(check.timeouts, layer.value), deadline - time.monotonic())
+                ended[layer] = await _time(check, layer, run(connection), seconds)
+                if ended[layer].outcome is not Outcome.OK or not check.target.expect_reachable:
+                    break
+    finally:
+        connection.close()
+    return ended
+
+
+async def _time(check: Check, layer: Layer, phase: Awaitable[float | None], seconds: float) -> Observation:
+    started = time.perf_counter()
+    try:
+        async with timeout(seconds):
+            expires = await phase
+    except EXPECTED as error:
+        took = time.perf_counter() - started
+        detail = describe(error) or f"nothing within {max(seconds, 0):.3g} s"
+        return observe(check, layer, outcome_of(error), seconds=took, detail=detail)
+    return observe(check, layer, Outcome.OK, seconds=time.perf_counter() - started, expires=expires)

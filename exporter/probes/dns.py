@@ -1,8 +1,8 @@
-"""One DNS question to one nameserver from one vantage: UDP, then TCP where the reply is truncated. RFC 1035, RFC 7766.
+"""One DNS question to one nameserver from one vantage: UDP, then TCP if the reply is truncated. RFC 1035, RFC 7766.
 
-From plan's Question to a Lookup. It asks exactly the server it was given, and sends nothing where the question is not
-allowed. The query is sent again once, at half its time, with the same id: one lost datagram is no failure. Where losses
-are counted it is not.
+From a Question to a Lookup. It asks only the server it was given, and sends nothing if the question is not allowed. The
+query is sent again once, at half its time, with the same id, so that one lost datagram is no failure; where losses are
+counted it is sent once.
 """
 
 from __future__ import annotations
@@ -19,58 +19,54 @@ from exporter.broker.protocol.messages import SocketKind
 from exporter.model.dns import Reply
 from exporter.model.family import Family
 from exporter.model.probe import Lookup, LookupOutcome, Outcome, Question
-from exporter.probes.dns_reply import MAX_REPLY, build_query, judge, read_reply, too_large
-from exporter.probes.error_queue import read_error, watch_errors
-from exporter.probes.outcome import EXPECTED, PhaseError, describe, lookup_outcome_of
+from exporter.probes.dns_reply import MAX_REPLY, build_query, judge, read_reply
+from exporter.probes.outcome import (
+    EXPECTED,
+    PhaseError,
+    describe,
+    lookup_outcome_of,
+    read_error,
+    watch_errors,
+)
 from exporter.probes.ports import Network, open_socket, readable
 from exporter.probes.tcp import connect, receive, send
 
-MAX_DATAGRAM = 4096  # bytes: more than three times what is asked for
-MAX_STRAYS = 256  # datagrams that are no reply to the question, before it counts as answered by nonsense
+MAX_DATAGRAM = 4096  # bytes: more than three times the size that queries ask for
+MAX_STRAYS = 256  # datagrams that are not a reply to the question, until it fails
+
+KINDS = {Family.V4: (SocketKind.UDP4, SocketKind.TCP4), Family.V6: (SocketKind.UDP6, SocketKind.TCP6)}
 
 
 async def ask(question: Question, network: Network) -> Lookup:
-    """Ask within `question.timeout` seconds, TCP included. `seconds` counts from the first datagram to the last reply."""
+    """Ask within `question.timeout` seconds, TCP included. `seconds` is from the first datagram to the last reply."""
     if not question.allowed:
-        return _lookup(question, LookupOutcome.NOT_ALLOWED)
-    six = question.server.family is Family.V6
-    udp, tcp = (SocketKind.UDP6, SocketKind.TCP6) if six else (SocketKind.UDP4, SocketKind.TCP4)
+        return Lookup(question=question, outcome=LookupOutcome.NOT_ALLOWED, time=time.time())
+    udp, tcp = KINDS[question.server.family]
     deadline = time.monotonic() + question.timeout
     started: float | None = None
     datagram: Reply | None = None  # the truncated one
+    reply: Reply | None = None
     try:
         query = build_query(question)
         sock, _ = await open_socket(network, question.vantage, udp, seconds=question.timeout)
         with sock:
             started = time.perf_counter()
-            reply = await _ask_datagram(sock, question, query, seconds=deadline - time.monotonic())
-        if reply.tc:
-            datagram = reply
+            received = await _ask_datagram(sock, question, query, seconds=deadline - time.monotonic())
+        if received.tc:
+            datagram = received
             sock, _ = await open_socket(network, question.vantage, tcp, seconds=deadline - time.monotonic())
             with sock:
                 async with timeout(deadline - time.monotonic()):
-                    reply = await _ask_stream(sock, question, query)
+                    received = await _ask_stream(sock, question, query)
+        reply, outcome, detail = received, judge(received), ""
     except EXPECTED as error:
-        return _lookup(question, lookup_outcome_of(error), started, detail=describe(error), datagram=datagram)
-    return _lookup(question, judge(reply), started, reply=reply, datagram=datagram)
-
-
-def _lookup(
-    question: Question,
-    outcome: LookupOutcome,
-    started: float | None = None,
-    *,
-    reply: Reply | None = None,
-    detail: str = "",
-    datagram: Reply | None = None,
-) -> Lookup:
-    seconds = None if started is None else time.perf_counter() - started
-    if datagram is not None and reply is None:
-        detail = f"over TCP, after a truncated reply: {detail or 'nothing in time'}"
+        outcome, detail = lookup_outcome_of(error), describe(error)
+        if datagram is not None:
+            detail = f"over TCP, after a truncated reply: {detail or 'nothing in time'}"
     return Lookup(
         question=question,
         outcome=outcome,
-        seconds=seconds,
+        seconds=None if started is None else time.perf_counter() - started,
         reply=reply,
         detail=detail,
         time=time.time(),
@@ -96,33 +92,22 @@ async def _ask_datagram(
 
 
 async def _await_reply(sock: socket.socket, query: dns.message.Message, strays: Iterator[int]) -> Reply:
-    """The first datagram that is a reply to this query; one a turn, so that a flood cannot hold up the event loop.
-
-    What is no reply to it uses up one of `strays`.
-    """
+    """The first reply to this query; each other datagram uses up one of `strays`. One read per wait, against floods."""
     while True:
         await readable(sock)
         try:
             wire = sock.recv(MAX_DATAGRAM + 1)
-        except BlockingIOError:
-            _raise_queued(sock)
-        except OSError:
-            _raise_queued(sock)
-            raise
-        else:
-            reply = read_reply(query, wire, limit=MAX_DATAGRAM)
-            if reply is not None:
-                return reply
-            if next(strays, None) is None:
-                raise PhaseError(
-                    Outcome.PROTOCOL, f"more than {MAX_STRAYS} datagrams, none of them a reply to the question"
-                )
-
-
-def _raise_queued(sock: socket.socket) -> None:
-    said = read_error(sock)
-    if said is not None:
-        raise PhaseError(said.outcome, said.detail)
+        except OSError as error:
+            reason = read_error(sock) or error
+            if not isinstance(reason, BlockingIOError):
+                raise reason from None
+            continue
+        reply = read_reply(query, wire, limit=MAX_DATAGRAM)
+        if reply is not None:
+            return reply
+        if next(strays, None) is None:
+            detail = f"more than {MAX_STRAYS} datagrams, none of them a reply to the question"
+            raise PhaseError(Outcome.PROTOCOL, detail)
 
 
 async def _ask_stream(sock: socket.socket, question: Question, query: dns.message.Message) -> Reply:
@@ -132,7 +117,7 @@ async def _ask_stream(sock: socket.socket, question: Question, query: dns.messag
     await send(sock, len(wire).to_bytes(2, "big") + wire)
     length = int.from_bytes(await _receive_exactly(sock, 2), "big")
     if length > MAX_REPLY:
-        raise PhaseError(Outcome.PROTOCOL, too_large(MAX_REPLY))
+        raise PhaseError(Outcome.PROTOCOL, f"a reply of more than {MAX_REPLY} bytes")
     reply = read_reply(query, await _receive_exactly(sock, length))
     if reply is None:
         raise PhaseError(Outcome.PROTOCOL, "the reply is to another question")

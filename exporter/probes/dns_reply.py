@@ -1,7 +1,7 @@
 """DNS messages to and from values: the query of a Question, the Reply in a message. Pure; dnspython makes the query.
 
-Under probes/dns.py. Everything in a reply is foreign: only a Reply, None or Failure(PROTOCOL) comes out, and no reply
-costs more than some milliseconds: dnspython would unfold every name of it, which takes half a minute for 64 KiB. RFC
+Under probes/dns.py. Everything in a reply is foreign: the result is a Reply, None or PhaseError(PROTOCOL), and no reply
+costs more than some milliseconds. dnspython would expand every name in it, which takes half a minute for 64 KiB. RFC
 1035, 6891, 8914.
 """
 
@@ -9,32 +9,22 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import dns.exception
 import dns.message
 import dns.name
+from dns.edns import EDE
+from dns.flags import AA, QR, RA, TC
+from dns.rdataclass import IN
+from dns.rdatatype import AAAA, CNAME, MX, OPT, PTR, SOA, A
 
 from exporter.model.dns import FORMERR, NOERROR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.family import Address
 from exporter.model.probe import LookupOutcome, Outcome, Question
-from exporter.probes.dns_wire import (
-    AAAA,
-    CNAME,
-    IN,
-    MAX_RECORDS,
-    MX,
-    OPT,
-    PTR,
-    ROOT,
-    SOA,
-    A,
-    MalformedMessageError,
-    MessageReader,
-    Record,
-)
+from exporter.probes.dns_wire import MAX_RECORDS, ROOT, MalformedMessageError, MessageReader, Record
 from exporter.probes.outcome import PhaseError, printable
 
 EDNS_PAYLOAD = 1232  # bytes: no fragments on any sane path (DNS flag day 2020)
@@ -45,35 +35,27 @@ NAME_LIMIT = 64  # names of MX or PTR records kept of one reply
 EDE_LIMIT = 8
 HEADER = struct.Struct("!6H")  # id, flags, and the four counts
 CODE = struct.Struct("!H")  # of an extended error
-QR, AA, TC, RA, OPCODE, RCODE = 0x8000, 0x0400, 0x0200, 0x0080, 0x7800, 0x000F
-EDE = 15  # the option's code, RFC 8914
-LENGTHS = {A: 4, AAAA: 16}
+OPCODE, RCODE = 0x7800, 0x000F  # bits of the flags
+LENGTHS: Mapping[int, int] = {A: 4, AAAA: 16}
 QUESTION_MAY_LACK = {FORMERR, SERVFAIL, NOTIMP, REFUSED}  # from a server that did not read the query
 
-RCODES = {
-    NXDOMAIN: LookupOutcome.NXDOMAIN,
-    SERVFAIL: LookupOutcome.SERVFAIL,
-    REFUSED: LookupOutcome.REFUSED,
-}
+RCODES = {NXDOMAIN: LookupOutcome.NXDOMAIN, SERVFAIL: LookupOutcome.SERVFAIL, REFUSED: LookupOutcome.REFUSED}
 
 
 def build_query(question: Question) -> dns.message.Message:
-    """A query with a random id, recursion desired. Failure(LOCAL) for what is no DNS name: a long search domain makes some."""
+    """A query with a random id, recursion desired. PhaseError(LOCAL) if a long search domain makes the name invalid."""
     try:
         name = dns.name.from_text(question.name)
     except (dns.exception.DNSException, UnicodeError) as error:
         raise PhaseError(Outcome.LOCAL, f"no DNS name: {printable(question.name)} ({error})") from error
-    if question.edns:
-        return dns.message.make_query(name, question.qtype, use_edns=0, payload=EDNS_PAYLOAD)
-    return dns.message.make_query(name, question.qtype, use_edns=False)
+    return dns.message.make_query(name, question.qtype, use_edns=question.edns, payload=EDNS_PAYLOAD)
 
 
 def read_reply(query: dns.message.Message, wire: bytes, *, limit: int = MAX_REPLY) -> Reply | None:
-    """The reply in these bytes; None where they are no reply to this query, Failure(PROTOCOL) where they are a broken one.
+    """The reply in these bytes, or None if they are not a reply to this query.
 
-    So is one of more than `limit` bytes.
-
-    A truncated reply may be cut anywhere: it counts by its header alone.
+    PhaseError(PROTOCOL) for one that is malformed or larger than `limit` bytes. A truncated reply may be cut anywhere:
+    only its header counts.
     """
     if len(wire) < HEADER.size:
         return None
@@ -81,7 +63,7 @@ def read_reply(query: dns.message.Message, wire: bytes, *, limit: int = MAX_REPL
     if header.identifier != query.id or not header.flags & QR or header.flags & OPCODE:
         return None
     if len(wire) > limit:
-        raise PhaseError(Outcome.PROTOCOL, too_large(limit))
+        raise PhaseError(Outcome.PROTOCOL, f"a reply of more than {limit} bytes")
     try:
         return _read(query, wire, header)
     except MalformedMessageError as error:
@@ -90,13 +72,7 @@ def read_reply(query: dns.message.Message, wire: bytes, *, limit: int = MAX_REPL
         raise PhaseError(Outcome.PROTOCOL, str(error)) from error
 
 
-def too_large(limit: int) -> str:
-    """The detail of a reply that is not read."""
-    return f"a reply of more than {limit} bytes"
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
+class _Header(NamedTuple):
     identifier: int
     flags: int
     questions: int
@@ -104,14 +80,10 @@ class _Header:
     authorities: int
     additionals: int
 
-    @property
-    def records(self) -> int:
-        return self.answers + self.authorities + self.additionals
-
 
 @dataclass(slots=True)
 class _Set:
-    """The records of one owner and type: the shortest lifetime of them, and their data in order, each once."""
+    """The records of one owner and type: their shortest lifetime, and their data in order, each once."""
 
     ttl: int
     data: dict[bytes, bytes] = field(default_factory=dict)  # by what makes two of them equal
@@ -121,20 +93,21 @@ _Sets: TypeAlias = dict[tuple[bytes, int], _Set]
 
 
 def _read(query: dns.message.Message, wire: bytes, header: _Header) -> Reply | None:
-    if header.records > MAX_RECORDS:
-        raise MalformedMessageError(f"{header.records} records, more than {MAX_RECORDS}")
+    records = header.answers + header.authorities + header.additionals
+    if records > MAX_RECORDS:
+        raise MalformedMessageError(f"{records} records, more than {MAX_RECORDS}")
     if header.questions > 1:
         raise MalformedMessageError("more than one question")
-    walk = MessageReader(wire, HEADER.size)
+    reader = MessageReader(wire, HEADER.size)
     asked, wanted = query.question[0].name.to_digestable(), int(query.question[0].rdtype)
     if header.questions:
-        name, kind, rdclass = walk.question()
+        name, kind, rdclass = reader.question()
         if (name.lower(), kind, rdclass) != (asked, wanted, IN):
             return None
-    sets = _sets(walk, list(walk.records(header.answers)), {wanted, CNAME})
-    authority = list(walk.records(header.authorities))
-    additional = list(walk.records(header.additionals))
-    extended, ede = _edns(walk, additional)
+    sets = _sets(reader, list(reader.records(header.answers)), {wanted, CNAME})
+    authority = list(reader.records(header.authorities))
+    additional = list(reader.records(header.additionals))
+    extended, ede = _edns(reader, additional)
     rcode = header.flags & RCODE | extended
     if not header.questions and rcode not in QUESTION_MAY_LACK:
         return None
@@ -157,12 +130,12 @@ def _read(query: dns.message.Message, wire: bytes, header: _Header) -> Reply | N
         soa_additional=any(r.kind == SOA for r in additional),
         ede=ede,
         ttl=min(lifetimes, default=None),
-        negative_ttl=min((walk.negative_ttl(r) for r in authority if (r.kind, r.rdclass) == (SOA, IN)), default=None),
+        negative_ttl=min((reader.negative_ttl(r) for r in authority if (r.kind, r.rdclass) == (SOA, IN)), default=None),
     )
 
 
-def _sets(walk: MessageReader, answer: Iterable[Record], kinds: set[int]) -> _Sets:
-    """The records of these types, by owner in lower case and type. Of several CNAMEs of one owner the last counts."""
+def _sets(reader: MessageReader, answer: Iterable[Record], kinds: set[int]) -> _Sets:
+    """The records of these types by owner, in lower case, and type. Of several CNAMEs of one owner the last counts."""
     sets: _Sets = {}
     for record in answer:
         if record.kind == OPT:
@@ -170,35 +143,35 @@ def _sets(walk: MessageReader, answer: Iterable[Record], kinds: set[int]) -> _Se
         if record.rdclass != IN or record.kind not in kinds:
             continue
         key = record.owner.lower(), record.kind
-        held = sets.setdefault(key, _Set(record.lifetime))
-        held.ttl = min(held.ttl, record.lifetime)
-        identity, value = _value(walk, record)
+        found = sets.setdefault(key, _Set(record.lifetime))
+        found.ttl = min(found.ttl, record.lifetime)
+        identity, value = _value(reader, record)
         if record.kind == CNAME:
-            held.data.clear()
-        held.data.setdefault(identity, value)
+            found.data.clear()
+        found.data.setdefault(identity, value)
     return sets
 
 
-def _value(walk: MessageReader, record: Record) -> tuple[bytes, bytes]:
+def _value(reader: MessageReader, record: Record) -> tuple[bytes, bytes]:
     """A record's address or name, and what makes it equal to another one."""
     if record.kind in LENGTHS:
-        address = walk.data(record, LENGTHS[record.kind])
+        address = reader.data(record, LENGTHS[record.kind])
         return address, address
     if record.kind not in {CNAME, MX, PTR}:
         return b"", b""
-    target = walk.target(record)
-    return walk.preference(record) + target.lower(), target
+    target, preference = reader.target(record)
+    return preference + target.lower(), target
 
 
-def _edns(walk: MessageReader, additional: Iterable[Record]) -> tuple[int, tuple[int, ...]]:
+def _edns(reader: MessageReader, additional: Iterable[Record]) -> tuple[int, tuple[int, ...]]:
     """The upper bits of the response code, and the extended errors."""
     found = [record for record in additional if record.kind == OPT]
     if not found:
         return 0, ()
     if len(found) > 1 or found[0].owner != ROOT:
-        raise MalformedMessageError("an OPT record that is not as it should be")
+        raise MalformedMessageError("more than one OPT record, or one with a name")
     codes: list[int] = []
-    for code, data in walk.options(found[0]):
+    for code, data in reader.options(found[0]):
         if code == EDE:
             if len(data) < CODE.size:
                 raise MalformedMessageError("an extended error without a code")
@@ -207,7 +180,7 @@ def _edns(walk: MessageReader, additional: Iterable[Record]) -> tuple[int, tuple
 
 
 def _follow(asked: bytes, wanted: int, sets: _Sets) -> tuple[bytes, tuple[str, ...], list[int]]:
-    """The name at the end of the CNAME chain, the chain, the lifetimes on the way. A loop ends where it closes."""
+    """The name at the end of the CNAME chain, the chain, and its lifetimes. A loop ends where it closes."""
     owner = asked
     seen = {owner}
     chain: list[str] = []
@@ -227,7 +200,7 @@ def _follow(asked: bytes, wanted: int, sets: _Sets) -> tuple[bytes, tuple[str, .
 
 
 def _data(wanted: int, found: _Set) -> tuple[tuple[Address, ...], tuple[str, ...]]:
-    """Addresses of A and AAAA (one may be IPv4-mapped: it is shown as it came), names of MX and PTR."""
+    """Addresses of A and AAAA (an IPv4-mapped one as it came), names of MX and PTR."""
     records = list(found.data.values())
     if wanted in LENGTHS:
         return tuple(map(ipaddress.ip_address, records[:RECORD_LIMIT])), ()
@@ -236,23 +209,11 @@ def _data(wanted: int, found: _Set) -> tuple[tuple[Address, ...], tuple[str, ...
 
 def _text(name: bytes) -> str:
     """A name's presentation (RFC 1035 section 5.1), without the final dot unless it is the root."""
-    labels: list[str] = []
-    at = 0
-    while length := name[at]:
-        labels.append(name[at + 1 : at + 1 + length].decode("latin-1").translate(_ESCAPED))
-        at += 1 + length
-    return ".".join(labels) or "."
-
-
-_ESCAPED = {
-    c: f"\\{chr(c)}" if chr(c) in '"().;\\@$' else f"\\{c:03d}"
-    for c in range(256)
-    if chr(c) in '"().;\\@$' or not 0x20 < c < 0x7F
-}
+    return dns.name.from_wire(name, 0)[0].to_text(omit_final_dot=True)
 
 
 def judge(reply: Reply) -> LookupOutcome:
-    """NOERROR without a record of the asked type at the chain's end is `nodata`, whatever else it holds."""
+    """NOERROR without a record of the asked type at the chain's end is `nodata`, whatever else it contains."""
     if reply.rcode == NOERROR:
         return LookupOutcome.ANSWER if reply.addresses or reply.names else LookupOutcome.NODATA
     return RCODES.get(reply.rcode, LookupOutcome.RCODE)

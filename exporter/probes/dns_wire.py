@@ -1,8 +1,8 @@
-"""A DNS message as octets, walked once with bounded work. RFC 1035 section 4. Pure.
+"""A DNS message as octets, read once with bounded work. RFC 1035 section 4. Pure.
 
-Under probes/dns_reply.py. Names point backwards into the message, so that 64 KiB can unfold to megabytes; therefore
-every label and every pointer is counted, a name that was unfolded once is kept, and data that nobody asked for is
-passed over by its length.
+Under probes/dns_reply.py. Names point backwards into the message, so that 64 KiB can expand to megabytes; therefore
+every label and every pointer is counted, an expanded name is remembered, and data that nobody asked for is skipped by
+its length.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from dns.rdatatype import MX
+
 MAX_RECORDS = 1024  # 16 KiB hold no more addresses
 MAX_STEPS = 8192  # labels and pointers: 16 KiB hold no more labels
 MAX_NAME = 255  # octets, RFC 1035 section 2.3.4
-IN = 1
-A, CNAME, SOA, PTR, MX, AAAA, OPT = 1, 5, 6, 12, 15, 28, 41
 ROOT = b"\0"
 
 _FIXED = struct.Struct("!HHIH")  # type, class, TTL, length of the data
@@ -24,14 +24,17 @@ _PREFERENCE = 2  # octets before the name of an MX record
 _SOA_LEAST = 22  # octets: two names and five numbers
 _POINTER, _LABEL = 0xC0, 0x40  # a length octet from here on is a pointer; below that it is a label's
 _SIGNED = 0x7FFFFFFF
+_WRONG_LENGTH = "a record's data have the wrong length"
+_TOO_SHORT = "the message ends too early"
+_OPTION_TOO_SHORT = "an EDNS option ends too early"
 
 
 class MalformedMessageError(Exception):
-    """This is no message, or one that would cost too much. The text is ours alone: nothing foreign stands in it."""
+    """This is no message, or one that would cost too much. The text is ours and contains nothing foreign."""
 
 
 class Record(NamedTuple):
-    """One resource record. `owner` is its unfolded name; the data stand from `at` to `end` of the message."""
+    """One resource record. `owner` is its expanded name; the data are at `at` to `end` of the message."""
 
     owner: bytes
     kind: int
@@ -42,12 +45,12 @@ class Record(NamedTuple):
 
     @property
     def lifetime(self) -> int:
-        """The TTL as seconds: one with the topmost bit set counts as 0 (RFC 2181 section 8)."""
+        """The TTL in seconds: one with the topmost bit set counts as 0 (RFC 2181 section 8)."""
         return self.ttl if self.ttl <= _SIGNED else 0
 
 
 class MessageReader:
-    """A way through one message from `at` on. Names come as uncompressed octets, in the case that they have. Malformed throughout."""
+    """Reads one message from `at` on. Names are uncompressed octets, case kept. MalformedMessageError throughout."""
 
     def __init__(self, wire: bytes, at: int) -> None:
         self._wire = wire
@@ -56,13 +59,11 @@ class MessageReader:
         self._names: dict[int, bytes] = {}
 
     def question(self) -> tuple[bytes, int, int]:
-        """Name, type and class."""
         name, self._at = self.name(self._at)
         kind, rdclass = _OPTION.unpack(self._take(_OPTION.size))
         return name, kind, rdclass
 
     def records(self, count: int) -> Iterator[Record]:
-        """The next `count` records."""
         for _ in range(count):
             owner, self._at = self.name(self._at)
             kind, rdclass, ttl, length = _FIXED.unpack(self._take(_FIXED.size))
@@ -71,26 +72,22 @@ class MessageReader:
             yield Record(owner, kind, rdclass, ttl, at, self._at)
 
     def data(self, record: Record, length: int) -> bytes:
-        """The data of a record that must be of this length."""
         if record.end - record.at != length:
-            raise MalformedMessageError("a record's data have the wrong length")
+            raise MalformedMessageError(_WRONG_LENGTH)
         return self._wire[record.at : record.end]
 
-    def target(self, record: Record) -> bytes:
-        """The name that is a record's data, or the last part of an MX record's."""
-        name, end = self.name(record.at + (_PREFERENCE if record.kind == MX else 0))
+    def target(self, record: Record) -> tuple[bytes, bytes]:
+        """The name that a record's data end in, and the preference before it in an MX record."""
+        at = record.at + (_PREFERENCE if record.kind == MX else 0)
+        name, end = self.name(at)
         if end != record.end:
-            raise MalformedMessageError("a record's data have the wrong length")
-        return name
-
-    def preference(self, record: Record) -> bytes:
-        """The octets before the name of an MX record; none in others."""
-        return self._wire[record.at : record.at + _PREFERENCE] if record.kind == MX else b""
+            raise MalformedMessageError(_WRONG_LENGTH)
+        return name, self._wire[record.at : at]
 
     def negative_ttl(self, record: Record) -> int:
-        """How long a SOA record says that there is no record (RFC 2308 section 5): the lesser of its TTL and its MINIMUM."""
+        """For how long a SOA record shows that there is no record (RFC 2308 section 5)."""
         if record.end - record.at < _SOA_LEAST:
-            raise MalformedMessageError("a record's data have the wrong length")
+            raise MalformedMessageError(_WRONG_LENGTH)
         (minimum,) = struct.unpack("!I", self._wire[record.end - 4 : record.end])
         return min(record.lifetime, int(minimum))
 
@@ -99,32 +96,32 @@ class MessageReader:
         at = record.at
         while at < record.end:
             if record.end - at < _OPTION.size:
-                raise MalformedMessageError("an EDNS option ends too early")
+                raise MalformedMessageError(_OPTION_TOO_SHORT)
             code, length = _OPTION.unpack_from(self._wire, at)
             at += _OPTION.size + length
             if at > record.end:
-                raise MalformedMessageError("an EDNS option ends too early")
+                raise MalformedMessageError(_OPTION_TOO_SHORT)
             yield code, self._wire[at - length : at]
 
     def _take(self, count: int) -> bytes:
         piece = self._wire[self._at : self._at + count]
         if len(piece) != count:
-            raise MalformedMessageError("the message ends too early")
+            raise MalformedMessageError(_TOO_SHORT)
         self._at += count
         return piece
 
     def name(self, start: int) -> tuple[bytes, int]:
-        """The name at `start`, and where it ends there. A pointer must lead before the labels that it follows, so there is no loop."""
+        """The name at `start`, and where it ends. A pointer must lead before its own labels, so there is no loop."""
         pieces: list[tuple[int, bytes]] = []  # runs of labels, each with where it begins
         end, at, tail = 0, start, self._names.get(start)
         while tail is None:
             run = at
             at = self._labels_end(at)
             pieces.append((run, self._wire[run:at]))
+            end = end or self._after(at)
             if self._wire[at] == 0:
-                end, tail = end or at + 1, ROOT
+                tail = ROOT
             else:
-                end = end or at + 2
                 at = self._pointed(at, before=run)
                 tail = self._names.get(at)
         for run, labels in reversed(pieces):
@@ -132,12 +129,7 @@ class MessageReader:
             if len(tail) > MAX_NAME:
                 raise MalformedMessageError("a name is too long")
             self._names[run] = tail
-        return tail, end or self._end(start)
-
-    def _end(self, at: int) -> int:
-        """Where a name that was unfolded before, for another one points to it, ends."""
-        at = self._labels_end(at)
-        return at + (1 if self._wire[at] == 0 else 2)
+        return tail, end or self._after(self._labels_end(start))
 
     def _labels_end(self, at: int) -> int:
         """Where a run of labels ends: at a pointer or at the root's zero."""
@@ -149,13 +141,17 @@ class MessageReader:
                     break
                 at += 1 + length
         except IndexError:
-            raise MalformedMessageError("the message ends too early") from None
+            raise MalformedMessageError(_TOO_SHORT) from None
         self._left = left
         if left <= 0:
             raise MalformedMessageError(f"more than {MAX_STEPS} labels and pointers")
-        if length >= _LABEL and length < _POINTER:
+        if _LABEL <= length < _POINTER:
             raise MalformedMessageError("a label of no known kind")
         return at
+
+    def _after(self, at: int) -> int:
+        """Where a name ends whose labels end here: after the root's zero, or after the pointer's two octets."""
+        return at + (1 if self._wire[at] == 0 else 2)
 
     def _pointed(self, at: int, *, before: int) -> int:
         (target,) = struct.unpack("!H", self._wire[at : at + 2].ljust(2, b"\xff"))

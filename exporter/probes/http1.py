@@ -1,6 +1,6 @@
-"""HTTP/1.1 as far as a probe needs it: one GET, the status line and the headers of the reply. Pure bytes; no I/O here.
+"""HTTP/1.1 as far as a probe needs it: one GET, the status line and the headers of the reply. Bytes only, no I/O.
 
-Under probes/connection.py. Strict where a lenient client would call garbage a reply (RFC 9112 sections 2 to 5).
+Under probes/connection.py. Strict, so that garbage does not count as a reply (RFC 9112 sections 2 to 5).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from contextlib import suppress
 from urllib.parse import quote
 
 from exporter import __version__
-from exporter.model.family import Address, parse_address
+from exporter.model.family import Address, Family, family_of, parse_address
 from exporter.model.probe import Layer, Outcome, Target
 from exporter.probes.outcome import PhaseError, printable
 
@@ -23,7 +23,7 @@ INTERIM = frozenset({100, 102, 103})
 
 
 def build_request(target: Target, address: Address) -> bytes:
-    """GET by name: the Host header carries the target's name, wherever the connection was pinned to."""
+    """A GET with the target's name in the Host header, whichever address the connection is to."""
     default_port = 443 if Layer.TLS in target.layers else 80
     port = "" if target.port == default_port else f":{target.port}"
     lines = (
@@ -39,21 +39,19 @@ def build_request(target: Target, address: Address) -> bytes:
 def _host(name: str) -> str:
     literal = parse_address(name.strip("[]"))
     if literal is not None:
-        return f"[{literal}]" if literal.version == 6 else str(literal)
+        return f"[{literal}]" if family_of(literal) is Family.V6 else str(literal)
     with suppress(UnicodeError):
         name = name.encode("idna").decode("ascii")
     return quote(name, safe="")  # nothing in a name may end the header
 
 
 class ReplyHead:
-    """Takes a reply's bytes as they come, until the headers' end. Failure(PROTOCOL) as soon as they cannot be an HTTP reply."""
+    """Takes the bytes of a reply up to the end of its headers. PhaseError as soon as they cannot be an HTTP reply."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._interim = 0  # bytes of interim replies, taken out of the buffer
-        self._searched = (
-            0  # no end of the headers lies before it: a trickle must not cost a search of everything a byte
-        )
+        self._interim = 0  # bytes of interim replies, removed from the buffer
+        self._searched = 0  # the headers do not end before it: a slow reply must not be searched whole at each byte
 
     def feed(self, data: bytes) -> int | None:
         """The final status, or None while more is needed; empty data is the connection's end."""
@@ -63,9 +61,7 @@ class ReplyHead:
         self._buffer += data
         while self._buffer:
             if not b"HTTP/1.".startswith(self._buffer[:7]):
-                raise PhaseError(
-                    Outcome.PROTOCOL, f"not HTTP/1: {printable(bytes(self._buffer[:40]).decode('latin-1'))}"
-                )
+                raise _foreign("not HTTP/1", self._buffer)
             end = END_OF_HEAD.search(self._buffer, self._searched)
             if self._interim + (end.end() if end else len(self._buffer)) > HEAD_LIMIT:
                 raise PhaseError(Outcome.PROTOCOL, f"headers of more than {HEAD_LIMIT} bytes")
@@ -85,14 +81,18 @@ def _parse_head(head: bytes) -> int:
     first, *fields = re.split(rb"\r?\n", head)
     matched = STATUS_LINE.fullmatch(first)
     if matched is None:
-        raise PhaseError(Outcome.PROTOCOL, f"no status line: {printable(first[:40].decode('latin-1'))}")
+        raise _foreign("no status line", first)
     for line in fields:
         if FIELD_LINE.fullmatch(line) is None:
-            raise PhaseError(Outcome.PROTOCOL, f"no header: {printable(line[:40].decode('latin-1'))}")
+            raise _foreign("no header", line)
     return int(matched[1])
 
 
+def _foreign(problem: str, data: bytes | bytearray) -> PhaseError:
+    return PhaseError(Outcome.PROTOCOL, f"{problem}: {printable(data[:40].decode('latin-1'))}")
+
+
 def judge_status(target: Target, status: int) -> None:
-    """Failure(STATUS) when the status lies in none of the target's ranges."""
+    """PhaseError(STATUS) if the status is in none of the target's ranges."""
     if not any(low <= status <= high for low, high in target.statuses):
         raise PhaseError(Outcome.STATUS, f"status {status}")

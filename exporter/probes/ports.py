@@ -1,7 +1,8 @@
-"""The probing I/O boundary: sockets inside a vantage's network namespace, each with a number not used there for 180 s.
+"""Sockets in a vantage's network namespace, each with a port or ICMP id that was not used there for 180 seconds.
 
-Between rounds and the kernel: probes ask it for sockets and wait on them here. It resolves no name, judges nothing and
-enters no namespace itself: BrokerNetwork asks the broker, LocalNetwork makes sockets of this process's own namespace.
+The I/O boundary between probes and kernel: probes get their sockets and wait on them here. This module resolves no
+name, judges nothing and enters no namespace: BrokerNetwork asks the broker, LocalNetwork makes sockets of this
+process's own namespace.
 """
 
 from __future__ import annotations
@@ -17,25 +18,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from exporter.broker.client import descriptors
 from exporter.broker.client.requests import BrokerClient, BrokerGone
 from exporter.broker.protocol.messages import HOME, NamespaceRef, SocketKind
+from exporter.broker.server.sockets import open_sockets
 from exporter.model.vantage import Vantage
 
 FIRST_NUMBER, LAST_NUMBER = 32768, 60999  # the kernel's default net.ipv4.ip_local_port_range
 SPAN = LAST_NUMBER - FIRST_NUMBER + 1
-UNUSED_FOR = (
-    180.0  # seconds; conntrack keeps an old NAT decision alive for as long (nf_conntrack_udp_timeout_stream is 120 s)
-)
+UNUSED_FOR = 180.0  # seconds; conntrack keeps a NAT decision for 120 s (nf_conntrack_udp_timeout_stream)
 BIND_TRIES = 16
 
 IPV6_KINDS = frozenset({SocketKind.TCP6, SocketKind.UDP6, SocketKind.ICMP6})
-ICMP_KINDS = frozenset({SocketKind.ICMP4, SocketKind.ICMP6})
 
 NamespaceKey: TypeAlias = tuple[int, int]
 
 
 class NoSocketError(Exception):
-    """No socket could be had in that namespace; says nothing of the path. `number` is the errno."""
+    """No socket in that namespace, which shows nothing of the path. `number` is the errno."""
 
     def __init__(self, number: int, detail: str = "") -> None:
         super().__init__(detail or os.strerror(number))
@@ -44,17 +44,17 @@ class NoSocketError(Exception):
 
 @dataclass(slots=True)
 class _Rotation:
-    """Numbers in use order: the next one, and when each of the last ones was handed out (they are consecutive)."""
+    """The next number, and when each of the consecutive ones before it was handed out."""
 
     next: int
     used: deque[float] = field(default_factory=deque)
 
 
 class PortAllocator:
-    """Source ports and ICMP ids, handed out in rotation per namespace and kind of socket from a random start.
+    """Source ports and ICMP ids, in rotation per namespace and kind of socket from a random start.
 
-    None is handed out again within 180 s; where all are used up, NoSocket(EADDRNOTAVAIL). Not shared between processes:
-    after a restart the random start makes a collision unlikely, not impossible.
+    None is handed out twice within 180 s; if all are used up, NoSocketError(EADDRNOTAVAIL). The state is not shared
+    between processes: after a restart the random start makes a collision unlikely, not impossible.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class PortAllocator:
         return number
 
     def _forget_idle(self, now: float) -> None:
-        """Drop namespaces whose last number is old: they may be gone, and the memory must not grow with churn."""
+        """Drop namespaces whose last number is old: they may be gone, and memory must not grow with them."""
         while self._rotations:
             key, rotation = next(iter(self._rotations.items()))
             if rotation.used[-1] + UNUSED_FOR > now:
@@ -88,7 +88,7 @@ class PortAllocator:
 
 
 class Network(Protocol):
-    """Where probes get their sockets. One entry for each kind, in order: a non-blocking socket, or the errno that was met."""
+    """Where probes get their sockets: for each kind, in order, a non-blocking socket, or the errno."""
 
     @property
     def numbers(self) -> PortAllocator: ...
@@ -97,21 +97,21 @@ class Network(Protocol):
 
 
 def place_of(vantage: Vantage) -> NamespaceRef | None:
-    """Where the broker finds the vantage's namespace; None when no namespace is known for it."""
+    """Where the broker finds the vantage's namespace; None if no namespace is known for it."""
     if vantage.kind == "host":
         return HOME
-    if vantage.netns is None:
-        return None
     netns = vantage.netns
+    if netns is None:
+        return None
     return NamespaceRef(device=netns.device, inode=netns.inode, pid=netns.pid, started=netns.started, path=netns.path)
 
 
 class BrokerNetwork:
-    """Sockets of any vantage, made by the broker in one visit a call. ESTALE without a namespace, NoSocket without a broker."""
+    """Sockets of any vantage, made by the broker. ESTALE without a namespace, NoSocketError without a broker."""
 
-    def __init__(self, client: BrokerClient, numbers: PortAllocator | None = None) -> None:
+    def __init__(self, client: BrokerClient) -> None:
         self._client = client
-        self.numbers = numbers or PortAllocator()
+        self.numbers = PortAllocator()
 
     async def sockets(self, vantage: Vantage, kinds: Sequence[SocketKind]) -> list[socket.socket | int]:
         place = place_of(vantage)
@@ -119,12 +119,12 @@ class BrokerNetwork:
             return [errno.ESTALE] * len(kinds)
         try:
             return await self._client.open_sockets(place, tuple(kinds))
-        except BrokerGone as error:  # the daemon ends with it; this probe has learnt nothing of the path
+        except BrokerGone as error:  # the daemon ends with the broker; this probe shows nothing of the path
             raise NoSocketError(errno.EBUSY, str(error)) from error
 
 
 class LocalNetwork:
-    """Sockets of this process's own namespace, for the host alone: what is left without a broker. A pod gives EPERM."""
+    """Sockets of this process's own namespace, for the host, where there is no broker. EPERM for a pod."""
 
     def __init__(self, numbers: PortAllocator | None = None) -> None:
         self.numbers = numbers or PortAllocator()
@@ -134,31 +134,17 @@ class LocalNetwork:
 
 
 def make_socket(kind: SocketKind) -> socket.socket | int:
-    """A socket of the calling thread's namespace, or an errno. Raw ICMP falls back to a ping socket (net.ipv4.ping_group_range)."""
-    domain = socket.AF_INET6 if kind in IPV6_KINDS else socket.AF_INET
-    protocol = 0
-    types = [socket.SOCK_STREAM if kind in {SocketKind.TCP4, SocketKind.TCP6} else socket.SOCK_DGRAM]
-    if kind in ICMP_KINDS:
-        protocol = socket.IPPROTO_ICMPV6 if domain == socket.AF_INET6 else socket.IPPROTO_ICMP
-        types = [socket.SOCK_RAW, socket.SOCK_DGRAM]
-    failure = errno.EINVAL
-    for kind_of_socket in types:
-        try:
-            return socket.socket(domain, kind_of_socket | socket.SOCK_NONBLOCK, protocol)
-        except OSError as error:
-            failure = error.errno or errno.EIO
-            if failure not in {errno.EPERM, errno.EACCES}:
-                break
-    return failure
+    """A socket of the calling thread's namespace as the broker makes it, with this thread's privileges; or an errno."""
+    (number,), made = open_sockets((kind,))
+    return number or descriptors.make_socket(kind, made[0])
 
 
 async def open_socket(
     network: Network, vantage: Vantage, kind: SocketKind, *, seconds: float
 ) -> tuple[socket.socket, int]:
-    """One socket with its number: source port (bound), or ICMP id (bound for a ping socket, the caller's to write on a raw one).
+    """A socket, which the caller closes, and its number: a source port, or the ICMP id to write into the echoes.
 
-    The caller closes it. NoSocket where none could be had, also where none came within `seconds`: that is our own
-    slowness, so it must not read as a timeout of the path.
+    NoSocketError if there is none within `seconds`: that delay is our own and must not read as a timeout of the path.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -194,27 +180,19 @@ def _bind(sock: socket.socket, kind: SocketKind, numbers: PortAllocator, *, name
 async def readable(sock: socket.socket) -> None:
     """Wait until a read, or the reading of an error, would not block."""
     loop = asyncio.get_running_loop()
-    descriptor = sock.fileno()
-    ready = loop.create_future()
-    loop.add_reader(descriptor, _wake, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(descriptor)
+    await _wait(loop.add_reader, loop.remove_reader, sock.fileno())
 
 
 async def writable(sock: socket.socket) -> None:
     """Wait until a write would not block, or connect() has ended."""
     loop = asyncio.get_running_loop()
-    descriptor = sock.fileno()
-    ready = loop.create_future()
-    loop.add_writer(descriptor, _wake, ready)
+    await _wait(loop.add_writer, loop.remove_writer, sock.fileno())
+
+
+async def _wait(add: Callable[..., None], remove: Callable[[int], object], descriptor: int) -> None:
+    ready = asyncio.Event()
+    add(descriptor, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
-        loop.remove_writer(descriptor)
-
-
-def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
+        remove(descriptor)

@@ -1,9 +1,8 @@
-"""Runs what a round planned: at most 64 probes in flight, each started at its own moment, all cut at the round's deadline.
+"""Runs what a round planned: at most 64 probes at once, each from its own start time, all cut at the round's deadline.
 
-Between plan and snapshot. One of the two places where an unexpected exception is caught: it is counted and logged, the
-probe becomes `local`, and the round goes on. The number of results never depends on luck: what was cut is reported as
-such. A wait that took longer than it was allowed to was ours (the process was stopped, or had no CPU), and says nothing
-of the path.
+Between plan and snapshot. Unexpected exceptions are caught here: one is counted and logged, the probe becomes `local`,
+and the round goes on. Every check and question has its results: what was cut is reported as such. A wait that took
+longer than it was allowed to was our own delay (the process was stopped, or had no CPU) and shows nothing of the path.
 """
 
 from __future__ import annotations
@@ -12,10 +11,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Question, Timeouts
 from exporter.probes import ask, run_check
+from exporter.probes.outcome import observe
 from exporter.probes.ports import Network
 from exporter.probes.tls import TlsContexts
 from exporter.telemetry.internal_errors import InternalErrors
@@ -24,8 +25,10 @@ from exporter.telemetry.logs import fields
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 64
-SLACK = 0.5  # seconds that the end of a wait may come late
-STALLED = "the exporter itself stood still"
+SLACK = 0.5  # seconds that the end of a wait may be late
+CUT = "the round ended first"
+STALLED = "the exporter itself was stopped or had no CPU"
+P = TypeVar("P", Check, Question)
 T = TypeVar("T")
 
 
@@ -41,7 +44,7 @@ class Deadline:
 
 
 class ProbeRunner:
-    """The one place where probes are started. Bounded in flight; holds no result."""
+    """The only place that starts probes. Bounds how many are in flight; keeps no result."""
 
     def __init__(
         self, network: Network, contexts: TlsContexts, errors: InternalErrors, *, clock: Callable[[], float]
@@ -55,27 +58,23 @@ class ProbeRunner:
 
     async def check_all(self, checks: Sequence[Check], deadline: Deadline) -> tuple[Observation, ...]:
         """Every layer of every check, in order; those that the deadline cut are `local`."""
-        results = await self._all([(c.start, lambda c=c: self._check(c)) for c in checks], deadline)  # type: ignore[misc]  # mypy cannot infer the default argument
-        return tuple(
-            observation
-            for check, made in zip(checks, results, strict=True)
-            for observation in (made if made is not None else self._cut(check))
-        )
+        made = await self._all(checks, self._check, partial(self._local, why=CUT), deadline)
+        return tuple(observation for observations in made for observation in observations)
 
     async def ask_all(self, questions: Sequence[Question], deadline: Deadline) -> tuple[Lookup, ...]:
         """One lookup for each question, in order; those that the deadline cut are `not_asked`."""
-        results = await self._all([(q.start, lambda q=q: self._ask(q)) for q in questions], deadline)  # type: ignore[misc]  # as above
-        return tuple(
-            made
-            if made is not None
-            else Lookup(question=q, outcome=LookupOutcome.NOT_ASKED, detail="the round ended first", time=self._clock())
-            for q, made in zip(questions, results, strict=True)
-        )
+        return tuple(await self._all(questions, self._ask, partial(self._not_asked, why=CUT), deadline))
 
     async def _all(
-        self, jobs: Iterable[tuple[float, Callable[[], Awaitable[T]]]], deadline: Deadline
-    ) -> list[T | None]:
-        tasks = [asyncio.create_task(self._later(start, job)) for start, job in jobs]
+        self, planned: Sequence[P], run: Callable[[P], Awaitable[T]], cut: Callable[[P], T], deadline: Deadline
+    ) -> list[T]:
+        async def later(one: P) -> T:
+            if one.start > 0:
+                await asyncio.sleep(one.start)
+            async with self._slots:
+                return await run(one)
+
+        tasks = [asyncio.create_task(later(one)) for one in planned]
         if not tasks:
             return []
         try:
@@ -86,24 +85,16 @@ class ProbeRunner:
         if late:
             self.overrun = True
             await _end(late)
-        return [None if t.cancelled() else t.result() for t in tasks]
+        return [cut(one) if t.cancelled() else t.result() for one, t in zip(planned, tasks, strict=True)]
 
-    async def _later(self, start: float, job: Callable[[], Awaitable[T]]) -> T:
-        if start > 0:
-            await asyncio.sleep(start)
-        async with self._slots:
-            return await job()
-
-    async def _check(self, check: Check) -> list[Observation] | None:
+    async def _check(self, check: Check) -> list[Observation]:
         try:
-            return [
-                discount_event_loop_stall(o, check.timeouts)
-                for o in await run_check(check, self._network, self._contexts)
-            ]
+            made = await run_check(check, self._network, self._contexts)
+            return [discount_event_loop_stall(o, check.timeouts) for o in made]
         except Exception:
             self._errors.count("probe")
             log.exception("a probe failed in an unexpected way", extra=fields(target=check.target.name))
-            return self._cut(check, "an error of the exporter itself, see its log")
+            return self._local(check, "an error of the exporter itself, see its log")
 
     async def _ask(self, question: Question) -> Lookup:
         try:
@@ -111,31 +102,18 @@ class ProbeRunner:
         except Exception:
             self._errors.count("dns")
             log.exception("a lookup failed in an unexpected way", extra=fields(server=question.server.label))
-            return Lookup(
-                question=question,
-                outcome=LookupOutcome.NOT_ASKED,
-                detail="an error of the exporter itself",
-                time=self._clock(),
-            )
+            return self._not_asked(question, "an error of the exporter itself")
 
-    def _cut(self, check: Check, why: str = "the round ended first") -> list[Observation]:
-        return [
-            Observation(
-                vantage=check.vantage,
-                target=check.target,
-                layer=layer,
-                family=check.family,
-                outcome=Outcome.LOCAL,
-                detail=why,
-                time=self._clock(),
-                address=check.address,
-            )
-            for layer in check.target.layers
-        ]
+    def _local(self, check: Check, why: str) -> list[Observation]:
+        made = (observe(check, layer, Outcome.LOCAL, detail=why) for layer in check.target.layers)
+        return [replace(observation, time=self._clock()) for observation in made]
+
+    def _not_asked(self, question: Question, why: str) -> Lookup:
+        return Lookup(question=question, outcome=LookupOutcome.NOT_ASKED, detail=why, time=self._clock())
 
 
 def discount_event_loop_stall(observation: Observation, timeouts: Timeouts) -> Observation:
-    """The observation as the network made it: a timeout that came late is `local`, and a duration that was ours is none."""
+    """Without our own delay: a timeout that came late is `local`, a duration that is too long is dropped."""
     allowed = min(getattr(timeouts, observation.layer.value), timeouts.whole)
     if observation.seconds is None or observation.seconds <= allowed + SLACK:
         return observation
@@ -145,7 +123,7 @@ def discount_event_loop_stall(observation: Observation, timeouts: Timeouts) -> O
 
 
 def discount_lookup_stall(lookup: Lookup) -> Lookup:
-    """The same of a lookup: a timeout that came late is `not_asked`."""
+    """The same for a lookup: a timeout that came late is `not_asked`."""
     if lookup.seconds is None or lookup.seconds <= lookup.question.timeout + SLACK:
         return lookup
     if lookup.outcome is LookupOutcome.TIMEOUT:

@@ -1,8 +1,9 @@
-"""Resolves the targets' host names from where the dial will start: once per distinct resolv.conf, A and AAAA apart.
+"""Resolves the targets' host names as the vantage that dials them would, once per distinct resolv.conf.
 
-Between plan/name_resolution.py and the dials. Asks absolute names first where they have a dot (the operator wrote them
-whole), then the search list. An answer is used as long as plan/lifetimes.py says; a dial that failed has the name asked
-anew. It keeps to the questions that the round allows it: a name whose turn has not come uses what it had, for a while.
+Between plan/name_resolution.py and the dials. A name with a dot is asked as it is first, because the operator wrote it
+whole, then with the search list. An answer is used for as long as plan/name_resolution.py allows; after a failed dial
+the name is asked again. The round's budget limits the questions: a name that may not be asked yet uses its last answer
+for a while.
 """
 
 from __future__ import annotations
@@ -11,34 +12,35 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
+from math import inf
 from typing import TypeAlias
 
 from exporter.config.schema import Config
 from exporter.model.dns import ResolvConf
+from exporter.model.dns_name import is_within
 from exporter.model.family import FAMILIES, Address, Family
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.vantage import Vantage
-from exporter.plan.lifetimes import admitted, lifetime
-from exporter.plan.name_resolution import Naming
+from exporter.plan.name_resolution import ResolutionGroup, admitted, lifetime
 from exporter.probes.runner import Deadline, ProbeRunner
 
-WAITING = 300.0  # seconds for which an address is used at most while its name waits for its turn in the budget
+WAITING = 300.0  # seconds for which an address may be used while the budget does not allow its name to be asked
 SERVERS, CANDIDATES = 2, 6
-OLDEST = 3600.0  # seconds after which what is known of a name is forgotten
+OLDEST = 3600.0  # seconds after which an answer is forgotten
 PAIR = len(FAMILIES)  # questions about one name at least
 AT_MOST = SERVERS * CANDIDATES * PAIR  # and at most
-NEVER = float("-inf")
-Key: TypeAlias = tuple[object, str]
+Key: TypeAlias = tuple[object, str]  # resolv.conf and servers, name
 LOOPBACK: Mapping[Family, Address | None] = {Family.V4: IPv4Address("127.0.0.1"), Family.V6: IPv6Address("::1")}
 QTYPES: Mapping[Family, str] = {Family.V4: "A", Family.V6: "AAAA"}
+FINAL = frozenset({LookupOutcome.ANSWER, LookupOutcome.NODATA, LookupOutcome.NXDOMAIN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """A name's addresses: None means that the answer was that there is none; a family not in it could not be learned.
+    """A name's addresses: None if the answer was that there is none; without a family if there was no answer for it.
 
-    `waits`: the budget did not suffice, and nothing is known from before. `time` is when it was asked, `until` the end
-    of its use, both of a clock that never steps; `doubted`: a dial by these addresses failed.
+    `waits`: the budget did not allow it to be asked, and there is no earlier answer. `time` is when it was asked,
+    `until` the end of its use, both of a monotonic clock; `doubted`: a dial to these addresses failed.
     """
 
     addresses: Mapping[Family, Address | None] = field(default_factory=dict)
@@ -48,50 +50,54 @@ class Resolved:
     waits: bool = False
     doubted: bool = False
 
+    @property
+    def complete(self) -> bool:
+        return len(self.addresses) == len(FAMILIES)
+
 
 class TargetResolver:
-    """Answers by (resolv.conf, name), kept for a while."""
+    """Asks, and keeps the answers by (resolv.conf, name) for a while."""
 
-    def __init__(self, asker: ProbeRunner, *, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._asker = asker
+    def __init__(self, runner: ProbeRunner, *, timeout: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._runner = runner
         self._clock = clock
         self._timeout = timeout
         self._known: dict[Key, Resolved] = {}
-        self._costs: dict[Key, int] = {}  # questions that a name took, or more where the budget ended it
-        self._admitted: frozenset[Key] | None = None  # None: every name may ask
-        self._left: int | None = None
+        self._costs: dict[Key, int] = {}  # questions that a name took, or more if the budget stopped it
+        self._admitted: frozenset[Key] | None = None  # None: every name may be asked
+        self._left = inf  # questions in the round's budget
 
     def configure(self, names: Sequence[str], timeout: float) -> None:
-        """Keep only these names (after a reload), and nothing older than an hour. `timeout`: seconds for one question."""
+        """After a reload: keep only these names, and nothing older than an hour. `timeout`: seconds for a question."""
         now = self._clock()
         self._known = {k: v for k, v in self._known.items() if k[1] in names and now - v.time < OLDEST}
         self._costs = {k: v for k, v in self._costs.items() if k[1] in names}
         self._timeout = timeout
 
-    def allow(self, questions: int | None, named: Iterable[Naming]) -> None:
-        """How many questions this round may ask about these names; None: any number. A budget too small for one pair is saved up.
+    def allow(self, questions: int | None, groups: Iterable[ResolutionGroup]) -> None:
+        """How many questions this round may ask (None: any number). A budget too small for one pair is saved up."""
+        if questions is None:
+            self._left, self._admitted = inf, None
+            return
+        saved = 0 if self._left == inf else self._left
+        self._left = min(saved + questions, max(questions, PAIR))
+        due = {key: self._known[key].time if key in self._known else -inf for key in self._due(groups)}
+        self._admitted = admitted(due, self._costs, PAIR, self._left)
 
-        Where it does not suffice for all that are due, those asked longest ago come first.
-        """
-        saved = 0 if self._left is None or questions is None else self._left
-        self._left = None if questions is None else min(saved + questions, max(questions, PAIR))
-        due = {key: self._known[key].time if key in self._known else NEVER for key in self._due(named)}
-        self._admitted = None if self._left is None else admitted(due, self._costs, PAIR, self._left)
+    def due(self, groups: Iterable[ResolutionGroup]) -> int:
+        """How many questions these names may need now; 0 for fresh answers, and if no server may be asked."""
+        return sum(self._costs.get(key, AT_MOST) for key in self._due(groups))
 
-    def due(self, named: Iterable[Naming]) -> int:
-        """How many questions these names may need now; 0 for those that are fresh, or that nobody may be asked about."""
-        return sum(self._costs.get(key, AT_MOST) for key in self._due(named))
-
-    def doubt(self, naming: Naming, hosts: Iterable[str]) -> None:
-        """Dials by what these names resolved to have failed: the next round asks anew."""
-        for key in (_key(host, naming.conf, naming.servers) for host in hosts):
+    def doubt(self, group: ResolutionGroup, hosts: Iterable[str]) -> None:
+        """Dials to the addresses of these names failed: the next round asks for them again."""
+        for key in (_key(host, group.conf, group.servers) for host in hosts):
             if key in self._known:
                 self._known[key] = replace(self._known[key], doubted=True)
 
     async def resolve(
         self, name: str, vantage: Vantage, conf: ResolvConf, servers: Sequence[Nameserver], deadline: Deadline
     ) -> Resolved:
-        """The addresses of a name as asked from that vantage of those servers, from memory while fresh."""
+        """The addresses of a name: the kept ones while fresh, else asked of these servers from that vantage."""
         if is_loopback(name):
             return Resolved(addresses=LOOPBACK, time=self._clock())
         key = _key(name, conf, servers)
@@ -105,38 +111,31 @@ class TargetResolver:
             self._costs[key] = min(AT_MOST, 2 * max(PAIR, self._costs.get(key, PAIR)))
             return self._while_waiting(known, made.lookups)
         self._costs[key] = max(PAIR, len(made.lookups))
-        self._known[key] = self._filled(made, known)
-        return self._known[key]
+        if known is not None and not made.complete and self._clock() < known.until:
+            # A family without an answer keeps its last one while that may be used.
+            addresses = {**known.addresses, **made.addresses}
+            made = replace(made, addresses=addresses, until=known.until, doubted=True)
+        self._known[key] = made
+        return made
 
-    def _due(self, named: Iterable[Naming]) -> tuple[Key, ...]:
+    def _due(self, groups: Iterable[ResolutionGroup]) -> tuple[Key, ...]:
         """The names that must be asked before they are dialled, each once."""
-        keys = (
-            _key(target.host, naming.conf, naming.servers)
-            for naming in named
-            for target in naming.targets
-            if naming.servers and not is_loopback(target.host)
+        keys = dict.fromkeys(
+            _key(target.host, group.conf, group.servers)
+            for group in groups
+            for target in group.targets
+            if group.servers and not is_loopback(target.host)
         )
-        return tuple(dict.fromkeys(key for key in keys if not self._is_fresh(self._known.get(key))))
+        return tuple(key for key in keys if key not in self._known or not self._is_fresh(self._known[key]))
 
-    def _is_fresh(self, known: Resolved | None) -> bool:
-        return (
-            known is not None
-            and not known.doubted
-            and self._clock() < known.until
-            and len(known.addresses) == len(FAMILIES)
-        )
+    def _is_fresh(self, known: Resolved) -> bool:
+        return not known.doubted and self._clock() < known.until and known.complete
 
     def _while_waiting(self, known: Resolved | None, lookups: tuple[Lookup, ...]) -> Resolved:
-        """What is known from before, unless it is too old."""
+        """The last answer, unless it is too old."""
         if known is None or self._clock() - known.time >= WAITING:
             return Resolved(lookups=lookups, waits=True)
         return replace(known, lookups=lookups)
-
-    def _filled(self, made: Resolved, known: Resolved | None) -> Resolved:
-        """What was answered now; of a family that was not, what was known while it is still to be used."""
-        if known is None or len(made.addresses) == len(FAMILIES) or self._clock() >= known.until:
-            return made
-        return replace(made, addresses={**known.addresses, **made.addresses}, until=known.until, doubted=True)
 
     async def _ask(
         self, name: str, vantage: Vantage, conf: ResolvConf, servers: Sequence[Nameserver], deadline: Deadline
@@ -145,46 +144,44 @@ class TargetResolver:
         lookups: list[Lookup] = []
         found: dict[Family, Address | None] = {}
         lifetimes: list[float] = []  # of every answer that led to what was found
+
+        def question(candidate: str, family: Family, server: Nameserver) -> Question:
+            return Question(
+                vantage=vantage,
+                server=server,
+                name=candidate,
+                qtype=QTYPES[family],
+                label=name,  # not the candidate: that comes from a search list, which the pod controls
+                purpose=Purpose.TARGET,
+                timeout=self._timeout,
+            )
+
         for candidate in candidates(name, conf)[:CANDIDATES]:
             pair: dict[Family, Lookup] = {}
             for server in servers[:SERVERS]:
-                open_ = [f for f in FAMILIES if f not in pair or not _final(pair[f])]
-                questions = [self._question(candidate, f, vantage, server, label=name) for f in open_]
-                if not self._spend(len(questions)):
+                missing = [f for f in FAMILIES if f not in pair or pair[f].outcome not in FINAL]
+                questions = [question(candidate, f, server) for f in missing]
+                if len(questions) > self._left:
                     return Resolved(lookups=tuple(lookups), waits=True)
-                made = await self._asker.ask_all(questions, deadline)
+                self._left -= len(questions)
+                made = await self._runner.ask_all(questions, deadline)
                 lookups.extend(made)
-                pair.update(zip(open_, made, strict=True))
-                if all(_final(lookup) for lookup in pair.values()):
+                pair.update(zip(missing, made, strict=True))
+                if all(lookup.outcome in FINAL for lookup in pair.values()):
                     break
-            found = {f: _first(lookup) for f, lookup in pair.items() if _final(lookup)}
+            found = {
+                f: next(iter(lookup.reply.addresses), None) if lookup.reply is not None else None
+                for f, lookup in pair.items()
+                if lookup.outcome in FINAL
+            }
             lifetimes += map(lifetime, pair.values())
             if any(found.values()) or len(found) < len(FAMILIES):
                 break
         return Resolved(addresses=found, time=began, until=began + min(lifetimes, default=0.0), lookups=tuple(lookups))
 
-    def _spend(self, questions: int) -> bool:
-        if self._left is None:
-            return True
-        enough = self._left >= questions
-        self._left -= questions if enough else 0
-        return enough
-
-    def _question(self, name: str, family: Family, vantage: Vantage, server: Nameserver, *, label: str) -> Question:
-        """Labelled by the name as configured: candidates come from a search list, which is the pod's own."""
-        return Question(
-            vantage=vantage,
-            server=server,
-            name=name,
-            qtype=QTYPES[family],
-            label=label,
-            purpose=Purpose.TARGET,
-            timeout=self._timeout,
-        )
-
 
 def question_timeout(config: Config, whole: float, timeout: float) -> float:
-    """Seconds for one question: two servers' silence leaves half of the round (`timeout`) for the dial."""
+    """Seconds for one question: two silent servers leave half of the round (`timeout`) for the dial."""
     return min(config.timeouts.dns, whole, timeout / (2 * SERVERS))
 
 
@@ -194,8 +191,7 @@ def _key(name: str, conf: ResolvConf, servers: Sequence[Nameserver]) -> Key:
 
 def is_loopback(name: str) -> bool:
     """Whether the name is localhost or below it, which is never asked of a nameserver (RFC 6761 6.3)."""
-    bare = name.lower().removesuffix(".")
-    return bare == "localhost" or bare.endswith(".localhost")
+    return is_within(name, "localhost")
 
 
 def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
@@ -205,11 +201,3 @@ def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
         return (bare,)
     searched = tuple(f"{bare}.{domain.rstrip('.')}" for domain in conf.search if domain.rstrip("."))
     return (bare, *searched) if "." in bare else (*searched, bare)
-
-
-def _final(lookup: Lookup) -> bool:
-    return lookup.outcome in {LookupOutcome.ANSWER, LookupOutcome.NODATA, LookupOutcome.NXDOMAIN}
-
-
-def _first(lookup: Lookup) -> Address | None:
-    return lookup.reply.addresses[0] if lookup.reply is not None and lookup.reply.addresses else None

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from exporter.diagnosis.rules.dns.answer_signs import describe
-from exporter.libc.replies import answers_of, fold_case
+from exporter.libc.replies import answers_of
 from exporter.libc.resolver import Libc, all_candidates, predict, suggest_fixes
 from exporter.model.dns import ResolvConf
+from exporter.model.dns_name import casefold
 from exporter.model.family import parse_address
 from exporter.model.probe import Lookup
 from exporter.model.report import Prediction
@@ -55,7 +56,7 @@ class Resolving:
         """The answers to one question, in the order of the file's nameservers."""
         order = {address: place for place, address in enumerate(self.conf.nameservers)}
         asked = (one for one in self.lookups if one.question.qtype == qtype)
-        found = (one for one in asked if fold_case(one.question.name) == candidate)
+        found = (one for one in asked if casefold(one.question.name) == candidate)
         return sorted(found, key=lambda one: order.get(one.question.server.address, len(order)))
 
 
@@ -116,7 +117,7 @@ def _candidates(resolving: Resolving, style: Style) -> Iterator[str]:
     decided = {libc: made.candidate for libc in Libc if (made := resolving.prediction(libc)) is not None}
     several = len({one.question.server.address for one in resolving.lookups}) > 1
     for name in candidates(resolving.name, resolving.conf):
-        by = ", ".join(LIBC_NAMES[libc] for libc, candidate in decided.items() if fold_case(candidate) == name)
+        by = ", ".join(LIBC_NAMES[libc] for libc, candidate in decided.items() if casefold(candidate) == name)
         yield style.clean(name) + (style.paint(f"  <- decides {by}", DIM) if by else "")
         for qtype in QTYPES:
             for one in resolving.answers(name, qtype):

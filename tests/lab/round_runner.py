@@ -32,7 +32,7 @@ from exporter.kernel.read import host_reader as survey
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Found, Report, Role
-from exporter.plan import lifetimes
+from exporter.plan import name_resolution
 from exporter.plan.pace import Pace
 from exporter.report.document import document_of, encode
 from exporter.telemetry.internal_errors import InternalErrors
@@ -210,7 +210,7 @@ def say(line: str) -> None:
 
 if __name__ == "__main__":
     # Rounds follow one another in no time: nothing that a round looks up may be taken from the one before.
-    lifetimes.LONGEST = lifetimes.LONGEST_NONE = 0.0
+    name_resolution.LONGEST = name_resolution.LONGEST_NONE = 0.0
     survey.LEGACY_EVERY = 0.0
     dns_steady.SERVED_FOR = 0.0  # the answers of earlier rounds count as older than that
     asyncio.run(serve(sys.argv[1], sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else ""))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from exporter.config import Config, load_config
 from exporter.model.dns import ResolvConf
+from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory
 from exporter.model.node import Node
 from exporter.model.pod import Pod
 from exporter.model.report import PodView
 from exporter.model.service import Service, ServicePort
 from exporter.model.vantage import Vantage
+from exporter.plan.pace import Pace
+from exporter.plan.round_plan import RoundContext, RoundPlan
+from exporter.plan.servers import KnownServers
+from tests.unit.scene import HOST
 
 KUBE_DNS = Service(
     namespace="kube-system", name="kube-dns", labels={"k8s-app": "kube-dns"}, cluster_ips=(ip_address("10.96.0.10"), ip_address("fd00:96::a")),
@@ -30,6 +35,7 @@ API = Service(
     ports=(ServicePort(name="https", port=443),),
 )
 DOMAIN = "cluster.local"
+NO_SERVERS = KnownServers({})
 
 
 def config(text: str = "") -> Config:
@@ -46,6 +52,32 @@ def conf(
 
 def view(vantage: Vantage, file: ResolvConf | None) -> PodView:
     return PodView(vantage=vantage, resolv_conf=file)
+
+
+def round_plan(
+    cfg: Config | None = None,
+    inventory: Inventory | None = None,
+    *,
+    host: PodView | None = None,
+    sample: Sequence[PodView] = (),
+    known: KnownServers = NO_SERVERS,
+    families: tuple[Family, ...] = FAMILIES,
+    number: int = 0,
+    unsupported: frozenset[tuple[str, Family]] = frozenset(),
+) -> RoundPlan:
+    """A round in which all given pods are sampled."""
+    context = RoundContext(
+        host=host or view(HOST, None),
+        pods=tuple(sample),
+        inventory=inventory or Inventory(source="none"),
+        families=families,
+        sample=tuple(pod.vantage for pod in sample),
+        known=known,
+        now=7200.0,
+        probes_locally=True,
+        unsupported_families=unsupported,
+    )
+    return RoundPlan(number=number, config=cfg or config(), pace=Pace(interval=30.0, timeout=25.0), context=context)
 
 
 def a_node(name: str, number: int = 1, **more: Any) -> Node:

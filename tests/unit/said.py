@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from exporter.model.probe import Lookup, Told
-from exporter.plan.answer_history import NO_HISTORY, remember
+from exporter.plan.answer_history import NO_HISTORY, all_told, remember
 
 INTERVAL = 30.0
 AGAIN = 3  # times that each question of a round is asked besides
@@ -21,4 +21,4 @@ def remembered(*rounds: Iterable[Lookup], now: float, times: int = 1 + AGAIN) ->
         made = [replace(one, time=moment) for one in lookups for _ in range(times)]
         history = remember(history, made, now=moment)
         moment += INTERVAL
-    return history.all()
+    return all_told(history)

@@ -38,8 +38,8 @@ from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, Finding, Found, Scope, Severity
 from exporter.model.service import Service, ServicePort
 from exporter.model.subject import Subject
-from exporter.plan.dns_names import cluster_domain, random_label
-from exporter.plan.policies import under_policy
+from exporter.plan.aaaa_questions import cluster_domain, random_label
+from exporter.plan.family_support import under_policy
 from exporter.plan.servers import known_servers
 from exporter.plan.targets import inside
 from tests.unit import recorded

@@ -19,7 +19,7 @@ from exporter.model.reason import Reason
 from exporter.model.report import Cause, Finding, Pair, Role, Snapshot
 from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
-from exporter.plan.answer_history import NO_HISTORY, remember
+from exporter.plan.answer_history import NO_HISTORY, all_told, remember
 from exporter.plan.repeats import TIMES, KnownNames, asked_again, doubtful
 from exporter.plan.result_history import NO_ANSWERS, keep_answers
 from exporter.probes.dns_reply import judge
@@ -98,7 +98,7 @@ class Rounds:
         snapshot = Snapshot(
             node="ra", role=Role.NODE, started=self.now, finished=self.now, complete=True, inventory=Inventory(source="none"), host=HOST,
             lookups=tuple(made), lookups_kept=tuple(self.answers.last.values()), lookups_before=tuple(self.answers.before.values()),
-            told=self.history.all(), families=dict.fromkeys(FAMILIES, True),
+            told=all_told(self.history), families=dict.fromkeys(FAMILIES, True),
         )  # fmt: skip
         expect = Expectations(control_names=tuple((name, tuple(types)) for name, types in self.expected.items()))
         view, self.previous = (

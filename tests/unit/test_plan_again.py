@@ -11,7 +11,7 @@ import pytest
 
 from exporter.model.dns import NXDOMAIN, REFUSED, Reply
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
-from exporter.plan.answer_history import NO_HISTORY, History, remember
+from exporter.plan.answer_history import NO_HISTORY, AnswerHistory, remember
 from exporter.plan.repeats import MOST, SPREAD, TIMES, KnownNames, asked_again, doubtful, set_aside
 from exporter.probes.dns_reply import judge
 from tests.unit.scene import HOST
@@ -39,7 +39,7 @@ def pair(name: str, a: Reply | None, aaaa: Reply | None, **more: str) -> list[Lo
 
 
 def again(
-    lookups: Sequence[Lookup], before: History = NO_HISTORY, *, allowance: int | None = None, seconds: float = 2.0
+    lookups: Sequence[Lookup], before: AnswerHistory = NO_HISTORY, *, allowance: int | None = None, seconds: float = 2.0
 ) -> tuple[Question, ...]:
     history = remember(before, lookups, now=2.0)
     return asked_again(doubtful(lookups, history, KNOWN), allowance=allowance, seconds=seconds)

@@ -9,27 +9,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.model.family import FAMILIES, Family
-from exporter.model.probe import Group, Layer, Timeouts
+from exporter.model.probe import Group, Layer
 from exporter.model.vantage import PodState
-from exporter.plan.checks import SPREAD, host_checks, pod_checks, rounds_between
-from exporter.plan.pace import Pace
-from tests.unit.scene import HOST, V4, V6, pod, target
+from exporter.plan.checks import host_checks, pod_checks
+from exporter.plan.pace import SPREAD, Pace, rounds_between
+from tests.unit.plan_scene import round_plan
+from tests.unit.scene import V4, V6, pod, target
 
 WEB = target("web")
 API = target("apiserver", Group.APISERVER, layers=(Layer.TCP,))
 PEERS = [target("peers", Group.PEERS, peer=f"n{n}") for n in range(3)]
-TIMEOUTS = Timeouts()
 
 
 def test_the_host_dials_everything_all_peers_included() -> None:
-    checks = host_checks(HOST, [WEB, API, *PEERS], FAMILIES, TIMEOUTS)
+    checks = host_checks(round_plan(), [WEB, API, *PEERS])
     assert len(checks) == 2 * 5
     assert {c.family for c in checks} == set(FAMILIES)
 
 
 def test_a_pod_dials_one_peer_at_a_time_and_never_the_api_server() -> None:
     pods = [pod(f"p{n}") for n in range(2)]
-    turns = [pod_checks(pods, [WEB, API, *PEERS], FAMILIES, TIMEOUTS, turn=turn) for turn in range(3)]
+    turns = [pod_checks(round_plan(number=turn), pods, [WEB, API, *PEERS]) for turn in range(3)]
     for checks in turns:
         assert "apiserver" not in {c.target.name for c in checks}
         for each in pods:
@@ -41,20 +41,20 @@ def test_a_pod_dials_one_peer_at_a_time_and_never_the_api_server() -> None:
 def test_a_pod_behind_a_mesh_is_pinged_only() -> None:
     meshed = pod("meshed", state=PodState.INTERCEPTED)
     tcp_only = target("plain", layers=(Layer.TCP,))
-    checks = pod_checks([meshed], [WEB, tcp_only], FAMILIES, TIMEOUTS, turn=0)
+    checks = pod_checks(round_plan(number=0), [meshed], [WEB, tcp_only])
     assert {(c.target.name, c.target.layers) for c in checks} == {("web", (Layer.ICMP,))}
 
 
 def test_a_pod_is_dialled_from_over_the_families_it_is_meant_to_have() -> None:
-    checks = pod_checks([pod("old", families=(V4,))], [WEB], FAMILIES, TIMEOUTS, turn=0)
+    checks = pod_checks(round_plan(number=0), [pod("old", families=(V4,))], [WEB])
     assert {c.family for c in checks} == {V4}
 
 
 def test_a_family_without_any_address_is_no_check_and_one_that_failed_to_resolve_is() -> None:
     only_four = replace(WEB, addresses={V4: WEB.addresses[V4]})
     unresolved = replace(WEB, addresses={V4: WEB.addresses[V4], V6: None})
-    assert {c.family for c in host_checks(HOST, [only_four], FAMILIES, TIMEOUTS)} == {V4}
-    assert {c.family: c.address is None for c in host_checks(HOST, [unresolved], FAMILIES, TIMEOUTS)} == {
+    assert {c.family for c in host_checks(round_plan(), [only_four])} == {V4}
+    assert {c.family: c.address is None for c in host_checks(round_plan(), [unresolved])} == {
         V4: False,
         V6: True,
     }
@@ -63,15 +63,18 @@ def test_a_family_without_any_address_is_no_check_and_one_that_failed_to_resolve
 @given(names=st.lists(st.text("abc", min_size=1), max_size=20), family=st.sampled_from(FAMILIES))
 def test_starts_are_spread_and_the_same_in_every_round(names: list[str], family: Family) -> None:
     pods = [pod(name) for name in names]
-    first = pod_checks(pods, [WEB], (family,), TIMEOUTS, turn=0)
-    assert first == pod_checks(pods, [WEB], (family,), TIMEOUTS, turn=1)
+    first = pod_checks(round_plan(families=(family,), number=0), pods, [WEB])
+    assert first == pod_checks(round_plan(families=(family,), number=1), pods, [WEB])
     assert all(0 <= c.start < SPREAD for c in first)
     assert len({c.start for c in first}) == len({c.vantage.key for c in first})
 
 
 def test_a_targets_own_timeout_shortens_the_whole_and_never_lengthens_it() -> None:
     short, long = replace(WEB, timeout=1.5), replace(WEB, timeout=60.0)
-    assert [c.timeouts.whole for t in (short, long) for c in host_checks(HOST, [t], (V4,), TIMEOUTS)] == [1.5, 10.0]
+    assert [c.timeouts.whole for t in (short, long) for c in host_checks(round_plan(families=(V4,)), [t])] == [
+        1.5,
+        10.0,
+    ]
 
 
 @pytest.mark.parametrize(("interval", "every"), [(30.0, 1), (20.0, 1), (19.0, 2), (10.0, 2), (1.0, 20), (300.0, 1)])

@@ -1,4 +1,4 @@
-"""Rotation, suspects and kept results: contract section 4, over whole sequences of rounds."""
+"""Rotation, suspects and kept results: docs/specification.md section 4, over whole sequences of rounds."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_probe_that_told_nothing_takes_its_turn_and_leaves_the_last_result() -
     assert {o.outcome for o in late.observations()} == {Outcome.LOCAL}, "older than two rotations"
 
 
-def test_a_probe_of_which_a_part_was_cut_keeps_the_last_result_of_that_part_and_the_doubt() -> None:
+def test_a_partly_cut_probe_keeps_the_last_result_of_the_cut_part_and_the_doubt() -> None:
     """Else a round that ran out of time would pass for a family that works again."""
     web = pod("web")
     store = keep_results(EMPTY, {web.key: probe(web, FAIL)}, present=[web.key], now=0.0, keep=90.0, remember=90.0)

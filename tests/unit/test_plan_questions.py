@@ -11,32 +11,34 @@ from hypothesis import strategies as st
 
 from exporter.model.corefile import Corefile
 from exporter.model.dns import ResolvConf
+from exporter.model.dns_name import is_within
 from exporter.model.inventory import Inventory
 from exporter.model.probe import Purpose, Question
 from exporter.model.report import PodView
 from exporter.model.service import Service
 from exporter.model.vantage import PodState
-from exporter.plan.aaaa_questions import verdict_set
-from exporter.plan.dns_names import canary, cluster_domain, is_inside, random_label
+from exporter.plan.aaaa_questions import canary, cluster_domain, random_label, verdict_set
 from exporter.plan.pace import pace_of
-from exporter.plan.questions import Asking, plan_questions, plan_service_questions, service_rotation
+from exporter.plan.questions import node_questions, service_questions, service_rotation
+from exporter.plan.round_plan import RoundPlan
 from exporter.plan.servers import known_servers
-from tests.unit.plan_scene import API, KUBE_DNS, OWN, a_node, cluster, conf, config, view
+from tests.unit.plan_scene import API, KUBE_DNS, OWN, a_node, cluster, conf, config, round_plan, view
 from tests.unit.scene import HOST, pod
 
 HOST_CONF = conf("192.0.2.1", search=("corp.example",))
 NODE_SEARCH = ("default.svc.cluster.local", "svc.cluster.local", "cluster.local", "corp.example")
 
 
-def asking(text: str = "", inventory: Inventory | None = None, *, number: int = 0, budget: int | None = None) -> Asking:
+def asking(text: str = "", inventory: Inventory | None = None, *, number: int = 0) -> RoundPlan:
     inventory = cluster() if inventory is None else inventory
     cfg = config(text)
     known = known_servers(inventory, cfg, HOST_CONF)
-    return Asking(config=cfg, inventory=inventory, known=known, number=number, now=7200.0, budget=budget, timeout=2.0)
+    return round_plan(cfg, inventory, host=view(HOST, HOST_CONF), known=known, number=number)
 
 
-def plan(sample: list[PodView], of: Asking) -> tuple[Question, ...]:
-    return plan_questions(HOST, sample, HOST_CONF, of)
+def plan(sample: list[PodView], of: RoundPlan, *, budget: int | None = None) -> tuple[Question, ...]:
+    sampled = replace(of.context, pods=tuple(sample), sample=tuple(pod.vantage for pod in sample))
+    return node_questions(replace(of, context=sampled), budget)
 
 
 def sample_of(*files: ResolvConf) -> list[PodView]:
@@ -48,7 +50,7 @@ def test_by_default_no_name_outside_the_clusters_domain_is_asked() -> None:
         sample_of(conf(), conf(search=NODE_SEARCH), conf(search=("svc.evil.example", "evil.example"))), asking()
     )
     assert made
-    assert {q.name for q in made if not is_inside(q.name, "cluster.local")} == set()
+    assert {q.name for q in made if not is_within(q.name, "cluster.local")} == set()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +63,7 @@ def test_with_something_outside_named_the_libcs_candidates_are_asked_as_they_are
 
 def test_a_control_name_inside_the_domain_leads_nowhere_outside() -> None:
     made = plan(sample_of(conf(search=NODE_SEARCH)), asking("dns: {names: [{name: web.default.svc.cluster.local}]}"))
-    assert {q.name for q in made if not is_inside(q.name, "cluster.local")} == set()
+    assert {q.name for q in made if not is_within(q.name, "cluster.local")} == set()
     assert "web.default.svc.cluster.local" in {q.label for q in made}
 
 
@@ -113,7 +115,7 @@ def test_references_are_asked_about_the_control_names_alone() -> None:
     ]
 
 
-def test_a_host_without_kubernetes_asks_for_ipv4only_arpa_unless_the_key_says_otherwise() -> None:
+def test_a_host_without_kubernetes_asks_for_ipv4only_arpa_by_default() -> None:
     bare = Inventory(source="none")
     asked = {q.name for q in plan([], asking("", bare)) if q.purpose is Purpose.VERDICT}
     assert "ipv4only.arpa" in asked
@@ -132,7 +134,7 @@ def test_the_budget_holds_and_every_question_comes_round(files: list[str], budge
     everything = {(q.vantage.key, q.server.address, q.name, q.qtype, q.purpose) for q in plan(sample, asking(text))}
     asked = set()
     for number in range(-(-len(everything) // budget)):
-        made = plan(sample, asking(text, number=number, budget=budget))
+        made = plan(sample, asking(text, number=number), budget=budget)
         assert len([q for q in made if q.allowed]) <= budget
         asked |= {(q.vantage.key, q.server.address, q.name, q.qtype, q.purpose) for q in made}
     assert asked == everything
@@ -166,7 +168,7 @@ def test_services_are_asked_about_in_rotation_within_the_budget(number: int, bud
     rounds = service_rotation(inventory, budget)
     asked: set[tuple[str, str]] = set()
     for turn in range(rounds):
-        made = plan_service_questions(HOST, asking("", inventory, number=turn, budget=budget))
+        made = service_questions(asking("", inventory, number=turn), budget)
         assert len(made) <= (45 if budget is None else min(45, budget))
         asked |= {(q.name, q.qtype) for q in made}
     assert len(asked) == 3 * (number + 1), "kube-dns has IPv6 as well"
@@ -191,7 +193,7 @@ def test_the_domain_is_the_corefiles_else_what_most_search_lists_say() -> None:
     assert cluster_domain(cluster(), []) == cluster_domain(cluster(), [HOST_CONF]) == ""
 
 
-def test_the_canary_is_the_own_service_or_one_of_both_families_never_kubernetes() -> None:
+def test_the_canary_is_the_own_service_else_a_dual_stack_one_never_kubernetes() -> None:
     assert canary(cluster()) == OWN
     assert canary(cluster(services=(API, *services(1), KUBE_DNS))) == services(1)[0]
     assert canary(cluster(services=(API,))) is None

@@ -1,19 +1,23 @@
-"""Which nameservers may be asked, and what they are called: contract section 4."""
+"""Which nameservers may be asked, and what they are called: docs/specification.md section 4."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.config.schema import Config
 from exporter.model.dns import ResolvConf
 from exporter.model.inventory import Inventory
+from exporter.model.report import PodView
 from exporter.model.service import Service, ServicePort
-from exporter.plan.name_resolution import plan_namings
+from exporter.plan.name_resolution import ResolutionGroup, resolution_groups
 from exporter.plan.servers import known_servers, servers_of
-from tests.unit.plan_scene import a_pod, cluster, conf, config, view
+from tests.unit.plan_scene import a_pod, cluster, conf, config, round_plan, view
 from tests.unit.scene import HOST, pod
 
 TEAM = Service(
@@ -80,9 +84,14 @@ def test_no_file_makes_more_than_three_servers_or_one_that_nobody_else_named(add
         assert allowed == (server.address in KNOWN.labels or ranged)
 
 
-TARGETS = config(
-    "targets: [{name: a, host: a.test, port: 1}, {name: b, host: b.test, port: 1, vantages: [host]}]"
-).targets
+BOTH = config("targets: [{name: a, host: a.test, port: 1}, {name: b, host: b.test, port: 1, vantages: [host]}]")
+ONE = config("targets: [{name: a, host: a.test, port: 1}]")
+
+
+def groups(
+    host: PodView, sample: Sequence[PodView], of: Config, *, inventory: Inventory = INVENTORY, number: int = 0
+) -> tuple[ResolutionGroup, ...]:
+    return resolution_groups(round_plan(of, inventory, host=host, sample=sample, known=KNOWN, number=number))
 
 
 def test_names_are_resolved_once_per_file_and_from_the_host_by_itself() -> None:
@@ -90,8 +99,8 @@ def test_names_are_resolved_once_per_file_and_from_the_host_by_itself() -> None:
         view(pod(n), conf(a)) for n, a in (("1", "10.96.0.10"), ("2", "10.96.0.10"), ("3", "fd00:96::a"))
     )
     host = view(HOST, conf("192.0.2.1"))
-    found = plan_namings(host, [one, two, three], TARGETS, known=KNOWN, pods={}, turn=0)
-    assert [([v.name for v in n.vantages], [t.name for t in n.targets], n.asker.name) for n in found] == [
+    found = groups(host, [one, two, three], BOTH)
+    assert [([v.name for v in n.vantages], [t.name for t in n.targets], n.asked_from.name) for n in found] == [
         (["ra"], ["a", "b"], "ra"),
         (["1", "2"], ["a"], "1"),
         (["3"], ["a"], "3"),
@@ -101,33 +110,25 @@ def test_names_are_resolved_once_per_file_and_from_the_host_by_itself() -> None:
 def test_a_pod_whose_nameservers_may_not_be_asked_dials_what_the_hosts_say() -> None:
     host = view(HOST, conf("192.0.2.1"))
     for file in (conf("169.254.169.254", "127.0.0.1"), None):
-        (naming,) = plan_namings(host, [view(pod("bad"), file)], TARGETS[:1], known=KNOWN, pods={}, turn=0)[1:]
-        assert ([v.name for v in naming.vantages], naming.asker) == (["bad"], HOST)
+        (naming,) = groups(host, [view(pod("bad"), file)], ONE)[1:]
+        assert ([v.name for v in naming.vantages], naming.asked_from) == (["bad"], HOST)
         assert [str(s.address) for s in naming.servers] == ["192.0.2.1"]
 
 
 def test_what_the_pods_spec_names_may_be_asked_for_targets_too() -> None:
-    naming = plan_namings(
-        view(HOST, None),
-        [view(pod("own"), conf("192.0.2.99"))],
-        TARGETS[:1],
-        known=KNOWN,
-        pods={"uid-own": POD},
-        turn=0,
-    )[1]
+    own = replace(INVENTORY, pods=(POD,))
+    naming = groups(view(HOST, None), [view(pod("own"), conf("192.0.2.99"))], ONE, inventory=own)[1]
     assert [str(s.address) for s in naming.servers] == ["192.0.2.99"]
 
 
 def test_with_nobody_to_ask_nothing_is_asked_and_the_target_is_told_of() -> None:
-    found = plan_namings(view(HOST, None), [], TARGETS[:1], known=KNOWN, pods={}, turn=0)
-    assert [(n.asker, n.servers, len(n.targets)) for n in found] == [(HOST, (), 1)]
+    found = groups(view(HOST, None), [], ONE)
+    assert [(n.asked_from, n.servers, len(n.targets)) for n in found] == [(HOST, (), 1)]
 
 
 def test_the_order_turns_so_that_a_tight_budget_reaches_all() -> None:
     host, one = view(HOST, conf("192.0.2.1")), view(pod("1"), conf())
     first = [
-        (n.vantages[0].name, n.targets[0].name)
-        for turn in range(2)
-        for n in plan_namings(host, [one], TARGETS, known=KNOWN, pods={}, turn=turn)[:1]
+        (n.vantages[0].name, n.targets[0].name) for turn in range(2) for n in groups(host, [one], BOTH, number=turn)[:1]
     ]
     assert first == [("ra", "a"), ("1", "a")]

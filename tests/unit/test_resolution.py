@@ -24,8 +24,14 @@ from exporter.model.probe import (
     Question,
     Target,
 )
-from exporter.plan.lifetimes import LONGEST, LONGEST_NONE, admitted, doubtful, lifetime
-from exporter.plan.name_resolution import Naming
+from exporter.plan.name_resolution import (
+    LONGEST,
+    LONGEST_NONE,
+    ResolutionGroup,
+    admitted,
+    failed_hosts,
+    lifetime,
+)
 from exporter.probes.runner import Deadline, ProbeRunner
 from exporter.probes.target_resolver import AT_MOST, PAIR, WAITING, TargetResolver, candidates, question_timeout
 from tests.unit.plan_scene import conf, config
@@ -39,11 +45,15 @@ FILE = conf(search=("corp.example", "lan"))
 NEVER = cast("Deadline", None)
 
 
-def naming(*hosts: str, file: ResolvConf = FILE, servers: Sequence[Nameserver] = SERVERS) -> Naming:
+def naming(*hosts: str, file: ResolvConf = FILE, servers: Sequence[Nameserver] = SERVERS) -> ResolutionGroup:
     """The host's naming of targets with these names."""
     listed = ", ".join(f"{{name: t{number}, host: {host}, port: 80}}" for number, host in enumerate(hosts))
-    return Naming(
-        vantages=(HOST,), targets=config(f"targets: [{listed}]").targets, asker=HOST, conf=file, servers=tuple(servers)
+    return ResolutionGroup(
+        vantages=(HOST,),
+        targets=config(f"targets: [{listed}]").targets,
+        asked_from=HOST,
+        conf=file,
+        servers=tuple(servers),
     )
 
 
@@ -180,7 +190,7 @@ def dial(
     ],
 )
 def test_what_makes_an_address_doubtful(observation: Observation, doubted: bool) -> None:
-    assert doubtful([observation]) == ({"web.test"} if doubted else set())
+    assert failed_hosts([observation]) == ({"web.test"} if doubted else set())
 
 
 async def test_a_name_is_asked_anew_after_a_dial_by_it_failed() -> None:
@@ -276,7 +286,7 @@ async def test_a_name_waits_when_the_budget_is_used_up_and_keeps_what_was_known(
     assert len(world.nameservers.asked) == 2
 
 
-async def test_twenty_names_that_live_for_no_time_are_all_asked_within_the_budget_and_in_turn() -> None:
+async def test_twenty_names_with_ttl_0_take_turns_within_the_budget() -> None:
     """Of two questions a second, half are other questions': 30 a round. Every name is asked anew in every second
     round.
     """

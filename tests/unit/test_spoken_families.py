@@ -10,10 +10,10 @@ import pytest
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Namespace, Pod
-from exporter.model.probe import Timeouts
 from exporter.plan.checks import pod_checks
 from exporter.plan.family_support import unsupported_families
 from tests.unit.cluster_scene import HEALTHY, POOL4, POOL6, changed
+from tests.unit.plan_scene import round_plan
 from tests.unit.scene import V4, V6, target
 from tests.unit.scene import pod as vantage
 
@@ -58,9 +58,7 @@ def test_a_family_is_unspoken_where_a_pod_lacks_it_by_choice_or_by_age(
 
 def test_nothing_is_dialled_over_an_unspoken_family() -> None:
     pods = (vantage("web"), vantage("db"))
-    made = pod_checks(
-        pods, (target("pypi"),), (V4, V6), Timeouts(), turn=0, unsupported=frozenset({("pod/default/web", V6)})
-    )
+    made = pod_checks(round_plan(unsupported=frozenset({("pod/default/web", V6)})), pods, (target("pypi"),))
     assert {(c.vantage.name, c.family) for c in made} == {("web", V4), ("db", V4), ("db", V6)}
 
 

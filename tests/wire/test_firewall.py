@@ -82,7 +82,7 @@ async def test_a_firewall_that_says_so_is_heard_at_once_and_alike_over_both_fami
     for seconds, detail in ((dialled.seconds, dialled.detail), (looked_up.seconds, looked_up.detail)):
         assert seconds is not None
         assert seconds < LONG / 2
-        assert "said by " + ("10.99.1.254" if family is Family.V4 else "fd99:1::fe") in detail
+        assert "sent by " + ("10.99.1.254" if family is Family.V4 else "fd99:1::fe") in detail
 
 
 @both_families

@@ -13,11 +13,10 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import FAMILIES, Address, Family
 from exporter.model.probe import Check, Layer, Observation, Outcome
 from exporter.probes import run_check
-from exporter.probes.echo import checksum_of
+from exporter.probes.icmp import checksum_of
 from exporter.probes.ports import FIRST_NUMBER, LAST_NUMBER, make_socket
 from exporter.probes.tls import TlsContexts
 from tests.wire.loopback import PATIENT, Answering, Noting, assert_ended_after, cancel, make_check, run
@@ -134,10 +133,10 @@ async def test_silence_is_a_timeout_and_nothing_full_size_is_sent(row: Row, fami
 @pytest.mark.parametrize(
     ("rule", "outcome", "words"),
     [
-        ("forward reject with icmpx type admin-prohibited", Outcome.PROHIBITED, "administratively prohibited, said by"),
-        ("forward reject with icmpx type port-unreachable", Outcome.PROHIBITED, "port unreachable, said by"),
-        ("forward reject with icmpx type no-route", Outcome.UNREACHABLE, "said by"),
-        ("forward reject with icmpx type host-unreachable", Outcome.UNREACHABLE, "said by"),
+        ("forward reject with icmpx type admin-prohibited", Outcome.PROHIBITED, "administratively prohibited, sent by"),
+        ("forward reject with icmpx type port-unreachable", Outcome.PROHIBITED, "port unreachable, sent by"),
+        ("forward reject with icmpx type no-route", Outcome.UNREACHABLE, "sent by"),
+        ("forward reject with icmpx type host-unreachable", Outcome.UNREACHABLE, "sent by"),
     ],
 )
 async def test_a_firewall_on_the_way_that_says_so(
@@ -215,6 +214,10 @@ LIES: dict[str, Mangle] = {
 }
 
 
+def raw_socket(domain: int, protocol: int) -> socket.socket:
+    return socket.socket(domain, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+
+
 class Responder:
     """Answers echo requests in the server's stead, from a given address of it, and takes large ones for too big if told
     so.
@@ -224,8 +227,8 @@ class Responder:
         self.four = family is Family.V4
         self.mangle = mangle
         self.too_big: Callable[[int], int] | None = None  # size of a packet -> MTU to name
-        made = [row.server.inside(make_socket, SocketKind.ICMP4 if self.four else SocketKind.ICMP6) for _ in "io"]
-        self.hearing, self.saying = (sock for sock in made if isinstance(sock, socket.socket))
+        kind = (socket.AF_INET, socket.IPPROTO_ICMP) if self.four else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
+        self.hearing, self.saying = (row.server.inside(raw_socket, *kind) for _ in "io")
         self.saying.bind((str(source or SERVER[family]), 0))
         self.client = CLIENT[family]
         self.server = SERVER[family]

@@ -19,10 +19,9 @@ from exporter.diagnosis.rules.dns.answer_signs import (
     Evidence,
     KnownRecords,
     read_signs,
-    within,
-    zone,
 )
 from exporter.diagnosis.rules.dns.steadiness import Steadiness
+from exporter.model.dns_name import is_within, zone
 from exporter.model.probe import Lookup
 
 SHOWN = 4  # lines of evidence
@@ -187,7 +186,7 @@ def _suffices(case: _Case, sign: AnswerSign, seen: Mapping[str, Evidence]) -> bo
 
 def _trusted(case: _Case, name: str) -> bool:
     """Whether no foreign server can be at fault for what is said of this name."""
-    return case.truth.inside(name) or within(name, DNS64_NAME)
+    return case.truth.inside(name) or is_within(name, DNS64_NAME)
 
 
 def _known(case: _Case, name: str, *, expected: bool = False) -> bool:
@@ -224,7 +223,7 @@ def _zones(case: _Case, names: Iterable[str]) -> int:
 
 def _same_zone(one: str, other: str) -> bool:
     a, b = (zone(name.removeprefix("random.")) for name in (one, other))
-    return within(a, b) or within(b, a)
+    return is_within(a, b) or is_within(b, a)
 
 
 def _open(case: _Case) -> AaaaVerdict:

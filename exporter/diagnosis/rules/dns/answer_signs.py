@@ -13,6 +13,7 @@ from enum import StrEnum
 from ipaddress import IPv6Network
 
 from exporter.model.dns import NOERROR, NXDOMAIN, REFUSED, SERVFAIL, Reply
+from exporter.model.dns_name import casefold, is_within, zone
 from exporter.model.family import Address
 from exporter.model.probe import Lookup, LookupOutcome
 
@@ -66,17 +67,7 @@ class KnownRecords:
 
     def inside(self, name: str) -> bool:
         """Whether the name lies in the cluster's domain, where no foreign server has a say."""
-        return bool(self.domain) and within(name, self.domain)
-
-
-def zone(name: str) -> str:
-    """The zone that a name lies in, as far as the name tells: its last two labels."""
-    return ".".join(name.split(".")[-2:])
-
-
-def within(name: str, domain: str) -> bool:
-    """Whether a name is the domain or lies below it."""
-    return name == domain or name.endswith(f".{domain}")
+        return is_within(name, self.domain)
 
 
 def read_signs(lookups: Iterable[Lookup], qtype: str) -> Iterator[Evidence]:
@@ -84,7 +75,7 @@ def read_signs(lookups: Iterable[Lookup], qtype: str) -> Iterator[Evidence]:
     asked: dict[str, dict[str, Lookup]] = {}
     random, signed = set(), set()
     for lookup in lookups:
-        name = lookup.question.name.lower().removesuffix(".")
+        name = casefold(lookup.question.name)
         asked.setdefault(name, {})[lookup.question.qtype] = lookup
         if lookup.question.label == RANDOM:
             random.add(name)

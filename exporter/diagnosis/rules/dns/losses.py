@@ -13,15 +13,15 @@ from typing import TypeAlias
 
 from exporter.diagnosis.engine.preconditions import bounded
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput, finding
-from exporter.diagnosis.rules.dns.answer_signs import within, zone
 from exporter.diagnosis.rules.dns.samples import called, cluster_domain, meant_to_reach, nothing_asked
 from exporter.diagnosis.rules.dns.steadiness import ROUNDS, denies, goes_back_and_forth, still_happens
+from exporter.model.dns_name import is_within, zone
 from exporter.model.family import Address
 from exporter.model.probe import Nameserver, Told
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Pair
 from exporter.plan.answer_history import LOST, RECENT
-from exporter.plan.policies import under_policy
+from exporter.plan.family_support import under_policy
 
 ENOUGH = 20  # questions
 SHARE = 0.2  # of them unanswered
@@ -154,7 +154,7 @@ class _Losses:
         lost, asked = self.lost, self.asked
         if len(asked) < ENOUGH or len(lost) < SHARE * len(asked):
             return False
-        inside = [one for one in asked if domain and within(one.name, domain)]
+        inside = [one for one in asked if is_within(one.name, domain)]
         if inside and sum(one.outcome in LOST for one in inside) < SHARE * len(inside):
             return False
         zones, lossy = ({zone(one.name) for one in some} for some in (asked, lost))

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.rules.dns.answer_signs import DNS64_NAME, OTHER, RANDOM, KnownRecords
 from exporter.diagnosis.rules.dns.steadiness import Steadiness
+from exporter.model.dns_name import casefold
 from exporter.model.family import FAMILIES, Address, Family, family_of
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose
 from exporter.model.reason import Reason
@@ -115,7 +116,7 @@ def nothing_asked(view: RuleInput) -> Reason:
 def cluster_domain(lookups: Iterable[Lookup]) -> str:
     """The cluster's domain, from the names asked inside it (SERVICE.NAMESPACE.svc.DOMAIN); empty where none was."""
     for lookup in lookups:
-        labels = lookup.question.name.lower().removesuffix(".").split(".")
+        labels = casefold(lookup.question.name).split(".")
         if lookup.question.label in {"canary", RANDOM} and len(labels) > 3 and labels[2] == "svc":
             return ".".join(labels[3:])
     return ""
@@ -130,7 +131,7 @@ def truth(view: RuleInput, asked: tuple[Lookup, ...]) -> KnownRecords:
     }
     for name, types in _referenced(view, asked).items():
         stated[name] = stated.get(name, frozenset()) | types
-    expected = {name.lower().removesuffix("."): frozenset(types) for name, types in view.expect.control_names}
+    expected = {casefold(name): frozenset(types) for name, types in view.expect.control_names}
     return KnownRecords(domain=domain, stated=stated, expected=expected or {DNS64_NAME: frozenset({"A"})})
 
 
@@ -165,6 +166,6 @@ def _addresses(lookups: Iterable[Lookup]) -> dict[tuple[str, str], frozenset[Add
     found: dict[tuple[str, str], frozenset[Address]] = {}
     for lookup in lookups:
         if lookup.reply is not None and lookup.reply.addresses and lookup.question.qtype in OTHER:
-            key = (lookup.question.name.lower().removesuffix("."), lookup.question.qtype)
+            key = (casefold(lookup.question.name), lookup.question.qtype)
             found[key] = found.get(key, frozenset()) | frozenset(lookup.reply.addresses)
     return found

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput, finding
 from exporter.diagnosis.rules.dns.samples import UNSENT, nothing_asked, samples, steadiness
-from exporter.libc.replies import Answers, answers_of, fold_case
+from exporter.libc.replies import Answers, answers_of
 from exporter.libc.resolver import Libc, Request, predict, suggest_fixes
 from exporter.model.dns import ResolvConf
+from exporter.model.dns_name import casefold
 from exporter.model.family import Address
 from exporter.model.probe import Lookup, Purpose
 from exporter.model.reason import Reason
@@ -85,7 +86,7 @@ def dns_search_breaks_musl(view: RuleInput) -> Judgement:
 def _lasting(view: RuleInput, server: Address, lookups: Iterable[Lookup]) -> Iterable[Lookup]:
     """Without answers that were lost, or said that the name is missing, and at other times were not: a libc may get either."""
     steady = steadiness(view, server)
-    return (one for one in lookups if steady.is_steady(fold_case(one.question.name), one.question.qtype))
+    return (one for one in lookups if steady.is_steady(casefold(one.question.name), one.question.qtype))
 
 
 def _breaks(files: Iterable[ResolvConf], names: Iterable[str], answers: Answers) -> Iterable[Break]:
@@ -97,7 +98,7 @@ def _breaks(files: Iterable[ResolvConf], names: Iterable[str], answers: Answers)
                 continue
             for libc in MUSLS:
                 made = predict(libc, name, conf, answers)
-                if made is not None and made.code != "OK" and fold_case(made.candidate) != fold_case(name):
+                if made is not None and made.code != "OK" and casefold(made.candidate) != casefold(name):
                     yield Break(conf, name, made)
                     break
 
@@ -131,7 +132,7 @@ def _files(snapshot: Snapshot) -> dict[ResolvConf, list[PodView]]:
 def _names(snapshot: Snapshot) -> dict[str, str]:
     """The names whose resolution is predicted, by label: those that the verdict set asks for MX, which are those that exist."""
     asked = (one.question for one in (*snapshot.lookups_kept, *snapshot.lookups))
-    return {q.label: fold_case(q.name) for q in asked if q.purpose is Purpose.VERDICT and q.qtype == "MX"}
+    return {q.label: casefold(q.name) for q in asked if q.purpose is Purpose.VERDICT and q.qtype == "MX"}
 
 
 def _latest(snapshot: Snapshot) -> Iterable[Lookup]:

@@ -10,7 +10,6 @@ from collections.abc import Container, Iterable, Mapping
 from exporter.diagnosis.engine.preconditions import bounded
 from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput, finding
 from exporter.diagnosis.rules.dns.aaaa import CRITICAL, WORST_FIRST, AaaaVerdict, aaaa_verdict, worst
-from exporter.diagnosis.rules.dns.answer_signs import within
 from exporter.diagnosis.rules.dns.losses import answering_in_part, dns_answers_differ, dns_queries_lost
 from exporter.diagnosis.rules.dns.samples import (
     UNSENT,
@@ -25,11 +24,12 @@ from exporter.diagnosis.rules.dns.samples import (
 )
 from exporter.diagnosis.rules.dns.searchlist import dns_search_breaks_musl, predictions
 from exporter.diagnosis.rules.dns.service_records import service_aaaa_missing
+from exporter.model.dns_name import is_within
 from exporter.model.family import Address
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Pair, Severity
-from exporter.plan.policies import under_policy
+from exporter.plan.family_support import under_policy
 
 __all__ = ["DNS_RULES", "aaaa_blocks", "predictions"]
 
@@ -155,9 +155,7 @@ def _sent(lookups: Iterable[Lookup]) -> list[Lookup]:
 def _decisive(lookups: list[Lookup], domain: str) -> list[Lookup]:
     """Without questions about names outside the cluster's domain that got lost: who serves these may be the one that is silent."""
     return [
-        one
-        for one in lookups
-        if not domain or one.outcome not in UNANSWERED or within(one.question.name.lower().removesuffix("."), domain)
+        one for one in lookups if not domain or one.outcome not in UNANSWERED or is_within(one.question.name, domain)
     ]
 
 
