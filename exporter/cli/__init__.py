@@ -1,1 +1,1 @@
-"""Commands that look once, print and end: check, probe, resolve. They bind no port."""
+"""The command line, and the commands that run once, print and end: check, probe, resolve. They bind no port."""

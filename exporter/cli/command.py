@@ -1,7 +1,7 @@
-"""The command line: flags to options, subcommands to what they run, outcomes to exit statuses (contract section 2).
+"""The command line: flags to options, subcommands to what they run, outcomes to exit statuses.
 
-Bad input gets one clear line on stderr and exit status 2, with nothing half-started. The work itself is app's and
-oneshot's.
+Follows docs/specification.md section 2. Bad input gets one clear line on stderr and exit status 2, with nothing
+half-started. The work is in daemon/ and in the other modules of cli/.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from exporter import __version__
-from exporter.config import ConfigError, format_config
+from exporter.cli.options import CommandOptions
+from exporter.config.document import ConfigError
+from exporter.config.reference import format_config
 from exporter.daemon.command_error import CommandError
-from exporter.daemon.options import Options
+from exporter.model.probe import Layer
+from exporter.model.report import Role
 from exporter.telemetry.logs import LogFormat, LogLevel, configure
 
 BAD_INPUT = 2
@@ -25,29 +28,35 @@ LISTEN_ADDRESS = "DUALSTACK_EXPORTER_LISTEN_ADDRESS"  # for the daemon of a cont
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parse and run. Exit statuses: that of the subcommand, 2 for bad input."""
+    """Parse and run; the exit status is that of the subcommand, or 2 for bad input."""
+    options = CommandOptions()
     try:
-        parsed = parser().parse_args(arguments)
-        return int(parsed.run(parsed))
+        parser().parse_args(arguments, options)
+        if options.web_listen_address is None and os.environ.get(LISTEN_ADDRESS):
+            options.web_listen_address = [os.environ[LISTEN_ADDRESS]]
+        # Of a command that runs once, the output matters: it logs warnings and worse unless told otherwise.
+        level = options.log_level or (LogLevel.INFO if options.run is _daemon else LogLevel.WARN)
+        configure(LogLevel(level), LogFormat(options.log_format))
+        return int(options.run(options))
     except (ConfigError, CommandError) as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
         return BAD_INPUT
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        sys.stderr.close()  # the reader went away; Python would complain once more at exit
+        sys.stderr.close()  # the reader is gone; Python would print an error at exit
         return 128 + signal.SIGPIPE
 
 
 class _Parser(argparse.ArgumentParser):
-    """Bad flags get one line, as all bad input does; the usage stands under --help."""
+    """Bad flags get one line, as all bad input does; --help shows the usage."""
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)")
 
 
 def parser() -> argparse.ArgumentParser:
-    """All flags and subcommands. Flags stand before or after the subcommand, and are written whole."""
+    """All flags and subcommands. Flags go before or after the subcommand, and cannot be abbreviated."""
     shared = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
     _add_shared(shared)
     top = _Parser(
@@ -61,163 +70,125 @@ def parser() -> argparse.ArgumentParser:
     top.set_defaults(run=_daemon)
     commands = top.add_subparsers(title="subcommands", metavar="COMMAND")
     for name, summary, add, target in _SUBCOMMANDS:
-        command = commands.add_parser(name, help=summary, description=summary, parents=[shared], allow_abbrev=False)
-        add(command)
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            parents=[shared],
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+        )
+        if add is not None:
+            add(command)
         command.set_defaults(run=target)
-    commands.add_parser("broker", help="the privileged part alone", add_help=False).set_defaults(run=_broker)
+    commands.add_parser("broker", help="only the privileged part", add_help=False).set_defaults(run=_broker)
     return top
 
 
 def _add_shared(to: argparse.ArgumentParser) -> None:
-    group = to.add_argument_group("configuration")
-    group.add_argument("--config.file", dest="config_file", metavar="F", help="YAML; without it the defaults")
-    group.add_argument("--role", choices=("node", "cluster", "all"), help="overrides `role` of the configuration")
-    group.add_argument(
-        "--inventory.file",
-        dest="inventory_file",
-        metavar="F",
-        help="a kind: List of the cluster's objects; implies source file",
-    )
-    group.add_argument(
-        "--broker.socket",
-        dest="broker_socket",
-        metavar="S",
-        help="a running broker; without it one is found or started",
-    )
+    config = to.add_argument_group("configuration")
+    _flag(config, "--config.file", metavar="F", help="YAML; the defaults without it")
+    _flag(config, "--role", choices=[*map(str, Role)], help="overrides `role` of the configuration")
+    _flag(config, "--inventory.file", metavar="F", help="a kind: List of the cluster's objects; implies source file")
+    _flag(config, "--broker.socket", metavar="S", help="a running broker; without it one is found or started")
     web = to.add_argument_group("web")
-    web.add_argument(
-        "--web.listen-address",
-        dest="listen",
-        action="append",
-        metavar="A",
-        help=f"[HOST]:PORT, repeatable (default ${LISTEN_ADDRESS}, else :10046)",
-    )
-    web.add_argument(
-        "--web.config.file",
-        dest="web_config_file",
-        metavar="F",
-        help="TLS and basic auth, in exporter-toolkit's format",
-    )
-    web.add_argument("--web.telemetry-path", dest="telemetry_path", metavar="P", help="default /metrics")
-    web.add_argument(
-        "--web.enable-lifecycle",
-        dest="enable_lifecycle",
-        action="store_true",
-        help="allow POST /-/reload from anywhere",
-    )
-    logs = to.add_argument_group("log (to stderr)")
-    logs.add_argument("--log.level", dest="log_level", choices=[level.value for level in LogLevel], help="default info")
-    logs.add_argument(
-        "--log.format", dest="log_format", choices=[form.value for form in LogFormat], help="default logfmt"
-    )
+    listen = f"[HOST]:PORT, repeatable (default ${LISTEN_ADDRESS}, else :10046)"
+    _flag(web, "--web.listen-address", action="append", metavar="A", help=listen)
+    _flag(web, "--web.config.file", metavar="F", help="TLS and basic auth, in exporter-toolkit's format")
+    _flag(web, "--web.telemetry-path", metavar="P", help="default /metrics")
+    _flag(web, "--web.enable-lifecycle", action="store_true", help="allow POST /-/reload from anywhere")
+    log = to.add_argument_group("log (to stderr)")
+    _flag(log, "--log.level", choices=[*map(str, LogLevel)], help="default info")
+    _flag(log, "--log.format", choices=[*map(str, LogFormat)], help="default logfmt")
+
+
+def _flag(to: argparse._ActionsContainer, name: str, **how: Any) -> None:
+    """A flag whose value is the attribute of Options of the same name."""
+    to.add_argument(name, dest=name.removeprefix("--").replace(".", "_").replace("-", "_"), **how)
 
 
 def _add_check(to: argparse.ArgumentParser) -> None:
-    to.add_argument("--output", choices=("text", "json"), default="text", help="default text")
+    _add_output(to)
     to.add_argument(
-        "--fail-on",
-        choices=("info", "warning", "critical"),
-        default="warning",
-        help="exit 1 from this severity on (default warning)",
+        "--fail-on", choices=("info", "warning", "critical"), help="exit 1 from this severity on (default warning)"
     )
     to.add_argument("--last", action="store_true", help="the running daemon's last report instead of new rounds")
     to.add_argument("--nodes", choices=("all",), help="collect the reports of every exporter (role cluster)")
 
 
+def _add_output(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--output", choices=("text", "json"), help="default text")
+
+
 def _add_vantage(to: argparse.ArgumentParser) -> None:
     where = to.add_mutually_exclusive_group()
-    where.add_argument("--pod", metavar="NS/NAME", default="", help="from inside this pod of this node")
-    where.add_argument("--netns", metavar="NAME|PATH", default="", help="from inside this network namespace")
-    to.add_argument("--family", choices=("any", "4", "6"), default="any", help="default any: each family apart")
+    where.add_argument("--pod", metavar="NS/NAME", help="from inside this pod of this node")
+    where.add_argument("--netns", metavar="NAME|PATH", help="from inside this network namespace")
+    to.add_argument("--family", choices=("any", "4", "6"), help="default any: each family apart")
 
 
 def _add_probe(to: argparse.ArgumentParser) -> None:
     to.add_argument("target", metavar="HOST:PORT", help="a name, or an address with IPv6 in brackets")
     _add_vantage(to)
-    to.add_argument(
-        "--layers", default="", metavar="L", help="of icmp,tcp,tls,http (default icmp,tcp; with tls on port 443)"
-    )
+    to.add_argument("--layers", metavar="L", help=f"of {','.join(Layer)} (default icmp,tcp; with tls on port 443)")
 
 
 def _add_resolve(to: argparse.ArgumentParser) -> None:
-    to.add_argument(
-        "name", metavar="NAME", help="as an application gives it to getaddrinfo; a final dot keeps the search list out"
-    )
+    to.add_argument("name", metavar="NAME", help="as passed to getaddrinfo; a final dot disables the search list")
     _add_vantage(to)
-    to.add_argument(
-        "--resolv-conf", dest="resolv_conf", metavar="FILE", default="", help="ask the nameservers of this file"
-    )
-    to.add_argument("--output", choices=("text", "json"), default="text", help="default text")
+    to.add_argument("--resolv-conf", dest="resolv_conf", metavar="FILE", help="ask the nameservers of this file")
+    _add_output(to)
 
 
-def _add_nothing(to: argparse.ArgumentParser) -> None:
-    """A subcommand of shared flags alone."""
+# The commands. Each imports what it runs itself: config and --help need none of it.
 
 
-def _options(parsed: argparse.Namespace) -> Options:
-    given = {k: v for k, v in vars(parsed).items() if k in Options.__dataclass_fields__}
-    if "listen" in given:
-        given["listen"] = tuple(given["listen"])
-    elif os.environ.get(LISTEN_ADDRESS):
-        given["listen"] = (os.environ[LISTEN_ADDRESS],)
-    options = Options(**given)
-    configure(LogLevel(options.log_level), LogFormat(options.log_format))
-    return options
+def _daemon(options: CommandOptions) -> int:
+    from exporter.daemon.launch import launch  # noqa: PLC0415
+
+    return launch(options)
 
 
-def _daemon(parsed: argparse.Namespace) -> int:
-    from exporter.daemon.launch import launch  # noqa: PLC0415 - config and --help need none of it
+def _check(options: CommandOptions) -> int:
+    from exporter.cli.check import check  # noqa: PLC0415
 
-    return launch(_options(parsed))
-
-
-def _config(parsed: argparse.Namespace) -> int:
-    sys.stdout.write(format_config(_options(parsed).load()))
-    return 0
+    return check(options)
 
 
-def _broker(parsed: argparse.Namespace) -> int:  # noqa: ARG001 - every subcommand has this signature
-    raise CommandError("broker stands first and has flags of its own (see dualstack-exporter broker --help)")
+def _probe(options: CommandOptions) -> int:
+    from exporter.cli.probe import probe  # noqa: PLC0415
+
+    return probe(options)
 
 
-def _reference(parsed: argparse.Namespace) -> int:  # noqa: ARG001 - every subcommand has this signature
-    from exporter.report.reference import reference  # noqa: PLC0415 - only this subcommand needs it
+def _resolve(options: CommandOptions) -> int:
+    from exporter.cli.resolve import resolve  # noqa: PLC0415
+
+    return resolve(options)
+
+
+def _reference(_: CommandOptions) -> int:
+    from exporter.report.reference import reference  # noqa: PLC0415
 
     sys.stdout.write(reference())
     return 0
 
 
-def _check(parsed: argparse.Namespace) -> int:
-    from exporter.cli.check import check  # noqa: PLC0415 - see _daemon
-
-    return _one_shot(lambda options: check(options, parsed), parsed)
-
-
-def _probe(parsed: argparse.Namespace) -> int:
-    from exporter.cli.probe import probe  # noqa: PLC0415 - see _daemon
-
-    return _one_shot(lambda options: probe(options, parsed), parsed)
+def _config(options: CommandOptions) -> int:
+    sys.stdout.write(format_config(options.load()))
+    return 0
 
 
-def _resolve(parsed: argparse.Namespace) -> int:
-    from exporter.cli.resolve import resolve  # noqa: PLC0415 - see _daemon
-
-    return _one_shot(lambda options: resolve(options, parsed), parsed)
-
-
-def _one_shot(work: Callable[[Options], int], parsed: argparse.Namespace) -> int:
-    """A one-shot command logs warnings and worse unless told otherwise: its output is what counts."""
-    if "log_level" not in parsed:
-        parsed.log_level = "warn"
-    return work(_options(parsed))
+def _broker(_: CommandOptions) -> int:
+    raise CommandError("broker must come first and has its own flags (see dualstack-exporter broker --help)")
 
 
 _SUBCOMMANDS: tuple[
-    tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]], ...
+    tuple[str, str, Callable[[argparse.ArgumentParser], None] | None, Callable[[CommandOptions], int]], ...
 ] = (
     ("check", "a report of what is wrong and why", _add_check, _check),
     ("probe", "one probe, each step shown", _add_probe, _probe),
     ("resolve", "what A and AAAA answer, and what glibc and musl would give an application", _add_resolve, _resolve),
-    ("config", "check the configuration and print the effective one", _add_nothing, _config),
-    ("reference", "the tables of metrics, causes, alerts and configuration", _add_nothing, _reference),
+    ("config", "check the configuration and print the effective one", None, _config),
+    ("reference", "the tables of metrics, causes, alerts and configuration", None, _reference),
 )

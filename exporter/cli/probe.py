@@ -1,53 +1,58 @@
-"""`probe HOST:PORT`: one dial over each family from the asked place, each step shown."""
+"""`probe HOST:PORT`: one dial over each family from the named place, each step shown."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Mapping
 
-from exporter.cli.context import CommandContext, run_in_context
+from exporter.cli.options import CommandOptions
+from exporter.cli.vantage import VantageContext, run_at_vantage
 from exporter.daemon.command_error import CommandError
-from exporter.daemon.options import Options
 from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
-from exporter.model.probe import Check, Group, Layer, Nameserver, Observation, Outcome, Target, Timeouts
+from exporter.model.probe import Check, Group, Layer, Lookup, Nameserver, Observation, Outcome, Target, Timeouts
 from exporter.probes.target_resolver import TargetResolver
 
-WANTED = {"any": FAMILIES, "4": (Family.V4,), "6": (Family.V6,)}
+FAMILIES_ASKED = {"any": FAMILIES, "4": (Family.V4,), "6": (Family.V6,)}
 LITERAL_TLS = (
-    "TLS to a literal address proves nothing: without a name there is nothing that its certificate could prove, and the error that "
-    "follows says nothing about IPv6. Give the name, with --family"
+    "TLS to a literal address proves nothing: a certificate proves a name, so the error that follows says nothing "
+    "about IPv6. Give the name, with --family"
 )
 
 
-def probe(options: Options, parsed: argparse.Namespace) -> int:
-    """Print what each layer did; 0 when every family that was asked passed, 1 when one did not, 2 for bad input."""
-    host, port = split_target(parsed.target)
-    wanted = ProbeRequest(host, port, parse_layers(parsed.layers, host, port), WANTED[parsed.family])
+def probe(options: CommandOptions) -> int:
+    """Print what each layer did; 0 when every family passed, 1 when one did not, 2 for bad input."""
+    host, port = split_target(options.target)
+    layers = parse_layers(options.layers, host, port)
+    families, literal = FAMILIES_ASKED[options.family], parse_address(host)
+    if literal is not None:
+        if family_of(literal) not in families:
+            raise CommandError(f"{host} is an {family_of(literal)} address, and --family asks for the other")
+        families = (family_of(literal),)
 
-    async def work(looking: CommandContext) -> tuple[Observation, ...]:
-        sys.stdout.write(f"from {looking.view.vantage.subject}\n")
-        return await _dial(looking, wanted)
+    async def work(context: VantageContext) -> tuple[Observation, ...]:
+        sys.stdout.write(f"from {context.vantage.subject}\n")
+        addresses = {families[0]: literal} if literal is not None else await _resolve(context, host, families)
+        target = Target(
+            name=host,
+            group=Group.OUTSIDE,
+            addresses=addresses,
+            port=port,
+            layers=layers,
+            host=host,
+            server_name="" if literal is not None else host,
+        )
+        timeouts = Timeouts({layer: context.config.timeouts[layer] for layer in Layer})
+        checks = [Check(vantage=context.vantage, target=target, family=f, timeouts=timeouts) for f in families]
+        made = await context.runner.check_all(checks, context.deadline)
+        sys.stdout.write("".join(_lines(made, addresses)))
+        return made
 
-    made = run_in_context(options, work, pod=parsed.pod, netns=parsed.netns)
+    made = run_at_vantage(options, work)
     return 0 if made and all(o.passed for o in made) else 1
 
 
-class ProbeRequest:
-    """What the command line asked for."""
-
-    def __init__(self, host: str, port: int, layers: tuple[Layer, ...], families: tuple[Family, ...]) -> None:
-        self.host = host
-        self.port = port
-        self.layers = layers
-        self.literal = parse_address(host)
-        self.families = families if self.literal is None else (family_of(self.literal),)
-        if self.literal is not None and self.families[0] not in families:
-            raise CommandError(f"{host} is an {self.families[0]} address, and --family asks for the other")
-
-
 def split_target(text: str) -> tuple[str, int]:
-    """HOST:PORT, an IPv6 address in brackets. Refusal otherwise."""
+    """HOST:PORT, an IPv6 address in brackets; CommandError otherwise."""
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     bare = host[1:-1] if bracketed else host
@@ -57,70 +62,41 @@ def split_target(text: str) -> tuple[str, int]:
 
 
 def parse_layers(text: str, host: str, port: int) -> tuple[Layer, ...]:
-    """The asked layers in order; by default icmp and tcp, and tls on port 443 of a name."""
+    """The layers in order; by default icmp and tcp, and tls on port 443 of a name."""
     literal = parse_address(host) is not None
     if not text:
         return (Layer.ICMP, Layer.TCP, *(() if literal or port != 443 else (Layer.TLS,)))
     words = [word.strip() for word in text.split(",")]
     unknown = [word for word in words if word not in list(Layer)]
     if unknown:
-        raise CommandError(f"--layers: {unknown[0]!r} is none of icmp, tcp, tls, http")
+        raise CommandError(f"--layers: {unknown[0]!r} is none of {', '.join(Layer)}")
     if literal and "tls" in words:
         raise CommandError(LITERAL_TLS)
     return tuple(layer for layer in Layer if layer.value in words)
 
 
-async def _dial(looking: CommandContext, wanted: ProbeRequest) -> tuple[Observation, ...]:
-    addresses = await _addresses(looking, wanted)
-    target = Target(
-        name=wanted.host,
-        group=Group.OUTSIDE,
-        addresses=addresses,
-        port=wanted.port,
-        layers=wanted.layers,
-        host=wanted.host,
-        server_name="" if wanted.literal is not None else wanted.host,
-    )
-    t = looking.config.timeouts
-    timeouts = Timeouts(icmp=t.icmp, dns=t.dns, tcp=t.tcp, tls=t.tls, http=t.http)
-    checks = [
-        Check(vantage=looking.view.vantage, target=target, family=family, timeouts=timeouts)
-        for family in wanted.families
-    ]
-    made = await looking.asker.check_all(checks, looking.deadline)
-    sys.stdout.write("".join(_lines(made, wanted.families, addresses)))
-    return made
+async def _resolve(context: VantageContext, host: str, families: Iterable[Family]) -> Mapping[Family, Address | None]:
+    """What the nameservers of that place's resolv.conf answer; all of them may be asked, because the operator asks."""
+    resolver = TargetResolver(context.runner, timeout=context.config.timeouts["dns"])
+    servers = [Nameserver(a, "host") for a in context.conf.nameservers]
+    resolved = await resolver.resolve(host, context.vantage, context.conf, servers, context.deadline)
+    sys.stdout.write("".join(map(_answer, resolved.lookups)))
+    return {f: resolved.addresses.get(f) for f in families}
 
 
-async def _addresses(looking: CommandContext, wanted: ProbeRequest) -> Mapping[Family, Address | None]:
-    """The literal, or what the nameservers of that place's resolv.conf say: the operator asks, so all of them may be asked."""
-    if wanted.literal is not None:
-        return {family_of(wanted.literal): wanted.literal}
-    resolution = TargetResolver(looking.asker, timeout=looking.config.timeouts.dns)
-    servers = [Nameserver(a, "host") for a in looking.conf.nameservers]
-    resolved = await resolution.resolve(wanted.host, looking.view.vantage, looking.conf, servers, looking.deadline)
-    for lookup in resolved.lookups:
-        q = lookup.question
-        said = (
-            ", ".join(map(str, lookup.reply.addresses))
-            if lookup.reply and lookup.reply.addresses
-            else lookup.outcome.value
-        )
-        sys.stdout.write(f"{q.qtype:<4} {q.name} @{q.server.address}: {said}\n")
-    return {f: resolved.addresses.get(f) for f in wanted.families}
+def _answer(lookup: Lookup) -> str:
+    addresses = lookup.reply.addresses if lookup.reply is not None else ()
+    shown = ", ".join(map(str, addresses)) or lookup.outcome.value
+    return f"{lookup.question.qtype:<4} {lookup.question.name} @{lookup.question.server.address}: {shown}\n"
 
 
-def _lines(
-    made: Iterable[Observation], families: Iterable[Family], addresses: Mapping[Family, Address | None]
-) -> Iterable[str]:
-    by_family: dict[Family, list[Observation]] = {f: [] for f in families}
-    for o in made:
-        by_family[o.family].append(o)
-    for family, observations in by_family.items():
-        yield f"{family} {addresses.get(family) or 'no address'}\n"
-        for o in observations:
-            timed = f"{o.seconds * 1000:8.2f} ms" if o.seconds is not None else " " * 11
-            yield f"  {o.layer:<5} {o.outcome:<12} {timed}  {_note(o)}".rstrip() + "\n"
+def _lines(made: Iterable[Observation], addresses: Mapping[Family, Address | None]) -> Iterable[str]:
+    for family, address in addresses.items():
+        yield f"{family} {address or 'no address'}\n"
+        for o in made:
+            if o.family is family:
+                timed = f"{o.seconds * 1000:8.2f} ms" if o.seconds is not None else " " * 11
+                yield f"  {o.layer:<5} {o.outcome:<12} {timed}  {_note(o)}".rstrip() + "\n"
 
 
 def _note(o: Observation) -> str:

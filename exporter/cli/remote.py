@@ -1,4 +1,4 @@
-"""Reports of exporters that already run: the one on this machine (--last), or every one of the cluster (--nodes=all)."""
+"""Reports of exporters that already run: the one on this machine (--last), or all of the cluster (--nodes=all)."""
 
 from __future__ import annotations
 
@@ -9,47 +9,48 @@ import aiohttp
 
 from exporter.daemon.command_error import CommandError
 from exporter.daemon.options import Options
+from exporter.inventory.fetching import read_body
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
 from exporter.report.document import Document
 from exporter.report.reading import ReportFormatError, parse
 from exporter.web.server.rotation import WebSettings
 
-WAIT = 2.0  # seconds that a node may take (contract section 2)
+WAIT = 2.0  # seconds that a node may take (docs/specification.md section 2)
 LIMIT = 32 * 1024 * 1024
 AT_ONCE = 100  # nodes asked at a time
 REFUSALS = {
-    401: "it asks for a password, which --last has not: curl -u has",
-    503: "no round has finished yet, or none of late",
+    401: "the exporter requires basic auth; `check --last` cannot log in, use `curl -u USER` on /api/v1/report",
+    503: "no round has finished yet, or none recently",
 }
 OWN_NAME = "dualstack-exporter"
 PORT = 10046
 
 
 class NoReportError(Exception):
-    """No report came from that place. The message says why, in a few words."""
+    """No report came from there. The message has the reason, in a few words."""
 
 
 async def last_report(options: Options) -> Document:
-    """The running daemon's last report, over loopback. Refusal where none answers.
+    """The running daemon's last report, over loopback; CommandError where none answers.
 
-    With --web.config.file the daemon is taken to speak TLS. Its certificate proves names, and is not asked for one on
-    loopback.
+    With a --web.config.file of TLS the daemon is asked over TLS. Its certificate is not checked: it proves a name, and
+    loopback has none.
     """
-    places = _places(options.listen[0] if options.listen else f":{PORT}")
+    hosts = _hosts(options.web_listen_address[0] if options.web_listen_address else f":{PORT}")
     scheme = "http" if WebSettings(options.web_config_file).current().context is None else "https"
-    said = []
+    problems = []
     async with _session() as session:
-        for place in places:
+        for host in hosts:
             try:
-                return await _fetch(session, f"{scheme}://{place}/api/v1/report")
+                return await _fetch(session, f"{scheme}://{host}/api/v1/report")
             except NoReportError as error:
-                said.append(f"{place}: {error}")
-    raise CommandError(f"no report came from {', '.join(said)}")
+                problems.append(f"{host}: {error}")
+    raise CommandError(f"no report came from {', '.join(problems)}")
 
 
-def _places(address: str) -> tuple[str, ...]:
-    """Where to ask a daemon that listens there. By address: the loopback's name may need a DNS that does not work."""
+def _hosts(address: str) -> tuple[str, ...]:
+    """Where to ask a daemon that listens there. By address: the name localhost may need a DNS that does not work."""
     host, _, port = address.rpartition(":")
     loopback = {"": ("[::1]", "127.0.0.1"), "[::]": ("[::1]",), "0.0.0.0": ("127.0.0.1",)}
     return tuple(f"{name}:{port}" for name in loopback.get(host, (host,)))
@@ -61,7 +62,7 @@ async def collect_nodes(inventory: Inventory, own: str) -> tuple[list[Document],
     `own`: the node whose report the caller has already, "" for none.
     """
     pods = [p for p in inventory.pods or () if _is_exporter(p) and p.ips]
-    slots = asyncio.Semaphore(AT_ONCE)  # the seconds of a node begin when it is asked, not while others are
+    slots = asyncio.Semaphore(AT_ONCE)  # a node's two seconds begin when it is asked
 
     async def ask(session: aiohttp.ClientSession, pod: Pod) -> Document | None:
         async with slots:
@@ -96,22 +97,22 @@ def _session() -> aiohttp.ClientSession:
 
 
 async def _fetch(session: aiohttp.ClientSession, url: str) -> Document:
-    """Raises NoReportError for whatever keeps a report from coming."""
+    """The report at that URL; NoReportError where none comes, for whatever reason."""
     try:
         async with session.get(url, ssl=False) as response:
             if response.status != 200:
                 raise NoReportError(REFUSALS.get(response.status, f"HTTP status {response.status}"))
-            body = bytearray()
-            async for part in response.content.iter_any():
-                body += part
-                if len(body) > LIMIT:
-                    raise NoReportError(f"more than {LIMIT} bytes")
-            return parse(bytes(body))
+            body = await read_body(response, LIMIT)
+            if body is None:
+                raise NoReportError(f"more than {LIMIT} bytes")
+            return parse(body)
     except aiohttp.ClientOSError as error:
         raise NoReportError(os.strerror(error.errno).lower() if error.errno else "no connection") from error
     except aiohttp.ClientError as error:
-        raise NoReportError("no HTTP is spoken there: with TLS --web.config.file is needed") from error
+        raise NoReportError(
+            "that port does not speak plain HTTP; pass --web.config.file if the exporter uses TLS"
+        ) from error
     except TimeoutError as error:
         raise NoReportError(f"no answer within {WAIT:g} s") from error
     except (ReportFormatError, ValueError) as error:
-        raise NoReportError("what answers there is no exporter of this version") from error
+        raise NoReportError("the answer is not a report of this version of the exporter") from error

@@ -1,29 +1,67 @@
-"""Finds the place that --pod or --netns names, with the resolv.conf that is read there. For probe and resolve."""
+"""The place that --pod or --netns names, its resolv.conf, and a runner to probe from it. For probe and resolve."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from dataclasses import replace
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
-from exporter.config import Config
+from exporter.cli.context import CommandContext, run_in_context
+from exporter.cli.options import CommandOptions
+from exporter.config.schema import Config
 from exporter.daemon.command_error import CommandError
-from exporter.model.inventory import Inventory
+from exporter.daemon.wiring import build_runner
+from exporter.model.dns import ResolvConf
 from exporter.model.report import PodView
 from exporter.model.vantage import Netns, Vantage
+from exporter.probes.runner import Deadline, ProbeRunner
+from exporter.telemetry.internal_errors import InternalErrors
 from exporter.vantage import Inspection, Inspector, read_named_resolv_conf
 from exporter.vantage.pod_namespaces import NAMED
 
+T = TypeVar("T")
 
-async def find(
-    inspector: Inspector, inventory: Inventory, config: Config, *, pod: str, netns: str
-) -> tuple[PodView, Inspection]:
-    """The asked vantage, the host without either flag. Refusal in one line when there is no such place."""
-    inspection = await inspector.inspect(inventory)
-    if netns:
-        return _named(netns, config, inspection), inspection
-    if pod:
-        return _pod(pod, inspection), inspection
-    return PodView(vantage=inspection.host, resolv_conf=inspection.host_resolv_conf), inspection
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VantageContext:
+    """The named place and the means to probe from it."""
+
+    config: Config
+    vantage: Vantage
+    conf: ResolvConf
+    runner: ProbeRunner
+    deadline: Deadline
+
+
+def run_at_vantage(options: CommandOptions, work: Callable[[VantageContext], Awaitable[T]]) -> T:
+    """The result of `work` at the named place; CommandError, in one line, where there is no such place or no broker."""
+
+    async def at_vantage(context: CommandContext) -> T:
+        config, broker = context.config, context.broker
+        assert broker is not None
+        inspection = await Inspector(config, broker, clock=time.time).inspect(context.source.current())
+        view = _find(options, config, inspection)
+        found = VantageContext(
+            config=config,
+            vantage=view.vantage,
+            conf=view.resolv_conf or inspection.host_resolv_conf or ResolvConf(),
+            runner=build_runner(broker, InternalErrors()),
+            deadline=Deadline(asyncio.get_running_loop().time() + config.round.timeout),
+        )
+        return await work(found)
+
+    return run_in_context(options, options.load(), at_vantage)
+
+
+def _find(options: CommandOptions, config: Config, inspection: Inspection) -> PodView:
+    if options.netns:
+        return _named(options.netns, config, inspection)
+    if options.pod:
+        return _pod(options.pod, inspection)
+    return PodView(vantage=inspection.host, resolv_conf=inspection.host_resolv_conf)
 
 
 def _pod(wanted: str, inspection: Inspection) -> PodView:
@@ -46,10 +84,10 @@ def _named(wanted: str, config: Config, inspection: Inspection) -> PodView:
         raise CommandError(f"--netns={wanted}: {error.strerror}") from error
     if status.st_dev != os.stat("/proc/self/ns/net").st_dev:  # noqa: PTH116 - the kernel has one file system of namespaces
         raise CommandError(f"--netns={wanted}: not a network namespace")
-    place = Netns(device=status.st_dev, inode=status.st_ino, path=path)
-    known = next((p for p in inspection.pods if p.vantage.netns is not None and p.vantage.netns.key == place.key), None)
+    netns = Netns(device=status.st_dev, inode=status.st_ino, path=path)
+    known = next((p for p in inspection.pods if p.vantage.netns is not None and p.vantage.netns.key == netns.key), None)
     if known is not None:
         return known
     name = path.rsplit(os.sep, 1)[-1]
     conf = read_named_resolv_conf(name) or inspection.host_resolv_conf
-    return replace(PodView(vantage=Vantage(kind="pod", namespace=NAMED, name=name, netns=place)), resolv_conf=conf)
+    return PodView(vantage=Vantage(kind="pod", namespace=NAMED, name=name, netns=netns), resolv_conf=conf)

@@ -1,4 +1,4 @@
-"""What the values of a configuration say together: contradictions that no single value shows. After decoding, before use; pure.
+"""Contradictions between the values of a configuration. Checked after decoding, before use; pure.
 
 Each check yields Faults with the dotted path of the key to change; the loader reports the first.
 """
@@ -6,7 +6,6 @@ Each check yields Faults with the dotted path of the key to change; the loader r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields
 from itertools import chain
 
 from exporter.config.document import Fault
@@ -17,7 +16,7 @@ from exporter.model.dns_name import casefold
 from exporter.model.family import Address, Family, family_of, parse_address
 from exporter.model.probe import Group, Layer
 
-# Names that labels use for what the exporter finds by itself (contract section 8).
+# Names that labels use for what the exporter finds by itself (docs/specification.md section 8).
 RESERVED_TARGETS = frozenset(group.value for group in Group if group is not Group.OUTSIDE)
 RESERVED_SERVERS = frozenset({"cluster_dns", "node_local", "host", "other", POD_SERVERS.name})
 
@@ -52,8 +51,8 @@ def _check_times(config: Config) -> Iterator[Fault]:
             "round.timeout",
             f"{format_duration(whole)} is not shorter than round.interval ({format_duration(interval)})",
         )
-    for field in fields(config.timeouts):
-        yield from _check_within(getattr(config.timeouts, field.name), f"timeouts.{field.name}", whole)
+    for name, seconds in config.timeouts.items():
+        yield from _check_within(seconds, f"timeouts.{name}", whole)
 
 
 def _check_within(seconds: float | None, path: str, whole: float) -> Iterator[Fault]:
@@ -62,7 +61,7 @@ def _check_within(seconds: float | None, path: str, whole: float) -> Iterator[Fa
 
 
 def _check_names(path: str, names: Iterable[str | None], reserved: frozenset[str] = frozenset()) -> Iterator[Fault]:
-    """None stands for an entry that has no name of its own."""
+    """Reserved names and names used twice. None: an entry that has no name of its own."""
     seen: dict[str, int] = {}
     for index, name in enumerate(names):
         if name is None:
@@ -84,7 +83,7 @@ def _check_target(target: TargetConfig, path: str, whole: float) -> Iterator[Fau
     if target.port is None and target.layers != (Layer.ICMP,):
         yield Fault(f"{path}.port", "is missing")
     if Layer.TLS in target.layers and (literal is not None or not target.host):
-        # A certificate proves names: an error against a literal address says nothing about the path.
+        # A certificate proves names: an error against a literal address proves nothing about the path.
         yield Fault(f"{path}.host", "tls needs a host name to prove: give one, and put the address under addresses")
     yield from _check_addresses(target, path, (literal,) if literal is not None else target.addresses)
     yield from _check_within(target.timeout, f"{path}.timeout", whole)

@@ -1,8 +1,7 @@
-"""YAML text as a small bounded tree, before anything is known of its meaning. First step of reading a configuration file.
+"""YAML text as a small bounded tree: the reader of configuration files and, with other limits, of inventories.
 
-Only what a configuration needs of YAML is understood: one document of mappings, lists and scalars. Tags, duplicate keys
-and floods (size, depth, aliases that multiply) are refused. Scalars keep their text: what it means is for the kinds
-(kinds.py) to say, so that `2001:db8::1` is never a number. This file opens nothing.
+Only mappings, lists and scalars are understood. Tags, duplicate keys and floods (size, depth, aliases that multiply)
+are refused. Scalars keep their text, so that `2001:db8::1` is never a number; callers interpret it. No I/O.
 """
 
 from __future__ import annotations
@@ -12,12 +11,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, TypeAlias
 
 import yaml
 
-LARGEST = 1024 * 1024  # bytes of one file
-_MOST_NODES = 50_000  # with every alias counted as what it stands for
-_DEEPEST = 32
+LARGEST = 1024 * 1024  # bytes of one configuration file
 
 
 class ConfigError(Exception):
@@ -25,7 +23,7 @@ class ConfigError(Exception):
 
 
 class Fault(Exception):  # noqa: N818  # an internal carrier; ConfigError is what leaves
-    """Something wrong at a dotted path; the loader puts the file's name before it."""
+    """A problem at a dotted path; the loader puts the file's name before it."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}" if path else problem)
@@ -65,6 +63,8 @@ class Entries:
 
 
 Node = Scalar | Items | Entries
+# Where a node is: the place of its container, and its key or index there. Written out for messages only.
+_Place: TypeAlias = "tuple[_Place, str | int] | None"
 
 
 def join_path(path: str, key: str) -> str:
@@ -79,26 +79,17 @@ def quote(text: str) -> str:
 
 
 def is_empty(node: Node) -> bool:
-    """Whether nothing stands there: `key:` with no value, ~ or null."""
+    """Whether the key has no value: `key:`, ~ or null."""
     return isinstance(node, Scalar) and node.type is ScalarType.EMPTY
 
 
 def parse_document(source: str | bytes) -> Node | None:
-    """The tree of one YAML document; None where the text holds nothing but comments. Raises Fault, and nothing else."""
-    text = _decode(source)
-    try:
-        return _Builder(yaml.parse(text, Loader=yaml.SafeLoader)).build()
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = error.problem or error.context or "not YAML"
-        raise Fault(where, " ".join(problem.split())) from None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise Fault(f"line {line}", f"the character U+{error.character:04X} is not allowed in YAML") from None
-    except (ValueError, OverflowError):
-        # PyYAML turns an escape such as "\UFFFFFFFF" or an endless %YAML version into these.
-        raise Fault("", "not YAML: a number in it is out of range") from None
+    """The tree of the one document of a configuration; None where it is empty. Raises Fault, and nothing else."""
+    documents = DocumentReader().read(_decode(source))
+    _, root = next(documents, ("", None))
+    for line, _ in documents:
+        raise Fault(line, "a second document begins: one is read")
+    return None if root is None or is_empty(root) else root
 
 
 def _decode(source: str | bytes) -> str:
@@ -112,101 +103,123 @@ def _decode(source: str | bytes) -> str:
         raise Fault("", f"not UTF-8 at byte {error.start}") from None
 
 
-# YAML 1.1 words and numbers, without sexagesimals: 1:20 is no number here, and 2001:db8::1 never was one.
-_EMPTY = re.compile(r"|~|null|Null|NULL")
-_BOOLEAN = re.compile(r"(?i:true|false|yes|no|on|off)")
-_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?i:inf)|\.(?i:nan)")
+# YAML 1.1 words and numbers, without sexagesimals: neither 1:20 nor 2001:db8::1 is a number here.
+_TYPES = re.compile(
+    r"(?P<EMPTY>|~|null|Null|NULL)|(?P<BOOLEAN>(?i:true|false|yes|no|on|off))"
+    r"|(?P<NUMBER>[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?i:inf)|\.(?i:nan))"
+)
 
 
-def _type_of(text: str) -> ScalarType:
-    for pattern, kind in ((_EMPTY, ScalarType.EMPTY), (_BOOLEAN, ScalarType.BOOLEAN), (_NUMBER, ScalarType.NUMBER)):
-        if pattern.fullmatch(text):
-            return kind
-    return ScalarType.TEXT
+class DocumentReader:
+    """Turns the parser's events into trees. `most`: of nodes, each alias counted in full; None: aliases are refused."""
 
-
-class _Builder:
-    """Turns the parser's events into the tree, counting as it goes."""
-
-    def __init__(self, events: Iterator[yaml.Event]) -> None:
-        self._events = events
+    def __init__(
+        self,
+        *,
+        loader: Any = yaml.SafeLoader,
+        deepest: int = 32,
+        most: int | None = 50_000,
+        tags: frozenset[str | None] = frozenset({None}),
+    ) -> None:
+        self._loader = loader
+        self._deepest = deepest
+        self._most = most
+        self._tags = tags
         self._count = 0
         self._anchors: dict[str, tuple[Node, int]] = {}
+        self._events: Iterator[Any] = iter(())
 
-    def build(self) -> Node | None:
-        root: Node | None = None
-        for event in self._events:
-            if isinstance(event, yaml.DocumentStartEvent):
-                if root is not None:
-                    raise Fault(_line(event), "a second document begins: one is read")
-                root = self._node(next(self._events), "", 0)
-        return None if root is None or is_empty(root) else root
+    def read(self, text: str) -> Iterator[tuple[str, Node]]:
+        """Each document, with the line where it begins. Raises Fault, and nothing else."""
+        try:
+            self._events = iter(yaml.parse(text, Loader=self._loader))
+            for event in self._events:
+                if isinstance(event, yaml.DocumentStartEvent):
+                    yield _line(event), self._node(next(self._events), None, 0)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            problem = error.problem or error.context or "not YAML"
+            raise Fault(where, " ".join(problem.split())) from None
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            raise Fault(f"line {line}", f"the character U+{error.character:04X} is not allowed in YAML") from None
+        except (ValueError, OverflowError):
+            # PyYAML turns an escape such as "\UFFFFFFFF" or an endless %YAML version into these.
+            raise Fault("", "not YAML: a number in it is out of range") from None
 
-    def _node(self, event: yaml.Event, path: str, depth: int) -> Node:
-        line = _line(event)
-        if depth > _DEEPEST:
-            raise Fault(line, f"nested more than {_DEEPEST} deep")
+    def _node(self, event: Any, place: _Place, depth: int) -> Node:
+        if depth > self._deepest:
+            raise Fault(_line(event), f"nested more than {self._deepest} deep")
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event, line)
-        if getattr(event, "tag", None):
-            raise Fault(line, f"the tag {quote(str(getattr(event, 'tag', '')))} is not understood")
+            return self._alias(event)
+        if event.tag not in self._tags:
+            raise Fault(_line(event), f"the tag {quote(str(event.tag))} is not understood")
         before = self._count
-        self._add(1, line)
-        node = self._content(event, path, depth)
-        anchor = getattr(event, "anchor", None)
-        if anchor:
-            self._anchors[anchor] = (node, self._count - before)
+        self._add(1, event)
+        node: Node
+        if isinstance(event, yaml.ScalarEvent):
+            text = _clean(event, place)
+            match = _TYPES.fullmatch(text) if event.implicit[0] else None  # not where it is quoted or a block
+            node = Scalar(text, ScalarType[str(match.lastgroup)] if match else ScalarType.TEXT)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node = self._items(place, depth)
+        else:
+            node = self._entries(place, depth)
+        if event.anchor:
+            self._anchors[event.anchor] = (node, self._count - before)
         return node
 
-    def _content(self, event: yaml.Event, path: str, depth: int) -> Node:
-        if isinstance(event, yaml.SequenceStartEvent):
-            return self._items(path, depth)
-        if isinstance(event, yaml.MappingStartEvent):
-            return self._entries(path, depth)
-        assert isinstance(event, yaml.ScalarEvent)
-        return Scalar(_clean(event, path), ScalarType.TEXT if event.style else _type_of(event.value))
-
-    def _items(self, path: str, depth: int) -> Items:
+    def _items(self, place: _Place, depth: int) -> Items:
         items: list[Node] = []
         for event in self._events:
             if isinstance(event, yaml.SequenceEndEvent):
                 break
-            items.append(self._node(event, f"{path}[{len(items)}]", depth + 1))
+            items.append(self._node(event, (place, len(items)), depth + 1))
         return Items(tuple(items))
 
-    def _entries(self, path: str, depth: int) -> Entries:
+    def _entries(self, place: _Place, depth: int) -> Entries:
         entries: dict[str, Node] = {}
         for event in self._events:
             if isinstance(event, yaml.MappingEndEvent):
                 break
             if not isinstance(event, yaml.ScalarEvent):
                 raise Fault(_line(event), "a key must be plain text")
-            key = _clean(event, path)
+            key = _clean(event, place)
             if key in entries:
-                raise Fault(join_path(path, key), f"stands twice, again in {_line(event)}")
-            entries[key] = self._node(next(self._events), join_path(path, key), depth + 1)
+                raise Fault(_path((place, key)), f"stands twice, again in {_line(event)}")
+            entries[key] = self._node(next(self._events), (place, key), depth + 1)
         return Entries(tuple(entries.items()))
 
-    def _alias(self, event: yaml.AliasEvent, line: str) -> Node:
-        anchor = event.anchor or ""
-        if anchor not in self._anchors:
-            raise Fault(line, f"the alias {quote('*' + anchor)} stands for nothing complete")
-        node, size = self._anchors[anchor]
-        self._add(size, line)
+    def _alias(self, event: Any) -> Node:
+        if self._most is None:
+            raise Fault(_line(event), "aliases are not accepted")
+        if event.anchor not in self._anchors:
+            raise Fault(_line(event), f"the alias {quote('*' + event.anchor)} stands for nothing complete")
+        node, size = self._anchors[event.anchor]
+        self._add(size, event)
         return node
 
-    def _add(self, size: int, line: str) -> None:
+    def _add(self, size: int, event: Any) -> None:
         self._count += size
-        if self._count > _MOST_NODES:
-            raise Fault(line, f"more than {_MOST_NODES} values")
+        if self._most is not None and self._count > self._most:
+            raise Fault(_line(event), f"more than {self._most} values")
 
 
-def _line(event: yaml.Event) -> str:
+def _line(event: Any) -> str:
     return f"line {event.start_mark.line + 1}" if event.start_mark else "somewhere"
 
 
-def _clean(event: yaml.ScalarEvent, path: str) -> str:
+def _path(place: _Place) -> str:
+    if place is None:
+        return ""
+    container, key = place
+    return f"{_path(container)}[{key}]" if isinstance(key, int) else join_path(_path(container), key)
+
+
+def _clean(event: Any, place: _Place) -> str:
     """The scalar's text. A lone surrogate (written as an escape) could be neither printed nor sent."""
-    if any("\ud800" <= character <= "\udfff" for character in event.value):
-        raise Fault(path or _line(event), "holds half a surrogate pair, which is no character")
-    return str(event.value)
+    text: str = event.value
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise Fault(_path(place) or _line(event), "holds half a surrogate pair, which is no character")
+    return text

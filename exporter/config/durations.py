@@ -1,4 +1,4 @@
-"""Durations as Prometheus writes them (1h30m, 500ms), to and from seconds. Used wherever a person writes or reads one; no I/O."""
+"""Durations as Prometheus writes them (1h30m, 500ms), to and from seconds. For configuration and reports; no I/O."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact form down to milliseconds: 90.5 is `1m30s500ms`, 0 is `0s`. Years and weeks are written as days."""
+    """The shortest exact form in days down to milliseconds: 90.5 is `1m30s500ms`, 0 is `0s`."""
     left = round(seconds * 1000)
     parts = []
     for unit, size in _UNITS[2:]:

@@ -1,7 +1,6 @@
-"""The files that a configuration stands in or names: the only place where configuration is read from the file system.
+"""Configuration files and the files that they name: the only module of config that reads the file system.
 
-Files may be symbolic links (a ConfigMap's are), but must end at a regular file of bounded size: a FIFO would never be
-done reading.
+Files may be symbolic links (a ConfigMap's are) to a regular file of bounded size; reading a FIFO would never end.
 """
 
 from __future__ import annotations
@@ -17,29 +16,40 @@ LARGEST_CA_FILE = 4 * 1024 * 1024  # the system's whole bundle is about 220 KiB
 
 
 def read_bounded(path: str, *, key: str = "", most: int = LARGEST) -> bytes:
-    """The bytes of a regular file. What hinders it is a Fault at `key`."""
+    """The bytes of a regular file; a Fault at `key` where they cannot be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(path, "rb", opener=_open_at_once) as file:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            data = file.read(most + 1) if regular else b""
+    except IsADirectoryError:
+        regular, data = False, b""
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its name holds a null byte"
         raise Fault(key, f"{_show(path)} cannot be read: {reason}") from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Fault(key, f"{_show(path)} is not a regular file")
-        with open(descriptor, "rb", closefd=False) as file:  # Path opens no descriptors
-            data = file.read(most + 1)
-    except OSError as error:
-        raise Fault(key, f"{_show(path)} cannot be read: {error.strerror}") from None
-    finally:
-        os.close(descriptor)
+    if not regular:
+        raise Fault(key, f"{_show(path)} is not a regular file")
     if len(data) > most:
         raise Fault(key, f"{_show(path)} is larger than {most // 1024} KiB")
     return data
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """A FIFO without a writer would never be opened."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def resolve_file(name: str, beside: str) -> str:
-    """The absolute path of a file named in the configuration file `beside`: relative names start at its directory. Empty stays empty."""
+    """The absolute path of a file, relative to the directory of the configuration file `beside`. Empty stays empty."""
     return str(Path(beside).parent.joinpath(name).absolute()) if name else ""
+
+
+def file_fingerprint(path: str) -> tuple[int, ...]:
+    """A value that changes when a file is rewritten or a ConfigMap's symbolic link is swapped; empty without a file."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - pathlib would resolve nothing more
+    except (OSError, ValueError):  # ValueError: a null byte in the name
+        return ()
+    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def check_authorities(path: str, *, key: str) -> None:

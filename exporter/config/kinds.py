@@ -1,8 +1,7 @@
-"""The kinds of value that a configuration may hold: how each is read, written back and named. Between document.py and schema.py.
+"""The kinds of value in a configuration: how each is read, written back and named. Between document.py and schema.py.
 
 A kind decodes a node of the YAML tree into a plain value or raises Fault with the dotted path, and encodes the value so
-that decoding gives it again. It decides about one value alone; what several values say together is for consistency.py.
-No I/O.
+that decoding gives it again. It decides about one value; consistency.py compares several. No I/O.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from exporter.config.document import Entries, Fault, Items, Node, Scalar, ScalarType, is_empty, quote
+from exporter.config.document import Fault, Items, Node, Scalar, ScalarType, is_empty, quote
 from exporter.config.durations import format_duration, parse_duration
 
 T = TypeVar("T")
@@ -34,29 +33,48 @@ class ValueKind(ABC, Generic[T]):
 
     @property
     def noun(self) -> str:
-        """What messages say a value is not: `a duration (30s, 1m30s, 500ms)`."""
+        """What a value must be, as messages say it: `a duration (30s, 1m30s, 500ms)`."""
         return self.label
 
     @abstractmethod
     def decode(self, node: Node, path: str) -> T:
         """The value, or Fault."""
 
-    @abstractmethod
     def encode(self, value: T) -> Plain:
         """What decodes to the value again."""
+        return str(value)
 
     def refuse(self, node: Node, path: str) -> Fault:
         """The fault of a node that is not of this kind."""
         return Fault(path, f"{show(node)} is not {self.noun}")
 
 
+class ScalarKind(ValueKind[T]):
+    """A kind that is written as one scalar, whatever type YAML gives it."""
+
+    def decode(self, node: Node, path: str) -> T:
+        if not isinstance(node, Scalar):
+            raise self.refuse(node, path)
+        try:
+            return self.parse(node.text, path)
+        except ValueError:
+            raise self.refuse(node, path) from None
+
+    @abstractmethod
+    def parse(self, text: str, path: str) -> T:
+        """The value. ValueError where the text is not of this kind, Fault where there is more to say."""
+
+
 def show(node: Node) -> str:
     """A node as messages name it: a short scalar as written, anything else by its form."""
-    if isinstance(node, Items):
-        return "a list"
-    if isinstance(node, Entries):
-        return "a mapping"
-    return node.text if re.fullmatch(r"[A-Za-z0-9_.:/%+*=-]{1,60}", node.text) else quote(node.text)
+    if isinstance(node, Scalar):
+        return show_text(node.text)
+    return "a list" if isinstance(node, Items) else "a mapping"
+
+
+def show_text(text: str) -> str:
+    """A short plain word as it is, anything else quoted."""
+    return text if re.fullmatch(r"[A-Za-z0-9_.:/%+*=-]{1,60}", text) else quote(text)
 
 
 def scalar_text(node: Node, path: str, noun: str) -> str:
@@ -70,7 +88,7 @@ def scalar_text(node: Node, path: str, noun: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text(ValueKind[str]):
-    """One line of text, of which a pattern or a check accepts the whole. `wanted` says in words what it must be."""
+    """One line of text that a pattern or a check accepts. `wanted` says in words what it must be."""
 
     wanted: str = "text"
     check: re.Pattern[str] | Callable[[str], bool] = str.isprintable
@@ -89,28 +107,16 @@ class Text(ValueKind[str]):
         text = scalar_text(node, path, self.noun)
         if not text and self.empty:
             return text
-        if not text or len(text) > self.longest or not text.isprintable() or not self._accepts(text):
+        check = self.check.fullmatch if isinstance(self.check, re.Pattern) else self.check
+        if not text or len(text) > self.longest or not text.isprintable() or not check(text):
             raise self.refuse(node, path)
         return text
-
-    def _accepts(self, text: str) -> bool:
-        return bool(self.check.fullmatch(text) if isinstance(self.check, re.Pattern) else self.check(text))
-
-    def encode(self, value: str) -> Plain:
-        return value
 
 
 @dataclass(frozen=True, slots=True)
 class Flag(ValueKind[bool]):
-    """true or false."""
-
-    @property
-    def label(self) -> str:
-        return "boolean"
-
-    @property
-    def noun(self) -> str:
-        return "true or false"
+    label = "boolean"
+    noun = "true or false"
 
     def decode(self, node: Node, path: str) -> bool:
         if not isinstance(node, Scalar) or node.type is not ScalarType.BOOLEAN:
@@ -122,7 +128,7 @@ class Flag(ValueKind[bool]):
 
 
 @dataclass(frozen=True, slots=True)
-class Count(ValueKind[int]):
+class Count(ScalarKind[int]):
     """A whole number between two bounds."""
 
     least: int = 0
@@ -140,16 +146,12 @@ class Count(ValueKind[int]):
     def decode(self, node: Node, path: str) -> int:
         if isinstance(node, Scalar) and node.type is ScalarType.TEXT and node.text.isdecimal():
             raise Fault(path, f"{quote(node.text)} is text in YAML, not {self.noun}: leave the quotes out")
-        if (
-            not isinstance(node, Scalar)
-            or node.type is not ScalarType.NUMBER
-            or not re.fullmatch("[0-9]{1,9}", node.text)
-        ):
-            raise self.refuse(node, path)
-        value = int(node.text)
-        if not self.least <= value <= self.most:
-            raise self.refuse(node, path)
-        return value
+        return ScalarKind.decode(self, node, path)  # super() fails in a dataclass with slots
+
+    def parse(self, text: str, path: str) -> int:  # noqa: ARG002 - the signature of all kinds
+        if not re.fullmatch("[0-9]{1,9}", text) or not self.least <= int(text) <= self.most:
+            raise ValueError(text)
+        return int(text)
 
     def encode(self, value: int) -> Plain:
         return value
@@ -159,31 +161,19 @@ PORT = Count(1, 65535, "a port")
 
 
 @dataclass(frozen=True, slots=True)
-class Duration(ValueKind[float]):
+class Duration(ScalarKind[float]):
     """A Prometheus duration, in seconds, between two bounds."""
 
     least: float = 0.001
     most: float = 86400.0
+    label = "duration"
+    noun = "a duration (30s, 1m30s, 500ms)"
 
-    @property
-    def label(self) -> str:
-        return "duration"
-
-    @property
-    def noun(self) -> str:
-        return "a duration (30s, 1m30s, 500ms)"
-
-    def decode(self, node: Node, path: str) -> float:
-        # A bare 0 is a number to YAML and a duration to Prometheus.
-        if not isinstance(node, Scalar) or (node.type is not ScalarType.TEXT and node.text != "0"):
-            raise self.refuse(node, path)
-        try:
-            seconds = parse_duration(node.text)
-        except ValueError:
-            raise self.refuse(node, path) from None
+    def parse(self, text: str, path: str) -> float:
+        seconds = parse_duration(text)
         if not self.least <= seconds <= self.most:
             bounds = f"{format_duration(self.least)} to {format_duration(self.most)}"
-            raise Fault(path, f"{node.text} is out of range ({bounds})")
+            raise Fault(path, f"{text} is out of range ({bounds})")
         return seconds
 
     def encode(self, value: float) -> Plain:
@@ -191,7 +181,7 @@ class Duration(ValueKind[float]):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice(ValueKind[E]):
+class Choice(ScalarKind[E]):
     """One member of a closed set."""
 
     members: type[E]
@@ -204,34 +194,23 @@ class Choice(ValueKind[E]):
     def noun(self) -> str:
         return f"one of {', '.join(self.members)}"
 
-    def decode(self, node: Node, path: str) -> E:
-        if not isinstance(node, Scalar):
-            raise self.refuse(node, path)
-        try:
-            return self.members(node.text)
-        except ValueError:
-            raise self.refuse(node, path) from None
-
-    def encode(self, value: E) -> Plain:
-        return str(value)
+    def parse(self, text: str, path: str) -> E:  # noqa: ARG002 - the signature of all kinds
+        return self.members(text)
 
 
 @dataclass(frozen=True, slots=True)
 class ListOf(ValueKind[tuple[T, ...]]):
-    """A list of one kind. `unique` refuses equal values, `least` says how many there must be."""
+    """A list of one kind. `unique` refuses equal values, `least` is the smallest length."""
 
     item: ValueKind[T]
     least: int = 0
     unique: bool = True
+    noun = "a list"
 
     @property
     def label(self) -> str:
         label = self.item.label
         return f"list of ({label})" if " | " in label else f"list of {label}"
-
-    @property
-    def noun(self) -> str:
-        return "a list"
 
     def decode(self, node: Node, path: str) -> tuple[T, ...]:
         if not isinstance(node, Items):

@@ -1,7 +1,7 @@
-"""From a configuration file's text to a Config, or to one line that says what is wrong with it.
+"""From a configuration file's text to a Config, or to one line that describes what is wrong with it.
 
-First thing that happens in every subcommand: document.py (YAML) -> kinds and schema (values) -> defaults that depend on
-other values -> consistency.py -> the CA files that it names. Nothing is started, resolved or sent here.
+The first step of every subcommand: document.py (YAML) -> kinds and schema (values) -> defaults that depend on other
+values -> consistency.py -> the CA files that it names. Nothing is started, resolved or sent here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from exporter.config.consistency import find_faults
 from exporter.config.document import ConfigError, Entries, Fault, Node, Scalar, ScalarType, parse_document
@@ -22,39 +22,26 @@ from exporter.config.sections import Section
 _SECTION = Section(Config)
 
 
-def load_config_file(
-    path: str, *, environment: Mapping[str, str], hostname: str, role: str = "", inventory_file: str = ""
-) -> Config:
-    """The configuration in that file; an empty path means defaults. Raises ConfigError, also for a file that cannot be read."""
-    with naming(""):
-        source = read_bounded(path) if path else b""
-    return load_config(
-        source, path=path, environment=environment, hostname=hostname, role=role, inventory_file=inventory_file
-    )
-
-
 def load_config(
-    source: str | bytes,
+    source: str | bytes | None = None,
     *,
-    path: str,
+    path: str = "",
     environment: Mapping[str, str],
     hostname: str,
     role: str = "",
     inventory_file: str = "",
 ) -> Config:
-    """The configuration that this YAML spells; raises ConfigError with one line and nothing else.
+    """The configuration in this YAML, or in the file at `path`, or the defaults without either.
 
     `path` names the file in errors, and relative file names start at its directory. `role` and `inventory_file` are the
-    flags of those names and stand above the file (--inventory.file implies source file). NODE_NAME is looked up in
-    `environment`.
+    flags of those names and override the file (--inventory.file implies source file). NODE_NAME is looked up in
+    `environment`. Raises ConfigError with one line, also for a file that cannot be read.
     """
+    if source is None:
+        with naming(""):
+            source = read_bounded(path) if path else b""
     with naming(path):
-        root = parse_document(source)
-        if root is None:
-            root = Entries(())
-        if not isinstance(root, Entries):
-            raise Fault("", f"{show(root)} is not a mapping of keys to values")
-        root = _apply_flags(root, role, resolve_file(inventory_file, ""))
+        root = _apply_flags(parse_mapping(source), role, resolve_file(inventory_file, ""))
         config = _complete(_SECTION.decode(root, ""), root, path)
         config = replace(config, node_name=config.node_name or _find_node_name(environment, hostname))
         for fault in find_faults(config):
@@ -63,6 +50,14 @@ def load_config(
             if target.ca_file:
                 check_authorities(target.ca_file, key=f"targets[{index}].ca_file")
         return config
+
+
+def parse_mapping(source: str | bytes) -> Entries:
+    """The keys and values of a file; none where it is empty."""
+    root = parse_document(source) or Entries(())
+    if not isinstance(root, Entries):
+        raise Fault("", f"{show(root)} is not a mapping of keys to values")
+    return root
 
 
 @contextmanager
@@ -106,16 +101,15 @@ def _imply_source(inventory: InventoryConfig, path: str) -> InventoryConfig:
 
 
 def _fit_times(config: Config, root: Entries) -> Config:
-    """Deadlines that were left to their defaults shrink with a shorter interval; those that were written stay as written."""
+    """Deadlines left to their defaults shrink with a shorter interval; those in the file stay as they are."""
     whole = config.round.timeout
     if _find(root, "round", "timeout") is None:
         whole = min(whole, round(config.round.interval * 5 / 6, 3))
-    shrunk = {
-        field.name: min(getattr(config.timeouts, field.name), whole)
-        for field in fields(config.timeouts)
-        if _find(root, "timeouts", field.name) is None
+    timeouts = {
+        name: seconds if _find(root, "timeouts", name) else min(seconds, whole)
+        for name, seconds in config.timeouts.items()
     }
-    return replace(config, round=replace(config.round, timeout=whole), timeouts=replace(config.timeouts, **shrunk))
+    return replace(config, round=replace(config.round, timeout=whole), timeouts=timeouts)
 
 
 def _find(root: Node, *keys: str) -> Node | None:
@@ -129,5 +123,5 @@ def _find_node_name(environment: Mapping[str, str], hostname: str) -> str:
     named = environment.get("NODE_NAME", "")
     if named:
         return NODE_NAME.decode(_text(named), "$NODE_NAME")
-    # A host's name is whatever sethostname(2) was given; what cannot stand in a Node's name cannot be one.
+    # sethostname(2) takes any bytes; characters that no Node's name has are replaced.
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", hostname).strip("-_.")[:253] or "localhost"

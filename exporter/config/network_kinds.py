@@ -1,4 +1,4 @@
-"""The kinds of value that name something on a network: addresses, host names, URLs, nameservers. Beside kinds.py, same rules; no I/O."""
+"""The kinds of value that name something on a network: addresses, names, URLs, nameservers. Like kinds.py; no I/O."""
 
 # ruff: noqa: RUF009  # option() makes a dataclasses.field, which no instance shares
 
@@ -12,7 +12,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from exporter.config.document import Fault, Node, Scalar
-from exporter.config.kinds import Plain, Text, ValueKind, show
+from exporter.config.kinds import Plain, ScalarKind, Text, ValueKind, show_text
 from exporter.config.sections import Section, option
 from exporter.model.family import Address, Net, parse_address
 
@@ -22,7 +22,7 @@ _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 def is_domain_name(text: str) -> bool:
     """Whether the text is a DNS name in letters, digits, hyphens and underscores (RFC 1035 2.3.4 for the lengths)."""
     labels = text.removesuffix(".").split(".")
-    # A last label of digits alone is an IPv4 address to inet_aton, which libcs ask first.
+    # inet_aton, which libcs call first, takes a last label of only digits for an IPv4 address.
     return len(text) <= 254 and all(_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdecimal()
 
 
@@ -55,67 +55,43 @@ DIRECTORY = Text(wanted="an absolute directory", check=posixpath.isabs)
 
 
 @dataclass(frozen=True, slots=True)
-class IpAddress(ValueKind[Address]):
-    """One address that can be dialled from anywhere: no zone, no IPv4 inside IPv6, nothing unspecified, multicast or fe80::/10."""
+class IpAddress(ScalarKind[Address]):
+    """One host's address: no zone, no IPv4 inside IPv6, nothing unspecified, multicast or link-local."""
 
-    @property
-    def label(self) -> str:
-        return "address"
+    label = "address"
+    noun = "an IPv4 or IPv6 address"
 
-    @property
-    def noun(self) -> str:
-        return "an IPv4 or IPv6 address"
-
-    def decode(self, node: Node, path: str) -> Address:
-        if not isinstance(node, Scalar):
-            raise self.refuse(node, path)
-        try:
-            address = ipaddress.ip_address(node.text)
-        except ValueError:
-            raise self.refuse(node, path) from None
+    def parse(self, text: str, path: str) -> Address:
+        address = ipaddress.ip_address(text)
         if isinstance(address, ipaddress.IPv6Address):
             if address.scope_id is not None or address.is_link_local:
-                raise Fault(path, f"{show(node)} is link-local: it means something on one link only")
+                raise Fault(path, f"{show_text(text)} is link-local: it means something on one link only")
             if address.ipv4_mapped is not None:
-                raise Fault(path, f"{show(node)} is an IPv4 address inside IPv6, write {address.ipv4_mapped}")
+                raise Fault(path, f"{text} is an IPv4 address inside IPv6, write {address.ipv4_mapped}")
         if address.is_unspecified or address.is_multicast or address == ipaddress.IPv4Address(0xFFFFFFFF):
-            raise Fault(path, f"{show(node)} is no single host's address")
+            raise Fault(path, f"{text} is no single host's address")
         return address
-
-    def encode(self, value: Address) -> Plain:
-        return str(value)
 
 
 @dataclass(frozen=True, slots=True)
-class Cidr(ValueKind[Net]):
-    """A network; an address alone is the network of itself."""
+class Cidr(ScalarKind[Net]):
+    """A network; a single address is a network too."""
 
-    @property
-    def label(self) -> str:
-        return "CIDR"
+    label = "CIDR"
+    noun = "a network (192.0.2.0/24, 2001:db8::/64)"
 
-    @property
-    def noun(self) -> str:
-        return "a network (192.0.2.0/24, 2001:db8::/64)"
-
-    def decode(self, node: Node, path: str) -> Net:
-        if not isinstance(node, Scalar) or "%" in node.text:
-            raise self.refuse(node, path)
-        try:
-            whole = ipaddress.ip_network(node.text, strict=False)
-        except ValueError:
-            raise self.refuse(node, path) from None
-        if ipaddress.ip_interface(node.text).ip != whole.network_address:
-            raise Fault(path, f"{show(node)} has host bits set, write {whole}")
-        return whole
-
-    def encode(self, value: Net) -> Plain:
-        return str(value)
+    def parse(self, text: str, path: str) -> Net:
+        network = ipaddress.ip_network(text, strict=False)
+        if "%" in text:
+            raise ValueError(text)
+        if ipaddress.ip_interface(text).ip != network.network_address:
+            raise Fault(path, f"{text} has host bits set, write {network}")
+        return network
 
 
 @dataclass(frozen=True, slots=True)
 class DnsServer:
-    """A nameserver that is asked, under its own name; without an address: whatever the pod's own resolv.conf lists."""
+    """A nameserver and its name; without an address: those that the pod's own resolv.conf lists."""
 
     name: str = option(NAME, "label `server` in metrics")
     address: Address | None = option(IpAddress(), "where it is asked, port 53")
@@ -128,13 +104,8 @@ POD_SERVERS = DnsServer(name="pod", address=None)
 class AskedServer(ValueKind[DnsServer]):
     """An entry of dns.servers: the word `pod`, or {name, address}."""
 
-    @property
-    def label(self) -> str:
-        return "pod | {name, address}"
-
-    @property
-    def noun(self) -> str:
-        return "pod or {name, address}"
+    label = "pod | {name, address}"
+    noun = "pod or {name, address}"
 
     def decode(self, node: Node, path: str) -> DnsServer:
         if not isinstance(node, Scalar):
@@ -152,14 +123,8 @@ class ReferenceServer(ValueKind[DnsServer]):
     """An entry of dns.reference: an address (which then has no name of its own), or {name, address}."""
 
     UNNAMED: ClassVar[str] = "reference"
-
-    @property
-    def label(self) -> str:
-        return "address | {name, address}"
-
-    @property
-    def noun(self) -> str:
-        return "an address or {name, address}"
+    label = "address | {name, address}"
+    noun = "an address or {name, address}"
 
     def decode(self, node: Node, path: str) -> DnsServer:
         if isinstance(node, Scalar):

@@ -1,4 +1,4 @@
-"""The kinds of value that say what a probe does: layers, families, status codes, selectors. Beside kinds.py, same rules; no I/O."""
+"""The kinds of value that describe a probe: layers, families, status codes, selectors. Like kinds.py; no I/O."""
 
 from __future__ import annotations
 
@@ -16,13 +16,8 @@ from exporter.model.probe import Layer
 class Families(ValueKind[tuple[Family, ...] | None]):
     """`auto` (None) or a list of families, kept in one order."""
 
-    @property
-    def label(self) -> str:
-        return "auto | list of IPv4, IPv6"
-
-    @property
-    def noun(self) -> str:
-        return "auto or a list of IPv4, IPv6"
+    label = "auto | list of IPv4, IPv6"
+    noun = "auto or a list of IPv4, IPv6"
 
     def decode(self, node: Node, path: str) -> tuple[Family, ...] | None:
         if isinstance(node, Scalar) and node.text == "auto":
@@ -38,7 +33,7 @@ class Families(ValueKind[tuple[Family, ...] | None]):
 
 @dataclass(frozen=True, slots=True)
 class Layers(ValueKind[tuple[Layer, ...]]):
-    """Layers, each once and in order. tls and http are phases of a connection: where tcp is not named it comes with them."""
+    """Layers, each once and in order. tls and http are phases of a TCP connection, so they imply tcp."""
 
     allowed: tuple[Layer, ...] = tuple(Layer)
     least: int = 1
@@ -66,13 +61,8 @@ class Layers(ValueKind[tuple[Layer, ...]]):
 class Statuses(ValueKind[tuple[tuple[int, int], ...]]):
     """HTTP status codes as inclusive ranges: `200-399`, `200`, or a list of such."""
 
-    @property
-    def label(self) -> str:
-        return "status codes"
-
-    @property
-    def noun(self) -> str:
-        return "a status code or range (200, 200-399)"
+    label = "status codes"
+    noun = "a status code or range (200, 200-399)"
 
     def decode(self, node: Node, path: str) -> tuple[tuple[int, int], ...]:
         if not isinstance(node, Items):
@@ -100,13 +90,8 @@ class Statuses(ValueKind[tuple[tuple[int, int], ...]]):
 class LabelSelector(ValueKind[Selector]):
     """A Kubernetes label selector; empty text selects everything."""
 
-    @property
-    def label(self) -> str:
-        return "label selector"
-
-    @property
-    def noun(self) -> str:
-        return "a label selector (app=web, tier in (a,b), !old)"
+    label = "label selector"
+    noun = "a label selector (app=web, tier in (a,b), !old)"
 
     def decode(self, node: Node, path: str) -> Selector:
         text = scalar_text(node, path, self.noun)

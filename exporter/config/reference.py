@@ -1,4 +1,7 @@
-"""Every configuration key as a row of text, made from the schema: the table of `dualstack-exporter reference`. Pure."""
+"""The configuration written out: the effective one as YAML, and every key as a row of the reference table. Pure.
+
+`dualstack-exporter config` and /config show the first, `dualstack-exporter reference` the second.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,26 @@ import yaml
 
 from exporter.config.kinds import ListOf, Maybe, Plain, ValueKind
 from exporter.config.schema import Config
-from exporter.config.sections import Option, Section, options_of
+from exporter.config.sections import Option, Section
+
+# No key of the configuration holds a secret now; the value of any key of these names is masked.
+SECRET_KEYS = frozenset({"authorization", "bearer_token", "cookie", "headers", "key", "password", "secret", "token"})
+_MASK = "<secret>"
+
+
+def format_config(config: Config) -> str:
+    """YAML of the whole configuration, defaults filled in, secrets masked. Loading it gives the same Config."""
+    plain = mask_secrets(Section(Config).encode(config))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+
+
+def mask_secrets(plain: Plain) -> Plain:
+    """The same tree with every value under a secret's key replaced."""
+    if isinstance(plain, dict):
+        return {key: _MASK if key.lower() in SECRET_KEYS else mask_secrets(value) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [mask_secrets(item) for item in plain]
+    return plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,24 +48,24 @@ class Row:
 
 def list_keys() -> tuple[Row, ...]:
     """All keys in the order of the schema; sections without a value of their own are not listed, their keys are."""
-    return tuple(_rows(Config, ""))
+    return tuple(_rows(Section(Config), ""))
 
 
-def _rows(section: type[Any], prefix: str) -> Iterator[Row]:
-    for name, (option, default) in options_of(section).items():
+def _rows(section: Section[Any], prefix: str) -> Iterator[Row]:
+    for name, option in section.options.items():
         key = f"{prefix}{name}"
         kind = option.kind.kind if isinstance(option.kind, Maybe) else option.kind
         if not isinstance(kind, Section):
-            yield Row(key=key, type=kind.label, default=_default(option, kind, default), meaning=option.meaning)
+            yield Row(key=key, type=kind.label, default=_default(option, kind), meaning=option.meaning)
         inner = kind.item if isinstance(kind, ListOf) else kind
         if isinstance(inner, Section):
-            yield from _rows(inner.holder, f"{key}[]." if isinstance(kind, ListOf) else f"{key}.")
+            yield from _rows(inner, f"{key}[]." if isinstance(kind, ListOf) else f"{key}.")
 
 
-def _default(option: Option, kind: ValueKind[Any], default: Any) -> str:
-    if default is dataclasses.MISSING:
+def _default(option: Option, kind: ValueKind[Any]) -> str:
+    if option.default is dataclasses.MISSING:
         return "required"
-    return option.default_text or _inline(option.kind.encode(default)) or f"no {kind.label}"
+    return option.default_text or _inline(option.kind.encode(option.default)) or f"no {kind.label}"
 
 
 def _inline(plain: Plain) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 _WORD = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _PREFIX = r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"
@@ -21,27 +20,17 @@ _TERM = re.compile(
 _VALUE = re.compile(rf"(?:{_WORD})?")
 
 
-class Operator(StrEnum):
-    IN = "in"
-    NOT_IN = "notin"
-    EXISTS = "exists"
-    ABSENT = "absent"
-
-
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    key: str
-    operator: Operator
-    values: frozenset[str] = frozenset()
+    """The label has one of the values, or exists where `values` is None; the opposite where it is negated."""
 
-    def holds(self, labels: Mapping[str, str]) -> bool:
-        """Whether these labels meet it."""
-        if self.operator is Operator.EXISTS:
-            return self.key in labels
-        if self.operator is Operator.ABSENT:
-            return self.key not in labels
-        inside = labels.get(self.key) in self.values
-        return inside if self.operator is Operator.IN else not inside
+    key: str
+    values: frozenset[str] | None
+    negated: bool
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        met = self.key in labels if self.values is None else labels.get(self.key) in self.values
+        return met != self.negated
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +42,14 @@ class Selector:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether these labels meet every requirement."""
-        return all(requirement.holds(labels) for requirement in self.requirements)
+        return all(requirement.matches(labels) for requirement in self.requirements)
 
 
 def parse_selector(text: str) -> Selector:
-    """The selector that the text spells. Anything else is a ValueError."""
+    """The selector that the text spells; ValueError where it is none."""
     requirements: list[Requirement] = []
     position = 0
-    # A final comma promises another term, which then is missing.
+    # After a final comma another term must follow.
     while position < len(text) or (requirements and text.rstrip().endswith(",")):
         match = _TERM.match(text, position)
         if match is None:
@@ -71,14 +60,11 @@ def parse_selector(text: str) -> Selector:
 
 
 def _requirement(match: re.Match[str]) -> Requirement:
-    if match["absent"]:
-        return Requirement(match["missing"], Operator.ABSENT)
     if match["sign"]:
-        operator = Operator.NOT_IN if match["sign"] == "!=" else Operator.IN
-        return Requirement(match["key"], operator, frozenset({match["value"]}))
+        return Requirement(match["key"], frozenset({match["value"]}), negated=match["sign"] == "!=")
     if match["set"]:
         values = [value.strip() for value in match["values"].split(",")]
         if not all(_VALUE.fullmatch(value) for value in values):
-            raise ValueError(f"{match['values']!r} holds no label value")
-        return Requirement(match["key"], Operator(match["set"]), frozenset(values))
-    return Requirement(match["key"], Operator.EXISTS)
+            raise ValueError(f"{match['values']!r} is not a list of label values")
+        return Requirement(match["key"], frozenset(values), negated=match["set"] == "notin")
+    return Requirement(match["key"] or match["missing"], None, negated=bool(match["absent"]))

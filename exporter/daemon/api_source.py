@@ -1,4 +1,4 @@
-"""Opens the Kubernetes API as a source, with the digest where one is configured. Imported only then: the client is large."""
+"""Opens the Kubernetes API as a source, with the digest where one is configured. Only imported then: it is large."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import math
 import os
 from functools import partial
-from typing import Any
 
 from exporter.config.schema import Config
 from exporter.digest.own_endpoints import list_endpoints
@@ -21,9 +20,9 @@ from exporter.model.report import Role
 
 
 def open_kubernetes(config: Config, *, once: bool = False) -> KubernetesSource | DigestedSource:
-    """The source that the configuration names, its credentials loaded: this is called while root's files may still be read.
+    """The configured source with its credentials loaded, while root's files can still be read.
 
-    `once`: for a command that ends within seconds, so that the digest is asked for every second.
+    `once`: for a command that ends within seconds, so that the digest is fetched every second.
 
     Raises:
         InventoryError: there is no usable service account or kubeconfig.
@@ -31,21 +30,16 @@ def open_kubernetes(config: Config, *, once: bool = False) -> KubernetesSource |
     path = config.inventory.kubeconfig
     loader: Loader = partial(load_kubeconfig, path) if path else load_service_account
     try:
-        client = asyncio.run(_load(loader))
+        client = asyncio.run(loader())
     except AccessError as error:
         raise InventoryError(str(error)) from None
     digested = config.role is Role.NODE and bool(config.digest.url)
-    read = watched_resources(config.role, config.node_name, digest=digested)
-    node = "" if config.role is Role.CLUSTER else config.node_name
+    watched = watched_resources(config.role, config.node_name, digest=digested)
     api = ApiServer(client, loader)
-    own = KubernetesSource(api, read, node=node)
+    source = KubernetesSource(api, watched, node="" if config.role is Role.CLUSTER else config.node_name)
     if not digested:
-        return own
+        return source
     resolver = ServiceEnvResolver(os.environ, endpoints=partial(list_endpoints, api))
     if once:
-        return DigestedSource(own, DigestClient(config.digest.url, every=EVERY, at_most=math.inf, resolver=resolver))
-    return DigestedSource(own, DigestClient(config.digest.url, resolver=resolver))
-
-
-async def _load(loader: Loader) -> Any:
-    return await loader()
+        return DigestedSource(source, DigestClient(config.digest.url, every=EVERY, at_most=math.inf, resolver=resolver))
+    return DigestedSource(source, DigestClient(config.digest.url, resolver=resolver))

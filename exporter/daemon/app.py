@@ -1,8 +1,7 @@
-"""The composition root: builds the parts from configuration, runs the long-lived tasks, reloads, ends.
+"""The running daemon: builds its parts from the configuration, runs its long-lived tasks, reloads, and ends.
 
-Every task that should live for ever stands in one TaskGroup; one that ends by itself ends the daemon (the kubelet
-restarts it). Rounds are paced here: one that overruns the interval makes the next ones skipped, never piled up. This
-file decides nothing about the network.
+A task that ends by itself ends the daemon (the kubelet restarts it). Rounds are paced here: where one overruns the
+interval, the next ones are skipped, never queued. This file decides nothing about the network.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,15 +23,17 @@ from exporter.broker.client.requests import BrokerClient, BrokerGone
 from exporter.catalogue.exporter import ExporterState
 from exporter.catalogue.metric import FinishedRound
 from exporter.catalogue.totals import Totals, add_round
-from exporter.config import Config, ConfigError, format_config
-from exporter.config.file_fingerprint import stamp_of
-from exporter.daemon.broker_session import BrokerError, BrokerSession, connect
+from exporter.config.document import ConfigError
+from exporter.config.files import file_fingerprint
+from exporter.config.reference import format_config
+from exporter.config.schema import Config
+from exporter.daemon.broker_session import BrokerError, BrokerSession
 from exporter.daemon.options import Options
 from exporter.daemon.rounds import Rounds, UnfinishedError
-from exporter.daemon.tasks import first_to_end, happens_within
 from exporter.daemon.wiring import build_rounds
 from exporter.diagnosis.families import names
 from exporter.digest.publisher import DigestPublisher
+from exporter.inventory.fetching import happens_within
 from exporter.inventory.source import InventorySource
 from exporter.model.report import Report, Role
 from exporter.plan.pace import Pace, pace_of
@@ -47,13 +48,13 @@ from exporter.web.server.rotation import WebSettings
 
 log = logging.getLogger(__name__)
 
-STALE_AFTER = 5  # intervals after which a report is exposed no more
-BROKER_PATIENCE = 30.0  # seconds that a named broker may take to come up
-WATCH_EVERY = 2.0  # seconds between looks at the configuration file
+STALE_AFTER = 5  # intervals after which a report is no longer exposed
+BROKER_PATIENCE = 30.0  # seconds that a named broker may take to start
+WATCH_EVERY = 2.0  # seconds between checks of the configuration file
 
 
 class Daemon:
-    """One running exporter. The web server reads its state through web.server.State."""
+    """One running exporter, and the State that its web server serves."""
 
     def __init__(
         self,
@@ -70,14 +71,14 @@ class Daemon:
         self._source = source
         self._session = session
         self._sockets = sockets
-        self._web = web_settings
+        self._web_settings = web_settings
         self._errors = InternalErrors()
         self._totals = Totals()
         self._digest = DigestPublisher(source=source.current) if config.role is not Role.NODE else None
         self._report: Report | None = None
-        self._finished = 0.0  # when, on the event loop's clock, which never steps
+        self._finished = 0.0  # when the report was finished, by the monotonic clock
         self._document: tuple[Report, bytes] | None = None
-        self._own = ExporterState(
+        self._state = ExporterState(
             node=config.node_name,
             role=config.role.value,
             version=__version__,
@@ -86,113 +87,102 @@ class Daemon:
             reload_successful=True,
             reload_time=time.time(),
         )
-        self._exposition = Exposition(own=self.own, fresh=self._fresh)
-        self._wake = asyncio.Event()
+        self._exposition = Exposition(own=self.state, fresh=self._fresh)
+        self._wake = asyncio.Event()  # starts a round before it is due
+        self._hang_up = asyncio.Event()
 
     # What the web server reads.
 
-    def own(self) -> ExporterState:
-        """What the exporter knows of itself now."""
+    def state(self) -> ExporterState:
+        """What the exporter knows about itself now."""
         inventory = self._source.current()
         synced = {kind.value: at for kind, at in inventory.read_at.items()}
         if not synced and inventory.synced is not None:
             synced = {"inventory": inventory.synced}
-        return replace(
-            self._own,
-            errors=self._errors.totals,
-            inventory_synced=synced,
-        )
+        return replace(self._state, errors=self._errors.totals, inventory_synced=synced)
 
     @property
     def ready(self) -> bool:
         """Whether a round has finished and is not older than five intervals."""
-        return self._report is not None and self._fresh(self._report)
+        return self._fresh(self._report)
 
     def render(self, accept: str, *, gzip: bool) -> Rendered:
         return self._exposition.render(accept, gzip=gzip)
 
     def report(self) -> bytes | None:
-        """The last finished report as JSON, made when it is first asked for."""
-        if self._report is None or not self._fresh(self._report):
+        """The last finished report as JSON, made at the first request."""
+        if self._report is None or not self.ready:
             return None
         if self._document is None or self._document[0] is not self._report:
             self._document = (self._report, to_json(document_of(self._report)).encode())
         return self._document[1]
 
     def page(self) -> str:
-        fresh = self._report is not None and self._fresh(self._report)
-        return render_page(self._report, self.own(), now=time.time(), fresh=fresh, metrics=self._options.telemetry_path)
+        return render_page(
+            self._report, self.state(), now=time.time(), fresh=self.ready, metrics=self._options.web_telemetry_path
+        )
 
     def config_text(self) -> str:
         return format_config(self._config)
 
     async def reload(self) -> str:
-        """Read the configuration again and start a round with it. Returns the error, empty when it went well; a bad file changes nothing."""
+        """Read the configuration again and start a round. Returns the problem, if any: a bad file changes nothing."""
         try:
             config = self._options.load()
         except ConfigError as error:
-            self._own = replace(self._own, reload_successful=False)
-            log.error("the configuration was not reloaded", extra=fields(problem=str(error)))  # noqa: TRY400 - its text is whole
+            self._state = replace(self._state, reload_successful=False)
+            failed = fields(problem=str(error))
+            log.error("config reload failed, keeping the previous configuration", extra=failed)  # noqa: TRY400 - no bug
             return str(error)
         old = self._config
         kept = replace(config, role=old.role, node_name=old.node_name, inventory=old.inventory, digest=old.digest)
         if kept != config:
             log.warning(
-                "role, node_name, inventory and digest change at a restart only",
+                "role, node_name, inventory and digest only change at a restart",
                 extra=fields(file=self._options.config_file),
             )
         self._config = kept
-        self._own = replace(self._own, reload_successful=True, reload_time=time.time())
-        self._wake.set()  # the next round takes it up: one that is under way ends as it began
+        self._state = replace(self._state, reload_successful=True, reload_time=time.time())
+        self._wake.set()  # a round in progress ends with the configuration that it began with
         log.info("configuration reloaded")
         return ""
 
-    # Its life.
+    # What it runs.
 
     async def run(self) -> int:
-        """Until SIGTERM or SIGINT (exit status 0), or until something essential ends (1)."""
+        """Until SIGTERM or SIGINT (exit status 0), or until one of the tasks ends (1)."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        reloads: set[asyncio.Task[str]] = set()
-
-        def hang_up() -> None:
-            task = loop.create_task(self.reload())
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
-
-        loop.add_signal_handler(signal.SIGHUP, hang_up)
-        stopper = asyncio.create_task(stop.wait(), name="stop")
-        tasks = {asyncio.create_task(work, name=name) for name, work in self._works().items()}
-        done, _ = await asyncio.wait({stopper, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        for task in {stopper, *tasks}:
-            task.cancel()
-        await asyncio.gather(stopper, *tasks, return_exceptions=True)
-        return _status(done - {stopper})
-
-    def _works(self) -> dict[str, Coroutine[Any, Any, None]]:
-        """The long-lived tasks by name."""
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up.set)
         options = WebOptions(
-            telemetry_path=self._options.telemetry_path,
-            lifecycle=self._options.enable_lifecycle,
+            telemetry_path=self._options.web_telemetry_path,
+            lifecycle=self._options.web_enable_lifecycle,
             style=STYLE,
             digest=self._digest,
         )
-        server = WebServer(self, self._web, options)
-        return {
-            "web server": server.run(self._sockets),
-            "rounds": self._probe(),
-            "inventory": self._source.run(),
-            "configuration watch": self._watch(),
-        }
+        ended = await _first_to_end(
+            {
+                "stop": stop.wait(),
+                "web server": WebServer(self, self._web_settings, options).run(self._sockets),
+                "rounds": self._probe(),
+                "inventory": self._source.run(),
+                "configuration watch": self._watch(),
+            }
+        )
+        return _status({task for task in ended if task.get_name() != "stop"})
 
     async def _probe(self) -> None:
-        broker = await connect(self._session, patience=BROKER_PATIENCE) if self._session is not None else None
+        broker = await self._session.connect(patience=BROKER_PATIENCE) if self._session is not None else None
         try:
             rounds = build_rounds(self._config, self._pace(), broker, self._errors)
             await self._source.wait_ready(self._config.round.timeout)
-            await first_to_end(self._pace_rounds(rounds), _gone(broker))
+            works: dict[str, Coroutine[Any, Any, None]] = {"pace": self._pace_rounds(rounds)}
+            if broker is not None:
+                works["broker"] = _end_of(broker)
+            for task in await _first_to_end(works):
+                task.result()
         finally:
             if broker is not None:
                 broker.close()
@@ -209,39 +199,42 @@ class Daemon:
             pace = self._pace()
             rounds.configure(self._config, pace)
             await self._one_round(rounds)
-            self._own = replace(self._own, round_seconds=loop.time() - began)
+            self._state = replace(self._state, round_seconds=loop.time() - began)
             due += pace.interval * random.uniform(0.98, 1.02)  # noqa: S311 - jitter, so that nodes drift apart
             skipped = max(0, int((loop.time() - due) / pace.interval) + 1) if loop.time() > due else 0
             if skipped:
-                self._own = replace(self._own, rounds_skipped=self._own.rounds_skipped + skipped)
+                self._skip(skipped)
                 due += skipped * pace.interval
                 log.warning("a round took longer than the interval", extra=fields(skipped=skipped))
-            if await happens_within(self._wake, due - loop.time()):
+            if await happens_within(self._wake, max(0.0, due - loop.time())):
                 due = loop.time()
 
+    def _skip(self, skipped: int) -> None:
+        self._state = replace(self._state, rounds_skipped=self._state.rounds_skipped + skipped)
+
     async def _one_round(self, rounds: Rounds) -> None:
-        """One of the two places that survive a bug of ours: it is counted and logged, and the round is lost."""
+        """One round. An unexpected exception is counted and logged, and only the round is lost."""
         try:
             report = await rounds.run(self._source.current, self._source.remote_findings())
         except BrokerGone:
             raise
         except UnfinishedError as error:
-            self._own = replace(self._own, rounds_skipped=self._own.rounds_skipped + 1)
+            self._skip(1)
             log.warning("a round was given up", extra=fields(problem=str(error)))
             return
         except Exception:
             self._errors.count("round")
-            log.exception("a round failed in an unexpected way")
+            log.exception("a round failed unexpectedly")
             return
         self._totals = add_round(self._totals, report)
         self._report, self._finished = report, time.monotonic()
         if self._digest is not None:
             self._digest.publish(report)
-        self._own = replace(
-            self._own,
+        self._state = replace(
+            self._state,
             last_round=report.snapshot.finished,
             round_complete=report.snapshot.complete,
-            rounds=self._own.rounds + 1,
+            rounds=self._state.rounds + 1,
         )
         if not report.snapshot.complete:
             log.warning("a round was cut by its deadline", extra=fields(timeout=self._config.round.timeout))
@@ -249,37 +242,47 @@ class Daemon:
         log.debug("round finished", extra=fields(verdict=names(report.families)))
 
     async def _watch(self) -> None:
-        """Reload when the file changes: its own content, or the symlink of a ConfigMap swapped under it."""
-        seen = stamp_of(self._options.config_file)
+        """Reload at SIGHUP, and when the file or the symbolic link to it changes."""
+        seen = file_fingerprint(self._options.config_file)
         while True:
-            await asyncio.sleep(WATCH_EVERY)
-            now = stamp_of(self._options.config_file)
-            if now != seen:
+            wanted = await happens_within(self._hang_up, WATCH_EVERY)
+            self._hang_up.clear()
+            now = file_fingerprint(self._options.config_file)
+            if wanted or now != seen:
                 seen = now
                 await self.reload()
 
-    def _fresh(self, report: Report) -> bool:
+    def _fresh(self, report: Report | None) -> bool:
         age = time.monotonic() - self._finished
-        return report is self._report and age <= STALE_AFTER * self._pace().interval
+        return report is not None and report is self._report and age <= STALE_AFTER * self._pace().interval
+
+
+async def _first_to_end(works: Mapping[str, Coroutine[Any, Any, Any]]) -> set[asyncio.Task[Any]]:
+    """Run all as tasks of these names until one ends, then cancel the others; the ended one, with its exception."""
+    tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return done
 
 
 def _status(ended: set[asyncio.Task[Any]]) -> int:
-    """0 when nothing ended by itself; else say what did, and 1."""
+    """0 where nothing ended by itself; else log what did, and 1."""
     for task in ended:
         error = task.exception()
         if isinstance(error, BrokerGone):
-            log.error("the broker ended, and so does the daemon", extra=fields(problem=str(error)))
+            log.error("the broker ended, so the daemon ends too", extra=fields(problem=str(error)))
         elif isinstance(error, BrokerError):
-            log.error("no broker can be used", extra=fields(problem=str(error)))
+            log.error("no usable broker", extra=fields(problem=str(error)))
         else:
             log.error("ended unexpectedly", exc_info=error, extra=fields(task=task.get_name()))
     return 1 if ended else 0
 
 
-async def _gone(broker: BrokerClient | None) -> None:
-    """Return never, or raise BrokerGone when the broker ends: its end is the daemon's end."""
-    if broker is None:
-        await asyncio.Event().wait()
-    else:
-        await broker.closed.wait()
-        raise BrokerGone("its connection closed")
+async def _end_of(broker: BrokerClient) -> None:
+    """Raise BrokerGone when the broker ends."""
+    await broker.closed.wait()
+    raise BrokerGone("its connection closed")

@@ -1,4 +1,4 @@
-"""What the user asked for cannot be done. Raised by any command, said in one line by cli/command.py, which ends with exit status 2."""
+"""The error of any command that cannot do what was asked; cli/command.py prints it and ends with exit status 2."""
 
 from __future__ import annotations
 

@@ -1,33 +1,36 @@
-"""What the command line says, as one frozen value; and the configuration that follows from it. Between command and app."""
+"""The flags that the daemon and all other commands share, and the configuration that follows from them.
+
+Filled by cli/command.py, read by everything that it starts.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
-from dataclasses import dataclass
 
-from exporter.config import Config, load_config_file
+from exporter.config.load import load_config
+from exporter.config.schema import Config
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The flags of contract section 2."""
+class Options(argparse.Namespace):
+    """The shared flags, typed (docs/specification.md section 2). Each attribute here is the flag's default."""
 
     config_file: str = ""
     role: str = ""
     inventory_file: str = ""
     broker_socket: str = ""
-    listen: tuple[str, ...] = ()
+    web_listen_address: list[str] | None = None
     web_config_file: str = ""
-    telemetry_path: str = "/metrics"
-    enable_lifecycle: bool = False
-    log_level: str = "info"
+    web_telemetry_path: str = "/metrics"
+    web_enable_lifecycle: bool = False
+    log_level: str = ""
     log_format: str = "logfmt"
 
     def load(self) -> Config:
-        """The configuration of this moment; ConfigError (one line) where it is bad."""
-        return load_config_file(
-            self.config_file,
+        """The configuration as its file is now; ConfigError (one line) where it is bad."""
+        return load_config(
+            path=self.config_file,
             environment=os.environ,
             hostname=socket.gethostname(),
             role=self.role,

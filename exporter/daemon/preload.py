@@ -1,14 +1,12 @@
-"""Imports, before privilege is given up, what would otherwise be imported later: afterwards the files may be unreadable.
+"""Imports, before privilege is given up, what would otherwise be imported later, when its files may be unreadable.
 
 A Python or a checkout under a private home directory (mode 0700) cannot be read by the unprivileged uid. dnspython
-loads its record types by name, aiohttp and asyncio load parts on first use; all of it is loaded here once. Nothing else
-belongs in this file.
+loads its record types by name, aiohttp and asyncio load parts on first use. Nothing else belongs in this file.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
 
 import dns.rdata
 
@@ -31,8 +29,8 @@ LATE = (
 )
 
 
-def preload(further: Iterable[str] = ()) -> None:
-    """Load them all. `further`: modules that only some roles need."""
-    for name in (*LATE, *(f"encodings.{codec}" for codec in CODECS), *further):
+def preload() -> None:
+    """Import them all."""
+    for name in (*LATE, *(f"encodings.{codec}" for codec in CODECS)):
         importlib.import_module(name)
     dns.rdata.load_all_types(disable_dynamic_load=True)  # type: ignore[no-untyped-call]  # dnspython leaves it bare

@@ -1,8 +1,8 @@
-"""One round: look, plan, ask, judge. Between the sources and the exposition; holds what is kept from round to round.
+"""Runs a round: inspect, plan, probe, diagnose. Between inventory and exposition; remembers results between rounds.
 
-Every decision is taken by a pure module (discovery.pods, plan, diagnosis); this file only fetches their inputs and
-hands on their results. A round has one deadline; what it cut is reported as cut. It raises for nothing that the world
-does, but for a broker that does not answer at all: then there is nothing to report.
+Every decision is made by a pure module (vantage/pod_namespaces, plan, diagnosis); this file fetches their inputs and
+passes on their results. A round has one deadline; probes cut by it are reported as cut. The only failure it raises is
+a broker that does not answer at all: then there is nothing to report.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from exporter.model.inventory import Inventory
 from exporter.model.probe import Group, Lookup, Observation, Purpose, Question
 from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage
-from exporter.plan import repeats as again
-from exporter.plan import result_history as kept
+from exporter.plan import repeats, result_history
 from exporter.plan.answer_history import NO_HISTORY, all_told, remember
 from exporter.plan.checks import direct_checks, named_checks
 from exporter.plan.name_resolution import ResolutionGroup, failed_hosts, resolution_groups
@@ -39,15 +38,15 @@ from exporter.vantage import Inspection, Inspector
 from exporter.vantage.pod_namespaces import departures
 
 AT_THE_END = 0.3  # seconds of a round that no answer may take
-API_SERVER = "apiserver"  # what its results are kept under: it is dialled in turns of its own
+API_SERVER = "apiserver"  # the key of its results: it is not dialled in every round
 
 
 class UnfinishedError(Exception):
-    """A round that saw nothing: the broker did not answer."""
+    """A round without any result: the broker did not answer."""
 
 
 class Rounds:
-    """Runs rounds one after the other; keeps results, answers and the verdict's memory between them."""
+    """Runs rounds one after the other; keeps results, answers and the memory of the diagnosis between them."""
 
     def __init__(
         self,
@@ -55,20 +54,20 @@ class Rounds:
         pace: Pace,
         *,
         inspector: Inspector | None,
-        asker: ProbeRunner,
-        resolution: TargetResolver,
+        runner: ProbeRunner,
+        target_resolver: TargetResolver,
         clock: Callable[[], float],
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._pace = pace
         self._inspector = inspector
-        self._asker = asker
-        self._resolution = resolution
+        self._runner = runner
+        self._target_resolver = target_resolver
         self._clock = clock
         self._steady = steady
-        self._store = kept.EMPTY
-        self._answers = kept.NO_ANSWERS
+        self._results = result_history.EMPTY
+        self._answers = result_history.NO_ANSWERS
         self._history = NO_HISTORY
         self._doubts = 0  # doubtful questions of the last round
         self._memory = Memory()
@@ -76,47 +75,49 @@ class Rounds:
         self._number = 0
 
     def configure(self, config: Config, pace: Pace) -> None:
-        """Use this configuration from the next round on; what was kept stays, but for targets and names that are no more."""
+        """Use this configuration from the next round on; forget results of targets and names that were removed."""
         if config.targets != self._config.targets:
-            self._store = kept.of_targets(self._store, {t.name for t in config.targets})
+            self._results = result_history.of_targets(self._results, {t.name for t in config.targets})
         if config.dns != self._config.dns:
             self._history = NO_HISTORY
         self._config = config
         self._pace = pace
-        self._resolution.configure([t.host for t in config.targets], question_timeout(config, pace.whole, pace.timeout))
+        self._target_resolver.configure(
+            [t.host for t in config.targets], question_timeout(config, pace.whole, pace.timeout)
+        )
         if self._inspector is not None:
             self._inspector.configure(config)
 
     @property
     def undecided(self) -> bool:
-        """Whether the kernel contradicts the inventory in a way that one more round would confirm or not."""
+        """Whether the kernel contradicts the inventory in a way that needs another round to confirm."""
         return any(not self._memory.traces[cause].findings for cause in self._memory.suspected)
 
-    async def run(self, source: Callable[[], Inventory], elsewhere: tuple[Found, ...] = ()) -> Report:
-        """One round. `source` gives the inventory of the moment; it is asked again at the end, for pods that went meanwhile.
+    async def run(self, source: Callable[[], Inventory], remote_findings: tuple[Found, ...] = ()) -> Report:
+        """One round. `source` returns the current inventory, which is read again at the end, for pods that ended.
 
-        `elsewhere`: the cluster role's found causes, for explanation. Raises UnfinishedError where the broker does not
-        answer.
+        `remote_findings`: the causes found by the cluster role, for explanation. Raises UnfinishedError where the
+        broker does not answer.
         """
         deadline = Deadline(asyncio.get_running_loop().time() + self._pace.timeout)
         started = self._clock()
-        self._asker.overrun = False
+        self._runner.overrun = False
         inventory = source()
-        inspection = await self._look(inventory)
+        inspection = await self._inspect(inventory)
         inspected = self._clock()
-        turn = self._turn(inspection, inventory)
-        observations, lookups = await self._probe(turn, deadline)
+        plan = self._plan(inspection, inventory)
+        observations, lookups = await self._probe(plan, deadline)
         now = source()
         left = departures(inventory, now, self._config.node_name)
-        seen = drop_vanished(inspection.pods, observations, lookups, left=left, inventory=now)
-        self._keep(turn, seen)
-        snapshot = self._snapshot(inspection, now, (started, inspected), seen)
-        report = self._judge(snapshot, elsewhere)
+        present = drop_vanished(inspection.pods, observations, lookups, left=left, inventory=now)
+        self._remember(plan, present)
+        snapshot = self._snapshot(inspection, now, (started, inspected), present)
+        report = self._judge(snapshot, remote_findings)
         self._previous = snapshot
         self._number += 1
         return report
 
-    async def _look(self, inventory: Inventory) -> Inspection:
+    async def _inspect(self, inventory: Inventory) -> Inspection:
         if self._inspector is None:
             return Inspection(
                 host=Vantage(kind="host", namespace="", name=self._config.node_name, netns=None),
@@ -131,124 +132,118 @@ class Rounds:
         except TimeoutError:
             raise UnfinishedError(f"no answer from the broker within {self._pace.patience:g} s") from None
 
-    def _turn(self, inspection: Inspection, inventory: Inventory) -> RoundPlan:
+    def _plan(self, inspection: Inspection, inventory: Inventory) -> RoundPlan:
         context = round_context(
             PodView(vantage=inspection.host, resolv_conf=inspection.host_resolv_conf),
             inspection.pods,
             inventory,
             config=self._config,
             expected=families_expected(inventory, self._config.families),
-            history=self._store,
+            history=self._results,
             now=self._clock(),
             probes_locally=self._inspector is not None,
         )
         return RoundPlan(number=self._number, config=self._config, pace=self._pace, context=context)
 
-    async def _probe(self, turn: RoundPlan, deadline: Deadline) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
-        """Dials to what has an address start at once; those to names wait for their own resolution only."""
-        if not turn.context.probes_locally:
-            return (), await self._asker.ask_all(questions(turn, turn.pace.queries), deadline)
-        named = resolution_groups(turn)
-        asking, allowance = self._share(turn, named)
+    async def _probe(self, plan: RoundPlan, deadline: Deadline) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
+        """Dials to addresses start at once, those to names after the resolution of that name."""
+        if not plan.context.probes_locally:
+            return (), await self._runner.ask_all(questions(plan, plan.pace.queries), deadline)
+        named = resolution_groups(plan)
+        planned, allowance = self._share(plan, named)
         direct, asked, resolved = await asyncio.gather(
-            self._asker.check_all(direct_checks(turn), deadline),
-            self._ask(turn, asking, allowance, deadline),
-            asyncio.gather(*(self._resolve_and_dial(turn, naming, deadline) for naming in named)),
+            self._runner.check_all(direct_checks(plan), deadline),
+            self._ask(plan, planned, allowance, deadline),
+            asyncio.gather(*(self._resolve_and_dial(plan, group, deadline) for group in named)),
         )
         observations = (o for made, _ in resolved for o in made)
         return (*direct, *observations), (*asked, *(lookup for _, made in resolved for lookup in made))
 
     async def _ask(
-        self, turn: RoundPlan, planned: Sequence[Question], allowance: int | None, deadline: Deadline
+        self, plan: RoundPlan, planned: Sequence[Question], allowance: int | None, deadline: Deadline
     ) -> tuple[Lookup, ...]:
-        """The round's questions, and again those whose answers leave doubt."""
-        asked = await self._asker.ask_all(planned, deadline)
+        """Ask the planned questions, and those with doubtful answers again."""
+        asked = await self._runner.ask_all(planned, deadline)
         history = remember(self._history, asked, now=self._clock())
-        doubts = again.doubtful(asked, history, known_names(turn))
+        doubts = repeats.doubtful(asked, history, known_names(plan))
         self._doubts = len(doubts)
-        more = again.asked_again(doubts, allowance=allowance, seconds=deadline.left - AT_THE_END)
-        return (*asked, *await self._asker.ask_all(more, deadline))
+        more = repeats.asked_again(doubts, allowance=allowance, seconds=deadline.left - AT_THE_END)
+        return (*asked, *await self._runner.ask_all(more, deadline))
 
-    def _share(self, turn: RoundPlan, named: Sequence[ResolutionGroup]) -> tuple[tuple[Question, ...], int | None]:
+    def _share(self, plan: RoundPlan, named: Sequence[ResolutionGroup]) -> tuple[tuple[Question, ...], int | None]:
         """The round's questions, and how many may be asked again.
 
-        Of the DNS budget, what names that are due may need is set aside, at most half, and what doubts of the last
-        round need. Of all that is left, the names get what is due, else half.
+        Part of the DNS budget is reserved for target names that are due, at most half, and for the doubtful questions
+        of the last round. The names get what they are due of the rest, or half of it if that is more.
         """
         budget = self._pace.queries
         if budget is None:
-            self._resolution.allow(None, named)
-            return questions(turn, None), None
-        aside = again.set_aside(self._doubts, budget)
-        due = self._resolution.due(named)
-        asking = questions(turn, budget - aside - min((budget - aside) // 2, due))
+            self._target_resolver.allow(None, named)
+            return questions(plan, None), None
+        aside = repeats.set_aside(self._doubts, budget)
+        due = self._target_resolver.due(named)
+        asking = questions(plan, budget - aside - min((budget - aside) // 2, due))
         left = budget - sum(q.allowed for q in asking)
         names = min(left - aside, max(due, left // 2)) if named else 0
-        self._resolution.allow(names, named)
+        self._target_resolver.allow(names, named)
         return asking, left - names
 
     async def _resolve_and_dial(
-        self, turn: RoundPlan, naming: ResolutionGroup, deadline: Deadline
+        self, plan: RoundPlan, group: ResolutionGroup, deadline: Deadline
     ) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
-        """Targets that are names: resolved once per distinct resolv.conf, then dialled from all vantages that share it."""
-        hosts = tuple(dict.fromkeys(t.host for t in naming.targets))
-        resolved = dict(
-            zip(
-                hosts,
-                await asyncio.gather(
-                    *(
-                        self._resolution.resolve(host, naming.asked_from, naming.conf, naming.servers, deadline)
-                        for host in hosts
-                    )
-                ),
-                strict=True,
+        """Resolve target names once per distinct resolv.conf, then dial them from all vantages that share it."""
+        hosts = tuple(dict.fromkeys(t.host for t in group.targets))
+        answers = await asyncio.gather(
+            *(
+                self._target_resolver.resolve(host, group.asked_from, group.conf, group.servers, deadline)
+                for host in hosts
             )
         )
+        resolved = dict(zip(hosts, answers, strict=True))
         targets = [
-            (t, with_addresses(t, resolved[t.host].addresses, turn.context.families))
-            for t in naming.targets
+            (t, with_addresses(t, resolved[t.host].addresses, plan.context.families))
+            for t in group.targets
             if not resolved[t.host].waits
         ]
-        observations = await self._asker.check_all(named_checks(turn, naming, targets), deadline)
-        self._resolution.doubt(naming, failed_hosts(observations))
-        return observations, tuple(q for r in resolved.values() for q in r.lookups)
+        observations = await self._runner.check_all(named_checks(plan, group, targets), deadline)
+        self._target_resolver.doubt(group, failed_hosts(observations))
+        return observations, tuple(lookup for answer in answers for lookup in answer.lookups)
 
-    def _keep(self, turn: RoundPlan, seen: StillPresent) -> None:
-        """Results by vantage, those of the API server by themselves; answers by question."""
-        probed = [p.vantage.key for p in seen.pods if p.vantage.state in PROBED]
-        present = [*probed, turn.context.host.vantage.key, API_SERVER]
-        self._store = kept.keep_results(
-            self._store,
-            _by_key(seen.observations),
-            present=present,
+    def _remember(self, plan: RoundPlan, present: StillPresent) -> None:
+        """Keep results by vantage, those of the API server under a key of their own, and answers by question."""
+        probed = [p.vantage.key for p in present.pods if p.vantage.state in PROBED]
+        self._results = result_history.keep_results(
+            self._results,
+            _by_key(present.observations),
+            present=[*probed, plan.context.host.vantage.key, API_SERVER],
             now=self._steady(),
-            keep=result_lifetime(turn, len(probed)),
-            remember=dial_lifetime(turn, len(probed)),
+            keep=result_lifetime(plan, len(probed)),
+            remember=dial_lifetime(plan, len(probed)),
         )
-        keep = answer_lifetime(turn, len(probed))
-        once = [o for o in seen.lookups if o.question.purpose is not Purpose.AGAIN]
-        self._answers = kept.keep_answers(self._answers, once, now=self._clock(), keep=keep)
-        self._history = remember(self._history, seen.lookups, now=self._clock())
+        keep = answer_lifetime(plan, len(probed))
+        once = [o for o in present.lookups if o.question.purpose is not Purpose.AGAIN]
+        self._answers = result_history.keep_answers(self._answers, once, now=self._clock(), keep=keep)
+        self._history = remember(self._history, present.lookups, now=self._clock())
 
     def _snapshot(
-        self, inspection: Inspection, inventory: Inventory, times: tuple[float, float], seen: StillPresent
+        self, inspection: Inspection, inventory: Inventory, times: tuple[float, float], present: StillPresent
     ) -> Snapshot:
-        """`times`: when the round began, and when this machine had been looked at."""
+        """`times`: when the round began, and when the inspection of this machine ended."""
         started, inspected = times
         return Snapshot(
             node=self._config.node_name,
             role=self._config.role,
             started=started,
             finished=self._clock(),
-            complete=not self._asker.overrun,
+            complete=not self._runner.overrun,
             inventory=inventory,
             host=inspection.host if self._inspector is not None or inventory.source == "kubernetes" else None,
-            pods=seen.pods,
-            observations=seen.observations,
-            kept=self._store.observations(),
-            kept_before=self._store.before(),
-            history=self._store.attempts(),
-            lookups=seen.lookups,
+            pods=present.pods,
+            observations=present.observations,
+            kept=self._results.observations(),
+            kept_before=self._results.before(),
+            history=self._results.attempts(),
+            lookups=present.lookups,
             lookups_kept=tuple(self._answers.last.values()),
             lookups_before=tuple(self._answers.before.values()),
             told=all_told(self._history),
@@ -259,11 +254,11 @@ class Rounds:
             families=families_expected(inventory, self._config.families),
         )
 
-    def _judge(self, snapshot: Snapshot, elsewhere: tuple[Found, ...]) -> Report:
-        view = RuleInput(
+    def _judge(self, snapshot: Snapshot, remote_findings: tuple[Found, ...]) -> Report:
+        rule_input = RuleInput(
             now=snapshot.finished, snapshot=snapshot, previous=self._previous, expect=expectations(self._config)
         )
-        verdict, self._memory = judge(view, self._memory, rules=RULES, elsewhere=elsewhere)
+        verdict, self._memory = judge(rule_input, self._memory, rules=RULES, elsewhere=remote_findings)
         synced = snapshot.inventory.synced
         return Report(
             snapshot=snapshot,
@@ -271,8 +266,8 @@ class Rounds:
             causes=verdict.causes,
             checked=verdict.checked,
             unchecked=verdict.unchecked,
-            aaaa_blocks=aaaa_blocks(view),
-            predictions=predictions(view),
+            aaaa_blocks=aaaa_blocks(rule_input),
+            predictions=predictions(rule_input),
             inventory_age=None if synced is None else max(0.0, snapshot.finished - synced),
         )
 

@@ -22,6 +22,7 @@ import aiohttp
 
 from exporter.digest.format import AGE, MAX_BYTES, Digest, DigestError, accept_header, merge, read_digest
 from exporter.digest.service_env_resolver import ServiceEnvResolver
+from exporter.inventory.fetching import happens_within, read_body
 from exporter.inventory.kubernetes.api_error import one_line
 from exporter.inventory.kubernetes.trust import cluster_context
 from exporter.inventory.source import InventorySource
@@ -152,15 +153,10 @@ class DigestClient:
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    """The body unpacked, as far as it may be long."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        if size > MAX_BYTES:
-            raise DigestError(f"larger than {MAX_BYTES} bytes")
-        parts.append(part)
-    return b"".join(parts)
+    body = await read_body(response, MAX_BYTES)
+    if body is None:
+        raise DigestError(f"larger than {MAX_BYTES} bytes")
+    return body
 
 
 def _seconds(text: str) -> float:
@@ -219,7 +215,7 @@ class DigestedSource:
 
     async def wait_ready(self, patience: float) -> bool:
         """Wait for the node's own objects and the first digest; whether both were tried in time."""
-        own, tried = await asyncio.gather(self._own.wait_ready(patience), _within(self._client.tried, patience))
+        own, tried = await asyncio.gather(self._own.wait_ready(patience), happens_within(self._client.tried, patience))
         return own and tried
 
     async def run(self) -> None:
@@ -227,12 +223,3 @@ class DigestedSource:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._own.run())
             group.create_task(self._client.run())
-
-
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

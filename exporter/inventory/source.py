@@ -10,7 +10,7 @@ import logging
 from dataclasses import replace
 from typing import Protocol
 
-from exporter.config.file_fingerprint import stamp_of
+from exporter.config.files import file_fingerprint
 from exporter.inventory.file import InventoryError, load_file
 from exporter.model.inventory import NO_INVENTORY, Inventory
 from exporter.model.report import Found
@@ -58,7 +58,7 @@ class FileSource:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._seen = stamp_of(path)
+        self._seen = file_fingerprint(path)
         self._inventory = load_file(path)
 
     def current(self) -> Inventory:
@@ -73,7 +73,7 @@ class FileSource:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            stamp = stamp_of(self._path)
+            stamp = file_fingerprint(self._path)
             if stamp != self._seen:
                 self._seen = stamp
                 self._reload()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
 from exporter.model.dns import Reply
 from exporter.model.family import Address, Family, family_of
@@ -13,10 +14,20 @@ from exporter.model.vantage import Vantage
 
 
 class Layer(StrEnum):
-    ICMP = "icmp"
-    TCP = "tcp"
-    TLS = "tls"
-    HTTP = "http"
+    """The layers of a probe in order, each with what it does in words and its default deadline in seconds."""
+
+    ICMP = "icmp", "echo", 1.0
+    TCP = "tcp", "TCP connect", 3.0
+    TLS = "tls", "TLS handshake", 5.0
+    HTTP = "http", "HTTP request", 5.0
+
+    step: str
+    timeout: float
+
+    def __new__(cls, value: str, step: str, timeout: float) -> Self:
+        layer = str.__new__(cls, value)
+        layer._value_, layer.step, layer.timeout = value, step, timeout
+        return layer
 
 
 class Outcome(StrEnum):
@@ -86,22 +97,15 @@ class Target:
 
     @property
     def deepest(self) -> Layer:
-        """The deepest configured layer: where a target passes or not. icmp stands alone and is deepest only by itself."""
-        for layer in (Layer.HTTP, Layer.TLS, Layer.TCP):
-            if layer in self.layers:
-                return layer
-        return Layer.ICMP
+        """The deepest configured layer: where a target passes or not. icmp is deepest only where it is the only one."""
+        return next((layer for layer in reversed(Layer) if layer in self.layers), Layer.ICMP)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds, per phase, and one deadline over all phases of a check."""
+    """Seconds for each layer, and one deadline over all layers of a check."""
 
-    icmp: float = 1.0
-    dns: float = 2.0
-    tcp: float = 3.0
-    tls: float = 5.0
-    http: float = 5.0
+    layers: Mapping[Layer, float] = field(default_factory=lambda: {layer: layer.timeout for layer in Layer})
     whole: float = 10.0
 
 

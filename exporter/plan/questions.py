@@ -23,7 +23,7 @@ from exporter.model.well_known import dns_services
 from exporter.plan.aaaa_questions import CANARY, RoundNames, WantedQuestion, cluster_domain, round_names, service_name
 from exporter.plan.pace import rotated
 from exporter.plan.repeats import KnownNames
-from exporter.plan.round_plan import RoundPlan, result_lifetime, timeouts
+from exporter.plan.round_plan import RoundPlan, result_lifetime
 from exporter.plan.servers import CLUSTER_DNS, servers_of
 
 SERVICES_A_ROUND = 15  # Services whose records the cluster exporter asks for in one round
@@ -193,5 +193,5 @@ def _question(
         purpose=purpose,
         edns=edns,
         allowed=allowed,
-        timeout=timeouts(plan).dns,
+        timeout=min(plan.config.timeouts["dns"], plan.pace.whole),
     )

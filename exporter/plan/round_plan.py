@@ -13,7 +13,7 @@ from exporter.config.schema import Config
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
-from exporter.model.probe import Timeouts
+from exporter.model.probe import Layer, Timeouts
 from exporter.model.report import PodView
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan.family_support import unsupported_families
@@ -102,8 +102,7 @@ def dial_lifetime(plan: RoundPlan, probed: int) -> float:
     return max(2 * rotation(probed, plan.config.pods.sample, interval) + interval, (DIALS + 0.5) * interval)
 
 
-def timeouts(turn: RoundPlan) -> Timeouts:
+def timeouts(plan: RoundPlan) -> Timeouts:
     """The configured ones, none longer than the whole that the pace allows."""
-    t, whole = turn.config.timeouts, turn.pace.whole
-    icmp, dns, tcp, tls, http = (min(seconds, whole) for seconds in (t.icmp, t.dns, t.tcp, t.tls, t.http))
-    return Timeouts(icmp=icmp, dns=dns, tcp=tcp, tls=tls, http=http, whole=whole)
+    whole = plan.pace.whole
+    return Timeouts({layer: min(plan.config.timeouts[layer], whole) for layer in Layer}, whole)

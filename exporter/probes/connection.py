@@ -98,7 +98,7 @@ async def _run_phases(
     try:
         for layer, run in PHASES.items():
             if layer is Layer.TCP or layer in wanted:
-                seconds = min(getattr(check.timeouts, layer.value), deadline - time.monotonic())
+                seconds = min(check.timeouts.layers[layer], deadline - time.monotonic())
                 ended[layer] = await _time(check, layer, run(connection), seconds)
                 if ended[layer].outcome is not Outcome.OK or not check.target.expect_reachable:
                     break

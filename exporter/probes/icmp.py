@@ -95,9 +95,9 @@ async def probe_icmp(check: Check, network: Network) -> list[Observation]:
         with sock:
             echoes = _EchoSocket(sock, check.address, identifier)
             size = form.header + HEADER.size + SMALL_PAYLOAD
-            small = await echoes.exchange(size, min(check.timeouts.icmp, deadline - time.monotonic()))
+            small = await echoes.exchange(size, min(check.timeouts.layers[Layer.ICMP], deadline - time.monotonic()))
             if small.outcome is Outcome.OK:
-                full = await _exchange_full(echoes, check.timeouts.icmp, deadline)
+                full = await _exchange_full(echoes, check.timeouts.layers[Layer.ICMP], deadline)
     except EXPECTED as error:
         return [observe(check, Layer.ICMP, outcome_of(error), detail=describe(error))]
     detail = full.detail if full else small.detail

@@ -114,7 +114,7 @@ class ProbeRunner:
 
 def discount_event_loop_stall(observation: Observation, timeouts: Timeouts) -> Observation:
     """Without our own delay: a timeout that came late is `local`, a duration that is too long is dropped."""
-    allowed = min(getattr(timeouts, observation.layer.value), timeouts.whole)
+    allowed = min(timeouts.layers[observation.layer], timeouts.whole)
     if observation.seconds is None or observation.seconds <= allowed + SLACK:
         return observation
     if observation.outcome is Outcome.TIMEOUT:

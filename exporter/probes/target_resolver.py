@@ -182,7 +182,7 @@ class TargetResolver:
 
 def question_timeout(config: Config, whole: float, timeout: float) -> float:
     """Seconds for one question: two silent servers leave half of the round (`timeout`) for the dial."""
-    return min(config.timeouts.dns, whole, timeout / (2 * SERVERS))
+    return min(config.timeouts["dns"], whole, timeout / (2 * SERVERS))
 
 
 def _key(name: str, conf: ResolvConf, servers: Sequence[Nameserver]) -> Key:

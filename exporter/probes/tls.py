@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import ssl
 
-from exporter.config.file_fingerprint import stamp_of
+from exporter.config.files import file_fingerprint
 from exporter.model.family import parse_address
 from exporter.model.probe import Outcome, Target
 from exporter.probes.outcome import PhaseError
@@ -28,7 +28,7 @@ class TlsContexts:
     def of(self, ca_file: str) -> ssl.SSLContext:
         """The context that trusts this file's certificates, the system's if it is empty. PhaseError if unreadable."""
         path = ca_file or ssl.get_default_verify_paths().cafile or ""
-        stamp = stamp_of(path) if path else ()
+        stamp = file_fingerprint(path) if path else ()
         known = self._contexts.get(ca_file)
         if known is None or known[0] != stamp:
             try:

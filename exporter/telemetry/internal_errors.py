@@ -1,4 +1,4 @@
-"""Counts of our own faults by component (dualstack_exporter_errors_total). Expected failures of the world are values, not counted here."""
+"""Counts the exporter's own bugs by component (dualstack_exporter_errors_total); expected failures are not counted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 class InternalErrors:
-    """Created once in daemon/app.py and handed to whoever may meet a bug of ours."""
+    """Created once by daemon/app.py and passed to the parts that survive an unexpected exception."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()

@@ -1,11 +1,10 @@
-"""Log lines on stderr, as logfmt or JSON, one per record whatever a record holds. Set up once by the command, used through `logging`.
+"""Log lines on stderr, as logfmt or JSON, one per record. Set up once by the command line, used through `logging`.
 
     log.info("round finished", extra=fields(probes=240, seconds=1.9))
     time=2026-11-20T10:00:00.123Z level=info source=daemon/rounds.py:88 msg="round finished" probes=240 seconds=1.9
 
 Names of pods, answers of servers and texts of errors are foreign input: quoted, cut, and every control character
-escaped, so that none of them can begin a line of its own or paint a terminal. This file decides nothing about what is
-logged.
+escaped, so that none of them can start a new line or control a terminal. This file does not decide what is logged.
 """
 
 from __future__ import annotations
@@ -32,61 +31,51 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-_LEVELS = {
-    LogLevel.DEBUG: logging.DEBUG,
-    LogLevel.INFO: logging.INFO,
-    LogLevel.WARN: logging.WARNING,
-    LogLevel.ERROR: logging.ERROR,
-}
-_NAMES = {logging.DEBUG: "debug", logging.INFO: "info", logging.WARNING: "warn", logging.ERROR: "error"}
-# characters of one value; a traceback may be long, a line must stay readable by collectors (16 KiB in CRI logs)
-_LONGEST = 8192
+_LONGEST = 8192  # characters of one value: a line must stay readable by collectors (16 KiB in CRI logs)
 _RESERVED = frozenset({"time", "level", "source", "msg", "error", "traceback"})
 _BARE = re.compile(r"[A-Za-z0-9_.:/@%+*,()\[\]<>-]+")  # needs no quotes in logfmt: no space, quote or equals sign
 _KEY = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def fields(**values: object) -> dict[str, dict[str, object]]:
-    """Keys and values of a record, for the `extra` of any logging call."""
+    """Keys and values of a record, for the `extra` of a logging call."""
     return {"fields": values}
 
 
 def configure(
     level: LogLevel = LogLevel.INFO, form: LogFormat = LogFormat.LOGFMT, stream: IO[str] | None = None
 ) -> None:
-    """Send all records of at least this level to stderr (or the stream); replaces what was configured before.
+    """Send records of at least this level to stderr (or the stream), replacing earlier calls.
 
-    Libraries' own loggers speak from warning upwards, except at debug. Warnings of the interpreter become records.
+    Loggers of libraries start at warning, except at debug. Warnings of the interpreter become records.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else LogfmtFormatter())
-    root = logging.getLogger()
-    for old in root.handlers[:]:
-        root.removeHandler(old)
-    root.addHandler(handler)
-    root.setLevel(_LEVELS[level] if level is LogLevel.DEBUG else max(_LEVELS[level], logging.WARNING))
-    logging.getLogger("exporter").setLevel(_LEVELS[level])
+    handler.setFormatter(LineFormatter(form))
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(
+        handlers=[handler], force=True, level=number if level is LogLevel.DEBUG else max(number, logging.WARNING)
+    )
+    logging.getLogger("exporter").setLevel(number)
     logging.captureWarnings(capture=True)
 
 
-class LogfmtFormatter(logging.Formatter):
-    """`key=value` pairs, values quoted where they need it."""
+class LineFormatter(logging.Formatter):
+    """One JSON object with numbers and booleans, or `key=value` pairs with values quoted where needed."""
+
+    def __init__(self, form: LogFormat) -> None:
+        super().__init__()
+        self._json = form is LogFormat.JSON
 
     def format(self, record: logging.LogRecord) -> str:
+        if self._json:
+            return json.dumps({key: _json(value) for key, value in _pairs(record)}, separators=(",", ":"))
         return " ".join(f"{key}={_logfmt(value)}" for key, value in _pairs(record))
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line, numbers and booleans as such."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return json.dumps({key: _json(value) for key, value in _pairs(record)}, separators=(",", ":"))
 
 
 def _pairs(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
     moment = datetime.fromtimestamp(record.created, UTC)
     yield "time", moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    yield "level", _NAMES.get(record.levelno, record.levelname.lower())
+    yield "level", record.levelname.lower().replace("warning", "warn")
     yield "source", f"{record.filename}:{record.lineno}"
     yield "msg", record.getMessage()
     extra: Any = getattr(record, "fields", None)
@@ -117,7 +106,7 @@ def _json(value: object) -> object:
 
 
 def _quote(text: str) -> str:
-    """A JSON string, with non-ASCII characters kept where they can be printed. Escaped: controls, bidi marks, half surrogates."""
+    """A JSON string with printable characters as they are; controls, bidi marks and half surrogates are escaped."""
     return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in json.dumps(text, ensure_ascii=False))
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from exporter.config import load_config
+from exporter.config.load import load_config
 from exporter.digest.source import AT_MOST, EVERY
 from exporter.inventory.kubernetes.resource_locator import DISCOVER_EVERY
 from exporter.inventory.kubernetes.watch import PAGE, WatchTimings

@@ -23,7 +23,8 @@ from kubernetes_validate.utils import all_versions  # type: ignore[import-untype
 from exporter import __version__
 from exporter.broker.server.privilege import missing_capabilities
 from exporter.cli.command import LISTEN_ADDRESS, parser
-from exporter.config import Config, load_config
+from exporter.config.load import load_config
+from exporter.config.schema import Config
 from exporter.digest import service_env_resolver as own_services
 from exporter.inventory import node_files as nodefiles
 from exporter.web.server.listening import DEFAULT_ADDRESSES
@@ -396,7 +397,7 @@ def test_each_exporter_listens_on_the_port_that_its_pod_names(directory: Path) -
         exporter = the_container(template, "exporter")
         (port,) = exporter["ports"]
         options = parser().parse_args(exporter["args"])
-        listens = list(getattr(options, "listen", DEFAULT_ADDRESSES))
+        listens = list(getattr(options, "web_listen_address", DEFAULT_ADDRESSES))
         assert listens == [f":{port['containerPort']}"]
         assert port.get("hostPort", port["containerPort"]) == port["containerPort"]
         assert ("hostPort" in port) == bool(template["spec"].get("hostNetwork"))

@@ -21,7 +21,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 from exporter.broker.client.requests import BrokerClient, spawn_broker
-from exporter.config import Config, load_config_file
+from exporter.config.load import load_config
+from exporter.config.schema import Config
 from exporter.daemon.rounds import Rounds
 from exporter.daemon.wiring import build_rounds
 from exporter.diagnosis.rules.dns import steadiness as dns_steady
@@ -47,7 +48,7 @@ PATIENCE = 60.0
 
 
 def config_of(path: str) -> Config:
-    return load_config_file(path, environment={}, hostname="lab")
+    return load_config(path=path, environment={}, hostname="lab")
 
 
 class Objects:

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from exporter.config import load_config
+from exporter.config.load import load_config
 from exporter.daemon.rounds import Rounds
 from exporter.model.report import Cause
 from exporter.plan.pace import Pace
@@ -21,13 +21,13 @@ PACE = Pace(interval=30.0, timeout=25.0)
 
 
 def rounds_in(world: HealthyWorld) -> Rounds:
-    asker = cast("ProbeRunner", world)
+    runner = cast("ProbeRunner", world)
     return Rounds(
         load_config(CONFIG, path="", environment={}, hostname="ra"),
         PACE,
         inspector=cast("Inspector", world),
-        asker=asker,
-        resolution=TargetResolver(asker, timeout=2.0, clock=world.clock),
+        runner=runner,
+        target_resolver=TargetResolver(runner, timeout=2.0, clock=world.clock),
         clock=world.clock,
         steady=world.clock,
     )

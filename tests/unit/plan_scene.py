@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from exporter.config import Config, load_config
+from exporter.config.load import load_config
+from exporter.config.schema import Config
 from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory

@@ -43,7 +43,7 @@ def seen(
     made = []
     for word in said.split():
         where, outcome = word.split("=")
-        layer, family = Layer(where[:-1]), V6 if where.endswith("6") else V4
+        layer, family = Layer[where[:-1].upper()], V6 if where.endswith("6") else V4
         made.append(
             Observation(
                 vantage=vantage, target=to, layer=layer, family=family, outcome=Outcome(outcome), seconds=0.001, address=to.addresses[family], time=100.0,

@@ -21,7 +21,7 @@ from exporter.model.probe import (
 from exporter.probes.runner import discount_event_loop_stall, discount_lookup_stall
 from tests.unit.scene import HOST, V6, target
 
-TIMEOUTS = Timeouts(icmp=1.0, dns=2.0, tcp=3.0, tls=5.0, http=5.0, whole=10.0)
+TIMEOUTS = Timeouts(whole=10.0)
 QUESTION = Question(
     vantage=HOST,
     server=Nameserver(ip_address("192.0.2.53"), "host"),

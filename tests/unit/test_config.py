@@ -14,21 +14,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.config import (
-    POD_SERVERS,
-    Config,
-    ConfigError,
-    DnsServer,
-    Expectation,
-    RecordType,
-    SourceKind,
-    VantageKind,
-    format_config,
-    list_keys,
-    load_config,
-    load_config_file,
-)
-from exporter.config.effective import mask_secrets
+from exporter.config.document import ConfigError
+from exporter.config.load import load_config
+from exporter.config.network_kinds import POD_SERVERS, DnsServer
+from exporter.config.reference import format_config, list_keys, mask_secrets
+from exporter.config.schema import Config, Expectation, RecordType, SourceKind, VantageKind
 from exporter.config.sections import options_of
 from exporter.model.family import Family
 from exporter.model.probe import Layer
@@ -134,13 +124,13 @@ def test_node_name_is_the_key_then_the_variable_then_the_host_name() -> None:
 def test_deadlines_left_to_their_defaults_shrink_with_a_shorter_interval() -> None:
     config = load("round: {interval: 3s}")
     assert config.round.timeout == 2.5
-    assert (config.timeouts.dns, config.timeouts.tcp, config.timeouts.http) == (2.0, 2.5, 2.5)
+    assert {name: config.timeouts[name] for name in ("dns", "tcp", "http")} == {"dns": 2.0, "tcp": 2.5, "http": 2.5}
 
 
 def test_a_named_file_or_kubeconfig_implies_its_source(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("inventory: {file: cluster.yaml}")
-    config = load_config_file(str(path), environment={}, hostname="node-a")
+    config = load_config(path=str(path), environment={}, hostname="node-a")
     assert (config.inventory.source, config.inventory.file) == (SourceKind.FILE, str(tmp_path / "cluster.yaml"))
     assert load("inventory: {kubeconfig: /k}").inventory.source is SourceKind.KUBERNETES
 
@@ -167,12 +157,12 @@ def test_ca_files_start_at_the_configuration_file_and_may_hold_comments(tmp_path
     (tmp_path / "ca.pem").write_bytes("# Aussteller: Bücher\n".encode() + pem)
     path = tmp_path / "config.yaml"
     path.write_text("targets: [{name: a, host: a.test, port: 443, layers: [tcp, tls], ca_file: ca.pem}]")
-    (target,) = load_config_file(str(path), environment={}, hostname="node-a").targets
+    (target,) = load_config(path=str(path), environment={}, hostname="node-a").targets
     assert target.ca_file == str(tmp_path / "ca.pem")
 
 
 def test_no_file_at_all_gives_the_defaults() -> None:
-    assert load_config_file("", environment={"NODE_NAME": "n"}, hostname="h") == Config(node_name="n")
+    assert load_config(path="", environment={"NODE_NAME": "n"}, hostname="h") == Config(node_name="n")
 
 
 def test_aliases_are_understood() -> None:
@@ -223,7 +213,7 @@ def test_every_row_of_the_reference_says_something() -> None:
 
 
 def test_every_stated_default_is_a_value_of_its_kind() -> None:
-    assert all(default is not dataclasses.MISSING for _, default in options_of(Config).values())
+    assert all(option.default is not dataclasses.MISSING for option in options_of(Config).values())
     assert load(format_config(load(""))) == load("")
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import ConfigError, load_config, load_config_file
+from exporter.config.document import ConfigError
+from exporter.config.load import load_config
+from exporter.model.probe import Layer
 
 TARGET = "targets: [{{name: web, host: web.test, port: 80{}}}]"
 
@@ -104,7 +106,7 @@ BAD = [
     ("targets: [{name: web, host: 10.0.0.256, port: 80}]", "targets[0].host: 10.0.0.256 is not a host name or address"),
     ("targets: [{name: web, host: 'fe80::1%eth0', port: 80}]", "targets[0].host: fe80::1%eth0 is not a host name or address"),
     (TARGET.format(", layers: []"), "targets[0].layers: must not be empty"),
-    (TARGET.format(", layers: [udp]"), "targets[0].layers[0]: udp is not one of icmp, tcp, tls, http"),
+    (TARGET.format(", layers: [udp]"), f"targets[0].layers[0]: udp is not one of {', '.join(Layer)}"),
     (TARGET.format(", layers: [tcp, icmp]"), "targets[0].layers: out of order, write [icmp, tcp]"),
     (TARGET.format(", layers: [tcp, tcp]"), "targets[0].layers[1]: tcp stands twice"),
     ("targets: [{name: a, host: 192.0.2.1, port: 443, layers: [tls]}]", "targets[0].host: tls needs a host name to prove: give one, and put the address under addresses"),
@@ -176,7 +178,7 @@ def test_ca_file_without_a_certificate_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(TARGET.format(", ca_file: ca.pem"))
     with pytest.raises(ConfigError) as error:
-        load_config_file(str(config), environment={}, hostname="node-a")
+        load_config(path=str(config), environment={}, hostname="node-a")
     assert str(error.value) == f"{config}: targets[0].ca_file: {tmp_path}/ca.pem holds no certificate in PEM"
 
 
@@ -186,5 +188,5 @@ def test_configuration_file_that_is_missing_or_no_file_is_one_line(tmp_path: Pat
         (tmp_path, "is not a regular file"),
     ):
         with pytest.raises(ConfigError) as error:
-            load_config_file(str(path), environment={}, hostname="node-a")
+            load_config(path=str(path), environment={}, hostname="node-a")
         assert str(error.value) == f"{path} {reason}"

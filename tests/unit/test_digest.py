@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.config import Config, load_config
+from exporter.config.load import load_config
+from exporter.config.schema import Config
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.felix import effective
 from exporter.diagnosis.vxlan_peers import expect_peers

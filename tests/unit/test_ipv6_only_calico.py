@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from exporter.config import load_config
+from exporter.config.load import load_config
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES

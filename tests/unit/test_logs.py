@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.telemetry.logs import JsonFormatter, LogfmtFormatter, LogFormat, LogLevel, configure, fields
+from exporter.telemetry.logs import LineFormatter, LogFormat, LogLevel, configure, fields
 
 log = logging.getLogger("exporter.test")
 
@@ -164,5 +164,5 @@ def test_warnings_of_the_interpreter_are_records() -> None:
 def test_every_text_is_one_printable_line(text: str, key: str) -> None:
     record = logging.LogRecord("exporter", logging.INFO, "x.py", 1, "%s", (text,), None)
     record.fields = {key: text}
-    assert LogfmtFormatter().format(record).isprintable()
-    assert json.loads(JsonFormatter().format(record))["msg"] == text
+    assert LineFormatter(LogFormat.LOGFMT).format(record).isprintable()
+    assert json.loads(LineFormatter(LogFormat.JSON).format(record))["msg"] == text

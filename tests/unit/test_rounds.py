@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from exporter.config import Config
+from exporter.config.schema import Config
 from exporter.daemon.rounds import Rounds, UnfinishedError
 from exporter.model.dns import REFUSED, Reply
 from exporter.model.family import Family
@@ -49,10 +49,10 @@ class World:
         self.interval = pace.interval if pace else 30.0
         self.now, self.ticks = 1_000_000.0, 0.0
         self.hangs = False
-        resolution = TargetResolver(cast("ProbeRunner", self), timeout=1.0, clock=lambda: self.ticks)
+        target_resolver = TargetResolver(cast("ProbeRunner", self), timeout=1.0, clock=lambda: self.ticks)
         self.rounds = Rounds(
-            self.config, pace or Pace(interval=30.0, timeout=25.0), inspector=cast("Inspector", self), asker=cast("ProbeRunner", self),
-            resolution=resolution, clock=lambda: self.now, steady=lambda: self.ticks,
+            self.config, pace or Pace(interval=30.0, timeout=25.0), inspector=cast("Inspector", self), runner=cast("ProbeRunner", self),
+            target_resolver=target_resolver, clock=lambda: self.now, steady=lambda: self.ticks,
         )  # fmt: skip
 
     # As Inspector.

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from exporter.config import ConfigError
+from exporter.config.document import ConfigError
 from exporter.web.server.admission import TokenBucket
 from exporter.web.server.passwords import Passwords, parse_credentials
 from exporter.web.server.rotation import WebSettings

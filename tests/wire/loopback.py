@@ -27,7 +27,14 @@ HOST = Vantage(kind="host", namespace="", name="tests", netns=Netns(device=1, in
 LOOPBACK = {Family.V4: ip_address("127.0.0.1"), Family.V6: ip_address("::1")}
 DOMAIN = {Family.V4: socket.AF_INET, Family.V6: socket.AF_INET6}
 # What comes has as long as a busy machine takes; only the phase that a test awaits the end of is given a short time.
-PATIENT = Timeouts(icmp=60, dns=60, tcp=60, tls=60, http=60, whole=60)
+PATIENT = Timeouts(dict.fromkeys(Layer, 60), whole=60)
+
+
+def patient_but(layer: Layer, seconds: float) -> Timeouts:
+    """A minute for everything but that layer."""
+    return Timeouts({**PATIENT.layers, layer: seconds}, whole=60)
+
+
 SHORT = 0.4
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

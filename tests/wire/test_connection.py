@@ -34,6 +34,7 @@ from tests.wire.loopback import (
     listener,
     make_check,
     outcomes,
+    patient_but,
     run,
     serve,
 )
@@ -66,7 +67,7 @@ async def test_an_accepted_connection_is_ok_and_timed(family: Family) -> None:
         (observation,) = await run(make_check(family, sock.getsockname()[1]))
     assert observation.outcome is Outcome.OK
     assert observation.seconds is not None
-    assert 0 < observation.seconds < PATIENT.tcp
+    assert 0 < observation.seconds < PATIENT.layers[Layer.TCP]
     assert observation.address == LOOPBACK[family]
     assert observation.passed
 
@@ -91,7 +92,7 @@ async def test_a_peer_that_refuses_proves_the_path(family: Family) -> None:
 @both_families
 async def test_a_black_hole_times_out_at_its_phase_and_what_lies_behind_is_not_reached(family: Family) -> None:
     with black_hole(family) as port:
-        tcp, http = await run(make_check(family, port, WEB, timeouts=replace(PATIENT, tcp=SHORT)))
+        tcp, http = await run(make_check(family, port, WEB, timeouts=patient_but(Layer.TCP, SHORT)))
     assert (tcp.outcome, http.outcome) == (Outcome.TIMEOUT, Outcome.NOT_REACHED)
     assert_ended_after(SHORT, tcp.seconds)
     assert http.seconds is None
@@ -219,7 +220,7 @@ async def test_a_trickle_ends_at_the_phases_timeout(family: Family) -> None:
             await asyncio.sleep(0.01)
 
     async with serve(family, trickle) as port:
-        tcp, http = await run(make_check(family, port, WEB, timeouts=replace(PATIENT, http=SHORT)))
+        tcp, http = await run(make_check(family, port, WEB, timeouts=patient_but(Layer.HTTP, SHORT)))
     assert (tcp.outcome, http.outcome) == (Outcome.OK, Outcome.TIMEOUT)
     assert_ended_after(SHORT, http.seconds)
 
@@ -344,7 +345,7 @@ async def test_whatever_the_outcome_no_socket_stays_open(family: Family) -> None
     async with serve(family, replying(b"HTTP/1.1 200 OK\r\n\r\n")) as good, serve(family, reset) as bad:
         with closed_port(family) as closed, black_hole(family) as hole:
             for port in (good, bad, closed, hole):
-                await run(make_check(family, port, WEB, timeouts=replace(PATIENT, tcp=SHORT)), network)
+                await run(make_check(family, port, WEB, timeouts=patient_but(Layer.TCP, SHORT)), network)
                 network.assert_all_closed()
 
 

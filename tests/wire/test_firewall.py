@@ -7,7 +7,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 
@@ -16,7 +15,7 @@ from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Lookup, LookupOutcome, Nameserver, Observation, Outcome, Purpose, Question
 from exporter.probes import ask
 from exporter.probes.ports import make_socket
-from tests.wire.loopback import PATIENT, make_check, outcomes, run
+from tests.wire.loopback import make_check, outcomes, patient_but, run
 from tests.wire.namespaces import CLIENT, SERVER, NamespaceNetwork, Row
 
 pytestmark = pytest.mark.real
@@ -25,7 +24,7 @@ LONG, SHORT = 30.0, 0.3  # seconds for what should come, and for what should not
 
 
 async def dial(row: Row, family: Family, port: int, *, seconds: float = LONG) -> Observation:
-    timeouts = replace(PATIENT, tcp=seconds)
+    timeouts = patient_but(Layer.TCP, seconds)
     check = make_check(family, port, address=SERVER[family], vantage=row.vantage, timeouts=timeouts)
     (observation,) = await run(check, NamespaceNetwork(row.client))
     return observation

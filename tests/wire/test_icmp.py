@@ -14,12 +14,12 @@ from dataclasses import replace
 import pytest
 
 from exporter.model.family import FAMILIES, Address, Family
-from exporter.model.probe import Check, Layer, Observation, Outcome
+from exporter.model.probe import Check, Layer, Observation, Outcome, Timeouts
 from exporter.probes import run_check
 from exporter.probes.icmp import checksum_of
 from exporter.probes.ports import FIRST_NUMBER, LAST_NUMBER, make_socket
 from exporter.probes.tls import TlsContexts
-from tests.wire.loopback import PATIENT, Answering, Noting, assert_ended_after, cancel, make_check, run
+from tests.wire.loopback import PATIENT, Answering, Noting, assert_ended_after, cancel, make_check, patient_but, run
 from tests.wire.namespaces import CLIENT, NOWHERE, SECOND, SERVER, NamespaceNetwork, Row
 
 pytestmark = pytest.mark.real
@@ -38,7 +38,7 @@ LONG, SHORT = 20.0, 0.2  # seconds for what should come, and for what should not
 
 
 def check_of(row: Row, family: Family, address: Address | None = None, *, seconds: float = LONG) -> Check:
-    timeouts = replace(PATIENT, icmp=seconds)
+    timeouts = patient_but(Layer.ICMP, seconds)
     return make_check(
         family, 7, (Layer.ICMP,), address=address or SERVER[family], timeouts=timeouts, vantage=row.vantage
     )
@@ -101,7 +101,7 @@ async def test_silence_at_the_told_size_is_a_full_size_timeout_too(row: Row, fam
 @both_families
 async def test_a_deadline_that_cuts_the_full_size_echo_short_leaves_it_unjudged(row: Row, family: Family) -> None:
     check = check_of(row, family)
-    check = replace(check, timeouts=replace(check.timeouts, icmp=40.0, whole=20.0))
+    check = replace(check, timeouts=Timeouts({Layer.ICMP: 40.0}, whole=20.0))
     (observation,) = await run(check, NamespaceNetwork(row.client))
     assert (observation.outcome, observation.full_size, observation.full_size_bytes) == (Outcome.OK, None, 0)
 

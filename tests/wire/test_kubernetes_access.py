@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kubernetes.aio.config import incluster_config
 
-from exporter.config import load_config
+from exporter.config.load import load_config
 from exporter.daemon.api_source import open_kubernetes
 from exporter.digest.own_endpoints import list_endpoints
 from exporter.inventory.file import InventoryError

@@ -113,7 +113,7 @@ async def test_an_api_server_is_trusted_whose_authority_lacks_what_go_does_not_a
                 await strict.get("/version")
 
 
-def _as_the_package_does(loader: Loader) -> Callable[[], Awaitable[ApiClient]]:
+def _as_the_package_does(loader: Loader) -> Loader:
     async def load() -> ApiClient:
         return ApiClient((await loader()).configuration)
 

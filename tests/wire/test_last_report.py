@@ -23,7 +23,7 @@ from tests.wire.test_web_server import TLS, Served, serve, users, write_certific
 
 def options(port: int, directory: Path | None = None) -> Options:
     web = str(directory / "web.yaml") if directory is not None else ""
-    return Options(listen=(f"127.0.0.1:{port}",), web_config_file=web)
+    return Options(web_listen_address=[f"127.0.0.1:{port}"], web_config_file=web)
 
 
 def tell(served: Served) -> None:
@@ -58,13 +58,13 @@ async def test_the_report_comes_over_tls_where_the_web_configuration_says_so(tmp
     async with serve(TLS, directory=tmp_path) as served:
         tell(served)
         assert (await last_report(options(served.port, tmp_path))).node == "told"
-        with pytest.raises(CommandError, match=r"with TLS --web\.config\.file is needed"):
+        with pytest.raises(CommandError, match=r"does not speak plain HTTP; pass --web\.config\.file"):
             await last_report(options(served.port))
 
 
 async def test_what_keeps_it_from_coming_is_said(tmp_path: Path) -> None:
     async with serve(users(alice="secret"), directory=tmp_path) as guarded:
-        with pytest.raises(CommandError, match="asks for a password"):
+        with pytest.raises(CommandError, match="requires basic auth"):
             await last_report(options(guarded.port, tmp_path))
     async with serve() as early:
         early.world.report_bytes = None
@@ -72,7 +72,7 @@ async def test_what_keeps_it_from_coming_is_said(tmp_path: Path) -> None:
             await last_report(options(early.port))
     async with serve() as other:
         other.world.report_bytes = b"[]"
-        with pytest.raises(CommandError, match="no exporter of this version"):
+        with pytest.raises(CommandError, match="not a report of this version"):
             await last_report(options(other.port))
     with closed_port(Family.V4) as port, pytest.raises(CommandError, match=rf"127\.0\.0\.1:{port}: .*refused"):
         await last_report(options(port))

@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 
-from exporter.config import load_config
+from exporter.config.load import load_config
 from exporter.daemon.rounds import Rounds
 from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Address, Family, family_of
@@ -97,13 +97,13 @@ class Bench:
     def __init__(self, row: Row) -> None:
         self.now = 1000.0
         config = load_config(CONFIG, path="", environment={"NODE_NAME": "ra"}, hostname="ra")
-        asker = ProbeRunner(NamespaceNetwork(row.client), TlsContexts(), InternalErrors(), clock=time.time)
+        runner = ProbeRunner(NamespaceNetwork(row.client), TlsContexts(), InternalErrors(), clock=time.time)
         self._rounds = Rounds(
             config,
             Pace(interval=10.0, timeout=8.0, spread=0.0),
             inspector=cast("Inspector", self),
-            asker=asker,
-            resolution=TargetResolver(asker, timeout=2.0, clock=lambda: self.now),
+            runner=runner,
+            target_resolver=TargetResolver(runner, timeout=2.0, clock=lambda: self.now),
             clock=time.time,
             steady=lambda: self.now,
         )

@@ -6,7 +6,6 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ from exporter.probes.outcome import PhaseError
 from exporter.probes.tls import NAMELESS, TlsContexts
 from tests.wire.loopback import (
     LOOPBACK,
-    PATIENT,
     SHORT,
     Noting,
     assert_ended_after,
     cancel,
     closed_port,
     make_check,
+    patient_but,
     run,
     serve,
 )
@@ -209,7 +208,7 @@ async def test_a_handshake_that_never_ends_ends_at_its_timeout(family: Family, p
         await reader.read()
 
     async with serve(family, trickle) as port:
-        check = make_check(family, port, SECURE, host=NAME, timeouts=replace(PATIENT, tls=SHORT))
+        check = make_check(family, port, SECURE, host=NAME, timeouts=patient_but(Layer.TLS, SHORT))
         tcp, tls, http = await run(check)
     assert [o.outcome for o in (tcp, tls, http)] == [Outcome.OK, Outcome.TIMEOUT, Outcome.NOT_REACHED]
     assert_ended_after(SHORT, tls.seconds)

@@ -20,6 +20,7 @@ import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.config.config_exception import ConfigException
 
+from exporter.inventory.fetching import read_body
 from exporter.inventory.kubernetes.api_error import ApiError, ApiErrorKind, error_of_answer, one_line
 from exporter.inventory.kubernetes.credentials import AccessError, Loader
 from exporter.telemetry.logs import fields
@@ -204,15 +205,10 @@ def _socket(info: Any) -> socket.socket:
 
 
 async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The whole body, unpacked."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        if size > limit:
-            raise ApiError(ApiErrorKind.MALFORMED, f"an answer of more than {limit} bytes")
-        parts.append(part)
-    return b"".join(parts)
+    body = await read_body(response, limit)
+    if body is None:
+        raise ApiError(ApiErrorKind.MALFORMED, f"an answer of more than {limit} bytes")
+    return body
 
 
 async def _lines(response: aiohttp.ClientResponse, longest: float) -> AsyncGenerator[bytes, None]:

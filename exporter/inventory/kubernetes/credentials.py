@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from exporter.inventory.kubernetes.api_error import one_line
 from exporter.inventory.kubernetes.trust import as_kubernetes_does
 
 LOAD = 30.0  # seconds for loading a kubeconfig: its exec plugin may have to ask elsewhere
-Loader = Callable[[], Awaitable[ApiClient]]
+Loader = Callable[[], Coroutine[Any, Any, ApiClient]]
 
 # What the package raises for a kubeconfig that it cannot use: it does not check the types that it finds there.
 _UNUSABLE = (

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from exporter.inventory.fetching import happens_within
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.kubernetes.client import ApiServer
 from exporter.inventory.kubernetes.resource_locator import ResourceLocator
@@ -94,12 +95,7 @@ class KubernetesSource:
 
         While nothing at all is answered, the server may just be starting: that is waited for as well.
         """
-        try:
-            async with asyncio.timeout(patience):
-                await self._complete.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await happens_within(self._complete, patience)
 
     async def run(self) -> None:
         """Keep the inventory current until cancelled."""
@@ -119,7 +115,7 @@ class KubernetesSource:
         loop = asyncio.get_running_loop()
         built: object = None
         while True:
-            await _within(self._changed, LOOK_EVERY)
+            await happens_within(self._changed, LOOK_EVERY)
             self._changed.clear()
             states = self._standings()
             self._herald.tell(states, self._clock())
@@ -150,12 +146,3 @@ def _assemble(
     arguments: Sequence[ComponentFlags],
 ) -> Inventory:
     return build_inventory(objects, source="kubernetes", unread=unread, cni=cni, components=arguments)
-
-
-async def _within(event: asyncio.Event, seconds: float) -> None:
-    """Wait for the event, at most so long."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

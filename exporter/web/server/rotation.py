@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from exporter.config.document import ConfigError
-from exporter.config.file_fingerprint import stamp_of
-from exporter.config.files import read_bounded
+from exporter.config.files import file_fingerprint, read_bounded
 from exporter.config.load import naming
 from exporter.telemetry.logs import fields
 from exporter.web.server.passwords import Passwords
@@ -56,7 +55,7 @@ class WebSettings:
         return self._current
 
     def _refresh(self) -> None:
-        if all(stamp_of(path) == identity for path, identity in self._seen.items()):
+        if all(file_fingerprint(path) == identity for path, identity in self._seen.items()):
             return
         try:
             self._current = self._read()
@@ -68,12 +67,12 @@ class WebSettings:
 
     def _read(self) -> Current:
         # Each fingerprint is taken before its file is read: a change in between is noticed at the next check.
-        self._seen = {self._path: stamp_of(self._path)}
+        self._seen = {self._path: file_fingerprint(self._path)}
         with naming(""):
             source = read_bounded(self._path)
         config = load_web_config(source, path=self._path)
         tls = config.tls_server_config
-        self._seen |= {path: stamp_of(path) for path in tls.files}
+        self._seen |= {path: file_fingerprint(path) for path in tls.files}
         with naming(self._path):
             context = build_context(tls) if tls.enabled else None
         if len(tls.curve_preferences) > 1:

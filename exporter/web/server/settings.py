@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from exporter.config.document import Entries, Fault, Node, is_empty, join_path, parse_document
+from exporter.config.document import Entries, Fault, Node, is_empty, join_path
 from exporter.config.files import resolve_file
 from exporter.config.kinds import Choice, Count, Duration, Flag, ListOf, Plain, Text, ValueKind, scalar_text, show
-from exporter.config.load import naming
+from exporter.config.load import naming, parse_mapping
 from exporter.config.network_kinds import FILE
 from exporter.config.sections import Section, option, unknown
 
@@ -208,9 +208,7 @@ class WebConfig:
 def load_web_config(source: str | bytes, *, path: str) -> WebConfig:
     """The web configuration of this YAML; raises ConfigError with one line. Relative file names start at `path`."""
     with naming(path):
-        root = parse_document(source) or Entries(())
-        if not isinstance(root, Entries):
-            raise Fault("", f"{show(root)} is not a mapping of keys to values")
+        root = parse_mapping(source)
         # An empty section is an absent one: a bare `basic_auth_users:` is common in files made by templates.
         root = Entries(tuple((key, child) for key, child in root.entries if not is_empty(child)))
         config = Section(WebConfig).decode(root, "")
