@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from exporter.model.selector import EVERYTHING, Every, Has, In, LabelExpression, Not, matches
+
 _WORD = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _PREFIX = r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"
 _KEY = rf"(?:{_PREFIX}/)?{_WORD}"
@@ -21,33 +23,20 @@ _VALUE = re.compile(rf"(?:{_WORD})?")
 
 
 @dataclass(frozen=True, slots=True)
-class Requirement:
-    """The label has one of the values, or exists where `values` is None; the opposite where it is negated."""
-
-    key: str
-    values: frozenset[str] | None
-    negated: bool
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        met = self.key in labels if self.values is None else labels.get(self.key) in self.values
-        return met != self.negated
-
-
-@dataclass(frozen=True, slots=True)
 class Selector:
     """A parsed selector; the empty one selects everything."""
 
     text: str = ""
-    requirements: tuple[Requirement, ...] = ()
+    expression: LabelExpression = EVERYTHING
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether these labels meet every requirement."""
-        return all(requirement.matches(labels) for requirement in self.requirements)
+        return matches(self.expression, labels.get)
 
 
 def parse_selector(text: str) -> Selector:
-    """The selector that the text spells; ValueError where it is none."""
-    requirements: list[Requirement] = []
+    """The selector that the text spells. Anything else is a ValueError."""
+    requirements: list[LabelExpression] = []
     position = 0
     # After a final comma another term must follow.
     while position < len(text) or (requirements and text.rstrip().endswith(",")):
@@ -56,15 +45,19 @@ def parse_selector(text: str) -> Selector:
             raise ValueError(f"{text!r} is not a label selector")
         requirements.append(_requirement(match))
         position = match.end()
-    return Selector(text, tuple(requirements))
+    return Selector(text, Every(tuple(requirements)))
 
 
-def _requirement(match: re.Match[str]) -> Requirement:
+def _requirement(match: re.Match[str]) -> LabelExpression:
+    if match["absent"]:
+        return Not(Has(match["missing"]))
     if match["sign"]:
-        return Requirement(match["key"], frozenset({match["value"]}), negated=match["sign"] == "!=")
+        equal = In(match["key"], frozenset({match["value"]}))
+        return Not(equal) if match["sign"] == "!=" else equal
     if match["set"]:
         values = [value.strip() for value in match["values"].split(",")]
         if not all(_VALUE.fullmatch(value) for value in values):
-            raise ValueError(f"{match['values']!r} is not a list of label values")
-        return Requirement(match["key"], frozenset(values), negated=match["set"] == "notin")
-    return Requirement(match["key"] or match["missing"], None, negated=bool(match["absent"]))
+            raise ValueError(f"{match['values']!r} holds no label value")
+        inside = In(match["key"], frozenset(values))
+        return inside if match["set"] == "in" else Not(inside)
+    return Has(match["key"])

@@ -8,8 +8,7 @@ import os
 from functools import partial
 
 from exporter.config.schema import Config
-from exporter.digest.own_endpoints import list_endpoints
-from exporter.digest.service_env_resolver import ServiceEnvResolver
+from exporter.digest.service_env_resolver import ServiceEnvResolver, list_endpoints
 from exporter.digest.source import DigestClient, DigestedSource
 from exporter.inventory.file import InventoryError
 from exporter.inventory.kubernetes.client import ApiServer

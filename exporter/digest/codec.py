@@ -1,59 +1,64 @@
-"""Frozen values of the inventory as JSON and back, by the types that their dataclasses declare. Pure; below digest.py.
+"""Frozen values of the inventory as JSON and back, by the types that their dataclasses declare. Pure; for format.py.
 
 Fields at their default are left out, unknown ones are ignored when read: a field may be added without a new format,
-never renamed. What comes from elsewhere must have exactly the declared types, and texts must be short and printable,
-since names become labels.
+never renamed. Foreign values must have exactly the declared types, and texts must be short and printable, since names
+become labels.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
 from functools import cache
+from itertools import repeat
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 LONGEST = 1024
+LONGEST_WORD = 63  # of addresses and values of enumerations
 _T = TypeVar("_T")
-_ADDRESSES = (ipaddress.IPv4Address, ipaddress.IPv6Address)
-_NETWORKS = (ipaddress.IPv4Network, ipaddress.IPv6Network)
-_INTERFACES = (ipaddress.IPv4Interface, ipaddress.IPv6Interface)
 Decoder: TypeAlias = Callable[[Any], Any]
+
+# The pairs of IPv4 and IPv6 types, and what makes either of a text.
+_IP_TYPES: Mapping[frozenset[Any], Callable[[str], Any]] = {
+    frozenset({ipaddress.IPv4Address, ipaddress.IPv6Address}): ipaddress.ip_address,
+    frozenset({ipaddress.IPv4Network, ipaddress.IPv6Network}): ipaddress.ip_network,
+    frozenset({ipaddress.IPv4Interface, ipaddress.IPv6Interface}): ipaddress.ip_interface,
+}
+_IP = tuple(kind for pair in _IP_TYPES for kind in pair)
 
 
 class CodecError(ValueError):
     """The JSON value does not have the declared type; the message is one line."""
 
 
+def _refuse(expected: str, value: object) -> CodecError:
+    return CodecError(f"not {expected}: {value!r:.40}")
+
+
 def encode(value: Any) -> Any:
     """The JSON value of a frozen value, or of anything inside one."""
     if is_dataclass(value) and not isinstance(value, type):
         given = ((each, getattr(value, each.name)) for each in fields(value))
-        return {each.name: encode(held) for each, held in given if held != _default(each)}
+        return {each.name: encode(inner) for each, inner in given if inner != _default(each)}
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, (*_INTERFACES, *_NETWORKS, *_ADDRESSES)):
+    if isinstance(value, _IP):
         return str(value)
     if isinstance(value, frozenset):
         return sorted(encode(each) for each in value)
     if isinstance(value, tuple):
         return [encode(each) for each in value]
     if isinstance(value, Mapping):
-        return {encode(key): encode(held) for key, held in sorted(value.items())}
+        return {encode(key): encode(inner) for key, inner in sorted(value.items())}
     return value
 
 
 def decode(kind: type[_T], value: object) -> _T:
-    """The value of this type that the JSON value spells.
-
-    Raises:
-        CodecError: it spells none.
-    """
-    read: Decoder = _decoder(kind)  # type: ignore[arg-type]  # types are hashable
-    found: _T = read(value)
+    """The value of this type from its JSON value. Raises CodecError if that is not of the type."""
+    found: _T = _decoder(kind)(value)  # type: ignore[arg-type]  # types are hashable
     return found
 
 
@@ -75,53 +80,40 @@ def _decoder(kind: Any) -> Decoder:
         return _mapping(_decoder(inner[0]), _decoder(inner[1]))
     if isinstance(kind, type) and is_dataclass(kind):
         return _dataclass(kind)
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return lambda value: _convert(kind, value if isinstance(value, str) else None)
-    if isinstance(kind, type) and issubclass(kind, str):  # Subject, and plain text
-        return lambda value: kind(_text(value))
-    return _SCALARS[kind]
+    if issubclass(kind, Enum):
+        return _word(kind, kind.__name__)
+    return _scalar(kind)
 
 
 def _union(kinds: frozenset[Any]) -> Decoder:
-    """Optional values, and the pairs of IPv4 and IPv6 types, which one text tells apart."""
-    optional = NoneType in kinds
+    """Optional values, and the pairs of IPv4 and IPv6 types."""
     rest = kinds - {NoneType}
-    for members, factory in (
-        (_ADDRESSES, ipaddress.ip_address),
-        (_NETWORKS, ipaddress.ip_network),
-        (_INTERFACES, ipaddress.ip_interface),
-    ):
-        if rest == set(members):
-            read: Decoder = _address(factory)
-            break
-    else:
-        (one,) = rest
-        read = _decoder(one)
-    return lambda value: None if optional and value is None else read(value)
+    factory = _IP_TYPES.get(rest)
+    read = _decoder(*rest) if factory is None else _word(factory, factory.__name__)
+    return read if rest == kinds else lambda value: None if value is None else read(value)
 
 
-def _address(factory: Callable[[str], Any]) -> Decoder:
-    return lambda value: _convert(factory, value if isinstance(value, str) and len(value) < 64 else None)
+def _word(factory: Callable[[str], Any], name: str) -> Decoder:
+    def read(value: Any) -> Any:
+        if isinstance(value, str) and len(value) <= LONGEST_WORD:
+            try:
+                return factory(value)
+            except ValueError:
+                pass
+        raise _refuse(f"a {name}", value)
 
-
-def _convert(factory: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return factory(value)
-    except ValueError:
-        raise CodecError(f"not a {getattr(factory, '__name__', 'value')}: {value!r:.40}") from None
+    return read
 
 
 def _sequence(make: Callable[[Any], Any], inner: tuple[Any, ...]) -> Decoder:
-    items = _decoder(inner[0]) if inner[1:] == (...,) else None
-    several = None if items else [_decoder(each) for each in inner]
+    repeated = inner[1:] == (...,)
+    readers = [_decoder(each) for each in (inner[:1] if repeated else inner)]
 
     def read(value: Any) -> Any:
-        if not isinstance(value, list) or (several is not None and len(value) != len(several)):
-            raise CodecError(f"not a list as expected: {value!r:.40}")
-        if several is not None:
-            return make(one(each) for one, each in zip(several, value, strict=True))
-        assert items is not None
-        return make(items(each) for each in value)
+        if not isinstance(value, list) or not (repeated or len(value) == len(readers)):
+            raise _refuse("a list as expected", value)
+        pairs = zip(repeat(readers[0]) if repeated else readers, value, strict=False)
+        return make(one(each) for one, each in pairs)
 
     return read
 
@@ -129,8 +121,8 @@ def _sequence(make: Callable[[Any], Any], inner: tuple[Any, ...]) -> Decoder:
 def _mapping(keys: Decoder, values: Decoder) -> Decoder:
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise CodecError(f"not an object: {value!r:.40}")
-        return MappingProxyType({keys(key): values(held) for key, held in value.items()})
+            raise _refuse("an object", value)
+        return MappingProxyType({keys(key): values(inner) for key, inner in value.items()})
 
     return read
 
@@ -142,34 +134,27 @@ def _dataclass(kind: type[Any]) -> Decoder:
 
     def read(value: Any) -> Any:
         if not isinstance(value, dict) or not all(name in value for name in required):
-            raise CodecError(f"not a {kind.__name__}: {value!r:.40}")
-        return kind(**{name: readers[name](held) for name, held in value.items() if name in readers})
+            raise _refuse(f"a {kind.__name__}", value)
+        return kind(**{name: readers[name](inner) for name, inner in value.items() if name in readers})
 
     return read
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > LONGEST or not value.isprintable():
-        raise CodecError(f"not a short text: {value!r:.40}")
-    return value
+_SCALARS: Mapping[Any, tuple[str, type | UnionType, Callable[[Any], bool]]] = {
+    str: ("a short text", str, lambda value: len(value) <= LONGEST and value.isprintable()),
+    bool: ("true or false", bool, lambda _: True),
+    int: ("a whole number", int, lambda value: abs(value) < 1 << 63),
+    float: ("a number", int | float, lambda value: abs(value) <= 1e15),
+}
 
 
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise CodecError(f"neither true nor false: {value!r:.40}")
-    return value
+def _scalar(kind: Any) -> Decoder:
+    """A plain value, or a text of a type of its own (Subject)."""
+    expected, accepted, is_valid = _SCALARS[str if issubclass(kind, str) else kind]
 
+    def read(value: Any) -> Any:
+        if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool) or not is_valid(value):
+            raise _refuse(expected, value)
+        return kind(value)
 
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 1 << 63:
-        raise CodecError(f"not a whole number: {value!r:.40}")
-    return value
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 1e15:
-        raise CodecError(f"not a number: {value!r:.40}")
-    return float(value)
-
-
-_SCALARS: Mapping[Any, Decoder] = {bool: _flag, int: _whole, float: _number}
+    return read

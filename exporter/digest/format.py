@@ -1,36 +1,37 @@
-"""The digest: what the cluster role tells the nodes, so that 5,000 of them need not list the cluster. Pure: format, parser, union.
+"""The digest: what the cluster role serves to the nodes, so that 5,000 of them need not list the cluster. Pure.
 
-It holds what a node needs of the others: peers, pools and blocks, the DNS Services, which pods an egress policy
+It contains what a node needs of the others: peers, pools and blocks, the DNS Services, which pods an egress policy
 restricts, and the causes found in the cluster's objects. Its format is numbered; a server writes N and N-1, a client
-reads both, so that either may be updated first.
+reads both, so that either may be updated first. This module writes, reads and merges; publisher.py and source.py
+transfer it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from exporter.diagnosis.engine.causes import TABLE
 from exporter.digest.codec import CodecError, decode, encode
-from exporter.digest.projection import reduce
+from exporter.digest.projection import project
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, Found, Role, Severity
 from exporter.model.subject import Subject
 
 VERSION = 1  # N; 0 never existed, so there is no N-1 yet
-AGE = "Dualstack-Inventory-Age"  # header: seconds since the moment that the inventory shows
+AGE = "Dualstack-Inventory-Age"  # header: age of the inventory in seconds
 MEDIA = "application/vnd.dualstack-exporter.digest.v{}+json"
 MAX_BYTES = 16 << 20  # that of 5,000 nodes has 1.5 MiB
 MAX_VALUES = 1_000_000  # that of 5,000 nodes has 100,000; they bound the memory that reading takes
 MAX_SUBJECTS = 500  # of one found cause
-TOLD = frozenset(line.cause for line in TABLE if Role.CLUSTER in line.roles)  # the causes that a digest may tell of
+SHARED = frozenset(spec.cause for spec in TABLE if Role.CLUSTER in spec.roles)  # the causes that a digest may contain
 
 
 class DigestError(ValueError):
-    """The bytes are no digest that this exporter reads; the message is one line."""
+    """The bytes are not a digest that this exporter reads; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,12 @@ def readable() -> tuple[int, ...]:
 
 
 def negotiate(accept: str, offered: Iterable[int] | None = None) -> int | None:
-    """The newest format that both sides know, None for none. Without a wish for a format of ours: the newest."""
-    wished = {part.split(";")[0].strip().lower() for part in accept.split(",")}
+    """The newest format that both sides know, None for none. If the client accepts anything: the newest."""
+    wanted = {part.split(";")[0].strip().lower() for part in accept.split(",")}
     offered = readable() if offered is None else tuple(offered)
-    if not any(each.startswith("application/vnd.dualstack-exporter.") for each in wished):
+    if not any(each.startswith("application/vnd.dualstack-exporter.") for each in wanted):
         return max(offered)
-    return next((version for version in sorted(offered, reverse=True) if MEDIA.format(version) in wished), None)
+    return next((version for version in sorted(offered, reverse=True) if MEDIA.format(version) in wanted), None)
 
 
 # Writing
@@ -72,9 +73,9 @@ def write_digest(inventory: Inventory, causes: Iterable[CauseReport], now: float
             "subjects": list(each.finding.subjects[:MAX_SUBJECTS]),
         }
         for each in causes
-        if each.explained_by is None and each.finding.severity is not Severity.INFO and each.finding.cause in TOLD
+        if each.explained_by is None and each.finding.severity is not Severity.INFO and each.finding.cause in SHARED
     ]
-    document = {"version": VERSION, "inventory": encode(reduce(inventory, now)), "found": found}
+    document = {"version": VERSION, "inventory": encode(project(inventory, now)), "found": found}
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -82,11 +83,7 @@ def write_digest(inventory: Inventory, causes: Iterable[CauseReport], now: float
 
 
 def read_digest(body: bytes) -> Digest:
-    """The digest of these bytes, of format N or N-1.
-
-    Raises:
-        DigestError: it is none.
-    """
+    """The digest of these bytes, of format N or N-1. Raises DigestError if they are none."""
     if len(body) > MAX_BYTES:
         raise DigestError(f"larger than {MAX_BYTES} bytes")
     if sum(map(body.count, (b",", b"[", b"{"))) > MAX_VALUES:
@@ -110,36 +107,31 @@ def _found(entries: list[Any]) -> Iterator[Found]:
     for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("subjects"), list):
             raise DigestError("a found cause is no object with subjects")
-        if not isinstance(entry.get("cause"), str) or entry["cause"] not in TOLD:
-            continue  # of a newer exporter, or another node's own business: it explains nothing here
-        subjects = decode(tuple[Subject, ...], entry["subjects"])
-        yield Found(
-            cause=Cause(entry["cause"]),
-            severity=decode(Severity, entry.get("severity")),
-            subjects=subjects,
-            elsewhere=True,
-        )
+        if not isinstance(entry.get("cause"), str) or entry["cause"] not in SHARED:
+            continue  # of a newer exporter, or of another node only: it explains nothing here
+        severity, subjects = decode(Severity, entry.get("severity")), decode(tuple[Subject, ...], entry["subjects"])
+        yield Found(cause=Cause(entry["cause"]), severity=severity, subjects=subjects, elsewhere=True)
 
 
 def merge(own: Inventory, digest: Digest | None) -> Inventory:
     """The node's own pods, Node and files, and the rest of the cluster as the digest has it."""
     if digest is None:
-        # What the node does not read by itself would be in the digest.
+        # What the node does not read itself would be in the digest.
         awaited = {k: Reason.API_UNAVAILABLE if v is Reason.NO_INVENTORY else v for k, v in own.unread.items()}
         return replace(own, unread=awaited)
-    told = digest.inventory
-    nodes = {each.name: each for each in told.nodes or ()} | {each.name: each for each in own.nodes or ()}
-    unread: Mapping[ResourceKind, Reason] = {k: v for k, v in told.unread.items() if k is not ResourceKind.PODS}
-    if own.pods is None and ResourceKind.PODS in own.unread:
-        unread = {**unread, ResourceKind.PODS: own.unread[ResourceKind.PODS]}
+    rest, pods = digest.inventory, ResourceKind.PODS
+    nodes = {each.name: each for each in (*(rest.nodes or ()), *(own.nodes or ()))}
+    unread = {kind: reason for kind, reason in rest.unread.items() if kind is not pods}
+    if own.pods is None and pods in own.unread:
+        unread[pods] = own.unread[pods]
     return replace(
-        told,
-        stale=told.stale or own.stale,
+        rest,
+        stale=rest.stale or own.stale,
         synced=own.synced,
         current_at=None,
         pods=own.pods,
-        nodes=None if told.nodes is None and own.nodes is None else tuple(nodes[name] for name in sorted(nodes)),
-        cni=None if own.cni is None and told.cni is None else (*(own.cni or ()), *(told.cni or ())),
+        nodes=None if rest.nodes is None and own.nodes is None else tuple(nodes[name] for name in sorted(nodes)),
+        cni=None if own.cni is None and rest.cni is None else (*(own.cni or ()), *(rest.cni or ())),
         components=own.components,
         unread=unread,
         unreadable=own.unreadable,

@@ -1,14 +1,14 @@
-"""The part of a cluster that every node needs: what the digest holds of the inventory. Pure; used by digest.py.
+"""The part of a cluster that every node needs: what the digest contains of the inventory. Pure; used by format.py.
 
-What does not matter to a node is left out, times of changes that are long past included, so that the same cluster gives
-the same bytes.
+What does not matter to a node is left out, also times of changes that are long past, so that the same cluster gives the
+same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TypeVar
 
 from exporter.diagnosis.felix import VARIABLES
 from exporter.diagnosis.intent import NO_POOLS, POOL_CIDRS, families_of_pods
@@ -23,31 +23,30 @@ from exporter.model.policy import Policy, PolicyKind
 from exporter.model.service import EndpointSlice, Service
 from exporter.model.well_known import OWN_SERVICE, dns_services
 
-MAX_SERVICES = (
-    5_000  # Services with IPv6 beyond the DNS's: more are left out, and pod_listens_ipv4_only does not see them
-)
+# Services with IPv6 beyond the DNS's: more are left out, and the cause pod_listens_ipv4_only does not see them.
+MAX_SERVICES = 5_000
 MAX_RESTRICTED = 50_000  # pods named one by one; beyond that their whole namespaces count as restricted
 RECENT = 600.0  # seconds for which the time of a change may still matter
 SERVICE_LABELS = frozenset({"app.kubernetes.io/name", "k8s-app"})
+_T = TypeVar("_T")
 
 
-def reduce(inventory: Inventory, now: float) -> Inventory:
+def project(inventory: Inventory, now: float) -> Inventory:
     """The part of the cluster that every node needs."""
     dns = dns_services(inventory)
+    read = inventory.services
     return Inventory(
         source="digest",
         stale=inventory.stale,
-        nodes=None if inventory.nodes is None else tuple(_node(each, now) for each in inventory.nodes),
-        namespaces=None if inventory.namespaces is None else tuple(_namespaces(inventory.namespaces)),
-        services=None if inventory.services is None else tuple(_services(inventory.services, dns)),
-        endpoint_slices=None if inventory.endpoint_slices is None else tuple(_slices(inventory.endpoint_slices, dns)),
+        nodes=_if_read(inventory.nodes, lambda nodes: (_node(each, now) for each in nodes)),
+        namespaces=_if_read(inventory.namespaces, _namespaces),
+        services=_if_read(inventory.services, lambda services: _services(services, dns)),
+        endpoint_slices=_if_read(inventory.endpoint_slices, lambda slices: _slices(slices, dns)),
         service_cidrs=inventory.service_cidrs,
-        policies=None if inventory.policies is None else restrictions(inventory.policies),
+        policies=_if_read(inventory.policies, restrictions),
         pools=inventory.pools,
-        block_affinities=None
-        if inventory.block_affinities is None
-        else tuple(_block(each, now) for each in inventory.block_affinities),
-        felix=None if inventory.felix is None else tuple(each for each in inventory.felix if each.felix != Felix()),
+        block_affinities=_if_read(inventory.block_affinities, lambda blocks: (_block(each, now) for each in blocks)),
+        felix=_if_read(inventory.felix, lambda found: (each for each in found if each.felix != Felix())),
         calico_node=_calico_node(inventory.calico_node),
         installation=inventory.installation,
         corefile=_corefile(inventory.corefile),
@@ -55,17 +54,19 @@ def reduce(inventory: Inventory, now: float) -> Inventory:
         cluster_pod_cidrs=inventory.cluster_pod_cidrs,
         cluster_service_cidrs=inventory.cluster_service_cidrs,
         unread=inventory.unread,
-        service_count_v6=None
-        if inventory.services is None
-        else sum(1 for each in inventory.services if any(a.version == 6 for a in each.cluster_ips)),
+        service_count_v6=None if read is None else sum(map(_has_ipv6, read)),
         uid=inventory.uid,
-        pod_families=_pod_families(inventory),
+        pod_families=None if inventory.pods is None else families_of_pods(inventory),
     )
 
 
-def _pod_families(inventory: Inventory) -> frozenset[Family] | None:
-    """What the pods of all nodes show, which each node sees some of."""
-    return None if inventory.pods is None else families_of_pods(inventory)
+def _if_read(values: tuple[_T, ...] | None, make: Callable[[tuple[_T, ...]], Iterable[_T]]) -> tuple[_T, ...] | None:
+    """What is made of the values; None where they were not read."""
+    return None if values is None else tuple(make(values))
+
+
+def _has_ipv6(service: Service) -> bool:
+    return any(address.version == 6 for address in service.cluster_ips)
 
 
 def _recent(moment: float | None, now: float) -> float | None:
@@ -82,21 +83,21 @@ def _block(block: BlockAffinity, now: float) -> BlockAffinity:
 
 
 def _namespaces(namespaces: Iterable[Namespace]) -> Iterator[Namespace]:
-    """Those that say something about their pods' families."""
+    """Those that declare something about their pods' families."""
     for each in namespaces:
         if each.families is not None or each.address_choice:
             yield replace(each, uid="", labels=EMPTY)
 
 
 def _services(services: Iterable[Service], dns: tuple[Service, ...]) -> Iterator[Service]:
-    """The destinations of every node and what answers DNS; of the others those with IPv6, for what listens behind them."""
+    """The destinations of every node and what answers DNS; of the others those with IPv6, for the pods behind them."""
     known = {each.key for each in dns} | {"default/kubernetes"}
     left = MAX_SERVICES
     for each in services:
         labels = {key: value for key, value in each.labels.items() if key in SERVICE_LABELS}
         needed = each.key in known or labels.get("app.kubernetes.io/name") == OWN_SERVICE
         if not needed and not any(port.port == 53 for port in each.ports):
-            if not left or not each.selector or not any(a.version == 6 for a in each.cluster_ips):
+            if not left or not each.selector or not _has_ipv6(each):
                 continue
             left -= 1
             labels = {}
@@ -122,41 +123,40 @@ def _calico_node(daemonset: CalicoNode | None) -> CalicoNode | None:
 
 def _corefile(corefile: Corefile | None) -> Corefile | None:
     """Its domains; what it withholds is among the found causes."""
-    return (
-        None
-        if corefile is None
-        else Corefile(namespace=corefile.namespace, name=corefile.name, cluster_domains=corefile.cluster_domains)
-    )
+    if corefile is None:
+        return None
+    return Corefile(namespace=corefile.namespace, name=corefile.name, cluster_domains=corefile.cluster_domains)
 
 
 def restrictions(policies: Iterable[Policy]) -> tuple[Policy, ...]:
-    """Which pods may not send everything everywhere, whatever policies say so: whole namespaces, and pods by name."""
-    whole: dict[str, set[Any]] = {}
-    named: dict[Any, set[str]] = {}
+    """Which pods may not send everything everywhere, whatever policy restricts them: whole namespaces, or by name."""
+    whole: dict[str, set[Family]] = {}
+    named: dict[Family, set[str]] = {}
     for policy in policies:
         if policy.selects_all and policy.restricts_egress:
             whole.setdefault(policy.namespace, set()).update(policy.restricts_egress)
         for family in policy.restricts_egress if not policy.selects_all else ():
             named.setdefault(family, set()).update(policy.selected)
     if sum(map(len, named.values())) > MAX_RESTRICTED:
-        # Too many to name: no pod of theirs is blamed on its path, which is right of those selected and harmless for
-        # the others.
+        # Too many to name: no fault of their pods is attributed to the path, which is right for those selected and
+        # harmless for the others.
         for family, keys in named.items():
             for namespace in {key.partition("/")[0] for key in keys}:
                 whole.setdefault(namespace, set()).add(family)
         named = {}
-    made = [
+    kind = PolicyKind.KUBERNETES
+    by_namespace = (
+        Policy(kind=kind, namespace=each, name="restricted", selects_all=True, restricts_egress=frozenset(whole[each]))
+        for each in sorted(whole)
+    )
+    by_name = (
         Policy(
-            kind=PolicyKind.KUBERNETES,
-            namespace=namespace,
-            name="restricted",
-            selects_all=True,
-            restricts_egress=frozenset(families),
+            kind=kind,
+            namespace="",
+            name=f"restricted-{family}",
+            selected=frozenset(named[family]),
+            restricts_egress=frozenset({family}),
         )
-        for namespace, families in sorted(whole.items())
-    ]
-    made += [
-        Policy(kind=PolicyKind.KUBERNETES, namespace="", name=f"restricted-{family.value}", selected=frozenset(keys), restricts_egress=frozenset({family}))
-        for family, keys in sorted(named.items())
-    ]  # fmt: skip
-    return tuple(made)
+        for family in sorted(named)
+    )
+    return (*by_namespace, *by_name)

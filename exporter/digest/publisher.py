@@ -1,9 +1,8 @@
-"""Serves the cluster's digest to the nodes: written when something changed, packed once per content, most answers being "not modified".
+"""Serves the cluster's digest to the nodes: the current inventory, and what the last round found (format.py writes it).
 
-Between the cluster role and the nodes (digest/format.py has the format): the inventory of the moment, and what the last
-round found. 5,000 nodes ask, so nothing is made per request, and writing takes a small part of the time. `Age` (RFC
-9111 5.1) says how old the round is, a header of its own how old the inventory; neither is part of the content, so that
-an unchanged cluster keeps its ETag.
+5,000 nodes fetch it, so nothing is made per request: the digest is written when something changed, compressed once per
+content, and most answers are "not modified". `Age` (RFC 9111 5.1) is the age of the round, a header of its own that of
+the inventory; neither is part of the content, so that an unchanged cluster keeps its ETag.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from exporter.model.inventory import Inventory
 from exporter.model.report import Report
 
 LEVEL = 5
-EVERY = 2.0  # seconds between two writings for a changed inventory, at least
-SHARE = 20.0  # one that took a second is followed by none for this many
+EVERY = 2.0  # seconds between two digests of a changed inventory, at least
+SHARE = 20.0  # a digest that took a second to write is followed by none for this many
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """What a digest was written of: the round and the inventory without its age. `shown` is the moment that this one shows."""
+    """What a digest was written of: the round, and the inventory without its age; `shown` is the moment of that."""
 
     report: Report
     inventory: Inventory
@@ -46,25 +45,27 @@ class _Origin:
 
 
 class DigestPublisher:
-    """Holds the last round of the cluster role and its source; the digest is written when it is asked for, on a thread."""
+    """Keeps the last round of the cluster role; the digest is written when it is requested, on a thread.
+
+    `source` returns the current inventory; without it that of the last round is served.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time, source: Callable[[], Inventory] | None = None) -> None:
-        """`source`: the inventory of the moment; without it that of the last round is told."""
         self._clock = clock
         self._source = source
         self._report: Report | None = None
         self._packed: Packed | None = None
         self._origin: _Origin | None = None
-        self._next = 0.0  # not before this, on the loop's clock, is it written for the inventory's sake
+        self._next = 0.0  # when it may be written again for a changed inventory, on the loop's clock
         self._packing = asyncio.Lock()
 
     def publish(self, report: Report) -> None:
-        """Serve this round from now on; one without nodes tells nothing and leaves the one before."""
+        """Serve this round from now on; one without nodes leaves the one before."""
         if report.snapshot.inventory.nodes is not None:
             self._report = report
 
     async def answer(self, request: web.Request, *, gzipped: bool) -> web.Response:
-        """200, 304, 406 for formats that are not written here, 503 before the first round with an inventory."""
+        """200, 304, 406 for unknown formats, 503 before the first round with an inventory."""
         version = negotiate(", ".join(request.headers.getall("Accept", ())))
         if version is None:
             return web.Response(status=HTTPStatus.NOT_ACCEPTABLE, text=f"formats written here: {VERSION}\n")
@@ -93,19 +94,18 @@ class DigestPublisher:
             return self._packed
 
     def _latest(self) -> _Origin | None:
-        """What would be told now."""
+        """What would be served now."""
         report = self._report
         if report is None:
             return None
         now = self._source() if self._source is not None else report.snapshot.inventory
         inventory = now if now.nodes is not None else report.snapshot.inventory
         still = replace(inventory, synced=None, current_at=None, read_at={}, read_seconds={})
-        return _Origin(
-            report, still, report.snapshot.finished if inventory.current_at is None else inventory.current_at
-        )
+        current_at = inventory.current_at
+        return _Origin(report, still, report.snapshot.finished if current_at is None else current_at)
 
     def _is_due(self, latest: _Origin) -> bool:
-        """Whether it has to be written anew. What did not change shows the moment as well as if it were."""
+        """Whether it has to be written again; an unchanged one only becomes younger."""
         origin = self._origin
         if origin is None or origin.report is not latest.report:
             return True

@@ -1,1 +1,1 @@
-"""From what a source says of the cluster to one Inventory: parsers shared by all sources, and the sources themselves."""
+"""From what a source reads of the cluster to one Inventory: parsers shared by all sources, and the sources."""

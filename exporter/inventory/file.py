@@ -1,7 +1,7 @@
-"""The file source: what `kubectl get ... -o yaml` prints (kind: List), as an Inventory. Reads one file, asks no cluster.
+"""What `kubectl get ... -o yaml` prints (kind: List), as an Inventory. Reads one file and asks no cluster.
 
-Support bundles are diagnosed this way. A kind that the file lacks was not read. Accepts JSON, several documents, lists
-of lists and typed lists (PodList); of an empty typed list the kind was read and there is nothing.
+Support bundles are diagnosed this way. A kind that the file lacks was not read; one with an empty typed list (PodList)
+was read and has no object. Accepts JSON, several documents and lists of lists.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from exporter.inventory.document import InventoryDocumentError, read_documents
 from exporter.inventory.inventory_builder import build_inventory
-from exporter.inventory.parse.fields import mapping, text
+from exporter.inventory.parse.fields import items, mapping, text
 from exporter.inventory.parse.objects import Parsed, identify, parse_object
 from exporter.model.inventory import Inventory, ResourceKind, Unreadable
 
@@ -22,15 +22,14 @@ LIST = "List"
 
 
 class InventoryError(Exception):
-    """The file is no inventory. The message is one line and names the file."""
+    """The file is not an inventory. The message is one line and names the file."""
 
 
 def load_file(path: str | Path) -> Inventory:
-    """The inventory that a file holds, synced when the file was last written.
+    """The inventory in a file, synced when the file was last written.
 
     Raises:
-        InventoryError: it cannot be read, is larger than 512 MiB, is not YAML or JSON, or holds no Kubernetes object of
-        interest.
+        InventoryError: it cannot be read, is larger than 512 MiB, is not YAML or JSON, or has no Kubernetes object.
     """
     where = Path(path)
     try:
@@ -46,63 +45,51 @@ def load_file(path: str | Path) -> Inventory:
 
 
 def load_text(content: str, *, name: str = "inventory", synced: float | None = None) -> Inventory:
-    """The inventory of a text; `name` is what errors call it.
-
-    Raises:
-        InventoryError: as of load_file.
-    """
+    """The inventory of a text; `name` is what errors call it. Raises InventoryError as load_file does."""
     objects: dict[ResourceKind, list[Parsed | Unreadable | None]] = {}
-    seen = 0
+    count = 0
     try:
         for document in read_documents(content):
             for kind, item in _objects(document, name, 0):
-                seen += 1
-                found = objects.setdefault(kind, []) if kind is not None else []
-                if item is not None and kind is not None:
-                    found.append(parse_object(kind, item))
+                count += 1
+                if kind is not None:
+                    found = objects.setdefault(kind, [])
+                    found += [parse_object(kind, item)] if item is not None else []
     except InventoryDocumentError as error:
         raise InventoryError(f"{name}: {error}") from None
-    if not seen:
+    if not count:
         raise InventoryError(f"{name}: holds no Kubernetes object (expected what `kubectl get ... -o yaml` prints)")
     return build_inventory(objects, source="file", synced=synced)
 
 
 def _objects(document: Any, name: str, depth: int) -> Iterator[tuple[ResourceKind | None, Any]]:
-    """Each object with its kind, None for one of no interest; (kind, None) for a typed list that is there, maybe empty."""
+    """Each object with its kind, None for one of no interest; (kind, None) for a typed list, which may be empty."""
     if document is None:
         return
     fields = mapping(document)
-    kind = text(fields.get("kind"))
-    if not kind or not text(fields.get("apiVersion")):
+    kind, version = text(fields.get("kind")), text(fields.get("apiVersion"))
+    if not kind or not version:
         raise InventoryError(f"{name}: not a Kubernetes object or list: {_described(document)}")
     if kind != LIST and not (kind.endswith(LIST) and "items" in fields):
         yield identify(fields), fields
         return
     if depth >= MAX_NESTING:
         raise InventoryError(f"{name}: lists nested deeper than {MAX_NESTING}")
-    items = fields.get("items")
-    if not isinstance(items, list | None):
+    if not isinstance(fields.get("items"), list | None):
         raise InventoryError(f"{name}: items of a {kind} is no list")
-    inner = _listed_kind(kind, text(fields.get("apiVersion")))
+    listed = items(fields.get("items"))
+    header = {"kind": kind.removesuffix(LIST), "apiVersion": version}  # which items of typed lists may lack
+    inner = identify(header)
     if inner is not None:
         yield inner, None
-    for item in items or ():
-        if inner is not None:
-            # Items of typed lists may lack kind and apiVersion.
-            yield inner, {"kind": kind.removesuffix(LIST), "apiVersion": fields["apiVersion"], **mapping(item)}
-        elif isinstance(item, dict):
-            yield from _objects(item, name, depth + 1)
-        else:
-            yield None, None
-
-
-def _listed_kind(kind: str, version: str) -> ResourceKind | None:
-    """The kind of a typed list's items, if it is one of interest."""
-    return identify({"kind": kind.removesuffix(LIST), "apiVersion": version})
+        yield from ((inner, {**header, **mapping(item)}) for item in listed)
+        return
+    for item in listed:
+        yield from _objects(item, name, depth + 1) if isinstance(item, dict) else [(None, None)]
 
 
 def _described(document: Any) -> str:
-    """What stands there instead, in a few words."""
+    """What the document is instead, in a few words."""
     if isinstance(document, dict):
         names = ", ".join(str(key)[:30] for key in list(document)[:3])
         return f"a mapping with {names}" if names else "an empty mapping"

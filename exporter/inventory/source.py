@@ -1,4 +1,4 @@
-"""Where the inventory comes from: nothing, a file, or the Kubernetes API. First stage of the flow; the parsing is objects.py's.
+"""Where the inventory comes from: nothing, a file, or the Kubernetes API. First stage of the flow; parse/ parses.
 
 A source keeps its last inventory whatever happens: an outage makes it stale, never empty, and never stops a round.
 """
@@ -18,43 +18,39 @@ from exporter.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 2.0  # seconds between looks at an inventory file
+CHECK_EVERY = 2.0  # seconds between two checks of whether an inventory file changed
 
 
 class InventorySource(Protocol):
     """A source of inventories. `current` never waits; `run` keeps it current until it is cancelled.
 
-    `first` waits for the first inventory and says whether it came; `elsewhere` has the cluster role's found causes,
-    where it told any.
+    `wait_ready` waits for the first inventory and returns whether it came in time; `remote_findings` are the causes
+    that the cluster role found.
     """
 
     def current(self) -> Inventory: ...
 
-    def remote_findings(self) -> tuple[Found, ...]: ...
+    def remote_findings(self) -> tuple[Found, ...]:
+        return ()
 
-    async def wait_ready(self, patience: float) -> bool: ...
+    async def wait_ready(self, patience: float) -> bool:  # noqa: ARG002 - for sources that have to wait
+        return True
 
     async def run(self) -> None: ...
 
 
-class NoSource:
-    """A host without Kubernetes: nothing says what should be."""
+class NoSource(InventorySource):
+    """A host without Kubernetes: nothing is known of what should be."""
 
     def current(self) -> Inventory:
         return NO_INVENTORY
-
-    def remote_findings(self) -> tuple[Found, ...]:
-        return ()
-
-    async def wait_ready(self, patience: float) -> bool:  # noqa: ARG002 - the protocol says so
-        return True
 
     async def run(self) -> None:
         await asyncio.Event().wait()
 
 
-class FileSource:
-    """`kubectl get ... -o yaml` in a file; read again when it changes. A file that went bad leaves the last inventory, stale."""
+class FileSource(InventorySource):
+    """`kubectl get ... -o yaml` in a file; read again when it changes. If that fails, the last inventory is stale."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -64,15 +60,9 @@ class FileSource:
     def current(self) -> Inventory:
         return self._inventory
 
-    def remote_findings(self) -> tuple[Found, ...]:
-        return ()
-
-    async def wait_ready(self, patience: float) -> bool:  # noqa: ARG002 - the protocol says so
-        return True
-
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(CHECK_EVERY)
             stamp = file_fingerprint(self._path)
             if stamp != self._seen:
                 self._seen = stamp

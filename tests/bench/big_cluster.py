@@ -7,16 +7,16 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any
 
-from exporter.inventory.parse.calico_selectors import parse_calico
 from exporter.inventory.parse.policies import BOTH as BOTH_FAMILIES
 from exporter.inventory.parse.policies import PolicyDraft
-from exporter.inventory.parse.selectors import In
+from exporter.inventory.parse.selectors import parse_calico
 from exporter.model.calico import BlockAffinity, Felix, FelixConfiguration, IPAMBlock, IPPool
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import ResourceKind
 from exporter.model.node import Node
 from exporter.model.pod import Namespace, Pod
-from exporter.model.policy import Gap, PolicyKind
+from exporter.model.policy import Gap, Policy, PolicyKind
+from exporter.model.selector import In
 from exporter.model.service import Endpoint, EndpointSlice, Service, ServiceCIDR
 
 V4, V6 = FAMILIES
@@ -130,23 +130,27 @@ def _policies() -> list[PolicyDraft]:
             selector = In("tier", frozenset({tier}))
             drafts.append(
                 PolicyDraft(
-                    kind=PolicyKind.KUBERNETES,
-                    namespace=f"ns-{number:03}",
-                    name=tier,
+                    policy=Policy(
+                        kind=PolicyKind.KUBERNETES,
+                        namespace=f"ns-{number:03}",
+                        name=tier,
+                        restricts_egress=BOTH_FAMILIES,
+                        gaps=gap,
+                    ),
                     pods=selector,
-                    restricts=BOTH_FAMILIES,
-                    gaps=gap,
                 )
             )
     for number in range(20):
         unindexed = parse_calico(f"tier != 'web' && app not in {{'app-{number}'}}")
         drafts.append(
             PolicyDraft(
-                kind=PolicyKind.CALICO_GLOBAL,
-                namespace="",
-                name=f"global-{number}",
+                policy=Policy(
+                    kind=PolicyKind.CALICO_GLOBAL,
+                    namespace="",
+                    name=f"global-{number}",
+                    restricts_egress=frozenset({V6}),
+                ),
                 pods=unindexed,
-                restricts=frozenset({V6}),
             )
         )
     return drafts

@@ -73,7 +73,9 @@ def size_of(resource: str, *, metadata_only: bool) -> float:
 def expected(reading: WatchedResource, nodes: int) -> int:
     """How many objects the server sends for a reading."""
     everything = (
-        counts(nodes).get(reading.resource, 0) if reading.places != CALICO or "policies" not in reading.resource else 0
+        counts(nodes).get(reading.resource, 0)
+        if reading.api_versions != CALICO or "policies" not in reading.resource
+        else 0
     )
     if reading.name:
         return min(1, everything)
@@ -85,7 +87,7 @@ def expected(reading: WatchedResource, nodes: int) -> int:
 def load_of(read: Iterable[WatchedResource], nodes: int, absent: frozenset[str] = frozenset()) -> Load:
     """The load of one exporter with these readings. `absent`: resources that this cluster does not serve."""
     read = [each for each in read if each.resource not in absent]
-    discovers = any(each.places != ("v1",) for each in read)
+    discovers = any(each.api_versions != ("v1",) for each in read)
     requests, received, later = int(discovers), 0.0, 0.0
     for each in read:
         found = expected(each, nodes)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from exporter.inventory.kubernetes.access import Right, optional_rights, rights
 from exporter.model.report import Role
+from tests.access_rights import Right, optional_rights, rights
 from tests.contract.kustomize import read_objects, render
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"

@@ -30,7 +30,7 @@ from exporter.digest.format import (
     readable,
     write_digest,
 )
-from exporter.digest.projection import MAX_RESTRICTED, reduce, restrictions
+from exporter.digest.projection import MAX_RESTRICTED, project, restrictions
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.node import Node
@@ -97,7 +97,7 @@ def test_times_of_changes_are_told_while_they_matter() -> None:
         Node(name="new", created=NOW - 10, changed=NOW - 5),
         Node(name="old", created=NOW - 1e6, changed=NOW - 1e4),
     )
-    told = reduce(Inventory(source="kubernetes", nodes=nodes), NOW).nodes
+    told = project(Inventory(source="kubernetes", nodes=nodes), NOW).nodes
     assert told is not None
     assert [(n.created, n.changed) for n in told] == [(NOW - 10, NOW - 5), (None, None)]
 
@@ -268,7 +268,7 @@ def test_services_behind_which_pods_may_listen_are_told_and_headless_or_ipv4_one
         )
 
     services = (service("both", "10.0.0.1", "fd00::1"), service("four", "10.0.0.2"), service("none", headless=True))
-    told = reduce(Inventory(source="kubernetes", services=services), NOW)
+    told = project(Inventory(source="kubernetes", services=services), NOW)
     assert [s.name for s in told.services or ()] == ["both"]
     assert told.service_count_v6 == 1
 

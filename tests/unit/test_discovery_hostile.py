@@ -19,11 +19,11 @@ from exporter.inventory.corefile.corefile import read_corefile
 from exporter.inventory.document import InventoryDocumentError, read_documents
 from exporter.inventory.file import InventoryError, load_text
 from exporter.inventory.inventory_builder import build_inventory
-from exporter.inventory.parse.calico_selectors import parse_calico
 from exporter.inventory.parse.objects import identify, parse_object
-from exporter.inventory.parse.selectors import SelectorError, matches, parse_labels
+from exporter.inventory.parse.selectors import SelectorError, parse_calico, parse_labels
 from exporter.model.inventory import ResourceKind
 from exporter.model.report import Role, Snapshot
+from exporter.model.selector import matches
 from tests.unit import recorded
 
 LISTS: dict[ResourceKind, str] = {

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from exporter.inventory.parse.calico_selectors import parse_calico
-from exporter.inventory.parse.selectors import SelectorError, matches, parse_labels
+from exporter.inventory.parse.selectors import SelectorError, parse_calico, parse_labels
+from exporter.model.selector import matches
 
 LABELS = {"app": "web", "tier": "front-end", "kubernetes.io/hostname": "ra", "empty": ""}
 

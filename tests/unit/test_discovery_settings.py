@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from exporter.inventory.inventory_builder import build_inventory
-from exporter.inventory.parse.cni import parse_cni_config
-from exporter.inventory.parse.flags import (
+from exporter.inventory.parse.components import (
     arguments_of,
     component_flags,
     parse_arguments_file,
+    parse_cni_config,
     parse_kubeadm,
     parse_node_arguments,
 )

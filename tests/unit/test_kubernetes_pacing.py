@@ -25,7 +25,12 @@ TEMPO = WatchTimings()
 
 def watcher() -> Watcher:
     return Watcher(
-        NODES, api=cast("ApiServer", None), store=ObjectStore(), tempo=TEMPO, clock=lambda: 1000.0, report=lambda: None
+        watched=NODES,
+        api=cast("ApiServer", None),
+        store=ObjectStore(),
+        timings=TEMPO,
+        clock=lambda: 1000.0,
+        report=lambda: None,
     )
 
 

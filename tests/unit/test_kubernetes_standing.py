@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from exporter.inventory.kubernetes.api_discovery import place_of, read_resources, read_served
+from exporter.inventory.kubernetes.api_discovery import read_resources, read_served, served_version
 from exporter.inventory.kubernetes.api_error import ApiError, ApiErrorKind, error_of_answer, error_of_status
 from exporter.inventory.kubernetes.stream import Change, reaches, read_event, read_page
 from exporter.inventory.kubernetes.watch_state import HELD, OUTAGE, WatchState, why_failing, why_unread
@@ -36,14 +36,14 @@ NOW = 1000.0
 def watched(now: float = NOW) -> WatchState:
     """A reading that was listed and is watched."""
     standing = WatchState()
-    standing.see(now)
+    standing.mark_current(now)
     standing.open(now)
     return standing
 
 
 def test_a_quiet_watch_is_current_as_long_as_it_is_open() -> None:
     standing = watched()
-    standing.see(NOW + 60)  # an event or a bookmark: none need follow it
+    standing.mark_current(NOW + 60)  # an event or a bookmark: none need follow it
     assert not standing.stale(NOW + 10_000)
     standing.close(NOW + 10_000)
     assert standing.stale(NOW + 10_001 + OUTAGE)
@@ -67,7 +67,7 @@ def test_watches_that_are_refused_at_once_do_not_make_it_fresh() -> None:
         standing.close(NOW + moment + 0.1)
     assert standing.stale(NOW + 140)
     assert standing.long_lost(NOW + 140)
-    standing.see(NOW + 141)  # listed again
+    standing.mark_current(NOW + 141)  # listed again
     assert not standing.stale(NOW + 142)
     assert not standing.long_lost(NOW + 142)
 
@@ -82,7 +82,7 @@ def test_what_was_never_read_is_not_stale() -> None:
 
 
 def refused(kind: ApiErrorKind) -> WatchState:
-    return WatchState(first_result=True, trouble=ApiError(kind, ""))
+    return WatchState(first_result=True, error=ApiError(kind, ""))
 
 
 def test_a_refusal_is_told_before_an_outage_and_that_before_absence() -> None:
@@ -107,14 +107,14 @@ def test_of_several_troubles_the_one_that_tells_most_is_told_and_none_of_what_is
         refused(ApiErrorKind.NOT_FOUND),
         refused(ApiErrorKind.STREAM_IDLE),
     )
-    assert why_failing([absent, forbidden, silent], NOW) is silent.trouble
-    assert why_failing([absent, forbidden], NOW) is forbidden.trouble
-    assert why_failing([absent], NOW) is absent.trouble
+    assert why_failing([absent, forbidden, silent], NOW) is silent.error
+    assert why_failing([absent, forbidden], NOW) is forbidden.error
+    assert why_failing([absent], NOW) is absent.error
     hiccup = watched()
-    hiccup.trouble = ApiError(ApiErrorKind.UNREACHABLE, "")
+    hiccup.error = ApiError(ApiErrorKind.UNREACHABLE, "")
     assert why_failing([hiccup], NOW) is None
     hiccup.close(NOW)
-    assert why_failing([hiccup, absent], NOW + 1 + OUTAGE) is hiccup.trouble
+    assert why_failing([hiccup, absent], NOW + 1 + OUTAGE) is hiccup.error
 
 
 def test_what_is_optional_is_missed_by_nobody() -> None:
@@ -213,10 +213,10 @@ def test_the_recorded_discovery_places_every_reading_of_the_cluster(name: str) -
         path = recorded.DATA / "discovery" / f"apis-{place.replace('/', '-')}.json"
         if path.exists():
             served[place] = read_resources(json.dumps(recorded.body("discovery", path.stem)).encode())
-    assert place_of(IP_POOLS, served) == CRD
-    assert place_of(SERVICE_CIDRS, served) == "networking.k8s.io/v1"
-    assert place_of(NODES, served) == "v1"
-    absent = {each.resource for each in watched_resources(Role.CLUSTER, "") if place_of(each, served) is None}
+    assert served_version(IP_POOLS, served) == CRD
+    assert served_version(SERVICE_CIDRS, served) == "networking.k8s.io/v1"
+    assert served_version(NODES, served) == "v1"
+    absent = {each.resource for each in watched_resources(Role.CLUSTER, "") if served_version(each, served) is None}
     assert absent == {
         "ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "adminnetworkpolicies", "baselineadminnetworkpolicies",
         "installations", "globalnetworkpolicies", "networkpolicies",
@@ -225,9 +225,9 @@ def test_the_recorded_discovery_places_every_reading_of_the_cluster(name: str) -
 
 def test_the_group_with_the_pools_is_preferred_and_the_other_taken_where_it_alone_serves() -> None:
     both = dict.fromkeys(CALICO, frozenset({"ippools"})) | {CRD: frozenset({"ippools", "felixconfigurations"})}
-    assert place_of(IP_POOLS, both, calico="projectcalico.org/v3") == "projectcalico.org/v3"
-    assert place_of(FELIX, both, calico="projectcalico.org/v3") == CRD
-    assert place_of(IP_POOLS, {}, CRD) is None
+    assert served_version(IP_POOLS, both, calico="projectcalico.org/v3") == "projectcalico.org/v3"
+    assert served_version(FELIX, both, calico="projectcalico.org/v3") == CRD
+    assert served_version(IP_POOLS, {}, CRD) is None
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"kind":"Status"}', b"\xff", b"[" * 100_000])

@@ -81,7 +81,7 @@ async def following(
     port: int,
     read: Sequence[WatchedResource] | None = None,
     *,
-    tempo: WatchTimings = TEMPO,
+    timings: WatchTimings = TEMPO,
     whole: bool = True,
     **options: Any,
 ) -> AsyncIterator[KubernetesSource]:
@@ -93,7 +93,7 @@ async def following(
     path = write_kubeconfig(directory, f"http://127.0.0.1:{port}")
     api = ApiServer(await load_kubeconfig(str(path)), lambda: load_kubeconfig(str(path)))
     source = KubernetesSource(
-        api, watched_resources(Role.CLUSTER, "ra") if read is None else read, tempo=tempo, **options
+        api, watched_resources(Role.CLUSTER, "ra") if read is None else read, timings=timings, **options
     )
     running = asyncio.create_task(source.run())
     try:

@@ -20,10 +20,9 @@ from kubernetes.aio.config import incluster_config
 
 from exporter.config.load import load_config
 from exporter.daemon.api_source import open_kubernetes
-from exporter.digest.own_endpoints import list_endpoints
+from exporter.digest.service_env_resolver import list_endpoints
 from exporter.inventory.file import InventoryError
-from exporter.inventory.kubernetes import access, client, credentials
-from exporter.inventory.kubernetes.access import Right, optional_rights, rights
+from exporter.inventory.kubernetes import client, credentials
 from exporter.inventory.kubernetes.api_error import ApiError, ApiErrorKind
 from exporter.inventory.kubernetes.client import ApiServer
 from exporter.inventory.kubernetes.credentials import AccessError, load_kubeconfig, load_service_account
@@ -31,6 +30,7 @@ from exporter.inventory.kubernetes.source import KubernetesSource
 from exporter.inventory.kubernetes.watched_resources import watched_resources
 from exporter.model.inventory import ResourceKind
 from exporter.model.report import Role
+from tests.access_rights import NAMESPACE, Right, optional_rights, rights
 from tests.wire.kubernetes_api import KubernetesApi, serving
 from tests.wire.kubernetes_lab import following, recorded_api, until, write_kubeconfig
 
@@ -93,7 +93,7 @@ async def test_each_role_uses_every_declared_right_and_no_other(
         if digest:  # where the Service's address gives no answer
             path = str(write_kubeconfig(tmp_path, f"http://127.0.0.1:{port}"))
             server = ApiServer(await load_kubeconfig(path), lambda: load_kubeconfig(path))
-            assert await list_endpoints(server, access.NAMESPACE, "dualstack-exporter-cluster") == ()
+            assert await list_endpoints(server, NAMESPACE, "dualstack-exporter-cluster") == ()
             await server.close()
         # Calico's other group is not served here: its rights are for other clusters.
         await until(lambda: used == {right for right in declared if right.group != "projectcalico.org"})

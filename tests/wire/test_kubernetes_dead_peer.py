@@ -59,7 +59,7 @@ async def test_a_server_that_vanishes_in_silence_is_noticed_long_before_its_watc
     monkeypatch.setattr(client, "_socket", lambda info: row.client.inside(make, info))
     api = recorded_api()
     async with _serving_there(api, row) as port, _following(tmp_path, port) as source:
-        state = source._standings()[NODES]
+        state = source._states()[NODES]
         await until(lambda: source.current().nodes and state.opened is not None)
         await until(lambda: not source.current().stale)
         asked = len(api.requests)
@@ -95,7 +95,7 @@ async def _following(directory: Path, port: int) -> AsyncIterator[KubernetesSour
     async def load() -> Any:
         return await load_kubeconfig(path)
 
-    source = KubernetesSource(ApiServer(await load(), load), [NODES], tempo=TEMPO)
+    source = KubernetesSource(ApiServer(await load(), load), [NODES], timings=TEMPO)
     running = asyncio.create_task(source.run())
     try:
         yield source

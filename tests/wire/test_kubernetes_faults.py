@@ -161,7 +161,7 @@ async def test_an_empty_last_page_ends_the_list(tmp_path: Path) -> None:
 async def test_a_version_from_the_future_is_noticed_after_one_silent_watch(tmp_path: Path) -> None:
     """etcd was restored from a backup: the watch is taken, and says nothing until its end."""
     api = recorded_api()
-    async with serving(api) as port, following(tmp_path, port, [NODES, FELIX], tempo=_quick()) as source:
+    async with serving(api) as port, following(tmp_path, port, [NODES, FELIX], timings=_quick()) as source:
         asked = len(api.requests)
         api.version = api.oldest = 500
         api.delete("v1", "nodes", "babel")
@@ -192,9 +192,9 @@ async def test_a_healthy_watch_on_which_nothing_comes_for_hours_is_never_stale(t
 
     async with (
         serving(api) as port,
-        following(tmp_path, port, read, tempo=_quick(), clock=lambda: now) as source,
+        following(tmp_path, port, read, timings=_quick(), clock=lambda: now) as source,
     ):
-        await until(lambda: all(each.opened is not None for each in source._standings().values()))
+        await until(lambda: all(each.opened is not None for each in source._states().values()))
         later = move_on(api)
         await until(lambda: later in names(source))
         sent, asked = api.sent, len(api.requests)
@@ -202,8 +202,8 @@ async def test_a_healthy_watch_on_which_nothing_comes_for_hours_is_never_stale(t
         wanted = {each: watched(each) + 3 for each in read}
         stale = []
         while any(watched(each) < wanted[each] for each in read):
-            now += 600.0 if all(s.opened is not None for s in source._standings().values()) else 0.0
-            stale += [r.label for r, s in source._standings().items() if s.stale(now)]
+            now += 600.0 if all(s.opened is not None for s in source._states().values()) else 0.0
+            stale += [r.label for r, s in source._states().items() if s.stale(now)]
             await asyncio.sleep(0.01)
         assert now > 3 * 3600
         assert stale == []
@@ -253,10 +253,10 @@ async def test_a_killed_server_leaves_the_inventory_stale_with_its_age_until_it_
     api, now = recorded_api(), 1000.0
 
     def watched() -> bool:
-        return all(each.opened is not None for each in source._standings().values())
+        return all(each.opened is not None for each in source._states().values())
 
     def alone() -> bool:
-        return all(each.opened is None for each in source._standings().values())
+        return all(each.opened is None for each in source._states().values())
 
     def said(message: str) -> int:
         return [r.message for r in caplog.records].count(message)
@@ -302,7 +302,7 @@ async def test_a_server_that_stands_still_is_left_when_its_watch_outlasts_its_ti
     monkeypatch.setattr(standing, "OUTAGE", 0.3)
     monkeypatch.setattr(standing, "HELD", 0.05)
     api = recorded_api()
-    async with serving(api) as port, following(tmp_path, port, [NODES], tempo=_quick()) as source:
+    async with serving(api) as port, following(tmp_path, port, [NODES], timings=_quick()) as source:
         await until(lambda: api.watching)
         api.stall()
         asked = len(api.requests)

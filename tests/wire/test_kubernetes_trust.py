@@ -171,7 +171,7 @@ async def test_why_a_certificate_is_not_trusted_is_said_whole_in_the_log_and_of_
     trustme.CA().cert_pem.write_to_path(bundle)
     async with serving(recorded_api(), context=server_context(plain.chain)) as port:
         loader = kubeconfig(tmp_path, bundle)(port)
-        source = KubernetesSource(ApiServer(await loader(), loader), [NODES], tempo=TEMPO)
+        source = KubernetesSource(ApiServer(await loader(), loader), [NODES], timings=TEMPO)
         running = asyncio.create_task(source.run())
         try:
             await until(lambda: "unable to get local issuer certificate" in source.current().problem)

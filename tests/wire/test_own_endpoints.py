@@ -20,9 +20,8 @@ import pytest
 
 from exporter.digest import source as digest_source
 from exporter.digest.format import Digest
-from exporter.digest.own_endpoints import list_endpoints
 from exporter.digest.publisher import DigestPublisher
-from exporter.digest.service_env_resolver import ServiceEnvResolver
+from exporter.digest.service_env_resolver import ServiceEnvResolver, list_endpoints
 from exporter.digest.source import ASK_EVERY, ASK_FIRST, CONNECT, STALE_AFTER, WAIT, DigestClient
 from exporter.inventory.kubernetes.client import ApiServer
 from exporter.inventory.kubernetes.credentials import load_kubeconfig

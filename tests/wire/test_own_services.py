@@ -48,7 +48,7 @@ def services(
 def test_the_kubelets_variable_is_the_address_of_every_form_of_the_name(
     tmp_path: Path, host: str, address: str
 ) -> None:
-    assert services(tmp_path, {VARIABLE: address}).told(host) == ip_address(address)
+    assert services(tmp_path, {VARIABLE: address}).env_address(host) == ip_address(address)
 
 
 @pytest.mark.parametrize(
@@ -64,13 +64,13 @@ def test_the_kubelets_variable_is_the_address_of_every_form_of_the_name(
     ],
 )
 def test_no_other_name_and_no_other_text_is_taken_for_it(tmp_path: Path, host: str, value: str) -> None:
-    assert services(tmp_path, {VARIABLE: value}).told(host) is None
+    assert services(tmp_path, {VARIABLE: value}).env_address(host) is None
 
 
 def test_without_a_service_account_the_namespace_is_not_guessed(tmp_path: Path) -> None:
     nowhere = ServiceEnvResolver({VARIABLE: "10.96.3.4"}, namespace=tmp_path / "none", resolv_conf=tmp_path / "none")
-    assert nowhere.told(HOST) is None
-    assert nowhere.told("dualstack-exporter-cluster") == ip_address("10.96.3.4")
+    assert nowhere.env_address(HOST) is None
+    assert nowhere.env_address("dualstack-exporter-cluster") == ip_address("10.96.3.4")
 
 
 def test_cluster_names_and_cluster_resolvers_are_known_by_their_form() -> None:
@@ -129,11 +129,11 @@ def test_a_node_without_a_whole_digest_asks_again_soon_and_then_at_its_usual_pac
     client = DigestClient("http://[::1]:1/")
     paces = []
     for look in range(8):
-        client._looks = look
+        client._requests = look
         paces.append(client.interval)
     assert paces == [2, 4, 8, 16, 30, 30, 30, 30]
     healthy = recorded.cluster("healthy-dual-stack")
-    client._looks = 1
+    client._requests = 1
     client.digest = Digest(
         replace(healthy, unread={ResourceKind.IP_POOLS: Reason.API_UNAVAILABLE})
     )  # the cluster role reads yet

@@ -1,6 +1,6 @@
 """A CoreDNS ConfigMap read as CoreDNS reads it: cluster domains, forwarders, and which directives withhold AAAA. Pure.
 
-Called by configmaps.py. Says what the text means; whether that is a fault is diagnosis' business.
+Called by parse/configmaps.py. Reads what the text means; diagnosis decides whether that is a fault.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from exporter.inventory.corefile.aaaa import EffectiveServer, withheld
-from exporter.inventory.corefile.syntax import Files, ServerBlock, SyntaxParser
-from exporter.inventory.corefile.zones import within, zone_of
+from exporter.inventory.corefile.syntax import Files, ServerBlock, SyntaxParser, within, zones_of
 from exporter.model.corefile import AaaaBlock, Corefile
 
 MAX_ERRORS = 20
@@ -23,7 +22,7 @@ KEY = "Corefile"
 def read_corefile(
     namespace: str, name: str, data: Mapping[str, str], custom: Mapping[str, str] | None = None
 ) -> Corefile:
-    """The ConfigMap's Corefile. `data` are its keys, `custom` those of ConfigMap coredns-custom, which imports may name."""
+    """The ConfigMap's Corefile. `data` are its keys, `custom` those of ConfigMap coredns-custom for imports."""
     parser = SyntaxParser(data.get(KEY, ""), _files(data, custom or {}))
     served = [(_port(block), server) for block in parser.parse() for server in [_server(block)] if server.zones]
     # Pods ask port 53, or the one port there is (OpenShift's 5353 behind the Service).
@@ -43,14 +42,14 @@ def read_corefile(
 
 
 def _files(data: Mapping[str, str], custom: Mapping[str, str]) -> Files:
-    """The files that an import may reach: ConfigMap keys, by their last path component; coredns-custom is mounted aside."""
+    """The files that an import may reach: keys of either ConfigMap by the last path component."""
 
     def find(pattern: str) -> Mapping[str, str] | None:
         last = pattern.rpartition("/")[2]
         found = {f"coredns-custom/{key}": custom[key] for key in sorted(custom) if fnmatchcase(key, last)}
         if not found:
             found = {key: data[key] for key in sorted(data) if key != KEY and fnmatchcase(key, last)}
-        # CoreDNS takes a pattern that matches no file, but not a path that does not exist.
+        # CoreDNS accepts a pattern that matches no file, but not a path that does not exist.
         return found if found or any(sign in pattern for sign in "*?[") else None
 
     return find
@@ -66,16 +65,15 @@ def _port(block: ServerBlock) -> str:
 def _server(block: ServerBlock) -> EffectiveServer:
     """The block's forward zones over plain DNS; other transports serve other clients."""
     plain = [key for key in block.keys if "://" not in key or key.startswith("dns://")]
-    zones = list(dict.fromkeys(zone for zone in map(zone_of, plain) if zone))
     return EffectiveServer(
-        zones=zones,
+        zones=list(dict.fromkeys(zones_of(plain))),
         directives=block.directives,
         partial=any(directive.plugin == "view" for directive in block.directives),
     )
 
 
 def _except_served_elsewhere(found: list[tuple[EffectiveServer, list[AaaaBlock]]]) -> Iterator[AaaaBlock]:
-    """The blocks, each with the subzones that other server blocks, more specific ones, serve without withholding there."""
+    """The blocks, each with the subzones that other server blocks serve without withholding."""
     blocked = {block.zone for _, blocks in found for block in blocks}
     for server, blocks in found:
         others = {zone for other, _ in found if other is not server for zone in other.zones} - blocked
@@ -87,11 +85,13 @@ def _except_served_elsewhere(found: list[tuple[EffectiveServer, list[AaaaBlock]]
 
 def _cluster_domains(servers: list[EffectiveServer]) -> tuple[str, ...]:
     """The forward zones of the kubernetes plugin; without arguments it has those of its server block."""
-    found: dict[str, None] = {}
-    for server in servers:
-        for directive in server.of("kubernetes"):
-            found.update(dict.fromkeys([zone for zone in map(zone_of, directive.arguments) if zone] or server.zones))
-    return tuple(found)
+    found = (
+        zone
+        for server in servers
+        for directive in server.of("kubernetes")
+        for zone in zones_of(directive.arguments) or server.zones
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _forwards(servers: list[EffectiveServer]) -> tuple[str, ...]:

@@ -1,23 +1,29 @@
-"""The syntax of a Corefile: text to server blocks, as CoreDNS's parser (a Caddyfile) reads it. Pure; meaning is in corefile.py.
+"""The syntax of a Corefile: text to server blocks and zones, as CoreDNS's parser (a Caddyfile) reads it. Pure.
 
-Words are parted by blanks; "..." may hold blanks and line breaks and escapes only the quote; # starts a comment
+Words are separated by blanks; "..." may contain blanks and line breaks and escapes only the quote; # starts a comment
 anywhere outside quotes. A directive ends with its line or with the brace it opened. (name) { } defines a snippet;
-import takes a snippet or files. An environment placeholder {$NAME} stays as it is written: its value cannot be seen
-from outside.
+import takes a snippet or files. An environment placeholder {$NAME} stays as written: its value cannot be seen here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from exporter.model.family import parse_net
+
+ROOT = "."
 MAX_LENGTH = 1 << 20
 MAX_IMPORTS = 1_000
 MAX_TOKENS = 100_000
 
 Files: TypeAlias = Callable[[str], Mapping[str, str] | None]
-"""From an import's pattern to the files it takes, name to content; None where a plain path leads to nothing known."""
+"""From an import's pattern to the matching files, name to content; None where a plain path is not known."""
+
+# The comment sign ends a word as well (caddyfile/lexer.go).
+_WORD = re.compile(r'\s+|#[^\n]*|"(?P<quoted>(?:\\.|[^"\\])*\\?)"?|(?P<bare>[^\s"#][^\s#]*)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directive:
-    """One plugin line: its arguments, and the lines of its block."""
+    """One plugin line: its arguments and the lines of its block."""
 
     plugin: str
     file: str
@@ -57,52 +63,21 @@ class ServerBlock:
 def tokenize(content: str, file: str) -> list[Token]:
     """The words of a file with their lines; at most MAX_TOKENS."""
     tokens: list[Token] = []
-    position, line, end = 0, 1, len(content)
-    if content.startswith("\ufeff"):
-        position = 1
-    while position < end and len(tokens) < MAX_TOKENS:
-        character = content[position]
-        if character == "\n":
-            line += 1
-            position += 1
-        elif character.isspace():
-            position += 1
-        elif character == "#":
-            position = _line_end(content, position)
-        else:
-            word, after = _quoted(content, position + 1) if character == '"' else _bare(content, position)
-            tokens.append(Token(file, line, word))
-            line += content.count("\n", position, after)
-            position = after
+    line = 1
+    for found in _WORD.finditer(content.removeprefix("\ufeff")):
+        if found.lastgroup is not None:
+            tokens.append(Token(file, line, found["bare"] or found["quoted"].replace('\\"', '"')))
+            if len(tokens) == MAX_TOKENS:
+                break
+        line += found[0].count("\n")
     return tokens
 
 
-def _line_end(content: str, position: int) -> int:
-    found = content.find("\n", position)
-    return len(content) if found < 0 else found
-
-
-def _quoted(content: str, position: int) -> tuple[str, int]:
-    start, end = position, len(content)
-    while position < end and content[position] != '"':
-        position += 2 if content[position] == "\\" else 1
-    return content[start:position].replace('\\"', '"'), min(position + 1, end)
-
-
-def _bare(content: str, position: int) -> tuple[str, int]:
-    start, end = position, len(content)
-    # The comment sign works inside a word as well (caddyfile/lexer.go).
-    while position < end and not content[position].isspace() and content[position] != "#":
-        position += 1
-    return content[start:position], position
-
-
 class SyntaxParser:
-    """Reads one Corefile; what CoreDNS would refuse is noted in `errors` and reading goes on where it can."""
+    """Reads one Corefile; what CoreDNS would refuse is noted in `errors`, and reading continues where it can."""
 
     def __init__(self, content: str, files: Files) -> None:
         self.errors: list[str] = []
-        self.blocks: list[ServerBlock] = []
         self._files = files
         self._snippets: dict[str, list[Token]] = {}
         self._imports = 0
@@ -112,35 +87,35 @@ class SyntaxParser:
         self._at = 0
 
     def parse(self) -> list[ServerBlock]:
-        """All server blocks, snippets and imports replaced by what they hold."""
-        while self._at < len(self._tokens):
+        """All server blocks, with snippets and imports expanded."""
+        blocks: list[ServerBlock] = []
+        while self._token() is not None:
             block = ServerBlock(self._keys())
             if len(block.keys) == 1 and block.keys[0].startswith("(") and block.keys[0].endswith(")"):
                 self._snippets[block.keys[0][1:-1]] = self._snippet()
                 continue
             self._directives(block)
-            if block.keys:
-                self.blocks.append(block)
-        return self.blocks
+            blocks += [block] if block.keys else []
+        return blocks
+
+    def _token(self) -> Token | None:
+        return self._tokens[self._at] if self._at < len(self._tokens) else None
 
     def _starts_line(self, index: int) -> bool:
         if index <= 0 or index >= len(self._tokens):
             return True
         before, here = self._tokens[index - 1], self._tokens[index]
-        # A snippet's words keep the lines of their definition, which may lie before: any other line is a new one.
+        # A snippet's words keep the lines of their definition, which may be above: any other line is a new one.
         return before.file != here.file or before.last_line != here.line
 
     def _keys(self) -> list[str]:
-        """The zones before the brace; a trailing comma carries the list over the line's end."""
+        """The zones before the brace; a trailing comma continues the list on the next line."""
         keys: list[str] = []
         expecting = True
-        while self._at < len(self._tokens):
-            token = self._tokens[self._at]
+        while (token := self._token()) is not None and token.text != "{":
             if token.text == "import" and self._starts_line(self._at):
-                self._import()
+                self._import(token)
                 continue
-            if token.text == "{":
-                break
             if keys and not expecting and self._starts_line(self._at):
                 break
             expecting = token.text.endswith(",")
@@ -153,8 +128,7 @@ class SyntaxParser:
         """The words between the snippet's braces."""
         found: list[Token] = []
         depth = 0
-        while self._at < len(self._tokens):
-            token = self._tokens[self._at]
+        while (token := self._token()) is not None:
             self._at += 1
             depth += {"{": 1, "}": -1}.get(token.text, 0)
             if depth == 0:
@@ -165,31 +139,30 @@ class SyntaxParser:
         return found
 
     def _directives(self, block: ServerBlock) -> None:
-        braced = self._at < len(self._tokens) and self._tokens[self._at].text == "{"
+        first = self._token()
+        braced = first is not None and first.text == "{"
         self._at += braced
-        while self._at < len(self._tokens):
-            token = self._tokens[self._at]
+        while (token := self._token()) is not None:
             if token.text == "}":
                 self._at += 1
                 return
             if token.text == "import":
-                self._import()
+                self._import(token)
             else:
-                block.directives.append(self._directive())
+                block.directives.append(self._directive(token))
         if braced:
             self.errors.append("a server block's closing brace is missing")
 
-    def _directive(self) -> Directive:
-        first = self._tokens[self._at]
+    def _directive(self, first: Token) -> Directive:
         self._at += 1
         lines: list[list[str]] = [[]]
         depth = 0
-        while self._at < len(self._tokens):
-            token, starts = self._tokens[self._at], self._starts_line(self._at)
+        while (token := self._token()) is not None:
+            starts = self._starts_line(self._at)
             if depth == 0 and starts:
                 break
             if starts and token.text == "import":
-                self._import()
+                self._import(token)
                 continue
             if depth == 0 and token.text == "}":
                 self.errors.append(f"line {token.line}: unexpected }}")
@@ -205,25 +178,57 @@ class SyntaxParser:
         body = tuple(tuple(line) for line in lines[1:] if line)
         return Directive(plugin=first.text, file=first.file, line=first.line, arguments=tuple(lines[0]), body=body)
 
-    def _import(self) -> None:
-        """Puts what is imported in the place of the two words."""
-        where = self._tokens[self._at]
+    def _import(self, word: Token) -> None:
+        """Replaces the word `import` and its argument by what is imported."""
         has_argument = self._at + 1 < len(self._tokens) and not self._starts_line(self._at + 1)
         pattern = self._tokens[self._at + 1].text if has_argument else ""
-        taken: list[Token] = []
         self._imports += 1
         if self._imports > MAX_IMPORTS or len(self._tokens) > MAX_TOKENS:
-            self.errors.append(f"line {where.line}: too many imports")
+            self.errors.append(f"line {word.line}: too many imports")
             self._at = len(self._tokens)
             return
         if not pattern:
-            self.errors.append(f"line {where.line}: import without argument")
-        elif pattern in self._snippets:
-            taken = self._snippets[pattern]
-        else:
-            files = self._files(pattern)
-            if files is None:
-                self.errors.append(f"line {where.line}: the imported {pattern[:100]} is not known")
-            for name, content in (files or {}).items():
-                taken += tokenize(content[:MAX_LENGTH], name)
-        self._tokens[self._at : self._at + 1 + has_argument] = taken
+            self.errors.append(f"line {word.line}: import without argument")
+        self._tokens[self._at : self._at + 1 + has_argument] = self._imported(pattern, word.line) if pattern else []
+
+    def _imported(self, pattern: str, line: int) -> list[Token]:
+        if pattern in self._snippets:
+            return self._snippets[pattern]
+        files = self._files(pattern)
+        if files is None:
+            self.errors.append(f"line {line}: the imported {pattern[:100]} is not known")
+        return [token for name, content in (files or {}).items() for token in tokenize(content[:MAX_LENGTH], name)]
+
+
+# Zones as a Corefile writes them
+
+
+def zones_of(texts: Iterable[str]) -> list[str]:
+    """The forward zones among the texts, normalized: no transport, port, final dot or capitals; "." for the root."""
+    return [zone for zone in map(_zone_of, texts) if zone]
+
+
+def _zone_of(text: str) -> str:
+    name = text.partition("://")[2] or text
+    head, colon, tail = name.rpartition(":")
+    name = head if colon and tail.isdigit() else name
+    if parse_net(name) is not None:
+        return ""  # CIDR notation of a reverse zone
+    name = name.rstrip(".").lower()
+    return "" if name.endswith(("in-addr.arpa", "ip6.arpa")) else name or ROOT
+
+
+def within(inner: str, outer: str) -> bool:
+    """Whether every name of the zone `inner` is in `outer`."""
+    return outer in (ROOT, inner) or inner.endswith("." + outer)
+
+
+def lies_in_any(zone: str, others: Iterable[str]) -> bool:
+    """Whether one of the others contains the zone."""
+    return any(within(zone, each) for each in others)
+
+
+def meet(zones: list[str], others: list[str]) -> list[str]:
+    """The zones common to both lists: of two nested ones the inner."""
+    found = [a if within(a, b) else b for a in zones for b in others if within(a, b) or within(b, a)]
+    return list(dict.fromkeys(found))

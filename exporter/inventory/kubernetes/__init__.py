@@ -1,1 +1,1 @@
-"""The Kubernetes API: credentials, requests, lists and watches. Gives parsed objects, and says how current they are."""
+"""The Kubernetes API: credentials, requests, lists and watches. Gives parsed objects and their age."""

@@ -1,4 +1,4 @@
-"""Which API groups, versions and resources the server serves, and where a reading is therefore made. Pure.
+"""Which API groups, versions and resources the server serves, and in which version a resource is therefore read. Pure.
 
 Knowing what is served tells an absent kind from a refused one: both look like 403 to a client without the right
 (measured).
@@ -6,16 +6,15 @@ Knowing what is served tells an absent kind from a refused one: both look like 4
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from exporter.inventory.kubernetes.api_error import ApiError, ApiErrorKind
+from exporter.inventory.kubernetes.stream import decode_object
 from exporter.inventory.kubernetes.watched_resources import CALICO, CRD, WatchedResource
-from exporter.inventory.parse.fields import items, mapping, text, texts
+from exporter.inventory.parse.fields import mapping, objects, text, texts
 
-# GROUP/VERSION -> its resources that can be listed and watched; None: the version is served, its resources were not
-# told.
+# GROUP/VERSION -> its resources that can be listed and watched; None: the version is served, its resources are unknown.
 Served: TypeAlias = Mapping[str, frozenset[str] | None]
 
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList"
@@ -25,68 +24,45 @@ NEEDED = frozenset({"list", "watch"})
 
 
 def read_served(body: bytes) -> Served:
-    """What /apis answered, in its aggregated or its plain form.
-
-    Raises:
-        ApiError: MALFORMED.
-    """
-    try:
-        fields = mapping(json.loads(body))
-    except (ValueError, RecursionError) as error:
-        raise ApiError(ApiErrorKind.MALFORMED, f"/apis: not JSON: {error}") from None
+    """What /apis answered, in its aggregated or its plain form. Raises ApiError (MALFORMED)."""
+    fields = decode_object(body, "/apis: ")
     match text(fields.get("kind")):
         case "APIGroupDiscoveryList":
-            return _aggregated(fields)
-        case "APIGroupList":
             return {
-                text(mapping(version).get("groupVersion")): None
-                for group in items(fields.get("groups"))
-                for version in items(mapping(group).get("versions"))
+                f"{text(mapping(group.get('metadata')).get('name'))}/{text(version.get('version'))}": (
+                    # Of an aggregated API server that does not answer at present nothing is known.
+                    None if version.get("freshness") == "Stale" else _usable(version.get("resources"), "resource")
+                )
+                for group in objects(fields.get("items"))
+                for version in objects(group.get("versions"))
             }
+        case "APIGroupList":
+            groups = objects(fields.get("groups"))
+            return {text(each.get("groupVersion")): None for group in groups for each in objects(group.get("versions"))}
     raise ApiError(ApiErrorKind.MALFORMED, "/apis: no list of groups")
 
 
 def read_resources(body: bytes) -> frozenset[str]:
-    """The resources that /apis/GROUP/VERSION names.
-
-    Raises:
-        ApiError: MALFORMED.
-    """
-    try:
-        fields = mapping(json.loads(body))
-    except (ValueError, RecursionError) as error:
-        raise ApiError(ApiErrorKind.MALFORMED, f"not JSON: {error}") from None
-    return _usable(items(fields.get("resources")), "name")
+    """The resources that /apis/GROUP/VERSION names. Raises ApiError (MALFORMED)."""
+    return _usable(decode_object(body).get("resources"), "name")
 
 
-def _usable(resources: list[Any], name: str) -> frozenset[str]:
-    given = [mapping(each) for each in resources]
-    return frozenset(text(each.get(name)) for each in given if NEEDED.issubset(texts(each.get("verbs"))))
+def _usable(resources: Any, name: str) -> frozenset[str]:
+    return frozenset(text(each.get(name)) for each in objects(resources) if NEEDED.issubset(texts(each.get("verbs"))))
 
 
-def _aggregated(fields: Mapping[str, Any]) -> Served:
-    found: dict[str, frozenset[str] | None] = {}
-    for group in map(mapping, items(fields.get("items"))):
-        name = text(mapping(group.get("metadata")).get("name"))
-        for version in map(mapping, items(group.get("versions"))):
-            place = f"{name}/{text(version.get('version'))}"
-            if version.get("freshness") == "Stale":  # an aggregated API server that does not answer at present
-                found[place] = None
-                continue
-            found[place] = _usable(items(version.get("resources")), "resource")
-    return found
+def served_version(watched: WatchedResource, served: Served, calico: str = CRD) -> str | None:
+    """The API version to read the resource in, None where none is served. `calico`: the one that has the IPPools."""
+    versions = watched.api_versions
+    if versions == CALICO:
+        versions = (calico, *(version for version in CALICO if version != calico))
+    return next(
+        (version for version in versions if version == "v1" or _serves(served, version, watched.resource)), None
+    )
 
 
-def place_of(reading: WatchedResource, served: Served, calico: str = CRD) -> str | None:
-    """Where the reading is made, None where it is served nowhere. `calico`: the place that holds the IPPools."""
-    places = reading.places
-    if places == CALICO:
-        places = (calico, *(place for place in CALICO if place != calico))
-    return next((place for place in places if place == "v1" or _serves(served, place, reading.resource)), None)
-
-
-def _serves(served: Served, place: str, resource: str) -> bool:
-    if place not in served:
+def _serves(served: Served, version: str, resource: str) -> bool:
+    if version not in served:
         return False
-    resources = served[place]
+    resources = served[version]
     return resources is None or resource in resources

@@ -1,8 +1,8 @@
-"""How a request to the API server can fail: the closed set, and what an answer says of it. Pure.
+"""How a request to the API server can fail: the closed set, and which one an answer means. Pure.
 
-The same trouble comes in several shapes: an HTTP status, a Status object instead of a list, an ERROR event inside a
-watch that began with 200 (measured on kube-apiserver 1.36; Kubernetes API concepts, "410 Gone responses"). Whoever asks
-sees one exception with one kind.
+The same failure has several forms: an HTTP status, a Status object instead of a list, an ERROR event inside a watch
+that began with 200 (measured on kube-apiserver 1.36; Kubernetes API concepts, "410 Gone responses"). Callers get one
+exception with one kind.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from exporter.inventory.parse.fields import mapping, number, text
+from exporter.inventory.parse.fields import mapping, number, objects, text
 
 MAX_DETAIL = 300
 MAX_BODY = 2000  # bytes of an answer that is no Status
@@ -22,9 +22,9 @@ MAX_RETRY_AFTER = 120.0
 
 class ApiErrorKind(StrEnum):
     UNREACHABLE = "unreachable"  # no connection, or it broke
-    STREAM_IDLE = "silent"  # the connection stands and nothing comes
-    EXPIRED = "expired"  # the version or the page asked for is gone: list again
-    VERSION_AHEAD = "ahead"  # the version asked for is not there yet, or never was (etcd restored from a backup)
+    STREAM_IDLE = "silent"  # the connection is open and nothing arrives
+    EXPIRED = "expired"  # the requested version or page is gone: list again
+    VERSION_AHEAD = "ahead"  # the requested version does not exist yet, or never did (etcd restored from a backup)
     THROTTLED = "throttled"
     FORBIDDEN = "forbidden"
     NOT_FOUND = "absent"
@@ -34,12 +34,12 @@ class ApiErrorKind(StrEnum):
     MALFORMED = "malformed"  # the answer is not what the API promises
 
 
-# Said by the server about this resource: retried seldom, unlike an outage.
+# About this resource only: retried seldom, unlike an outage.
 REFUSALS = frozenset({ApiErrorKind.FORBIDDEN, ApiErrorKind.NOT_FOUND})
 
 
 class ApiError(Exception):
-    """A request that failed. `retry_after`: seconds that the server asks to wait; `resume`: the token to continue an expired list with."""
+    """A request that failed. `retry_after`: seconds to wait; `resume`: the token to continue an expired list with."""
 
     def __init__(self, kind: ApiErrorKind, detail: str, *, retry_after: float | None = None, resume: str = "") -> None:
         super().__init__(f"{kind}: {shortened(detail)}" if detail else str(kind))
@@ -49,39 +49,34 @@ class ApiError(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, for the log. Why a certificate is not trusted comes first: the HTTP client says it last, behind much else."""
+    """What went wrong, for the log; of a certificate that is not trusted only why."""
     cause = getattr(error, "certificate_error", error)
-    said = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else str(error)
-    said = " ".join(said.split())
-    return shortened(f"{type(error).__name__}: {said}") if said else type(error).__name__
+    message = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else str(error)
+    message = " ".join(message.split())
+    return shortened(f"{type(error).__name__}: {message}") if message else type(error).__name__
 
 
 def shortened(text: str) -> str:
-    """At most MAX_DETAIL characters of it. What is left out stood in the middle: a text begins with what failed and ends with why."""
+    """At most MAX_DETAIL characters, from both ends: a text begins with what failed and ends with why."""
     if len(text) <= MAX_DETAIL:
         return text
-    kept = (MAX_DETAIL - len(_GAP)) // 2
-    return f"{text[:kept]}{_GAP}{text[-kept:]}"
+    gap = " ... "
+    kept = (MAX_DETAIL - len(gap)) // 2
+    return f"{text[:kept]}{gap}{text[-kept:]}"
 
-
-_GAP = " ... "
 
 _BY_CODE = {
-    400: ApiErrorKind.REJECTED,
+    **dict.fromkeys((400, 405, 406, 415, 422), ApiErrorKind.REJECTED),
     401: ApiErrorKind.UNAUTHORIZED,
     403: ApiErrorKind.FORBIDDEN,
     404: ApiErrorKind.NOT_FOUND,
-    405: ApiErrorKind.REJECTED,
-    406: ApiErrorKind.REJECTED,
     410: ApiErrorKind.EXPIRED,
-    415: ApiErrorKind.REJECTED,
-    422: ApiErrorKind.REJECTED,
     429: ApiErrorKind.THROTTLED,
 }
 
 
 def error_of_answer(code: int, headers: Mapping[str, str], body: bytes) -> ApiError:
-    """The trouble that an HTTP answer with a status of 400 or more tells of; its body may be a Status or plain text."""
+    """The error of an HTTP answer with a status of 400 or more; its body may be a Status or plain text."""
     try:
         status = mapping(json.loads(body))
     except (ValueError, RecursionError):
@@ -91,7 +86,7 @@ def error_of_answer(code: int, headers: Mapping[str, str], body: bytes) -> ApiEr
 
 
 def error_of_status(source: object) -> ApiError:
-    """The trouble that a Status object tells of, as ERROR events carry it."""
+    """The error of a Status object, as ERROR events have it."""
     status = mapping(source)
     return _error(number(status.get("code")) or 500, status, text(status.get("message")), None)
 
@@ -99,9 +94,7 @@ def error_of_status(source: object) -> ApiError:
 def _error(code: int, status: Mapping[str, Any], detail: str, retry_after: float | None) -> ApiError:
     details = mapping(status.get("details"))
     kind = _BY_CODE.get(code, ApiErrorKind.SERVER)
-    causes = details.get("causes")
-    reasons = {text(mapping(each).get("reason")) for each in causes} if isinstance(causes, list) else set()
-    if "ResourceVersionTooLarge" in reasons:
+    if any(each.get("reason") == "ResourceVersionTooLarge" for each in objects(details.get("causes"))):
         kind = ApiErrorKind.VERSION_AHEAD
     if retry_after is None:
         retry_after = _seconds(number(details.get("retryAfterSeconds")))
@@ -110,6 +103,6 @@ def _error(code: int, status: Mapping[str, Any], detail: str, retry_after: float
 
 
 def _seconds(value: object) -> float | None:
-    """Retry-After as seconds (its date form is not used by the API server), within reason."""
+    """Retry-After as seconds (the API server does not use its date form), bounded."""
     seconds = number(value)
     return None if seconds is None or seconds < 0 else min(float(seconds), MAX_RETRY_AFTER)

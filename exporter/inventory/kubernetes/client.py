@@ -1,8 +1,8 @@
-"""The connection to the API server: requests by the kubernetes package's asyncio client, raw bodies out. The rim of discovery.
+"""The connection to the API server: requests by the kubernetes package's asyncio client, raw bodies out. An I/O rim.
 
-No model or API class of that package is used: decoding to them costs seven times the CPU. Whatever goes wrong leaves
-here as ApiError. Service account tokens are read again by the package every minute; after a refused credential or
-certificate everything is loaded anew.
+No model or API class of that package is used: decoding to them costs seven times the CPU. Every failure leaves here as
+ApiError. The package reads service account tokens again every minute; after a refused credential or certificate
+everything is loaded again.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ MAX_LINE = 16 << 20  # etcd's limit of one object is 1.5 MB
 MAX_ERROR = 64 << 10
 MAX_CONNECTIONS = 64
 
-# A watch may rightly be silent for minutes. Whether its other end is there at all, the kernels ask each other: one that
-# vanished without a word is found dead within 50 s, sent to or not.
+# A watch may rightly be silent for minutes. TCP keepalive finds a peer that vanished within 50 s.
 KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 20),
@@ -61,7 +60,7 @@ class ApiResponse:
 
 
 class ApiServer:
-    """Requests to one API server. `loader` opens it anew when its credentials or certificates are no longer taken."""
+    """Requests to one API server. `loader` is used again when credentials or certificates are no longer accepted."""
 
     def __init__(self, client: ApiClient, loader: Loader) -> None:
         self._client = client
@@ -75,28 +74,25 @@ class ApiServer:
         """Where it is, for the log."""
         return str(self._client.configuration.host)
 
-    async def get(self, path: str, query: Query = (), *, accept: str = JSON, etag: str = "") -> ApiResponse:
-        """One whole answer.
-
-        Raises:
-            ApiError: none came within a minute, it is larger than 256 MiB, or its status is 400 or more.
-        """
+    async def get(
+        self, path: str, query: Query = (), *, accept: str = JSON, etag: str = "", longest: float | None = None
+    ) -> ApiResponse:
+        """One whole answer. ApiError: none came within `longest` seconds, it is too large, or its status is >= 400."""
         headers = {"Accept": accept} | ({"If-None-Match": etag} if etag else {})
+        longest = ANSWER if longest is None else longest
         try:
-            async with asyncio.timeout(ANSWER), self._request(path, query, headers) as response:
+            async with asyncio.timeout(longest), self._request(path, query, headers) as response:
                 return ApiResponse(response.status, await _body(response, MAX_BODY), response.headers.get("Etag", ""))
         except TimeoutError:
-            raise ApiError(ApiErrorKind.STREAM_IDLE, f"no answer within {ANSWER:g} s") from None
+            raise ApiError(ApiErrorKind.STREAM_IDLE, f"no answer within {longest:g} s") from None
 
     @asynccontextmanager
     async def stream(
         self, path: str, query: Query, *, accept: str, longest: float
     ) -> AsyncIterator[AsyncGenerator[bytes, None]]:
-        """The lines of an answer as they come, each without its end; a last line that was cut off is left out.
+        """The lines of an answer as they arrive, each without its end; a last line that was cut off is left out.
 
-        Raises:
-            ApiError: also while the lines are read. SILENT when the server had to end it within `longest` seconds, and
-            did not.
+        Raises ApiError, also while lines are read: STREAM_IDLE if the server does not end it within `longest` seconds.
         """
         try:
             async with asyncio.timeout(CONNECT + ANSWER) as patience:
@@ -108,7 +104,7 @@ class ApiServer:
 
     @asynccontextmanager
     async def _request(self, path: str, query: Query, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The response, status below 400; released in the end, and cut off where it was not read to its end."""
+        """The response, status below 400; closed in the end."""
         try:
             response = await self._send(path, query, headers)
             try:
@@ -149,7 +145,7 @@ class ApiServer:
         return response
 
     async def _reload(self) -> None:
-        """Load everything anew, at most once a minute. What cannot be loaded leaves the old one in use."""
+        """Load everything again, at most once a minute. If that fails, the old client stays in use."""
         now = time.monotonic()
         if now - self._loaded < RELOAD_EVERY:
             return
@@ -166,7 +162,7 @@ class ApiServer:
         await self._end(old)
 
     async def close(self) -> None:
-        """End every connection; the next request opens them anew."""
+        """End every connection; the next request opens a new one."""
         await self._end(self._client)
 
     async def _end(self, client: ApiClient) -> None:
@@ -179,7 +175,7 @@ class ApiServer:
 
 
 def _redirects_refused() -> aiohttp.TraceConfig:
-    """API servers answer where they are asked: who leads elsewhere is something else, such as a portal or a wrong proxy."""
+    """An API server does not redirect: what does is something else, such as a captive portal or a wrong proxy."""
 
     async def refuse(
         _session: aiohttp.ClientSession, _context: Any, params: aiohttp.TraceRequestRedirectParams
@@ -213,28 +209,20 @@ async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 async def _lines(response: aiohttp.ClientResponse, longest: float) -> AsyncGenerator[bytes, None]:
     end = asyncio.get_running_loop().time() + longest
-    begun: list[bytes] = []  # the parts of a line whose end has not come
-    size = 0
+    rest = b""  # a line whose end has not arrived
     try:
         while True:
             async with asyncio.timeout_at(end):
                 part = await response.content.readany()
             if not part:
                 return
-            first, *lines = part.split(b"\n")
-            begun.append(first)
-            size += len(first)
-            if size > MAX_LINE:
+            *lines, rest = (rest + part).split(b"\n")
+            if len(rest) > MAX_LINE:
                 raise ApiError(ApiErrorKind.MALFORMED, f"a watch line of more than {MAX_LINE} bytes")
-            if lines:
-                whole = [b"".join(begun), *lines[:-1]]
-                begun, size = [lines[-1]], len(lines[-1])
-                for line in whole:
-                    if line.strip():
-                        yield line
+            for line in filter(bytes.strip, lines):
+                yield line
     except TimeoutError:
-        raise ApiError(
-            ApiErrorKind.STREAM_IDLE, f"a watch that should have ended within {longest:g} s goes on"
-        ) from None
+        detail = f"a watch that should have ended within {longest:g} s goes on"
+        raise ApiError(ApiErrorKind.STREAM_IDLE, detail) from None
     except (aiohttp.ClientError, OSError) as error:
         raise ApiError(ApiErrorKind.UNREACHABLE, one_line(error)) from None

@@ -1,6 +1,6 @@
-"""Credentials and TLS for the API server, by the kubernetes package: a pod's service account, or a kubeconfig. The rim of discovery.
+"""Credentials and TLS for the API server, by the kubernetes package: a service account or a kubeconfig. An I/O rim.
 
-What comes out is that package's client with everything loaded, keys included, so that it may be used when files can no
+The result is that package's client with everything loaded, keys included, so that it still works when files can no
 longer be read.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,15 @@ from kubernetes.aio.config.config_exception import ConfigException
 
 from exporter import __version__
 from exporter.inventory.kubernetes.api_error import one_line
-from exporter.inventory.kubernetes.trust import as_kubernetes_does
+from exporter.inventory.kubernetes.trust import trust_as_go
 
-LOAD = 30.0  # seconds for loading a kubeconfig: its exec plugin may have to ask elsewhere
+LOAD = 30.0  # seconds for loading a kubeconfig: its exec plugin may use the network
 Loader = Callable[[], Coroutine[Any, Any, ApiClient]]
 
-# What the package raises for a kubeconfig that it cannot use: it does not check the types that it finds there.
+# What the package raises for a kubeconfig that it cannot use: it does not check types.
 _UNUSABLE = (
-    ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError, yaml.YAMLError,
-    aiohttp.ClientError,
+    ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError,
+    yaml.YAMLError, aiohttp.ClientError,
 )  # fmt: skip
 
 
@@ -51,19 +51,22 @@ async def load_service_account() -> ApiClient:
 
 
 async def load_kubeconfig(path: str) -> ApiClient:
-    """The current context of a kubeconfig: token, client certificate, exec plugin. AccessError where it cannot be used."""
+    """The current context of a kubeconfig: token, client certificate, exec plugin. AccessError if it cannot be used."""
     configuration = Configuration()
     before = _children()
     _check_readable(path)
     try:
         async with asyncio.timeout(LOAD):
             loaded = await kube_config.load_kube_config(path, client_configuration=configuration, persist_config=False)
-        # The package logs why a plugin failed, and would go on without credentials.
+        # The package logs why a plugin failed, and would continue without credentials.
         if _asks_plugin(loaded) and not (configuration.api_key or configuration.cert_file):
             raise AccessError(f"{path}: its exec plugin gave neither a token nor a certificate")
         return _api_client(configuration)
     except TimeoutError:
-        _end(_children() - before)
+        # The package forgets a plugin that hangs; nothing else is started while a kubeconfig is loaded.
+        for process in _children() - before:
+            with suppress(OSError):
+                os.kill(process, signal.SIGKILL)
         raise AccessError(f"{path}: its credentials did not come within {LOAD:g} s") from None
     except _UNUSABLE as error:
         raise AccessError(f"{path} is no kubeconfig that can be used: {one_line(error)}") from None
@@ -73,7 +76,7 @@ async def load_kubeconfig(path: str) -> ApiClient:
 
 
 def _check_readable(path: str) -> None:
-    """The package takes a file that is not there for an empty one."""
+    """The package treats a missing file as an empty one."""
     try:
         Path(path).open("rb").close()
     except OSError as error:
@@ -81,7 +84,7 @@ def _check_readable(path: str) -> None:
 
 
 def _children() -> frozenset[int]:
-    """The processes that this one started, whichever thread did; none where the kernel does not tell."""
+    """The processes that any thread of this one started; none where the kernel does not list them."""
     found: set[int] = set()
     for task in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):
@@ -89,21 +92,14 @@ def _children() -> frozenset[int]:
     return frozenset(found)
 
 
-def _end(processes: Iterable[int]) -> None:
-    """A plugin that hangs: the package forgets it when it is cancelled, and nothing else is started while a kubeconfig is loaded."""
-    for process in processes:
-        with suppress(OSError):
-            os.kill(process, signal.SIGKILL)
-
-
 def _asks_plugin(loaded: Any) -> bool:
     """Whether the user of the current context is an exec plugin."""
-    user = loaded._user  # noqa: SLF001 - the package tells it nowhere else
+    user = loaded._user  # noqa: SLF001 - the package offers no other way
     return user is not None and "exec" in user
 
 
 def _api_client(configuration: Any) -> ApiClient:
     client = ApiClient(configuration)
-    as_kubernetes_does(client.rest_client.ssl_context)
+    trust_as_go(client.rest_client.ssl_context)
     client.user_agent = f"dualstack-exporter/{__version__}"
     return client

@@ -1,11 +1,9 @@
-"""Whom this program trusts inside the cluster: whom Kubernetes' own clients trust. The one place where such a TLS context is made.
+"""TLS trust of HTTP clients inside the cluster: what Kubernetes' own clients trust. Loads no file itself.
 
-Since Python 3.13 `ssl.create_default_context` demands what RFC 5280 asks of certificates (VERIFY_X509_STRICT): keyUsage
-in an authority, an authority key identifier below it. Go's verification, which is that of kubectl, kubelet and every
-controller, asks for neither, and distributions make authorities without them (MicroK8s). Chain, name and validity are
-verified as ever.
-
-Targets outside the cluster are none of this: probes/tls.py makes contexts of its own.
+Since Python 3.13 `ssl.create_default_context` requires what RFC 5280 requires of certificates (VERIFY_X509_STRICT):
+keyUsage in an authority, an authority key identifier below it. Go's verification, which is that of kubectl, kubelet and
+every controller, requires neither, and distributions make authorities without them (MicroK8s). Chain, name and validity
+are verified as always. Probes of targets outside the cluster make contexts of their own (probes/tls.py).
 """
 
 from __future__ import annotations
@@ -15,11 +13,11 @@ import ssl
 
 def cluster_context() -> ssl.SSLContext:
     """A client's context with the authorities of this system."""
-    return as_kubernetes_does(ssl.create_default_context())
+    return trust_as_go(ssl.create_default_context())
 
 
-def as_kubernetes_does(context: ssl.SSLContext) -> ssl.SSLContext:
-    """The same context, made to trust what Go trusts whatever Python's version: no strictness, and any certificate given as an authority."""
+def trust_as_go(context: ssl.SSLContext) -> ssl.SSLContext:
+    """The same context: no strictness, and any certificate given as an authority, whatever Python's version."""
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context

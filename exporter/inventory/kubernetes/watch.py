@@ -1,10 +1,10 @@
-"""One reading kept current: list, then watch, then whatever the server's answer to that asks for. One task per reading.
+"""One resource kept current: list, then watch, then whatever the server's answer requires. One task per resource.
 
-A watch is resumed from the last version seen. Listed again is only after an answer that makes the version worthless
-(410 in all its forms, a version that the server does not know) and after an outage. A watch in which nothing came until
-the server ended it is ordinary: bookmarks may not come for minutes. But one from a version of the future (etcd was
-restored from a backup) looks the same, so the server is asked whether it has that version, in the cheapest way.
-Whatever fails is retried with growing, jittered delays, for ever.
+A watch is resumed from the last version seen. The resource is listed again only after an answer that makes the version
+worthless (410 in all its forms, a version that the server does not know) and after an outage. A watch in which nothing
+arrived until the server ended it is ordinary: bookmarks may not come for minutes. But a watch from a version of the
+future (etcd was restored from a backup) looks the same, so the server is asked whether it has that version, in the
+cheapest way. Whatever fails is retried with growing, jittered delays, for ever.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import gc
 import random
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from exporter.inventory.kubernetes.api_error import REFUSALS, ApiError, ApiErrorKind
 from exporter.inventory.kubernetes.client import JSON, METADATA, METADATA_LIST, ApiServer, Query
@@ -24,8 +24,8 @@ from exporter.inventory.kubernetes.watch_state import WatchState
 from exporter.inventory.kubernetes.watched_resources import WatchedResource
 
 PAGE = 500
-MAX_PAGES = 4_000  # two million objects: more than etcd holds
-SLICE = 100  # objects parsed before other tasks have their turn
+MAX_PAGES = 4_000  # two million objects: more than etcd can store
+SLICE = 100  # objects parsed before other tasks run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class WatchTimings:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """No search for garbage meanwhile: it would walk the half-built page again and again, which takes longer than building it."""
+    """Turns garbage collection off: it would walk the half-built page again and again, for longer than building it."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -53,31 +53,22 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class Watcher:
-    """Keeps one reading of the store current; `state` tells how it is. `report` is called after every change of either."""
+    """Keeps one resource of the store current. `report` is called after every change of the store or of `state`."""
 
-    def __init__(
-        self,
-        reading: WatchedResource,
-        *,
-        api: ApiServer,
-        store: ObjectStore,
-        tempo: WatchTimings,
-        clock: Callable[[], float],
-        report: Callable[[], None],
-    ) -> None:
-        self.reading = reading
-        self.state = WatchState()
-        self._api = api
-        self._store = store
-        self._tempo = tempo
-        self._clock = clock
-        self._report = report
-        self._path = ""
-        self._version = ""  # to watch from; empty: list first
-        self._reached = ""  # the newest version known, which a list from the cache must not be older than
-        self._failures = 0
-        self._expired = 0  # times that the version was refused since the last event
+    watched: WatchedResource
+    api: ApiServer
+    store: ObjectStore
+    timings: WatchTimings
+    clock: Callable[[], float]
+    report: Callable[[], None]
+    state: WatchState = field(default_factory=WatchState)
+    _path: str = ""
+    _version: str = ""  # to watch from; empty: list first
+    _reached: str = ""  # the newest version known: a list from the cache must not be older
+    _failures: int = 0
+    _expired: int = 0  # times that the version was refused since the last event
 
     async def run(self, path: str) -> None:
         """Read from this path until cancelled."""
@@ -85,85 +76,85 @@ class Watcher:
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
-            delay = self._tempo.first_delay
             try:
-                if not self._version or self.state.long_lost(self._clock()):
+                if not self._version or self.state.long_lost(self.clock()):
                     await self._list()
                 await self._watch()
                 # A server that ends watches at once is asked once a second, not in a loop.
-                delay = max(0.0, began + self._tempo.first_delay - loop.time())
+                delay = max(0.0, began + self.timings.first_delay - loop.time())
             except ApiError as error:
                 delay = self._fail(error)
             await asyncio.sleep(delay)
 
     def miss(self, error: ApiError) -> None:
-        """It cannot be asked for: served nowhere (what was read of it is gone), or what is served could not be learnt."""
+        """It cannot be read: it is not served (what was read is dropped), or what is served is not known."""
         if error.kind is ApiErrorKind.NOT_FOUND:
             self._forget(error)
         else:
-            self.state.first_result, self.state.trouble = True, error
-        self._report()
+            self.state.first_result, self.state.error = True, error
+        self.report()
 
     # Lists
 
     async def _list(self) -> None:
-        """Read everything. A list that had to go on at a newer version than it began with is made once more, to be exact."""
+        """Read everything. A list that had to continue at a newer version is repeated, to be exact."""
         began = asyncio.get_running_loop().time()
-        found, version, exact = await self._read_pages()
-        if not exact:
-            self._take(found, version)
-            found, version, _ = await self._read_pages()
-        self._take(found, version)
+        if not await self._read_pages():
+            await self._read_pages()
         self.state.seconds = asyncio.get_running_loop().time() - began
 
-    async def _read_pages(self) -> tuple[dict[Key, Value], str, bool]:
+    async def _read_pages(self) -> bool:
+        """Store a whole list. False where some page was of a newer version than the first."""
         found: dict[Key, Value] = {}
         more, exact = "", True
         for _ in range(MAX_PAGES):
             try:
-                body = await self._ask_page(more)
+                body = await self._get_page(more)
             except ApiError as error:
                 if not (more and error.resume):
                     raise
-                more, exact = error.resume, False  # the page expired: the server offers to go on at a newer version
+                more, exact = error.resume, False  # the page expired: the server offers to continue at a newer version
                 continue
             with _without_collector():
                 page = read_page(body)
                 for start in range(0, len(page.objects), SLICE):
-                    found.update(parse_all(self.reading, page.objects[start : start + SLICE]))
+                    found.update(parse_all(self.watched, page.objects[start : start + SLICE]))
                     await asyncio.sleep(0)
                 more, version = page.more, page.version
                 del page
             if not more:
-                return found, version, exact
+                self.store.fill(self.watched, found, self.clock())
+                self._version = self._reached = version
+                self._mark_current()
+                return exact
         raise ApiError(ApiErrorKind.MALFORMED, f"more than {MAX_PAGES} pages")
 
-    async def _ask_page(self, more: str) -> bytes:
-        query = self._selectors()
-        if self.reading.paged:
-            query.append(("limit", str(PAGE)))
-            if more:
-                query.append(("continue", more))
+    async def _get_page(self, more: str) -> bytes:
+        if self.watched.paged:
+            query = [("limit", str(PAGE)), *([("continue", more)] if more else [])]
         else:
             # From the server's cache, but never back in time; limit would be ignored.
-            query.append(("resourceVersion", self._reached or "0"))
-        accept = f"{METADATA_LIST},{JSON}" if self.reading.metadata_only else JSON
+            query = [("resourceVersion", self._reached or "0")]
         try:
-            return (await self._api.get(self._path, query, accept=accept)).body
+            return await self._get(query)
         except ApiError as error:
             if error.kind in {ApiErrorKind.EXPIRED, ApiErrorKind.VERSION_AHEAD, ApiErrorKind.REJECTED}:
                 self._reached = ""
             raise
 
-    def _take(self, found: dict[Key, Value], version: str) -> None:
-        self._store.fill(self.reading, found, self._clock())
-        self._version = self._reached = version
-        self._current()
+    async def _get(self, query: Query) -> bytes:
+        accept = f"{METADATA_LIST},{JSON}" if self.watched.metadata_only else JSON
+        return (await self.api.get(self._path, [*self._selectors(), *query], accept=accept)).body
+
+    def _selectors(self) -> Query:
+        chosen = (("fieldSelector", self.watched.field_selector), ("labelSelector", self.watched.labels))
+        return [(name, value) for name, value in chosen if value]
 
     # Watches
 
     async def _watch(self) -> None:
-        timeout = max(1, round(self._tempo.watch * random.uniform(0.8, 1.2)))  # noqa: S311 - so that they do not all end at once
+        # Jitter, so that they do not all end at once.
+        timeout = max(1, round(self.timings.watch * random.uniform(0.8, 1.2)))  # noqa: S311
         query: Query = [
             *self._selectors(),
             ("watch", "true"),
@@ -171,105 +162,90 @@ class Watcher:
             ("resourceVersion", self._version),
             ("timeoutSeconds", str(timeout)),
         ]
-        accept = f"{METADATA},{JSON}" if self.reading.metadata_only else JSON
+        accept = f"{METADATA},{JSON}" if self.watched.metadata_only else JSON
         loop = asyncio.get_running_loop()
         anything = False
-        longest = timeout + self._tempo.slack
-        async with self._api.stream(self._path, query, accept=accept, longest=longest) as lines:
+        longest = timeout + self.timings.slack
+        async with self.api.stream(self._path, query, accept=accept, longest=longest) as lines:
             began = loop.time()
-            self.state.open(self._clock())
-            self._report()
+            self.state.open(self.clock())
+            self.report()
             async with aclosing(lines):
                 async for line in lines:
                     event = read_event(line)
                     if event is not None:
                         anything = True
                         self._apply(event)
-        self.state.close(self._clock())
-        self._report()
+        self.state.close(self.clock())
+        self.report()
         if loop.time() - began < timeout * 0.9:
-            return  # a server that shuts down: nothing is known of what came after
-        if anything:
-            self._current()
+            return  # a server that shuts down: what came after is not known
+        if anything or await self._has_version():
+            self._mark_current()
         else:
-            await self._confirm()
-
-    async def _confirm(self) -> None:
-        """Look whether the server has the version that a quiet watch began at; list anew where it has not.
-
-        Of what may be long, one object is asked for, which tells how far the server is. It cannot be asked for that
-        version itself: a cache that etcd sends no progress to (seen with etcd 3.4) takes it for one of the future. The
-        rest is listed anew from the server's cache.
-        """
-        if not self.reading.paged or not reaches(await self._server_version(), self._version):
             await self._list()
-            return
-        self._current()
 
-    async def _server_version(self) -> str:
-        accept = f"{METADATA_LIST},{JSON}" if self.reading.metadata_only else JSON
-        return read_page(
-            (await self._api.get(self._path, [*self._selectors(), ("limit", "1")], accept=accept)).body
-        ).version
+    async def _has_version(self) -> bool:
+        """Whether the server is known to have the version that a quiet watch began at.
+
+        Of what may be long, one object is read, which shows the server's own version. It cannot be asked for the
+        version itself: a cache that etcd sends no progress to (seen with etcd 3.4) takes it for one of the future. The
+        rest is cheaply listed again from the server's cache.
+        """
+        return self.watched.paged and reaches(read_page(await self._get([("limit", "1")])).version, self._version)
 
     def _apply(self, event: Event) -> None:
         if event.change is Change.SET:
-            self._store.set(self.reading, event.source, self._clock())
+            self.store.set(self.watched, event.source, self.clock())
         elif event.change is Change.GONE:
-            self._store.remove(self.reading, event.source)
+            self.store.remove(self.watched, event.source)
         if event.version:
             self._version = self._reached = event.version
         self._expired = 0
-        self._current()
+        self._mark_current()
 
-    def _selectors(self) -> list[tuple[str, str]]:
-        chosen = (("fieldSelector", self.reading.field_selector), ("labelSelector", self.reading.labels))
-        return [(name, value) for name, value in chosen if value]
+    # State
 
-    # How it stands
-
-    def _current(self) -> None:
+    def _mark_current(self) -> None:
         self._failures = 0
-        self.state.see(self._clock())
-        self._report()
+        self.state.mark_current(self.clock())
+        self.report()
 
     def _fail(self, error: ApiError) -> float:
-        """Take note of a failure; the seconds to wait."""
+        """Record a failure; the seconds to wait."""
         if not self._keeps_version(error):
             self._version = ""
-        self.state.close(self._clock())
-        self.state.trouble, self.state.first_result = error, True
-        if (
-            error.kind in REFUSALS
-            and self.state.has_data
-            and self._clock() - (self.state.outage_since or 0) >= self._tempo.grace
-        ):
+        now = self.clock()
+        self.state.close(now)
+        self.state.error, self.state.first_result = error, True
+        refused = error.kind in REFUSALS and self.state.has_data
+        if refused and now - (self.state.outage_since or 0) >= self.timings.grace:
             self._forget(error)
-        self._report()
+        self.report()
         return self._delay(error)
 
     def _keeps_version(self, error: ApiError) -> bool:
-        """Whether a watch may go on from the last version: what failed was the connection or the server, not the version."""
+        """Whether a watch may resume from the last version: the connection or the server failed, not the version."""
         if error.kind in {ApiErrorKind.UNREACHABLE, ApiErrorKind.THROTTLED, ApiErrorKind.UNAUTHORIZED, *REFUSALS}:
             return True
-        # A version that is no number is a 500; one 500 alone may be anything. Inside a watch it is about this watch.
+        # A version that is no number is a 500; a single 500 may be anything. Inside a watch it is about this watch.
         return error.kind is ApiErrorKind.SERVER and self.state.opened is None and not self._failures
 
     def _forget(self, error: ApiError) -> None:
         self._version = self._reached = ""
-        self.state = WatchState(first_result=True, trouble=error)
-        self._store.forget(self.reading)
+        self.state = WatchState(first_result=True, error=error)
+        self.store.forget(self.watched)
 
     def _delay(self, error: ApiError) -> float:
-        tempo = self._tempo
+        timings = self.timings
         if error.kind is ApiErrorKind.EXPIRED:
-            # Nothing is wrong with the server; but all nodes are told so at the same moment, when it was restarted.
+            # Nothing is wrong with the server; but all nodes get this answer at the same moment, when it was restarted.
             self._expired += 1
-            longest = min(tempo.longest_delay, tempo.first_delay * 3.0 * 2.0 ** min(self._expired - 1, 20))
+            longest = min(timings.longest_delay, timings.first_delay * 3.0 * 2.0 ** min(self._expired - 1, 20))
             return longest * random.uniform(0.0, 1.0)  # noqa: S311 - jitter
         failures, self._failures = self._failures, self._failures + 1
-        first, longest = tempo.first_delay, tempo.longest_delay
+        first, longest = timings.first_delay, timings.longest_delay
         if error.kind in REFUSALS and not self.state.has_data:
-            first, longest = tempo.first_refused, tempo.longest_refused
+            first, longest = timings.first_refused, timings.longest_refused
         delay: float = min(longest, first * 2.0 ** min(failures, 20))
         return max(delay, error.retry_after or 0.0) * random.uniform(1.0, 1.3)  # noqa: S311 - jitter

@@ -1,6 +1,6 @@
-"""How a reading of the API stands, and what follows from it: stale or not, why a kind was not read, what the log says. No I/O but the log.
+"""The state of each watched resource and what follows from it: staleness, why a kind was not read, what is logged.
 
-Written by watching.py, read by kubernetes.py. Times are Unix seconds of the source's clock.
+Written by watch.py, read by source.py; no I/O but the log. Times are Unix seconds of the source's clock.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from exporter.inventory.kubernetes.api_error import REFUSALS, ApiError, ApiErrorKind
-from exporter.inventory.kubernetes.watched_resources import WatchedResource as Resource
+from exporter.inventory.kubernetes.watched_resources import WatchedResource
 from exporter.model.facts import ReaderStatus
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
@@ -18,14 +18,14 @@ from exporter.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
 
-HELD = 2.0  # seconds that a watch must last to count: what the server has against a version it says at once
+HELD = 2.0  # seconds that a watch must last to count: a server refuses a version at once
 OUTAGE = 10.0  # seconds without a watch before what was read counts as stale
 FAILED = frozenset({Reason.NO_PERMISSION, Reason.API_UNAVAILABLE})  # reasons that are a reader's failure
 
 
 @dataclass(slots=True, kw_only=True)
 class WatchState:
-    """How a reading stands."""
+    """The state of one watched resource."""
 
     first_result: bool = False  # answered once, or failed once
     has_data: bool = False  # something was read, and is kept
@@ -33,11 +33,11 @@ class WatchState:
     outage_since: float | None = None  # since when none is, or only such as ended at once
     last_current: float | None = None  # when what is kept was last known to be current
     seconds: float = 0.0  # that the last whole list took
-    trouble: ApiError | None = None  # of the last attempt
+    error: ApiError | None = None  # of the last attempt
 
     def open(self, now: float) -> None:
         """A watch began."""
-        self.opened, self.trouble = now, None
+        self.opened, self.error = now, None
 
     def close(self, now: float) -> None:
         """A watch ended, or could not begin."""
@@ -45,9 +45,9 @@ class WatchState:
             self.outage_since = now
         self.opened = None
 
-    def see(self, now: float) -> None:
+    def mark_current(self, now: float) -> None:
         """Everything that is kept is current."""
-        self.first_result, self.has_data, self.last_current, self.trouble = True, True, now, None
+        self.first_result, self.has_data, self.last_current, self.error = True, True, now, None
         self.outage_since = None if self.opened is not None else now
 
     def long_lost(self, now: float) -> bool:
@@ -57,19 +57,16 @@ class WatchState:
     def stale(self, now: float) -> bool:
         """Whether what is kept may be out of date because the API does not answer.
 
-        An open watch is current, however long nothing comes: nothing happened. A real server sends no bookmark either
-        before its cache has passed the version that the watch began at, which may take minutes or for ever. That the
-        server is still there is the connection's matter (client.py): the kernels ask each other, and a watch that
-        outlasts its time is ended.
+        An open watch is current, however long nothing arrives. A real server sends no bookmark either before its cache
+        has passed the version that the watch began at, which may take minutes or for ever. client.py finds out whether
+        the server still exists: by TCP keepalive, and by ending a watch that outlasts its time.
         """
-        if not self.has_data or self.last_current is None:
-            return False
-        if self._watched(now):
+        if not self.has_data or self.last_current is None or self._watched(now):
             return False
         return now - max(self.outage_since or self.last_current, self.last_current) > OUTAGE
 
     def current_at(self, now: float) -> float | None:
-        """The moment that what is kept shows: now while a watch is open, for an open one tells of a change at once."""
+        """The moment that what is kept shows: now while a watch is open, for it reports a change at once."""
         return now if self._watched(now) else self.last_current
 
     def _watched(self, now: float) -> bool:
@@ -79,100 +76,91 @@ class WatchState:
 
 def answers(states: Iterable[WatchState]) -> bool:
     """Whether the API server answers at all: something was read, or refused."""
-    return any(each.has_data or (each.trouble is not None and each.trouble.kind in REFUSALS) for each in states)
+    return any(each.has_data or (each.error is not None and each.error.kind in REFUSALS) for each in states)
 
 
 def why_failing(states: Iterable[WatchState], now: float) -> ApiError | None:
-    """The trouble of what is missing or stale that tells most: an outage before a refusal, a refusal before absence."""
-    troubles = [each.trouble for each in states if each.trouble is not None and (not each.has_data or each.stale(now))]
+    """The most telling error of what is missing or stale: an outage before a refusal, a refusal before absence."""
+    errors = [each.error for each in states if each.error is not None and (not each.has_data or each.stale(now))]
     last = (ApiErrorKind.FORBIDDEN, ApiErrorKind.NOT_FOUND)
-    return min(troubles, key=lambda t: last.index(t.kind) + 1 if t.kind in last else 0, default=None)
+    return min(errors, key=lambda error: last.index(error.kind) + 1 if error.kind in last else 0, default=None)
 
 
-def why_unread(states: Mapping[Resource, WatchState]) -> dict[ResourceKind, Reason]:
-    """For each kind of which a reading is missing, the Reason (model.report): a refusal first, then an outage, then absence."""
-    ranked: dict[ResourceKind, Reason] = {}
-    for reading, state in states.items():
-        reason = None if state.has_data else _reason(state)
-        if reason is None or (reading.optional and state.first_result):
-            continue
-        before = ranked.get(reading.kind)
-        if before is None or _RANK.index(reason) < _RANK.index(before):
-            ranked[reading.kind] = reason
-    held = {reading.kind for reading, state in states.items() if state.has_data}
-    # A kind that is partly there lacks only what is refused; that some group is not served is nothing to tell.
-    return {kind: reason for kind, reason in ranked.items() if kind not in held or reason is not Reason.NOT_APPLICABLE}
+def why_unread(states: Mapping[WatchedResource, WatchState]) -> dict[ResourceKind, Reason]:
+    """For each kind of which a resource is missing, the Reason: a refusal first, then an outage, then absence."""
+    found: dict[ResourceKind, Reason] = {}
+    for watched, state in states.items():
+        if not state.has_data and not (watched.optional and state.first_result):
+            found[watched.kind] = min(_reason(state), found.get(watched.kind, _RANK[-1]), key=_RANK.index)
+    read = {watched.kind for watched, state in states.items() if state.has_data}
+    # A kind that was partly read lacks only what is refused; that some group is not served is no failure.
+    return {kind: reason for kind, reason in found.items() if kind not in read or reason is not _RANK[-1]}
 
 
 _RANK = (Reason.NO_PERMISSION, Reason.API_UNAVAILABLE, Reason.NOT_APPLICABLE)
 
 
 def _reason(state: WatchState) -> Reason:
-    kind = state.trouble.kind if state.trouble is not None else None
+    kind = state.error.kind if state.error is not None else None
     if kind is ApiErrorKind.FORBIDDEN:
         return Reason.NO_PERMISSION
     return Reason.NOT_APPLICABLE if kind is ApiErrorKind.NOT_FOUND else Reason.API_UNAVAILABLE
 
 
 def api_readings(inventory: Inventory) -> tuple[ReaderStatus, ...]:
-    """How the API's readers fare, kind by kind. A kind that the cluster does not have, or this role does not read, has none."""
+    """The status of the API's reader of each kind; none of a kind that the cluster lacks or this role does not read."""
     failed = {kind: reason for kind, reason in inventory.unread.items() if reason in FAILED}
-    stale = Reason.STALE_INVENTORY if inventory.stale else None
-    return (
-        *(
-            ReaderStatus(
-                reader=f"api_{kind}",
-                success=not inventory.stale,
-                seconds=inventory.read_seconds.get(kind, 0.0),
-                reason=stale,
-            )
-            for kind in inventory.read_at
-            if kind not in failed
-        ),
-        *(
-            ReaderStatus(reader=f"api_{kind}", success=False, seconds=0.0, reason=reason)
-            for kind, reason in failed.items()
-        ),
+    reasons = dict.fromkeys(inventory.read_at, Reason.STALE_INVENTORY if inventory.stale else None) | failed
+    return tuple(
+        ReaderStatus(
+            reader=f"api_{kind}",
+            success=reason is None,
+            seconds=0.0 if kind in failed else inventory.read_seconds.get(kind, 0.0),
+            reason=reason,
+        )
+        for kind, reason in reasons.items()
     )
 
 
 class WatchLogger:
-    """Says in the log what changed: an outage once for all readings, a refusal once for each."""
+    """Logs what changed: an outage once for all resources, a refusal once for each."""
 
     def __init__(self, host: str) -> None:
         self._host = host
         self._out = False
-        self._refused: set[Resource] = set()
+        self._refused: set[WatchedResource] = set()
 
-    def tell(self, states: Mapping[Resource, WatchState], now: float) -> None:
-        """Compare with what was said last. A connection that broke and was made again is nothing to tell."""
-        self._tell_outage((r, s) for r, s in states.items() if not s.has_data or s.stale(now))
-        for reading, state in states.items():
-            if state.opened is not None and reading in self._refused:
-                self._refused.remove(reading)
-                log.info("read again", extra=fields(resource=reading.label))
-        self._tell_refusals(states, ApiErrorKind.FORBIDDEN, "no permission to read", logging.WARNING)
-        self._tell_refusals(states, ApiErrorKind.NOT_FOUND, "not served by this cluster", logging.INFO)
+    def log_changes(self, states: Mapping[WatchedResource, WatchState], now: float) -> None:
+        """Log the difference to the last call. A connection that broke and was opened again is none."""
+        self._log_outage((r, s) for r, s in states.items() if not s.has_data or s.stale(now))
+        for watched, state in states.items():
+            if state.opened is not None and watched in self._refused:
+                self._refused.remove(watched)
+                log.info("read again", extra=fields(resource=watched.label))
+        self._log_refusals(states, ApiErrorKind.FORBIDDEN, "no permission to read", logging.WARNING)
+        self._log_refusals(states, ApiErrorKind.NOT_FOUND, "not served by this cluster", logging.INFO)
 
-    def _tell_refusals(self, states: Mapping[Resource, WatchState], kind: ApiErrorKind, said: str, level: int) -> None:
+    def _log_refusals(
+        self, states: Mapping[WatchedResource, WatchState], kind: ApiErrorKind, message: str, level: int
+    ) -> None:
         new = {
-            reading: state.trouble
-            for reading, state in states.items()
-            if state.trouble is not None and state.trouble.kind is kind
-            if not (state.has_data or reading.optional or reading in self._refused)
+            watched: state.error
+            for watched, state in states.items()
+            if state.error is not None and state.error.kind is kind
+            if not (state.has_data or watched.optional or watched in self._refused)
         }
         if new:
             self._refused |= new.keys()
-            resources = ", ".join(sorted({reading.label for reading in new}))
-            log.log(level, said, extra=fields(resources=resources, problem=str(next(iter(new.values())))))
+            resources = ", ".join(sorted({watched.label for watched in new}))
+            log.log(level, message, extra=fields(resources=resources, problem=str(next(iter(new.values())))))
 
-    def _tell_outage(self, states: Iterable[tuple[Resource, WatchState]]) -> None:
+    def _log_outage(self, states: Iterable[tuple[WatchedResource, WatchState]]) -> None:
         ordinary = {*REFUSALS, ApiErrorKind.EXPIRED}
-        failing = [(r, s.trouble) for r, s in states if s.trouble is not None and s.trouble.kind not in ordinary]
+        failing = [(r, s.error) for r, s in states if s.error is not None and s.error.kind not in ordinary]
         if failing and not self._out:
-            reading, trouble = failing[0]
-            said = fields(server=self._host, resource=reading.label, problem=str(trouble))
-            log.warning("the API server fails; what was read last stays in use", extra=said)
+            watched, error = failing[0]
+            extra = fields(server=self._host, resource=watched.label, problem=str(error))
+            log.warning("the API server fails; what was read last stays in use", extra=extra)
         elif self._out and not failing:
             log.info("the API server answers again", extra=fields(server=self._host))
         self._out = bool(failing)

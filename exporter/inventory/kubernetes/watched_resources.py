@@ -1,8 +1,7 @@
-"""What each role reads from the Kubernetes API, declared once: resources, selectors, and how much of each object. Data only.
+"""What each role reads from the Kubernetes API: resources, selectors, and how much of each object. Data only.
 
-kubernetes.py lists and watches these, access.py derives from them the rights that the manifests must grant, and the
-table in docs/sizing.md counts them. A resource that stands in several API groups or versions names them in the order of
-preference.
+source.py lists and watches these, a test derives from them the rights that the manifests must grant, and the table in
+docs/sizing.md counts them.
 """
 
 from __future__ import annotations
@@ -21,22 +20,27 @@ SERVICE_NAME = "kubernetes.io/service-name"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedResource:
-    """One resource to list and watch. `places` are GROUP/VERSION (v1: the core group), the first one served is used.
+    """One resource to list and watch. `api_versions` are in the order of preference: the first one served is used.
 
+    `plural` is its name where that is not the kind's.
     `name` limits it to the object of that name, in every namespace where `namespace` is empty; RBAC's resourceNames
     then suffice, because a list with that field selector is authorised by the name.
     """
 
     kind: ResourceKind
-    resource: str
-    places: tuple[str, ...] = ("v1",)
+    plural: str = ""
+    api_versions: tuple[str, ...] = ("v1",)
     namespace: str = ""
     name: str = ""
     fields: str = ""  # a field selector
     labels: str = ""  # a label selector
     metadata_only: bool = False
     paged: bool = False  # may be long: read in pages, from etcd; others come whole from the API server's cache
-    optional: bool = False  # its absence or refusal is ordinary and is not said
+    optional: bool = False  # its absence or refusal is ordinary and is not logged
+
+    @property
+    def resource(self) -> str:
+        return self.plural or str(self.kind)
 
     @property
     def field_selector(self) -> str:
@@ -44,7 +48,7 @@ class WatchedResource:
 
     @property
     def label(self) -> str:
-        """What the log calls it, as kubectl would: RESOURCE.GROUP and the name."""
+        """The name in the log, as kubectl has it: RESOURCE.GROUP and the object."""
         resource = ".".join(part for part in (self.resource, self.groups[0]) if part)
         where = "/".join(part for part in (self.namespace, self.name) if part)
         return f"{resource} {where}" if where else resource
@@ -52,82 +56,56 @@ class WatchedResource:
     @property
     def groups(self) -> tuple[str, ...]:
         """The API groups by name; the core group is empty."""
-        return tuple(dict.fromkeys(group_of(place) for place in self.places))
+        return tuple(dict.fromkeys(version.rpartition("/")[0] for version in self.api_versions))
 
-    def path(self, place: str) -> str:
-        """The resource's path at one of its places."""
-        root = "/api/v1" if place == "v1" else f"/apis/{place}"
+    def path(self, api_version: str) -> str:
+        """The resource's path in one of its API versions."""
+        root = "/api/v1" if api_version == "v1" else f"/apis/{api_version}"
         return f"{root}/namespaces/{self.namespace}/{self.resource}" if self.namespace else f"{root}/{self.resource}"
 
 
-def group_of(place: str) -> str:
-    """The group of GROUP/VERSION; empty for the core group."""
-    return place.rpartition("/")[0]
+def _policies(plural: str, *api_versions: str, paged: bool = True) -> WatchedResource:
+    return WatchedResource(kind=ResourceKind.POLICIES, plural=plural, api_versions=api_versions, paged=paged)
 
 
 def _config_map(name: str, namespace: str = SYSTEM, *, optional: bool = False) -> WatchedResource:
-    return WatchedResource(
-        kind=ResourceKind.CONFIG_MAPS, resource="configmaps", namespace=namespace, name=name, optional=optional
-    )
+    return WatchedResource(kind=ResourceKind.CONFIG_MAPS, namespace=namespace, name=name, optional=optional)
 
 
-# Addresses and Ready stand in status, podCIDRs in spec: metadata is not enough.
-NODES = WatchedResource(kind=ResourceKind.NODES, resource="nodes", paged=True)
-PODS = WatchedResource(kind=ResourceKind.PODS, resource="pods", paged=True)
-# Labels, annotations and the uid of kube-system: metadata is all there is to know.
-NAMESPACES = WatchedResource(kind=ResourceKind.NAMESPACES, resource="namespaces", metadata_only=True, paged=True)
-# Families, addresses, ports and selectors stand in spec.
-SERVICES = WatchedResource(kind=ResourceKind.SERVICES, resource="services", paged=True)
-ENDPOINT_SLICES = WatchedResource(
-    kind=ResourceKind.ENDPOINT_SLICES, resource="endpointslices", places=("discovery.k8s.io/v1",), paged=True
-)
+# Addresses and Ready are in status, podCIDRs in spec: metadata is not enough.
+NODES = WatchedResource(kind=ResourceKind.NODES, paged=True)
+PODS = WatchedResource(kind=ResourceKind.PODS, paged=True)
+# Only labels, annotations and the uid of kube-system are needed.
+NAMESPACES = WatchedResource(kind=ResourceKind.NAMESPACES, metadata_only=True, paged=True)
+# Families, addresses, ports and selectors are in spec.
+SERVICES = WatchedResource(kind=ResourceKind.SERVICES, paged=True)
+ENDPOINT_SLICES = WatchedResource(kind=ResourceKind.ENDPOINT_SLICES, api_versions=("discovery.k8s.io/v1",), paged=True)
 SERVICE_CIDRS = WatchedResource(
     kind=ResourceKind.SERVICE_CIDRS,
-    resource="servicecidrs",
-    places=("networking.k8s.io/v1", "networking.k8s.io/v1beta1"),
+    api_versions=("networking.k8s.io/v1", "networking.k8s.io/v1beta1"),
 )
 POLICIES = (
-    WatchedResource(
-        kind=ResourceKind.POLICIES, resource="networkpolicies", places=("networking.k8s.io/v1",), paged=True
-    ),
-    WatchedResource(kind=ResourceKind.POLICIES, resource="networkpolicies", places=CALICO, paged=True),
-    WatchedResource(kind=ResourceKind.POLICIES, resource="globalnetworkpolicies", places=CALICO, paged=True),
-    WatchedResource(kind=ResourceKind.POLICIES, resource="ciliumnetworkpolicies", places=("cilium.io/v2",), paged=True),
-    WatchedResource(
-        kind=ResourceKind.POLICIES, resource="ciliumclusterwidenetworkpolicies", places=("cilium.io/v2",), paged=True
-    ),
-    WatchedResource(
-        kind=ResourceKind.POLICIES, resource="adminnetworkpolicies", places=("policy.networking.k8s.io/v1alpha1",)
-    ),
-    WatchedResource(
-        kind=ResourceKind.POLICIES,
-        resource="baselineadminnetworkpolicies",
-        places=("policy.networking.k8s.io/v1alpha1",),
-    ),
+    _policies("networkpolicies", "networking.k8s.io/v1"),
+    _policies("networkpolicies", *CALICO),
+    _policies("globalnetworkpolicies", *CALICO),
+    _policies("ciliumnetworkpolicies", "cilium.io/v2"),
+    _policies("ciliumclusterwidenetworkpolicies", "cilium.io/v2"),
+    _policies("adminnetworkpolicies", "policy.networking.k8s.io/v1alpha1", paged=False),
+    _policies("baselineadminnetworkpolicies", "policy.networking.k8s.io/v1alpha1", paged=False),
 )
-IP_POOLS = WatchedResource(kind=ResourceKind.IP_POOLS, resource="ippools", places=CALICO)
-BLOCK_AFFINITIES = WatchedResource(
-    kind=ResourceKind.BLOCK_AFFINITIES, resource="blockaffinities", places=CALICO, paged=True
-)
-IPAM_BLOCKS = WatchedResource(kind=ResourceKind.IPAM_BLOCKS, resource="ipamblocks", places=CALICO, paged=True)
-FELIX = WatchedResource(kind=ResourceKind.FELIX, resource="felixconfigurations", places=CALICO, paged=True)
-# In kube-system or calico-system; its literal environment beats the FelixConfiguration objects.
-CALICO_DAEMONSET = WatchedResource(
-    kind=ResourceKind.CALICO_DAEMONSET, resource="daemonsets", places=("apps/v1",), name="calico-node"
-)
-INSTALLATION = WatchedResource(
-    kind=ResourceKind.INSTALLATION, resource="installations", places=("operator.tigera.io/v1",), name="default"
-)
+IP_POOLS = WatchedResource(kind=ResourceKind.IP_POOLS, api_versions=CALICO)
+BLOCK_AFFINITIES = WatchedResource(kind=ResourceKind.BLOCK_AFFINITIES, api_versions=CALICO, paged=True)
+IPAM_BLOCKS = WatchedResource(kind=ResourceKind.IPAM_BLOCKS, api_versions=CALICO, paged=True)
+FELIX = WatchedResource(kind=ResourceKind.FELIX, api_versions=CALICO, paged=True)
+# In kube-system or calico-system; its literal environment overrides the FelixConfiguration objects.
+CALICO_DAEMONSET = WatchedResource(kind=ResourceKind.CALICO_DAEMONSET, api_versions=("apps/v1",), name="calico-node")
+INSTALLATION = WatchedResource(kind=ResourceKind.INSTALLATION, api_versions=("operator.tigera.io/v1",), name="default")
 CALICO_CONFIG = _config_map("calico-config")
 CONFIG_MAPS = (
-    _config_map("coredns"),
-    _config_map("coredns-custom"),
-    _config_map("rke2-coredns-rke2-coredns"),
-    _config_map("node-local-dns"),
+    *map(_config_map, ("coredns", "coredns-custom", "rke2-coredns-rke2-coredns", "node-local-dns")),
     CALICO_CONFIG,
-    _config_map("kubeadm-config"),
-    _config_map("kube-proxy"),
-    _config_map("dns-default", "openshift-dns", optional=True),  # OpenShift's CoreDNS, granted by that overlay alone
+    *map(_config_map, ("kubeadm-config", "kube-proxy")),
+    _config_map("dns-default", "openshift-dns", optional=True),  # OpenShift's CoreDNS, granted by that overlay only
 )
 
 CLUSTER: tuple[WatchedResource, ...] = (
@@ -135,7 +113,7 @@ CLUSTER: tuple[WatchedResource, ...] = (
     IP_POOLS, BLOCK_AFFINITIES, IPAM_BLOCKS, FELIX, CALICO_DAEMONSET, INSTALLATION, *CONFIG_MAPS,
 )  # fmt: skip
 
-# A node by itself: of pods and EndpointSlices only its own and the cluster DNS's, no IPAM blocks, no Corefile.
+# A node without a digest: of pods and EndpointSlices its own and the cluster DNS's, no IPAM blocks, no Corefile.
 DNS_SLICES = replace(ENDPOINT_SLICES, labels=f"{SERVICE_NAME} in ({','.join(sorted(DNS_NAMES))})", paged=False)
 NODE: tuple[WatchedResource, ...] = (
     NODES, NAMESPACES, SERVICES, DNS_SLICES, *POLICIES,
@@ -144,12 +122,12 @@ NODE: tuple[WatchedResource, ...] = (
 
 
 def own_endpoints(namespace: str, service: str) -> WatchedResource:
-    """The endpoints of one Service of the exporter's own namespace: listed when its ClusterIP leads nowhere, never watched."""
+    """The endpoints of one Service of the exporter's own namespace: listed if its ClusterIP does not answer."""
     return replace(ENDPOINT_SLICES, namespace=namespace, labels=f"{SERVICE_NAME}={service}", paged=False)
 
 
 def watched_resources(role: Role, node: str, *, digest: bool = False) -> tuple[WatchedResource, ...]:
-    """What an exporter of this role on this node reads. `digest`: a node that learns the rest from the cluster role."""
+    """What an exporter of this role on this node reads. `digest`: the node fetches the rest from the cluster role."""
     if role is not Role.NODE:
         return CLUSTER
     # The API server selects: it has an index of pods by node, and its cache answers without asking etcd.

@@ -1,7 +1,6 @@
-"""Calico's objects (crd.projectcalico.org/v1 and projectcalico.org/v3 alike), the calico-node DaemonSet and the tigera Installation.
+"""Calico's objects of either API group, the calico-node DaemonSet and the operator's Installation. Pure.
 
-One API object to one frozen value; pure; called by objects.py. Field names and defaults after
-api/pkg/apis/projectcalico/v3.
+One API object to one frozen value. Field names and defaults after api/pkg/apis/projectcalico/v3.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ TUNNEL = "TunnelAddress"  # ipip, vxlan, vxlanV6, wireguard, wireguardV6 (libcal
 RESERVED = "windows-reserved-ipam-handle"
 
 
-def parse_pool(source: Mapping[str, Any], changed: float | None = None) -> IPPool | str:
-    """An IPPool with Calico's defaults, or what is wrong with it. Its selector is evaluated later, against the nodes."""
+def parse_pool(source: Mapping[str, Any]) -> IPPool | str:
+    """An IPPool with Calico's defaults, or what is wrong with it. inventory_builder.py evaluates its selector."""
     metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
     cidr = parse_net(spec.get("cidr"))
     if cidr is None:
@@ -56,11 +55,10 @@ def parse_pool(source: Mapping[str, Any], changed: float | None = None) -> IPPoo
         allowed_uses=frozenset(texts(spec.get("allowedUses"))) or DEFAULT_USES,
         automatic=text(spec.get("assignmentMode")) != "Manual",
         created=moment(metadata.get("creationTimestamp")),
-        changed=changed,
     )
 
 
-def parse_affinity(source: Mapping[str, Any], changed: float | None = None) -> BlockAffinity | str | None:
+def parse_affinity(source: Mapping[str, Any]) -> BlockAffinity | str | None:
     """A BlockAffinity of a host; None for other types (load balancers have virtual ones)."""
     metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
     if text(spec.get("type")) not in ("", "host"):
@@ -74,12 +72,11 @@ def parse_affinity(source: Mapping[str, Any], changed: float | None = None) -> B
         confirmed=text(spec.get("state")) in ("", "confirmed"),  # written without state before it existed
         deleted=flag(spec.get("deleted")) is True,
         created=moment(metadata.get("creationTimestamp")),
-        changed=changed,
     )
 
 
 def parse_block(source: Mapping[str, Any]) -> IPAMBlock | str:
-    """An IPAMBlock: allocations lists one entry per address, null where it is free, else the number of what it was given to."""
+    """An IPAMBlock: allocations has one entry per address, null where it is free, else the index of its attributes."""
     spec = mapping(source.get("spec"))
     cidr = parse_net(spec.get("cidr"))
     if cidr is None:
@@ -97,7 +94,7 @@ def parse_block(source: Mapping[str, Any]) -> IPAMBlock | str:
 
 
 def _is_calicos_own(attribute: Mapping[str, Any]) -> bool:
-    """Whether the address is a node's tunnel's, or one that Calico keeps back: both without anybody asking."""
+    """Whether the address is a node's tunnel's, or one that Calico reserves."""
     kind = text(mapping(attribute.get("secondary")).get("type"))
     return kind.endswith(TUNNEL) or text(attribute.get("handle_id")) == RESERVED
 

@@ -1,7 +1,7 @@
-"""The few ConfigMaps that matter: CoreDNS's, Calico's, kubeadm's and kube-proxy's. From their text to values of the inventory.
+"""The few ConfigMaps that matter, CoreDNS's, Calico's, kubeadm's and kube-proxy's: from text to values. Pure.
 
-parse_config_map keeps those and drops every other; read_config_maps makes of all of them together what the inventory
-holds (a Corefile imports from a second ConfigMap). Pure.
+parse_config_map keeps those and drops every other; read_config_maps reads all of them together (a Corefile imports from
+a second ConfigMap).
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from typing import Any
 
 from exporter.inventory.corefile.corefile import KEY, read_corefile
 from exporter.inventory.document import InventoryDocumentError, read_documents
-from exporter.inventory.parse.cni import parse_calico_config
+from exporter.inventory.parse.components import parse_cni_config, parse_kube_proxy, parse_kubeadm
 from exporter.inventory.parse.fields import mapping, name_of, string_map
-from exporter.inventory.parse.flags import parse_kube_proxy, parse_kubeadm
 from exporter.model.component import CniConfig, ComponentFlags
 from exporter.model.corefile import Corefile
 from exporter.model.family import Net
@@ -22,7 +21,7 @@ from exporter.model.inventory import ResourceKind, Unreadable
 
 MAX_DATA = 1 << 20  # the API server's own limit of a ConfigMap
 CUSTOM = "coredns-custom"
-CALICO_CONFIG = "calico-config"
+CALICO_CONFIG, CNI_KEY = "calico-config", "cni_network_config"
 KUBEADM = "kubeadm-config"
 KUBE_PROXY = "kube-proxy"
 NAMES = frozenset({CUSTOM, CALICO_CONFIG, KUBEADM, KUBE_PROXY})
@@ -42,7 +41,7 @@ class ConfigMap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigMapContents:
-    """What the ConfigMaps say, all together. `cni` is None where no ConfigMap was given at all."""
+    """What all ConfigMaps together contain."""
 
     corefile: Corefile | None = None
     node_local: Corefile | None = None
@@ -66,7 +65,7 @@ def parse_config_map(source: Mapping[str, Any]) -> ConfigMap | str | None:
 
 
 def read_config_maps(maps: Iterable[ConfigMap]) -> ConfigMapContents:
-    """Everything that the ConfigMaps say about the cluster."""
+    """Everything that the ConfigMaps contain about the cluster."""
     by_name = sorted(maps, key=lambda each: (each.namespace, each.name))
     custom = {each.namespace: each.data for each in by_name if each.name == CUSTOM}
     corefiles = [each for each in by_name if KEY in each.data and each.name != CUSTOM]
@@ -74,20 +73,23 @@ def read_config_maps(maps: Iterable[ConfigMap]) -> ConfigMapContents:
     node_local = next((each for each in corefiles if each.name == NODE_LOCAL), None)
     problems: list[Unreadable] = []
     components: list[ComponentFlags] = []
+    cni: list[CniConfig] = []
     pods: tuple[Net, ...] = ()
     services: tuple[Net, ...] = ()
     for each in by_name:
-        if each.name == KUBEADM:
+        # Without that key another plugin writes the file.
+        if each.name == CALICO_CONFIG and each.data.get(CNI_KEY):
+            cni.append(parse_cni_config(each.data[CNI_KEY], source=each.subject))
+        elif each.name == KUBEADM:
             found, pods, services = parse_kubeadm(_yaml(each, "ClusterConfiguration", problems), each.subject)
             components += found
         elif each.name == KUBE_PROXY:
             proxy = parse_kube_proxy(_yaml(each, "config.conf", problems), each.subject)
             components += [proxy] if proxy is not None else []
-    configs = (parse_calico_config(each.data, source=each.subject) for each in by_name if each.name == CALICO_CONFIG)
     return ConfigMapContents(
         corefile=_corefile(coredns, custom),
         node_local=_corefile(node_local, custom),
-        cni=tuple(config for config in configs if config is not None),
+        cni=tuple(cni),
         components=tuple(components),
         pod_cidrs=pods,
         service_cidrs=services,
@@ -96,7 +98,7 @@ def read_config_maps(maps: Iterable[ConfigMap]) -> ConfigMapContents:
 
 
 def _preference(each: ConfigMap) -> tuple[bool, bool, bool, str]:
-    """The cluster's CoreDNS is kube-system/coredns; distributions that differ have the word in the name, OpenShift dns-default."""
+    """The cluster's CoreDNS is kube-system/coredns, else a name with that word in it, else OpenShift's dns-default."""
     return (
         (each.namespace, each.name) != ("kube-system", "coredns"),
         "coredns" not in each.name,
@@ -110,7 +112,7 @@ def _corefile(each: ConfigMap | None, custom: Mapping[str, Mapping[str, str]]) -
 
 
 def _yaml(each: ConfigMap, key: str, problems: list[Unreadable]) -> Any:
-    """The first document of an entry; trouble is noted."""
+    """The first document of an entry; a problem is noted."""
     try:
         return next(read_documents(each.data.get(key, "")), None)
     except InventoryDocumentError as error:

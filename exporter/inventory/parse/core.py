@@ -1,7 +1,6 @@
-"""Nodes, pods and namespaces: one API object to one frozen value of the inventory. Pure; called by objects.parse_object.
+"""Nodes, pods, namespaces, Services and their endpoints: one API object to one frozen value. Pure; for objects.py.
 
-Each parser takes the object's metadata as already checked (it has a usable name) and never raises, whatever the rest
-holds.
+The parsers expect a usable name in the metadata and never raise, whatever the rest of the object is.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from sys import intern
 from typing import Any
 
+from exporter.inventory.parse.components import component_flags, parse_node_arguments
 from exporter.inventory.parse.fields import (
     addresses,
     families,
@@ -22,30 +22,33 @@ from exporter.inventory.parse.fields import (
     name_of,
     nets,
     number,
+    objects,
     string_map,
     text,
 )
-from exporter.inventory.parse.flags import component_flags, parse_node_arguments
 from exporter.model.component import ComponentFlags
 from exporter.model.family import Address, Family
-from exporter.model.labels import EMPTY
 from exporter.model.node import Node
 from exporter.model.pod import ContainerPort, Namespace, Pod
+from exporter.model.service import Endpoint, EndpointSlice, Service, ServiceCIDR, ServicePort
 
 CALICO = "projectcalico.org/"
 FAMILIES_ANNOTATION = "dualstack-exporter/families"
 ADDRESS_CHOICES = tuple(
     f"cni.projectcalico.org/{key}" for key in ("ipv4pools", "ipv6pools", "ipFamilies", "ipAddrs", "ipAddrsNoIpam")
 )
+SERVICE_NAME = "kubernetes.io/service-name"
+MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+MAX_ENDPOINTS = 1_000  # the API's own limit of one slice
 MAX_PORTS = 100
 
 
-def parse_node(source: Mapping[str, Any], changed: float | None = None) -> Node:
-    """A Node with Calico's annotations. `changed` is when the source last saw it change."""
+def parse_node(source: Mapping[str, Any]) -> Node:
+    """A Node with Calico's annotations."""
     metadata, spec, status = (mapping(source.get(part)) for part in ("metadata", "spec", "status"))
     notes, labels = mapping(metadata.get("annotations")), string_map(metadata.get("labels"))
-    ready = next((c for c in map(mapping, items(status.get("conditions"))) if c.get("type") == "Ready"), EMPTY)
-    internal = (a.get("address") for a in map(mapping, items(status.get("addresses"))) if a.get("type") == "InternalIP")
+    ready = _ready_condition(status)
+    internal = (each.get("address") for each in objects(status.get("addresses")) if each.get("type") == "InternalIP")
     calico = (interface(notes.get(CALICO + key)) for key in ("IPv4Address", "IPv6Address"))
     info = mapping(status.get("nodeInfo"))
     system = text(info.get("operatingSystem")) or labels.get("kubernetes.io/os", "")
@@ -54,9 +57,8 @@ def parse_node(source: Mapping[str, Any], changed: float | None = None) -> Node:
         name=name,
         uid=text(metadata.get("uid")),
         created=moment(metadata.get("creationTimestamp")),
-        changed=changed,
-        ready=ready.get("status") == "True",
-        ready_since=moment(ready.get("lastTransitionTime")) if ready.get("status") == "True" else None,
+        ready=ready is not None,
+        ready_since=None if ready is None else moment(ready.get("lastTransitionTime")),
         internal_ips=addresses(internal),
         pod_cidrs=nets(items(spec.get("podCIDRs")) or [spec.get("podCIDR")]),
         labels=labels,
@@ -94,20 +96,21 @@ def parse_namespace(source: Mapping[str, Any]) -> Namespace:
 
 
 def parse_pod(source: Mapping[str, Any]) -> Pod:
-    """A Pod as far as probing and diagnosis need it; its addresses in the order of status.podIPs, whichever family is first."""
+    """A Pod as far as probing and diagnosis need it; its addresses in the order of status.podIPs."""
     metadata, spec, status = (mapping(source.get(part)) for part in ("metadata", "spec", "status"))
     notes = mapping(metadata.get("annotations"))
-    containers = [mapping(each) for each in items(spec.get("containers"))]
+    containers = objects(spec.get("containers"))
     namespace, name = intern(name_of(metadata.get("namespace"))), name_of(metadata.get("name"))
-    given = [mapping(each).get("ip") for each in items(status.get("podIPs"))] or [status.get("podIP")]
+    node = intern(name_of(spec.get("nodeName")))
+    given = [each.get("ip") for each in objects(status.get("podIPs"))] or [status.get("podIP")]
     ips = addresses(given)
     return Pod(
         namespace=namespace,
         name=name,
         uid=text(metadata.get("uid")),
-        node=intern(name_of(spec.get("nodeName"))),
+        node=node,
         phase=intern(text(status.get("phase"))[:16]),
-        ready=_is_ready(status),
+        ready=_ready_condition(status) is not None,
         host_network=flag(spec.get("hostNetwork")) is True,
         deleting=bool(metadata.get("deletionTimestamp")),
         created=moment(metadata.get("creationTimestamp")),
@@ -123,36 +126,32 @@ def parse_pod(source: Mapping[str, Any]) -> Pod:
         address_choice=_chooses_addresses(notes),
         static_uid=text(notes.get("kubernetes.io/config.hash")),
         service_account=intern(name_of(spec.get("serviceAccountName"))),
-        component=_component(namespace, name, containers, intern(name_of(spec.get("nodeName")))),
+        component=_component(namespace, name, containers, node),
     )
 
 
-def _is_ready(status: Mapping[str, Any]) -> bool:
-    return any(
-        c.get("type") == "Ready" and c.get("status") == "True" for c in map(mapping, items(status.get("conditions")))
-    )
+def _ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The condition Ready where it is true."""
+    ready = (each for each in objects(status.get("conditions")) if each.get("type") == "Ready")
+    return next((each for each in ready if each.get("status") == "True"), None)
 
 
 def _annotated_addresses(notes: Mapping[str, Any], given: list[Any], ips: tuple[Address, ...]) -> tuple[Address, ...]:
-    """Calico's cni.projectcalico.org/podIPs: addresses with prefix length, by commas; emptied when the pod is taken down.
+    """Calico's cni.projectcalico.org/podIPs: addresses with prefix length, by commas; emptied when the pod is deleted.
 
     Nearly always the same text as status.podIPs, whose values are then shared: there are many pods.
     """
-    said = text(notes.get("cni.projectcalico.org/podIPs")) or text(notes.get("cni.projectcalico.org/podIP"))
-    parts = [part.partition("/")[0] for part in said.split(",")] if said else []
+    noted = text(notes.get("cni.projectcalico.org/podIPs")) or text(notes.get("cni.projectcalico.org/podIP"))
+    parts = [part.partition("/")[0] for part in noted.split(",")] if noted else []
     return ips if parts == given else addresses(parts)
 
 
 def _ports(containers: list[Mapping[str, Any]]) -> tuple[ContainerPort, ...]:
     found = []
-    for source in (mapping(port) for container in containers for port in items(container.get("ports"))):
-        port = number(source.get("containerPort"))
+    for source in (port for container in containers for port in objects(container.get("ports"))):
+        port, protocol = number(source.get("containerPort")), intern(text(source.get("protocol"))[:8] or "TCP")
         if port is not None and 0 < port < 65536:
-            found.append(
-                ContainerPort(
-                    intern(text(source.get("name"))[:63]), port, intern(text(source.get("protocol"))[:8] or "TCP")
-                )
-            )
+            found.append(ContainerPort(intern(text(source.get("name"))[:63]), port, protocol))
     return tuple(found[:MAX_PORTS])
 
 
@@ -169,5 +168,75 @@ def _chooses_addresses(notes: Mapping[str, Any]) -> bool:
 
 
 def parse_families(value: object) -> tuple[Family, ...] | None:
-    """The annotation dualstack-exporter/families: IPv4, IPv6 or both by commas. None where absent or not understood."""
+    """The annotation dualstack-exporter/families: IPv4, IPv6 or both, by commas. None where absent or not valid."""
     return families(part.strip(" \t\"'[]") for part in text(value).split(",")) or None if value else None
+
+
+def parse_service(source: Mapping[str, Any]) -> Service:
+    """A Service; families and policy stay empty where the API server did not set them (ExternalName)."""
+    metadata, spec, status = (mapping(source.get(part)) for part in ("metadata", "spec", "status"))
+    given = items(spec.get("clusterIPs")) or [spec.get("clusterIP")]
+    ingress = objects(mapping(status.get("loadBalancer")).get("ingress"))
+    return Service(
+        namespace=intern(name_of(metadata.get("namespace"))),
+        name=name_of(metadata.get("name")),
+        uid=text(metadata.get("uid")),
+        created=moment(metadata.get("creationTimestamp")),
+        type=intern(text(spec.get("type"))[:32] or "ClusterIP"),
+        headless="None" in given,
+        cluster_ips=addresses(given),
+        families=families(items(spec.get("ipFamilies"))),
+        family_policy=intern(text(spec.get("ipFamilyPolicy"))[:32]),
+        ports=_service_ports(spec),
+        selector=string_map(spec.get("selector")),
+        labels=string_map(metadata.get("labels")),
+        ingress_ips=addresses(each.get("ip") for each in ingress),
+        ingress_hostnames=tuple(text(each.get("hostname")) for each in ingress if text(each.get("hostname"))),
+    )
+
+
+def _service_ports(source: Mapping[str, Any]) -> tuple[ServicePort, ...]:
+    return tuple(map(_service_port, objects(source.get("ports"))[:MAX_PORTS]))
+
+
+def _service_port(source: Mapping[str, Any]) -> ServicePort:
+    port, target = number(source.get("port")), source.get("targetPort")
+    return ServicePort(
+        name=intern(text(source.get("name"))[:63]),
+        port=port if port is not None and 0 <= port < 65536 else 0,
+        target=str(target)[:63] if isinstance(target, str) or (isinstance(target, int) and target is not True) else "",
+        protocol=intern(text(source.get("protocol"))[:8] or "TCP"),
+    )
+
+
+def parse_endpoint_slice(source: Mapping[str, Any]) -> EndpointSlice:
+    """An EndpointSlice; one with addressType FQDN has no family and no addresses."""
+    metadata = mapping(source.get("metadata"))
+    labels = mapping(metadata.get("labels"))
+    namespace = intern(name_of(metadata.get("namespace")))
+    return EndpointSlice(
+        namespace=namespace,
+        name=name_of(metadata.get("name")),
+        service=name_of(labels.get(SERVICE_NAME)),
+        family=next(iter(families([source.get("addressType")])), None),
+        endpoints=tuple(_endpoint(each, namespace) for each in objects(source.get("endpoints"))[:MAX_ENDPOINTS]),
+        ports=_service_ports(source),
+        managed_by=intern(text(labels.get(MANAGED_BY))[:63]),
+    )
+
+
+def _endpoint(source: Mapping[str, Any], namespace: str) -> Endpoint:
+    target = mapping(source.get("targetRef"))
+    pod = name_of(target.get("name")) if target.get("kind") == "Pod" else ""
+    return Endpoint(
+        addresses=addresses(items(source.get("addresses"))),
+        # Absent and null count as ready (API reference).
+        ready=mapping(source.get("conditions")).get("ready") is not False,
+        node=intern(name_of(source.get("nodeName"))),
+        pod=f"{name_of(target.get('namespace')) or namespace}/{pod}" if pod else "",
+    )
+
+
+def parse_service_cidr(source: Mapping[str, Any]) -> ServiceCIDR:
+    metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
+    return ServiceCIDR(name_of(metadata.get("name")), nets(items(spec.get("cidrs"))))

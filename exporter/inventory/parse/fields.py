@@ -1,7 +1,7 @@
-"""Fields of foreign objects: each getter gives a value of the type asked for, or its absence. Nothing here ever raises.
+"""Fields of foreign objects: each getter returns a value of the type asked for, or its absence, and never raises. Pure.
 
-Below every parser of discovery. An API object may be of any shape (CRDs without schema, objects half deleted,
-hand-written files), so no parser touches a dict but through these.
+Every parser of the inventory uses them. An API object may be of any shape (CRDs without schema, objects half deleted,
+hand-written files), so a parser must read a dict through these only.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ def items(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def objects(value: object) -> list[Mapping[str, Any]]:
+    """The items of a list as objects; what is not an object is an empty one."""
+    return [mapping(each) for each in items(value)]
+
+
 def text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
@@ -41,7 +46,7 @@ def texts(value: object) -> tuple[str, ...]:
 
 
 def name_of(value: object) -> str:
-    """A name that may go into labels and reports: printable, without blanks and slashes, of Kubernetes' length; else ""."""
+    """A name that may become a label value: printable, without blanks and slashes, of Kubernetes' length; else ""."""
     if not isinstance(value, str) or not value or len(value) > NAME_LIMIT:
         return ""
     # Of all blanks only the space is printable.
@@ -49,7 +54,7 @@ def name_of(value: object) -> str:
 
 
 def flag(value: object) -> bool | None:
-    """A truth value; CRDs of different age hold it as a boolean or as a string."""
+    """A truth value; a boolean or a string, depending on the age of the CRD."""
     if isinstance(value, bool):
         return value
     lowered = value.strip().lower() if isinstance(value, str) else ""
@@ -77,7 +82,7 @@ def moment(value: object) -> float | None:
 
 
 def string_map(value: object, share: Callable[[str], str] = str) -> Mapping[str, str]:
-    """The string entries of an object; the shared empty mapping where there is none. `share` may intern what repeats a lot."""
+    """The string entries of an object; the shared empty mapping if there is none. `share` may intern what repeats."""
     if not isinstance(value, dict) or not value:
         return EMPTY
     return MappingProxyType({share(k): share(v) for k, v in value.items() if isinstance(k, str) and isinstance(v, str)})
@@ -96,7 +101,7 @@ def nets(values: Iterable[object]) -> tuple[Net, ...]:
 
 
 def net_list(value: object) -> tuple[Net, ...]:
-    """Networks of a comma-separated text, as component flags hold them."""
+    """Networks of a comma-separated text, as component flags have them."""
     return nets(text(value).split(",")) if value else ()
 
 

@@ -1,194 +1,210 @@
-"""Policies of every kind, reduced to whom they select and what they do with each address family. Pure; called by objects.py.
+"""Policies of every kind, reduced to the pods they select and what they do to each family. Pure; for objects.py.
 
-A draft still holds its selectors: selection.py evaluates them once pods and namespaces are known. What "restricts"
-means here: the policy, for pods it selects, does not allow everything outwards in that family (model.policy.Policy).
+A draft still has its selectors: policy_selection.py evaluates them once pods and namespaces are known. A policy
+restricts a family if it does not allow the pods it selects to send everything everywhere (model.policy.Policy).
+The parsers raise SelectorError where a selector is not valid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from exporter.inventory.parse.fields import items, mapping, name_of, texts
-from exporter.inventory.parse.selectors import EVERYTHING, Selector, Some, parse_labels
-from exporter.model.family import FAMILIES, Family, Net, family_of, parse_net
-from exporter.model.policy import Gap, PolicyKind
+from exporter.inventory.parse.fields import items, mapping, name_of, number, objects, text, texts
+from exporter.inventory.parse.selectors import NAMESPACE_LABEL, parse_calico, parse_labels
+from exporter.model.family import FAMILIES, Family, family_of, parse_net
+from exporter.model.policy import Gap, Policy, PolicyKind
+from exporter.model.selector import EVERYTHING, LabelExpression, Some
 
 MAX_RULES = 1_000
 INGRESS, EGRESS = "ingress", "egress"
-BOTH = frozenset(FAMILIES)
-NONE: frozenset[Family] = frozenset()
+Families: TypeAlias = frozenset[Family]
+Gaps: TypeAlias = tuple[tuple[str, Family, Gap], ...]
+BOTH: Families = frozenset(FAMILIES)
+NONE: Families = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDraft:
     """A policy before its selectors are evaluated; `pods` None: it selects no pod.
 
-    `namespaces` narrows a cluster-wide one to some namespaces, `accounts` any of Calico's to pods of some service
-    accounts.
+    `namespaces` limits a cluster-wide one to some namespaces, `accounts` one of Calico's to some service accounts.
     """
 
-    kind: PolicyKind
-    namespace: str
-    name: str
-    pods: Selector | None = EVERYTHING
-    namespaces: Selector = EVERYTHING
-    accounts: Selector = EVERYTHING
-    restricts: frozenset[Family] = NONE
-    gaps: tuple[tuple[str, Family, Gap], ...] = ()
+    policy: Policy
+    pods: LabelExpression | None = EVERYTHING
+    namespaces: LabelExpression = EVERYTHING
+    accounts: LabelExpression = EVERYTHING
 
     @property
     def key(self) -> str:
-        return f"{self.kind}/{self.namespace}/{self.name}"
+        return f"{self.policy.kind}/{self.policy.namespace}/{self.policy.name}"
 
 
-def families_of(cidrs: Iterable[object]) -> frozenset[Family]:
+# Helpers for every kind of policy
+
+
+def rules_of(spec: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """The rules of one direction."""
+    return objects(spec.get(key))[:MAX_RULES]
+
+
+def families_of(cidrs: Iterable[object]) -> Families:
     """The families that a list of CIDR texts names."""
     return frozenset(family_of(net) for net in map(parse_net, cidrs) if net is not None)
 
 
-def whole_families(cidrs: Iterable[object]) -> frozenset[Family]:
+def whole_families(cidrs: Iterable[object]) -> Families:
     """The families of which the CIDRs cover every address in one piece (0.0.0.0/0, ::/0)."""
-    found: Iterable[Net] = (net for net in map(parse_net, cidrs) if net is not None)
-    return frozenset(family_of(net) for net in found if net.prefixlen == 0)
+    return frozenset(family_of(net) for net in map(parse_net, cidrs) if net is not None and net.prefixlen == 0)
 
 
-def lone(direction: str, named: frozenset[Family], gap: Gap) -> tuple[tuple[str, Family, Gap], ...]:
-    """A gap where exactly one family is named: the other one's fate."""
-    return ((direction, next(iter(named)).other, gap),) if len(named) == 1 else ()
+def decide(rules: Iterable[tuple[bool, Families]]) -> tuple[Families, Families]:
+    """The families that ordered rules allow and deny. A rule is whether it allows, and the families it decides."""
+    allowed, denied = NONE, NONE
+    for allows, families in rules:
+        if allows:
+            allowed |= families - denied
+        else:
+            denied |= families - allowed
+    return allowed, denied
+
+
+def family_gaps(
+    direction: str,
+    *,
+    named: Families = NONE,
+    excepted: Families = NONE,
+    opened: Families = NONE,
+    denied: Families = NONE,
+) -> Gaps:
+    """What happens to the family that a policy's CIDRs leave out.
+
+    It is denied where allow rules name one family (`named`) and no rule allows the other as a whole (`opened`), open
+    where exceptions name one (`excepted`) and the other is allowed as a whole, or deny rules name one (`denied`).
+    """
+    left_out = _left_out(named)
+    if left_out is not None and left_out not in opened:
+        return ((direction, left_out, Gap.DENIED),)
+    for families, allowed in ((excepted, opened), (denied, BOTH)):
+        left_out = _left_out(families)
+        if left_out is not None and left_out in allowed:
+            return ((direction, left_out, Gap.OPEN),)
+    return ()
+
+
+def _left_out(named: Families) -> Family | None:
+    """The other family where exactly one is named."""
+    return next(iter(named)).other if len(named) == 1 else None
+
+
+# Kubernetes: allow lists that add up
 
 
 def parse_network_policy(source: Mapping[str, Any]) -> PolicyDraft:
-    """A networking.k8s.io/v1 NetworkPolicy: allow lists, added up; a direction is closed by naming it.
-
-    Raises:
-        SelectorError: its podSelector cannot be read.
-    """
+    """A networking.k8s.io/v1 NetworkPolicy; a direction is closed by naming it in policyTypes."""
     metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
-    types = texts(spec.get("policyTypes")) or (("Ingress", "Egress") if items(spec.get("egress")) else ("Ingress",))
-    rules = [mapping(each) for each in items(spec.get("egress"))[:MAX_RULES]]
-    gaps: tuple[tuple[str, Family, Gap], ...] = ()
+    ingress, egress = rules_of(spec, INGRESS), rules_of(spec, EGRESS)
+    types = texts(spec.get("policyTypes")) or (("Ingress", "Egress") if egress else ("Ingress",))
+    gaps: Gaps = ()
     if "Ingress" in types:
-        gaps += _allow_list_gaps(INGRESS, [mapping(r).get("from") for r in items(spec.get("ingress"))[:MAX_RULES]])
+        gaps += _allow_list_gaps(INGRESS, [objects(rule.get("from")) for rule in ingress])
     if "Egress" in types:
-        gaps += _allow_list_gaps(EGRESS, [rule.get("to") for rule in rules])
-    return PolicyDraft(
+        gaps += _allow_list_gaps(EGRESS, [objects(rule.get("to")) for rule in egress])
+    policy = Policy(
         kind=PolicyKind.KUBERNETES,
         namespace=name_of(metadata.get("namespace")),
         name=name_of(metadata.get("name")),
-        pods=parse_labels(spec.get("podSelector")),
-        restricts=BOTH - _allowed_outwards(rules) if "Egress" in types else NONE,
+        restricts_egress=BOTH - _allowed_outwards(egress) if "Egress" in types else NONE,
         gaps=gaps,
     )
+    return PolicyDraft(policy=policy, pods=parse_labels(spec.get("podSelector")))
 
 
-def _allowed_outwards(rules: list[Mapping[str, Any]]) -> frozenset[Family]:
+def _allowed_outwards(rules: list[Mapping[str, Any]]) -> Families:
     """The families in which some rule allows every destination and port."""
-    allowed: frozenset[Family] = NONE
+    allowed: Families = NONE
     for rule in rules:
         if items(rule.get("ports")):
             continue
-        peers = items(rule.get("to"))
+        peers = objects(rule.get("to"))
         if not peers:
             return BOTH
-        blocks = (mapping(mapping(peer).get("ipBlock")) for peer in peers)
+        blocks = (mapping(peer.get("ipBlock")) for peer in peers)
         allowed |= whole_families(block.get("cidr") for block in blocks if not items(block.get("except")))
     return allowed
 
 
-def _allow_list_gaps(direction: str, peer_lists: list[object]) -> tuple[tuple[str, Family, Gap], ...]:
+def _allow_list_gaps(direction: str, peer_lists: list[list[Mapping[str, Any]]]) -> Gaps:
     """Gaps of one direction's ipBlocks; none where a rule without peers allows everybody anyway."""
-    if any(not items(peers) for peers in peer_lists):
+    if not all(peer_lists):
         return ()
-    blocks = [mapping(mapping(peer).get("ipBlock")) for peers in peer_lists for peer in items(peers)]
-    named = families_of(block.get("cidr") for block in blocks)
-    if len(named) == 1:
-        return lone(direction, named, Gap.DENIED)
+    blocks = [mapping(peer.get("ipBlock")) for peers in peer_lists for peer in peers]
+    cidrs = [block.get("cidr") for block in blocks]
     excepted = families_of(each for block in blocks for each in items(block.get("except")))
-    return _open_beside(direction, excepted, whole_families(block.get("cidr") for block in blocks))
+    return family_gaps(direction, named=families_of(cidrs), excepted=excepted, opened=whole_families(cidrs))
 
 
-def _open_beside(
-    direction: str, excepted: frozenset[Family], whole: frozenset[Family]
-) -> tuple[tuple[str, Family, Gap], ...]:
-    """A gap where exceptions name one family and the other is allowed as a whole."""
-    return tuple(gap for gap in lone(direction, excepted, Gap.OPEN) if gap[1] in whole)
+# AdminNetworkPolicy and its Baseline twin (policy.networking.k8s.io): ordered rules, and what none decides is allowed
 
 
 def parse_admin_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDraft:
-    """An AdminNetworkPolicy or its Baseline twin (policy.networking.k8s.io): only its Deny rules take something away.
-
-    Raises:
-        SelectorError: its subject cannot be read.
-    """
+    """Only its Deny rules restrict."""
     metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
     subject = mapping(spec.get("subject"))
-    narrowed = mapping(subject.get("pods"))
-    namespaces = narrowed.get("namespaceSelector") if narrowed else subject.get("namespaces")
-    rules = [mapping(each) for each in items(spec.get("egress"))[:MAX_RULES]]
-    denied = _admin_denied(rules)
-    named = families_of(
-        net
-        for rule in rules
-        if rule.get("action") == "Deny"
-        for peer in items(rule.get("to"))
-        for net in texts(mapping(peer).get("networks"))
-    )
-    return PolicyDraft(
+    pods = mapping(subject.get("pods"))
+    namespaces = pods.get("namespaceSelector") if pods else subject.get("namespaces")
+    rules = rules_of(spec, EGRESS)
+    denied = families_of(net for rule in rules if rule.get("action") == "Deny" for net in _networks(rule))
+    policy = Policy(
         kind=kind,
         namespace="",
         name=name_of(metadata.get("name")),
-        pods=parse_labels(narrowed.get("podSelector")),
-        namespaces=parse_labels(namespaces),
-        restricts=denied,
-        gaps=lone(EGRESS, named, Gap.OPEN),
+        restricts_egress=decide(_admin_decisions(rules))[1],
+        gaps=family_gaps(EGRESS, denied=denied),
     )
+    return PolicyDraft(policy=policy, pods=parse_labels(pods.get("podSelector")), namespaces=parse_labels(namespaces))
 
 
-def _admin_denied(rules: list[Mapping[str, Any]]) -> frozenset[Family]:
-    """The families in which a Deny rule may act before an unconditional Allow or Pass."""
-    denied, settled = NONE, NONE
+def _networks(rule: Mapping[str, Any]) -> list[str]:
+    return [net for peer in objects(rule.get("to")) for net in texts(peer.get("networks"))]
+
+
+def _admin_decisions(rules: list[Mapping[str, Any]]) -> Iterator[tuple[bool, Families]]:
     for rule in rules:
-        peers = [mapping(peer) for peer in items(rule.get("to"))]
-        networks = [net for peer in peers for net in texts(peer.get("networks"))]
         if rule.get("action") == "Deny":
             # A selector of pods, namespaces or nodes can mean either family.
-            reach = BOTH if any("networks" not in peer for peer in peers) else families_of(networks)
-            denied |= reach - settled
+            selects = any("networks" not in peer for peer in objects(rule.get("to")))
+            yield False, BOTH if selects else families_of(_networks(rule))
         elif not items(rule.get("ports")):
-            settled |= whole_families(networks)
-    return denied
+            yield True, whole_families(_networks(rule))
 
+
+# Cilium: allow lists, deny lists and entities
 
 _CILIUM_NAMESPACE = "io.kubernetes.pod.namespace"
 _CILIUM_NAMESPACE_LABEL = "io.cilium.k8s.namespace.labels."
 
 
-def cilium_key(key: str) -> str:
-    """A label key as Cilium writes it, as the pod has it; the pod's namespace under Calico's name for it."""
+def _cilium_key(key: str) -> str:
+    """A label key as the pod has it, from Cilium's form of it; the pod's namespace under Calico's name for it."""
     key = key.removeprefix("k8s:").removeprefix("any:")
-    return "projectcalico.org/namespace" if key == _CILIUM_NAMESPACE else key.replace(_CILIUM_NAMESPACE_LABEL, "pcns.")
+    return NAMESPACE_LABEL if key == _CILIUM_NAMESPACE else key.replace(_CILIUM_NAMESPACE_LABEL, "pcns.")
 
 
 def parse_cilium_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDraft:
-    """A CiliumNetworkPolicy or its cluster-wide form; several specs count as one that selects what any of them selects.
-
-    Raises:
-        SelectorError: an endpointSelector cannot be read.
-    """
+    """A CiliumNetworkPolicy or its cluster-wide form; several specs count as one that selects what any selects."""
     metadata = mapping(source.get("metadata"))
     given = [source.get("spec"), *items(source.get("specs"))[:MAX_RULES]]
-    specs = [
-        mapping(each) for each in given if isinstance(each, dict) and "nodeSelector" not in each
-    ]  # that one is of hosts
-    selectors = tuple(parse_labels(spec.get("endpointSelector"), cilium_key) for spec in specs)
-    return PolicyDraft(
+    # A spec with a nodeSelector is about hosts.
+    specs = [each for each in given if isinstance(each, dict) and "nodeSelector" not in each]
+    selectors = tuple(parse_labels(spec.get("endpointSelector"), _cilium_key) for spec in specs)
+    policy = Policy(
         kind=kind,
         namespace=name_of(metadata.get("namespace")) if kind is PolicyKind.CILIUM else "",
         name=name_of(metadata.get("name")),
-        pods=(selectors[0] if len(selectors) == 1 else Some(selectors)) if selectors else None,
-        restricts=frozenset(family for spec in specs for family in _cilium_restricts(spec)),
+        restricts_egress=frozenset(family for spec in specs for family in _cilium_restricts(spec)),
         gaps=tuple(
             gap
             for spec in specs
@@ -196,44 +212,131 @@ def parse_cilium_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDr
             for gap in _cilium_gaps(spec, direction, prefix)
         ),
     )
+    pods = selectors[0] if len(selectors) == 1 else Some(selectors)
+    return PolicyDraft(policy=policy, pods=pods if selectors else None)
 
 
-def _cilium_restricts(spec: Mapping[str, Any]) -> frozenset[Family]:
+def _cilium_restricts(spec: Mapping[str, Any]) -> Families:
     """An egress section closes the direction unless enableDefaultDeny.egress is false; entity `all` opens it again."""
     if items(spec.get("egressDeny")):
         return BOTH
-    closes = mapping(spec.get("enableDefaultDeny")).get("egress")
-    if "egress" not in spec or closes is False:
+    if "egress" not in spec or mapping(spec.get("enableDefaultDeny")).get("egress") is False:
         return NONE
     allowed = NONE
-    for rule in map(mapping, items(spec.get("egress"))[:MAX_RULES]):
-        if not items(rule.get("toPorts")) and not items(rule.get("icmps")):
-            entities = frozenset(texts(rule.get("toEntities")))
-            allowed |= BOTH if "all" in entities else NONE
-            if "cluster" in entities or "all" in entities:
-                allowed |= _world(entities)
+    for rule in rules_of(spec, EGRESS):
+        entities = texts(rule.get("toEntities"))
+        if not items(rule.get("toPorts")) and not items(rule.get("icmps")) and {"all", "cluster"} & {*entities}:
+            allowed |= _opened(entities)
     return BOTH - allowed
 
 
-def _world(entities: frozenset[str]) -> frozenset[Family]:
-    if "world" in entities:
-        return BOTH
-    return frozenset(f for f, name in ((Family.V4, "world-ipv4"), (Family.V6, "world-ipv6")) if name in entities)
+def _opened(entities: Iterable[str]) -> Families:
+    """The families in which entities mean everything outside the cluster."""
+    by_entity = {"all": BOTH, "world": BOTH, "world-ipv4": {Family.V4}, "world-ipv6": {Family.V6}}
+    return frozenset(family for entity in entities for family in by_entity.get(entity, ()))
 
 
-def _cilium_gaps(spec: Mapping[str, Any], direction: str, prefix: str) -> tuple[tuple[str, Family, Gap], ...]:
-    rules = [mapping(each) for each in items(spec.get(direction))[:MAX_RULES]]
-    sets = [mapping(each) for rule in rules for each in items(rule.get(prefix + "CIDRSet"))]
-    named = families_of(
-        [*(net for rule in rules for net in texts(rule.get(prefix + "CIDR"))), *(each.get("cidr") for each in sets)]
+def _cilium_gaps(spec: Mapping[str, Any], direction: str, prefix: str) -> Gaps:
+    rules, denies = rules_of(spec, direction), rules_of(spec, direction + "Deny")
+    cidrs, sets = _cilium_cidrs(rules, prefix)
+    whole = whole_families(each.get("cidr") for each in sets)
+    return family_gaps(
+        direction,
+        named=families_of(cidrs),
+        excepted=families_of(net for each in sets for net in texts(each.get("except"))),
+        opened=whole | _opened(entity for rule in rules for entity in texts(rule.get(prefix + "Entities"))),
+        denied=families_of(_cilium_cidrs(denies, prefix)[0]),
     )
-    entities = frozenset(entity for rule in rules for entity in texts(rule.get(prefix + "Entities")))
-    opened = BOTH if "all" in entities else _world(entities)
-    if len(named) == 1 and next(iter(named)).other not in opened:
-        return lone(direction, named, Gap.DENIED)
-    excepted = families_of(net for each in sets for net in texts(each.get("except")))
-    found = _open_beside(direction, excepted, opened | whole_families(each.get("cidr") for each in sets))
-    denies = [mapping(each) for each in items(spec.get(direction + "Deny"))[:MAX_RULES]]
-    denied = families_of(net for rule in denies for net in texts(rule.get(prefix + "CIDR")))
-    denied |= families_of(mapping(each).get("cidr") for rule in denies for each in items(rule.get(prefix + "CIDRSet")))
-    return found or lone(direction, denied, Gap.OPEN)
+
+
+def _cilium_cidrs(rules: list[Mapping[str, Any]], prefix: str) -> tuple[list[object], list[Mapping[str, Any]]]:
+    """Every CIDR of the rules, and their CIDR sets."""
+    sets = [each for rule in rules for each in objects(rule.get(prefix + "CIDRSet"))]
+    plain = [net for rule in rules for net in texts(rule.get(prefix + "CIDR"))]
+    return [*plain, *(each.get("cidr") for each in sets)], sets
+
+
+# Calico: ordered rules, and what none allows is denied. A rule whose nets are of one family applies to that family
+# only; exclusions (notNets) of one family leave the other unlimited.
+
+_VERSIONS = {4: frozenset({Family.V4}), 6: frozenset({Family.V6})}
+_ALLOWS = ("Allow", "Pass")
+_NARROWING = ("protocol", "notProtocol", "icmp", "notICMP", "http")
+_SELECTING = ("selector", "notSelector", "namespaceSelector", "domains", "services", "serviceAccounts")
+_NARROWING_PEER = (*_SELECTING, "ports", "notPorts")
+
+
+def parse_calico_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDraft | None:
+    """A Calico policy; None for the read-only view of a Kubernetes one (knp.default.*), which is read by itself.
+
+    Service accounts are not read: a serviceAccountSelector is evaluated by their names, and counts as matching where it
+    asks for other labels.
+    """
+    metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
+    name, in_namespace = name_of(metadata.get("name")), kind is PolicyKind.CALICO
+    if name.startswith("knp."):
+        return None
+    ingress, egress = rules_of(spec, INGRESS), rules_of(spec, EGRESS)
+    types = texts(spec.get("types")) or tuple(t for t, rules in (("Ingress", ingress), ("Egress", egress)) if rules)
+    gaps: Gaps = ()
+    if "Ingress" in types:
+        gaps += _calico_gaps(INGRESS, ingress, "source")
+    if "Egress" in types:
+        gaps += _calico_gaps(EGRESS, egress, "destination")
+    policy = Policy(
+        kind=kind,
+        namespace=name_of(metadata.get("namespace")) if in_namespace else "",
+        name=name,
+        restricts_egress=BOTH - decide(_calico_decisions(egress))[0] if "Egress" in types else NONE,
+        gaps=gaps,
+    )
+    return PolicyDraft(
+        policy=policy,
+        pods=parse_calico(text(spec.get("selector"))),
+        namespaces=EVERYTHING if in_namespace else parse_calico(text(spec.get("namespaceSelector"))),
+        accounts=parse_calico(text(spec.get("serviceAccountSelector"))),
+    )
+
+
+def _versions(rule: Mapping[str, Any]) -> Families:
+    return _VERSIONS.get(number(rule.get("ipVersion")) or 0, BOTH)
+
+
+def _calico_decisions(rules: list[Mapping[str, Any]]) -> Iterator[tuple[bool, Families]]:
+    for rule in rules:
+        action = text(rule.get("action"))
+        if action in _ALLOWS:
+            yield True, _allowed_whole(rule)
+        elif action == "Deny":
+            nets = texts(mapping(rule.get("destination")).get("nets"))
+            yield False, _versions(rule) & (families_of(nets) if nets else BOTH)
+
+
+def _allowed_whole(rule: Mapping[str, Any]) -> Families:
+    """The families in which the rule allows everything outwards."""
+    peer, origin = mapping(rule.get("destination")), mapping(rule.get("source"))
+    if (
+        any(rule.get(key) for key in _NARROWING)
+        or any(origin.values())
+        or any(peer.get(key) for key in _NARROWING_PEER)
+    ):
+        return NONE
+    nets = texts(peer.get("nets"))
+    return _versions(rule) & (whole_families(nets) if nets else BOTH) - families_of(texts(peer.get("notNets")))
+
+
+def _calico_gaps(direction: str, rules: list[Mapping[str, Any]], side: str) -> Gaps:
+    allows = [(rule, mapping(rule.get(side))) for rule in rules if rule.get("action") in _ALLOWS]
+    denies = [mapping(rule.get(side)) for rule in rules if rule.get("action") == "Deny"]
+    opened = NONE
+    for rule, peer in allows:
+        opened |= _allowed_whole(rule)
+        if not texts(peer.get("nets")) and not any(peer.get(key) for key in _SELECTING):
+            opened |= _versions(rule)  # exclusions and ports aside
+    excepted = families_of(net for _, peer in allows for net in texts(peer.get("notNets")))
+    return family_gaps(
+        direction,
+        named=families_of(net for _, peer in allows for net in texts(peer.get("nets"))),
+        excepted=excepted | families_of(net for peer in denies for net in texts(peer.get("nets"))),
+        opened=opened,
+    )

@@ -1,34 +1,24 @@
-"""Which pods each policy selects: selectors evaluated against an index of distinct label sets, never policy by pod. Pure.
+"""Which pods each policy selects: selectors evaluated on an index of distinct label sets, never policy by pod. Pure.
 
-Pods that share namespace and labels form one group (the replicas of a workload); an index by label, made only for the
-keys that a selector asks for, gives the candidate groups. Used by assembly.build_inventory.
+Pods of one namespace with equal labels form one group (the replicas of a workload); an index by label, made only for
+the keys that a selector asks for, gives the candidate groups. Used by inventory_builder.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from exporter.inventory.parse.policies import PolicyDraft
-from exporter.inventory.parse.selectors import (
-    EVERYTHING,
-    NAMESPACE_LABEL,
-    Every,
-    Everything,
-    Has,
-    In,
-    Selector,
-    Some,
-    matches,
-    may_match,
-)
+from exporter.inventory.parse.selectors import NAMESPACE_LABEL
 from exporter.model.labels import EMPTY
 from exporter.model.pod import Namespace, Pod
 from exporter.model.policy import Policy
+from exporter.model.selector import EVERYTHING, Every, Has, In, LabelExpression, Lookup, Not, Some, matches
 
 NAMESPACE_NAMES = ("kubernetes.io/metadata.name", "projectcalico.org/name")
 ACCOUNT_NAME = "projectcalico.org/name"  # Calico gives it to every service account
-CLUSTER = ""  # stands for "any namespace" in the index
+CLUSTER = ""  # the index's key for any namespace
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -48,7 +38,7 @@ class PodIndex:
         groups: dict[tuple[str, str, frozenset[tuple[str, str]]], _PodGroup] = {}
         for pod in pods:
             if pod.host_network:
-                continue  # no policy reaches it
+                continue  # policies do not apply to it
             identity = (pod.namespace, pod.service_account, frozenset(pod.labels.items()))
             group = groups.get(identity)
             if group is None:
@@ -61,59 +51,49 @@ class PodIndex:
             self._by_namespace.setdefault(group.namespace, []).append(group)
         self._namespace_labels = {each.name: each.labels for each in namespaces}
         self._postings: dict[tuple[str, str], dict[str, list[_PodGroup]]] = {}
-        self._answers: dict[tuple[str, Selector, Selector, Selector], frozenset[str]] = {}
+        self._answers: dict[tuple[str, LabelExpression, LabelExpression, LabelExpression], frozenset[str]] = {}
 
     def select(
-        self, namespace: str, pods: Selector, namespaces: Selector, accounts: Selector = EVERYTHING
+        self, namespace: str, pods: LabelExpression, namespaces: LabelExpression, accounts: LabelExpression
     ) -> frozenset[str]:
-        """The namespace/name of the pods that the selectors take; `namespace` empty: of any namespace that `namespaces` takes."""
+        """The namespace/name of the selected pods; `namespace` empty: of any namespace that `namespaces` selects."""
         question = (namespace, pods, namespaces, accounts)
         if question not in self._answers:
-            allowed = None if namespace or isinstance(namespaces, Everything) else self._namespaces(namespaces)
+            allowed = None if namespace or namespaces == EVERYTHING else self._namespaces(namespaces)
+            groups = self._indexed(namespace, pods)
             self._answers[question] = frozenset(
                 key
-                for group in self._candidates(namespace, pods)
+                for group in (self._by_namespace.get(namespace, ()) if groups is None else groups)
                 if (allowed is None or group.namespace in allowed) and _may_run_as(accounts, group.service_account)
-                if self._takes(pods, group)
+                if matches(pods, self._labels(group))
                 for key in group.keys
             )
         return self._answers[question]
 
-    def _takes(self, selector: Selector, group: _PodGroup) -> bool:
+    def _labels(self, group: _PodGroup) -> Lookup:
+        """The pods' own labels, and those that Calico and Cilium give an endpoint."""
+
         def lookup(key: str) -> str | None:
             found = group.labels.get(key)
-            return found if found is not None else self._implied(key, group)
+            if found is not None:
+                return found
+            if key.startswith("pcns."):
+                return self._namespace_labels.get(group.namespace, EMPTY).get(key.removeprefix("pcns."))
+            if key in ("projectcalico.org/serviceaccount", "io.cilium.k8s.policy.serviceaccount"):
+                return group.service_account
+            return {NAMESPACE_LABEL: group.namespace, "projectcalico.org/orchestrator": "k8s"}.get(key)
 
-        return matches(selector, lookup)
+        return lookup
 
-    def _implied(self, key: str, group: _PodGroup) -> str | None:
-        """The labels that Calico and Cilium give an endpoint beyond the pod's own."""
-        if key == NAMESPACE_LABEL:
-            return group.namespace
-        if key == "projectcalico.org/orchestrator":
-            return "k8s"
-        if key in ("projectcalico.org/serviceaccount", "io.cilium.k8s.policy.serviceaccount"):
-            return group.service_account
-        if key.startswith("pcns."):
-            return self._labels_of(group.namespace).get(key.removeprefix("pcns."))
-        return None
-
-    def _labels_of(self, namespace: str) -> Mapping[str, str]:
-        return self._namespace_labels.get(namespace, EMPTY)
-
-    def _namespaces(self, selector: Selector) -> frozenset[str]:
+    def _namespaces(self, selector: LabelExpression) -> frozenset[str]:
         def takes(name: str) -> bool:
-            labels = self._labels_of(name)
+            labels = self._namespace_labels.get(name, EMPTY)
             return matches(selector, lambda key: name if key in NAMESPACE_NAMES else labels.get(key))
 
         return frozenset(name for name in self._by_namespace if name and takes(name))
 
-    def _candidates(self, namespace: str, selector: Selector) -> Sequence[_PodGroup]:
-        """Groups that may match: those the index gives, else all of the namespace."""
-        indexed = self._indexed(namespace, selector)
-        return self._by_namespace.get(namespace, []) if indexed is None else indexed
-
-    def _indexed(self, namespace: str, selector: Selector) -> list[_PodGroup] | None:
+    def _indexed(self, namespace: str, selector: LabelExpression) -> list[_PodGroup] | None:
+        """The groups that may match as far as the index shows; None where it shows nothing."""
         match selector:
             case In(key, values) if not _is_implied(key):
                 posting = self._posting(namespace, key)
@@ -140,11 +120,21 @@ class PodIndex:
         return posting
 
 
-def _may_run_as(accounts: Selector, name: str) -> bool:
-    """Whether pods of this service account may be meant, as far as its name tells."""
-    if isinstance(accounts, Everything):
-        return True
-    return may_match(accounts, lambda _: name, lambda key: bool(name) and key == ACCOUNT_NAME)
+def _may_run_as(accounts: LabelExpression, name: str) -> bool:
+    """Whether the selector may match pods of this service account; of its labels only the name is known."""
+    return _may_match(accounts, lambda _: name, lambda key: bool(name) and key == ACCOUNT_NAME)
+
+
+def _may_match(selector: LabelExpression, lookup: Lookup, known: Callable[[str], bool], *, wanted: bool = True) -> bool:
+    """Whether labels of which some are not known could satisfy the selector, or fail to (`wanted` false)."""
+    match selector:
+        case Every(parts) | Some(parts):
+            could = (_may_match(part, lookup, known, wanted=wanted) for part in parts)
+            # All must match for Every, and all must fail for Some to fail.
+            return all(could) if isinstance(selector, Every) == wanted else any(could)
+        case Not(part):
+            return _may_match(part, lookup, known, wanted=not wanted)
+    return not known(selector.key) or matches(selector, lookup) == wanted
 
 
 def _is_implied(key: str) -> bool:
@@ -156,21 +146,14 @@ def select_pods(
 ) -> tuple[Policy, ...]:
     """The drafts as policies, those that restrict egress with the pods they select."""
     drafts = sorted(drafts, key=lambda draft: draft.key)
-    index = PodIndex(pods, namespaces) if any(draft.restricts for draft in drafts) else None
-    return tuple(_settle(draft, index) for draft in drafts)
+    index = PodIndex(pods, namespaces) if any(draft.policy.restricts_egress for draft in drafts) else None
+    return tuple(_selecting(draft, index) for draft in drafts)
 
 
-def _settle(draft: PolicyDraft, index: PodIndex | None) -> Policy:
-    whole = all(isinstance(each, Everything) for each in (draft.pods, draft.namespaces, draft.accounts))
-    selected: frozenset[str] = frozenset()
-    if draft.restricts and not whole and draft.pods is not None and index is not None:
-        selected = index.select(draft.namespace, draft.pods, draft.namespaces, draft.accounts)
-    return Policy(
-        kind=draft.kind,
-        namespace=draft.namespace,
-        name=draft.name,
-        selects_all=whole,
-        selected=selected,
-        restricts_egress=draft.restricts,
-        gaps=draft.gaps,
-    )
+def _selecting(draft: PolicyDraft, index: PodIndex | None) -> Policy:
+    if draft.pods == draft.namespaces == draft.accounts == EVERYTHING:
+        return replace(draft.policy, selects_all=True)
+    if not draft.policy.restricts_egress or draft.pods is None or index is None:
+        return draft.policy
+    selected = index.select(draft.policy.namespace, draft.pods, draft.namespaces, draft.accounts)
+    return replace(draft.policy, selected=selected)

@@ -1,8 +1,7 @@
-"""The rights that each role needs at the API server: exactly those of its readings, no more. Pure; the manifests are checked against it.
+"""The rights that each role needs at the API server, derived from what it reads. The manifests are checked against them.
 
 Reading only, and only by list and watch. What is read of one object by name is granted by resourceNames: a list with
-the field selector metadata.name is authorised for that name. Why whole objects are read where metadata would be less is
-said in readings.py.
+the field selector metadata.name is authorised for that name.
 """
 
 from __future__ import annotations
@@ -36,30 +35,23 @@ class Right:
 
 
 def rights(role: Role, *, digest: bool = False) -> frozenset[Right]:
-    """What the service account of that role must be allowed. `digest`: of a node that learns the rest from the cluster role."""
+    """What the service account of that role must be allowed. `digest`: of a node that fetches the rest as a digest."""
     if role is Role.NODE and digest:
         # RBAC cannot limit a right to the objects of one node, and a node's name is not known when rights are granted.
         watched = _rights(each for each in (PODS, *NODE) if each.resource in {"pods", "nodes"})
         return watched | _rights([own_endpoints(NAMESPACE, "")], verbs=("list",))
-    return _rights(CLUSTER if role is not Role.NODE else (PODS, *NODE))
-
-
-def _rights(wanted: Iterable[WatchedResource], verbs: Iterable[str] = VERBS) -> frozenset[Right]:
-    return frozenset(
-        Right(group=group, resource=reading.resource, name=reading.name, verb=verb, namespace=reading.namespace)
-        for reading in wanted
-        if not reading.optional
-        for group in reading.groups
-        for verb in verbs
-    )
+    return _rights(each for each in (CLUSTER if role is not Role.NODE else (PODS, *NODE)) if not each.optional)
 
 
 def optional_rights(role: Role) -> frozenset[Right]:
     """What some distributions' overlays grant on top."""
+    return _rights(each for each in watched_resources(role, "") if each.optional)
+
+
+def _rights(wanted: Iterable[WatchedResource], verbs: Iterable[str] = VERBS) -> frozenset[Right]:
     return frozenset(
-        Right(group=group, resource=reading.resource, name=reading.name, verb=verb, namespace=reading.namespace)
-        for reading in watched_resources(role, "")
-        if reading.optional
-        for group in reading.groups
-        for verb in VERBS
+        Right(group=group, resource=each.resource, name=each.name, verb=verb, namespace=each.namespace)
+        for each in wanted
+        for group in each.groups
+        for verb in verbs
     )
