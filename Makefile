@@ -1,7 +1,7 @@
-# One verb each; the work is done by scripts/, which set up what they need and say so.
+# One verb each. The scripts/ do the work and set up what they need.
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' exporter/__init__.py)
 IMAGE ?= dualstack-exporter:$(VERSION)
-# A bare name means docker.io/library/ to the kubelet, but localhost/ to podman: said in full, it is the same to all.
+# A name without registry means docker.io/library/ to the kubelet but localhost/ to podman, so it is given in full.
 TAG := $(if $(findstring /,$(IMAGE)),$(IMAGE),docker.io/library/$(IMAGE))
 REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 CONTAINER_TOOL ?= $(shell command -v podman || command -v docker)
@@ -28,13 +28,13 @@ format: ## format the Python sources
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix --quiet .
 
-lock: ## write the lock files anew with the newest versions
+lock: ## update the lock files to the newest versions
 	scripts/lock
 
-bench: ## measure what reading the kernel costs against the usual tools; prints one table
+bench: ## measure the cost of reading the kernel against the usual tools; prints one table
 	scripts/bench
 
-demo: ## a small dual-stack lab with a fault in it, and the exporter looking at it
+demo: ## a small dual-stack lab with a fault in it, and the exporter's report
 	scripts/demo $(FAULT)
 
 image: ## build the container image; IMAGE=name:tag
@@ -44,15 +44,15 @@ archive: image ## the image as build/image.tar, for `microk8s images import` or 
 	mkdir -p build
 	$(CONTAINER_TOOL) save --output build/image.tar $(TAG)
 
-publish: image ## build the image, push it to a registry of yours and name it in every manifest; IMAGE=registry.example/name:tag
+publish: image ## build the image, push it to your registry and set it in every manifest; IMAGE=registry.example/name:tag
 	$(CONTAINER_TOOL) push $(TAG)
 	$(MAKE) manifest IMAGE=$(IMAGE)
 
-manifest: ## write deploy/daemonset.yaml from deploy/base/; with IMAGE=name:tag that image there and in every overlay
+manifest: ## write deploy/daemonset.yaml from deploy/base/; with IMAGE=name:tag also set the image in every overlay
 	scripts/manifest $(if $(filter command line environment,$(origin IMAGE)),$(IMAGE)) > deploy/daemonset.yaml.new
 	mv deploy/daemonset.yaml.new deploy/daemonset.yaml
 
-alerts: ## write what alerts/ derives: the PrometheusRules and Alertmanager's inhibition
+alerts: ## write the generated files of alerts/: the PrometheusRules and Alertmanager's inhibition rules
 	scripts/alerts
 
 dashboards: ## write grafana/*.json from the panels
@@ -61,5 +61,5 @@ dashboards: ## write grafana/*.json from the panels
 pictures: ## draw docs/dashboard-*.png from the lab's real data; some minutes
 	scripts/dashboards-picture
 
-reference: ## write the generated tables into docs/
+reference: ## write the generated tables and the picture of the architecture into docs/
 	scripts/reference

@@ -1,1 +1,1 @@
-"""The four Grafana dashboards: what each asks, in Python, and the JSON files that people import. No part of the exporter."""
+"""The four Grafana dashboards: their panels in Python and the JSON files to import. Not part of the exporter."""

@@ -1,4 +1,4 @@
-"""Cluster: whether it is configured for both families, and how far it is on its way there."""
+"""The dashboard of the cluster: its dual-stack configuration and the progress of a migration."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from grafana.panels import (
     RED,
     TEXT,
     Column,
-    Look,
     Panel,
     Query,
+    Style,
     bars,
     graph,
     pick,
@@ -27,73 +27,75 @@ from grafana.words import UNREAD
 C = 'cluster=~"$cluster"'
 CONFIGURED = f'scope="cluster", {C}'
 ROLE = f'on ({EXPORTER}) dualstack_exporter_info{{role=~"cluster|all", {C}}}'
-PROGRESS = Look(unit="percentunit", steps=((None, RED), (0.5, ORANGE), (1, GREEN)), range=(0, 1))
+PROGRESS = Style(unit="percentunit", steps=((None, RED), (0.5, ORANGE), (1, GREEN)), range=(0, 1))
 
 
 def panels() -> Iterator[Panel]:
-    """In reading order: what is configured wrongly, how far the migration is, what the nodes make of it, and what is not known."""
-    yield row("Is it configured for both families?")
+    """In reading order: the configuration, the migration, differences between nodes, and what is not checked."""
+    yield row("Configuration")
     yield from _now()
-    yield causes("What is wrong with the configuration, since when, and what is to be done?", CONFIGURED, C, height=6)
-    yield subjects("Which objects does it concern?", C, CONFIGURED, width=24)
-    yield row("How far is the migration?")
+    yield causes("Active causes in the configuration", CONFIGURED, C, height=6)
+    yield subjects("Affected objects", C, CONFIGURED, width=24)
+    yield row("Migration")
     yield from _migration()
-    yield row("Do all nodes agree?")
+    yield row("Consistency across nodes")
     yield from _nodes()
-    yield row("What is not known?")
+    yield row("Not checked")
     yield from _unknown()
 
 
 def _now() -> Iterator[Panel]:
     yield stat(
-        "Which families are pods meant to have?",
+        "Expected address families",
         [Query(f"max by (ip_family) (dualstack_family_expected{{{C}}})", "{{ip_family}}")],
-        says="As configured, or as pools, podCIDRs, Service ranges, the CNI configuration and pod addresses say.",
-        empty="nothing that could tell was readable, or no exporter has finished a round",
-        look=Look(words={"1": "expected", "0": "not expected"}),
+        description="Families that pods should have, from the configuration or from pools, podCIDRs, Service ranges, "
+        "the CNI configuration and pod addresses.",
+        empty="none of these could be read, or no exporter has completed a round",
+        style=Style(words={"1": "expected", "0": "not expected"}),
         size=(6, 4),
     )
-    yield causes_by_severity("How many causes hold in the configuration?", CONFIGURED, width=8)
+    yield causes_by_severity("Configuration causes by severity", CONFIGURED, width=8)
     yield stat(
-        "How far are pods?",
+        "Dual-stack pods",
         f'min(dualstack_migration_ratio{{resource="pods", {C}}})',
-        says="Pods that have both families, of those that could.",
-        empty="the cluster role is not scraped, or may not list pods",
-        look=PROGRESS,
+        description="Ratio of pods with both families to all pods that can have them.",
+        empty="the cluster exporter is not scraped, or may not list pods",
+        style=PROGRESS,
         size=(4, 4),
     )
     yield stat(
-        "How old is this?",
+        "Inventory age",
         f"max(dualstack_inventory_age_seconds{{{C}}})",
-        says="Age of the oldest inventory that an exporter judged by in its last round.",
-        empty="no exporter has an inventory: there is no Kubernetes, or its API was never reached",
-        # A watch in which nothing happens shows that its kind is current when it ends: after six minutes.
-        look=Look(unit="s", steps=((None, GREEN), (600, ORANGE), (1200, RED)), decimals=0),
+        description="Age of the oldest inventory that an exporter used in its last round.",
+        empty="no exporter has an inventory: there is no Kubernetes API, or it was never reached",
+        # A watch without events proves that its data is current only when it ends, after six minutes.
+        style=Style(unit="s", steps=((None, GREEN), (600, ORANGE), (1200, RED)), decimals=0),
         size=(3, 4),
     )
     yield stat(
-        "Any stale?",
+        "Stale inventories",
         f"sum(dualstack_inventory_stale{{{C}}})",
-        says="Exporters that cannot reach the API and go on with what they knew.",
+        description="Exporters that cannot reach the API and use old data.",
         empty="no exporter has an inventory",
-        look=COUNT_WARN,
+        style=COUNT_WARN,
         size=(3, 4),
     )
 
 
 def _migration() -> Iterator[Panel]:
     yield bars(
-        "What share is dual-stack?",
+        "Dual-stack objects by resource",
         Query(f"min by (resource) (dualstack_migration_ratio{{{C}}})", "{{resource}}"),
-        says="Objects that have both families, of those that could. EndpointSlices count by Service.",
-        empty="the cluster role is not scraped, or may not list these objects",
-        look=PROGRESS,
+        description="Ratio of objects with both families to all objects that can have them. EndpointSlices are "
+        "counted by Service.",
+        empty="the cluster exporter is not scraped, or may not list these objects",
+        style=PROGRESS,
         size=(6, 8),
     )
     having, lacking = "dualstack_objects_with_family", "dualstack_objects_without_family"
     v6, v4 = 'ip_family="IPv6"', 'ip_family="IPv4"'
     yield table(
-        "How many objects have which family?",
+        "Objects by address family",
         [
             f"sum by (resource) ({selected})"
             for selected in (
@@ -107,51 +109,53 @@ def _migration() -> Iterator[Panel]:
         [
             Column("resource", "objects", TEXT),
             Column("#B", "with IPv6"),
-            Column("#C", "lack IPv6", COUNT_WARN),
+            Column("#C", "without IPv6", COUNT_WARN),
             Column("#D", "with IPv4"),
-            Column("#E", "lack IPv4", COUNT_WARN),
+            Column("#E", "without IPv4", COUNT_WARN),
             Column("#A"),
         ],
-        says="lack: meant to have the family and without it. Pods older than the change stay as they are until restarted; Services until their ipFamilyPolicy is changed.",
-        empty="the cluster role is not scraped, or may not list these objects",
-        sort=("lack IPv6", True),
+        description="without: the object should have the family but has not. Pods keep their addresses until they are "
+        "recreated, Services until their ipFamilyPolicy is changed.",
+        empty="the cluster exporter is not scraped, or may not list these objects",
+        sort=("without IPv6", True),
         size=(10, 8),
     )
     yield graph(
-        "How does it go on?",
+        "Migration progress",
         [Query(f"min by (resource) (dualstack_migration_ratio{{{C}}})", "{{resource}}")],
-        says="Share of dual-stack objects over time.",
-        empty="the cluster role was not scraped in this time",
-        look=PROGRESS,
+        description="Ratio of dual-stack objects over time.",
+        empty="the cluster exporter was not scraped in this time",
+        style=PROGRESS,
         size=(8, 8),
     )
     by_namespace = f"dualstack_namespace_objects_without_family{{{C}}}"
     yield table(
-        "In which namespaces is a family lacking?",
+        "Objects without a family by namespace",
         [f"topk(200, sum by (namespace, resource, ip_family) ({by_namespace}))"],
         [
             Column("namespace", "namespace", TEXT),
             Column("resource", "objects", TEXT),
-            Column("ip_family", "lack", width=90),
-            Column("#A", "how many", COUNT_WARN, 100),
+            Column("ip_family", "without", width=90),
+            Column("#A", "count", COUNT_WARN, 100),
         ],
-        says="The most first, among the hundred largest namespaces.",
-        empty="nothing lacks a family, or the cluster role is not scraped",
-        sort=("how many", True),
+        description="Objects that should have the family but have not, for the hundred largest namespaces, highest "
+        "count first.",
+        empty="every object has its families, or the cluster exporter is not scraped",
+        sort=("count", True),
         size=(12, 8),
         only_bad=True,
     )
     yield graph(
-        "What still lacks IPv6?",
+        "Objects without IPv6",
         [Query(f'sum by (resource) (dualstack_objects_without_family{{ip_family="IPv6", {C}}})', "{{resource}}")],
-        says="Objects that are meant to have IPv6 and lack it, over time.",
-        empty="the cluster role was not scraped in this time, or IPv6 is not expected",
+        description="Objects that should have IPv6 but have not, over time.",
+        empty="the cluster exporter was not scraped in this time, or IPv6 is not expected",
     )
 
 
 def _nodes() -> Iterator[Panel]:
     yield table(
-        "On how many nodes is each pool masqueraded?",
+        "Nodes with NAT outgoing by IP pool",
         [
             f"count by (pool, ip_family) (dualstack_nat_pool_masqueraded{{{C}}})",
             f"sum by (pool, ip_family) (dualstack_nat_pool_masqueraded{{{C}}})",
@@ -160,26 +164,28 @@ def _nodes() -> Iterator[Panel]:
         [
             Column("pool", "pool", TEXT),
             Column("ip_family", "family", width=80),
-            Column("#B", "nodes that do", width=120),
-            Column("#C", "nodes that do not", COUNT_WARN, 140),
+            Column("#B", "nodes with", width=120),
+            Column("#C", "nodes without", COUNT_WARN, 140),
             Column("#A"),
         ],
-        says="Pools with natOutgoing, as each node's kernel has them. All nodes wrong: the pool or Felix; some: those nodes.",
-        empty="no pool asks for natOutgoing, or the nodes' NAT tables could not be read",
-        sort=("nodes that do not", True),
+        description="Nodes whose kernel masquerades packets of each pool with natOutgoing. If all nodes are without, "
+        "check the pool or Felix; if some are, check those nodes.",
+        empty="no pool has natOutgoing enabled, or the nodes' NAT tables could not be read",
+        sort=("nodes without", True),
         size=(12, 6),
     )
     yield table(
-        "Do the tunnels have one MTU?",
+        "Tunnel MTU by device",
         [f'count_values by (device) ("mtu", dualstack_vxlan_mtu_bytes{{{C}}})'],
         [Column("device", "device", TEXT), Column("mtu", "MTU", width=100), Column("#A", "nodes", width=90)],
-        says="Nodes by the MTU of their tunnel. Two lines for one device are right only where underlays differ.",
+        description="Nodes by the MTU of their tunnel. More than one MTU for a device is correct only if the "
+        "underlying networks differ.",
         empty="no node has a tunnel",
         sort=("device", False),
         size=(6, 6),
     )
     yield table(
-        "Does kube-proxy serve both families?",
+        "Nodes with kube-proxy rules by family",
         [
             f"count by (mode, ip_family) (dualstack_kube_proxy_service_rules{{{C}}})",
             f"sum by (mode, ip_family) (dualstack_kube_proxy_service_rules{{{C}}})",
@@ -188,31 +194,32 @@ def _nodes() -> Iterator[Panel]:
             Column("mode", "mode", TEXT),
             Column("ip_family", "family", width=80),
             Column("#B", "have rules", width=100),
-            Column("#A", "of nodes", width=90),
+            Column("#A", "nodes", width=90),
         ],
-        says="Nodes on which kube-proxy's rules for Services of the family stand.",
+        description="Nodes on which kube-proxy has rules for Services of the family.",
         empty="no kube-proxy was found, or its rules could not be read",
         sort=("family", True),
         size=(6, 6),
     )
     yield graph(
-        "Which families do the exporters expect?",
+        "Exporters by expected family",
         [Query(f"sum by (ip_family) (dualstack_family_expected{{{C}}})", "{{ip_family}}")],
-        says="Exporters that expect the family, nodes and cluster role. The lines of an agreeing cluster are level; a fall means that what named the family is gone.",
-        empty="nothing that could tell was readable",
+        description="Number of exporters (nodes and cluster exporter) that expect the family. The lines should be "
+        "level; a drop means that the configuration of the family was removed.",
+        empty="the expected families could not be determined",
         size=(24, 8),
     )
 
 
 def _unknown() -> Iterator[Panel]:
     yield unchecked(
-        "What could the cluster role not check, and why?",
+        "Causes not checked by the cluster exporter",
         f"dualstack_cause_unchecked{{{NOT_CHECKED}, {C}}} == 1 and {ROLE}",
         width=12,
     )
     synced = f"time() - dualstack_exporter_inventory_last_sync_timestamp_seconds{{{C}}} and {ROLE}"
     yield table(
-        "Which objects can be read, how fresh are they?",
+        "Kubernetes readers",
         [
             f"min by (reader) (dualstack_reader_success{{{C}}} and {ROLE})",
             f"max by (reader) (dualstack_reader_duration_seconds{{{C}}} and {ROLE})",
@@ -221,11 +228,12 @@ def _unknown() -> Iterator[Panel]:
         [
             Column("reader", "objects", TEXT),
             Column("#A", "read", UNREAD, 150),
-            Column("#B", "took", Look(unit="s"), 100),
-            Column("#C", "current as of", Look(unit="s", decimals=0), 130),
+            Column("#B", "took", Style(unit="s"), 100),
+            Column("#C", "current as of", Style(unit="s", decimals=0), 130),
         ],
-        says="Readers of the cluster role. current as of: seconds since the kind of object was last known to be current.",
-        empty="the cluster role is not scraped",
+        description="Readers of the cluster exporter. current as of: seconds since this kind of object was last known "
+        "to be current.",
+        empty="the cluster exporter is not scraped",
         sort=("read", False),
         size=(12, 8),
     )

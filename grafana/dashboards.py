@@ -1,6 +1,7 @@
-"""The dashboards as files: `python -m grafana.dashboards` writes grafana/*.json anew from the panels; a test compares the two.
+"""The dashboards as files: `python -m grafana.dashboards` writes grafana/*.json from the panels.
 
-Everything is deterministic: ids by order, places by flowing the panels over the 24 columns of Grafana's grid.
+The output is deterministic: ids by order, positions by placing the panels in the 24 columns of Grafana's grid. A test
+compares the files with it.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """One file. `name` gives file and uid, which never change: links and bookmarks hold them. `held` are the series of causes that are annotated."""
+    """One file. `name` sets file and uid, which links use, so it must not change; `active` selects annotated causes."""
 
     name: str
     title: str
-    says: str
+    description: str
     panels: tuple[Panel, ...]
     variables: tuple[Json, ...]
-    held: str
+    active: str
 
     @property
     def uid(self) -> str:
@@ -43,7 +44,7 @@ class Dashboard:
         return {
             "uid": self.uid,
             "title": f"Dual-stack: {self.title}",
-            "description": self.says,
+            "description": self.description,
             "tags": [TAG],
             "schemaVersion": 27,
             "version": 1,
@@ -52,7 +53,7 @@ class Dashboard:
             "refresh": "30s",
             "time": {"from": "now-6h", "to": "now"},
             "timezone": "",
-            "annotations": {"list": [_annotation(self.held)]},
+            "annotations": {"list": [_annotation(self.active)]},
             "templating": {"list": list(self.variables)},
             "links": [_link(other) for other in DASHBOARDS if other.name != self.name],
             "panels": _place(self.panels),
@@ -100,10 +101,10 @@ _NODES = _variable("node", "Node", _NODE_QUERY, choose_all=True)
 _NODE = _variable("node", "Node", _NODE_QUERY, choose_all=False)
 
 
-def _annotation(held: str) -> Json:
-    """A region over the time in which a cause held.
+def _annotation(active: str) -> Json:
+    """A region for the time in which a cause was active.
 
-    For many nodes the recorded causes are asked: every cause of thousands of nodes at hundreds of steps is more than Prometheus loads.
+    For many nodes it uses recorded causes, because every cause of thousands of nodes is more than Prometheus loads.
     """
     return {
         "name": "Causes",
@@ -111,21 +112,21 @@ def _annotation(held: str) -> Json:
         "enable": True,
         "hide": False,
         "iconColor": "rgba(255, 96, 96, 1)",
-        "expr": f"max by (cause) ({held})",
+        "expr": f"max by (cause) ({active})",
         "step": "60s",
         "titleFormat": "{{cause}}",
-        "textFormat": "holds",
+        "textFormat": "active",
         "tagKeys": "cause",
         "type": "dashboard",
     }
 
 
 def _link(other: Dashboard) -> Json:
-    """To another dashboard, with the same data source, cluster and time."""
+    """A link to another dashboard with the same data source, cluster and time."""
     return {
         "type": "link",
         "title": other.name.capitalize() if other.name != "dns" else "DNS",
-        "tooltip": other.says,
+        "tooltip": other.description,
         "url": f"/d/{other.uid}?${{datasource:queryparam}}&${{cluster:queryparam}}",
         "keepTime": True,
         "includeVars": False,
@@ -137,7 +138,7 @@ def _link(other: Dashboard) -> Json:
 
 
 def _place(panels: Iterable[Panel]) -> list[Json]:
-    """Left to right, a new line where one is full; a heading has a line of its own."""
+    """Place panels from left to right in lines; a heading has its own line."""
     placed = []
     x = y = tallest = 0
     for number, panel in enumerate(panels, 1):
@@ -151,32 +152,32 @@ def _place(panels: Iterable[Panel]) -> list[Json]:
 DASHBOARDS = (
     Dashboard(
         "fleet",
-        "which nodes and families work?",
-        "Which nodes and families work, what is broken, since when, and what to do.",
+        "fleet",
+        "State of all nodes and families, active causes and alerts, and links to runbooks.",
         tuple(fleet.panels()),
         (_SOURCE, _CLUSTER, _NODES),
         pick(RECORDED, fleet.S),
     ),
     Dashboard(
         "node",
-        "what works on this node?",
-        "One node: layers by families, NAT, tunnel and peers, latency by family.",
+        "node",
+        "One node: probes by layer and family, NAT, tunnel, peers, latency and kernel state.",
         tuple(node.panels()),
         (_SOURCE, _CLUSTER, _NODE),
         pick("dualstack_cause", 'severity=~"critical|warning"', kernel.N),
     ),
     Dashboard(
         "dns",
-        "do names resolve over both families?",
-        "What nameservers answer, who withholds AAAA, and what programs make of it.",
+        "DNS",
+        "Nameservers that filter AAAA, query outcomes, and results for programs by C library.",
         tuple(dns.panels()),
         (_SOURCE, _CLUSTER, _NODES),
         pick(RECORDED, dns.CAUSES, dns.S),
     ),
     Dashboard(
         "cluster",
-        "is the cluster configured for it, and how far is the migration?",
-        "The cluster's configuration, and how far it is on its way to dual-stack.",
+        "cluster configuration and migration",
+        "The cluster's dual-stack configuration and the progress of its migration.",
         tuple(cluster.panels()),
         (_SOURCE, _CLUSTER),
         pick(RECORDED, cluster.CONFIGURED),
@@ -190,7 +191,7 @@ def text_of(dashboard: Dashboard) -> str:
 
 
 def write() -> None:
-    """Write every file anew."""
+    """Write all files."""
     for dashboard in DASHBOARDS:
         dashboard.path.write_text(text_of(dashboard), encoding="utf-8")
 

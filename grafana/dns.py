@@ -1,4 +1,4 @@
-"""DNS and resolvers: who withholds what, how questions end, and what programs of each C library get."""
+"""The dashboard of DNS: filtered records, query outcomes, and the results for programs by C library."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from grafana.panels import (
     RATIO,
     TEXT,
     Column,
-    Look,
     Panel,
     Query,
+    Style,
     bars,
     graph,
     pick,
@@ -35,102 +35,108 @@ EIGHTH = (3, 4)  # of the width
 
 
 def panels() -> Iterator[Panel]:
-    """In reading order: the verdict, what resolvers answer, what programs make of it."""
-    yield row("Do names resolve over both families?")
+    """In reading order: the current state, what nameservers answer, and the results for programs."""
+    yield row("Current state")
     yield from _now()
     yield causes(
-        "What is wrong with names, since when, and what is to be done?",
+        "Active DNS causes",
         f"{CAUSES}, {S}",
         'cluster=~"$cluster", node=~"$node|"',
         height=6,
     )
-    yield row("What do the nameservers answer?")
+    yield row("Nameservers")
     yield from _servers()
     yield from _names()
-    yield row("What do programs get?")
+    yield row("Name resolution in pods")
     yield from _programs()
 
 
 def _now() -> Iterator[Panel]:
-    """Each cause of names, whether or not something else explains it: by nodes, or for the cluster."""
-    for title, cause, look in (
-        ("Where is AAAA withheld?", "dns_aaaa_blocked", COUNT_BAD),
-        ("Where is A withheld?", "dns_a_blocked", COUNT_BAD),
-        ("Where is DNS silent?", "dns_unreachable", COUNT_BAD),
-        ("Where do answers differ?", "dns_answers_differ", COUNT_WARN),
-        ("Where do questions get lost?", "dns_queries_lost", COUNT_WARN),
-        ("Where does musl break?", "dns_search_breaks_musl", COUNT_WARN),
+    """Each DNS cause by node or for the cluster, whether or not another cause explains it."""
+    for title, cause, style in (
+        ("AAAA filtered", "dns_aaaa_blocked", COUNT_BAD),
+        ("A filtered", "dns_a_blocked", COUNT_BAD),
+        ("DNS unreachable", "dns_unreachable", COUNT_BAD),
+        ("Unstable answers", "dns_answers_differ", COUNT_WARN),
+        ("Lost queries", "dns_queries_lost", COUNT_WARN),
+        ("musl failures", "dns_search_breaks_musl", COUNT_WARN),
     ):
         checked, explained = (pick(f"dualstack_{m}", f'cause="{cause}"', S) for m in ("cause", "cause_explained"))
         yield stat(
             title,
             f"count(count by (cluster, node) ({checked} == 1 or {explained})) or 0 * count({checked})",
-            says=f"Nodes on which {cause} holds, also where another cause explains it.",
-            empty="it could not be checked anywhere (the node dashboard says why)",
-            look=replace(look, unit="nodes"),
+            description=f"Nodes on which the cause {cause} is active, even if another cause explains it.",
+            empty="it could not be checked on any node (the node dashboard shows why)",
+            style=replace(style, unit="nodes"),
             size=EIGHTH,
         )
-    for title, cause, look in (
-        ("Is it the Corefile?", "coredns_template_blocks_aaaa", COUNT_BAD),
-        ("Do Services lack AAAA?", "service_aaaa_missing", COUNT_WARN),
+    for title, cause, style in (
+        ("Corefile filter", "coredns_template_blocks_aaaa", COUNT_BAD),
+        ("Missing AAAA", "service_aaaa_missing", COUNT_WARN),
     ):
         checked, explained = (pick(f"dualstack_{m}", f'cause="{cause}"', C) for m in ("cause", "cause_explained"))
         yield stat(
             title,
             f"max({checked} or {explained})",
-            says=f"Whether the cluster role finds {cause}, also where another cause explains it.",
-            empty="the cluster role is not scraped, or it could not be checked",
-            look=Look(words={"0": "no", "1": "yes"}, steps=look.steps),
+            description=f"Whether the cluster exporter reports the cause {cause}, even if another cause explains it.",
+            empty="the cluster exporter is not scraped, or the cause could not be checked",
+            style=Style(words={"0": "no", "1": "yes"}, steps=style.steps),
             size=EIGHTH,
         )
 
 
 def _servers() -> Iterator[Panel]:
     yield table(
-        "How does each nameserver treat AAAA?",
+        "AAAA handling by nameserver",
         [f"count by (server, kind) (dualstack_dns_aaaa_block{{{S}}} == 1)"],
         [
             Column("server", "nameserver", TEXT, 220),
-            Column("kind", "AAAA is", Look(unit="string", words=BLOCKS)),
+            Column("kind", "AAAA", Style(unit="string", words=BLOCKS)),
             Column("#A", "nodes", width=80),
         ],
-        says="What the answers to the verdict set show: control names, a canary of the cluster and random names, A beside AAAA.",
-        empty="no nameserver was asked: dns.servers is empty, or nothing outside may be asked and there is no cluster DNS",
+        description="Result of comparing A and AAAA answers for control names, a canary of the cluster and random "
+        "names.",
+        empty="no nameserver was queried: dns.servers is empty, or nothing outside may be queried and there is no "
+        "cluster DNS",
         sort=("nodes", True),
         size=(12, 6),
     )
     yield table(
-        "On which nodes is AAAA withheld?",
+        "AAAA filtering by node",
         [f'count by (node, server, kind) (dualstack_dns_aaaa_block{{kind!~"{HARMLESS}", {S}}} == 1)'],
         [
-            Column("node", "node", Look(unit="string", link=TO_NODE)),
+            Column("node", "node", Style(unit="string", link=TO_NODE)),
             Column("server", "nameserver", TEXT),
-            Column("kind", "how", Look(unit="string", words=BLOCKS)),
+            Column("kind", "how", Style(unit="string", words=BLOCKS)),
             Column("#A"),
         ],
-        says="One line for each node and nameserver. All nodes and the cluster DNS: look at the Corefile. One node: look at that node's resolver.",
-        empty="no nameserver withholds AAAA",
+        description="One row for each node and nameserver. For the cluster DNS on all nodes, check the Corefile. For "
+        "one node, check that node's resolver.",
+        empty="no nameserver filters AAAA",
         sort=("node", False),
         size=(12, 6),
         only_bad=True,
     )
     for qtype in ("AAAA", "A"):
+        lookups = pick("dualstack_dns_lookups_total", f'qtype="{qtype}"', S)
         yield graph(
-            f"How do questions for {qtype} end?",
+            f"{qtype} queries by outcome",
             [
                 Query(
-                    f'sum by (server, outcome) (rate(dualstack_dns_lookups_total{{qtype="{qtype}", {S}}}[$__rate_interval]))',
+                    f"sum by (server, outcome) (rate({lookups}[$__rate_interval]))",
                     "{{server}}: {{outcome}}",
                 )
             ],
-            says=f"{qtype} questions a second by nameserver and outcome. nodata: the name exists and has no such record, so the resolver says; nxdomain: it does not exist (random names should not).",
-            empty=f"no question for {qtype} was asked",
-            look=Look(unit="reqps"),
+            description=f"{qtype} queries per second by nameserver and outcome. nodata: the resolver reports that the "
+            "name has no such record; nxdomain: that the name does not exist (expected for random names).",
+            empty=f"no {qtype} query was sent",
+            style=Style(unit="reqps"),
         )
     replied = pick("dualstack_dns_lookups_total", f'outcome=~"{REPLIED}"', S)
     sent = pick("dualstack_dns_lookups_total", f'outcome!~"{NOT_SENT}"', S)
+    connected = pick("dualstack_probe_success_ratio", 'target="cluster_dns"', 'layer="tcp"', S)
     yield graph(
-        "What share of questions does each nameserver answer at all?",
+        "Answered queries by nameserver",
         [
             Query(
                 f"sum by (server, ip_family) (rate({replied}[$__rate_interval]))"
@@ -138,52 +144,59 @@ def _servers() -> Iterator[Panel]:
                 "{{server}} over {{ip_family}}",
             )
         ],
-        says="Answers, no data and NXDOMAIN, of all questions that were sent; the rest is silence and errors. The family is that of the nameserver's address.",
-        empty="no question was sent, or none was ever answered",
-        look=RATIO,
+        description="Ratio of answers, no data and NXDOMAIN to all queries sent; the rest are timeouts and errors. "
+        "The family is that of the nameserver's address.",
+        empty="no query was sent, or none was ever answered",
+        style=RATIO,
     )
     yield graph(
-        "From where does the cluster DNS accept connections, over which family?",
+        "TCP connections to the cluster DNS by family",
         [
             Query(
-                f'avg by (vantage, ip_family) (dualstack_probe_success_ratio{{target="cluster_dns", layer="tcp", {S}}})',
+                f"avg by (vantage, ip_family) ({connected})",
                 "from {{vantage}} over {{ip_family}}",
             )
         ],
-        says="Share of TCP connects to the cluster DNS that pass. Its Service is often IPv4 alone: then only that family is here, and rightly.",
-        empty="the inventory names no cluster DNS",
-        look=RATIO,
+        description="Ratio of successful TCP connections to the cluster DNS. If its Service has only IPv4, as is "
+        "common, only that family is shown.",
+        empty="the inventory contains no cluster DNS",
+        style=RATIO,
     )
 
 
 def _names() -> Iterator[Panel]:
     yield table(
-        "What did the last round get, name by name?",
+        "Query results by name",
         [f"sum by (server, name, qtype, outcome) (dualstack_dns_lookups{{{S}}})"],
         [
             Column("server", "nameserver", TEXT),
             Column("name", "name", TEXT),
             Column("qtype", "type", width=70),
             Column("outcome", "outcome", width=110),
-            Column("#A", "questions", width=90),
+            Column("#A", "queries", width=90),
         ],
-        says="Control names by their own name; canary: a Service of the cluster; random: a name that nobody has.",
-        empty="no question was asked in the last round",
+        description="Queries of the last round. Control names are listed by their own name; canary is a Service of "
+        "the cluster; random is a name that does not exist.",
+        empty="no query was sent in the last round",
         sort=("name", False),
         size=(12, 8),
     )
     yield table(
-        "Which names have A here and no AAAA?",
+        "Names with A but no AAAA",
         [
-            f'sum by (server, name) (dualstack_dns_lookups{{qtype="AAAA", outcome!~"answer|{NOT_SENT}", {S}}}) and on (server, name) dualstack_dns_lookups{{qtype="A", outcome="answer", {S}}}'
+            (
+                f'sum by (server, name) (dualstack_dns_lookups{{qtype="AAAA", outcome!~"answer|{NOT_SENT}", {S}}}) '
+                f'and on (server, name) dualstack_dns_lookups{{qtype="A", outcome="answer", {S}}}'
+            )
         ],
         [
             Column("server", "nameserver", TEXT),
             Column("name", "name", TEXT),
-            Column("#A", "AAAA questions without an answer", width=230),
+            Column("#A", "unanswered AAAA queries", width=230),
         ],
-        says="Names that a nameserver has an address for, over IPv4 alone. Right for names that have no AAAA in truth; for the others, this is the fault.",
-        empty="every name that has A has AAAA",
+        description="Names for which a nameserver returns only IPv4 addresses. This is correct for names that have no "
+        "AAAA record, and a fault for all others.",
+        empty="every name with A also has AAAA",
         sort=("name", False),
         size=(12, 8),
         only_bad=True,
@@ -192,37 +205,40 @@ def _names() -> Iterator[Panel]:
 
 def _programs() -> Iterator[Panel]:
     yield table(
-        "What would a program get that looks a name up?",
+        "Predicted getaddrinfo results",
         [f"sum by (libc, name, request, result) (dualstack_resolver_prediction{{{S}}})"],
         [
             Column("libc", "C library", width=110),
             Column("name", "name", TEXT),
-            Column("request", "asks for family", width=120),
-            Column("result", "gets", width=130),
+            Column("request", "requested family", width=120),
+            Column("result", "result", width=130),
             Column("#A", "pods", COUNT_INFO, 80),
         ],
-        says="What getaddrinfo of each C library would return in the pods' own resolv.conf, search domains included: OK or its error. musl_1_2_3 stands for versions before 1.2.4.",
-        empty="no pod's resolv.conf was read, or no name is asked",
-        sort=("gets", False),
+        description="What getaddrinfo of each C library would return with the pods' own resolv.conf, including search "
+        "domains: OK or the error. musl_1_2_3 is for versions before 1.2.4.",
+        empty="no pod's resolv.conf was read, or no name is queried",
+        sort=("result", False),
         size=(12, 8),
     )
     yield graph(
-        "For how many pods does a name not resolve?",
+        "Pods with unresolvable names",
         [
             Query(
                 f'sum by (libc, name, result) (dualstack_resolver_prediction{{result!="OK", {S}}})',
                 "{{libc}}, {{name}}: {{result}}",
             )
         ],
-        says="EAI_NODATA and EAI_NONAME are final for a program; EAI_AGAIN may pass.",
-        empty="every name resolves for every C library",
+        description="Pods in which a name does not resolve, by C library and error. EAI_NODATA and EAI_NONAME are "
+        "permanent errors, EAI_AGAIN is temporary.",
+        empty="every name resolves with every C library",
         only_bad=True,
     )
-    yield subjects("Whom does it affect?", S, f"{CAUSES}, {S}", width=12)
+    yield subjects("Affected objects", S, f"{CAUSES}, {S}", width=12)
     yield bars(
-        "Which C library do pods hold?",
+        "Pods by C library",
         Query(f"sum by (libc) (dualstack_pods_libc{{{S}}})", "{{libc}}"),
-        says="Pods whose root holds the library. Where a search domain breaks musl, the pods with musl are those that suffer.",
-        empty="no pod's root could be read",
+        description="Pods whose root filesystem contains the library. If a search domain breaks musl, the pods with "
+        "musl are affected.",
+        empty="no pod's root filesystem could be read",
         size=(12, 8),
     )

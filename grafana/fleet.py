@@ -1,4 +1,4 @@
-"""Fleet: which nodes and families work, what is broken, since when, what to do."""
+"""The dashboard of the fleet: the state of all nodes and families, active causes and alerts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from grafana.panels import (
     TEXT,
     WORKS,
     Column,
-    Look,
     Panel,
     Query,
+    Style,
     graph,
     row,
     stat,
@@ -25,25 +25,23 @@ from grafana.words import POD_STATES, TO_NODE, TO_RUNBOOK
 
 S = 'cluster=~"$cluster", node=~"$node"'
 ON_NODES = f'node!="", {S}'
-STALE = 150  # seconds: five rounds at the default interval, after which a report is exposed no more
+STALE = 150  # seconds: five rounds at the default interval, after which a report is no longer exposed
 
 
 def panels() -> Iterator[Panel]:
-    """In reading order: the verdict, what to do, how it came about, and what is not known."""
-    yield row("Does it work?")
+    """In reading order: the current state, what to do, the history, and what is not checked."""
+    yield row("Current state")
     yield from _now()
-    yield row("What is to be done?")
-    yield causes("What is broken, since when, and what is to be done?", S, 'cluster=~"$cluster", node=~"$node|"')
+    yield row("Active causes and alerts")
+    yield causes("Active causes", S, 'cluster=~"$cluster", node=~"$node|"')
     yield _nodes()
-    yield subjects("Whom does it affect?", S, S, width=12)
+    yield subjects("Affected objects", S, S, width=12)
     yield _alerts()
     yield _explained()
-    yield row("How did it come about?")
+    yield row("History")
     yield from _over_time()
-    yield row("What is not known, and do the exporters work?")
-    yield unchecked(
-        "What could not be checked, and why?", f"dualstack_cause_unchecked{{{NOT_CHECKED}, {S}}} == 1", width=12
-    )
+    yield row("Coverage and exporter health")
+    yield unchecked("Causes not checked", f"dualstack_cause_unchecked{{{NOT_CHECKED}, {S}}} == 1", width=12)
     yield from _exporters()
 
 
@@ -51,35 +49,37 @@ def _now() -> Iterator[Panel]:
     for family in ("IPv6", "IPv4"):
         chosen = f'dualstack_family_ok{{ip_family="{family}", {S}}}'
         yield stat(
-            f"Where does {family} fail?",
+            f"Nodes without working {family}",
             f"count({chosen}) - sum({chosen})",
-            says=f"Nodes of which half of the pods or more reach nothing over {family} in some group of targets.",
-            empty=f"{family} is not expected anywhere, or no exporter has finished a round",
-            look=replace(COUNT_BAD, unit="nodes"),
+            description=f"Nodes on which at least half of the pods reach no target of one group over {family}.",
+            empty=f"{family} is not expected anywhere, or no exporter has completed a round",
+            style=replace(COUNT_BAD, unit="nodes"),
+            size=(5, 4),
         )
-    yield causes_by_severity("How many causes hold?", S, width=7)
+    yield causes_by_severity("Active causes by severity", S, width=4)
     yield stat(
-        "How many report?",
+        "Nodes reporting",
         f"count(dualstack_exporter_build_info{{{ON_NODES}}})",
-        says="Nodes whose exporter was scraped. Compare with the number of nodes of the cluster.",
-        empty="no exporter is scraped, or the scrape configuration sets no label node",
+        description="Nodes whose exporter was scraped. Compare with the number of nodes in the cluster.",
+        empty="no exporter is scraped, or the scrape configuration does not set the label node",
         size=(3, 4),
     )
     yield stat(
-        "Any silent?",
+        "Scrape targets down",
         f'sum(1 - up{{job=~".*dualstack-exporter.*", {S}}})',
-        says="Scrape targets that Prometheus knows and cannot scrape.",
-        empty="Prometheus knows no such target: look at its scrape configuration",
-        look=COUNT_BAD,
-        size=(3, 4),
+        description="Scrape targets that Prometheus has discovered but cannot scrape.",
+        empty="Prometheus has no such target: check its scrape configuration",
+        style=COUNT_BAD,
+        size=(4, 4),
     )
     age = f"time() - dualstack_exporter_last_round_timestamp_seconds{{{S}}}"
     yield stat(
-        "Any stale?",
+        "Stalled exporters",
         f"count({age} > {STALE}) or 0 * count({age})",
-        says=f"Exporters whose last round ended more than {STALE} s ago (five rounds at the default interval). What such a one said is gone.",
-        empty="no exporter has finished a round",
-        look=COUNT_WARN,
+        description=f"Exporters whose last round ended more than {STALE} s ago (five rounds at the default interval). "
+        "Their probe results are no longer exposed.",
+        empty="no exporter has completed a round",
+        style=COUNT_WARN,
         size=(3, 4),
     )
 
@@ -87,7 +87,7 @@ def _now() -> Iterator[Panel]:
 def _nodes() -> Panel:
     failing = f"count by (cluster, node, namespace, pod) (dualstack_pod_failing{{{ON_NODES}}})"
     return table(
-        "Which nodes work, over which family?",
+        "Node status by family",
         [
             f"max by (cluster, node) (time() - dualstack_exporter_last_round_timestamp_seconds{{{ON_NODES}}})",
             f'sum by (cluster, node) (dualstack_cause{{severity=~"critical|warning", {ON_NODES}}})',
@@ -96,16 +96,17 @@ def _nodes() -> Panel:
             f"count by (cluster, node) ({failing}) or 0 * sum by (cluster, node) (dualstack_pods{{{ON_NODES}}})",
         ],
         [
-            Column("node", "node", Look(unit="string", link=TO_NODE)),
+            Column("node", "node", Style(unit="string", link=TO_NODE)),
             Column("cluster", "cluster", width=100),
             Column("#B", "causes", COUNT_WARN, 70),
             Column("#C", "IPv6", WORKS, 110),
             Column("#D", "IPv4", WORKS, 110),
             Column("#E", "pods failing", COUNT_WARN, 95),
-            Column("#A", "verdict's age", Look(unit="s", decimals=0), 100),
+            Column("#A", "age of round", Style(unit="s", decimals=0), 100),
         ],
-        says="The worst first. causes: critical and warning ones of this node alone. An empty family is not expected there, or nothing was asked over it. A click on a node opens it.",
-        empty="no exporter has finished a round, or the scrape configuration sets no label node",
+        description="Nodes with the most causes first. causes: critical and warning causes of this node only. A "
+        "family is empty if it is not expected there or was not probed. A click on a node opens its dashboard.",
+        empty="no exporter has completed a round, or the scrape configuration does not set the label node",
         sort=("causes", True),
         size=(12, 6),
     )
@@ -114,18 +115,19 @@ def _nodes() -> Panel:
 def _alerts() -> Panel:
     labels = "alertname, severity, node"
     return table(
-        "Which alerts are firing?",
+        "Firing alerts",
         [
             f'count by ({labels}) (ALERTS{{fault!="", alertstate="firing", cluster=~"$cluster", node=~"$node|"}})',
         ],
         [
-            Column("alertname", "alert", Look(unit="string", link=TO_RUNBOOK)),
+            Column("alertname", "alert", Style(unit="string", link=TO_RUNBOOK)),
             Column("severity", "severity", width=80),
             Column("node", "node (empty: cluster)", width=160),
             Column("#A"),
         ],
-        says="One fault, one alert: of the cluster where more than a quarter of the nodes see it. A fault is alerted once it is old enough. A click opens the runbook.",
-        empty="nothing is wrong, or the rules of alerts/dualstack.yaml are not loaded",
+        description="One alert for each fault that is old enough, for the whole cluster if more than a quarter of the "
+        "nodes report it. A click opens the runbook.",
+        empty="there are no faults, or the rules of alerts/dualstack.yaml are not loaded",
         sort=("severity", False),
         size=(12, 6),
         only_bad=True,
@@ -134,15 +136,15 @@ def _alerts() -> Panel:
 
 def _explained() -> Panel:
     return table(
-        "What follows from something else?",
+        "Explained causes",
         [f"count by (cause, by) (dualstack_cause_explained{{{S}}} == 1)"],
         [
-            Column("cause", "what holds", TEXT),
-            Column("by", "follows from", TEXT),
+            Column("cause", "cause", TEXT),
+            Column("by", "explained by", TEXT),
             Column("#A", "seen by", width=80),
         ],
-        says="Causes that hold and go away by themselves when the one they follow from is mended.",
-        empty="nothing that holds follows from something else",
+        description="Active causes that are consequences of another cause. They end when that cause is fixed.",
+        empty="no active cause is explained by another",
         sort=("seen by", True),
         size=(12, 6),
         only_bad=True,
@@ -151,53 +153,58 @@ def _explained() -> Panel:
 
 def _over_time() -> Iterator[Panel]:
     yield graph(
-        "What share of the nodes works, over each family?",
+        "Working nodes by family",
         [Query('cluster:dualstack_nodes_ok:ratio{cluster=~"$cluster"}', "{{cluster}} {{ip_family}}")],
-        says="Nodes on which the family works, of those that could tell. All nodes of the clusters: the choice of nodes has no effect here.",
-        empty="the recording rules of alerts/dualstack.yaml are not loaded, or no exporter has finished a round",
-        look=RATIO,
+        description="Ratio of nodes on which the family works to all nodes that report it. The selection of nodes has "
+        "no effect here.",
+        empty="the recording rules of alerts/dualstack.yaml are not loaded, or no exporter has completed a round",
+        style=RATIO,
     )
     yield graph(
-        "Which causes hold, on how many nodes?",
+        "Nodes by active cause",
         [Query(f"count by (cause) (node:dualstack_cause:max{{{S}}})", "{{cause}}")],
-        says="One line for each critical or warning cause that holds: where it begins, the fault began. The cluster role counts as one.",
-        empty="nothing was wrong in this time, or the recording rules of alerts/dualstack.yaml are not loaded",
+        description="Number of nodes with each active critical or warning cause over time. The cluster exporter "
+        "counts as one.",
+        empty="there were no faults in this time, or the recording rules of alerts/dualstack.yaml are not loaded",
         only_bad=True,
     )
     yield graph(
-        "What share of probes is answered, by layer and family?",
+        "Answered probes by layer and family",
         [
             Query(
                 'avg by (layer, ip_family) (cluster:dualstack_probes_answered:ratio_rate5m{cluster=~"$cluster"})',
                 "{{layer}} {{ip_family}}",
             )
         ],
-        says="Mean over vantages and targets, of those probes that say something of the path. A layer behind a failed one is not counted.",
+        description="Ratio of answered probes, as mean over vantages and targets. Only probes that test the path are "
+        "counted, and no layer after a failed one.",
         empty="the recording rules of alerts/dualstack.yaml are not loaded, or no probe was made",
-        look=RATIO,
+        style=RATIO,
     )
     yield graph(
-        "What share of pods has an address of each family?",
+        "Pods with an address by family",
         [Query('cluster:dualstack_pods_with_address:ratio{cluster=~"$cluster"}', "{{cluster}} {{ip_family}}")],
-        says="Pods with a usable global address of the family in their own network namespace, of all pods that were looked into.",
-        empty="the recording rules of alerts/dualstack.yaml are not loaded, or no pod could be looked into",
-        look=RATIO,
+        description="Ratio of pods with a usable global address of the family in their own network namespace to all "
+        "inspected pods.",
+        empty="the recording rules of alerts/dualstack.yaml are not loaded, or no pod could be inspected",
+        style=RATIO,
     )
 
 
 def _exporters() -> Iterator[Panel]:
     yield graph(
-        "From how many pods is it looked, and why not from others?",
+        "Pods by probing state",
         [Query(f"sum by (state) (dualstack_pods{{{S}}}) > 0", "{{state}}")],
-        says="Pods by state. " + "; ".join(f"{state}: {words}" for state, words in POD_STATES.items()) + ".",
-        empty="no exporter may list network namespaces, or there are no pods",
+        description="Pods by state. " + "; ".join(f"{state}: {words}" for state, words in POD_STATES.items()) + ".",
+        empty="the exporters may not list network namespaces, or there are no pods",
         stacked=True,
     )
     yield table(
-        "What can the exporters not read?",
+        "Failing readers",
         [f"count by (reader) (dualstack_reader_success{{{S}}} == 0)"],
         [Column("reader", "reader", TEXT), Column("#A", "exporters", COUNT_WARN, 100)],
-        says="Readers of kernel state and of the Kubernetes API that failed in the last round. What they read is then unknown, not zero.",
+        description="Readers of kernel state and of the Kubernetes API that failed in the last round. Their data is "
+        "unknown, not zero.",
         empty="every reader works",
         sort=("exporters", True),
         size=(8, 8),
@@ -206,11 +213,17 @@ def _exporters() -> Iterator[Panel]:
     version = f"dualstack_exporter_build_info{{{S}}}"
     its = f"on ({EXPORTER}) group_left ()"
     yield table(
-        "Which versions run, since when are they configured?",
+        "Exporter versions",
         [
             f"count by (version, revision, python) ({version})",
-            f"1000 * max by (version, revision, python) ({version} * {its} dualstack_exporter_config_last_reload_success_timestamp_seconds)",
-            f"sum by (version, revision, python) ({version} * {its} (1 - dualstack_exporter_config_last_reload_successful))",
+            (
+                f"1000 * max by (version, revision, python) ({version} * {its} "
+                "dualstack_exporter_config_last_reload_success_timestamp_seconds)"
+            ),
+            (
+                f"sum by (version, revision, python) ({version} * {its} (1 - "
+                "dualstack_exporter_config_last_reload_successful))"
+            ),
             f"sum by (version, revision, python) ({version} * {its} (1 - dualstack_exporter_round_complete))",
         ],
         [
@@ -220,31 +233,35 @@ def _exporters() -> Iterator[Panel]:
             Column("#A", "exporters", width=85),
             Column("#B", "last reload", SINCE),
             Column("#C", "reload failed", COUNT_WARN, 100),
-            Column("#D", "rounds cut short", COUNT_WARN, 120),
+            Column("#D", "rounds incomplete", COUNT_WARN, 120),
         ],
-        says="More than one line means that a rollout is under way. reload failed: exporters that keep an older configuration because the newer one is bad. rounds cut short: exporters whose last round did not end by its deadline.",
+        description="Exporters by version. More than one row means that a rollout is in progress. reload failed: "
+        "exporters that use a previous configuration because the last reload failed. rounds incomplete: exporters "
+        "whose last round did not finish before its deadline.",
         empty="no exporter is scraped",
         sort=("exporters", True),
         size=(16, 8),
     )
     rounds = f"rate(dualstack_exporter_rounds_total{{{S}}}[$__rate_interval])"
     yield graph(
-        "Do the exporters keep up?",
+        "Rounds and internal errors",
         [
             Query(f"sum({rounds})", "rounds"),
             Query(f"sum(rate(dualstack_exporter_rounds_skipped_total{{{S}}}[$__rate_interval]))", "rounds skipped"),
             Query(
                 f"sum(rate(dualstack_exporter_errors_total{{{S}}}[$__rate_interval])) or 0 * sum({rounds})",
-                "faults of their own",
+                "internal errors",
             ),
         ],
-        says="Rounds a second over all exporters, rounds left out because the one before had not ended, and errors that are bugs.",
+        description="Rounds per second over all exporters, rounds skipped because the previous round was still "
+        "running, and internal errors (bugs).",
         empty="no exporter is scraped",
-        look=Look(unit="ops"),
+        style=Style(unit="ops"),
     )
     yield graph(
-        "What is left out of scrapes?",
+        "Truncated series by metric",
         [Query(f"sum by (metric) (dualstack_series_truncated{{{S}}})", "{{metric}}")],
-        says="Series that the cap on a metric left out: lists of names are then not complete; numbers and causes are not affected.",
-        empty="no exporter has finished a round",
+        description="Series that were dropped because of the limit on a metric. Lists of names are then incomplete; "
+        "numbers and causes are not affected.",
+        empty="no exporter has completed a round",
     )

@@ -1,4 +1,4 @@
-"""One node: layers by families, NAT, tunnel and peers, latency by family, and what its kernel says."""
+"""The dashboard of one node: probes by layer and family, NAT, tunnel, peers, latency and kernel state."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from grafana.panels import (
     WORKS,
     YES,
     Column,
-    Look,
     Panel,
     Query,
+    Style,
     graph,
     pick,
     row,
@@ -26,33 +26,33 @@ from grafana.panels import (
 from grafana.verdict import NOT_CHECKED, causes, causes_by_severity, subjects, unchecked
 from grafana.words import UNREAD
 
-SECONDS = Look(unit="s")
+SECONDS = Style(unit="s")
 
 
 def panels() -> Iterator[Panel]:
-    """In reading order: the verdict, which layer fails, what stands behind it (NAT, tunnel, peers), how slow it is, and the kernel."""
-    yield row("Does it work?")
+    """In reading order: current state, probes, NAT, tunnel and peers, latency, kernel, and what is not checked."""
+    yield row("Current state")
     yield from _now()
     yield causes(
-        "What is broken here, since when, and what is to be done?",
+        "Active causes",
         N,
         'cluster=~"$cluster", node=~"$node|"',
         seen_by=False,
         height=6,
     )
-    yield row("Which layer fails, over which family?")
+    yield row("Probes by layer and family")
     yield from _layers()
-    yield row("Is NAT done, are Services served?")
+    yield row("NAT and kube-proxy")
     yield from nat()
-    yield row("Is the tunnel whole, do the peers answer?")
+    yield row("Tunnel and peers")
     yield from tunnel()
-    yield row("How long does it take, by family?")
+    yield row("Latency")
     yield from _latency()
-    yield row("What does the kernel say of the node and its pods?")
+    yield row("Kernel state and pods")
     yield from host()
-    yield row("What is not known?")
+    yield row("Not checked")
     yield unchecked(
-        "What could not be checked here, and why?", f"dualstack_cause_unchecked{{{NOT_CHECKED}, {N}}} == 1", width=12
+        "Causes not checked on this node", f"dualstack_cause_unchecked{{{NOT_CHECKED}, {N}}} == 1", width=12
     )
     yield from _exporter()
 
@@ -60,28 +60,30 @@ def panels() -> Iterator[Panel]:
 def _now() -> Iterator[Panel]:
     for family in ("IPv6", "IPv4"):
         yield stat(
-            f"Does {family} work here?",
+            f"{family} status",
             f'max(dualstack_family_ok{{ip_family="{family}", {N}}})',
-            says=f"Whether more than half of this node's pods (without pods: the host) reach one target of each group over {family}.",
-            empty=f"{family} is not expected, nothing was asked over it, or the node's exporter has finished no round",
-            look=WORKS,
+            description="Whether more than half of this node's pods (or the host if there are none) reach at least "
+            f"one target of each group over {family}.",
+            empty=f"{family} is not expected or was not probed, or the node's exporter has completed no round",
+            style=WORKS,
         )
-    yield causes_by_severity("How many causes hold here?", N, width=7)
+    yield causes_by_severity("Causes of this node by severity", N, width=7)
     yield stat(
-        "How old is this?",
+        "Round age",
         f"max(time() - dualstack_exporter_last_round_timestamp_seconds{{{N}}})",
-        says="Time since the last round ended. After five intervals the report is exposed no more.",
-        empty="the node's exporter has finished no round or is not scraped",
-        look=Look(unit="s", steps=((None, GREEN), (90, ORANGE), (150, RED)), decimals=0),
+        description="Time since the last round ended. After five intervals the report is no longer exposed.",
+        empty="the node's exporter has completed no round or is not scraped",
+        style=Style(unit="s", steps=((None, GREEN), (90, ORANGE), (150, RED)), decimals=0),
         size=(3, 4),
     )
     yield stat(
-        "From how many pods is it looked?",
+        "Pods probed",
         [
             Query(f"sum(dualstack_pods_probed{{{N}}})", "probed"),
-            Query(f'sum(dualstack_pods{{state="eligible", {N}}})', "could be"),
+            Query(f'sum(dualstack_pods{{state="eligible", {N}}})', "eligible"),
         ],
-        says="Pods with a result that counts, and pods that can be looked from. Few are probed in each round, in rotation.",
+        description="Pods with a current result, and pods from which the exporter can probe. Each round probes some "
+        "of them in rotation.",
         empty="there are no pods, or the exporter may not list network namespaces",
         size=(6, 4),
     )
@@ -89,7 +91,7 @@ def _now() -> Iterator[Panel]:
 
 def _layers() -> Iterator[Panel]:
     yield table(
-        "Which layer passes, over which family, from where to where?",
+        "Probe success by vantage, target and layer",
         [
             f"min by (vantage, target, layer) ({pick(RATIOS, N)})",
             f"min by (vantage, target, layer) ({pick(RATIOS, V6, N)})",
@@ -101,35 +103,37 @@ def _layers() -> Iterator[Panel]:
             Column("layer", "layer", width=70),
             Column("#B", "IPv6", RATIO, 90),
             Column("#C", "IPv4", RATIO, 90),
-            Column("#A", "the worse", RATIO, 90),
+            Column("#A", "lowest", RATIO, 90),
         ],
-        says="Share of probes of the last round that passed. Empty: the target has no address of the family, or a layer before failed (a failure is counted where it happened).",
-        empty="nothing was probed: no targets, or the node's exporter has finished no round",
-        sort=("the worse", False),
+        description="Ratio of successful probes in the last round. A cell is empty if the target has no address of "
+        "the family or a previous layer failed (failures are counted in the layer in which they occur).",
+        empty="nothing was probed: there are no targets, or the node's exporter has completed no round",
+        sort=("lowest", False),
         size=(12, 10),
     )
     yield graph(
-        "Since when does which layer fail?",
+        "Lowest probe success by layer",
         [Query(f"min by (layer, ip_family) ({pick(RATIOS, N)})", "{{layer}} {{ip_family}}")],
-        says="The worst target and vantage of each layer and family: 1 is well.",
+        description="Success ratio of the worst target and vantage for each layer and family; 1 is healthy.",
         empty="nothing was probed in this time",
-        look=RATIO,
+        style=RATIO,
         size=(12, 10),
     )
     yield graph(
-        "How do probes fail?",
+        "Probe failures by outcome",
         [
             Query(
                 f"sum by (target, layer, ip_family, outcome) (dualstack_probe_failures{{{N}}})",
                 "{{target}} {{layer}} {{ip_family}}: {{outcome}}",
             )
         ],
-        says="Failures of each round by outcome: timeout is silence, refused and unreachable are answers, prohibited is a firewall that says so.",
+        description="Failed probes of each round by outcome: timeout is no answer, refused and unreachable are "
+        "answers, prohibited is a rejection by a firewall.",
         empty="no probe failed in this time",
         only_bad=True,
     )
     yield table(
-        "From which pods does something fail?",
+        "Pods with failing probes",
         [f"max by (namespace, pod, ip_family, layer, outcome) (dualstack_pod_failing{{{N}}})"],
         [
             Column("namespace", "namespace", TEXT),
@@ -139,15 +143,15 @@ def _layers() -> Iterator[Panel]:
             Column("outcome", "outcome", width=110),
             Column("#A"),
         ],
-        says="Each pod's last result, whatever the target; at most 200.",
-        empty="nothing fails from any pod",
+        description="Failing pods by their last result for any target; at most 200.",
+        empty="no probe from a pod fails",
         sort=("pod", False),
         size=(12, 8),
         only_bad=True,
     )
-    yield subjects("Whom do this node's causes affect?", N, N, width=12)
+    yield subjects("Affected objects", N, N, width=12)
     yield table(
-        "From how many places is each target tested?",
+        "Vantages by target",
         [
             f"max by (target) (dualstack_target_vantages{{{N}}})",
             f'max by (target) (dualstack_target_vantages{{ip_family="IPv6", {N}}})',
@@ -159,7 +163,8 @@ def _layers() -> Iterator[Panel]:
             Column("#C", "over IPv4", width=100),
             Column("#A"),
         ],
-        says="Host and pods with a result that counts. Empty: the target has no address of the family.",
+        description="Number of places (host and pods) from which each target was tested. A cell is empty if the "
+        "target has no address of the family.",
         empty="nothing was probed",
         sort=("target", False),
         size=(12, 6),
@@ -169,7 +174,7 @@ def _layers() -> Iterator[Panel]:
 def _latency() -> Iterator[Panel]:
     bucket = f'rate(dualstack_probe_duration_seconds_bucket{{layer="tcp", {N}}}[$__rate_interval])'
     yield graph(
-        "How long does a connect take, by family?",
+        "TCP connect latency by family",
         [
             Query(
                 f"histogram_quantile({share}, sum by (ip_family, le) ({bucket}))",
@@ -177,31 +182,37 @@ def _latency() -> Iterator[Panel]:
             )
             for share, name in ((0.5, "median"), (0.95, "95 %"))
         ],
-        says="Successful TCP connects from the host and its pods to all targets. Compare the families; the buckets are coarse.",
-        empty="no connect succeeded in this time",
-        look=SECONDS,
+        description="Duration of successful TCP connections from the host and its pods to all targets. The histogram "
+        "buckets are coarse: use it to compare the families.",
+        empty="no connection succeeded in this time",
+        style=SECONDS,
     )
     spent = f"sum by (target, layer, ip_family) (rate(dualstack_probe_duration_seconds_sum{{{N}}}[$__rate_interval]))"
     made = f"sum by (target, layer, ip_family) (rate(dualstack_probe_duration_seconds_count{{{N}}}[$__rate_interval]))"
     yield graph(
-        "How long does each layer of each target take, by family?",
+        "Mean probe duration by target and layer",
         [Query(f"{spent} / ({made} > 0)", "{{target}} {{layer}} {{ip_family}}")],
-        says="Mean duration of successful probes, each layer by itself: tls is the handshake after the connect, http the request after that.",
+        description="Mean duration of successful probes, separately for each layer: tls is the handshake after the "
+        "connection, http the request after the handshake.",
         empty="no probe succeeded in this time",
-        look=SECONDS,
+        style=SECONDS,
     )
     yield table(
-        "When do certificates expire?",
+        "TLS certificate expiry",
         [f"min by (target, ip_family) (dualstack_tls_certificate_expiry_timestamp_seconds{{{N}}}) - time()"],
         [
             Column("target", "target", TEXT),
             Column("ip_family", "over", width=90),
             Column(
-                "#A", "expires in", Look(unit="s", steps=((None, RED), (7 * 86_400, ORANGE), (21 * 86_400, GREEN))), 180
+                "#A",
+                "expires in",
+                Style(unit="s", steps=((None, RED), (7 * 86_400, ORANGE), (21 * 86_400, GREEN))),
+                180,
             ),
         ],
-        says="The first certificate of the chain to expire. The two families may show different ones: then they lead to different servers.",
-        empty="no target with layer tls is configured, or no handshake succeeded",
+        description="Time until the first certificate of the chain expires. If the families differ, they lead to "
+        "different servers.",
+        empty="no target with the layer tls is configured, or no handshake succeeded",
         sort=("expires in", False),
         size=(24, 6),
     )
@@ -209,7 +220,7 @@ def _latency() -> Iterator[Panel]:
 
 def _exporter() -> Iterator[Panel]:
     yield table(
-        "What can the exporter read here?",
+        "Readers",
         [
             f"min by (reader) (dualstack_reader_success{{{N}}})",
             f"max by (reader) (dualstack_reader_duration_seconds{{{N}}})",
@@ -217,15 +228,16 @@ def _exporter() -> Iterator[Panel]:
         [
             Column("reader", "reader", TEXT),
             Column("#A", "read", UNREAD, 150),
-            Column("#B", "took", Look(unit="s"), 100),
+            Column("#B", "took", Style(unit="s"), 100),
         ],
-        says="Readers of kernel state and of the Kubernetes API in the last round. What could not be read is unknown, not zero.",
-        empty="the node's exporter has finished no round",
+        description="Readers of kernel state and of the Kubernetes API in the last round. Data that could not be read "
+        "is unknown, not zero.",
+        empty="the node's exporter has completed no round",
         sort=("read", False),
         size=(8, 8),
     )
     yield table(
-        "What runs here?",
+        "Versions",
         [
             f"max by (node, version, python) (dualstack_exporter_build_info{{{N}}})",
             f"max by (node) (dualstack_exporter_round_duration_seconds{{{N}}})",
@@ -238,11 +250,12 @@ def _exporter() -> Iterator[Panel]:
             Column("python", "Python", TEXT),
             Column("release", "kernel", TEXT),
             Column("role", "role", TEXT),
-            Column("#B", "round took", Look(unit="s", decimals=1)),
-            Column("#E", "in time", YES),
+            Column("#B", "round took", Style(unit="s", decimals=1)),
+            Column("#E", "complete", YES),
             *(Column(source) for source in ("node", "#A", "#C", "#D")),
         ],
-        says="The exporter's version and role, the node's kernel, how long the last round took, and whether it ended before its deadline.",
+        description="The exporter's version and role, the node's kernel, the duration of the last round, and whether "
+        "it finished before its deadline.",
         empty="the node's exporter is not scraped",
         sort=("version", False),
         size=(4, 8),

@@ -1,7 +1,8 @@
-"""The few panels that the dashboards are made of, as the JSON that both Grafana 7.5 and the newest one draw.
+"""The panel types of the dashboards, as JSON that both Grafana 7.5 and the newest Grafana can draw.
 
-Written in the form of 7.5 (schemaVersion 27): newer versions migrate that form when they load it (value mappings, a table's displayMode,
-a data source as a string), while 7.5 knows nothing of theirs. Only panel types that are not Angular in 7.5 and still exist are used.
+The JSON has the form of 7.5 (schemaVersion 27): newer versions migrate it when they load it (value mappings,
+displayMode of a table, a data source as a string), while 7.5 cannot read newer forms. Only panel types that are not
+Angular in 7.5 and still exist are used.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ GREEN, ORANGE, RED, BLUE = "green", "orange", "red", "blue"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One expression; `legend` names its series."""
+    """One expression; `legend` is the name of its series."""
 
     expr: str
     legend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How a number or a label is shown: unit, words for values, colour from which value on, and where a click leads."""
+class Style:
+    """How a value or a label is shown: unit, texts for values, thresholds of colours, and the link of a click."""
 
     unit: str = "short"
     words: Mapping[str, str] = field(default_factory=dict)
     steps: Sequence[tuple[float | None, str]] = ((None, BLUE),)
-    link: tuple[str, str] | None = None  # what it is, address
+    link: tuple[str, str] | None = None  # title, URL
     decimals: int | None = None
     range: tuple[float, float] | None = None  # least and greatest value
 
@@ -44,24 +45,24 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table. `source` is a label, or # and the letter of a query for its value; an empty title hides it."""
+    """A column of a table. `source` is a label, or # and the letter of a query; an empty title hides the column."""
 
     source: str
     title: str = ""
-    look: Look = Look()
+    style: Style = Style()
     width: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel as it is told apart by people and tests; `body` is what its kind adds to the JSON.
+    """A panel; `body` is the JSON that is specific to its kind.
 
-    `only_bad`: it has data only where something is wrong or lacking, and none where all is well.
+    `only_bad`: it has data only if something is wrong or missing, and none in a healthy cluster.
     """
 
     kind: str
     title: str
-    says: str
+    description: str
     queries: Sequence[Query]
     width: int
     height: int
@@ -69,7 +70,7 @@ class Panel:
     only_bad: bool = False
 
     def render(self, number: int, x: int, y: int) -> Json:
-        """The panel's JSON at a place of the grid."""
+        """The panel's JSON at a position in the grid."""
         place = {"x": x, "y": y, "w": self.width, "h": self.height}
         head = {"id": number, "type": self.kind, "title": self.title, "gridPos": place}
         if self.kind == ROW:
@@ -83,10 +84,10 @@ class Panel:
             }
             for letter, query in zip("ABCDEFGH", self.queries, strict=False)
         ]
-        return {**head, "description": self.says, "datasource": DATASOURCE, **self.body, "targets": targets}
+        return {**head, "description": self.description, "datasource": DATASOURCE, **self.body, "targets": targets}
 
 
-# What a query says besides its expression. Graphs show a range, all else the present: an old value is no state.
+# The other fields of a query. Graphs query a range, all other panels the present: old values are not shown as current.
 EXTRA: Mapping[str, Json] = {
     TABLE: {"format": "table", "instant": True},
     STAT: {"instant": True},
@@ -94,49 +95,49 @@ EXTRA: Mapping[str, Json] = {
     GRAPH: {},
 }
 
-PLAIN = Look()
-TEXT = Look(unit="string")
-COUNT_BAD = Look(steps=((None, GREEN), (1, RED)))
-COUNT_WARN = Look(steps=((None, GREEN), (1, ORANGE)))
-COUNT_INFO = Look(steps=((None, GREEN), (1, BLUE)))
-RATIO = Look(unit="percentunit", steps=((None, RED), (0.5, ORANGE), (1, GREEN)), range=(0, 1))
-WORKS = Look(words={"1": "works", "0": "does not work"}, steps=((None, RED), (1, GREEN)))
-YES = Look(words={"1": "yes", "0": "no"}, steps=((None, RED), (1, GREEN)))
-NO_MATTER = Look(words={"1": "yes", "0": "no"})
+PLAIN = Style()
+TEXT = Style(unit="string")
+COUNT_BAD = Style(steps=((None, GREEN), (1, RED)))
+COUNT_WARN = Style(steps=((None, GREEN), (1, ORANGE)))
+COUNT_INFO = Style(steps=((None, GREEN), (1, BLUE)))
+RATIO = Style(unit="percentunit", steps=((None, RED), (0.5, ORANGE), (1, GREEN)), range=(0, 1))
+WORKS = Style(words={"1": "works", "0": "does not work"}, steps=((None, RED), (1, GREEN)))
+YES = Style(words={"1": "yes", "0": "no"}, steps=((None, RED), (1, GREEN)))
+NO_MATTER = Style(words={"1": "yes", "0": "no"})
 
 
 def pick(metric: str, *matchers: str) -> str:
-    """A metric's series that all matchers select."""
+    """A selector of a metric with these matchers."""
     return f"{metric}{{{', '.join(matchers)}}}"
 
 
 def row(title: str) -> Panel:
-    """A heading over the panels that follow."""
+    """A heading above the panels that follow."""
     return Panel(ROW, title, "", (), 24, 1, {})
 
 
-def describe(says: str, empty: str) -> str:
-    """A panel's description: what it shows, and what it means when nothing is there."""
-    return f"{says} No data: {empty}."
+def describe(description: str, empty: str) -> str:
+    """A panel's description: what it shows, and what it means if there is no data."""
+    return f"{description} No data: {empty}."
 
 
 def stat(
     title: str,
     queries: str | Sequence[Query],
     *,
-    says: str,
+    description: str,
     empty: str,
-    look: Look = PLAIN,
-    by_name: Mapping[str, Look] | None = None,
+    style: Style = PLAIN,
+    by_name: Mapping[str, Style] | None = None,
     size: tuple[int, int] = (4, 4),
     only_bad: bool = False,
 ) -> Panel:
-    """Big numbers of the present, one for each series; `by_name` gives single ones a look of their own."""
+    """Current values as big numbers, one for each series; `by_name` overrides the style of single series."""
     made = (Query(queries),) if isinstance(queries, str) else tuple(queries)
     body = {
-        "fieldConfig": {"defaults": {**_defaults(look), "noValue": "no data"}, "overrides": _overrides(by_name or {})},
+        "fieldConfig": {"defaults": {**_defaults(style), "noValue": "no data"}, "overrides": _overrides(by_name or {})},
         "options": {
-            "colorMode": "background" if look.coloured or by_name else "value",
+            "colorMode": "background" if style.coloured or by_name else "value",
             "graphMode": "none",
             "justifyMode": "auto",
             "orientation": "auto",
@@ -144,16 +145,16 @@ def stat(
             "textMode": "auto" if len(made) > 1 or made[0].legend else "value",
         },
     }
-    return Panel(STAT, title, describe(says, empty), made, *size, body, only_bad)
+    return Panel(STAT, title, describe(description, empty), made, *size, body, only_bad)
 
 
 def graph(
     title: str,
     queries: Sequence[Query],
     *,
-    says: str,
+    description: str,
     empty: str,
-    look: Look = PLAIN,
+    style: Style = PLAIN,
     size: tuple[int, int] = (12, 8),
     stacked: bool = False,
     only_bad: bool = False,
@@ -161,7 +162,7 @@ def graph(
     """Lines over time."""
     custom: Json = {
         "drawStyle": "line",
-        "lineInterpolation": "stepAfter" if look.unit == "short" else "linear",
+        "lineInterpolation": "stepAfter" if style.unit == "short" else "linear",
         "lineWidth": 1,
         "fillOpacity": 40 if stacked else 8,
         "showPoints": "never",
@@ -169,7 +170,7 @@ def graph(
     }
     if stacked:
         custom["stacking"] = {"mode": "normal", "group": "A"}
-    defaults = _defaults(look) | {"color": {"mode": "palette-classic"}, "custom": custom}
+    defaults = _defaults(style) | {"color": {"mode": "palette-classic"}, "custom": custom}
     defaults.setdefault("min", 0)
     body = {
         "fieldConfig": {"defaults": defaults, "overrides": []},
@@ -178,22 +179,22 @@ def graph(
             "tooltipOptions": {"mode": "multi"},
         },
     }
-    return Panel(GRAPH, title, describe(says, empty), tuple(queries), *size, body, only_bad)
+    return Panel(GRAPH, title, describe(description, empty), tuple(queries), *size, body, only_bad)
 
 
 def bars(
     title: str,
     query: Query,
     *,
-    says: str,
+    description: str,
     empty: str,
-    look: Look = PLAIN,
+    style: Style = PLAIN,
     size: tuple[int, int] = (8, 8),
     only_bad: bool = False,
 ) -> Panel:
     """One horizontal bar for each series."""
     body = {
-        "fieldConfig": {"defaults": {**_defaults(look), "noValue": "no data"}, "overrides": []},
+        "fieldConfig": {"defaults": {**_defaults(style), "noValue": "no data"}, "overrides": []},
         "options": {
             "displayMode": "basic",
             "orientation": "horizontal",
@@ -201,7 +202,7 @@ def bars(
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         },
     }
-    return Panel(BARS, title, describe(says, empty), (query,), *size, body, only_bad)
+    return Panel(BARS, title, describe(description, empty), (query,), *size, body, only_bad)
 
 
 def table(
@@ -209,16 +210,16 @@ def table(
     queries: Sequence[str],
     columns: Sequence[Column],
     *,
-    says: str,
+    description: str,
     empty: str,
     sort: tuple[str, bool],
     size: tuple[int, int] = (24, 8),
     only_bad: bool = False,
 ) -> Panel:
-    """Rows of the present. `sort` is a column's title and whether the greatest comes first.
+    """Rows of current values. `sort` is a column's title and whether the order is descending.
 
-    The first query must have every row that another one has: the value of the only query that returned anything is called "Value" by
-    newer Grafana, "Value #A" by 7.5.
+    The first query must contain the rows of all other queries: if only one query returns data, newer Grafana names its
+    value "Value" and 7.5 names it "Value #A".
     """
     shown = [column for column in columns if column.title]
     hidden = [column for column in columns if not column.title]
@@ -237,11 +238,11 @@ def table(
         "transformations": [{"id": "merge", "options": {}}, {"id": "organize", "options": organize}],
     }
     made = tuple(Query(expr) for expr in queries)
-    return Panel(TABLE, title, describe(says, empty), made, *size, body, only_bad)
+    return Panel(TABLE, title, describe(description, empty), made, *size, body, only_bad)
 
 
 def _field_names(column: Column, queries: int) -> tuple[str, ...]:
-    """What Grafana may call the field."""
+    """The names that Grafana may give the field."""
     if not column.source.startswith("#"):
         return (column.source,)
     letter = column.source[1:]
@@ -251,20 +252,20 @@ def _field_names(column: Column, queries: int) -> tuple[str, ...]:
 
 
 def _properties(column: Column) -> list[Json]:
-    """What an override of the column sets."""
-    look = column.look
+    """The properties that an override of the column sets."""
+    style = column.style
     properties: list[Json] = []
-    if look.unit != PLAIN.unit:
-        properties.append({"id": "unit", "value": look.unit})
-    if look.decimals is not None:
-        properties.append({"id": "decimals", "value": look.decimals})
-    if look.words:
-        properties.append({"id": "mappings", "value": _mappings(look.words)})
-    if look.coloured:
-        properties.append({"id": "thresholds", "value": _thresholds(look)})
+    if style.unit != PLAIN.unit:
+        properties.append({"id": "unit", "value": style.unit})
+    if style.decimals is not None:
+        properties.append({"id": "decimals", "value": style.decimals})
+    if style.words:
+        properties.append({"id": "mappings", "value": _mappings(style.words)})
+    if style.coloured:
+        properties.append({"id": "thresholds", "value": _thresholds(style)})
         properties.append({"id": "custom.displayMode", "value": "color-background"})
-    if look.link is not None:
-        title, url = look.link
+    if style.link is not None:
+        title, url = style.link
         properties.append(
             {"id": "links", "value": [{"title": title, "url": url, "targetBlank": url.startswith("http")}]}
         )
@@ -273,34 +274,34 @@ def _properties(column: Column) -> list[Json]:
     return properties
 
 
-def _overrides(by_name: Mapping[str, Look]) -> list[Json]:
-    return [_override(name, [{"id": "thresholds", "value": _thresholds(look)}]) for name, look in by_name.items()]
+def _overrides(by_name: Mapping[str, Style]) -> list[Json]:
+    return [_override(name, [{"id": "thresholds", "value": _thresholds(style)}]) for name, style in by_name.items()]
 
 
 def _override(name: str, properties: list[Json]) -> Json:
     return {"matcher": {"id": "byName", "options": name}, "properties": properties}
 
 
-def _defaults(look: Look) -> Json:
+def _defaults(style: Style) -> Json:
     found: Json = {
         "color": {"mode": "thresholds"},
-        "mappings": _mappings(look.words),
-        "thresholds": _thresholds(look),
-        "unit": look.unit,
+        "mappings": _mappings(style.words),
+        "thresholds": _thresholds(style),
+        "unit": style.unit,
     }
-    if look.range is not None:
-        found["min"], found["max"] = look.range
-    if look.decimals is not None:
-        found["decimals"] = look.decimals
+    if style.range is not None:
+        found["min"], found["max"] = style.range
+    if style.decimals is not None:
+        found["decimals"] = style.decimals
     return found
 
 
-def _thresholds(look: Look) -> Json:
-    return {"mode": "absolute", "steps": [{"color": colour, "value": value} for value, colour in look.steps]}
+def _thresholds(style: Style) -> Json:
+    return {"mode": "absolute", "steps": [{"color": colour, "value": value} for value, colour in style.steps]}
 
 
 def _mappings(words: Mapping[str, str]) -> list[Json]:
-    """Value mappings as 7.5 has them: type 1 is one value to text."""
+    """Value mappings in the form of 7.5: type 1 maps one value to a text."""
     return [
         {"id": number, "type": 1, "value": value, "text": text} for number, (value, text) in enumerate(words.items())
     ]

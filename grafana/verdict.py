@@ -1,39 +1,40 @@
-"""Panels about causes that several dashboards have, each for its own selection of series."""
+"""Panels about causes that several dashboards use, each with its own selection of series."""
 
 from __future__ import annotations
 
-from grafana.panels import BLUE, COUNT_BAD, COUNT_INFO, COUNT_WARN, GREEN, Column, Look, Panel, Query, stat, table
-from grafana.words import RUNBOOK, SAYS, SEVERITY, TO_RUNBOOK, WHY
+from grafana.panels import BLUE, COUNT_BAD, COUNT_INFO, COUNT_WARN, GREEN, Column, Panel, Query, Style, stat, table
+from grafana.words import CAUSE_SUMMARIES, RUNBOOK, SEVERITY, TO_RUNBOOK, WHY
 
 # One exporter's series, whatever its target labels are called.
 EXPORTER = "cluster, job, instance"
-SINCE = Look(unit="dateTimeFromNow")
+SINCE = Style(unit="dateTimeFromNow")
 BY_SEVERITY = {"critical": COUNT_BAD, "warning": COUNT_WARN, "info": COUNT_INFO}
 
 NOT_CHECKED = 'reason!~"not_applicable|single_stack"'
 
 
 def causes_by_severity(title: str, selector: str, *, width: int) -> Panel:
-    """How many different causes hold, as three numbers."""
+    """The number of different active causes by severity."""
     return stat(
         title,
         [
             Query(
-                f'count(count by (cause) (dualstack_cause{{severity="{severity}", {selector}}} == 1)) or 0 * count(dualstack_cause{{{selector}}})',
+                f'count(count by (cause) (dualstack_cause{{severity="{severity}", {selector}}} == 1)) '
+                f"or 0 * count(dualstack_cause{{{selector}}})",
                 severity,
             )
             for severity in BY_SEVERITY
         ],
-        says="Causes that hold and that nothing else explains, each counted once however many nodes see it.",
-        empty="no exporter that is selected has finished a round",
-        look=Look(steps=((None, GREEN), (1, BLUE))),
+        description="Active causes that no other cause explains. Each is counted once, however many nodes report it.",
+        empty="no selected exporter has completed a round",
+        style=Style(steps=((None, GREEN), (1, BLUE))),
         by_name=BY_SEVERITY,
         size=(width, 4),
     )
 
 
 def causes(title: str, selector: str, since: str, *, seen_by: bool = True, height: int = 8) -> Panel:
-    """What is broken, since when, what to do. `since` selects alerts: a cause that is info, or one without rules, has none."""
+    """Active causes with start and runbook. `since` selects faults, which info causes do not have."""
     ranked = " or ".join(
         f'{weight} * (dualstack_cause{{severity="{severity}", {selector}}} == 1)'
         for weight, severity in ((3, "critical"), (2, "warning"), (1, "info"))
@@ -52,28 +53,29 @@ def causes(title: str, selector: str, since: str, *, seen_by: bool = True, heigh
         Column("#A", "severity", SEVERITY, 90),
         Column("cause", "cause", width=230),
         Column("scope", "scope", width=75),
-        Column("what", "what is wrong", Look(unit="string", words=SAYS)),
+        Column("what", "what is wrong", Style(unit="string", words=CAUSE_SUMMARIES)),
         Column("#B", "seen by" if seen_by else "", width=80),
         Column("#C", "subjects", width=80),
         Column("#D", "since", SINCE, 120),
-        Column("runbook", "what to do", Look(unit="string", words=RUNBOOK, link=TO_RUNBOOK), 270),
+        Column("runbook", "what to do", Style(unit="string", words=RUNBOOK, link=TO_RUNBOOK), 270),
     ]
     return table(
         title,
         queries,
         columns,
-        says="Causes that hold and that nothing else explains. seen by: how many exporters; subjects: pods, peers, pools and so on that are "
-        "affected; since: when its alert became active (empty for info, and without the rules of alerts/dualstack.yaml); what to do: a click opens the runbook.",
-        empty="nothing is wrong, or no exporter has finished a round (see how many report)",
+        description="Active causes that no other cause explains. seen by: number of exporters; subjects: number of "
+        "affected pods, peers, pools and so on; since: start of the fault (empty for info, and without the rules of "
+        "alerts/dualstack.yaml); what to do: a click opens the runbook.",
+        empty="there are no active causes, or no exporter has completed a round",
         sort=("severity", True),
         size=(24, height),
         only_bad=True,
     )
 
 
-def subjects(title: str, selector: str, held: str, *, width: int) -> Panel:
-    """Who is affected, by name; `held` selects the causes that are meant."""
-    named = f"dualstack_cause_subject_info{{{selector}}} and on ({EXPORTER}, cause) (dualstack_cause{{{held}}} == 1)"
+def subjects(title: str, selector: str, active: str, *, width: int) -> Panel:
+    """Affected objects by name; `active` selects the causes."""
+    named = f"dualstack_cause_subject_info{{{selector}}} and on ({EXPORTER}, cause) (dualstack_cause{{{active}}} == 1)"
     return table(
         title,
         [f"topk(200, count by (cause, kind, namespace, name) ({named}))"],
@@ -84,8 +86,9 @@ def subjects(title: str, selector: str, held: str, *, width: int) -> Panel:
             Column("name", "name"),
             Column("#A", "seen by", width=80),
         ],
-        says="Whom each cause that holds affects: at most 20 for a cause and node, 200 in all; `dualstack-exporter check --last` names more.",
-        empty="nothing is wrong",
+        description="Objects that each active cause affects: at most 20 per cause and node, and 200 in total. "
+        "`dualstack-exporter check --last` lists more.",
+        empty="there are no active causes",
         sort=("cause", False),
         size=(width, 6),
         only_bad=True,
@@ -93,17 +96,18 @@ def subjects(title: str, selector: str, held: str, *, width: int) -> Panel:
 
 
 def unchecked(title: str, expr: str, *, width: int) -> Panel:
-    """What nobody knows, and why. `expr` selects series of dualstack_cause_unchecked."""
+    """Unchecked causes with the reason. `expr` selects series of dualstack_cause_unchecked."""
     return table(
         title,
         [f"count by (reason, cause) ({expr})"],
         [
             Column("cause", "cause", width=230),
-            Column("reason", "why", Look(unit="string", words=WHY)),
+            Column("reason", "reason", Style(unit="string", words=WHY)),
             Column("#A", "exporters", width=90),
         ],
-        says="Causes that could not be checked: their absence means nothing. Left out are those that do not apply or belong to a family that is not expected.",
-        empty="everything that applies was checked",
+        description="Causes that could not be checked, so their absence means nothing. Causes that do not apply or "
+        "belong to a family that is not expected are not listed.",
+        empty="every cause that applies was checked",
         sort=("exporters", True),
         size=(width, 8),
         only_bad=True,

@@ -1,4 +1,4 @@
-"""Words and links for label values, taken from where the exporter itself has them; so that a new cause or reason needs no edit here."""
+"""Texts and links for label values, taken from the exporter, so that a new cause or reason needs no edit here."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from exporter.model.reason import Reason
 from exporter.report.document import runbook
 from exporter.web.page.facts import REASONS
 from exporter.web.page.matrix import STATES
-from grafana.panels import BLUE, GREEN, ORANGE, RED, Look
+from grafana.panels import BLUE, GREEN, ORANGE, RED, Style
 
-SAYS: Mapping[str, str] = {line.cause.value: line.says for line in TABLE}
+CAUSE_SUMMARIES: Mapping[str, str] = {line.cause.value: line.says for line in TABLE}
 RUNBOOK: Mapping[str, str] = {
     line.cause.value: runbook(line.cause).removeprefix(RUNBOOKS).removesuffix(".md") for line in TABLE
 }
 WHY: Mapping[str, str] = {reason.value: REASONS[reason] for reason in Reason}
-POD_STATES: Mapping[str, str] = {"eligible": "looked from", **{state.value: words for state, words in STATES.items()}}
+POD_STATES: Mapping[str, str] = {"eligible": "probed", **{state.value: words for state, words in STATES.items()}}
 
 BLOCKS: Mapping[str, str] = {
     "none": "served",
-    "blanket_nodata": "withheld: every AAAA is answered with no data",
-    "blanket_nxdomain": "withheld: every AAAA is answered with NXDOMAIN",
-    "filtered": "withheld: taken out of answers, for some names",
-    "refused": "withheld: refused",
-    "servfail": "withheld: answered with an error",
-    "dropped": "withheld: not answered",
-    "sinkhole": "withheld: replaced by an unspecified address",
-    "dns64": "made by DNS64, which is no fault",
-    "undecided": "not decided: the answers fit several explanations",
+    "blanket_nodata": "filtered: every AAAA answer is empty",
+    "blanket_nxdomain": "filtered: every AAAA answer is NXDOMAIN",
+    "filtered": "filtered: removed from answers for some names",
+    "refused": "filtered: refused",
+    "servfail": "filtered: answered with SERVFAIL",
+    "dropped": "filtered: not answered",
+    "sinkhole": "filtered: replaced by the unspecified address",
+    "dns64": "synthesised by DNS64 (not a fault)",
+    "undecided": "undecided: the answers have several explanations",
 }
 PEERS: Mapping[str, str] = {
     PeerState.COMPLETE: "complete",
     PeerState.MISSING_ROUTE: "no route to its addresses",
     PeerState.MISSING_NEIGHBOR: "no neighbour entry",
-    PeerState.WRONG_MAC: "neighbour entry with a foreign MAC",
+    PeerState.WRONG_MAC: "neighbour entry with a wrong MAC",
     PeerState.MISSING_FDB: "no forwarding entry",
-    PeerState.WRONG_DESTINATION: "forwarding entry to a foreign address",
+    PeerState.WRONG_DESTINATION: "forwarding entry to a wrong address",
 }
 ACCEPT_RA: Mapping[str, str] = {
     "0": "0: ignores router advertisements",
     "1": "1: ignores them while forwarding",
-    "2": "2: takes them while forwarding too",
+    "2": "2: accepts them while forwarding",
 }
 
-SEVERITY = Look(words={"3": "critical", "2": "warning", "1": "info"}, steps=((None, BLUE), (2, ORANGE), (3, RED)))
-UNREAD = Look(words={"1": "yes", "0": "could not be read"}, steps=((None, RED), (1, GREEN)))
+SEVERITY = Style(words={"3": "critical", "2": "warning", "1": "info"}, steps=((None, BLUE), (2, ORANGE), (3, RED)))
+UNREAD = Style(words={"1": "yes", "0": "could not be read"}, steps=((None, RED), (1, GREEN)))
 
-# ${__value.text} is what a cell shows, after mapping.
-TO_RUNBOOK = ("what it means, how to find it, how to mend it", RUNBOOKS + "${__value.text}.md")
+# ${__value.text} is the text of a cell after mapping.
+TO_RUNBOOK = ("runbook: meaning, diagnosis, mitigation", RUNBOOKS + "${__value.text}.md")
 TO_NODE = (
     "this node",
     "/d/dualstack-node?var-node=${__value.raw}&${datasource:queryparam}&${cluster:queryparam}&${__url_time_range}",

@@ -119,7 +119,7 @@ def table() -> list[list[str]]:
     for title, role, digest in (
         ("nodes with `digest.url`", Role.NODE, True),
         ("nodes without it", Role.NODE, False),
-        ("cluster role", Role.CLUSTER, False),
+        ("cluster exporter", Role.CLUSTER, False),
     ):
         loads = [
             (nodes if role is Role.NODE else 1, load_of(watched_resources(role, "n", digest=digest), nodes, ABSENT))
@@ -134,8 +134,8 @@ def table() -> list[list[str]]:
         ]
     looks = [min(nodes / EVERY, AT_MOST) for nodes in SIZES]
     rows += [
-        ["cluster role: digests asked for a second", *(rate(each) for each in looks)],
-        ["cluster role: bytes of digests a second, if all changed",
+        ["cluster exporter: digest requests a second", *(rate(each) for each in looks)],
+        ["cluster exporter: bytes of digests a second, if all changed",
             *(amount(each * DIGEST_BYTES * nodes) for each, nodes in zip(looks, SIZES, strict=True))],
         ["probes: interval of a round", *(f"{pace_of(config, nodes).interval:g} s" for nodes in SIZES)],
         ["probes: DNS queries a second, at most",

@@ -15,7 +15,8 @@ import yaml
 Object = dict[str, Any]
 
 KEYS = {
-    "apiVersion", "kind", "resources", "components", "patches", "images", "labels", "namespace", "configMapGenerator", "generatorOptions",
+    "apiVersion", "kind", "resources", "components", "patches", "images", "labels", "namespace",
+    "configMapGenerator", "generatorOptions",
 }  # fmt: skip
 MERGED_BY = {  # lists that a strategic merge patch merges by a key; every other list is replaced
     "containers": "name",

@@ -46,7 +46,7 @@ def granted(objects: list[Any], account: str) -> frozenset[Right]:
     return frozenset(found)
 
 
-# As shipped: nodes learn from the cluster role what they do not list themselves.
+# As shipped: nodes get from the cluster exporter what they do not list themselves.
 SHIPPED = {Role.NODE: rights(Role.NODE, digest=True), Role.CLUSTER: rights(Role.CLUSTER)}
 
 
@@ -82,7 +82,7 @@ def test_a_node_with_a_digest_needs_less() -> None:
         for resource in ("nodes", "pods")
         for verb in ("list", "watch")
     }
-    # Where the cluster role is: of its own namespace alone, and never watched.
+    # To find the cluster exporter: only in its own namespace, and never watched.
     asked = {
         Right(group="discovery.k8s.io", resource="endpointslices", name="", verb="list", namespace="dualstack-exporter")
     }

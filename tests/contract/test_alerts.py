@@ -35,8 +35,8 @@ FOREIGN: Mapping[str, set[str]] = {
 }
 # What exists, and means the same, in Prometheus 2.42 and in every 3.x.
 KNOWN_FUNCTIONS = {
-    "absent", "avg_over_time", "count", "group", "increase", "label_replace", "last_over_time", "max", "max_over_time", "min",
-    "min_over_time", "rate", "sum", "time", "vector",
+    "absent", "avg_over_time", "count", "group", "increase", "label_replace", "last_over_time", "max", "max_over_time",
+    "min", "min_over_time", "rate", "sum", "time", "vector",
 }  # fmt: skip
 KNOWN_KEYS = {"record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations"}
 
@@ -275,7 +275,7 @@ def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
 @pytest.mark.real
 @pytest.mark.parametrize("node", SCRAPES, ids=lambda path: path.stem)
 def test_rules_work_on_what_every_released_version_exposes(node: Path, tmp_path: Path) -> None:
-    """Recorded: a node on the day that this project comes from, and the cluster role beside it."""
+    """Recorded scrapes of a node with faults and of its cluster exporter."""
     cluster = node.with_name(node.name.replace("-node", "-cluster"))
     series = [*_input(node, {"node": "node-a", "instance": "a"}), *_input(cluster, {"instance": "c"})]
     expected = {

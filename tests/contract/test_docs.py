@@ -9,6 +9,7 @@ import re
 import pytest
 import yaml
 
+from scripts.architecture import DESCRIPTIONS, PICTURE, contracts, picture
 from scripts.reference import DOCS, generated
 from tests.contract.test_links import ROOT
 from tests.contract.vocabulary import RULES
@@ -40,3 +41,32 @@ def test_alerts_that_readme_names_exist() -> None:
     named = set(re.findall(r"`(Dualstack\w+)`", README.read_text(encoding="utf-8")))
     assert len(named) >= 10
     assert named <= alerts
+
+
+def test_security_cites_the_size_of_the_privileged_code() -> None:
+    lines = sum(len(path.read_text("utf-8").splitlines()) for path in (ROOT / "exporter/broker/server").rglob("*.py"))
+    cited = re.search(
+        r"`exporter/broker/server/` \(about ([\d,]+)\s+lines\)", (ROOT / "SECURITY.md").read_text("utf-8")
+    )
+    assert cited is not None
+    assert int(cited[1].replace(",", "")) == pytest.approx(lines, rel=0.15)
+
+
+def test_the_picture_of_the_architecture_is_of_the_code_as_it_is() -> None:
+    assert {folder for layer in contracts().layers for folder in layer} == {*DESCRIPTIONS}
+    assert PICTURE.read_text("utf-8") == picture(), "run scripts/reference"
+
+
+def test_contributing_lists_every_folder_in_the_order_of_the_layers() -> None:
+    listed = re.findall(r"^\| `(\w+)/` \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
+    assert listed == [folder for layer in contracts().layers for folder in layer if folder != "__main__"]
+
+
+def test_every_module_that_contributing_names_is_there() -> None:
+    named = set(re.findall(r"`((?:\w+/)+\w+\.py)`", (ROOT / "CONTRIBUTING.md").read_text("utf-8")))
+    placeholders = re.compile(r"NAME|TOPIC|test_x")
+    missing = {
+        n for n in named if not placeholders.search(n) and not any((ROOT / d / n).is_file() for d in ("", "exporter"))
+    }
+    assert len(named) > 20
+    assert missing == set()

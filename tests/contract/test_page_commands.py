@@ -77,7 +77,7 @@ def test_make_has_the_verbs_that_pages_name(page: Path) -> None:
 @each_page
 def test_scripts_and_files_of_commands_are_there(page: Path) -> None:
     for command in commands(page):
-        for script in re.findall(r"(?:^|\s)(scripts/[\w-]+)", command):
+        for script in re.findall(r"(?:^|\s)(scripts/[\w-]+(?:\.\w+)?)", command):
             assert (ROOT / script).is_file(), command
         for words in arguments(re.sub(r"^microk8s ", "", command), "kubectl"):
             for flag, value in pairwise(words):

@@ -45,17 +45,17 @@ dns: {servers: []}
 
 # What a host without Kubernetes and without pods has no data for, on the node dashboard.
 NEEDS_A_CLUSTER = {
-    "From how many pods is it looked?",
-    "Over which family do the cluster's own parts answer?",
-    "When do certificates expire?",
-    "Is every pool masqueraded that asks for it?",
-    "Where do masquerading rules stand?",
-    "Does kube-proxy serve both families?",
-    "How many packets are masqueraded, by family?",
-    "Is the tunnel up, and how is it made?",
-    "In what state are the tunnel's peers?",
-    "Which pods are looked from?",
-    "Which C library do the pods hold?",
+    "Pods probed",
+    "Cluster services by family",
+    "TLS certificate expiry",
+    "NAT outgoing by IP pool",
+    "Masquerade rules by backend",
+    "kube-proxy rules by family",
+    "Masqueraded packets by family",
+    "VXLAN devices",
+    "Tunnel peers by state",
+    "Pods by probing state",
+    "Pods by C library",
 }
 
 
@@ -147,25 +147,25 @@ def test_every_variable_has_values(healthy: Prometheus, dashboard: Dashboard) ->
 
 
 HEALTHY_NUMBERS = {
-    "Where does IPv6 fail?": [0],
-    "Where does IPv4 fail?": [0],
-    "How many causes hold?": [0, 0, 0],
-    "How many report?": [4],
-    "Any silent?": [0],
-    "Any stale?": [0],
-    "Does IPv6 work here?": [1],
-    "Where is AAAA withheld?": [0],
-    "Is it the Corefile?": [0],
-    "How far are pods?": [1],
+    "Nodes without working IPv6": [0],
+    "Nodes without working IPv4": [0],
+    "Active causes by severity": [0, 0, 0],
+    "Nodes reporting": [4],
+    "Scrape targets down": [0],
+    "Stale inventories": [0],
+    "IPv6 status": [1],
+    "AAAA filtered": [0],
+    "Corefile filter": [0],
+    "Dual-stack pods": [1],
 }
 BAD_NUMBERS = HEALTHY_NUMBERS | {
-    "Where does IPv6 fail?": [1],
-    "How many causes hold?": [1, 2, 1],
-    "How many report?": [3],
-    "Any silent?": [1],
-    "Does IPv6 work here?": [0],
-    "Where is AAAA withheld?": [1],
-    "How far are pods?": [12 / 18],
+    "Nodes without working IPv6": [1],
+    "Active causes by severity": [1, 2, 1],
+    "Nodes reporting": [3],
+    "Scrape targets down": [1],
+    "IPv6 status": [0],
+    "AAAA filtered": [1],
+    "Dual-stack pods": [12 / 18],
 }
 
 
@@ -187,7 +187,7 @@ def test_big_numbers_are_right_in_a_healthy_fleet(healthy: Prometheus) -> None:
 
 def test_a_choice_of_nodes_holds_for_the_numbers(healthy: Prometheus) -> None:
     fleet_board = DASHBOARDS[0]
-    (panel,) = (p for p in panels_of(fleet_board) if p.title == "How many report?")
+    (panel,) = (p for p in panels_of(fleet_board) if p.title == "Nodes reporting")
     (found,) = answers(healthy, panel, VARIABLES | {"node": "(node-a|node-c)"})
     assert found[0].points[-1][1] == 2
     (found,) = answers(healthy, panel, VARIABLES | {"cluster": "another"})
@@ -232,7 +232,7 @@ def rows_of(prometheus: Prometheus, dashboard: Dashboard, title: str) -> list[di
 
 
 def test_the_table_of_causes_says_what_is_broken_since_when_and_what_to_do(bad: Prometheus) -> None:
-    rows = rows_of(bad, DASHBOARDS[0], "What is broken, since when, and what is to be done?")
+    rows = rows_of(bad, DASHBOARDS[0], "Active causes")
     causes = [row["cause"] for row in rows]
     assert causes[0] == "dns_aaaa_blocked"  # the critical one first
     assert set(causes[1:3]) == {"nat_masquerade_missing", "cidr_overlap"}
@@ -247,26 +247,22 @@ def test_the_table_of_causes_says_what_is_broken_since_when_and_what_to_do(bad: 
 
 
 def test_the_table_of_nodes_tells_the_bad_from_the_good_and_the_silent(bad: Prometheus) -> None:
-    rows = {row["node"]: row for row in rows_of(bad, DASHBOARDS[0], "Which nodes work, over which family?")}
+    rows = {row["node"]: row for row in rows_of(bad, DASHBOARDS[0], "Node status by family")}
     assert next(iter(rows)) == "node-a"  # the worst first
     assert set(rows) == {"node-a", "node-b", "node-c"}  # node-d says nothing, which the alerts tell
     told = {node: (row["causes"], row["IPv6"], row["IPv4"], row["pods failing"]) for node, row in rows.items()}
     assert told == {"node-a": (2, 0, 1, 6), "node-b": (0, 1, 1, 0), "node-c": (0, 1, 1, 0)}
-    silent = [
-        row
-        for row in rows_of(bad, DASHBOARDS[0], "Which alerts are firing?")
-        if row["alert"] == "DualstackExporterAbsent"
-    ]
+    silent = [row for row in rows_of(bad, DASHBOARDS[0], "Firing alerts") if row["alert"] == "DualstackExporterAbsent"]
     assert [row["node (empty: cluster)"] for row in silent] == ["node-d"]
 
 
 def test_the_table_of_layers_sets_the_families_side_by_side(bad: Prometheus) -> None:
-    rows = rows_of(bad, DASHBOARDS[1], "Which layer passes, over which family, from where to where?")
+    rows = rows_of(bad, DASHBOARDS[1], "Probe success by vantage, target and layer")
     told = {(row["from"], row["to"], row["layer"]): (row.get("IPv6"), row.get("IPv4")) for row in rows}
     assert told["pod", "pypi", "tcp"] == (0, 1)
     assert told["pod", "pypi", "tls"] == (None, 1)  # behind a failed layer nothing is counted
     assert told["host", "pypi", "tcp"] == (1, 1)
-    assert rows[0]["the worse"] == 0
+    assert rows[0]["lowest"] == 0
 
 
 # A real process on this host, which has no Kubernetes.
@@ -311,4 +307,4 @@ def test_without_a_label_cluster_the_variable_is_empty_and_all_selects_everythin
 ) -> None:
     prometheus, _ = plain
     assert prometheus.label_values("cluster", "dualstack_exporter_build_info") == []
-    assert numbers(prometheus, {"How many report?": 0}) == {"How many report?": [1]}
+    assert numbers(prometheus, {"Nodes reporting": 0}) == {"Nodes reporting": [1]}

@@ -116,7 +116,7 @@ def test_a_cause_says_what_is_wrong_whom_it_affects_what_it_explains_and_what_to
     told = text[text.index("nat_masquerade_missing warning") :]
     for words in (
         "for 60 min",
-        "No rule masquerades an IPv6 pool that asks for natOutgoing.",
+        "No rule masquerades an IPv6 pool that has natOutgoing enabled.",
         "Affects pool/default-ipv6-ippool",
         "Evidence ip6tables-nft, chain cali-nat-outgoing: 0 rules, reached from POSTROUTING",
         "Explains ipv6_unreachable (6)",

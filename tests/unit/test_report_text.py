@@ -48,7 +48,7 @@ def test_an_unknown_family_is_a_question_and_an_unexpected_one_says_so() -> None
 def test_a_cause_is_told_with_everything_that_its_reader_needs() -> None:
     told = squeezed(section(write([BAD]), "warning: nat_masquerade_missing"))
     assert told == (
-        "warning: nat_masquerade_missing for 60 min No rule masquerades an IPv6 pool that asks for natOutgoing. "
+        "warning: nat_masquerade_missing for 60 min No rule masquerades an IPv6 pool that has natOutgoing enabled. "
         "affects pool/default-ipv6-ippool "
         "evidence ip6tables-nft, chain cali-nat-outgoing: 0 rules, reached from POSTROUTING "
         "pool default-ipv6-ippool (fd00:10:1::/48) has natOutgoing: true "
