@@ -8,18 +8,23 @@ texts or record data.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from operator import itemgetter
 from typing import Generic, TypeAlias, TypeVar
 
 from exporter.catalogue.totals import Histogram, Totals
 from exporter.diagnosis.census import Census, take_census
 from exporter.model.report import Report, Role, Snapshot
 
-Row: TypeAlias = tuple[tuple[str, ...], float | Histogram]
+PREFIX = "dualstack_"
+
 Source = TypeVar("Source")
+Label = TypeVar("Label", bound=str)
+Row: TypeAlias = tuple[tuple[str, ...], float | Histogram]
+Rows: TypeAlias = Callable[[Source], Iterable[Row]]
 
 
 class Type(StrEnum):
@@ -32,7 +37,7 @@ class Type(StrEnum):
 
 @dataclass(frozen=True)
 class FinishedRound:
-    """What the metrics of a round read: the last finished report, and the totals that it was folded into."""
+    """What the metrics of a round read: the last finished report, and the totals that include it."""
 
     report: Report
     totals: Totals = field(default_factory=Totals)
@@ -43,7 +48,7 @@ class FinishedRound:
 
     @cached_property
     def census(self) -> Census:
-        """Counted once for all metrics that read it: a cluster may hold 150,000 pods. Empty for a role that sees one node's."""
+        """Counted once for all metrics: a cluster may have 150,000 pods. Empty for a role that sees one node's only."""
         return Census() if self.snapshot.role is Role.NODE else take_census(self.snapshot.inventory)
 
 
@@ -52,35 +57,31 @@ class Metric(Generic[Source]):
     """One metric, declared once.
 
     `limit` caps the rows of each group that shares the first `per` label values (0: of the whole metric); what a cap
-    leaves out is counted in dualstack_series_truncated. `omitted` tells how many the source had left out before.
+    leaves out is counted in dualstack_series_truncated. `omitted` returns how many the source left out before.
     """
 
     name: str
     type: Type
     help: str
     labels: tuple[str, ...]
-    rows: Callable[[Source], Iterable[Row]]
+    rows: Rows[Source]
     limit: int | None = None
     per: int = 0
     omitted: Callable[[Source], int] | None = None
 
-    @property
-    def capped(self) -> bool:
-        return self.limit is not None or self.omitted is not None
-
     def exposed(self, source: Source) -> list[Row]:
         """The rows in label order, cut to the limit."""
-        rows = sorted(self.rows(source), key=_labels)
+        rows = sorted(self.rows(source), key=itemgetter(0))
         if self.limit is None:
             return rows
         seen: Counter[tuple[str, ...]] = Counter()
-        kept = []
+        within = []
         for row in rows:
             group = row[0][: self.per]
             seen[group] += 1
             if seen[group] <= self.limit:
-                kept.append(row)
-        return kept
+                within.append(row)
+        return within
 
     def left_out(self, source: Source) -> int:
         """How many rows the caps leave out."""
@@ -92,7 +93,7 @@ def gauge(
     name: str,
     help: str,  # noqa: A002 (the exposition format's own word)
     labels: tuple[str, ...],
-    rows: Callable[[Source], Iterable[Row]],
+    rows: Rows[Source],
     *,
     limit: int | None = None,
     per: int = 0,
@@ -108,14 +109,23 @@ def counter(
     name: str,
     help: str,  # noqa: A002 (the exposition format's own word)
     labels: tuple[str, ...],
-    rows: Callable[[Source], Iterable[Row]],
+    rows: Rows[Source],
 ) -> Metric[Source]:
     """A counter of this prefix; its name ends in _total."""
     return Metric(name=PREFIX + name, type=Type.COUNTER, help=help, labels=labels, rows=rows)
 
 
-PREFIX = "dualstack_"
+def one(value: Callable[[Source], float | None]) -> Rows[Source]:
+    """One row without labels; none where the value is None."""
+
+    def rows(source: Source) -> Iterator[Row]:
+        number = value(source)
+        if number is not None:
+            yield (), number
+
+    return rows
 
 
-def _labels(row: Row) -> tuple[str, ...]:
-    return row[0]
+def by_label(values: Callable[[Source], Mapping[Label, float | None]]) -> Rows[Source]:
+    """One row for each value of the only label; none where its number is None."""
+    return lambda source: (((label,), number) for label, number in values(source).items() if number is not None)

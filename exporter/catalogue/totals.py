@@ -1,7 +1,7 @@
-"""Counters and histograms as one frozen value, folded over rounds. Between report and catalogue; no I/O, no clock, no state of its own.
+"""Counters and histograms as one frozen value, added up over rounds. Between report and catalogue; no I/O, no clock.
 
-`fold(previous, report)` is called once for each finished round. Only what a round itself did is added: kept results of
-earlier rounds were counted when they were made.
+`add_round(previous, report)` is called once for each finished round. Only what a round itself did is added: kept
+results of earlier rounds were counted when they were made.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from exporter.model.family import Family
 from exporter.model.probe import Lookup, Observation
 from exporter.model.report import Report
 
-# Upper bounds of the duration buckets in seconds, +Inf apart. Few, because each costs one series per probe and node:
-# from a neighbour node over the LAN and the continent to what users call slow.
+# Upper bounds of the duration buckets in seconds, without +Inf: from a neighbour node to what users call slow. Few,
+# because each costs one series per probe and node.
 BOUNDS = (0.0005, 0.002, 0.01, 0.1, 1.0)
 
 ProbeKey: TypeAlias = tuple[str, str, str, str]  # vantage, target, layer, ip_family
@@ -35,7 +35,7 @@ class Histogram:
     sum: float = 0.0
 
     def with_value(self, seconds: float) -> Histogram:
-        """This histogram and one value more."""
+        """This histogram with one more value."""
         at = bisect_left(BOUNDS, seconds)
         return Histogram((*self.counts[:at], self.counts[at] + 1, *self.counts[at + 1 :]), self.sum + seconds)
 
@@ -45,14 +45,14 @@ class Histogram:
 
     @property
     def cumulative(self) -> tuple[int, ...]:
-        """Counts as Prometheus writes them: each bucket holds those below it."""
+        """Counts as Prometheus writes them: each bucket includes those below it."""
         total = 0
         return tuple(total := total + count for count in self.counts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Everything counted since the process began. `nat_seen` holds the kernel's own last values, to notice that it began anew."""
+    """Everything counted since the process started. `nat_seen`: the kernel's last values, to notice a reset."""
 
     probes: Mapping[ProbeOutcomeKey, int] = field(default_factory=dict)
     lookups: Mapping[LookupKey, int] = field(default_factory=dict)
@@ -68,15 +68,8 @@ def probe_key(observation: Observation) -> ProbeKey:
 
 def lookup_key(lookup: Lookup) -> LookupKey:
     """The labels under which a lookup is counted; `ip_family` is that of the nameserver's address."""
-    question = lookup.question
-    return (
-        question.vantage.kind,
-        question.server.label,
-        question.label,
-        question.qtype,
-        question.server.family.value,
-        lookup.outcome.value,
-    )
+    asked, server = lookup.question, lookup.question.server
+    return (asked.vantage.kind, server.label, asked.label, asked.qtype, server.family.value, lookup.outcome.value)
 
 
 def add_round(previous: Totals, report: Report) -> Totals:
@@ -91,13 +84,12 @@ def add_round(previous: Totals, report: Report) -> Totals:
             durations[key] = durations.get(key, Histogram()).with_value(observation.seconds)
     lookups = Counter(previous.lookups)
     lookups.update(lookup_key(lookup) for lookup in snapshot.lookups)
-    nat = snapshot.host_facts.nat if snapshot.host_facts is not None else None
-    packets, seen = _fold_nat(previous, nat)
+    packets, seen = _add_nat(previous, snapshot.kernel.nat)
     return Totals(probes=probes, lookups=lookups, durations=durations, nat_packets=packets, nat_seen=seen)
 
 
-def _fold_nat(previous: Totals, nat: NatFacts | None) -> tuple[Mapping[NatKey, int], Mapping[NatKey, int]]:
-    """Add what the kernel's packet counters grew by; a counter that fell was rewritten by Felix and began at 0."""
+def _add_nat(previous: Totals, nat: NatFacts | None) -> tuple[Mapping[NatKey, int], Mapping[NatKey, int]]:
+    """Add what the kernel's packet counters grew by; a counter that fell was rewritten by Felix and started at 0."""
     if nat is None:
         return previous.nat_packets, previous.nat_seen
     packets, seen = dict(previous.nat_packets), dict(previous.nat_seen)

@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from exporter.diagnosis.felix import VARIABLES
 from exporter.diagnosis.intent import NO_POOLS, POOL_CIDRS, families_of_pods
+from exporter.model import EMPTY
 from exporter.model.calico import BlockAffinity, CalicoNode, Felix
 from exporter.model.corefile import Corefile
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
-from exporter.model.labels import EMPTY
 from exporter.model.node import Node
 from exporter.model.pod import Namespace
 from exporter.model.policy import Policy, PolicyKind

@@ -1,4 +1,4 @@
-"""Calico's own objects: pools, blocks, Felix's settings. Values of the inventory, with Calico's defaults applied; does no I/O."""
+"""Calico's objects: pools, blocks, Felix's settings. Values of the inventory, Calico's defaults applied; no I/O."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from exporter.model.family import Net
-from exporter.model.labels import EMPTY
+from exporter.model import EMPTY
+from exporter.model.family import Family, Net, family_of
+from exporter.model.subject import Subject, SubjectKind
 
 
 class VxlanMode(StrEnum):
@@ -20,8 +21,6 @@ class VxlanMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IPPool:
-    """A Calico IPPool with Calico's defaults applied. `node_selector` is kept as text; `nodes` are those it selects."""
-
     name: str
     cidr: Net
     vxlan_mode: VxlanMode = VxlanMode.NEVER
@@ -29,12 +28,20 @@ class IPPool:
     nat_outgoing: bool = False
     disabled: bool = False
     block_size: int = 0
-    node_selector: str = "all()"
+    node_selector: str = "all()"  # as text
     nodes: frozenset[str] | None = None  # names of the nodes it selects; None: every node (selector all())
     allowed_uses: frozenset[str] = frozenset({"Workload", "Tunnel"})
-    automatic: bool = True  # assignmentMode: whether it gives addresses without being asked for by name
+    automatic: bool = True  # assignmentMode: whether it gives addresses to pods that do not name it
     created: float | None = None
     changed: float | None = None
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.cidr)
+
+    @property
+    def subject(self) -> Subject:
+        return Subject.of(SubjectKind.POOL, self.name)
 
     def selects(self, node: str) -> bool:
         """Whether the pool's nodeSelector takes this node."""
@@ -57,7 +64,7 @@ class IPAMBlock:
     node: str  # of affinity host:NODE, "" without one
     used: int = 0
     capacity: int = 0
-    pods: int = 0  # of the used ones, those that are no tunnel's
+    pods: int = 0  # of the used ones, those of pods, not of tunnels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +94,7 @@ class FelixConfiguration:
 
 @dataclass(frozen=True, slots=True)
 class CalicoNode:
-    """The calico-node DaemonSet as far as it matters: where it is, its literal env, and which names it takes from elsewhere."""
+    """The calico-node DaemonSet: its namespace, its literal env, and the names of other env."""
 
     namespace: str
     env: Mapping[str, str] = field(default_factory=lambda: EMPTY)
@@ -98,5 +105,4 @@ class CalicoNode:
 class Installation:
     """tigera Installation `default`: an operator-installed Calico."""
 
-    linux_dataplane: str = ""
     pools: tuple[Net, ...] = ()

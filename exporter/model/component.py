@@ -1,16 +1,16 @@
-"""How the parts of Kubernetes were started: visible arguments and the CNI configuration. Values of the inventory; does no I/O."""
+"""How Kubernetes components were started: visible arguments and CNI configuration. Values of the inventory; no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from exporter.model.labels import EMPTY
+from exporter.model import EMPTY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CniConfig:
-    """A CNI configuration: the ConfigMap's cni_network_config or the node's conflist. `source` says which, for evidence."""
+    """A CNI configuration: the ConfigMap's cni_network_config or the node's conflist, as `source` shows."""
 
     source: str
     main_plugin: str = ""

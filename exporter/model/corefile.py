@@ -1,4 +1,4 @@
-"""What a CoreDNS configuration does, above all to AAAA. Values of the inventory; discovery.corefile reads them; does no I/O."""
+"""What a CoreDNS configuration does, above all to AAAA. Values of the inventory, made by inventory/corefile; no I/O."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class AaaaTreatment(StrEnum):
-    """What a Corefile makes of AAAA in a zone."""
+    """What a Corefile does with AAAA in a zone."""
 
     NODATA = "nodata"
     NXDOMAIN = "nxdomain"
@@ -43,4 +43,4 @@ class Corefile:
     blocks: tuple[AaaaBlock, ...] = ()
     dns64: bool = False
     forwards: tuple[str, ...] = ()
-    errors: tuple[str, ...] = ()  # what could not be read, said as it is
+    errors: tuple[str, ...] = ()  # what could not be read

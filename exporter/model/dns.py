@@ -1,4 +1,4 @@
-"""A DNS reply as a plain value: what resolver prediction and the AAAA verdict reason about. probes/dns.py makes it; no I/O here."""
+"""DNS replies and resolv.conf files as plain values, for resolver prediction and the AAAA verdict. No I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Reply:
 
     `addresses` are those of the asked type at the end of the CNAME chain that starts at the question's name; an answer
     of another type is none. `answers` is ANCOUNT, `additionals` ARCOUNT (an OPT record counts). `ttl` is the least of
-    the chain and of the records at its end, None without any; `negative_ttl` is how long it holds that there are none
+    the chain and of the records at its end, None without any; `negative_ttl` is for how long there are known to be none
     (RFC 2308 section 5: the lesser of the SOA's TTL and its MINIMUM), None where the authority section has no SOA.
     """
 
@@ -38,15 +38,13 @@ NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvConf:
-    """A resolv.conf as a libc reads it (resolv.conf(5)); `long_lines` are those over 255 bytes, which musl ignores whole."""
+    """A resolv.conf as a libc reads it (resolv.conf(5))."""
 
     nameservers: tuple[Address, ...] = ()
     search: tuple[str, ...] = ()
     ndots: int = 1
     timeout: int = 5
     attempts: int = 2
-    options: frozenset[str] = (
-        frozenset()
-    )  # single-request, single-request-reopen, no-aaaa, edns0, use-vc, trust-ad, rotate ...
+    options: frozenset[str] = frozenset()  # single-request, no-aaaa, edns0, use-vc, trust-ad, rotate ...
     musl_search: tuple[str, ...] = ()  # the search list as musl keeps it (over-long lines dropped)
     musl_nameservers: tuple[Address, ...] = ()

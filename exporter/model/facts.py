@@ -1,7 +1,6 @@
-"""What the kernel says, as frozen facts. kernel/ parses them from raw bytes; diagnosis compares them with the inventory.
+"""The kernel's state as frozen facts. kernel/ parses them from raw bytes, diagnosis compares them with the inventory.
 
-A part that could not be read is None, and the `Reading` of that reader says why: never a 0 that means "don't know". No
-I/O here.
+A part that could not be read is None, never 0, and the ReaderStatus of that reader has the reason. No I/O here.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from exporter.model.family import Address, Family, Interface, Net, family_of
+from exporter.model.family import Address, Family, Interface, Net, contains, family_of
 from exporter.model.reason import Reason
 
 
 class Reader(StrEnum):
-    """Every kernel reader; the label `reader`. API readers are called api_ and the name of model.inventory.Kind."""
+    """Every kernel reader; the label `reader`. API readers are called api_ and the value of ResourceKind."""
 
     LINKS = "links"
     ADDRESSES = "addresses"
@@ -32,7 +31,7 @@ class Reader(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderStatus:
-    """How one reader fared in one round. `reason` is there where it failed, with `detail` for people."""
+    """How one reader did in one round. Where it failed there is a `reason`, with `detail` for people."""
 
     reader: str
     success: bool
@@ -85,7 +84,7 @@ class AddressFact:
 
     @property
     def is_global(self) -> bool:
-        """Of global scope as the kernel says; a ULA counts (contract section 7)."""
+        """Of global scope in the kernel; a ULA counts (docs/specification.md section 7)."""
         return self.scope == "global"
 
     @property
@@ -95,7 +94,7 @@ class AddressFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteFact:
-    """A route of the main table (unless `table` says otherwise). `destination` of a default route is ::/0 or 0.0.0.0/0."""
+    """A route. `destination` of a default route is ::/0 or 0.0.0.0/0."""
 
     destination: Net
     link: str = ""
@@ -103,7 +102,7 @@ class RouteFact:
     protocol: int = 0  # linux/rtnetlink.h RTPROT_*: 2 kernel, 3 boot, 4 static, 9 ra, 80 Calico
     metric: int = 0
     type: str = "unicast"  # unicast | blackhole | unreachable | prohibit | local ...
-    table: int = 254
+    table: int = 254  # main
     expires: float | None = None  # seconds left, None for never
     from_ra: bool = False  # RTPROT_RA, or RTF_ADDRCONF
     onlink: bool = False
@@ -119,7 +118,7 @@ class RouteFact:
 
 
 class Backend(StrEnum):
-    """Where NAT rules may stand; the label `backend`."""
+    """Where NAT rules may be; the label `backend`."""
 
     IPTABLES_NFT = "iptables-nft"
     IPTABLES_LEGACY = "iptables-legacy"
@@ -128,7 +127,7 @@ class Backend(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceMatch:
-    """One masquerading rule of the NAT-outgoing chain: the set that its source must be in, or the eBPF mark it asks for."""
+    """One masquerading rule of the NAT-outgoing chain: the set that its source must be in, or the eBPF mark."""
 
     set_name: str = ""
     members: tuple[Net, ...] | None = None  # None: the set could not be read
@@ -137,10 +136,16 @@ class SourceMatch:
     target: str = "MASQUERADE"  # or SNAT
     protocol: int | None = None  # IPPROTO_* it is limited to: natPortRange has such rules beside the general one
 
+    def covers(self, pool: Net) -> bool | None:
+        """Whether it matches packets from the pool; None where its set could not be read."""
+        if self.everything or self.mark:
+            return True
+        return None if self.members is None else any(contains(member, pool) for member in self.members)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatBackend:
-    """cali-nat-outgoing in one backend, of one family. Existence alone says nothing: see `masquerades`."""
+    """cali-nat-outgoing in one backend, of one family. That it exists shows nothing: see `masquerades`."""
 
     family: Family
     backend: Backend
@@ -152,49 +157,36 @@ class NatBackend:
 
     @property
     def mark_rule(self) -> bool:
-        """The rule of eBPF: NAT outgoing is decided by the tc program and only carried out here."""
+        """The rule of eBPF, whose tc program decides on NAT outgoing; the rule only does it."""
         return any(r.mark for r in self.rules)
 
     def masquerades(self, pool: Net) -> bool | None:
         """Whether packets from the pool are masqueraded here; None where a set could not be read."""
-        verdicts = [self._covers(rule, pool) for rule in self.rules if rule.protocol is None]
-        if not self.hooked:
-            return False
-        if any(v is True for v in verdicts):
+        covers = [rule.covers(pool) for rule in self.rules if rule.protocol is None and self.hooked]
+        if True in covers:
             return True
-        return None if any(v is None for v in verdicts) else False
-
-    @staticmethod
-    def _covers(rule: SourceMatch, pool: Net) -> bool | None:
-        if rule.everything or rule.mark:
-            return True
-        if rule.members is None:
-            return None
-        return any(m.version == pool.version and m.supernet_of(pool) for m in rule.members)  # type: ignore[arg-type]  # versions are equal
+        return None if None in covers else False
 
 
 @dataclass(frozen=True, slots=True)
 class NatFacts:
-    """NAT outgoing as the kernel has it: one entry per family and backend in which Calico's chains or their leftovers stand."""
+    """NAT outgoing in the kernel: one entry per family and backend with Calico's chains or their leftovers."""
 
     backends: tuple[NatBackend, ...] = ()
-    read: frozenset[tuple[Family, Backend]] = (
-        frozenset()
-    )  # those that could be read, whether or not anything stood there
+    read: frozenset[tuple[Family, Backend]] = frozenset()  # those that could be read, even if nothing was there
     unread: Mapping[tuple[Family, Backend], Reason] = field(default_factory=dict)
 
     def of(self, family: Family) -> tuple[NatBackend, ...]:
         return tuple(b for b in self.backends if b.family is family)
 
     def live(self, family: Family) -> NatBackend | None:
-        """The backend that carries traffic: hooked; else the one with the chain. Leftovers of a switched backend come second."""
-        found = sorted(self.of(family), key=lambda b: (not b.hooked, not b.chain, not b.rules, b.backend))
-        return found[0] if found else None
+        """The backend that carries traffic: a hooked one, else one with the chain; leftovers of another come last."""
+        return min(self.of(family), key=lambda b: (not b.hooked, not b.chain, not b.rules, b.backend), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class KubeProxyFacts:
-    """Service rules of kube-proxy per family: by mode, whether its chains stand and are hooked."""
+    """Service rules of kube-proxy: by family, whether its chains exist and are hooked."""
 
     mode: str  # iptables | nftables | ipvs | none
     services: Mapping[Family, bool | None]  # rules for services exist; None: could not be read
@@ -209,7 +201,7 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VxlanDevice:
-    """vxlan-v6.calico or vxlan.calico as the kernel has it (linux/if_link.h IFLA_VXLAN_*)."""
+    """vxlan-v6.calico or vxlan.calico in the kernel (linux/if_link.h IFLA_VXLAN_*)."""
 
     name: str
     up: bool
@@ -232,7 +224,7 @@ class VxlanDevice:
 
 
 class PeerState(StrEnum):
-    """What is wrong with a tunnel peer, the first that holds in this order; the label `state` of dualstack_vxlan_peers."""
+    """What is wrong with a tunnel peer, the first in this order; the label `state` of dualstack_vxlan_peers."""
 
     COMPLETE = "complete"
     MISSING_ROUTE = "missing_route"
@@ -252,7 +244,7 @@ class VxlanFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListeningSocket:
-    """A listening TCP socket (sock_diag). `v6only` tells whether one on [::] leaves IPv4 out."""
+    """A listening TCP socket (sock_diag). `v6only`: one on [::] that does not accept IPv4."""
 
     family: Family
     address: Address
@@ -262,8 +254,6 @@ class ListeningSocket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelCounters:
-    """Small facts that explain failures."""
-
     conntrack_count: int | None = None
     conntrack_max: int | None = None
     udp6_checksum_errors: int | None = None
@@ -272,7 +262,7 @@ class KernelCounters:
 
 @dataclass(frozen=True, slots=True)
 class LegacyTables:
-    """Chains of legacy iptables as last copied: (errno, bytes) per family. Kept by the reader between rounds, for nobody else."""
+    """Chains of legacy iptables as last copied: (errno, bytes) per family. Only for the reader, between rounds."""
 
     copied: float  # monotonic seconds
     answers: Mapping[Family, tuple[int, bytes]] = field(default_factory=dict)

@@ -1,18 +1,20 @@
-"""The two address families, and addresses as plain values. Every other module builds on this one; it imports none of ours."""
+"""The two address families, and addresses as plain values. Every other module may use it; it imports no other."""
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Net: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Interface: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+Some = TypeVar("Some", Address, Interface)
 
 
 class Family(StrEnum):
-    """An address family. The values are the Kubernetes API's IPFamily strings and the label values of `ip_family`."""
+    """An address family. The values are those of the Kubernetes API's IPFamily and of the label `ip_family`."""
 
     V4 = "IPv4"
     V6 = "IPv6"
@@ -26,12 +28,22 @@ FAMILIES = (Family.V4, Family.V6)
 
 
 def family_of(value: Address | Net | Interface) -> Family:
-    """The family of an address or network. An IPv4-mapped IPv6 address counts as IPv6 here: unmap it where it enters."""
+    """The family of an address or network. An IPv4-mapped IPv6 address is IPv6 here: unmap it on input."""
     return Family.V6 if value.version == 6 else Family.V4
 
 
+def contains(outer: Net, inner: Net) -> bool:
+    """Whether the outer network includes all of the inner one; never across families."""
+    return outer.version == inner.version and outer.supernet_of(inner)  # type: ignore[arg-type]  # versions are equal
+
+
+def first_of(family: Family, values: Iterable[Some]) -> Some | None:
+    """The first of the values that is of the family."""
+    return next((value for value in values if family_of(value) is family), None)
+
+
 def parse_address(text: object) -> Address | None:
-    """An address from foreign text; IPv4-mapped IPv6 is unmapped (RFC 4291 2.5.5.2); anything else is None, never an error."""
+    """An address from foreign text; IPv4-mapped IPv6 is unmapped (RFC 4291 2.5.5.2); None for anything else."""
     if not isinstance(text, str):
         return None
     try:

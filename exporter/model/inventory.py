@@ -1,8 +1,8 @@
-"""What should be: the cluster as plain frozen values, whatever source it came from.
+"""What is configured: the cluster as plain frozen values, whatever the source.
 
-First stage of the flow (inventory -> plan -> ...). discovery/ fills it; plan, diagnosis and catalogue read it. A field
-that is None was not read (no permission, no such kind in the file, no source): absence of knowledge, never emptiness.
-This file does no I/O and knows no Kubernetes client type. Times are Unix seconds.
+First stage of the flow (inventory -> plan -> ...): made by inventory/ and digest/, read by plan, diagnosis and
+catalogue. A field that is None was not read (no permission, no such kind in the file, no source), which is not the same
+as empty. No I/O, no type of the Kubernetes client. Times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from exporter.model.service import EndpointSlice, Service, ServiceCIDR
 
 
 class ResourceKind(StrEnum):
-    """The kinds of object that an inventory may hold; also the label `resource`."""
+    """The kinds of object in an inventory; also the label `resource`."""
 
     NODES = "nodes"
     PODS = "pods"
@@ -60,7 +60,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """The cluster at one moment. Each tuple is None where that kind was not read; `unread` says why."""
+    """The cluster at one moment. Each tuple is None where that kind was not read; `unread` has the reason."""
 
     source: str  # kubernetes | file | digest | none
     synced: float | None = None  # when last known to be current
@@ -86,9 +86,7 @@ class Inventory:
     cluster_service_cidrs: tuple[Net, ...] = ()  # kubeadm-config serviceSubnet
     unread: Mapping[ResourceKind, Reason] = field(default_factory=dict)
     service_count_v6: int | None = None  # Services with an IPv6 ClusterIP, where only the digest knows
-    pod_families: frozenset[Family] | None = (
-        None  # those that pods of the cluster have addresses of, where only the digest knows
-    )
+    pod_families: frozenset[Family] | None = None  # of addresses of the cluster's pods, where only the digest knows
     uid: str = ""  # of the Namespace kube-system
     node_local: Corefile | None = None  # NodeLocal DNSCache's own Corefile
     unreadable: tuple[Unreadable, ...] = ()  # the first of them, bounded
@@ -101,6 +99,10 @@ class Inventory:
     def node(self, name: str) -> Node | None:
         """The Node of that name, if nodes were read and it exists."""
         return next((n for n in self.nodes or () if n.name == name), None)
+
+    def enabled_pools(self, family: Family) -> tuple[IPPool, ...]:
+        """The Calico pools of the family that are not disabled; empty where pools were not read."""
+        return tuple(p for p in self.pools or () if p.family is family and not p.disabled)
 
     def local_pods(self, node: str) -> tuple[Pod, ...]:
         """The pods bound to that node; empty where pods were not read."""

@@ -1,19 +1,18 @@
-"""The nodes of the cluster, with what Calico notes on them. Values of the inventory; decides nothing, does no I/O."""
+"""The nodes of the cluster, with Calico's annotations. Values of the inventory; no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from exporter.model import EMPTY
 from exporter.model.component import ComponentFlags
-from exporter.model.family import Address, Family, Interface, Net
-from exporter.model.labels import EMPTY
+from exporter.model.family import Address, Family, Interface, Net, first_of
+from exporter.model.subject import Subject, SubjectKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A Node, with Calico's annotations (calico-kernel-state: projectcalico.org/...) already parsed."""
-
     name: str
     uid: str = ""
     created: float | None = None
@@ -29,17 +28,29 @@ class Node:
     wireguard: bool = False
     windows: bool = False
     virtual: bool = False  # label type=virtual-kubelet: no exporter runs there
-    kubelet_version: str = ""  # as the kubelet says it: v1.36.2, v1.30.4+k3s1
-    components: tuple[ComponentFlags, ...] = ()  # the arguments that k3s and RKE2 note on it
+    kubelet_version: str = ""  # as reported: v1.36.2, v1.30.4+k3s1
+    components: tuple[ComponentFlags, ...] = ()  # arguments that k3s and RKE2 write into its annotations
+
+    @property
+    def subject(self) -> Subject:
+        return Subject.of(SubjectKind.NODE, self.name)
+
+    @property
+    def tunnel_annotations(self) -> Mapping[str, Address | Interface | None]:
+        """The annotations that Felix needs for the IPv6 tunnel."""
+        return {
+            "projectcalico.org/IPv6Address": self.calico_address(Family.V6),
+            "projectcalico.org/IPv6VXLANTunnelAddr": self.tunnel_address(Family.V6),
+        }
 
     def internal_ip(self, family: Family) -> Address | None:
         """The first InternalIP of the family, as the API gives it (it may be link-local)."""
-        return next((a for a in self.internal_ips if a.version == (6 if family is Family.V6 else 4)), None)
+        return first_of(family, self.internal_ips)
 
     def tunnel_address(self, family: Family) -> Address | None:
         """Calico's VXLAN tunnel address of the family, if the node has one."""
-        return next((a for a in self.tunnel_addresses if a.version == (6 if family is Family.V6 else 4)), None)
+        return first_of(family, self.tunnel_addresses)
 
     def calico_address(self, family: Family) -> Interface | None:
         """Calico's own address of the node (annotation IPv4Address or IPv6Address)."""
-        return next((a for a in self.calico_addresses if a.version == (6 if family is Family.V6 else 4)), None)
+        return first_of(family, self.calico_addresses)

@@ -1,13 +1,14 @@
-"""The pods and the namespaces they stand in. Values of the inventory; decides nothing, does no I/O."""
+"""Pods and their namespaces. Values of the inventory; no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from exporter.model import EMPTY
 from exporter.model.component import ComponentFlags
 from exporter.model.family import Address, Family
-from exporter.model.labels import EMPTY
+from exporter.model.subject import Subject, SubjectKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +20,6 @@ class ContainerPort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A Pod. `ips` is status.podIPs (else podIP) unmapped; `annotated_ips` is Calico's cni.projectcalico.org/podIPs."""
-
     namespace: str
     name: str
     uid: str = ""
@@ -31,8 +30,8 @@ class Pod:
     deleting: bool = False
     created: float | None = None
     started: float | None = None
-    ips: tuple[Address, ...] = ()
-    annotated_ips: tuple[Address, ...] = ()
+    ips: tuple[Address, ...] = ()  # status.podIPs, else podIP; unmapped
+    annotated_ips: tuple[Address, ...] = ()  # Calico's cni.projectcalico.org/podIPs
     runtime_class: str = ""
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     ports: tuple[ContainerPort, ...] = ()
@@ -47,6 +46,10 @@ class Pod:
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def subject(self) -> Subject:
+        return Subject.of(SubjectKind.POD, self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

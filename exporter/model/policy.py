@@ -1,4 +1,4 @@
-"""Network policies of every kind, reduced to what they do to one family. Values of the inventory; does no I/O."""
+"""Network policies of every kind, reduced to their effect on one family. Values of the inventory; no I/O."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from exporter.model.family import Family
 from exporter.model.pod import Pod
+from exporter.model.subject import Subject, SubjectKind
 
 
 class PolicyKind(StrEnum):
@@ -28,24 +29,24 @@ class Gap(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """A policy, reduced to what the diagnosis needs: whom it selects, and whether and how it restricts egress by family."""
-
     kind: PolicyKind
     namespace: str  # "" for cluster-wide kinds
     name: str
-    selects_all: bool = False  # every pod of its namespace; of the cluster where that is empty
+    selects_all: bool = False  # every pod of its namespace, or of the cluster
     selected: frozenset[str] = frozenset()  # namespace/name of the pods; evaluated only where it restricts egress
-    restricts_egress: frozenset[Family] = frozenset()  # families in which it does not allow everything outwards
-    gaps: tuple[
-        tuple[str, Family, Gap], ...
-    ] = ()  # (direction ingress|egress, the family left out, what becomes of it)
+    restricts_egress: frozenset[Family] = frozenset()  # families in which not all egress is allowed
+    gaps: tuple[tuple[str, Family, Gap], ...] = ()  # (ingress or egress, the family left out, what happens to it)
 
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
+    @property
+    def subject(self) -> Subject:
+        return Subject.of(SubjectKind.POLICY, self.key)
+
     def selects(self, pod: Pod) -> bool:
-        """Whether an egress-restricting policy takes this pod; never one in the host's network, which policies do not reach."""
+        """Whether an egress-restricting policy selects this pod; policies never apply in the host's network."""
         if pod.host_network:
             return False
         if self.selects_all:

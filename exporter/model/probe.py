@@ -1,4 +1,4 @@
-"""What is asked of the network and what came back: checks, observations, lookups. Between plan and diagnosis; no I/O."""
+"""What is asked of the network and the result: checks, observations, lookups. Between plan and diagnosis; no I/O."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Outcome(StrEnum):
     LOCAL = "local"
 
 
-# Outcomes that say nothing of the path: they enter no ratio.
+# Outcomes that show nothing about the path: they enter no ratio.
 NEUTRAL = frozenset({Outcome.NOT_REACHED, Outcome.NOT_ALLOWED, Outcome.NO_PERMISSION, Outcome.VANISHED, Outcome.LOCAL})
 
 
 class Group(StrEnum):
-    """The groups of targets that family_ok asks of (contract section 8); `apiserver` counts in none."""
+    """Groups of targets, all but `apiserver` needed for family_ok (docs/specification.md section 8)."""
 
     SERVICE = "service"
     PEERS = "peers"
@@ -70,26 +70,21 @@ class Group(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Something to dial, with one address of each family that it is dialled over.
+    """Something to dial, with one address of each family that it is dialled over."""
 
-    `name` is the label `target` (a configured name, or service, peers, cluster_dns, apiserver). `peer` is the node
-    behind a peers target. `server_name` is what TLS must prove; empty means the host name. Without any name, TLS is not
-    asked.
-    """
-
-    name: str
+    name: str  # the label `target`: a configured name, or service, peers, cluster_dns, apiserver
     group: Group
     addresses: Mapping[Family, Address | None]  # None: the name has no address of that family; absent: not asked
     port: int
     layers: tuple[Layer, ...] = (Layer.TCP,)
     host: str = ""
-    server_name: str = ""
+    server_name: str = ""  # what TLS must prove; empty: the host name. Without either, TLS is not asked
     path: str = "/"
     statuses: tuple[tuple[int, int], ...] = ((200, 399),)
     expect_reachable: bool = True
     ca_file: str = ""
     timeout: float | None = None
-    peer: str = ""
+    peer: str = ""  # the node behind a peers target
 
     @property
     def subject(self) -> Subject:
@@ -111,7 +106,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One dial: all wanted layers of one target from one vantage over one family. icmp and the connection are two sockets."""
+    """One dial: all wanted layers of one target from one vantage over one family. icmp has a socket of its own."""
 
     vantage: Vantage
     target: Target
@@ -126,25 +121,20 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one layer of one check came to. `seconds` is the layer's own duration; None where nothing was timed.
-
-    `detail` is for people (log, page, report), never a label. `full_size` is on icmp only: what became of the full-size
-    echo and the size in bytes (IP packet) that it had. `expires` is the earliest notAfter of the chain, on tls only.
-    `time` is Unix seconds.
-    """
+    """The result of one layer of one check."""
 
     vantage: Vantage
     target: Target
     layer: Layer
     family: Family
     outcome: Outcome
-    seconds: float | None = None
-    detail: str = ""
-    time: float = 0.0
+    seconds: float | None = None  # of this layer; None where nothing was timed
+    detail: str = ""  # for people (log, page, report), never a label
+    time: float = 0.0  # Unix seconds
     address: Address | None = None
-    full_size: Outcome | None = None
-    full_size_bytes: int = 0
-    expires: float | None = None
+    full_size: Outcome | None = None  # icmp only: the result of the full-size echo
+    full_size_bytes: int = 0  # of its IP packet
+    expires: float | None = None  # tls only: the earliest notAfter of the chain
     policy: bool = False  # an egress policy selects the pod: kept, but in no ratio and no path cause
 
     @property
@@ -185,7 +175,7 @@ class Purpose(StrEnum):
     VERDICT = "verdict"  # the AAAA verdict set
     PREDICTION = "prediction"  # as a libc asks: per search candidate, without EDNS
     REFERENCE = "reference"  # dns.names asked of dns.reference
-    AGAIN = "again"  # what an answer of this round, or of the last minutes, makes doubtful
+    AGAIN = "again"  # once more: answers of this round or the last minutes cast doubt
     TARGET = "target"  # resolving a target's host name
 
 
@@ -208,13 +198,11 @@ class Nameserver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One DNS question from one vantage to one server. `name` is absolute without the final dot; `label` is what metrics call it."""
-
     vantage: Vantage
     server: Nameserver
-    name: str
+    name: str  # absolute, without the final dot
     qtype: str  # A | AAAA | MX | PTR
-    label: str  # a configured name, canary or random
+    label: str  # its name in metrics: a configured name, canary or random
     purpose: Purpose
     edns: bool = True
     allowed: bool = True  # False: only the pod's own file names this server; outcome not_allowed, nothing is sent
@@ -225,34 +213,27 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """A question and what came of it. `reply` is None where none came."""
-
     question: Question
     outcome: LookupOutcome
     seconds: float | None = None
-    reply: Reply | None = None
+    reply: Reply | None = None  # None where none came
     detail: str = ""
     time: float = 0.0
-    truncated: bool = False  # UDP said TC and TCP was used
-    datagram: Reply | None = None  # where truncated: the UDP reply that TCP replaced; musl 1.2.3 lives on that one
+    truncated: bool = False  # the UDP reply had TC set, and TCP was used
+    datagram: Reply | None = None  # where truncated: the UDP reply that TCP replaced; musl 1.2.3 uses that one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What a nameserver said to one question, as far as it is remembered for minutes.
-
-    `name` is folded; a random one is named by its parent (`random.PARENT`), so that it stays the same when the label
-    turns. `real`: the answer had the record, with an address that is one; `alias`: it was that of another name (CNAME).
-    `round` is the same for all that was asked in one round.
-    """
+    """What a nameserver answered to one question, as far as it is kept for minutes."""
 
     vantage: Vantage
     server: Nameserver
-    name: str
+    name: str  # in lower case; random.PARENT for a random one, whose label changes
     qtype: str
     edns: bool
     outcome: LookupOutcome
-    real: bool
-    alias: bool
+    real: bool  # the answer had the record, with a usable address
+    alias: bool  # the record was another name's (CNAME)
     time: float
-    round: float
+    round: float  # the same for all questions of one round

@@ -1,4 +1,4 @@
-"""What a round came to: causes, findings, snapshot, report. The last values before exposition; no I/O."""
+"""The result of a round: causes, findings, snapshot, report. The last values before exposition; no I/O."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Role(StrEnum):
 
 
 class Cause(StrEnum):
-    """What a person would fix: the closed vocabulary of contract section 7, in table order (ties in explanation go by it)."""
+    """What a person would fix: the closed set of docs/specification.md section 7, in its order (ties go by it)."""
 
     DNS_AAAA_BLOCKED = "dns_aaaa_blocked"
     DNS_A_BLOCKED = "dns_a_blocked"
@@ -143,7 +143,7 @@ class Unchecked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodView:
-    """What is known of one pod of this node this round: the vantage, its kernel facts and its resolv.conf, where read."""
+    """One pod of this node in this round: the vantage, its kernel facts and its resolv.conf, where read."""
 
     vantage: Vantage
     facts: PodFacts | None = None
@@ -155,7 +155,7 @@ class PodView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything one round saw, before judgement. `kept` holds each vantage's last results, this round's included."""
+    """Everything one round observed. `kept`: each vantage's last results, this round's included."""
 
     node: str
     role: Role
@@ -168,17 +168,22 @@ class Snapshot:
     observations: tuple[Observation, ...] = ()
     kept: tuple[Observation, ...] = ()
     kept_before: tuple[Observation, ...] = ()  # the probe before the kept one, of the same vantages
-    # At place n what each vantage's dial before its last n dials of a target came to, six of each target at most.
+    # At index n the results of each vantage's dial before its last n dials of a target, at most six per target.
     history: tuple[tuple[Observation, ...], ...] = ()
     inspected: float = 0.0  # when the kernel's facts had been read
     lookups: tuple[Lookup, ...] = ()
     lookups_kept: tuple[Lookup, ...] = ()  # last answers per (vantage, server, name, type), this round's included
     lookups_before: tuple[Lookup, ...] = ()  # of each nameserver, the answers of the round before it was last asked
-    told: tuple[Told, ...] = ()  # what the nameservers said in the last minutes, oldest first for each question
+    told: tuple[Told, ...] = ()  # answers of the last minutes, oldest first for each question
     host_facts: HostFacts | None = None
     host_resolv_conf: ResolvConf | None = None
     readings: tuple[ReaderStatus, ...] = ()
     families: Mapping[Family, bool | None] = field(default_factory=dict)  # expected?
+
+    @property
+    def kernel(self) -> HostFacts:
+        """The host's facts; where none were read, facts of which each part is None."""
+        return self.host_facts or HostFacts()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +205,7 @@ class FamilyReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What a libc would give for one name: code (OK or EAI_*), addresses, and the seconds an application would wait."""
+    """What a libc would return for one name: code (OK or EAI_*), addresses, seconds an application would wait."""
 
     libc: str  # glibc | musl | musl_1_2_3
     name: str
@@ -222,7 +227,5 @@ class Report:
     checked: frozenset[Cause] = frozenset()  # those that this role could check
     unchecked: tuple[Unchecked, ...] = ()
     aaaa_blocks: Mapping[str, str] = field(default_factory=dict)  # server label -> kind
-    predictions: Mapping[tuple[str, str, str, str], int] = field(
-        default_factory=dict
-    )  # (libc, name, request, code) -> pods
+    predictions: Mapping[tuple[str, str, str, str], int] = field(default_factory=dict)  # libc, name, request, code
     inventory_age: float | None = None

@@ -1,12 +1,13 @@
-"""The Services, where they send, and the ranges of their addresses. Values of the inventory; decides nothing, does no I/O."""
+"""Services, their endpoints, and the ranges of their addresses. Values of the inventory; no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from exporter.model import EMPTY
 from exporter.model.family import Address, Family, Net
-from exporter.model.labels import EMPTY
+from exporter.model.subject import Subject, SubjectKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,15 +20,13 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A Service. `cluster_ips` is empty for a headless one (`headless` says so) and for ExternalName."""
-
     namespace: str
     name: str
     uid: str = ""
     created: float | None = None
     type: str = "ClusterIP"
     headless: bool = False
-    cluster_ips: tuple[Address, ...] = ()
+    cluster_ips: tuple[Address, ...] = ()  # none of a headless one or ExternalName
     families: tuple[Family, ...] = ()
     family_policy: str = ""  # SingleStack | PreferDualStack | RequireDualStack | "" (ExternalName)
     ports: tuple[ServicePort, ...] = ()
@@ -39,6 +38,10 @@ class Service:
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def subject(self) -> Subject:
+        return Subject.of(SubjectKind.SERVICE, self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

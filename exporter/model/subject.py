@@ -1,4 +1,4 @@
-"""Whom a cause affects and what a dial goes to: KIND/NAME or KIND/NAMESPACE/NAME (docs/specification.md section 1). Pure.
+"""What a cause affects or a dial goes to: KIND/NAME or KIND/NAMESPACE/NAME (docs/specification.md section 1). Pure.
 
 A Subject is its own text, so that it sorts, hashes and is written as such. It is built and taken apart here only.
 """
@@ -26,18 +26,18 @@ NAMESPACED = frozenset({SubjectKind.POD, SubjectKind.SERVICE, SubjectKind.POLICY
 
 
 class Subject(str):
-    """One subject. A server's label may hold a slash of its own and has no namespace."""
+    """One subject. A server's label may contain a slash and has no namespace."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, kind: SubjectKind, *names: str) -> Subject:
-        """A subject of this kind; `names` are its namespace, where there is one, and its name (or both as NAMESPACE/NAME)."""
+        """`names` are its namespace, where there is one, and its name, or both as NAMESPACE/NAME."""
         return cls("/".join((kind, *names)))
 
     @property
     def kind(self) -> SubjectKind:
-        """ValueError for a text of another kind, which only a foreign document can hold."""
+        """ValueError for a text of another kind, which only a foreign document can contain."""
         return SubjectKind(self.partition("/")[0])
 
     def is_a(self, *kinds: SubjectKind) -> bool:

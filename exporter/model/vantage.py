@@ -1,4 +1,4 @@
-"""From where it is looked: the host's network namespace and each pod's. Made by vantage/pod_namespaces.py, read by plan and everything after."""
+"""Places to probe from: the host's network namespace and each pod's. Made by vantage/pod_namespaces.py for the plan."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from exporter.model.subject import Subject, SubjectKind
 
 
 class PodState(StrEnum):
-    """Why a pod is looked from, or is not; the label `state` of dualstack_pods."""
+    """Whether a pod is probed from, and why not; the label `state` of dualstack_pods."""
 
     ELIGIBLE = "eligible"
     HOST_NETWORK = "host_network"
@@ -26,17 +26,13 @@ class PodState(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class Netns:
-    """A network namespace as the broker can find it again: by device and inode of its nsfs file, through a pid or a name.
-
-    Exactly one of `pid` (with its start time, to notice reuse) and `path` (a named namespace) leads there; both zero
-    and empty for the host's, which is the broker's own.
-    """
+    """A network namespace by its nsfs file, and the way to it: a pid or a path; neither for the host's own."""
 
     device: int
     inode: int
     pid: int = 0
-    started: int = 0
-    path: str = ""
+    started: int = 0  # start time of the process, to notice that its pid was reused
+    path: str = ""  # of a named namespace
 
     @property
     def key(self) -> tuple[int, int]:
@@ -45,7 +41,7 @@ class Netns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vantage:
-    """One place to look from. `kind` host or pod is the label; `subject` names it in reports (section 1 of the contract)."""
+    """One place to probe from. `kind` is the label `vantage`; `subject` names it in reports."""
 
     kind: str  # host | pod
     namespace: str  # "" for the host and for named namespaces

@@ -1,4 +1,4 @@
-"""Services that an inventory holds and that every part of the flow knows: the cluster's DNS, and the exporter's own. Pure."""
+"""Services of the inventory that several parts need to recognise: the cluster's DNS and the exporter's own. Pure."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ def dns_services(inventory: Inventory) -> tuple[Service, ...]:
     return tuple(
         s
         for s in inventory.services or ()
-        if (s.labels.get("k8s-app") in {"kube-dns", "coredns"} or s.name in DNS_NAMES) and _serves_dns(s)
+        if s.labels.get("k8s-app") in {"kube-dns", "coredns"} or s.name in DNS_NAMES
+        if not s.ports or any(p.port == 53 for p in s.ports)
     )
 
 
-def _serves_dns(service: Service) -> bool:
-    return not service.ports or any(p.port == 53 for p in service.ports)
-
-
 def dns_endpoints(inventory: Inventory, services: tuple[Service, ...]) -> tuple[Address, ...]:
-    """The ready endpoints behind the DNS Services: asked over a family that the Services lack."""
+    """The ready endpoints behind these Services: asked over a family that the Services lack."""
     keys = {(s.namespace, s.name) for s in services}
     slices: Iterable[EndpointSlice] = (e for e in inventory.endpoint_slices or () if (e.namespace, e.service) in keys)
     ready = [a for s in slices for e in s.endpoints if e.ready for a in e.addresses]

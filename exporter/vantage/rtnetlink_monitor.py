@@ -1,11 +1,9 @@
-"""Whether anything in the host's network namespace changed since the last look, by the kernel's announcements (rtnetlink(7)).
+"""Whether anything in the host's network namespace changed, by the kernel's announcements (rtnetlink(7)).
 
 Part of the inspection. Routes, neighbours and forwarding entries are the host's only tables that grow with the cluster,
-and the kernel announces every change of them; so while it is silent the last round's still hold. This tells silence
-from change and nothing more: any announcement, and any that was lost, means that all is read again. Needs no
-capability; where the kernel refuses, it is never silent.
-
-Not used for what is not announced or costs little: counters, links and their settings, addresses, packet filters.
+and the kernel announces every change of them: without an announcement those of the last round are still valid. Any
+announcement, or a lost one, means that all is read again. Needs no capability; where the kernel refuses, the monitor is
+never silent.
 """
 
 from __future__ import annotations
@@ -31,13 +29,13 @@ _MAX_EVENTS = 1000  # read at a time: what is left is another change
 
 
 class RtnetlinkMonitor:
-    """The announcements of the namespace that it is made in. Its socket ends with it."""
+    """The announcements of the namespace that it is created in. Its socket is closed with it."""
 
     def __init__(self) -> None:
         self._links: frozenset[int] | None = None
         self._changed = True
         self._socket: socket.socket | None = None
-        with suppress(OSError):  # refused, by a sandbox for one: then everything is read every time
+        with suppress(OSError):  # refused, for example by a sandbox: then everything is read every time
             self._socket = _subscribe()
             weakref.finalize(self, self._socket.close)
         self.watch(frozenset())
@@ -48,9 +46,9 @@ class RtnetlinkMonitor:
         return self._socket is not None and not (_drain(self._socket) or changed)
 
     def watch(self, links: frozenset[int]) -> None:
-        """The links, by index, whose neighbours and forwarding entries matter; those of others change with every packet.
+        """Set the links, by index, whose neighbours and forwarding entries matter; others' change with every packet.
 
-        To be called before those entries are read: what changed earlier on a link that was not watched went unheard.
+        To be called before those entries are read: earlier changes on a link that was not watched went unnoticed.
         """
         if links == self._links:
             return
@@ -59,7 +57,7 @@ class RtnetlinkMonitor:
             self.close()
 
     def close(self) -> None:
-        """From now on never silent."""
+        """Never be silent from now on."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -78,19 +76,19 @@ def _subscribe() -> socket.socket:
 
 
 def _drain(announcements: socket.socket) -> bool:
-    """Whether anything had been announced, or lost (ENOBUFS)."""
+    """Whether anything was announced, or lost (ENOBUFS)."""
     for count in range(_MAX_EVENTS):
         try:
             announcements.recv(1)
         except BlockingIOError:
             return count > 0
-        except OSError:  # ENOBUFS: announcements were lost, and what came before them waits behind this
+        except OSError:  # ENOBUFS: announcements were lost; earlier ones are still queued
             continue
     return True
 
 
 def _filter(announcements: socket.socket, links: frozenset[int]) -> bool:
-    """Have the kernel drop neighbour announcements of all other links: a busy node has more of them than the buffer holds."""
+    """Have the kernel drop neighbour announcements of other links: on a busy node they would overflow the buffer."""
     count = len(links)
     program = b"".join(
         (  # a jump counts the instructions that it leaves out

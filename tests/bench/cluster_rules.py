@@ -17,7 +17,7 @@ from typing import TypeVar
 from exporter.diagnosis.census import take_census
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
+from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.model.inventory import Inventory
 from exporter.model.reason import Reason

@@ -9,7 +9,7 @@ import pytest
 from exporter.catalogue import CATALOGUE
 from exporter.catalogue.dns import BLOCK_KINDS
 from exporter.catalogue.metric import Type
-from exporter.catalogue.pods import LIBCS
+from exporter.catalogue.probes import LIBCS
 from exporter.model.report import Report
 from exporter.web.server.exposition import Exposition
 from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day, round_of

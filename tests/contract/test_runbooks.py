@@ -78,7 +78,7 @@ def commands() -> dict[Cause, list[str]]:
             and isinstance(node.value, ast.Constant)
         }
         for node in ast.walk(module):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "finding":
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"finding", "found"}:
                 cause, command = node.args[0], {k.arg: k.value for k in node.keywords}["command"]
                 if isinstance(cause, ast.Attribute):
                     found[Cause[cause.attr]] = re.split(r"; | \| ", _fixed(command, named))[0].split("\0")

@@ -13,7 +13,7 @@ from exporter.catalogue import CATALOGUE
 from exporter.catalogue.dns import BLOCK_KINDS
 from exporter.catalogue.kernel import ADDRESS_STATES
 from exporter.catalogue.metric import Type
-from exporter.catalogue.pods import LIBCS
+from exporter.catalogue.probes import LIBCS
 from exporter.diagnosis.census import Resource
 from exporter.kernel.decode.vxlan import DEVICES
 from exporter.model.facts import Backend, PeerState, Reader

@@ -20,7 +20,7 @@ from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod as PodObject
 from exporter.model.report import PodView
 from exporter.vantage import Inspector
-from exporter.vantage.roots import KEPT
+from exporter.vantage.pod_files import KEPT
 from tests.kernel.namespaces import unique_prefix
 from tests.lab.containers import Pod, running_pod
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
+from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.model.calico import BlockAffinity, CalicoNode, Felix, FelixConfiguration, IPPool, VxlanMode
 from exporter.model.component import CniConfig, ComponentFlags
 from exporter.model.corefile import Corefile

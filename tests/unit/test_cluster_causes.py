@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from exporter.diagnosis.engine.rule_input import Expectations, NamespacePolicy
-from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
+from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.model.calico import CalicoNode, Felix, FelixConfiguration, VxlanMode
 from exporter.model.component import CniConfig
 from exporter.model.corefile import AaaaBlock, AaaaTreatment, Corefile
@@ -368,8 +368,8 @@ def test_policies_of_one_family_are_information_and_say_what_becomes_of_the_othe
     assert not isinstance(found, Reason)
     assert found[0].subjects == ("policy/egress", "policy/shop/egress")
     assert found[0].severity is Severity.INFO
-    assert "egress: its allow list names IPv4 alone: IPv6 is denied" in found[0].evidence[1]
-    assert "ingress: its exceptions name IPv4 alone: IPv6 is open" in found[0].evidence[2]
+    assert "egress: its allow list names IPv4 only: IPv6 is denied" in found[0].evidence[1]
+    assert "ingress: its exceptions name IPv4 only: IPv6 is open" in found[0].evidence[2]
 
 
 def test_policies_that_leave_out_a_family_nobody_expects_are_right() -> None:

@@ -7,7 +7,7 @@ import pytest
 from exporter.diagnosis.engine.rule_input import Expectations, NamespacePolicy, RuleInput
 from exporter.diagnosis.engine.verdict import Memory, Verdict, judge
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
+from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.parse.objects import parse_object
 from exporter.model.family import Family

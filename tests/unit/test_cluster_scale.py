@@ -14,7 +14,7 @@ import pytest
 from exporter.diagnosis.census import take_census
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
+from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.digest.format import merge, read_digest, write_digest
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.model.inventory import Inventory, ResourceKind

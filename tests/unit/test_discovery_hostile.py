@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from exporter.diagnosis.census import take_census
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
+from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.inventory.corefile.corefile import read_corefile
 from exporter.inventory.document import InventoryDocumentError, read_documents
 from exporter.inventory.file import InventoryError, load_text

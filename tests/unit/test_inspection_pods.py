@@ -24,9 +24,9 @@ from exporter.broker.server.files.podfiles import unreadable
 from exporter.model.dns import ResolvConf
 from exporter.model.reason import Reason
 from exporter.model.vantage import Netns, PodState, Vantage
-from exporter.vantage.pods import AT_ONCE, InspectionContext, PodsSeen, look_at_pods
-from exporter.vantage.reader_status import readings_of_files
-from exporter.vantage.roots import Libraries, choose
+from exporter.vantage.pod_files import Libraries, choose
+from exporter.vantage.pods import AT_ONCE, InspectedPods, InspectionContext, inspect_pods
+from exporter.vantage.reader_status import status_of_files
 from tests.unit.kernel_recordings import Answers, Replay, recorded
 
 HEALTHY, MESH = recorded("nftables", "pod"), recorded("iptables-nft", "pod")
@@ -97,9 +97,9 @@ def pod(number: int, **changes: Any) -> Vantage:
 
 def look(
     broker: Any, *vantages: Vantage, processes: Mapping[tuple[int, int], tuple[Process, ...]] | None = None
-) -> PodsSeen:
+) -> InspectedPods:
     return asyncio.run(
-        look_at_pods(
+        inspect_pods(
             InspectionContext(
                 broker=broker, own=OWN, clock=lambda: 0.0, processes=processes or {}, libraries=Libraries()
             ),
@@ -111,9 +111,11 @@ def look(
 def test_every_pod_is_seen_in_order_in_few_requests_and_few_at_once() -> None:
     broker = Broker()
     seen = look(broker, *map(pod, range(10, 60)))
-    assert [view.vantage.name for view in seen.views] == [f"web-{i}" for i in range(10, 60)]
-    assert all(view.facts is not None and view.libc == frozenset({"musl"}) and view.resolv_conf for view in seen.views)
-    assert len(seen.readings) == 50
+    assert [view.vantage.name for view in seen.views.values()] == [f"web-{i}" for i in range(10, 60)]
+    assert all(
+        view.facts is not None and view.libc == frozenset({"musl"}) and view.resolv_conf for view in seen.views.values()
+    )
+    assert len(seen.statuses) == 50
     assert broker.asked == [MAX_PLACES] * (50 // MAX_PLACES) + [50 % MAX_PLACES]
     assert broker.most == AT_ONCE
 
@@ -123,7 +125,9 @@ def test_what_becomes_of_one_pod_is_no_matter_of_the_others() -> None:
     skipped = pod(2, state=PodState.STARTING)
     lost = pod(4, netns=None)
     seen = look(broker, pod(1), skipped, pod(3), lost, pod(5), pod(6), pod(7))
-    states = {view.vantage.name: (view.vantage.state, view.facts is not None, view.unread) for view in seen.views}
+    states = {
+        view.vantage.name: (view.vantage.state, view.facts is not None, view.unread) for view in seen.views.values()
+    }
     assert states == {
         "web-1": (PodState.ELIGIBLE, True, None),
         "web-2": (PodState.STARTING, False, None),
@@ -132,8 +136,8 @@ def test_what_becomes_of_one_pod_is_no_matter_of_the_others() -> None:
         "web-6": (PodState.INTERCEPTED, True, None),
         "web-7": (PodState.ELIGIBLE, True, None),
     }, "the third vanished in the middle and is left out"
-    assert [view.vantage.name for view in seen.views] == sorted(states)
-    assert [reading.success for reading in seen.readings] == [True, False, True, True]
+    assert [view.vantage.name for view in seen.views.values()] == sorted(states)
+    assert [reading.success for reading in seen.statuses] == [True, False, True, True]
     assert broker.files_of == [1001, 1006, 1007], "files of those that were read"
 
 
@@ -149,7 +153,7 @@ def test_what_becomes_of_one_pod_is_no_matter_of_the_others() -> None:
 )
 def test_a_file_that_cannot_be_read_says_why(code: int, lsm: str, reason: Reason) -> None:
     files = PodFiles(resolv_errno=code, resolv_conf=b"", libc_errno=code, libcs=())
-    (view,) = look(Broker(lsm=lsm, files=files), pod(1)).views
+    (view,) = look(Broker(lsm=lsm, files=files), pod(1)).views.values()
     assert view.facts is not None
     assert (view.resolv_conf, view.resolv_conf_unread, view.libc) == (None, reason, None)
 
@@ -157,15 +161,15 @@ def test_a_file_that_cannot_be_read_says_why(code: int, lsm: str, reason: Reason
 def test_a_named_namespace_has_no_root_to_look_into() -> None:
     broker = Broker()
     named = pod(1, namespace="netns", netns=Netns(device=4, inode=1001, path="/run/netns/absent-from-etc"))
-    (view,) = look(broker, named).views
+    (view,) = look(broker, named).views.values()
     assert view.resolv_conf is OWN
     assert broker.files_of == []
 
 
 def test_the_same_bytes_give_the_same_facts_and_others_do_not() -> None:
-    first, second = look(Broker(), pod(1), pod(2)).views
+    first, second = look(Broker(), pod(1), pod(2)).views.values()
     assert first.facts is second.facts
-    (third,) = look(Broker(meshes=frozenset({1001})), pod(1)).views
+    (third,) = look(Broker(meshes=frozenset({1001})), pod(1)).views.values()
     assert third.facts != first.facts
 
 
@@ -187,7 +191,7 @@ def test_every_process_of_a_pod_is_asked_in_batches_and_their_answers_stay_apart
     }
     broker = Broker(of_processes=of_processes)
     seen = look(broker, *pods, processes=processes)
-    for number, view in zip(range(10, 30), seen.views, strict=True):
+    for number, view in zip(range(10, 30), seen.views.values(), strict=True):
         assert view.resolv_conf is not None
         assert view.resolv_conf.search == (f"pod{number}.test",)
         assert view.libc == frozenset({"glibc", "musl"} if number % 2 else {"glibc"})
@@ -212,9 +216,9 @@ def test_whose_resolv_conf_counts(answers: list[PodFiles], chosen: int) -> None:
 
 def test_pods_that_do_not_answer_are_named_and_are_no_failure_of_the_reader() -> None:
     seen = look(Broker(files=unreadable(errno.ETIMEDOUT)), *map(pod, range(10, 17)))
-    assert {view.resolv_conf_unread for view in seen.views} == {Reason.READER_FAILED}
-    assert {view.libc for view in seen.views} == {None}
-    (reading,) = readings_of_files(seen.views, 0.0, silent=seen.silent, unasked=seen.unasked)
+    assert {view.resolv_conf_unread for view in seen.views.values()} == {Reason.READER_FAILED}
+    assert {view.libc for view in seen.views.values()} == {None}
+    (reading,) = status_of_files(tuple(seen.views.values()), 0.0, silent=seen.silent, unasked=seen.unasked)
     assert reading.success
     named = ", ".join(f"pod/default/web-{number}" for number in range(10, 15))
     assert reading.detail == f"no answer from the file systems of {named} and 2 more"
@@ -224,7 +228,7 @@ def test_pods_that_go_unread_for_others_are_a_failure_of_the_reader() -> None:
     processes = {(4, 1001): (Process(1, 1, b""),), (4, 1002): (Process(2, 1, b""),)}
     broker = Broker(of_processes={1: unreadable(errno.ETIMEDOUT), 2: unreadable(errno.EBUSY)})
     seen = look(broker, pod(1), pod(2), processes=processes)
-    (reading,) = readings_of_files(seen.views, 0.0, silent=seen.silent, unasked=seen.unasked)
+    (reading,) = status_of_files(tuple(seen.views.values()), 0.0, silent=seen.silent, unasked=seen.unasked)
     assert (reading.success, reading.reason) == (False, Reason.READER_FAILED)
     assert reading.detail == "no answer from the file systems of pod/default/web-1; so those of 1 pods were not read"
 

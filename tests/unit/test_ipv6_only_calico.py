@@ -17,7 +17,7 @@ import pytest
 from exporter.config.load import load_config
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.expectation import families_expected
-from exporter.diagnosis.rules.cluster.registry import CLUSTER_RULES
+from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.digest.format import merge, read_digest, write_digest
 from exporter.inventory.file import load_text
 from exporter.model.family import FAMILIES

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from exporter.diagnosis.engine.rule_input import Judgement
-from exporter.diagnosis.rules.node.node_side_causes import LOCAL_RULES
+from exporter.diagnosis.rules.judging import rules_of
+from exporter.diagnosis.rules.node import node_side_causes
 from exporter.model.calico import VxlanMode
 from exporter.model.component import CniConfig
 from exporter.model.facts import HostFacts, KubeProxyFacts
@@ -37,7 +38,7 @@ UNPROXIED = HostFacts(kube_proxy=KubeProxyFacts("iptables", {V6: False}))
 def judge(
     cause: Cause, inventory: Inventory, kept: list[Observation], before: list[Observation] | None = None, **more: object
 ) -> Judgement:
-    return LOCAL_RULES[cause](view(kept=kept, before=before, inventory=inventory, **more))  # type: ignore[arg-type]  # of view
+    return rules_of(node_side_causes)[cause](view(kept=kept, before=before, inventory=inventory, **more))  # type: ignore[arg-type]  # of view
 
 
 def severities(said: Judgement) -> list[Severity]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis.rules.node.nat import NAT_RULES
+from exporter.diagnosis.rules.judging import rules_of
+from exporter.diagnosis.rules.node import nat as nat_rules
 from exporter.model.facts import (
     Backend,
     HostFacts,
@@ -19,13 +20,14 @@ from exporter.model.facts import (
     ReaderStatus,
     SourceMatch,
 )
+from exporter.model.family import Net
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Severity
 from tests.unit.cluster_scene import POOL4, POOL6, service
 from tests.unit.node_scene import V4, V6, cluster, holding, host, masquerade, node_view, only, said
 
-POOLS = tuple(cause for cause in NAT_RULES if cause is not Cause.NAT_KUBE_PROXY_MISSING)
+POOLS = tuple(cause for cause in rules_of(nat_rules) if cause is not Cause.NAT_KUBE_PROXY_MISSING)
 MISSING, UNHOOKED, NOT_IN_SET = Cause.NAT_MASQUERADE_MISSING, Cause.NAT_CHAIN_UNHOOKED, Cause.NAT_POOL_NOT_IN_SET
 NFT, LEGACY, NATIVE = Backend.IPTABLES_NFT, Backend.IPTABLES_LEGACY, Backend.NFTABLES
 RULE = masquerade().rules[0]
@@ -46,8 +48,8 @@ def nat(*backends: NatBackend, **changes: Any) -> HostFacts:
         (nat(masquerade(rules=(MARK,))), None, ""),  # eBPF decides, the kernel carries out
         (nat(masquerade(rules=(replace(RULE, target="SNAT"),))), None, ""),
         (nat(), MISSING, "exists in no backend"),
-        (nat(masquerade(chain=False, rules=())), MISSING, "holds no MASQUERADE"),
-        (nat(masquerade(rules=())), MISSING, "holds no MASQUERADE"),
+        (nat(masquerade(chain=False, rules=())), MISSING, "has no MASQUERADE"),
+        (nat(masquerade(rules=())), MISSING, "has no MASQUERADE"),
         (nat(masquerade(hooked=False)), UNHOOKED, "POSTROUTING does not reach it"),
         (nat(masquerade(rules=(MARK,), hooked=False)), UNHOOKED, "POSTROUTING does not reach it"),
         (nat(masquerade("fd02::/48")), NOT_IN_SET, "lacks fd01::/48"),
@@ -122,6 +124,23 @@ def test_what_was_not_read_is_unchecked(cause: Cause, facts: HostFacts, inventor
 def test_a_set_that_could_not_be_read_hides_no_other_pools_fault() -> None:
     seen = node_view(nat(masquerade(rules=(UNREAD,), hooked=False)))
     assert holding(POOLS, seen) == {UNHOOKED: Severity.WARNING}
+
+
+def test_each_pool_is_matched_once_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    matched: list[Net] = []
+    masquerades = NatBackend.masquerades
+
+    def counted(backend: NatBackend, pool: Net) -> bool | None:
+        matched.append(pool)
+        return masquerades(backend, pool)
+
+    monkeypatch.setattr(NatBackend, "masquerades", counted)
+    other = replace(POOL6, name="other", cidr=ip_network("fd02::/48"))
+    facts, inventory = nat(masquerade("fd03::/48")), cluster(pools=(POOL6, other))
+    for rounds in (1, 2):
+        seen = node_view(facts, inventory)
+        assert holding(POOLS, seen) == {NOT_IN_SET: Severity.WARNING}
+        assert matched == [POOL6.cidr, other.cidr] * rounds
 
 
 def proxy(mode: str = "iptables", *, six: bool | None = True) -> HostFacts:

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis.rules.pod.pod import POD_RULES
+from exporter.diagnosis.rules.judging import rules_of
+from exporter.diagnosis.rules.pod import pod
 from exporter.model.facts import AddressFact, ListeningSocket, PodFacts, Reader, ReaderStatus
 from exporter.model.pod import ContainerPort, Namespace
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, PodView, Severity
 from exporter.model.service import ServicePort
-from exporter.model.vantage import PodState
+from exporter.model.vantage import PodState, Vantage
 from tests.unit.cluster_scene import POOL4, POOL6, service
 from tests.unit.node_scene import (
     BORN,
@@ -32,7 +33,7 @@ from tests.unit.node_scene import (
     said,
 )
 
-STATES = tuple(cause for cause in POD_RULES if cause is not Cause.POD_LISTENS_IPV4_ONLY)
+STATES = tuple(cause for cause in rules_of(pod) if cause is not Cause.POD_LISTENS_IPV4_ONLY)
 MINE = "fd01:0:0:13::2"
 
 
@@ -233,3 +234,19 @@ def test_a_pod_that_opted_out_of_ipv6_may_listen_as_it_likes() -> None:
 def test_what_listens_for_whom_is_not_told_without_the_objects(field: str) -> None:
     seen = node_view(inventory=cluster(**{field: None}))
     assert said(Cause.POD_LISTENS_IPV4_ONLY, seen) is Reason.NO_INVENTORY
+
+
+def test_each_pod_is_matched_once_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    matched: list[str] = []
+    first_match = pod.first_match
+
+    def counted(vantage: Vantage, facts: PodFacts) -> tuple[Cause, str] | None:
+        matched.append(vantage.name)
+        return first_match(vantage, facts)
+
+    monkeypatch.setattr(pod, "first_match", counted)
+    pods = [inside("web", NO_IPV6), inside("db", namespace(3))]
+    for rounds in (1, 2):
+        seen = node_view(pods=pods)
+        assert holding(STATES, seen) == {Cause.POD_IPV6_MISSING: Severity.WARNING}
+        assert matched == ["web", "db"] * rounds

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis.rules.node.vxlan import TUNNEL_RULES
+from exporter.diagnosis.felix import effective
+from exporter.diagnosis.rules.judging import rules_of
+from exporter.diagnosis.rules.node import vxlan as tunnel_rules
 from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.model.calico import BlockAffinity, Felix, FelixConfiguration, VxlanMode
 from exporter.model.facts import AddressFact, LinkFact, Neighbour, Reader, ReaderStatus, VxlanFacts
@@ -33,6 +35,7 @@ from tests.unit.node_scene import (
     tunnels,
 )
 
+TUNNEL_RULES = rules_of(tunnel_rules)
 MISSING, DOWN = Cause.VXLAN_DEVICE_MISSING, Cause.VXLAN_DEVICE_DOWN
 WRONG, PEER = Cause.VXLAN_MISCONFIGURED, Cause.VXLAN_PEER_INCOMPLETE
 NOW = 10_000.0
@@ -209,3 +212,16 @@ def test_the_missing_device_says_what_calico_had_to_make_it_of() -> None:
 def test_a_small_pod_and_links_beside_it_make_no_mtu_wrong() -> None:
     small = namespace(links=(LinkFact(index=3, name="eth0", up=True, lower_up=True, mtu=1280),))
     assert holding(TUNNEL_RULES, seen(tunnels(mtu=1280), pods=[inside("web", small)])) == {}
+
+
+def test_the_device_is_compared_once_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    def counted(inventory: Inventory, node: str) -> Felix:
+        compared.append(node)
+        return effective(inventory, node)
+
+    monkeypatch.setattr("exporter.diagnosis.rules.node.vxlan.effective", counted)
+    for rounds in (1, 2):
+        assert holding(TUNNEL_RULES, seen(tunnels(vni=42))) == {WRONG: Severity.WARNING}
+        assert len(compared) == rounds

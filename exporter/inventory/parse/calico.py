@@ -148,4 +148,4 @@ def parse_installation(source: Mapping[str, Any]) -> Installation | None:
         return None
     network = mapping(mapping(source.get("spec")).get("calicoNetwork"))
     pools: tuple[Net, ...] = nets(mapping(pool).get("cidr") for pool in items(network.get("ipPools")))
-    return Installation(text(network.get("linuxDataplane")), pools)
+    return Installation(pools)

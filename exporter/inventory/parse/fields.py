@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
+from exporter.model import EMPTY
 from exporter.model.family import FAMILIES, Address, Family, Interface, Net, parse_address, parse_net
-from exporter.model.labels import EMPTY
 
 NAME_LIMIT = 253  # the longest name Kubernetes gives (RFC 1123 subdomain)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})

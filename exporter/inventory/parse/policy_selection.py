@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from exporter.inventory.parse.policies import PolicyDraft
 from exporter.inventory.parse.selectors import NAMESPACE_LABEL
-from exporter.model.labels import EMPTY
+from exporter.model import EMPTY
 from exporter.model.pod import Namespace, Pod
 from exporter.model.policy import Policy
 from exporter.model.selector import EVERYTHING, Every, Has, In, LabelExpression, Lookup, Not, Some, matches

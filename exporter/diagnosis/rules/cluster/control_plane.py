@@ -1,15 +1,16 @@
-"""The cause that component arguments show: not dual-stack, not agreeing, no longer existing. A pure rule for both roles.
+"""The cause that component arguments show: not dual-stack, not agreeing, removed. A pure rule for both roles.
 
-A node judges the files mounted on it, role cluster what pods and ConfigMaps show; what is visible decides, nothing is
-assumed of the rest.
+A node judges the files mounted on it, the cluster exporter what pods and ConfigMaps show. Nothing is assumed of
+components that are not visible.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.diagnosis.engine.preconditions import bounded, lacking, listed, unread
-from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput, finding
+from exporter.diagnosis.engine.preconditions import bounded, listed, unread
+from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
+from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.component import ComponentFlags
 from exporter.model.family import FAMILIES, Family, Net, family_of, parse_address, parse_net
 from exporter.model.inventory import Inventory, ResourceKind
@@ -26,39 +27,32 @@ AGREEING = ("service-cluster-ip-range", "cluster-cidr")
 # with them.
 REMOVED_GATES = {"IPv6DualStack": "1.25", "MultiCIDRRangeAllocator": "1.29", "CloudDualStackNodeIPs": "1.32"}
 TRUE = frozenset({"true", "t", "1"})  # strconv.ParseBool, in lower case
-
-
-def control_plane_flags(view: RuleInput) -> Judgement:
-    """Visible arguments that leave out an expected family, disagree, or no longer exist."""
-    reason = lacking(view.inventory)
-    if reason is not None:
-        return reason
-    if not view.inventory.components:
-        return unread(view.inventory, ResourceKind.PODS)
-    wanted = frozenset(family for family in FAMILIES if view.expected(family))
-    found = [
-        (each, problem) for each in view.inventory.components for problem in _problems(each, wanted, view.inventory)
-    ]
-    found += _disagreements(view.inventory.components)
-    if not found:
-        return ()
-    return (
-        finding(
-            Cause.CONTROL_PLANE_FLAGS,
-            (source_subject(flags) for flags, _ in found),
-            evidence=bounded(dict.fromkeys(problem for _, problem in found)),
-            command=_command(found[0][0]),
-        ),
-    )
-
-
 _OBJECTS = (SubjectKind.POD, SubjectKind.CONFIGMAP)  # kinds of objects that show arguments
 
 
-def source_subject(flags: ComponentFlags) -> Subject:
-    """The object that shows the arguments; the node, where it is a file."""
-    source = Subject(flags.source)
-    return source if source.is_a(*_OBJECTS) else Subject.of(SubjectKind.NODE, flags.node)
+@needs()
+def control_plane_flags(view: RuleInput) -> Judgement:
+    """Visible arguments that leave out an expected family, disagree, or no longer exist."""
+    components = view.inventory.components
+    if not components:
+        return unread(view.inventory, ResourceKind.PODS)
+    wanted = frozenset(family for family in FAMILIES if view.expected(family))
+    problems = [(each, problem) for each in components for problem in _problems(each, wanted, view.inventory)]
+    problems += _disagreements(components)
+    if not problems:
+        return ()
+    return found(
+        Cause.CONTROL_PLANE_FLAGS,
+        (source_subject(flags.source, flags.node) for flags, _ in problems),
+        evidence=bounded(dict.fromkeys(problem for _, problem in problems)),
+        command=_command(problems[0][0]),
+    )
+
+
+def source_subject(source: str, node: str) -> Subject:
+    """The object that shows a setting; the node, where it is a file."""
+    shown = Subject(source)
+    return shown if shown.is_a(*_OBJECTS) else Subject.of(SubjectKind.NODE, node)
 
 
 def allocates(flags: ComponentFlags) -> bool:
@@ -66,10 +60,15 @@ def allocates(flags: ComponentFlags) -> bool:
     return flags.arguments.get("allocate-node-cidrs", "").lower() in TRUE
 
 
+def networks(flags: ComponentFlags, name: str) -> list[Net]:
+    """The networks that an argument names."""
+    return [net for net in map(parse_net, flags.arguments.get(name, "").split(",")) if net is not None]
+
+
 def _problems(flags: ComponentFlags, wanted: frozenset[Family], inventory: Inventory) -> Iterator[str]:
     where = f"{flags.component} ({flags.source})"
     for name in RANGES.get(flags.component, ()):
-        nets = _nets(flags, name)
+        nets = networks(flags, name)
         missing = wanted - {family_of(net) for net in nets}
         if nets and missing:
             yield f"{where}: --{name}={flags.arguments[name]} names no {listed(sorted(missing))}"
@@ -84,20 +83,19 @@ def _problems(flags: ComponentFlags, wanted: frozenset[Family], inventory: Inven
 
 
 def _manager_problems(flags: ComponentFlags) -> Iterator[str]:
-    nets = _nets(flags, "cluster-cidr")
+    nets = networks(flags, "cluster-cidr")
     if nets and not allocates(flags):
         given = flags.arguments.get("allocate-node-cidrs")
         shown = f"--allocate-node-cidrs={given}" if given is not None else "no --allocate-node-cidrs"
         yield f"--cluster-cidr is given and {shown}: nodes get no podCIDR"
-    if len({net.version for net in nets}) == 2 and flags.arguments.get("node-cidr-mask-size", "0") != "0":
+    if len(set(map(family_of, nets))) == 2 and flags.arguments.get("node-cidr-mask-size", "0") != "0":
         yield "--node-cidr-mask-size is refused with two families; -ipv4 and -ipv6 take its place"
 
 
 def _kubelet_problems(flags: ComponentFlags, wanted: frozenset[Family], inventory: Inventory) -> Iterator[str]:
     """A node-ip of one family makes the node single-stack, unless a cloud provider completed its addresses."""
-    given = [
-        address for address in map(parse_address, flags.arguments.get("node-ip", "").split(",")) if address is not None
-    ]
+    parsed = map(parse_address, flags.arguments.get("node-ip", "").split(","))
+    given = [address for address in parsed if address is not None]
     if not given or any(address.is_unspecified for address in given):
         return
     node = inventory.node(flags.node)
@@ -106,37 +104,28 @@ def _kubelet_problems(flags: ComponentFlags, wanted: frozenset[Family], inventor
         yield f"--node-ip={flags.arguments['node-ip']} names no {listed(sorted(wanted - known))}"
 
 
-def _disagreements(components: tuple[ComponentFlags, ...]) -> list[tuple[ComponentFlags, str]]:
+def _disagreements(components: tuple[ComponentFlags, ...]) -> Iterator[tuple[ComponentFlags, str]]:
     """Arguments that must be the same everywhere and are not; the order of the families does not matter here."""
-    found = []
     for name in AGREEING:
         by_value: dict[frozenset[Net], list[ComponentFlags]] = {}
         for flags in components:
-            nets = frozenset(_nets(flags, name))
+            nets = frozenset(networks(flags, name))
             if nets:
                 by_value.setdefault(nets, []).append(flags)
         if len(by_value) > 1:
-            said = (
+            values = (
                 f"{each[0].arguments[name]} in {listed((f'{f.component} ({f.source})' for f in each), 3)}"
                 for each in by_value.values()
             )
-            line = f"--{name} differs: {'; '.join(said)}"
-            found += [(flags, line) for each in by_value.values() for flags in each]
-    return found
-
-
-def _nets(flags: ComponentFlags, name: str) -> list[Net]:
-    return [net for net in map(parse_net, flags.arguments.get(name, "").split(",")) if net is not None]
+            line = f"--{name} differs: {'; '.join(values)}"
+            yield from ((flags, line) for each in by_value.values() for flags in each)
 
 
 def _command(flags: ComponentFlags) -> str:
     source = Subject(flags.source)
-    if source.is_a(SubjectKind.NODE):  # k3s and RKE2 note their own arguments there
+    if source.is_a(SubjectKind.NODE):  # k3s and RKE2 write their own arguments into annotations
         return f"kubectl get node {flags.node} -o jsonpath='{{.metadata.annotations}}'"
     if not source.is_a(*_OBJECTS):
         return f"cat {source}"
     shown = "-o jsonpath='{.spec.containers[*].command}'" if source.is_a(SubjectKind.POD) else "-o yaml"
     return f"kubectl -n {source.namespace} get {source.kind} {source.name} {shown}"
-
-
-CONTROL_PLANE_RULES: dict[Cause, Rule] = {Cause.CONTROL_PLANE_FLAGS: control_plane_flags}

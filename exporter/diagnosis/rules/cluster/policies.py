@@ -1,13 +1,13 @@
-"""The cause that network policies show: ipBlocks that name one family. A pure rule of role cluster."""
+"""The cause that network policies show: ipBlocks that name one family. A pure rule of the cluster exporter."""
 
 from __future__ import annotations
 
-from exporter.diagnosis.engine.preconditions import bounded, counted, lacking
-from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput, finding
+from exporter.diagnosis.engine.preconditions import bounded, counted
+from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
+from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.inventory import ResourceKind
-from exporter.model.policy import Gap, Policy, PolicyKind
+from exporter.model.policy import Gap, PolicyKind
 from exporter.model.report import Cause
-from exporter.model.subject import Subject, SubjectKind
 
 RESOURCES = {
     PolicyKind.KUBERNETES: "networkpolicy",
@@ -18,43 +18,32 @@ RESOURCES = {
     PolicyKind.ADMIN: "adminnetworkpolicy",
     PolicyKind.BASELINE_ADMIN: "baselineadminnetworkpolicy",
 }
-FATES = {
-    Gap.DENIED: "its allow list names {named} alone: {other} is denied",
-    Gap.OPEN: "its exceptions name {named} alone: {other} is open",
+EFFECTS = {
+    Gap.DENIED: "its allow list names {named} only: {other} is denied",
+    Gap.OPEN: "its exceptions name {named} only: {other} is open",
 }
 
 
+@needs(ResourceKind.POLICIES)
 def network_policy_ipv6_gap(view: RuleInput) -> Judgement:
-    """Policies that leave one expected family out: denied by an allow list, open beside an except list. Information only."""
-    reason = lacking(view.inventory, ResourceKind.POLICIES)
-    if reason is not None:
-        return reason
-    found = [
-        (policy, gap)
+    """Policies that leave an expected family out: denied by an allow list, or open beside an except list. Only info."""
+    gaps = [
+        (policy, f"{direction}: {EFFECTS[gap].format(named=other.other, other=other)}")
         for policy in view.inventory.policies or ()
-        for gap in policy.gaps
-        if view.expected(gap[1]) is not False
+        for direction, other, gap in policy.gaps
+        if view.expected(other) is not False
     ]
-    if not found:
+    if not gaps:
         return ()
-    policies = len({(policy.kind, policy.key) for policy, _ in found})
-    first = found[0][0]
-    return (
-        finding(
-            Cause.NETWORK_POLICY_IPV6_GAP,
-            (Subject.of(SubjectKind.POLICY, policy.key) for policy, _ in found),
-            evidence=[
-                f"{counted(policies, 'policy', 'policies')} with ipBlocks of one family",
-                *bounded(_evidence(policy, *gap) for policy, gap in found),
-            ],
-            command=f"kubectl {f'-n {first.namespace} ' if first.namespace else ''}get {RESOURCES[first.kind]} {first.name} -o yaml",
-        ),
+    first = gaps[0][0]
+    space = f"-n {first.namespace} " if first.namespace else ""
+    policies = len({(policy.kind, policy.key) for policy, _ in gaps})
+    return found(
+        Cause.NETWORK_POLICY_IPV6_GAP,
+        (policy.subject for policy, _ in gaps),
+        evidence=[
+            f"{counted(policies, 'policy', 'policies')} with ipBlocks of one family",
+            *bounded(f"{policy.kind} {policy.key}: {effect}" for policy, effect in gaps),
+        ],
+        command=f"kubectl {space}get {RESOURCES[first.kind]} {first.name} -o yaml",
     )
-
-
-def _evidence(policy: Policy, direction: str, other: object, gap: Gap) -> str:
-    named = "IPv4" if other == "IPv6" else "IPv6"
-    return f"{policy.kind} {policy.key}: {direction}: {FATES[gap].format(named=named, other=other)}"
-
-
-POLICY_RULES: dict[Cause, Rule] = {Cause.NETWORK_POLICY_IPV6_GAP: network_policy_ipv6_gap}

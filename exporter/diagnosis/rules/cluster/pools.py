@@ -1,11 +1,11 @@
-"""Causes that Calico's IP pools show: missing, exhausted, without NAT, encapsulated differently per family. Pure rules of role cluster.
+"""Causes that Calico's IP pools show: missing, exhausted, without NAT, encapsulated differently per family. Pure rules.
 
-Two pools are "of the same nodes" where their node selections meet.
+Of the cluster exporter. Two pools are "of the same nodes" where their node selections meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv6Network
 
 from exporter.diagnosis.engine.preconditions import (
@@ -18,14 +18,14 @@ from exporter.diagnosis.engine.preconditions import (
     pod_nodes,
     unread,
 )
-from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput, finding
+from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
+from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.calico import IPAMBlock, IPPool
-from exporter.model.family import Family, Net, family_of
+from exporter.model.family import Family, Net, contains, family_of
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.node import Node
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Severity
-from exporter.model.subject import Subject, SubjectKind
 
 UNIQUE_LOCAL = IPv6Network("fc00::/7")  # RFC 4193
 WORKLOAD = "Workload"
@@ -34,11 +34,7 @@ POOLS_COMMAND = "kubectl get ippools -o yaml"
 
 def _pools(inventory: Inventory, family: Family) -> list[IPPool]:
     """The enabled pools of a family that give pods their addresses."""
-    return [
-        p
-        for p in inventory.pools or ()
-        if family_of(p.cidr) is family and not p.disabled and WORKLOAD in p.allowed_uses
-    ]
+    return [p for p in inventory.enabled_pools(family) if WORKLOAD in p.allowed_uses]
 
 
 def _share_nodes(one: IPPool, other: IPPool) -> bool:
@@ -52,57 +48,57 @@ def _linux_nodes(inventory: Inventory) -> list[Node]:
     return [node for node in pod_nodes(inventory) if not node.windows]
 
 
-def _no_pools(inventory: Inventory) -> Reason | None:
-    """Why pools cannot be judged: unread, or the cluster's addresses do not come from Calico."""
-    reason = lacking(inventory, ResourceKind.IP_POOLS)
-    if reason is not None:
-        return reason
-    return Reason.NOT_APPLICABLE if has_calico(inventory) is False or has_calico_ipam(inventory) is False else None
+def _no_nodes(inventory: Inventory) -> Reason | None:
+    """Why no node can lack addresses of pools: they do not come from Calico, or nodes were not read."""
+    if has_calico(inventory) is False or has_calico_ipam(inventory) is False:
+        return Reason.NOT_APPLICABLE
+    return lacking(inventory, ResourceKind.NODES)
 
 
+@needs(ResourceKind.IP_POOLS)
 def ippool_ipv6_missing(view: RuleInput) -> Judgement:
     """IPv6 is expected and no enabled IPv6 pool selects some node: its pods get no IPv6 address."""
-    reason = _no_pools(view.inventory) or lacking(view.inventory, ResourceKind.NODES)
+    reason = _no_nodes(view.inventory)
     if reason is not None:
         return reason
-    if view.expected(Family.V6) is not True:
+    if not view.expected(Family.V6):
         return Reason.SINGLE_STACK if view.expected(Family.V6) is False else Reason.NO_INVENTORY
     pools, nodes = _pools(view.inventory, Family.V6), _linux_nodes(view.inventory)
     selected = frozenset(name for pool in pools for name in pool.nodes or ())
     without = [node for node in nodes if node.name not in selected]
-    if not without or any(pool.nodes is None for pool in pools):
+    if any(pool.nodes is None for pool in pools):
         return ()
-    return (
-        finding(
-            Cause.IPPOOL_IPV6_MISSING,
-            (Subject.of(SubjectKind.NODE, node.name) for node in without),
-            evidence=[
-                f"{counted(len(without), 'node')} of {len(nodes)} without an enabled IPv6 pool: {listed(node.name for node in without)}",
-                *_passed_over(view.inventory),
-            ],
-            command=POOLS_COMMAND,
-        ),
+    names = listed(node.name for node in without)
+    return found(
+        Cause.IPPOOL_IPV6_MISSING,
+        (node.subject for node in without),
+        evidence=[
+            f"{counted(len(without), 'node')} of {len(nodes)} without an enabled IPv6 pool: {names}",
+            *_unusable_pools(view.inventory),
+        ],
+        command=POOLS_COMMAND,
     )
 
 
-def _passed_over(inventory: Inventory) -> tuple[str, ...]:
+def _unusable_pools(inventory: Inventory) -> tuple[str, ...]:
     """The IPv6 pools there are, with what keeps each from some nodes."""
-    pools = [pool for pool in inventory.pools or () if family_of(pool.cidr) is Family.V6]
+    pools = [pool for pool in inventory.pools or () if pool.family is Family.V6]
     if not pools:
         return ("there is no IPv6 pool",)
     return bounded(
-        f"pool/{p.name}: cidr {p.cidr}, disabled {str(p.disabled).lower()}, nodeSelector {p.node_selector},"
+        f"{p.subject}: cidr {p.cidr}, disabled {str(p.disabled).lower()}, nodeSelector {p.node_selector},"
         f" allowedUses [{listed(sorted(p.allowed_uses))}]"
         for p in pools
     )
 
 
+@needs(ResourceKind.IP_POOLS)
 def ippool_exhausted(view: RuleInput) -> Judgement:
-    """No free IPv6 address for pods of a node: every block of the pools that select it is full and no block is left to claim.
+    """No free IPv6 address for pods of a node: the pools that select it are covered by blocks, and every block is full.
 
     Blocks of other nodes count as usable: Calico borrows from them by default.
     """
-    reason = _no_pools(view.inventory) or lacking(view.inventory, ResourceKind.NODES)
+    reason = _no_nodes(view.inventory)
     if reason is not None:
         return reason
     pools = _pools(view.inventory, Family.V6)
@@ -111,22 +107,16 @@ def ippool_exhausted(view: RuleInput) -> Judgement:
     if not view.inventory.ipam_blocks:
         return unread(view.inventory, ResourceKind.IPAM_BLOCKS)
     full = _full_pools(pools, view.inventory.ipam_blocks)
-    if not full:
-        return ()
-    starved = [node for node in _linux_nodes(view.inventory) if _is_starved(node, pools, full)]
-    if not starved:
-        return ()
+    starved = [node for node in _linux_nodes(view.inventory) if _is_starved(node, pools, full)] if full else []
     taken = [pool for pool in pools if pool.name in full and any(pool.selects(node.name) for node in starved)]
-    return (
-        finding(
-            Cause.IPPOOL_EXHAUSTED,
-            (Subject.of(SubjectKind.POOL, pool.name) for pool in taken),
-            evidence=[
-                *bounded(f"pool/{p.name}: cidr {p.cidr}, blockSize {p.block_size}: {full[p.name]}" for p in taken),
-                f"no free IPv6 address on {counted(len(starved), 'node')}: {listed(node.name for node in starved)}",
-            ],
-            command="calicoctl ipam show --show-blocks",
-        ),
+    return found(
+        Cause.IPPOOL_EXHAUSTED,
+        (pool.subject for pool in taken),
+        evidence=[
+            *bounded(f"{p.subject}: cidr {p.cidr}, blockSize {p.block_size}: {full[p.name]}" for p in taken),
+            f"no free IPv6 address on {counted(len(starved), 'node')}: {listed(node.name for node in starved)}",
+        ],
+        command="calicoctl ipam show --show-blocks",
     )
 
 
@@ -141,85 +131,64 @@ def _full_pools(pools: Sequence[IPPool], blocks: Iterable[IPAMBlock]) -> dict[st
     lengths = {net.prefixlen for net in inside}
     for block in blocks:
         for length in lengths:
-            if block.cidr.version == 6 and length <= block.cidr.prefixlen:
+            if family_of(block.cidr) is Family.V6 and length <= block.cidr.prefixlen:
                 inside.get(block.cidr.supernet(new_prefix=length), []).append(block)
     full = {}
     for pool in pools:
-        found = inside[pool.cidr]
-        if sum(b.capacity for b in found) >= pool.cidr.num_addresses and all(b.used >= b.capacity for b in found):
-            full[pool.name] = f"all {sum(b.used for b in found)} addresses used, in {counted(len(found), 'block')}"
+        own = inside[pool.cidr]
+        if sum(b.capacity for b in own) >= pool.cidr.num_addresses and all(b.used >= b.capacity for b in own):
+            full[pool.name] = f"all {sum(b.used for b in own)} addresses used, in {counted(len(own), 'block')}"
     return full
 
 
-def _contains(outer: Net, inner: Net) -> bool:
-    return outer.version == inner.version and outer.prefixlen <= inner.prefixlen and inner.network_address in outer
-
-
+@needs(ResourceKind.IP_POOLS)
 def ippool_nat_outgoing_off(view: RuleInput) -> Judgement:
-    """An IPv6 pool of unique local addresses without natOutgoing while the IPv4 pool of the same nodes has it.
-
-    A pool of global addresses needs no NAT. Information here: a node that sees the damage makes it a warning.
-    """
-    reason = lacking(view.inventory, ResourceKind.IP_POOLS)
-    if reason is not None:
-        return reason
-    v4 = [pool for pool in _pools(view.inventory, Family.V4) if pool.nat_outgoing]
-    found = [
-        (pool, other)
-        for pool in _pools(view.inventory, Family.V6)
-        if not pool.nat_outgoing and _contains(UNIQUE_LOCAL, pool.cidr)
-        for other in [next((each for each in v4 if _share_nodes(pool, each)), None)]
-        if other is not None
+    """A pool of IPv6 unique local addresses (others need no NAT) without natOutgoing, unlike its nodes' IPv4 pool."""
+    masqueraded = [pool for pool in _pools(view.inventory, Family.V4) if pool.nat_outgoing]
+    off = [
+        (pool, others[0])
+        for pool, others in _with_others(view.inventory, masqueraded)
+        if not pool.nat_outgoing and contains(UNIQUE_LOCAL, pool.cidr)
     ]
-    if not found:
+    if not off:
         return ()
-    return (
-        finding(
-            Cause.IPPOOL_NAT_OUTGOING_OFF,
-            (Subject.of(SubjectKind.POOL, pool.name) for pool, _ in found),
-            evidence=bounded(
-                f"pool/{p.name}: cidr {p.cidr} (unique local), natOutgoing false; pool/{other.name}: cidr {other.cidr}, natOutgoing true"
-                for p, other in found
-            ),
-            command=f"kubectl get ippool {found[0][0].name} -o yaml",
-            severity=Severity.INFO,
+    return found(
+        Cause.IPPOOL_NAT_OUTGOING_OFF,
+        (pool.subject for pool, _ in off),
+        evidence=bounded(
+            f"{p.subject}: cidr {p.cidr} (unique local), natOutgoing false;"
+            f" {other.subject}: cidr {other.cidr}, natOutgoing true"
+            for p, other in off
         ),
+        command=f"kubectl get ippool {off[0][0].name} -o yaml",
+        severity=Severity.INFO,
     )
 
 
-def ippool_vxlan_mode_mismatch(view: RuleInput) -> Judgement:
-    """An IPv6 pool whose vxlanMode no IPv4 pool of the same nodes has. IPv4 over IP-in-IP is encapsulated in its own way: not compared.
-
-    Information here: a node whose cross-node IPv6 fails makes it a warning.
-    """
-    reason = lacking(view.inventory, ResourceKind.IP_POOLS)
-    if reason is not None:
-        return reason
-    v4 = [pool for pool in _pools(view.inventory, Family.V4) if pool.ipip_mode in ("", "Never")]
-    found = []
-    for pool in _pools(view.inventory, Family.V6):
+def _with_others(inventory: Inventory, v4: Sequence[IPPool]) -> Iterator[tuple[IPPool, list[IPPool]]]:
+    """Each IPv6 pool beside those IPv4 pools of the same nodes, where there are any."""
+    for pool in _pools(inventory, Family.V6):
         others = [each for each in v4 if _share_nodes(pool, each)]
-        if others and all(each.vxlan_mode is not pool.vxlan_mode for each in others):
-            found.append((pool, others[0]))
-    if not found:
-        return ()
-    return (
-        finding(
-            Cause.IPPOOL_VXLAN_MODE_MISMATCH,
-            (Subject.of(SubjectKind.POOL, pool.name) for pool, _ in found),
-            evidence=bounded(
-                f"pool/{p.name}: vxlanMode {p.vxlan_mode}; pool/{other.name}: vxlanMode {other.vxlan_mode}"
-                for p, other in found
-            ),
-            command=POOLS_COMMAND,
-            severity=Severity.INFO,
+        if others:
+            yield pool, others
+
+
+@needs(ResourceKind.IP_POOLS)
+def ippool_vxlan_mode_mismatch(view: RuleInput) -> Judgement:
+    """An IPv6 pool whose vxlanMode no IPv4 pool of the same nodes has; IPv4 pools with IP-in-IP are not compared."""
+    comparable = [pool for pool in _pools(view.inventory, Family.V4) if pool.ipip_mode in ("", "Never")]
+    mismatches = [
+        (pool, others[0])
+        for pool, others in _with_others(view.inventory, comparable)
+        if all(each.vxlan_mode is not pool.vxlan_mode for each in others)
+    ]
+    return found(
+        Cause.IPPOOL_VXLAN_MODE_MISMATCH,
+        (pool.subject for pool, _ in mismatches),
+        evidence=bounded(
+            f"{p.subject}: vxlanMode {p.vxlan_mode}; {other.subject}: vxlanMode {other.vxlan_mode}"
+            for p, other in mismatches
         ),
+        command=POOLS_COMMAND,
+        severity=Severity.INFO,
     )
-
-
-POOL_RULES: dict[Cause, Rule] = {
-    Cause.IPPOOL_IPV6_MISSING: ippool_ipv6_missing,
-    Cause.IPPOOL_EXHAUSTED: ippool_exhausted,
-    Cause.IPPOOL_NAT_OUTGOING_OFF: ippool_nat_outgoing_off,
-    Cause.IPPOOL_VXLAN_MODE_MISMATCH: ippool_vxlan_mode_mismatch,
-}

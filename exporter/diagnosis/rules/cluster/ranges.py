@@ -1,4 +1,4 @@
-"""Causes that address ranges show: overlaps, and ranges that the components cannot use well. Pure rules of role cluster."""
+"""Causes that address ranges show: overlaps, and ranges that components cannot use well. Pure; cluster exporter."""
 
 from __future__ import annotations
 
@@ -6,57 +6,51 @@ import re
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
-from exporter.diagnosis.engine.preconditions import bounded, has_calico, lacking, listed, unread
-from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput, finding
-from exporter.diagnosis.ranges import KUBEADM, Range, RangeKind, meet, node_ranges, overlaps, pod_ranges, service_ranges
-from exporter.diagnosis.rules.cluster.control_plane import allocates, source_subject
+from exporter.diagnosis.engine.preconditions import bounded, has_calico, listed, unread
+from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
+from exporter.diagnosis.ranges import KUBEADM, RangeKind, meet, node_ranges, overlaps, pod_ranges, service_ranges
+from exporter.diagnosis.rules.cluster.control_plane import allocates, networks, source_subject
+from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.calico import IPPool
 from exporter.model.component import ComponentFlags
-from exporter.model.family import Net, parse_net
+from exporter.model.family import Family, Net, family_of
 from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Cause
-from exporter.model.subject import Subject, SubjectKind
+from exporter.model.subject import Subject
 
-LINK_LOCAL: dict[int, Net] = {4: IPv4Network("169.254.0.0/16"), 6: IPv6Network("fe80::/10")}
+LINK_LOCAL: dict[Family, Net] = {Family.V4: IPv4Network("169.254.0.0/16"), Family.V6: IPv6Network("fe80::/10")}
 UNDEFINED_ULA = IPv6Network("fc00::/8")  # RFC 4193 3.1: the L bit must be 1, which leaves fd00::/8
-SERVICE_PREFIX = {4: (12, 28), 6: (108, 124)}  # the largest that bitmaps could hold; kubeadm needs ten addresses
+# The largest range that bitmaps could cover, and the smallest: kubeadm needs ten addresses.
+SERVICE_PREFIX = {Family.V4: (12, 28), Family.V6: (108, 124)}
 BITMAPS_GONE = (1, 34)
-BLOCK_SIZES = {4: (20, 32), 6: (116, 128)}  # libcalico-go/lib/clientv3/ippool.go
-NODE_MASK = {4: ("node-cidr-mask-size-ipv4", 24), 6: ("node-cidr-mask-size-ipv6", 64)}
+BLOCK_SIZES = {Family.V4: (20, 32), Family.V6: (116, 128)}  # libcalico-go/lib/clientv3/ippool.go
+NODE_MASK = {Family.V4: ("node-cidr-mask-size-ipv4", 24), Family.V6: ("node-cidr-mask-size-ipv6", 64)}
 MASK_DIFFERENCE = 16  # kube-controller-manager's clusterSubnetMaxDiff
 _VERSION = re.compile(r"v?(\d{1,3})\.(\d{1,4})(?:\D|$)", re.ASCII)
 COMMAND = "kubectl get ippools,servicecidrs -o yaml; kubectl get nodes -o wide"
 
 
+@needs()
 def cidr_overlap(view: RuleInput) -> Judgement:
     """Ranges of different kinds overlap: pods, Services, node addresses."""
     inventory = view.inventory
-    reason = lacking(inventory)
-    if reason is not None:
-        return reason
     pairs = list(overlaps([*pod_ranges(inventory), *service_ranges(inventory), *node_ranges(inventory)]))
     if not pairs:
         return _unknown(inventory) or ()
-    return (
-        finding(
-            Cause.CIDR_OVERLAP,
-            (each.subject for pair in pairs for side in pair for each in side if _is_named(each)),
-            evidence=bounded(
-                f"{outer[0].label} contains {listed((each.label for each in inner), 3)}" for outer, inner in pairs
-            ),
-            command=COMMAND,
+    ranges = (each for pair in pairs for side in pair for each in side)
+    return found(
+        Cause.CIDR_OVERLAP,
+        (each.subject for each in ranges if each.kind is not RangeKind.SERVICES or each.is_address),
+        evidence=bounded(
+            f"{outer[0].label} contains {listed((each.label for each in inner), 3)}" for outer, inner in pairs
         ),
+        command=COMMAND,
     )
 
 
-def _is_named(each: Range) -> bool:
-    """Subjects are the pods' and nodes' side, and Services where it is their own addresses."""
-    return each.kind is not RangeKind.SERVICES or each.is_address
-
-
 def _unknown(inventory: Inventory) -> Reason | None:
-    """Why ranges cannot be said to be disjoint: a kind of them was not read."""
+    """Why ranges cannot be found to be disjoint: a kind of them was not read."""
     if inventory.nodes is None:
         return unread(inventory, ResourceKind.NODES)
     if inventory.pools is None and has_calico(inventory) is not False:
@@ -65,65 +59,54 @@ def _unknown(inventory: Inventory) -> Reason | None:
     return unread(inventory, ResourceKind.SERVICE_CIDRS) if inventory.service_cidrs is None and not known else None
 
 
+@needs()
 def cidr_unsuitable(view: RuleInput) -> Judgement:
     """Ranges that are link-local or in fc00::/8, or of a size that a component refuses. Information only."""
-    inventory = view.inventory
-    reason = lacking(inventory)
-    if reason is not None:
-        return reason
-    found = [*_by_place(inventory), *_by_size(inventory)]
-    if not found:
-        return _unknown(inventory) or ()
-    return (
-        finding(
-            Cause.CIDR_UNSUITABLE,
-            (subject for subject, _ in found),
-            evidence=bounded(line for _, line in found),
-            command=COMMAND,
-        ),
+    problems = [*_by_place(view.inventory), *_by_size(view.inventory)]
+    if not problems:
+        return _unknown(view.inventory) or ()
+    return found(
+        Cause.CIDR_UNSUITABLE,
+        (subject for subject, _ in problems),
+        evidence=bounded(line for _, line in problems),
+        command=COMMAND,
     )
 
 
 def _by_place(inventory: Inventory) -> Iterator[tuple[Subject, str]]:
     for each in (*pod_ranges(inventory), *service_ranges(inventory)):
-        if meet(each, LINK_LOCAL[each.version]):
+        if meet(each, LINK_LOCAL[family_of(each.where)]):
             yield each.subject, f"{each.label} is link-local"
         elif meet(each, UNDEFINED_ULA):
-            yield (
-                each.subject,
-                f"{each.label} lies in fc00::/8, of which no unique local address may be made (RFC 4193); fd00::/8 is",
-            )
+            why = "of which no unique local address may be made (RFC 4193); fd00::/8 is"
+            yield each.subject, f"{each.label} lies in fc00::/8, {why}"
 
 
 def _by_size(inventory: Inventory) -> Iterator[tuple[Subject, str]]:
     refusing = _refusing_large(inventory)
     for each in service_ranges(inventory):
-        largest, smallest = SERVICE_PREFIX[each.version]
+        largest, smallest = SERVICE_PREFIX[family_of(each.where)]
         if each.length < largest and refusing:
             yield each.subject, f"{each.label}: {refusing} refuse Service ranges larger than /{largest}"
         elif smallest < each.length and not each.is_address:
             yield each.subject, f"{each.label}: kubeadm refuses Service ranges smaller than /{smallest}"
     for pool in inventory.pools or ():
-        yield from (
-            (Subject.of(SubjectKind.POOL, pool.name), f"pool/{pool.name} {pool.cidr}: {problem}")
-            for problem in _pool_problems(pool)
-        )
+        yield from ((pool.subject, f"{pool.subject} {pool.cidr}: {problem}") for problem in _pool_problems(pool))
     for flags in inventory.components or ():
         if flags.component == "kube-controller-manager" and allocates(flags):
-            yield from ((source_subject(flags), f"{flags.source}: {problem}") for problem in _mask_problems(flags))
+            subject = source_subject(flags.source, flags.node)
+            yield from ((subject, f"{flags.source}: {problem}") for problem in _mask_problems(flags))
 
 
 def _refusing_large(inventory: Inventory) -> str:
-    """Who refuses a large Service range here; empty for nobody.
+    """Which components refuse a large Service range here; empty for none.
 
     kube-apiserver did while it kept its ClusterIPs in bitmaps (validateClusterIPFlags; the gate
-    DisableAllocatorDualWrite is on since 1.34), kubeadm still does. A kubelet is never newer than the API server that
-    it speaks to.
+    DisableAllocatorDualWrite is on since 1.34), kubeadm still does. A kubelet is never newer than its API server.
     """
-    newest = max(
-        (release for each in inventory.nodes or () if (release := _release(each.kubelet_version))), default=None
-    )
-    if newest is None or newest[:2] < BITMAPS_GONE:
+    releases = [release for each in inventory.nodes or () if (release := _release(each.kubelet_version))]
+    newest = max(releases, default=None)
+    if newest is None or newest < BITMAPS_GONE:
         known = "" if newest is None else f" (kubelets here are at most {newest[0]}.{newest[1]})"
         return f"kubeadm and kube-apiserver before {BITMAPS_GONE[0]}.{BITMAPS_GONE[1]}{known}"
     kubeadm = inventory.cluster_service_cidrs or any(each.source == KUBEADM for each in inventory.components or ())
@@ -137,7 +120,7 @@ def _release(version: str) -> tuple[int, int] | None:
 
 
 def _pool_problems(pool: IPPool) -> Iterator[str]:
-    low, high = BLOCK_SIZES[pool.cidr.version]
+    low, high = BLOCK_SIZES[pool.family]
     if not low <= pool.block_size <= high:
         yield f"Calico refuses blockSize {pool.block_size} (allowed {low} to {high})"
     elif pool.cidr.prefixlen > pool.block_size and not pool.disabled:
@@ -146,19 +129,15 @@ def _pool_problems(pool: IPPool) -> Iterator[str]:
 
 def _mask_problems(flags: ComponentFlags) -> Iterator[str]:
     """What kube-controller-manager refuses: it allocates at most 2^16 nodes' podCIDRs out of a cluster CIDR."""
-    nets = map(parse_net, flags.arguments.get("cluster-cidr", "").split(","))
-    for net in (net for net in nets if net is not None):
-        mask = _node_mask(flags, net)
+    for net in networks(flags, "cluster-cidr"):
+        mask = _node_mask(flags, family_of(net))
         if net.prefixlen > mask:
             yield f"cluster-cidr {net} is smaller than a node's /{mask}"
         elif mask - net.prefixlen > MASK_DIFFERENCE:
             yield f"cluster-cidr {net} is more than {MASK_DIFFERENCE} bits larger than a node's /{mask}"
 
 
-def _node_mask(flags: ComponentFlags, net: Net) -> int:
-    name, usual = NODE_MASK[net.version]
+def _node_mask(flags: ComponentFlags, family: Family) -> int:
+    name, usual = NODE_MASK[family]
     text = flags.arguments.get(name) or flags.arguments.get("node-cidr-mask-size", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 3 and int(text) else usual
-
-
-RANGE_RULES: dict[Cause, Rule] = {Cause.CIDR_OVERLAP: cidr_overlap, Cause.CIDR_UNSUITABLE: cidr_unsuitable}

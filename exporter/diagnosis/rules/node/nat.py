@@ -1,82 +1,113 @@
-"""NAT causes: whether the kernel does what the IPv6 pools ask for, and whether kube-proxy knows IPv6 Services. Pure rules.
+"""Causes of NAT: IPv6 pools that the kernel does not masquerade, IPv6 Services without kube-proxy's rules. Pure rules.
 
-An empty chain is legal when no pool asks for NAT, and a rule counts for nothing when its source set lacks the pool: so
-the pools lead.
+Judged by pool: an empty chain is legal when no pool asks for NAT, and a rule whose source set lacks the pool is no use.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from exporter.diagnosis.engine.preconditions import unread
-from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput, finding
-from exporter.diagnosis.rules.node.node import reader_reason
+from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
+from exporter.diagnosis.rules.judging import found, only, reader_reason, this_node
 from exporter.model.calico import IPPool
 from exporter.model.facts import Backend, NatBackend, NatFacts, Reader
 from exporter.model.family import Family, family_of
 from exporter.model.inventory import ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Cause
-from exporter.model.subject import Subject, SubjectKind
 
+_NFTABLES_CHAIN = "nft list chain ip6 calico nat-cali-nat-outgoing"
 COMMANDS = {
     Backend.IPTABLES_NFT: "ip6tables-nft -t nat -S cali-nat-outgoing && ipset list cali60masq-ipam-pools",
     Backend.IPTABLES_LEGACY: "ip6tables-legacy -t nat -S cali-nat-outgoing && ipset list cali60masq-ipam-pools",
-    Backend.NFTABLES: "nft list chain ip6 calico nat-cali-nat-outgoing && nft list set ip6 calico cali60masq-ipam-pools",
+    Backend.NFTABLES: f"{_NFTABLES_CHAIN} && nft list set ip6 calico cali60masq-ipam-pools",
 }
 
 
 def nat_chain_unhooked(view: RuleInput) -> Judgement:
     """The chain exists and no hook reaches it."""
-    return _judge(view, Cause.NAT_CHAIN_UNHOOKED)
+    return only(Cause.NAT_CHAIN_UNHOOKED, _match_pools(view))
 
 
 def nat_masquerade_missing(view: RuleInput) -> Judgement:
     """No rule of the chain masquerades, or the chain is absent."""
-    return _judge(view, Cause.NAT_MASQUERADE_MISSING)
+    return only(Cause.NAT_MASQUERADE_MISSING, _match_pools(view))
 
 
 def nat_pool_not_in_set(view: RuleInput) -> Judgement:
     """The source set of the masquerading rule lacks the pool."""
-    return _judge(view, Cause.NAT_POOL_NOT_IN_SET)
+    return only(Cause.NAT_POOL_NOT_IN_SET, _match_pools(view))
 
 
 def nat_kube_proxy_missing(view: RuleInput) -> Judgement:
     """IPv6 ClusterIPs exist and this node has no IPv6 service rules; mode ipvs is judged by its own table."""
-    services, known = view.inventory.services, view.inventory.service_count_v6
-    if services is None and known is None:
-        return unread(view.inventory, ResourceKind.SERVICES)
-    # Where a digest counted them, the Services listed beside it are only some of them.
-    count = sum(1 for s in services or () if any(a.version == 6 for a in s.cluster_ips)) if known is None else known
+    count = _services_v6(view)
     if not count:
-        return ()
-    facts = view.snapshot.host_facts.kube_proxy if view.snapshot.host_facts is not None else None
-    if facts is None:
-        return reader_reason(view, Reader.KUBE_PROXY)
-    if facts.mode == "none":
+        return () if count == 0 else unread(view.inventory, ResourceKind.SERVICES)
+    facts = view.snapshot.kernel.kube_proxy
+    if facts is not None and facts.mode == "none":
         return Reason.NOT_APPLICABLE
-    has = facts.services.get(Family.V6)
-    if has is None:
+    present = facts.services.get(Family.V6) if facts is not None else None
+    if facts is None or present is None:
         return reader_reason(view, Reader.KUBE_PROXY)
-    if has:
+    if present:
         return ()
-    return (
-        finding(
-            Cause.NAT_KUBE_PROXY_MISSING,
-            [Subject.of(SubjectKind.NODE, view.node)],
-            evidence=[
-                f"{count} Services have an IPv6 ClusterIP; kube-proxy (mode {facts.mode}) has no IPv6 service rules here"
-            ],
-            command="ip6tables -t nat -S KUBE-SERVICES | head; kubectl -n kube-system get configmap kube-proxy -o yaml | grep -i cidr",
-        ),
+    return found(
+        Cause.NAT_KUBE_PROXY_MISSING,
+        [this_node(view)],
+        evidence=[
+            f"{count} Services have an IPv6 ClusterIP; kube-proxy (mode {facts.mode}) has no IPv6 service rules here"
+        ],
+        command="ip6tables -t nat -S KUBE-SERVICES | head;"
+        " kubectl -n kube-system get configmap kube-proxy -o yaml | grep -i cidr",
     )
 
 
-def match_pool(nat: NatFacts, pool: IPPool) -> tuple[Cause, str] | Reason | None:
-    """What is wrong with NAT outgoing of one IPv6 pool: the first that holds, a Reason where it cannot be told, None when it works."""
+def _services_v6(view: RuleInput) -> int | None:
+    """How many Services have an IPv6 ClusterIP, None: unknown. A digest lists only some of them, and their number."""
+    inventory = view.inventory
+    if inventory.service_count_v6 is not None or inventory.services is None:
+        return inventory.service_count_v6
+    return sum(any(family_of(a) is Family.V6 for a in s.cluster_ips) for s in inventory.services)
+
+
+@lru_cache(maxsize=1)
+def _match_pools(view: RuleInput) -> Judgement:
+    """The IPv6 pools that are not masqueraded; all for the same cause, as they share one chain."""
+    if view.inventory.pools is None:
+        return unread(view.inventory, ResourceKind.IP_POOLS)
+    pools = [p for p in view.inventory.enabled_pools(Family.V6) if p.nat_outgoing]
+    if not pools:
+        return ()
+    nat = view.snapshot.kernel.nat
+    if nat is None:
+        return reader_reason(view, Reader.NAT)
+    failed: list[tuple[IPPool, Cause, str]] = []
+    for pool in pools:
+        match = _match(nat, pool)
+        if isinstance(match, Reason):
+            return match
+        if match is not None:
+            failed.append((pool, *match))
+    if not failed:
+        return ()
+    live = nat.live(Family.V6)
+    return found(
+        failed[0][1],
+        (pool.subject for pool, _, _ in failed),
+        evidence=[f"pool {pool.name} ({pool.cidr}) has natOutgoing: true; {text}" for pool, _, text in failed],
+        command=COMMANDS[live.backend if live is not None else Backend.IPTABLES_NFT],
+    )
+
+
+def _match(nat: NatFacts, pool: IPPool) -> tuple[Cause, str] | Reason | None:
+    """What is wrong with NAT outgoing of a pool: the first that applies; None when it works, a Reason when unknown."""
     live = nat.live(Family.V6)
     if live is None:
-        unread = [reason for (family, _), reason in nat.unread.items() if family is Family.V6]
-        if unread:
-            return Reason(unread[0])
+        unread_there = [reason for (family, _), reason in nat.unread.items() if family is Family.V6]
+        if unread_there:
+            return unread_there[0]
         return Cause.NAT_MASQUERADE_MISSING, "chain cali-nat-outgoing exists in no backend"
     if live.mark_rule and live.hooked:
         return None
@@ -88,7 +119,7 @@ def _match_backend(live: NatBackend, pool: IPPool) -> tuple[Cause, str] | Reason
     if live.chain and not live.hooked:
         return Cause.NAT_CHAIN_UNHOOKED, f"{where} exists and POSTROUTING does not reach it"
     if not live.rules:
-        return Cause.NAT_MASQUERADE_MISSING, f"{where} holds no MASQUERADE or SNAT rule"
+        return Cause.NAT_MASQUERADE_MISSING, f"{where} has no MASQUERADE or SNAT rule"
     covered = live.masquerades(pool.cidr)
     if covered is None:
         return Reason.READER_FAILED
@@ -96,36 +127,3 @@ def _match_backend(live: NatBackend, pool: IPPool) -> tuple[Cause, str] | Reason
         return None
     sets = ", ".join(f"{r.set_name} = {{{', '.join(map(str, r.members or ()))}}}" for r in live.rules if r.set_name)
     return Cause.NAT_POOL_NOT_IN_SET, f"{where} matches {sets}, which lacks {pool.cidr}"
-
-
-def _judge(view: RuleInput, cause: Cause) -> Judgement:
-    if view.inventory.pools is None:
-        return unread(view.inventory, ResourceKind.IP_POOLS)
-    pools = [p for p in view.inventory.pools if p.nat_outgoing and not p.disabled and family_of(p.cidr) is Family.V6]
-    if not pools:
-        return ()
-    nat = view.snapshot.host_facts.nat if view.snapshot.host_facts is not None else None
-    if nat is None:
-        return reader_reason(view, Reader.NAT)
-    matches = [(pool, match_pool(nat, pool)) for pool in pools]
-    reasons = [m for _, m in matches if isinstance(m, Reason)]
-    found = [(pool, m[1]) for pool, m in matches if isinstance(m, tuple) and m[0] is cause]
-    if not found:
-        return reasons[0] if reasons else ()
-    live = nat.live(Family.V6)
-    return (
-        finding(
-            cause,
-            [Subject.of(SubjectKind.POOL, pool.name) for pool, _ in found],
-            evidence=[f"pool {pool.name} ({pool.cidr}) has natOutgoing: true; {text}" for pool, text in found],
-            command=COMMANDS[live.backend if live is not None else Backend.IPTABLES_NFT],
-        ),
-    )
-
-
-NAT_RULES: dict[Cause, Rule] = {
-    Cause.NAT_CHAIN_UNHOOKED: nat_chain_unhooked,
-    Cause.NAT_MASQUERADE_MISSING: nat_masquerade_missing,
-    Cause.NAT_POOL_NOT_IN_SET: nat_pool_not_in_set,
-    Cause.NAT_KUBE_PROXY_MISSING: nat_kube_proxy_missing,
-}

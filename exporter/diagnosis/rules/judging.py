@@ -1,0 +1,93 @@
+"""What rules of several scopes share: what they need, why it is missing, and how a finding is made. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from types import ModuleType
+
+from exporter.diagnosis.engine.preconditions import lacking
+from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput, finding
+from exporter.model.facts import PodFacts, Reader
+from exporter.model.inventory import ResourceKind
+from exporter.model.reason import Reason
+from exporter.model.report import Cause, Finding, Severity
+from exporter.model.subject import Subject, SubjectKind
+from exporter.model.vantage import PodState, Vantage
+
+INSPECTED = frozenset({PodState.ELIGIBLE, PodState.INTERCEPTED})
+
+
+def needs(*kinds: ResourceKind) -> Callable[[Rule], Rule]:
+    """Call the rule only with a current inventory in which these kinds of objects were read; else return the Reason."""
+
+    def decorate(rule: Rule) -> Rule:
+        @wraps(rule)
+        def checked(view: RuleInput) -> Judgement:
+            return lacking(view.inventory, *kinds) or rule(view)
+
+        return checked
+
+    return decorate
+
+
+def rules_of(*modules: ModuleType) -> dict[Cause, Rule]:
+    """The functions of these modules that are named after a cause: its rules."""
+    return {
+        cause: vars(module)[cause.value]
+        for module in modules
+        for cause in Cause
+        if getattr(vars(module).get(cause.value), "__module__", None) == module.__name__
+    }
+
+
+def found(
+    cause: Cause,
+    subjects: Iterable[Subject],
+    *,
+    evidence: Iterable[str],
+    command: str,
+    severity: Severity | None = None,
+    affects_destinations: Iterable[Subject] = (),
+) -> tuple[Finding, ...]:
+    """One finding, or none where no subject or no evidence was found."""
+    affected, shown = tuple(subjects), tuple(evidence)
+    if not affected or not shown:
+        return ()
+    return (
+        finding(
+            cause,
+            affected,
+            evidence=shown,
+            command=command,
+            severity=severity,
+            affects_destinations=affects_destinations,
+        ),
+    )
+
+
+def only(cause: Cause, judgement: Judgement) -> Judgement:
+    """The part of a judgement of several causes that is about this one."""
+    return judgement if isinstance(judgement, Reason) else tuple(f for f in judgement if f.cause is cause)
+
+
+def this_node(view: RuleInput) -> Subject:
+    return Subject.of(SubjectKind.NODE, view.node)
+
+
+def reader_reason(view: RuleInput, reader: Reader) -> Reason:
+    """Why a kernel reading is missing, as its reader reported it."""
+    reasons = (r.reason for r in view.snapshot.readings if r.reader == reader.value and not r.success)
+    return next(reasons, None) or Reason.READER_FAILED
+
+
+def inspected(view: RuleInput) -> list[tuple[Vantage, PodFacts]]:
+    """The pods of the cluster's network whose namespace was read, with what it shows."""
+    return [(p.vantage, p.facts) for p in view.snapshot.pods if p.facts is not None and p.vantage.state in INSPECTED]
+
+
+def reason_of_no_pods(view: RuleInput) -> Reason:
+    """Why no pod could be inspected: there is none, or the reader of namespaces could not reach them."""
+    hidden = any(p.vantage.state is PodState.UNREADABLE for p in view.snapshot.pods)
+    unread = any(r.reader == Reader.NAMESPACES.value and not r.success for r in view.snapshot.readings)
+    return reader_reason(view, Reader.NAMESPACES) if hidden and unread else Reason.NO_PODS
