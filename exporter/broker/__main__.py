@@ -1,4 +1,4 @@
-"""`python -m exporter.broker`: the broker alone, without importing anything of the exporter. The exporter starts its own like this."""
+"""`python -m exporter.broker`: how the exporter starts its own broker, which imports nothing of the exporter."""
 
 import sys
 

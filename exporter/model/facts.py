@@ -8,25 +8,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
 from exporter.model.family import Address, Family, Interface, Net, contains, family_of
 from exporter.model.reason import Reason
 
 
 class Reader(StrEnum):
-    """Every kernel reader; the label `reader`. API readers are called api_ and the value of ResourceKind."""
+    """Every kernel reader; the label `reader`. What it shows, and the capability that the broker needs for it.
 
-    LINKS = "links"
-    ADDRESSES = "addresses"
-    ROUTES = "routes"
-    NAT = "nat"
-    KUBE_PROXY = "kube_proxy"
-    VXLAN = "vxlan"
-    CONNTRACK = "conntrack"
-    SNMP6 = "snmp6"
-    PODS = "pods"
-    NAMESPACES = "namespaces"
-    RESOLV_CONF = "resolv_conf"
+    API readers are called api_ and the value of ResourceKind.
+    """
+
+    shows: str
+    capability: str
+
+    def __new__(cls, label: str, shows: str, capability: str = "") -> Self:
+        member = str.__new__(cls, label)
+        member._value_ = label
+        member.shows, member.capability = shows, capability
+        return member
+
+    LINKS = "links", "network interfaces"
+    ADDRESSES = "addresses", "addresses"
+    ROUTES = "routes", "routes"
+    NAT = "nat", "NAT rules", "CAP_NET_ADMIN"
+    KUBE_PROXY = "kube_proxy", "kube-proxy's rules", "CAP_NET_ADMIN"
+    VXLAN = "vxlan", "tunnel devices"
+    CONNTRACK = "conntrack", "tracked connections", "CAP_NET_ADMIN"
+    SNMP6 = "snmp6", "IPv6 counters"
+    PODS = "pods", "pods' network namespaces", "CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+    NAMESPACES = "namespaces", "list of network namespaces", "CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+    RESOLV_CONF = "resolv_conf", "pods' resolv.conf", "CAP_SYS_PTRACE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +72,6 @@ class LinkFact:
     mtu: int
     mac: str = ""
     kind: str = ""  # IFLA_INFO_KIND: vxlan, veth, bridge ...
-    parent: int = 0  # IFLA_LINK
     loopback: bool = False
     inet6: Inet6Conf | None = None
 
@@ -74,9 +86,7 @@ class AddressFact:
     tentative: bool = False
     dadfailed: bool = False
     deprecated: bool = False
-    temporary: bool = False
     permanent: bool = True  # False: with a lifetime, as from a router advertisement
-    valid_seconds: int | None = None  # remaining, None for forever
 
     @property
     def family(self) -> Family:
@@ -94,19 +104,15 @@ class AddressFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteFact:
-    """A route. `destination` of a default route is ::/0 or 0.0.0.0/0."""
+    """A route of the main table. `destination` of a default route is ::/0 or 0.0.0.0/0."""
 
     destination: Net
     link: str = ""
     gateway: Address | None = None
     protocol: int = 0  # linux/rtnetlink.h RTPROT_*: 2 kernel, 3 boot, 4 static, 9 ra, 80 Calico
-    metric: int = 0
     type: str = "unicast"  # unicast | blackhole | unreachable | prohibit | local ...
-    table: int = 254  # main
     expires: float | None = None  # seconds left, None for never
     from_ra: bool = False  # RTPROT_RA, or RTF_ADDRCONF
-    onlink: bool = False
-    mtu: int | None = None
 
     @property
     def family(self) -> Family:
@@ -244,12 +250,11 @@ class VxlanFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListeningSocket:
-    """A listening TCP socket (sock_diag). `v6only`: one on [::] that does not accept IPv4."""
+    """A listening TCP socket (sock_diag)."""
 
     family: Family
     address: Address
     port: int
-    v6only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

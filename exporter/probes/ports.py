@@ -18,10 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from exporter.broker.client import descriptors
 from exporter.broker.client.requests import BrokerClient, BrokerGone
 from exporter.broker.protocol.messages import HOME, NamespaceRef, SocketKind
-from exporter.broker.server.sockets import open_sockets
+from exporter.broker.server.sockets import new_socket
 from exporter.model.vantage import Vantage
 
 FIRST_NUMBER, LAST_NUMBER = 32768, 60999  # the kernel's default net.ipv4.ip_local_port_range
@@ -134,9 +133,11 @@ class LocalNetwork:
 
 
 def make_socket(kind: SocketKind) -> socket.socket | int:
-    """A socket of the calling thread's namespace as the broker makes it, with this thread's privileges; or an errno."""
-    (number,), made = open_sockets((kind,))
-    return number or descriptors.make_socket(kind, made[0])
+    """A socket of the calling thread's namespace, or an errno. Raw ICMP falls back to a ping socket (net.ipv4.ping_group_range)."""
+    try:
+        return new_socket(kind)
+    except OSError as error:
+        return error.errno or errno.EIO
 
 
 async def open_socket(

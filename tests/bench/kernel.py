@@ -30,9 +30,9 @@ from exporter.broker.server.kernel.topics import read_topics
 from exporter.kernel.decode.legacy import parse_chains as parse_legacy
 from exporter.kernel.decode.nft import parse_rules
 from exporter.kernel.read import requests
-from exporter.kernel.read.answers import VisitAnswers
 from exporter.kernel.read.host_facts import read_addresses, read_links, read_routes, read_vxlan, wanted_entries
 from exporter.kernel.read.readers import read_host, read_pods
+from exporter.kernel.read.visits import VisitAnswers
 from exporter.model.facts import HostFacts
 from exporter.model.family import Family
 from exporter.vantage.pods import AT_ONCE
@@ -126,7 +126,7 @@ def visit(topics: tuple[ReadTopic, ...]) -> VisitAnswers:
 
 
 def read_peers() -> None:
-    first = visit((requests.LINKS, requests.ADDRESSES, requests.ROUTES4, requests.ROUTES6))
+    first = visit((requests.LINKS, requests.ADDRESSES, *requests.ROUTES.values()))
     links = read_links(first)
     second = visit(wanted_entries(links))
     names = links.names

@@ -43,15 +43,6 @@ def test_alerts_that_readme_names_exist() -> None:
     assert named <= alerts
 
 
-def test_security_cites_the_size_of_the_privileged_code() -> None:
-    lines = sum(len(path.read_text("utf-8").splitlines()) for path in (ROOT / "exporter/broker/server").rglob("*.py"))
-    cited = re.search(
-        r"`exporter/broker/server/` \(about ([\d,]+)\s+lines\)", (ROOT / "SECURITY.md").read_text("utf-8")
-    )
-    assert cited is not None
-    assert int(cited[1].replace(",", "")) == pytest.approx(lines, rel=0.15)
-
-
 def test_the_picture_of_the_architecture_is_of_the_code_as_it_is() -> None:
     assert {folder for layer in contracts().layers for folder in layer} == {*DESCRIPTIONS}
     assert PICTURE.read_text("utf-8") == picture(), "run scripts/reference"

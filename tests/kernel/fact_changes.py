@@ -10,7 +10,7 @@ from typing import Any
 
 from exporter.model.facts import HostFacts, PodFacts
 
-COUNTERS = frozenset({"packets", "bytes", "valid_seconds", "expires"})
+COUNTERS = frozenset({"packets", "bytes", "expires"})
 
 
 def changed(before: HostFacts | PodFacts, after: HostFacts | PodFacts) -> set[str]:

@@ -11,11 +11,12 @@ import asyncio
 import json
 from pathlib import Path
 
-from exporter.broker.protocol.messages import HOME, KernelState, NamespaceRef, ReadTopic, TopicAnswer
-from exporter.kernel.read.readers import read_host, read_pod
+from exporter.broker.protocol.messages import KernelState, NamespaceRef, ReadTopic, TopicAnswer
+from exporter.kernel.read.readers import read_host
 from tests.kernel.calico import Lab
 from tests.kernel.calico_nodes import BACKENDS
 from tests.kernel.direct_broker import DirectBroker
+from tests.unit.kernel_recordings import read_pod
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "kernel"
 
@@ -45,7 +46,7 @@ async def record(backend: str) -> None:
         await read_host(host, settle=0)
         if backend != "nftables":
             lab.fault("pod_intercepted")
-        await read_pod(pod, HOME)
+        await read_pod(pod)
     text = json.dumps({"host": written(host.answers), "pod": written(pod.answers)}, indent=0)
     (DATA / f"{backend}.json").write_text(text + "\n")
 

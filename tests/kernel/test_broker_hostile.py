@@ -14,8 +14,8 @@ import pytest_asyncio
 
 from exporter.broker.client.requests import BrokerClient, spawn_broker
 from exporter.broker.protocol.wire import MAX_PLACES
-from exporter.broker.server.kernel.visit import POD_BOUNDS
-from exporter.kernel.read.answers import POD
+from exporter.broker.server.kernel.netlink import POD_BOUNDS
+from exporter.kernel.read import pod_facts
 from exporter.kernel.read.readers import read_pods
 from exporter.model.facts import ReaderStatus
 from exporter.model.reason import Reason
@@ -77,7 +77,7 @@ async def test_a_pod_that_floods_its_tables_is_unreadable_and_its_neighbours_are
     with pods(3) as names:
         batch({names[1]: lines})
         assert await read(broker, *names) == [READ, (False, Reason.READER_FAILED), READ]
-        (state,) = await broker.read_kernel((place_of_name(names[1]),), (POD,))
+        (state,) = await broker.read_kernel((place_of_name(names[1]),), pod_facts.FIRST_VISIT)
         assert sum(len(answer.data) for answer in state.answers) <= POD_BOUNDS.visit
 
 

@@ -226,13 +226,13 @@ def test_without_sys_ptrace_the_namespaces_of_stronger_processes_are_refused() -
 
 def test_a_listing_costs_what_changed(table: ProcessTable, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    look = ProcessTable._look
+    look = ProcessTable._read
 
     def counting(self: ProcessTable, pid: int, now: float) -> None:
         looks.append(pid)
         look(self, pid, now)
 
-    monkeypatch.setattr(ProcessTable, "_look", counting)
+    monkeypatch.setattr(ProcessTable, "_read", counting)
     with ExitStack() as stack:
         crowd = {stack.enter_context(process("sh", "-c", "echo; exec cat")).pid for _ in range(150)}
         clock = iter(range(0, 10_000, 10))

@@ -29,8 +29,7 @@ from exporter.broker.protocol.messages import (
     Topic,
     Welcome,
 )
-from exporter.broker.protocol.packets import PIECE, packets
-from exporter.broker.protocol.wire import MAX_REQUEST, WireError, decode_reply, encode_request
+from exporter.broker.protocol.wire import MAX_REQUEST, PIECE, WireError, decode_reply, encode_request, packets
 from exporter.broker.server.loop import MAX_CLIENTS
 from exporter.broker.server.privilege import BROKER_CAPABILITIES
 from tests.kernel.broker_lab import (
@@ -135,7 +134,11 @@ async def test_a_broker_of_another_language_is_gone() -> None:
 
 
 async def test_replies_find_their_askers_when_many_ask_at_once(path: Path) -> None:
-    with named_namespace() as name, listening_broker(path), closing(await BrokerClient.connect(str(path))) as client:
+    with (
+        named_namespace() as name,
+        listening_broker(path),
+        closing(await BrokerClient.from_socket(connect_broker(str(path)))) as client,
+    ):
         place = place_of_name(name)
 
         async def ask(number: int) -> None:
@@ -153,7 +156,7 @@ async def test_replies_find_their_askers_when_many_ask_at_once(path: Path) -> No
 
 
 async def test_a_cancelled_request_leaks_no_descriptor(path: Path) -> None:
-    with listening_broker(path), closing(await BrokerClient.connect(str(path))) as client:
+    with listening_broker(path), closing(await BrokerClient.from_socket(connect_broker(str(path)))) as client:
         before = len(descriptors_of(os.getpid()))
         for turns in (
             0,
@@ -175,7 +178,7 @@ async def test_a_cancelled_request_leaks_no_descriptor(path: Path) -> None:
 
 
 async def test_a_reply_that_arrived_with_the_cancellation_leaks_no_descriptor(path: Path) -> None:
-    with listening_broker(path), closing(await BrokerClient.connect(str(path))) as client:
+    with listening_broker(path), closing(await BrokerClient.from_socket(connect_broker(str(path)))) as client:
         before = len(descriptors_of(os.getpid()))
         request = asyncio.ensure_future(client.open_sockets(HOME, (SocketKind.TCP6,) * 8))
         await asyncio.sleep(0)
@@ -204,7 +207,7 @@ async def test_a_reply_that_arrived_with_the_cancellation_leaks_no_descriptor(pa
     ids=["unknown", "empty", "flag", "more", "tail", "long", "65 sockets", "longer than any packet"],
 )
 async def test_a_malformed_request_ends_that_client_alone(path: Path, packet: bytes) -> None:
-    with listening_broker(path), closing(await BrokerClient.connect(str(path))) as good:
+    with listening_broker(path), closing(await BrokerClient.from_socket(connect_broker(str(path)))) as good:
         with connect_broker(str(path)) as bad:
             assert isinstance(hello(bad), Welcome)
             bad.send(packet)
@@ -229,7 +232,7 @@ async def test_a_client_that_does_not_read_holds_up_nobody(path: Path) -> None:
         request = b"\0" + encode_request(OpenSockets(HOME, (SocketKind.TCP6,) * 64))
         with pytest.raises(BlockingIOError):  # once the broker takes no more of its requests
             deque(map(deaf.send, repeat(request)), maxlen=0)
-        with closing(await BrokerClient.connect(str(path))) as good:
+        with closing(await BrokerClient.from_socket(connect_broker(str(path)))) as good:
             async with asyncio.timeout(5):
                 for _ in range(100):
                     assert (await good.named("/run")).errno == 0
@@ -239,7 +242,7 @@ async def test_a_client_that_does_not_read_holds_up_nobody(path: Path) -> None:
 
 
 async def test_a_client_that_goes_before_its_reply_leaves_nothing(path: Path) -> None:
-    with listening_broker(path) as process, closing(await BrokerClient.connect(str(path))) as good:
+    with listening_broker(path) as process, closing(await BrokerClient.from_socket(connect_broker(str(path)))) as good:
         await good.named("/run")
         before = len(descriptors_of(process.pid))
         for _ in range(50):
@@ -257,11 +260,11 @@ async def test_one_client_more_than_the_bound_is_turned_away(path: Path) -> None
             for client in clients:
                 assert isinstance(hello(client), Welcome)
             with pytest.raises(BrokerGone):
-                await BrokerClient.connect(str(path))
+                await BrokerClient.from_socket(connect_broker(str(path)))
             clients.pop().close()
             for client in clients:
                 assert isinstance(hello(client), Welcome)
-            with closing(await BrokerClient.connect(str(path))):
+            with closing(await BrokerClient.from_socket(connect_broker(str(path)))):
                 pass
         finally:
             for client in clients:
@@ -270,7 +273,11 @@ async def test_one_client_more_than_the_bound_is_turned_away(path: Path) -> None
 
 async def test_a_reply_larger_than_a_packet_arrives_whole(path: Path) -> None:
     addresses = [f"2001:db8::{number:x}" for number in range(1, 2001)]
-    with named_namespace() as name, listening_broker(path), closing(await BrokerClient.connect(str(path))) as client:
+    with (
+        named_namespace() as name,
+        listening_broker(path),
+        closing(await BrokerClient.from_socket(connect_broker(str(path)))) as client,
+    ):
         lines = "".join(f"address add {address}/128 dev lo nodad\n" for address in addresses)
         await asyncio.to_thread(subprocess.run, ["ip", "-n", name, "-batch", "-"], input=lines.encode(), check=True)
         ((answer,),) = [
@@ -383,7 +390,7 @@ def test_another_brokers_socket_is_not_removed_at_the_end(path: Path) -> None:
         (("--verbose",), "'--verbose' is not understood"),
         (("--socket=/nowhere/broker.sock",), "cannot listen on /nowhere/broker.sock: No such file or directory"),
         (("--socket=/" + "a" * 200,), "AF_UNIX path too long"),
-        (("--socket=/etc/passwd",), "cannot listen on /etc/passwd: a file that is no socket stands there"),
+        (("--socket=/etc/passwd",), "cannot listen on /etc/passwd: the path is a file that is not a socket"),
         (("--socket=/tmp/x", "--client-uid=-1"), "--client-uid=-1: not a number"),
     ],
 )

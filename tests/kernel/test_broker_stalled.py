@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.broker.client.requests import BrokerClient
+from exporter.broker.client.requests import BrokerClient, connect_broker
 from exporter.broker.protocol.messages import InstalledLibc, NamespaceRef, PodFiles, SocketKind
 from exporter.broker.server.files.reader import MAX_STUCK
 from exporter.broker.server.privilege import SYS_PTRACE
@@ -189,7 +189,7 @@ async def test_a_look_at_the_node_names_the_stalled_pod_and_sees_the_others(
 async def test_the_broker_ends_although_a_child_hangs(tmp_path: Path, kind: str) -> None:
     socket_path = tmp_path / "broker.sock"
     with stalled_pod(made_root(tmp_path / "stalled"), kind=kind) as stalled, listening_broker(socket_path) as broker:
-        with closing(await BrokerClient.connect(str(socket_path))) as client:
+        with closing(await BrokerClient.from_socket(connect_broker(str(socket_path)))) as client:
             assert await read(client, stalled.place) == [TIMED_OUT]
         broker.terminate()
         assert broker.wait(LONG) == 0
@@ -200,7 +200,7 @@ async def test_the_child_holds_one_capability_and_its_channel_alone(tmp_path: Pa
     with (
         honest_pod(tmp_path / "honest") as honest,
         listening_broker(socket_path) as broker,
-        closing(await BrokerClient.connect(str(socket_path))) as client,
+        closing(await BrokerClient.from_socket(connect_broker(str(socket_path)))) as client,
     ):
         assert await read(client, honest) == [READ]
         (child,) = children_of(broker.pid)

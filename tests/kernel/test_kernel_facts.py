@@ -15,7 +15,7 @@ import pytest
 
 from exporter.broker.protocol.messages import HOME
 from exporter.diagnosis.vxlan_peers import expect_peers, peer_states
-from exporter.kernel.read.readers import read_addresses, read_host, read_pod
+from exporter.kernel.read.readers import read_addresses, read_host
 from exporter.model.facts import Backend, HostFacts, ListeningSocket, Neighbour, PeerState, SourceMatch
 from exporter.model.family import FAMILIES, Family
 from tests.kernel.calico import Lab
@@ -24,6 +24,7 @@ from tests.kernel.calico_nodes import BACKENDS, GATEWAY4, GATEWAY6, POD_GATEWAY6
 from tests.kernel.calico_rules import NEW_ALL_POOLS, OLD_ALL_POOLS
 from tests.kernel.direct_broker import DirectBroker, watched
 from tests.kernel.namespaces import call_inside
+from tests.unit.kernel_recordings import read_pod
 
 pytestmark = pytest.mark.real
 
@@ -108,8 +109,8 @@ async def test_tunnel_devices_are_as_configured(lab: Lab) -> None:
     assert ip_interface(f"{here.tunnel6}/128") in {a.interface for a in six.addresses}
     assert set(six.neighbours) == {Neighbour(ip_address(p.tunnel6), p.mac6, permanent=True) for p in peers}
     assert six.fdb == {p.mac6: ip_address(p.address6) for p in peers}
-    routes = {(r.destination, r.gateway, r.onlink) for r in six.routes if r.gateway is not None}
-    assert routes == {(ip_network(p.block6), ip_address(p.tunnel6), True) for p in peers}
+    routes = {(r.destination, r.gateway) for r in six.routes if r.gateway is not None}
+    assert routes == {(ip_network(p.block6), ip_address(p.tunnel6)) for p in peers}
     four = vxlan.devices[TUNNEL4]
     assert four.local == ip_address(here.address4)
     assert four.fdb == {p.mac4: ip_address(p.address4) for p in peers}
@@ -157,7 +158,7 @@ async def test_host_addresses_routes_and_switches_are_as_configured(lab: Lab) ->
 
 async def test_pods_are_as_configured(lab: Lab) -> None:
     pod = lab.nodes[0].pods[1]
-    facts, reading = await read_pod(DirectBroker(pod.netns), HOME)
+    facts, reading = await read_pod(DirectBroker(pod.netns))
     assert reading.success
     assert facts is not None
     assert [a.interface for a in facts.global_addresses(Family.V6)] == [ip_interface(f"{pod.address6}/128")]
@@ -178,16 +179,16 @@ async def test_listeners_are_told_apart_by_family_and_v6only(lab: Lab) -> None:
     assert started.stdout is not None
     assert started.stdin is not None
     assert started.stdout.readline()
-    facts, _ = await read_pod(DirectBroker(pod.netns), HOME)
+    facts, _ = await read_pod(DirectBroker(pod.netns))
     started.stdin.close()
     started.wait()
     started.stdout.close()
     assert facts is not None
     assert set(facts.listeners or ()) == {
         ListeningSocket(family=Family.V4, address=ip_address("0.0.0.0"), port=8081),
-        ListeningSocket(family=Family.V6, address=ip_address("::"), port=8082, v6only=True),
+        ListeningSocket(family=Family.V6, address=ip_address("::"), port=8082),
         ListeningSocket(family=Family.V6, address=ip_address("::"), port=8083),
-        ListeningSocket(family=Family.V6, address=ip_address("::1"), port=8084, v6only=True),
+        ListeningSocket(family=Family.V6, address=ip_address("::1"), port=8084),
         ListeningSocket(family=Family.V4, address=ip_address("127.0.0.1"), port=8085),
     }
 
@@ -198,7 +199,7 @@ async def test_a_host_takes_three_visits_and_a_pod_without_rules_one(lab: Lab) -
     assert len(host.visits) == 3
     await read_host(host, previous=facts, settle=0)
     assert len(host.visits) == 6
-    await read_pod(pod, HOME)
+    await read_pod(pod)
     assert len(pod.visits) == 1
 
 

@@ -7,9 +7,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from exporter.broker.protocol.messages import HOME
 from exporter.diagnosis.vxlan_peers import expect_peers, peer_states
-from exporter.kernel.read.readers import read_host, read_pod
+from exporter.kernel.read.readers import read_host
 from exporter.model.facts import HostFacts, PeerState, PodFacts, VxlanDevice
 from exporter.model.family import Family
 from tests.kernel.calico import Lab
@@ -17,6 +16,7 @@ from tests.kernel.calico_inventory import lab_inventory
 from tests.kernel.calico_nodes import BACKENDS, POOL6, TUNNEL6
 from tests.kernel.direct_broker import DirectBroker
 from tests.kernel.fact_changes import changed
+from tests.unit.kernel_recordings import read_pod
 
 pytestmark = pytest.mark.real
 
@@ -101,7 +101,7 @@ async def host_facts(lab: Lab) -> HostFacts:
 
 
 async def pod_facts(lab: Lab) -> PodFacts:
-    facts, reading = await read_pod(DirectBroker(lab.nodes[0].pods[0].netns), HOME)
+    facts, reading = await read_pod(DirectBroker(lab.nodes[0].pods[0].netns))
     assert facts is not None, reading
     return facts
 

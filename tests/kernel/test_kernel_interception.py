@@ -8,10 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from exporter.broker.protocol.messages import HOME
-from exporter.kernel.read.readers import read_pod
 from tests.kernel.direct_broker import DirectBroker
 from tests.kernel.namespaces import batch, create, delete, run_inside, unique_prefix
+from tests.unit.kernel_recordings import read_pod
 
 pytestmark = pytest.mark.real
 
@@ -124,7 +123,7 @@ def pod() -> Iterator[str]:
 
 
 async def intercepted(pod: str) -> bool | None:
-    facts, reading = await read_pod(DirectBroker(pod), HOME)
+    facts, reading = await read_pod(DirectBroker(pod))
     assert facts is not None, reading
     return facts.intercepted
 

@@ -7,7 +7,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from exporter.broker.protocol.messages import KernelState, NamespaceRef, ReadTopic, Topic, TopicAnswer
+from exporter.broker.protocol.messages import HOME, KernelState, NamespaceRef, ReadTopic, Topic, TopicAnswer
+from exporter.kernel.read.readers import read_pods
+from exporter.kernel.read.visits import KernelBroker
+from exporter.model.facts import PodFacts, ReaderStatus
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "kernel"
 BACKENDS = ("iptables-nft", "iptables-legacy", "nftables")
@@ -27,6 +30,12 @@ def recorded(backend: str, place: str) -> Answers:
 def data_of(answers: Answers, topic: Topic) -> bytes:
     """The bytes of the only answer of that topic, or of the first of several."""
     return next(answer.data for asked, answer in answers.items() if asked.topic is topic)
+
+
+async def read_pod(broker: KernelBroker, *, lsm: bool = False) -> tuple[PodFacts | None, ReaderStatus]:
+    """The facts of the one pod that the broker reads."""
+    (found,) = await read_pods(broker, (HOME,), lsm=lsm)
+    return found
 
 
 class Replay:

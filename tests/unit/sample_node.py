@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
 
 from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.model.calico import IPPool, VxlanMode
@@ -103,6 +105,12 @@ HOST_NAT = NatFacts(
     ),
 )
 
+COUNTERS: dict[str, Any] = {
+    **{field.name: 0 for field in fields(KernelCounters)},  # a new one has a row at once
+    "conntrack_count": 4_812,
+    "conntrack_max": 262_144,
+    "kernel_release": "6.1.0-42-amd64",
+}
 HOST_FACTS = HostFacts(
     links=(
         LinkFact(index=1, name="lo", up=True, lower_up=True, mtu=65536, loopback=True),
@@ -118,7 +126,6 @@ HOST_FACTS = HostFacts(
             interface=ip_interface("2001:db8:0:1::10/64"),
             scope="global",
             permanent=False,
-            valid_seconds=86_000,
         ),
         AddressFact(
             link="ens3", interface=ip_interface("2001:db8:0:1::dad/64"), scope="global", dadfailed=True, tentative=True
@@ -141,9 +148,7 @@ HOST_FACTS = HostFacts(
     nat=HOST_NAT,
     kube_proxy=KubeProxyFacts("iptables", {V4: True, V6: True}),
     vxlan=VxlanFacts(devices={device.name: device for device in (tunnel(V4), tunnel(V6, broken="node-c"))}),
-    limits=KernelCounters(
-        conntrack_count=4_812, conntrack_max=262_144, udp6_checksum_errors=0, kernel_release="6.1.0-42-amd64"
-    ),
+    limits=KernelCounters(**COUNTERS),
 )
 
 

@@ -10,16 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.broker.protocol import messages as m
-from exporter.broker.protocol.packets import PIECE, Assembly, packets
 from exporter.broker.protocol.wire import (
     MAX_PATH,
     MAX_PLACES,
     MAX_SOCKETS,
+    PIECE,
+    Assembly,
     WireError,
     decode_reply,
     decode_request,
     encode_reply,
     encode_request,
+    packets,
 )
 
 U16, U32, U64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64))
@@ -176,7 +178,7 @@ def test_what_is_outside_the_bounds_is_not_written_either(request_: m.Request) -
 
 def test_as_many_places_as_may_be_asked_at_once_fit_into_one_request() -> None:
     place = m.NamespaceRef(path="/" + "a" * (MAX_PATH - 1))
-    topics = (m.ReadTopic(m.Topic.POD),) * 8
+    topics = (m.ReadTopic(m.Topic.LINKS),) * 8
     request = m.ReadKernel((place,) * MAX_PLACES, topics)
     assert decode_request(encode_request(request)) == request
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.counters import parse_all_conf, parse_checksum_errors, parse_conntrack
-from exporter.kernel.decode.parse_error import ParseError
 from exporter.model.facts import Inet6Conf
 
 

@@ -7,24 +7,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 
-from exporter.broker.protocol.messages import HOME, ReadTopic, Topic, TopicAnswer
-from exporter.kernel.decode import legacy, nft, sets
+from exporter.broker.protocol.messages import ReadTopic, Topic, TopicAnswer
+from exporter.kernel.decode import ParseError, legacy, nft, sets
 from exporter.kernel.decode.counters import parse_all_conf, parse_checksum_errors, parse_conntrack
-from exporter.kernel.decode.links import parse_addresses, split_links
-from exporter.kernel.decode.parse_error import ParseError
+from exporter.kernel.decode.links import parse_addresses, parse_listeners, split_links
 from exporter.kernel.decode.routes import parse_routes
 from exporter.kernel.decode.services import parse_ipvs
 from exporter.kernel.decode.vxlan import parse_fdb, parse_neighbours, parse_settings
-from exporter.kernel.read.answers import POD
-from exporter.kernel.read.pod_facts import parse_listeners
-from exporter.kernel.read.readers import read_host, read_pod
+from exporter.kernel.read.readers import read_host
 from exporter.model.family import Family
 from exporter.model.reason import Reason
-from tests.unit.kernel_recordings import BACKENDS, Replay, recorded
+from tests.unit.kernel_recordings import BACKENDS, Replay, read_pod, recorded
 
 REASONS = {*Reason, None}
 Parser = Callable[[bytes], object]
@@ -64,8 +60,8 @@ MORE: tuple[Parser, ...] = (parse_listeners, parse_ipvs)
 
 def cases() -> Iterator[tuple[str, Parser, bytes]]:
     for backend in BACKENDS:
-        for topic, answer in {**recorded(backend, "host"), **recorded(backend, "pod")}.items():
-            name = f"{backend} {topic.topic.name} {topic.argument.decode()[:30]!r} {topic.number}"
+        for place, topic, answer in [(p, *item) for p in ("host", "pod") for item in recorded(backend, p).items()]:
+            name = f"{backend} {place} {topic.topic.name} {topic.argument.decode()[:30]!r} {topic.number}"
             if topic.topic is Topic.LEGACY_CHAINS:
                 yield name, legacy_of(Family.V6 if topic.number == 10 else Family.V4), answer.data
             elif topic.topic in PARSERS and answer.data:
@@ -115,7 +111,7 @@ def test_damaged_bytes_give_a_value_or_malformed(name: str) -> None:
 
 def test_listeners_and_ipvs_bear_any_bytes() -> None:
     chance = random.Random(7)
-    data = recorded("iptables-nft", "pod")[POD].data
+    data = b"".join(answer.data for answer in recorded("iptables-nft", "pod").values())
     for _ in range(300):
         piece = damage(data[60:400], chance)
         for parser in (*PARSERS.values(), *MORE):
@@ -128,13 +124,13 @@ async def test_damaged_answers_give_facts_and_stated_reasons(backend: str) -> No
     chance = random.Random(backend)
 
     def spoil(topic: ReadTopic, answer: TopicAnswer) -> TopicAnswer:
-        return replace(answer, data=damage(answer.data, chance)) if chance.random() < 0.2 else answer
+        return answer._replace(data=damage(answer.data, chance)) if chance.random() < 0.2 else answer
 
     failures = 0
     for _ in range(60):
         _, readings = await read_host(Replay(recorded(backend, "host"), spoil), settle=0)
         assert {r.reason for r in readings} <= REASONS
         failures += sum(not r.success for r in readings)
-        _, reading = await read_pod(Replay(recorded(backend, "pod"), spoil), HOME)
+        _, reading = await read_pod(Replay(recorded(backend, "pod"), spoil))
         assert reading.reason in REASONS
     assert failures

@@ -9,8 +9,7 @@ from collections import deque
 
 import pytest
 
-from exporter.broker.server.kernel.netlink import Netlink, dump_request
-from exporter.broker.server.kernel.visit import Bounds, Visit
+from exporter.broker.server.kernel.netlink import Bounds, Netlink, Visit, dump_request
 
 REQUEST = dump_request(18, bytes(16))
 INTERRUPTED = 0x10

@@ -101,7 +101,7 @@ def test_without_an_inventory_the_device_is_compared_with_itself() -> None:
 
 
 def test_a_direct_route_to_a_peers_node_replaces_the_one_through_the_tunnel() -> None:
-    direct = RouteFact(destination=BLOCK, link="eth0", gateway=NODE, protocol=80, onlink=True)
+    direct = RouteFact(destination=BLOCK, link="eth0", gateway=NODE, protocol=80)
     assert alone(replace(DEVICE, routes=()), direct) == {str(TUNNEL): PeerState.COMPLETE}
 
 

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from exporter.kernel.decode.parse_error import ParseError
+from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.rules import DROP, JUMP, Chain, Rule
 from exporter.kernel.decode.services import (
     ServiceRules,

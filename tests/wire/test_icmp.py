@@ -214,8 +214,11 @@ LIES: dict[str, Mangle] = {
 }
 
 
-def raw_socket(domain: int, protocol: int) -> socket.socket:
-    return socket.socket(domain, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+def raw_socket(family: Family) -> socket.socket:
+    """Without the filter of the exporter's own sockets: it hears echo requests."""
+    if family is Family.V4:
+        return socket.socket(socket.AF_INET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
+    return socket.socket(socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6)
 
 
 class Responder:
@@ -227,8 +230,7 @@ class Responder:
         self.four = family is Family.V4
         self.mangle = mangle
         self.too_big: Callable[[int], int] | None = None  # size of a packet -> MTU to name
-        kind = (socket.AF_INET, socket.IPPROTO_ICMP) if self.four else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
-        self.hearing, self.saying = (row.server.inside(raw_socket, *kind) for _ in "io")
+        self.hearing, self.saying = (row.server.inside(raw_socket, family) for _ in "io")
         self.saying.bind((str(source or SERVER[family]), 0))
         self.client = CLIENT[family]
         self.server = SERVER[family]

@@ -1,7 +1,7 @@
-"""The exporter's side of the broker: asynchronous requests, several under way at once, replies in order. No privilege, no decisions.
+"""The client of the broker: asynchronous requests, several under way at once, replies in order. No privilege.
 
-Descriptors belong to whoever asked; when the asker has been cancelled they are closed on arrival. The broker's end is
-final: `closed` is set, and every request under way or to come raises BrokerGone.
+Descriptors belong to the caller; if it has been cancelled they are closed on arrival. The broker's end is final:
+`closed` is set, and every request under way or to come raises BrokerGone.
 """
 
 from __future__ import annotations
@@ -10,18 +10,27 @@ import asyncio
 import errno
 import os
 import socket
+import struct
 import subprocess
 import sys
 from collections import deque
 from pathlib import Path
 from typing import TypeVar
 
-from exporter.broker.client.descriptors import RIGHTS_SPACE, close_all, descriptors_in, make_socket
+import exporter
 from exporter.broker.protocol import messages as m
-from exporter.broker.protocol.packets import MAX_PACKET, Assembly, packets
-from exporter.broker.protocol.wire import WireError, decode_reply, encode_request
+from exporter.broker.protocol.wire import (
+    MAX_PACKET,
+    MAX_SOCKETS,
+    Assembly,
+    WireError,
+    decode_reply,
+    encode_request,
+    packets,
+)
 
 _HELLO_TIMEOUT = 5.0
+_RIGHTS_SPACE = socket.CMSG_SPACE(MAX_SOCKETS * 4)
 _PACKETS_PER_TURN = 64  # so that a long reply does not hold up the loop
 
 _ReplyT = TypeVar("_ReplyT", bound=m.Reply)
@@ -37,12 +46,12 @@ def spawn_broker() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start a broker with this process's privilege: call it before giving that up. It ends when the socket is closed.
 
     It runs the package that this file belongs to, in a checkout as in a virtual environment, whatever the current
-    directory and PYTHONPATH say.
+    directory and PYTHONPATH are.
     """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
         command = [sys.executable, "-E", "-s", "-m", "exporter.broker", f"--fd={its.fileno()}"]
-        root = Path(__file__).resolve().parents[2]
+        root = Path(exporter.__file__).resolve().parents[1]
         try:
             process = subprocess.Popen(  # noqa: S603 - a fixed command
                 command, pass_fds=(its.fileno(),), cwd=root, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -66,7 +75,7 @@ def connect_broker(path: str) -> socket.socket:
 
 
 class BrokerClient:
-    """One connection to a broker. Made by `connect` or `from_socket`; used by any number of coroutines of one event loop."""
+    """One connection to a broker. Made by `from_socket`; used by any number of coroutines of one event loop."""
 
     welcome: m.Welcome
 
@@ -83,13 +92,8 @@ class BrokerClient:
         self._loop.add_reader(connection, self._receive)
 
     @classmethod
-    async def connect(cls, path: str) -> BrokerClient:
-        """The client of the broker that listens at `path`. OSError when none does, BrokerGone when it does not answer within 5 s."""
-        return await cls.from_socket(connect_broker(path))
-
-    @classmethod
     async def from_socket(cls, connection: socket.socket) -> BrokerClient:
-        """The client over a connected socket, which it then owns. BrokerGone when the broker does not answer within 5 s."""
+        """The client over a connected socket, which it owns. BrokerGone when the broker does not answer within 5 s."""
         client = cls(connection)
         try:
             async with asyncio.timeout(_HELLO_TIMEOUT):
@@ -104,7 +108,7 @@ class BrokerClient:
 
     @property
     def shares_namespace(self) -> bool:
-        """Whether the broker lives in this process's own network namespace: only then is its home `host` (contract, vantages)."""
+        """Whether the broker runs in this process's own network namespace: only then is its home the vantage `host`."""
         info = os.stat("/proc/self/ns/net")  # noqa: PTH116 - procfs does not block
         return (info.st_dev, info.st_ino) == (self.welcome.device, self.welcome.inode)
 
@@ -115,9 +119,9 @@ class BrokerClient:
         return await self._request(m.ListNamed(directory), m.Named)
 
     async def open_sockets(self, place: m.NamespaceRef, kinds: tuple[m.SocketKind, ...]) -> list[socket.socket | int]:
-        """One socket per kind, or the errno that it failed with; all the same errno when the place could not be entered.
+        """One socket per kind, or its errno; the same errno for all when the place could not be entered.
 
-        The caller closes the sockets. They do not block, whatever their timeout says.
+        The caller closes the sockets. They do not block, whatever their timeout is.
         """
         reply, descriptors = await self._exchange(m.OpenSockets(place, kinds))
         if isinstance(reply, m.Sockets) and reply.visit_errno and not descriptors:
@@ -128,7 +132,7 @@ class BrokerClient:
             raise self._break("descriptors that were not announced", descriptors)
         arrived = iter(descriptors)  # fewer than announced when this process had none left to take them (unix(7))
         return [
-            number or (errno.EMFILE if (descriptor := next(arrived, None)) is None else make_socket(kind, descriptor))
+            number or (errno.EMFILE if (descriptor := next(arrived, None)) is None else _make_socket(kind, descriptor))
             for kind, number in zip(kinds, reply.errnos, strict=True)
         ]
 
@@ -166,7 +170,7 @@ class BrokerClient:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and not future.exception():
-                close_all(future.result()[1])  # it arrived in the very turn of the cancellation
+                _close_all(future.result()[1])  # it arrived in the very turn of the cancellation
             raise
 
     def _flush(self) -> None:
@@ -184,8 +188,8 @@ class BrokerClient:
     def _receive(self) -> None:
         try:
             for _ in range(_PACKETS_PER_TURN):
-                size, control, _, _ = self._socket.recvmsg_into([self._buffer], RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
-                self._descriptors += descriptors_in(control)
+                size, control, _, _ = self._socket.recvmsg_into([self._buffer], _RIGHTS_SPACE, socket.MSG_CMSG_CLOEXEC)
+                self._descriptors += _descriptors_in(control)
                 if not size:
                     self._end("the broker has ended")
                     return
@@ -201,11 +205,11 @@ class BrokerClient:
             return
         reply = decode_reply(message)
         if not self._waiting:
-            raise WireError("a reply that nobody asked for")
+            raise WireError("a reply without a request")
         future = self._waiting.popleft()
         descriptors, self._descriptors = self._descriptors, []
         if future.done():  # its asker was cancelled
-            close_all(descriptors)
+            _close_all(descriptors)
         else:
             future.set_result((reply, descriptors))
 
@@ -215,7 +219,7 @@ class BrokerClient:
         return found
 
     def _break(self, reason: str, descriptors: list[int]) -> BrokerGone:
-        close_all(descriptors)
+        _close_all(descriptors)
         self._end(reason)
         return BrokerGone(reason)
 
@@ -226,9 +230,35 @@ class BrokerClient:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
-        close_all(self._descriptors)
+        _close_all(self._descriptors)
         self._descriptors = []
         for future in self._waiting:
             if not future.done():
                 future.set_exception(BrokerGone(reason))
         self._waiting.clear()
+
+
+def _descriptors_in(control: list[tuple[int, int, bytes]]) -> list[int]:
+    """Those of a packet's ancillary data, in order."""
+    found: list[int] = []
+    for level, kind, data in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found += struct.unpack(f"={len(data) // 4}i", data[: len(data) // 4 * 4])
+    return found
+
+
+def _make_socket(kind: m.SocketKind, descriptor: int) -> socket.socket:
+    """The socket that came as this descriptor; it does not block."""
+    family, number, protocol = m.SOCKET_ARGUMENTS[kind]
+    if (
+        number == socket.SOCK_RAW
+    ):  # or a ping socket in its place, which the interpreter finds out by three system calls
+        made = socket.socket(fileno=descriptor)
+        made.settimeout(0)
+        return made
+    return socket.socket(family, number | socket.SOCK_NONBLOCK, protocol, descriptor)
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,13 +1,13 @@
 """The closed set of requests and replies between the exporter and the broker, as frozen values.
 
-Both processes import this file; it imports the standard library alone, and decides nothing. wire.py encodes these
-values.
+Both processes import this file; it imports the standard library only. wire.py encodes these values.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class SocketKind(IntEnum):
@@ -21,38 +21,61 @@ class SocketKind(IntEnum):
     ICMP6 = 6
 
 
+SOCKET_ARGUMENTS = {  # AF_INET or AF_INET6; SOCK_STREAM, SOCK_DGRAM or SOCK_RAW; IPPROTO_*
+    SocketKind.TCP4: (2, 1, 6),
+    SocketKind.TCP6: (10, 1, 6),
+    SocketKind.UDP4: (2, 2, 17),
+    SocketKind.UDP6: (10, 2, 17),
+    SocketKind.ICMP4: (2, 3, 1),
+    SocketKind.ICMP6: (10, 3, 58),
+}
+
+
 class Topic(IntEnum):
-    """A kernel state that may be read. `argument` and `number` of ReadTopic mean what the comment says."""
+    """A kernel state that may be read. `argument` and `number` of ReadTopic mean what the comment has."""
 
     __hash__ = int.__hash__  # answers are kept by topic, and an enum's own hash is slow
 
     LINKS = 1  # RTM_GETLINK dump
     ADDRESSES = 2  # RTM_GETADDR dump, both families
-    ROUTES4 = 3  # RTM_GETROUTE dump, main table; number: RTA_OIF filter (0: all)
+    ROUTES4 = 3  # RTM_GETROUTE dump, main table
     ROUTES6 = 4
     DEFAULT_ROUTES = 5  # both families' dumps, only messages with destination length 0 leave the broker
     NEIGHBOURS = 6  # RTM_GETNEIGH AF_INET/AF_INET6 of one link; number: ifindex
     FDB = 7  # RTM_GETNEIGH AF_BRIDGE of one link; number: ifindex
     NFT_GENERATION = 8
-    NFT_TABLES = 9  # NFT_MSG_GETTABLE dump; number: 2 or 10 (NFPROTO_IPV4, NFPROTO_IPV6), 0 for all families
-    NFT_CHAIN = 10  # GETCHAIN of one chain; argument: "TABLE\0CHAIN", number: family. ENOENT when absent
-    NFT_CHAINS = 11  # GETCHAIN dump of a table's chains (names, hooks); argument: table or "", number: family (0: all)
+    NFT_TABLES = 9  # GETTABLE dump, all families
+    NFT_CHAIN = 10  # GETCHAIN of one chain; argument: "TABLE\0CHAIN", number: family (NFPROTO_*). ENOENT when absent
+    NFT_CHAINS = 11  # GETCHAIN dump of all chains (names, hooks), all families
     NFT_RULES = 12  # GETRULE, filtered by the kernel; argument: "TABLE\0CHAIN", or "TABLE"; number: family
     NFT_SET = 13  # GETSETELEM of one set; argument: "TABLE\0SET", number: family
     LEGACY_TABLES = 14  # /proc/thread-self/net/ip(6)_tables_names; number: family
     LEGACY_CHAINS = 15  # entries of the named chains of table nat; argument: chains joined by \0, number: family
-    IPSET_NAME = 16  # name of an ipset by index; number: index
-    IPSET = 17  # members of one ipset; argument: name, or "" with number: index
+    IPSET = 17  # name and members of one ipset; number: index
     SOCKETS = 18  # sock_diag: listening TCP sockets of both families
-    ALL_CONF = 19  # net.ipv6.conf.all: forwarding, disable_ipv6 ...; net.ipv4.ip_forward: lines "name value"
-    CONNTRACK = 20  # count and limit: lines "name value"
-    SNMP6 = 21  # /proc/thread-self/net/snmp6
+    ALL_CONF = 19  # net.ipv6.conf.all and net.ipv4.ip_forward
+    CONNTRACK = 20  # count and limit
+    SNMP6 = 21
     IPVS = 22  # generic netlink: IPVS services. ENOENT where ip_vs is not loaded; asking does not load it
     # entries of built-in chains and all they lead to; argument: "TABLE\0CHAIN\0..." (nat, mangle), number: family
     LEGACY_REACHABLE = 23
-    NFT_SET_HEAD = 24  # as NFT_SET, the first packet of the dump alone: is the set empty?
-    # what POD_TOPICS give: per topic u16 errno, u8 interrupted, u32 length (little-endian); then the bytes of all
-    POD = 25
+    NFT_SET_HEAD = 24  # as NFT_SET, the first packet of the dump only: is the set empty?
+
+
+# Topics that are one file, or the values of several as lines of "name value"; a file that does not exist is left out.
+FILES = {Topic.SNMP6: "/proc/thread-self/net/snmp6"}
+VALUES = {
+    Topic.ALL_CONF: {
+        "ipv6.forwarding": "/proc/sys/net/ipv6/conf/all/forwarding",
+        "ipv6.accept_ra": "/proc/sys/net/ipv6/conf/all/accept_ra",
+        "ipv6.disable_ipv6": "/proc/sys/net/ipv6/conf/all/disable_ipv6",
+        "ipv4.forwarding": "/proc/sys/net/ipv4/ip_forward",
+    },
+    Topic.CONNTRACK: {
+        "count": "/proc/sys/net/netfilter/nf_conntrack_count",
+        "max": "/proc/sys/net/netfilter/nf_conntrack_max",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,23 +96,12 @@ class NamespaceRef:
 HOME = NamespaceRef()
 
 
-@dataclass(frozen=True, slots=True)
-class ReadTopic:
+class ReadTopic(NamedTuple):
+    """One topic to read. A tuple, as TopicAnswer is: they are made and compared hundreds of times a round."""
+
     topic: Topic
     argument: bytes = b""
     number: int = 0
-
-
-POD_TOPICS = (
-    ReadTopic(Topic.ADDRESSES),
-    ReadTopic(Topic.LINKS),
-    ReadTopic(Topic.DEFAULT_ROUTES),
-    ReadTopic(Topic.SOCKETS),
-    ReadTopic(Topic.NFT_TABLES),
-    ReadTopic(Topic.LEGACY_TABLES, number=2),
-    ReadTopic(Topic.LEGACY_TABLES, number=10),
-)
-"""What a pod is asked in every round, together as Topic.POD: with hundreds of pods each single topic's way would show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +111,12 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class ListNamespaces:
-    """Which network namespaces do processes live in, the broker's own left out."""
+    """Which network namespaces do processes run in, the broker's own left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListNamed:
-    """Which network namespaces have names in this directory (files of nsfs with printable names; nothing else there is mentioned)."""
+    """Which network namespaces have names in this directory: files of nsfs with printable names, nothing else."""
 
     directory: str
 
@@ -119,7 +131,7 @@ class OpenSockets:
 
 @dataclass(frozen=True, slots=True)
 class ReadKernel:
-    """Read these topics at each of these places, in one visit each: with hundreds of pods the way of every single request would show."""
+    """Read these topics at each of these places, in one visit each: hundreds of single requests are slow."""
 
     places: tuple[NamespaceRef, ...]
     topics: tuple[ReadTopic, ...]
@@ -127,7 +139,7 @@ class ReadKernel:
 
 @dataclass(frozen=True, slots=True)
 class ReadPodFiles:
-    """Read /etc/resolv.conf inside the root of each place's pid, and say which C libraries stand there. EINVAL without a pid."""
+    """Read /etc/resolv.conf inside the root of each place's pid, and which C libraries it has. EINVAL without a pid."""
 
     places: tuple[NamespaceRef, ...]
 
@@ -137,7 +149,7 @@ Request = Hello | ListNamespaces | ListNamed | OpenSockets | ReadKernel | ReadPo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome:
-    """The broker's own namespace, effective capabilities (bit mask, linux/capability.h), pid, and whether an LSM confines it."""
+    """The broker's own namespace, effective capabilities (bit mask, linux/capability.h), pid and LSM label."""
 
     device: int
     inode: int
@@ -182,15 +194,14 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """One errno per asked kind; 0 means that a descriptor came along, in order. `visit_errno` is set when the place could not be entered."""
+    """One errno per kind; 0: a descriptor came along, in order. `visit_errno`: the place could not be entered."""
 
     visit_errno: int
     errnos: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TopicAnswer:
-    """What one topic gave: the raw messages or file content, or an errno. `interrupted`: NLM_F_DUMP_INTR was seen twice."""
+class TopicAnswer(NamedTuple):
+    """One topic's raw messages or file content, or an errno. `interrupted`: NLM_F_DUMP_INTR was seen twice."""
 
     errno: int
     data: bytes = b""
@@ -199,7 +210,7 @@ class TopicAnswer:
 
 @dataclass(frozen=True, slots=True)
 class KernelState:
-    """One place's answers, one per topic in order. `visit_errno` is set, and no answer there, when it could not be entered."""
+    """One place's answers, one per topic in order; `visit_errno` and no answers when it could not be entered."""
 
     visit_errno: int
     answers: tuple[TopicAnswer, ...]
@@ -219,11 +230,11 @@ class InstalledLibc(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodFiles:
-    """`resolv_errno` 0 means that resolv_conf is the content (at most 64 KiB). `libc_errno` 0 means that `libcs` is complete.
+    """`resolv_errno` 0: resolv_conf is the content (at most 64 KiB). `libc_errno` 0: `libcs` is complete.
 
     EAGAIN: the process has not entered its container yet. ETIMEDOUT: the pod's file system does not answer, so it is
-    left alone for a while. EBUSY: so many do not that none is asked. `sandbox`: the process holds the pod's namespaces
-    and runs nothing of the pod's; its libraries are not looked for.
+    not read for a while. EBUSY: too many do not answer, so none is read. `sandbox`: the process keeps the pod's
+    namespaces and runs nothing of the pod; its libraries are not searched.
     """
 
     resolv_errno: int

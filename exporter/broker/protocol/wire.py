@@ -1,6 +1,6 @@
-"""Messages as bytes: the language between the exporter and the broker. Reads nothing, decides nothing; packets.py carries it.
+"""The encoding of messages between the exporter and the broker, and their packets. It does no I/O.
 
-A message is one byte that says which, then its fields in order; numbers are little-endian, texts and sequences carry
+A message is one byte for its kind, then its fields in order; numbers are little-endian, texts and sequences carry
 their length. Either side may be hostile to the other: every length is bounded, and anything that is not exactly one
 valid message is WireError.
 """
@@ -8,9 +8,10 @@ valid message is WireError.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from exporter.broker.protocol import messages as m
@@ -26,6 +27,8 @@ MAX_PATH = 4096
 MAX_RESOLV_CONF = 64 * 1024
 MAX_REQUEST = 60 * 1024  # bytes: a request is a single packet
 MAX_REPLY = 64 * 1024 * 1024
+PIECE = 64 * 1024  # well below the default send buffer (208 KiB), so that a few packets may be under way
+MAX_PACKET = PIECE + 1
 
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=IntEnum)
@@ -102,7 +105,7 @@ def _octets(limit: int) -> _Codec[bytes]:
 
 
 def _text(limit: int) -> _Codec[str]:
-    """File names are bytes: what is no UTF-8 travels as Python's surrogates (os.fsdecode). No NUL, which no path may hold."""
+    """File names are bytes: what is no UTF-8 travels as Python's surrogates (os.fsdecode). NUL is refused."""
     octets = _octets(limit)
 
     def put(out: bytearray, value: str) -> None:
@@ -141,8 +144,8 @@ def _sequence(item: _Codec[_T], limit: int) -> _Codec[tuple[_T, ...]]:
 
 
 def _record(kind: Callable[..., _T], *, numbers: str = "", **codecs: _Codec[Any]) -> _Codec[_T]:
-    """The dataclass `kind`: the numbers that it begins with as struct codes, read at once, then its other fields in order."""
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+    """The class `kind`: its leading numbers as struct codes, read at once, then its other fields in order."""
+    names = list(kind.__annotations__)
     leading = names[: len(numbers)]
     assert names[len(numbers) :] == list(codecs), kind
     layout = struct.Struct("<" + numbers)
@@ -162,14 +165,48 @@ def _record(kind: Callable[..., _T], *, numbers: str = "", **codecs: _Codec[Any]
     return _Codec(put, get)
 
 
+@lru_cache(MAX_TOPICS)
+def _answer_heads(count: int) -> struct.Struct:
+    """Errno, interrupted and length of each answer; the bytes of all follow. Read at once: a pod's visit has many."""
+    return struct.Struct("<" + "HBI" * count)
+
+
+def _put_answers(out: bytearray, answers: tuple[m.TopicAnswer, ...]) -> None:
+    if len(answers) > MAX_TOPICS:
+        raise WireError("too many items")
+    heads: list[int] = []
+    for code, data, interrupted in answers:
+        heads += (code, interrupted, len(data))
+    out += len(answers).to_bytes(4, "little") + _answer_heads(len(answers)).pack(*heads)
+    out += b"".join([data for _, data, _ in answers])
+
+
+def _get_answers(source: _Source) -> tuple[m.TopicAnswer, ...]:
+    count = _U32.get(source)
+    if count > MAX_TOPICS:
+        raise WireError("too many items")
+    layout = _answer_heads(count)
+    heads = iter(layout.unpack_from(source.data, source.at))
+    data, at = source.data, source.at + layout.size
+    answers = []
+    for code, interrupted, length in zip(heads, heads, heads, strict=True):
+        if interrupted > 1:
+            raise WireError("a flag is 0 or 1")
+        answers.append(m.TopicAnswer(code, data[at : at + length], interrupted == 1))
+        at += length
+    if at > len(data):
+        raise WireError("message ends too early")
+    source.at = at
+    return tuple(answers)
+
+
 _PLACE = _record(m.NamespaceRef, numbers="QQIQ", path=_text(MAX_PATH))
 _TOPIC = _record(m.ReadTopic, topic=_choice(m.Topic), argument=_octets(MAX_PATH), number=_U32)
 _PROCESS = _record(m.Process, numbers="IQ", cgroup=_octets(MAX_CGROUP))
 _FOUND = _record(m.FoundNamespace, numbers="QQ", processes=_sequence(_PROCESS, MAX_PROCESSES))
 _NAMED = _record(m.NamedNamespace, name=_text(255), device=_U64, inode=_U64)
 _PLACES = _sequence(_PLACE, MAX_PLACES)
-_ANSWER = _record(m.TopicAnswer, numbers="H", data=_octets(MAX_REPLY), interrupted=_FLAG)
-_STATE = _record(m.KernelState, numbers="H", answers=_sequence(_ANSWER, MAX_TOPICS))
+_STATE = _record(m.KernelState, numbers="H", answers=_Codec(_put_answers, _get_answers))
 _FILES = _record(
     m.PodFiles,
     numbers="H",
@@ -245,3 +282,35 @@ def _decode(table: dict[int, tuple[type, _Codec[Any]]], data: bytes) -> Any:
     if source.at != len(data):
         raise WireError("bytes after the message")
     return message
+
+
+def packets(message: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """The packets of a message, each as flag and piece, to be sent together without copying."""
+    view = memoryview(message)
+    for start in range(0, len(message), PIECE):
+        yield b"\1" if start + PIECE < len(message) else b"\0", view[start : start + PIECE]
+
+
+class Assembly:
+    """Puts the packets of one message after the other together again."""
+
+    def __init__(self, limit: int = MAX_REPLY) -> None:
+        self._limit = limit
+        self._pieces = bytearray()
+
+    @property
+    def begun(self) -> bool:
+        return bool(self._pieces)
+
+    def add(self, packet: memoryview) -> bytes | None:
+        """The message, once this packet completed it. WireError for a packet that cannot be."""
+        if len(packet) < 2 or packet[0] > 1:
+            raise WireError("not a packet")
+        self._pieces += packet[1:]
+        if len(self._pieces) > self._limit:
+            raise WireError("message too long")
+        if packet[0]:
+            return None
+        message = bytes(self._pieces)
+        self._pieces = bytearray()
+        return message

@@ -1,1 +1,1 @@
-"""The privileged process. SECURITY.md counts these lines; nothing here imports anything but the standard library and the protocol."""
+"""The privileged process: standard library and protocol only. SECURITY.md cites how many lines of code it has."""

@@ -1,4 +1,4 @@
-"""What the broker answers to each request of the closed set. Every privileged act starts here; nothing here talks to a client."""
+"""What the broker answers to each request of the closed set. Every privileged act starts here; no client I/O here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import partial
 
 from exporter.broker.protocol import messages as m
 from exporter.broker.server.files.reader import PodReader
+from exporter.broker.server.kernel.netlink import HOME_BOUNDS, POD_BOUNDS
 from exporter.broker.server.kernel.topics import read_topics
-from exporter.broker.server.kernel.visit import HOME_BOUNDS, POD_BOUNDS
 from exporter.broker.server.namespaces import NamespaceVisitor
 from exporter.broker.server.privilege import effective_capabilities
 from exporter.broker.server.processes import ProcessTable
@@ -23,8 +23,8 @@ class Broker:
     """Answers requests one at a time. `home` is its own network namespace, by device and inode."""
 
     def __init__(self) -> None:
-        self._doorway = NamespaceVisitor()
-        self._processes = ProcessTable(self._doorway.home)
+        self._visitor = NamespaceVisitor()
+        self._processes = ProcessTable(self._visitor.home)
         self._files = PodReader()
 
     def answer(self, request: m.Request) -> tuple[m.Reply, list[int]]:
@@ -32,14 +32,14 @@ class Broker:
         self._files.reap()
         match request:
             case m.Hello():
-                device, inode = self._doorway.home
+                device, inode = self._visitor.home
                 return m.Welcome(
                     device=device, inode=inode, capabilities=effective_capabilities(), pid=os.getpid(), lsm=_read_lsm()
                 ), []
             case m.ListNamespaces():
                 return self._processes.list_namespaces(), []
             case m.ListNamed(directory):
-                return self._doorway.list_named(directory), []
+                return self._visitor.list_named(directory), []
             case m.OpenSockets(place, kinds):
                 return self._open_sockets(place, kinds)
             case m.ReadKernel(places, topics):
@@ -49,7 +49,7 @@ class Broker:
 
     def _open_sockets(self, place: m.NamespaceRef, kinds: tuple[m.SocketKind, ...]) -> tuple[m.Sockets, list[int]]:
         try:
-            errnos, descriptors = self._doorway.visit(place, partial(open_sockets, kinds))
+            errnos, descriptors = self._visitor.visit(place, partial(open_sockets, kinds))
         except OSError as error:
             return m.Sockets(visit_errno=error.errno or errno.EIO, errnos=()), []
         return m.Sockets(visit_errno=0, errnos=tuple(errnos)), descriptors
@@ -59,7 +59,7 @@ class Broker:
         left = HOME_BOUNDS.visit  # for all places together: a reply has its bound
         for place in places:
             state = self._visit(place, topics)
-            size = sum(len(answer.data) for answer in state.answers)
+            size = sum([len(answer.data) for answer in state.answers])
             if size > left:
                 state, size = m.KernelState(visit_errno=errno.EFBIG, answers=()), 0
             left -= size
@@ -67,16 +67,16 @@ class Broker:
         return m.KernelStates(tuple(states))
 
     def _visit(self, place: m.NamespaceRef, topics: tuple[m.ReadTopic, ...]) -> m.KernelState:
-        bounds = HOME_BOUNDS if self._doorway.is_home(place) else POD_BOUNDS
+        bounds = HOME_BOUNDS if self._visitor.is_home(place) else POD_BOUNDS
         try:
-            answers = self._doorway.visit(place, partial(read_topics, topics, bounds))
+            answers = self._visitor.visit(place, partial(read_topics, topics, bounds))
         except OSError as error:
             return m.KernelState(visit_errno=error.errno or errno.EIO, answers=())
         return m.KernelState(visit_errno=0, answers=answers)
 
 
 def _read_lsm() -> str:
-    """The label that AppArmor or SELinux gave this process, "" without one: it may refuse what the capabilities would allow."""
+    """The label of AppArmor or SELinux for this process, "" without one: it may refuse what the capabilities allow."""
     try:
         label = read_file("/proc/self/attr/current")
     except OSError:  # no such module is active

@@ -1,4 +1,4 @@
-"""The command `broker`: its arguments, the power that it keeps, its beginning and its end. The only log lines are here.
+"""The command `broker`: its arguments, the privileges that it keeps, start and end. The only log lines are here.
 
 It either listens at a path (the container of a DaemonSet) or serves the one connection that it inherited (started by
 the exporter).
@@ -27,14 +27,14 @@ from exporter.broker.server.syscalls import PR_SET_DUMPABLE, prctl
 _USAGE = "usage: dualstack-exporter broker --socket=PATH [--client-uid=UID]... [--socket-gid=GID] | --fd=N"
 _HELP = f"""{_USAGE}
 
-the privileged part alone: a closed set of requests, answered until SIGTERM
+the privileged part: answers a closed set of requests until SIGTERM
 
 options:
   --socket PATH         where exporters connect (a SOCK_SEQPACKET socket)
   --client-uid UID      admit this uid besides root, whatever the socket's mode;
                         repeatable
   --socket-gid GID      the socket's group, whose members may connect
-  --fd N                serve this inherited connection alone, until it ends
+  --fd N                serve only this inherited connection, until it ends
 """
 
 
@@ -51,11 +51,10 @@ class _Options:
 
 
 def main(argv: list[str]) -> int:
-    """The command `broker`. Exit status 0 after SIGTERM or when the inherited connection ended, 2 with one line for what cannot work.
+    """The command `broker`. Exit status 0 after SIGTERM or when the inherited connection ended, 2 on errors.
 
-    With --client-uid anyone may reach the socket and the kernel's word on who connects decides: those uids, root and
-    the broker's own. Without, the file's mode decides: owner and group (--socket-gid, else the process's or that of a
-    setgid directory).
+    With --client-uid anyone may reach the socket, and the peer's uid decides: those uids, root and the broker's own.
+    Without, the file's mode decides: owner and group (--socket-gid, else the process's or that of a setgid directory).
     """
     if argv in (["--help"], ["-h"]):
         sys.stdout.write(_HELP)

@@ -1,4 +1,4 @@
-"""The file of the broker's listening socket: made, put in a dead broker's place, and removed. Nothing is served here."""
+"""The file of the broker's listening socket: made, replaced if its broker has ended, and removed. It serves nothing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _BACKLOG = 16
 
 
 class SocketInUseError(Exception):
-    """Something stands at the path already that is not to be replaced. The text says what."""
+    """The path is in use and must not be replaced. The text has the reason."""
 
 
 class BrokerListener:
     """A listening SOCK_SEQPACKET socket at `path`, its file with `mode` from the first moment on.
 
-    OSError when it cannot be made, SocketInUseError when a broker listens there or when a file stands there that is no
+    OSError when it cannot be made, SocketInUseError when a broker listens there or the path is a file that is no
     socket.
     """
 
@@ -60,11 +60,11 @@ class BrokerListener:
 
 def _remove_stale(path: str) -> None:
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        raise SocketInUseError("a file that is no socket stands there")
+        raise SocketInUseError("the path is a file that is not a socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as probe:
         try:
             probe.connect(path)
-        except ConnectionRefusedError:  # nobody listens: the broker that made it has ended
+        except ConnectionRefusedError:  # no one listens: the broker that made it has ended
             os.unlink(path)  # noqa: PTH108 - pathlib would be a megabyte of the broker's memory
         except OSError as error:  # a socket of another type, or one whose queue is full
             raise SocketInUseError("something listens there") from error

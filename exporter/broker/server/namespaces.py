@@ -21,12 +21,12 @@ from exporter.broker.server.syscalls import CLONE_NEWNET, read_file, setns
 NO_WAY_HOME = 71  # exit status (EX_OSERR of sysexits.h): home could not be entered again
 
 _NS_GET_NSTYPE = 0xB703  # linux/nsfs.h
-_MAX_ENTRIES = 10_000  # of one directory that are looked at
+_MAX_ENTRIES = 10_000  # of one directory that are read
 _T = TypeVar("_T")
 
 
 class NamespaceVisitor:
-    """Stands in the broker's own namespace (`home`: device and inode) and leads into others."""
+    """Enters other namespaces from the broker's own (`home`: device and inode) and comes back."""
 
     def __init__(self) -> None:
         self._way_home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -68,7 +68,7 @@ class NamespaceVisitor:
         info = os.fstat(descriptor)
         if (info.st_dev, info.st_ino) != (place.device, place.inode):
             os.close(descriptor)
-            raise OSError(errno.ESTALE, "another namespace stands there now")
+            raise OSError(errno.ESTALE, "another namespace is there now")
         return descriptor
 
     def _open_path(self, path: str) -> int:
@@ -83,7 +83,7 @@ class NamespaceVisitor:
         return descriptor
 
     def _open_named(self, name: str, directory: int | None) -> int | None:
-        """The network namespace that this file is, else None. Nothing else is ever really opened: it might block or act."""
+        """The network namespace that this file is, else None. Nothing else is opened: it might block or act."""
         handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         try:
             if os.fstat(handle).st_dev != self.home[0]:  # the kernel has one nsfs, and home is a file of it
@@ -100,7 +100,7 @@ class NamespaceVisitor:
         return descriptor if kind == CLONE_NEWNET else None
 
     def list_named(self, directory: str) -> Named:
-        """The network namespaces named in `directory`, sorted, at most MAX_NAMES; a name that cannot be printed is left out."""
+        """The network namespaces named in `directory`, sorted, at most MAX_NAMES; unprintable names are left out."""
         if not directory.startswith("/"):
             return Named((), errno.EINVAL)
         try:
@@ -135,7 +135,7 @@ def open_of_process(place: NamespaceRef, name: str, flags: int) -> int:
 
 @contextmanager
 def open_process(place: NamespaceRef) -> Iterator[int]:
-    """/proc/PID of the very process that `place` means: ESTALE when it has ended, also when its pid was given anew."""
+    """/proc/PID of the very process that `place` means: ESTALE when it has ended, also when its pid was reused."""
     try:
         process = os.open(f"/proc/{place.pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:  # from here on everything is of one process: the directory of an ended one stays empty
@@ -149,6 +149,6 @@ def open_process(place: NamespaceRef) -> Iterator[int]:
 
 
 def read_start(name: str, directory: int | None = None) -> int:
-    """When a process began, in clock ticks since boot: field 22 of its /proc/PID/stat, the file `name` (proc_pid_stat(5))."""
+    """When a process began, in clock ticks since boot: field 22 of its /proc/PID/stat, the file `name`."""
     text = read_file(name, directory=directory)
-    return int(text.rpartition(b")")[2].split()[19])  # the name in parentheses may hold anything
+    return int(text.rpartition(b")")[2].split()[19])  # the name in parentheses may contain anything

@@ -43,7 +43,7 @@ def limit_capabilities(mask: int) -> None:
 
 
 def _shrink_bounding_set(mask: int) -> None:
-    """Where SETPCAP is held; elsewhere no_new_privs alone keeps exec from giving anything."""
+    """Where SETPCAP is held; elsewhere no_new_privs keeps exec from giving any."""
     for number in range(64):
         if mask >> number & 1:
             continue

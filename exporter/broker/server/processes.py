@@ -1,8 +1,8 @@
-"""Which network namespaces processes live in, kept up to date at the cost of what changed. Needs no cgroup mount.
+"""Which network namespaces processes run in, kept up to date at the cost of what changed. Needs no cgroup mount.
 
-A full look at 5,000 processes costs ten times what the difference of two lists of pids does, so a process is looked at
-when its pid appears or may have been given anew, while it is young (a runtime joins namespace and cgroup after fork),
-when it stands for its namespace in the reply, and in a slow turn through all of them.
+Reading 5,000 processes costs ten times what the difference of two lists of pids does, so a process is read when its pid
+appears or may have been reused, while it is young (a runtime joins namespace and cgroup after fork), when it represents
+its namespace in the reply, and in a slow turn through all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from exporter.broker.server.namespaces import read_start
 from exporter.broker.server.syscalls import read_file
 
 _MAX_PIDS = 100_000  # beyond that, the highest pids are not seen: a fork bomb must not eat the broker's memory
-_LOOKS = 3  # at a young process: the first, and at the two listings after it
+_READS = 3  # at a young process: the first, and at the two listings after it
 _YOUNG = 5.0  # seconds that it stays young at least: two listings may follow one another at once
 _TURN = 64  # processes of the slow turn per listing
 MAX_OF_CONTAINER = 64  # namespaces
@@ -37,17 +37,17 @@ _POD = re.compile(
 
 @dataclass(slots=True, kw_only=True)
 class _KnownProcess:
-    """What was seen of one process. `key` None: it lives at home, or cannot be seen."""
+    """What was seen of one process. `key` None: it runs at home, or cannot be read."""
 
     first_seen: float
-    looks: int = 0
+    reads: int = 0
     key: Key | None = None
     cgroup: bytes = b""
-    started: int = 0  # read when it first stands for its namespace
+    started: int = 0  # read when it first represents its namespace
 
 
 class ProcessTable:
-    """The processes of /proc and the foreign namespaces they live in."""
+    """The processes of /proc and the foreign namespaces they run in."""
 
     def __init__(self, home: Key) -> None:
         self._home = home
@@ -55,14 +55,15 @@ class ProcessTable:
         self._young: set[int] = set()
         self._refused: set[int] = set()
         self._members: dict[Key, dict[int, None]] = {}  # pids, the longest known first
-        self._found: dict[Key, FoundNamespace] = {}  # descriptions that still hold
+        self._found: dict[Key, FoundNamespace] = {}  # descriptions that are still valid
         self._turn: list[int] = []
         self._last_pid = 0
 
     def list_namespaces(self) -> Namespaces:
-        """Every foreign namespace that some process lives in, with the processes that stand for it."""
+        """Every foreign namespace that some process runs in, with the processes that represent it."""
         now, last_pid = monotonic(), _read_last_pid()
-        pids = {int(name) for name in islice(os.listdir("/proc"), _MAX_PIDS) if name.isdecimal()}  # noqa: PTH208 - names, at a third of the cost
+        names = os.listdir("/proc")  # noqa: PTH208 - at a third of the cost
+        pids = {int(name) for name in islice(names, _MAX_PIDS) if name.isdecimal()}
         known = self._known.keys()
         for pid in (known - pids) | _given_between(self._last_pid, last_pid, known):
             self._forget(pid)
@@ -70,9 +71,9 @@ class ProcessTable:
             self._known[pid] = _KnownProcess(first_seen=now)
             self._young.add(pid)
         self._last_pid = last_pid
-        standing = {found.processes[0].pid for found in self._found.values()}
-        for pid in self._young | standing | self._next_in_turn():
-            self._look(pid, now)
+        shown = {found.processes[0].pid for found in self._found.values()}
+        for pid in self._young | shown | self._next_in_turn():
+            self._read(pid, now)
         found = [description for key in list(self._members) if (description := self._describe(key))]
         return Namespaces(tuple(share_out(found)[:MAX_NAMESPACES]), len(self._refused))
 
@@ -82,11 +83,11 @@ class ProcessTable:
         due, self._turn = self._turn[:_TURN], self._turn[_TURN:]
         return self._known.keys() & due
 
-    def _look(self, pid: int, now: float) -> None:
+    def _read(self, pid: int, now: float) -> None:
         known = self._known[pid]
         young = pid in self._young
-        known.looks += 1
-        if known.looks >= _LOOKS and now - known.first_seen >= _YOUNG:
+        known.reads += 1
+        if known.reads >= _READS and now - known.first_seen >= _YOUNG:
             self._young.discard(pid)
         key = self._read_namespace(pid)
         if key is None:
@@ -129,10 +130,10 @@ class ProcessTable:
     def _describe(self, key: Key) -> FoundNamespace | None:
         """One process for each distinct cgroup, those of pods first. None when all have ended by now."""
         if key not in self._found:
-            standing: dict[bytes, int] = {}
+            shown: dict[bytes, int] = {}
             for pid in self._members[key]:
-                standing.setdefault(self._known[pid].cgroup, pid)
-            order = sorted(standing.items(), key=lambda item: _POD.search(item[0]) is None)
+                shown.setdefault(self._known[pid].cgroup, pid)
+            order = sorted(shown.items(), key=lambda item: _POD.search(item[0]) is None)
             processes = [Process(pid, self._start(pid), cgroup) for cgroup, pid in order[:MAX_PROCESSES]]
             alive = tuple(process for process in processes if process.started)
             if not alive:
@@ -150,7 +151,7 @@ class ProcessTable:
 
 
 def share_out(found: Iterable[FoundNamespace]) -> list[FoundNamespace]:
-    """Without what one pod's container has too many of: it may make thousands, and must not push other pods' out of the reply."""
+    """At most MAX_OF_CONTAINER of one pod's container: it may make thousands, which must not displace other pods'."""
     counts: Counter[bytes] = Counter()
     kept = []
     for namespace in found:
@@ -167,7 +168,7 @@ def _read_last_pid() -> int:
 
 
 def _given_between(before: int, after: int, pids: Iterable[int]) -> set[int]:
-    """Those that may have been given anew since `before` was the last one. Pids are given in rising order and wrap around."""
+    """Those that may have been reused since `before` was the last one. Pids rise and wrap around."""
     if before <= after:
         return {pid for pid in pids if before < pid <= after}
     return {pid for pid in pids if pid > before or pid <= after}
@@ -188,7 +189,7 @@ def read_owner(pid: int) -> bytes:
 
 
 def choose_cgroup(text: bytes) -> bytes:
-    """Of the lines `id:controllers:path` of cgroups(7), v1 and v2, the path that names a pod; the longest where several do or none."""
+    """The path that names a pod among the lines `id:controllers:path` of cgroups(7); else the longest."""
     paths = [line.split(b":", 2)[2] for line in text.split(b"\n") if line.count(b":") >= 2]
     path = max([path for path in paths if _POD.search(path)] or paths, key=len, default=b"")
     if len(path) > MAX_CGROUP:

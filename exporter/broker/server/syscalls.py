@@ -1,4 +1,4 @@
-"""The few system calls that Python 3.11 lacks, through ctypes, and the plainest read. Used by the broker; decides nothing.
+"""The few system calls that Python 3.11 lacks, through ctypes, and a plain file read. The broker uses them.
 
 Every function raises OSError with the kernel's errno. Constants are those of the kernel's uapi headers.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import struct
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
@@ -23,6 +24,7 @@ _CAPABILITY_VERSION_3 = 0x20080522  # linux/capability.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
 _LIBC.setns.argtypes = [ctypes.c_int, ctypes.c_int]  # twice a visit: spares making the arguments
+_LIBC.getsockopt.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p]
 
 
 def _checked(result: int) -> int:
@@ -44,6 +46,20 @@ def read_file(name: str, *, directory: int | None = None, limit: int = 16 * 1024
 def setns(descriptor: int) -> None:
     """Move the calling thread into the network namespace of this descriptor (setns(2))."""
     _checked(_LIBC.setns(descriptor, CLONE_NEWNET))
+
+
+def getsockopt(asked: socket.socket, option: tuple[int, int], request: bytes, size: int) -> bytes:
+    """The answer to an option whose buffer carries a request; Python's own getsockopt starts from an empty buffer."""
+    buffer = ctypes.create_string_buffer(request, size)
+    length = getsockopt_into(asked, option, ctypes.addressof(buffer), size)
+    return buffer.raw[:length]
+
+
+def getsockopt_into(asked: socket.socket, option: tuple[int, int], address: int, size: int) -> int:
+    """As getsockopt, in memory at `address`. Returns the length of the answer."""
+    length = ctypes.c_uint32(size)
+    _checked(_LIBC.getsockopt(asked.fileno(), *option, address, ctypes.byref(length)))
+    return length.value
 
 
 def open_in_root(root: int, path: str, flags: int) -> int:

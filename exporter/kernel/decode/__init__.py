@@ -1,1 +1,5 @@
-"""Bytes of the kernel to facts. Pure; any bytes may come, and the work is bounded."""
+"""Parsers of the bytes that the broker hands on. Pure: bytes in, facts out, or ParseError; no socket, file or clock."""
+
+
+class ParseError(ValueError):
+    """Bytes that no kernel of this layout sends: cut short, of impossible length, or with a value outside its range."""

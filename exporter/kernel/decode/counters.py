@@ -1,10 +1,10 @@
-"""Parses the small files: conntrack's use and limit, IPv6 counters, forwarding switches. Pure: text of /proc -> facts."""
+"""Parses the small files of /proc: conntrack's use and limit, IPv6 counters, forwarding switches. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exporter.kernel.decode.parse_error import ParseError
+from exporter.kernel.decode import ParseError
 from exporter.model.facts import Inet6Conf
 
 _OFF = Inet6Conf(forwarding=0, accept_ra=0, disable_ipv6=1)

@@ -1,7 +1,7 @@
 """Reads the expressions of one nftables rule into a Rule (linux/netfilter/nf_tables.h). Pure.
 
-Rules compute with registers: a load (payload, meta) is remembered until a comparison or a lookup says what is asked of
-it. What is not understood makes the rule `limited`, never wrong.
+Rules compute with registers: a load (payload, meta) is remembered until a comparison or a lookup uses it. What is not
+understood makes the rule `limited`, never wrong.
 """
 
 from __future__ import annotations
@@ -11,15 +11,8 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 
-from exporter.kernel.decode.netlink import (
-    Attributes,
-    list_nested,
-    read_be32,
-    read_be64,
-    read_nested,
-    read_text,
-)
-from exporter.kernel.decode.parse_error import ParseError
+from exporter.kernel.decode import ParseError
+from exporter.kernel.decode.netlink import Attributes, list_nested, read_nested
 from exporter.kernel.decode.rules import (
     ACCEPT,
     DNAT,
@@ -34,7 +27,7 @@ from exporter.kernel.decode.rules import (
     TPROXY,
     Rule,
 )
-from exporter.kernel.decode.xtables import Fields, add_match, target_name
+from exporter.kernel.decode.xtables import Fields, add_match
 from exporter.model.family import Net
 
 _NFPROTO_IPV4, _NFPROTO_IPV6 = 2, 10
@@ -49,12 +42,13 @@ _META_MARK, _META_NFPROTO, _META_L4PROTO = 3, 15, 16
 _EQUAL = 0
 _NAT_SNAT = 0
 _LOOKUP_INVERTED = 1
+_TARGETS = {"masq": MASQUERADE, "redir": REDIRECT, "tproxy": TPROXY}
 _SILENT = frozenset({"log", "objref", "notrack", "last", "dup"})  # they neither choose packets nor end their way
 
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """What a register holds: where it was loaded from, and the mask laid over it."""
+    """The content of a register: where it was loaded from, and its mask."""
 
     kind: str  # source | destination port | protocol | mark | nfproto | other
     size: int = 0
@@ -65,7 +59,7 @@ _OTHER = _Load("other")
 
 
 class RuleReader:
-    """Reads one rule of a table of one family. Raises Malformed."""
+    """Reads one rule of a table of one family. Raises ParseError."""
 
     def __init__(self, family: int) -> None:
         self._family = family
@@ -77,10 +71,11 @@ class RuleReader:
             if kind != _LIST_ELEM:
                 continue
             found = read_nested(element)
-            name = read_text(found.get(_EXPR_NAME), "NFTA_EXPR_NAME")
-            reader = _READERS.get(name)
-            if reader is not None:
-                reader(self, read_nested(found.get(_EXPR_DATA)))
+            name = found.text(_EXPR_NAME, "NFTA_EXPR_NAME")
+            if name in _READERS:
+                _READERS[name](self, found.nested(_EXPR_DATA))
+            elif name in _TARGETS:
+                self._fields["verdict"] = _TARGETS[name]
             elif name not in _SILENT:
                 self._fields["limited"] = True
         values: Any = self._fields
@@ -94,10 +89,10 @@ class RuleReader:
         if 1 not in found:
             self._fields["limited"] = True  # writes into the packet
             return
-        register = read_be32(found[1], "NFTA_PAYLOAD_DREG")
-        base = read_be32(found.get(2), "NFTA_PAYLOAD_BASE")
-        offset = read_be32(found.get(3), "NFTA_PAYLOAD_OFFSET")
-        length = read_be32(found.get(4), "NFTA_PAYLOAD_LEN")
+        register = found.be32(1, "NFTA_PAYLOAD_DREG")
+        base = found.be32(2, "NFTA_PAYLOAD_BASE")
+        offset = found.be32(3, "NFTA_PAYLOAD_OFFSET")
+        length = found.be32(4, "NFTA_PAYLOAD_LEN")
         start, size = self._source()
         load = _OTHER
         if base == _NETWORK and offset == start and 0 < length <= size:
@@ -109,23 +104,23 @@ class RuleReader:
         self._registers[register] = load
 
     def meta(self, found: Attributes) -> None:
-        key = read_be32(found.get(2), "NFTA_META_KEY")
+        key = found.be32(2, "NFTA_META_KEY")
         if 1 not in found:
             if key == _META_MARK:
                 self._fields.setdefault("verdict", MARK)
             return
         kinds = {_META_MARK: "mark", _META_L4PROTO: "protocol", _META_NFPROTO: "nfproto"}
-        self._registers[read_be32(found[1], "NFTA_META_DREG")] = _Load(kinds.get(key, "other"))
+        self._registers[found.be32(1, "NFTA_META_DREG")] = _Load(kinds.get(key, "other"))
 
     def bitwise(self, found: Attributes) -> None:
-        load = self._loaded(found.get(1))
-        mask = read_nested(found.get(4)).get(_DATA_VALUE)
-        self._registers[read_be32(found.get(2), "NFTA_BITWISE_DREG")] = replace(load, mask=mask)
+        load = self._loaded(found, 1)
+        mask = found.nested(4).get(_DATA_VALUE)
+        self._registers[found.be32(2, "NFTA_BITWISE_DREG")] = replace(load, mask=mask)
 
     def cmp(self, found: Attributes) -> None:
-        load = self._loaded(found.get(1))
-        equal = read_be32(found.get(2), "NFTA_CMP_OP") == _EQUAL
-        value = read_nested(found.get(3)).get(_DATA_VALUE)
+        load = self._loaded(found, 1)
+        equal = found.be32(2, "NFTA_CMP_OP") == _EQUAL
+        value = found.nested(3).get(_DATA_VALUE)
         if value is None:
             raise ParseError("a comparison with nothing")
         if load.kind == "mark":
@@ -151,62 +146,53 @@ class RuleReader:
         return ip_network((value.ljust(size, b"\0"), length), strict=False)
 
     def range(self, found: Attributes) -> None:
-        load = self._loaded(found.get(1))
-        first, last = (read_nested(found.get(at)).get(_DATA_VALUE) for at in (3, 4))
+        load = self._loaded(found, 1)
+        first, last = (found.nested(at).get(_DATA_VALUE) for at in (3, 4))
         if load.kind == "port" and found.get(2) == b"\0\0\0\0" and first and last:
             self._fields["ports"] = ((int.from_bytes(first, "big"), int.from_bytes(last, "big")),)
         else:
             self._fields["limited"] = True
 
     def lookup(self, found: Attributes) -> None:
-        load = self._loaded(found.get(2))
-        name = read_text(found.get(1), "NFTA_LOOKUP_SET")
+        load = self._loaded(found, 2)
+        name = found.text(1, "NFTA_LOOKUP_SET")
         if 3 in found:
-            if read_be32(found[3], "NFTA_LOOKUP_DREG") == _REG_VERDICT:
+            if found.be32(3, "NFTA_LOOKUP_DREG") == _REG_VERDICT:
                 self._fields["branches"] = True
             self._fields["limited"] = True
         elif load.kind == "source" and load.size == self._source()[1] and "source_set" not in self._fields:
-            flags = read_be32(found[5], "NFTA_LOOKUP_FLAGS") if 5 in found else 0
+            flags = found.be32(5, "NFTA_LOOKUP_FLAGS") if 5 in found else 0
             self._fields["source_set"] = name
             self._fields["source_inverted"] = bool(flags & _LOOKUP_INVERTED)
         else:
             self._fields["limited"] = True
 
     def immediate(self, found: Attributes) -> None:
-        verdict = read_nested(found.get(2)).get(_DATA_VERDICT)
-        if verdict is None:
+        data = found.nested(2)
+        if _DATA_VERDICT not in data:
             return
-        nested = read_nested(verdict)
-        code = read_be32(nested.get(_VERDICT_CODE), "NFTA_VERDICT_CODE")
+        nested = data.nested(_DATA_VERDICT)
+        code = nested.be32(_VERDICT_CODE, "NFTA_VERDICT_CODE")
         self._fields["verdict"] = _VERDICTS.get(code, "")
         if _VERDICT_CHAIN in nested:
-            self._fields["chain"] = read_text(nested[_VERDICT_CHAIN], "NFTA_VERDICT_CHAIN")
+            self._fields["chain"] = nested.text(_VERDICT_CHAIN, "NFTA_VERDICT_CHAIN")
 
     def counter(self, found: Attributes) -> None:
-        self._fields["bytes"] = read_be64(found.get(1), "NFTA_COUNTER_BYTES")
-        self._fields["packets"] = read_be64(found.get(2), "NFTA_COUNTER_PACKETS")
+        self._fields["bytes"] = found.be64(1, "NFTA_COUNTER_BYTES")
+        self._fields["packets"] = found.be64(2, "NFTA_COUNTER_PACKETS")
 
     def nat(self, found: Attributes) -> None:
-        self._fields["verdict"] = SNAT if read_be32(found.get(1), "NFTA_NAT_TYPE") == _NAT_SNAT else DNAT
-
-    def masq(self, _: Attributes) -> None:
-        self._fields["verdict"] = MASQUERADE
-
-    def redir(self, _: Attributes) -> None:
-        self._fields["verdict"] = REDIRECT
-
-    def tproxy(self, _: Attributes) -> None:
-        self._fields["verdict"] = TPROXY
+        self._fields["verdict"] = SNAT if found.be32(1, "NFTA_NAT_TYPE") == _NAT_SNAT else DNAT
 
     def match(self, found: Attributes) -> None:
-        name = read_text(found.get(1), "NFTA_MATCH_NAME")
-        add_match(self._fields, name, read_be32(found.get(2), "NFTA_MATCH_REV"), found.get(3, b""))
+        name = found.text(1, "NFTA_MATCH_NAME")
+        add_match(self._fields, name, found.be32(2, "NFTA_MATCH_REV"), found.get(3, b""))
 
     def target(self, found: Attributes) -> None:
-        self._fields["verdict"] = target_name(read_text(found.get(1), "NFTA_TARGET_NAME"))
+        self._fields["verdict"] = found.text(1, "NFTA_TARGET_NAME")
 
-    def _loaded(self, register: bytes | None) -> _Load:
-        return self._registers.get(read_be32(register, "a source register"), _OTHER)
+    def _loaded(self, found: Attributes, kind: int) -> _Load:
+        return self._registers.get(found.be32(kind, "a source register"), _OTHER)
 
 
 _READERS: dict[str, Callable[[RuleReader, Attributes], None]] = {
@@ -219,9 +205,6 @@ _READERS: dict[str, Callable[[RuleReader, Attributes], None]] = {
     "immediate": RuleReader.immediate,
     "counter": RuleReader.counter,
     "nat": RuleReader.nat,
-    "masq": RuleReader.masq,
-    "redir": RuleReader.redir,
-    "tproxy": RuleReader.tproxy,
     "match": RuleReader.match,
     "target": RuleReader.target,
 }

@@ -1,91 +1,58 @@
-"""Parses chains of legacy iptables, in the encoding of broker/server/kernel/legacy_table.py. Pure: bytes -> Chain.
-
-linux/netfilter_ipv4/ip_tables.h, linux/netfilter_ipv6/ip6_tables.h: struct ipt_entry and ip6t_entry, 64-bit layout.
-"""
+"""Parses chains of legacy iptables, as broker/protocol/legacy_chains.py encodes them. Pure: bytes -> Chain."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
-from exporter.kernel.decode.parse_error import ParseError
+from exporter.broker.protocol.legacy_chains import (
+    LAYOUT4,
+    LAYOUT6,
+    NO_HOOK,
+    OFFSETS,
+    PART,
+    VERDICT,
+    EntryLayout,
+    decode_chains,
+)
+from exporter.broker.protocol.wire import WireError
+from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.rules import ACCEPT, DROP, GOTO, JUMP, RETURN, Chain, Rule
-from exporter.kernel.decode.xtables import Fields, add_match, target_name
+from exporter.kernel.decode.xtables import Fields, add_match
 from exporter.model.family import Family, Net
 
-NO_HOOK = 255
-
-_COUNTS = struct.Struct("=BII")
-_ENTRY_LENGTH = struct.Struct("=IB")
-_OFFSETS = struct.Struct("=HH")
 _COUNTERS = struct.Struct("=QQ")
-_PART = struct.Struct("=H29sB")  # xt_entry_match and xt_entry_target
-_VERDICT = struct.Struct("=i")
 _VERDICTS = {-1: DROP, -2: ACCEPT, -5: RETURN}
 _FLAG_GOTO = 0x02
 _INVERTED_SOURCE, _INVERTED_PROTOCOL = 0x08, 0x40
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _EntryLayout:
-    entry: int
-    offsets: int
-    address: int  # length; source, destination, their masks follow one another from 0
-    interfaces: int  # where the two names begin, 16 bytes each; masks follow
-    protocol: int
-    flags: int
-    inverted: int
-
-
-_LAYOUTS = {
-    Family.V4: _EntryLayout(entry=112, offsets=88, address=4, interfaces=16, protocol=80, flags=82, inverted=83),
-    Family.V6: _EntryLayout(entry=168, offsets=140, address=16, interfaces=64, protocol=128, flags=131, inverted=132),
-}
-
-
 def parse_chains(data: bytes, family: Family) -> Mapping[str, Chain]:
     """The chains by name."""
+    layout = LAYOUT6 if family is Family.V6 else LAYOUT4
     found = {}
-    start = 0
-    while start < len(data):
-        chain, start = _parse_chain(data, start, _LAYOUTS[family])
-        found[chain.name] = chain
+    try:
+        for chain in decode_chains(data):
+            name = _text(chain.name)
+            rules = tuple([_parse_entry(entry, _text(jump), layout) for jump, entry in chain.rules])
+            hook = None if chain.hook == NO_HOOK else chain.hook
+            found[name] = Chain(name=name, hook=hook, rules=rules, total=chain.total)
+    except WireError as error:
+        raise ParseError(str(error)) from None
     return found
 
 
-def _parse_chain(data: bytes, start: int, layout: _EntryLayout) -> tuple[Chain, int]:
-    name, start = _take_name(data, start + 1, data[start])
-    if len(data) - start < _COUNTS.size:
-        raise ParseError("a chain ends early")
-    hook, total, count = _COUNTS.unpack_from(data, start)
-    start += _COUNTS.size
-    if count > total:
-        raise ParseError("a chain with more rules than it has")
-    rules = []
-    for _ in range(count):
-        if len(data) - start < _ENTRY_LENGTH.size:
-            raise ParseError("a chain ends early")
-        length, size = _ENTRY_LENGTH.unpack_from(data, start)
-        jump, start = _take_name(data, start + _ENTRY_LENGTH.size, size)
-        if not layout.entry + _PART.size <= length <= len(data) - start:
-            raise ParseError("a rule of impossible length")
-        rules.append(_parse_entry(data[start : start + length], jump, layout))
-        start += length
-    return Chain(name=name, hook=None if hook == NO_HOOK else hook, rules=tuple(rules), total=total), start
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")
 
 
-def _take_name(data: bytes, start: int, size: int) -> tuple[str, int]:
-    if size > len(data) - start:
-        raise ParseError("a name ends early")
-    return data[start : start + size].decode(errors="backslashreplace"), start + size
-
-
-def _parse_entry(entry: bytes, jump: str, layout: _EntryLayout) -> Rule:
-    target, length = _OFFSETS.unpack_from(entry, layout.offsets)
-    if length != len(entry) or not layout.entry <= target <= length - _PART.size:
+def _parse_entry(entry: bytes, jump: str, layout: EntryLayout) -> Rule:
+    if len(entry) < layout.entry + PART.size:
+        raise ParseError("a rule of impossible length")
+    target, length = OFFSETS.unpack_from(entry, layout.offsets)
+    if length != len(entry) or not layout.entry <= target <= length - PART.size:
         raise ParseError("a rule whose offsets disagree")
     packets, count = _COUNTERS.unpack_from(entry, layout.entry - _COUNTERS.size)
     fields: Fields = {"packets": packets, "bytes": count}
@@ -102,16 +69,15 @@ def _parse_entry(entry: bytes, jump: str, layout: _EntryLayout) -> Rule:
 
 def _take_part(entry: bytes, start: int, end: int) -> tuple[str, int, bytes, int]:
     """Name, revision and payload of a match or target, and where the next begins."""
-    if end - start < _PART.size:
+    if end - start < PART.size:
         raise ParseError("a match ends early")
-    size, name, revision = _PART.unpack_from(entry, start)
-    if not _PART.size <= size <= end - start:
+    size, name, revision = PART.unpack_from(entry, start)
+    if not PART.size <= size <= end - start:
         raise ParseError("a match of impossible length")
-    text = name.split(b"\0", 1)[0].decode(errors="backslashreplace")
-    return text, revision, entry[start + _PART.size : start + size], start + size
+    return _text(name.split(b"\0", 1)[0]), revision, entry[start + PART.size : start + size], start + size
 
 
-def _add_header(fields: Fields, entry: bytes, layout: _EntryLayout) -> None:
+def _add_header(fields: Fields, entry: bytes, layout: EntryLayout) -> None:
     """Addresses, interfaces and protocol of struct ipt_ip or ip6t_ip6."""
     size = layout.address
     inverted = entry[layout.inverted]
@@ -138,11 +104,11 @@ def _prefix(address: bytes, mask: bytes) -> Net:
 
 def _add_target(fields: Fields, name: str, info: bytes, jump: str, *, goto: bool) -> None:
     if name:
-        fields["verdict"] = target_name(name)
+        fields["verdict"] = name
         return
-    if len(info) < _VERDICT.size:
+    if len(info) < VERDICT.size:
         raise ParseError("a verdict ends early")
-    verdict = _VERDICT.unpack_from(info)[0]
+    verdict = VERDICT.unpack_from(info)[0]
     if jump:
         fields["verdict"] = GOTO if goto else JUMP
         fields["chain"] = jump

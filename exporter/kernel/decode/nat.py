@@ -1,4 +1,4 @@
-"""NAT outgoing as one backend has it: from chains and sets to NatBackend. Pure; Felix's names are those of felix/rules/rule_defs.go."""
+"""NAT outgoing in one backend: from chains and sets to NatBackend. Pure; names are of felix/rules/rule_defs.go."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def nat_chain_names(backend: Backend) -> tuple[str, str, str]:
 def nat_backend(
     family: Family, backend: Backend, chains: Mapping[str, Chain], resolve: ResolveSet
 ) -> NatBackend | None:
-    """What one backend holds; None where nothing of Calico's NAT stands in it. `chains`: those of its nat table, as far as they exist."""
+    """What one backend has; None without any of Calico's NAT. `chains`: those of its nat table that exist."""
     hook, calico, outgoing = nat_chain_names(backend)
     if calico not in chains and outgoing not in chains:
         return None

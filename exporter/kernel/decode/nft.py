@@ -1,4 +1,4 @@
-"""Parses nftables dumps: generation, tables, chains, rules (linux/netfilter/nf_tables.h, nf_tables_compat.h). Pure: bytes -> values.
+"""Parses nftables dumps: generation, tables, chains, rules (linux/netfilter/nf_tables.h, nf_tables_compat.h). Pure.
 
 iptables-nft writes its matches and targets as compat expressions, Calico's own tables are native; both come out as the
 same Rule.
@@ -9,24 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.expressions import RuleReader
-from exporter.kernel.decode.netlink import (
-    Attributes,
-    read_attributes,
-    read_be32,
-    read_nested,
-    read_text,
-    split_messages,
-)
-from exporter.kernel.decode.parse_error import ParseError
+from exporter.kernel.decode.netlink import Attributes, read_attributes, split_messages
 from exporter.kernel.decode.rules import Chain, Rule
 
 NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6 = 1, 2, 10
 
 _NEWTABLE, _NEWCHAIN, _NEWRULE, _NEWGEN = 0x0A00, 0x0A03, 0x0A06, 0x0A0F
 _TABLE_NAME = 1
-_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_USE, _CHAIN_TYPE = 1, 3, 4, 6, 7
-_HOOK_HOOKNUM, _HOOK_PRIORITY = 1, 2
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_USE = 1, 3, 4, 6
+_HOOK_HOOKNUM = 1
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
 _GEN_ID = 1
 
@@ -39,8 +32,6 @@ class NftChain:
     table: str
     name: str
     hook: int | None = None
-    priority: int = 0
-    type: str = ""  # filter | nat | route
     use: int = 0
 
 
@@ -54,26 +45,20 @@ class NftRule:
 
 def _split(data: bytes, wanted: int) -> Iterator[tuple[int, Attributes]]:
     """Family and attributes of each message of one type, behind its nfgenmsg."""
-    for kind, start, end in split_messages(data):
-        if kind != wanted:
-            continue
-        if end - start < 4:
-            raise ParseError("an nftables message ends early")
+    for _, start, end in split_messages(data, frozenset({wanted}), 4, "an nftables"):
         yield data[start], read_attributes(data, start + 4, end)
 
 
 def parse_generation(data: bytes) -> int:
     """The ruleset's generation: it changes with every transaction."""
     for _, found in _split(data, _NEWGEN):
-        return read_be32(found.get(_GEN_ID), "NFTA_GEN_ID")
+        return found.be32(_GEN_ID, "NFTA_GEN_ID")
     raise ParseError("no generation")
 
 
 def parse_tables(data: bytes) -> tuple[tuple[int, str], ...]:
     """Family and name of each table."""
-    return tuple(
-        (family, read_text(found.get(_TABLE_NAME), "NFTA_TABLE_NAME")) for family, found in _split(data, _NEWTABLE)
-    )
+    return tuple((family, found.text(_TABLE_NAME, "NFTA_TABLE_NAME")) for family, found in _split(data, _NEWTABLE))
 
 
 def parse_chains(data: bytes) -> tuple[NftChain, ...]:
@@ -82,21 +67,12 @@ def parse_chains(data: bytes) -> tuple[NftChain, ...]:
 
 
 def _chain(family: int, found: Attributes) -> NftChain:
-    hook: int | None = None
-    priority = 0
-    if _CHAIN_HOOK in found:
-        nested = read_nested(found[_CHAIN_HOOK])
-        hook = read_be32(nested.get(_HOOK_HOOKNUM), "NFTA_HOOK_HOOKNUM")
-        priority = read_be32(nested.get(_HOOK_PRIORITY), "NFTA_HOOK_PRIORITY")
-        priority -= (priority & 0x80000000) << 1  # signed
     return NftChain(
         family=family,
-        table=read_text(found.get(_CHAIN_TABLE), "NFTA_CHAIN_TABLE"),
-        name=read_text(found.get(_CHAIN_NAME), "NFTA_CHAIN_NAME"),
-        hook=hook,
-        priority=priority,
-        type=read_text(found[_CHAIN_TYPE], "NFTA_CHAIN_TYPE") if _CHAIN_TYPE in found else "",
-        use=read_be32(found[_CHAIN_USE], "NFTA_CHAIN_USE") if _CHAIN_USE in found else 0,
+        table=found.text(_CHAIN_TABLE, "NFTA_CHAIN_TABLE"),
+        name=found.text(_CHAIN_NAME, "NFTA_CHAIN_NAME"),
+        hook=found.nested(_CHAIN_HOOK).be32(_HOOK_HOOKNUM, "NFTA_HOOK_HOOKNUM") if _CHAIN_HOOK in found else None,
+        use=found.be32(_CHAIN_USE, "NFTA_CHAIN_USE") if _CHAIN_USE in found else 0,
     )
 
 
@@ -105,8 +81,8 @@ def parse_rules(data: bytes) -> tuple[NftRule, ...]:
     return tuple(
         NftRule(
             family=family,
-            table=read_text(found.get(_RULE_TABLE), "NFTA_RULE_TABLE"),
-            chain=read_text(found.get(_RULE_CHAIN), "NFTA_RULE_CHAIN"),
+            table=found.text(_RULE_TABLE, "NFTA_RULE_TABLE"),
+            chain=found.text(_RULE_CHAIN, "NFTA_RULE_CHAIN"),
             rule=RuleReader(family).read(found.get(_RULE_EXPRESSIONS, b"")),
         )
         for family, found in _split(data, _NEWRULE)
@@ -114,7 +90,7 @@ def parse_rules(data: bytes) -> tuple[NftRule, ...]:
 
 
 def make_chain(described: NftChain, rules: tuple[NftRule, ...]) -> Chain:
-    """A chain with those of the rules that stand in it."""
+    """A chain with those of the rules that belong to it."""
     own = tuple(
         r.rule for r in rules if (r.family, r.table, r.chain) == (described.family, described.table, described.name)
     )

@@ -5,48 +5,43 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
+from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.netlink import (
     AF_INET,
     AF_INET6,
     Attributes,
     read_address,
     read_attributes,
-    read_nested,
     read_network,
-    read_u32,
     split_messages,
 )
-from exporter.kernel.decode.parse_error import ParseError
 from exporter.model.facts import RouteFact
 from exporter.model.family import Address, Net
 
-_RTM_NEWROUTE = 24
-_RTMSG = struct.Struct(
-    "=BBBBBBBBI"
-)  # family, destination length, source length, tos, table, protocol, scope, type, flags
+_RTM_NEWROUTE = frozenset({24})
+# Family, destination length, source length, tos, table, protocol, scope, type, flags.
+_RTMSG = struct.Struct("=BBBBBBBBI")
 _RTM_F_CLONED = 0x200
-_RTNH_F_ONLINK = 4
 _RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, hops, link index; attributes follow
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS = 1, 4, 5, 6, 8
-_RTA_MULTIPATH, _RTA_CACHEINFO, _RTA_TABLE, _RTA_VIA = 9, 12, 15, 18
-_RTAX_MTU = 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_CACHEINFO, _RTA_VIA = 1, 4, 5, 9, 12, 18
 _RTPROT_RA = 9
 _FAMILY = struct.Struct("=H")
 _EXPIRES = struct.Struct("=i")  # in rta_cacheinfo, after two u32: clock ticks, 0 for never
 _EXPIRES_AT = 8
 _USER_HZ = 100  # of every Linux architecture that Kubernetes runs on
-_TYPES = {
-    1: "unicast",
-    2: "local",
-    3: "broadcast",
-    4: "anycast",
-    5: "multicast",
-    6: "blackhole",
-    7: "unreachable",
-    8: "prohibit",
-    9: "throw",
-    10: "nat",
-}
+_TYPE_NAMES = (
+    "unicast",
+    "local",
+    "broadcast",
+    "anycast",
+    "multicast",
+    "blackhole",
+    "unreachable",
+    "prohibit",
+    "throw",
+    "nat",
+)
+_TYPES = dict(enumerate(_TYPE_NAMES, start=1))
 _ANY = {AF_INET: bytes(4), AF_INET6: bytes(16)}
 
 
@@ -54,11 +49,7 @@ def parse_routes(data: bytes, names: Mapping[int, str]) -> tuple[RouteFact, ...]
     """The routes of a dump, one per next hop. `names`: links by index; a link that is not among them is "#INDEX"."""
     found: list[RouteFact] = []
     unpack = _RTMSG.unpack_from
-    for kind, start, end in split_messages(data):
-        if kind != _RTM_NEWROUTE:
-            continue
-        if end - start < 12:
-            raise ParseError("a route message ends early")
+    for _, start, end in split_messages(data, _RTM_NEWROUTE, 12, "a route"):
         header = unpack(data, start)
         if header[0] not in _ANY or header[8] & _RTM_F_CLONED:
             continue
@@ -71,21 +62,16 @@ def parse_routes(data: bytes, names: Mapping[int, str]) -> tuple[RouteFact, ...]
 
 
 def _route_fact(header: tuple[int, ...], attributes: Attributes, names: Mapping[int, str]) -> RouteFact:
-    family, length, _, _, table, protocol, _, kind, flags = header
-    index = attributes.get(_RTA_OIF)
-    link = "" if index is None else _name(read_u32(index, "RTA_OIF"), names)
+    family, length, _, _, _, protocol, _, kind, _ = header
+    index = attributes.u32(_RTA_OIF, "RTA_OIF") if _RTA_OIF in attributes else None
     return RouteFact(
         destination=_destination(family, length, attributes.get(_RTA_DST)),
-        link=link,
+        link="" if index is None else names.get(index) or f"#{index}",
         gateway=_gateway(family, attributes),
         protocol=protocol,
-        metric=read_u32(attributes[_RTA_PRIORITY], "RTA_PRIORITY") if _RTA_PRIORITY in attributes else 0,
         type=_TYPES.get(kind) or str(kind),
-        table=read_u32(attributes[_RTA_TABLE], "RTA_TABLE") if _RTA_TABLE in attributes else table,
         expires=_expires(attributes.get(_RTA_CACHEINFO)),
         from_ra=protocol == _RTPROT_RA,
-        onlink=bool(flags & _RTNH_F_ONLINK),
-        mtu=_mtu(attributes.get(_RTA_METRICS)),
     )
 
 
@@ -98,18 +84,14 @@ def _multipath_facts(header: tuple[int, ...], attributes: Attributes, names: Map
     while start < len(hops):
         if len(hops) - start < _RTNEXTHOP.size:
             raise ParseError("a next hop ends early")
-        length, flags, _, index = _RTNEXTHOP.unpack_from(hops, start)
+        length, _, _, index = _RTNEXTHOP.unpack_from(hops, start)
         if not _RTNEXTHOP.size <= length <= len(hops) - start:
             raise ParseError("a next hop of impossible length")
         own = read_attributes(hops, start + _RTNEXTHOP.size, start + length)
         own[_RTA_OIF] = struct.pack("=i", index)
-        found.append(_route_fact((*header[:8], header[8] | flags), shared | own, names))
+        found.append(_route_fact(header, Attributes(shared | own), names))
         start += (length + 3) & ~3
     return found
-
-
-def _name(index: int, names: Mapping[int, str]) -> str:
-    return names.get(index) or f"#{index}"
 
 
 def _destination(family: int, length: int, value: bytes | None) -> Net:
@@ -139,10 +121,3 @@ def _expires(cacheinfo: bytes | None) -> float | None:
         raise ParseError("RTA_CACHEINFO is too short")
     ticks: int = _EXPIRES.unpack_from(cacheinfo, _EXPIRES_AT)[0]
     return max(ticks, 0) / _USER_HZ if ticks else None
-
-
-def _mtu(metrics: bytes | None) -> int | None:
-    if metrics is None:
-        return None
-    value = read_nested(metrics).get(_RTAX_MTU)
-    return None if value is None else read_u32(value, "RTAX_MTU")

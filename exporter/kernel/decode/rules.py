@@ -1,7 +1,6 @@
-"""One rule and one chain of a packet filter, whatever backend it stands in. nft.py and legacy.py make them, nat, services and interception read them.
+"""Rules and chains of a packet filter, whatever the backend, and walks over them. nft.py and legacy.py make them. Pure.
 
-Only what those need is kept: where a rule leads, which packets it takes, how many it took. Pure values and one walk
-over them.
+Only what the facts need is kept: where a rule leads, which packets it takes, how many it took.
 """
 
 from __future__ import annotations
@@ -13,12 +12,13 @@ from exporter.model.family import Net
 
 JUMP, GOTO, RETURN, ACCEPT, DROP = "jump", "goto", "return", "accept", "drop"
 MASQUERADE, SNAT, DNAT, REDIRECT, TPROXY, MARK = "MASQUERADE", "SNAT", "DNAT", "REDIRECT", "TPROXY", "MARK"
+IPPROTO_TCP, IPPROTO_UDP = 6, 17
 ENDING = frozenset({GOTO, RETURN, ACCEPT, DROP, MASQUERADE, SNAT, DNAT, REDIRECT, TPROXY})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """`verdict` is one of the names above, another target's name, or "" where the rule only counts or sets something."""
+    """`verdict`: one of the names above, another target's name, or "" where the rule only counts or sets something."""
 
     verdict: str = ""
     chain: str = ""  # of jump and goto
@@ -42,7 +42,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """`hook` is the netfilter hook (linux/netfilter.h) of a base chain, None otherwise. `total`: rules, where more exist than were read."""
+    """`hook`: the netfilter hook (linux/netfilter.h) of a base chain. `total`: rules, also those that were not read."""
 
     name: str
     hook: int | None = None
@@ -50,8 +50,17 @@ class Chain:
     total: int = 0
 
 
+_PREROUTING, _OUTPUT = 0, 3  # linux/netfilter.h NF_INET_*
+_DNS = 53
+_MOST_STEPS = 10_000
+
+Ports = tuple[tuple[int, int], ...]
+Tables = Sequence[Mapping[str, Chain]]
+"""Each table's chains by name: those of every backend and family together."""
+
+
 def live_rules(rules: Sequence[Rule]) -> Iterator[Rule]:
-    """The rules that a packet can get to: none stands behind one that ends every packet's way."""
+    """The rules that a packet can get to: none is behind one that every packet ends at."""
     for rule in rules:
         yield rule
         if rule.verdict in ENDING and rule.unconditional:
@@ -78,3 +87,62 @@ def narrow(rule: Rule, protocol: int | None, ports: tuple[tuple[int, int], ...] 
     if protocol is not None and rule.protocol not in {None, protocol}:
         return None
     return replace(rule, protocol=rule.protocol or protocol, ports=rule.ports or ports)
+
+
+def is_intercepted(tables: Tables) -> bool:
+    """Whether a pod's own tables redirect what it sends, TCP or port 53: a service mesh.
+
+    Sidecars and ambient meshes write REDIRECT in table nat, reached from the OUTPUT hook. TPROXY takes locally made
+    packets only where OUTPUT marks them so that they come in again: so it counts together with such a mark.
+    """
+    if any(_redirects(rule) for table in tables for rule in _reached(table, _OUTPUT)):
+        return True
+    marked = any(rule.verdict == MARK for table in tables for rule in _reached(table, _OUTPUT))
+    return marked and any(
+        rule.verdict == TPROXY and rule.protocol in {None, IPPROTO_TCP, IPPROTO_UDP}
+        for table in tables
+        for rule in _reached(table, _PREROUTING)
+    )
+
+
+def _redirects(rule: Rule) -> bool:
+    if rule.verdict != REDIRECT:
+        return False
+    if rule.protocol in {None, IPPROTO_TCP}:
+        return True
+    return rule.protocol == IPPROTO_UDP and (
+        rule.ports is None or any(first <= _DNS <= last for first, last in rule.ports)
+    )
+
+
+def _reached(table: Mapping[str, Chain], hook: int) -> Iterator[Rule]:
+    """The rules that packets of a hook can get to, each narrowed by the jumps on the way."""
+    waiting: list[tuple[str, int | None, Ports | None]] = [
+        (name, None, None) for name, chain in table.items() if chain.hook == hook
+    ]
+    seen = set(waiting)
+    steps = 0
+    while waiting:
+        name, protocol, ports = waiting.pop()
+        chain = table.get(name)
+        for rule in live_rules(chain.rules) if chain else ():
+            steps += 1
+            if steps > _MOST_STEPS:
+                return
+            through = narrow(rule, protocol, ports)
+            if through is None:
+                continue
+            yield through
+            for target in _targets(table, through):
+                step = (target, through.protocol, through.ports)
+                if step not in seen:
+                    seen.add(step)
+                    waiting.append(step)
+
+
+def _targets(table: Mapping[str, Chain], rule: Rule) -> Iterator[str]:
+    """Where a rule leads: the chain it names; for a verdict map any chain of the table that is no base chain."""
+    if rule.verdict in {JUMP, GOTO}:
+        yield rule.chain
+    if rule.branches:
+        yield from (name for name, chain in table.items() if chain.hook is None)

@@ -1,4 +1,4 @@
-"""Whether kube-proxy's Service rules stand, per family, without reading the big chains. Pure.
+"""Whether kube-proxy's Service rules exist, per family, without reading the big chains. Pure.
 
 iptables and IPVS mode: KUBE-SERVICES is hooked from PREROUTING or OUTPUT of table nat, and not empty (its use count,
 less the jumps to it). nftables mode: chain `services` of table kube-proxy is hooked and the map service-ips not empty.
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.kernel.decode.netlink import AF_INET, AF_INET6, read_attributes, read_nested, read_u16, split_messages
-from exporter.kernel.decode.parse_error import ParseError
+from exporter.kernel.decode import ParseError
+from exporter.kernel.decode.netlink import AF_INET, AF_INET6, read_attributes, split_messages
 from exporter.kernel.decode.rules import GOTO, JUMP, Chain, live_rules
 from exporter.model.facts import KubeProxyFacts
 from exporter.model.family import FAMILIES, Family
@@ -26,6 +26,7 @@ IPVS_LINK = "kube-ipvs0"
 
 _IPVS_SERVICE = 1  # IPVS_CMD_ATTR_SERVICE
 _IPVS_FAMILY = 1  # IPVS_SVC_ATTR_AF
+_GENERIC = range(16, 1 << 16)  # types above those of netlink itself
 _GENL_HEADER = 4
 
 
@@ -39,13 +40,13 @@ class ServiceRules:
 
 
 def iptables_services(chains: Mapping[str, Chain]) -> bool:
-    """From the chains of a nat table. `total` of KUBE-SERVICES is the number of its rules, known without reading them."""
+    """From the chains of a nat table. `total` of KUBE-SERVICES counts its rules, known without reading them."""
     services = chains.get(SERVICES)
     return services is not None and services.total > 0 and _is_hooked(chains, HOOKS, SERVICES)
 
 
 def native_services(chains: Mapping[str, Chain], *, filled: bool) -> bool:
-    """From the chains of table kube-proxy. `filled`: whether its map of Service addresses holds anything."""
+    """From the chains of table kube-proxy. `filled`: whether its map of Service addresses has elements."""
     return filled and _is_hooked(chains, NATIVE_HOOKS, NATIVE_SERVICES)
 
 
@@ -66,13 +67,9 @@ def count_jumps(chains: Mapping[str, Chain], wanted: str) -> int:
 def parse_ipvs(data: bytes) -> Mapping[Family, int]:
     """IPVS services by family (linux/ip_vs.h)."""
     found = dict.fromkeys(FAMILIES, 0)
-    for kind, start, end in split_messages(data):
-        if kind < 16:
-            continue
-        if end - start < _GENL_HEADER:
-            raise ParseError("an IPVS message ends early")
-        service = read_nested(read_attributes(data, start + _GENL_HEADER, end).get(_IPVS_SERVICE))
-        family = read_u16(service.get(_IPVS_FAMILY), "IPVS_SVC_ATTR_AF")
+    for _, start, end in split_messages(data, _GENERIC, _GENL_HEADER, "an IPVS"):
+        service = read_attributes(data, start + _GENL_HEADER, end).nested(_IPVS_SERVICE)
+        family = service.u16(_IPVS_FAMILY, "IPVS_SVC_ATTR_AF")
         if family not in {AF_INET, AF_INET6}:
             raise ParseError(f"an IPVS service of family {family}")
         found[Family.V6 if family == AF_INET6 else Family.V4] += 1

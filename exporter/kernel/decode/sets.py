@@ -1,30 +1,27 @@
-"""Parses what a set holds: ipsets and sets of nftables (linux/netfilter/ipset/ip_set.h, nf_tables.h). Pure: bytes -> networks."""
+"""Parses ipsets and sets of nftables (linux/netfilter/ipset/ip_set.h, nf_tables.h). Pure: bytes -> networks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_network, summarize_address_range
+from typing import Any
 
+from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.netlink import (
     Attributes,
     list_nested,
     read_attributes,
-    read_be32,
     read_nested,
-    read_text,
-    read_u8,
     split_messages,
 )
-from exporter.kernel.decode.parse_error import ParseError
 from exporter.model.family import Net
 
-_IPSET_CMD_LIST = 0x0607
+_IPSET_CMD_LIST = frozenset({0x0607})
 _IPSET_SETNAME, _IPSET_TYPENAME, _IPSET_ADT, _IPSET_DATA = 2, 3, 8, 7
 _IPSET_IP, _IPSET_CIDR, _IPSET_CADT_FLAGS = 1, 3, 8
 _IPSET_NOMATCH = 0x04
 _NET_TYPES = frozenset({"hash:net", "hash:ip"})
-_NEWSETELEM = 0x0A0C
+_NEWSETELEM = frozenset({0x0A0C})
 _ELEMENTS, _LIST_ELEM = 3, 1
 _ELEM_KEY, _ELEM_FLAGS, _ELEM_KEY_END = 1, 3, 10
 _DATA_VALUE = 1
@@ -32,32 +29,20 @@ _INTERVAL_END, _CATCHALL = 1, 2
 _SIZES = {4: 32, 16: 128}
 
 
-@dataclass(frozen=True, slots=True)
-class Members:
-    """A set's name, and the networks in it; None where the set is of a kind that holds something else."""
-
-    name: str
-    nets: tuple[Net, ...] | None
-
-
-def parse_ipset(data: bytes) -> Members:
-    """An ipset as IPSET_CMD_LIST gives it, in one or more messages."""
+def parse_ipset(data: bytes) -> tuple[str, tuple[Net, ...] | None]:
+    """Name and networks of an ipset, in one or more messages; no networks where it is of a kind with something else."""
     name: str | None = None
     kind = ""
     nets: list[Net] = []
-    for message, start, end in split_messages(data):
-        if message != _IPSET_CMD_LIST:
-            continue
-        if end - start < 4:
-            raise ParseError("an ipset message ends early")
+    for _, start, end in split_messages(data, _IPSET_CMD_LIST, 4, "an ipset"):
         found = read_attributes(data, start + 4, end)
-        name = read_text(found.get(_IPSET_SETNAME), "IPSET_ATTR_SETNAME")
+        name = found.text(_IPSET_SETNAME, "IPSET_ATTR_SETNAME")
         if _IPSET_TYPENAME in found:
-            kind = read_text(found[_IPSET_TYPENAME], "IPSET_ATTR_TYPENAME")
+            kind = found.text(_IPSET_TYPENAME, "IPSET_ATTR_TYPENAME")
         nets += _ipset_members(found.get(_IPSET_ADT, b""))
     if name is None:
         raise ParseError("no ipset")
-    return Members(name, tuple(nets) if kind in _NET_TYPES else None)
+    return name, tuple(nets) if kind in _NET_TYPES else None
 
 
 def _ipset_members(adt: bytes) -> Iterator[Net]:
@@ -65,14 +50,14 @@ def _ipset_members(adt: bytes) -> Iterator[Net]:
         if kind != _IPSET_DATA:
             continue
         found = read_nested(member)
-        addresses = read_nested(found.get(_IPSET_IP))
-        flags = read_be32(found[_IPSET_CADT_FLAGS], "IPSET_ATTR_CADT_FLAGS") if _IPSET_CADT_FLAGS in found else 0
+        addresses = found.nested(_IPSET_IP)
+        flags = found.be32(_IPSET_CADT_FLAGS, "IPSET_ATTR_CADT_FLAGS") if _IPSET_CADT_FLAGS in found else 0
         if not addresses or flags & _IPSET_NOMATCH:
             continue
         value = next(iter(addresses.values()))
         if len(value) not in _SIZES:
             raise ParseError("a set member of impossible length")
-        length = read_u8(found[_IPSET_CIDR], "IPSET_ATTR_CIDR") if _IPSET_CIDR in found else _SIZES[len(value)]
+        length = found.u8(_IPSET_CIDR, "IPSET_ATTR_CIDR") if _IPSET_CIDR in found else _SIZES[len(value)]
         if length > _SIZES[len(value)]:
             raise ParseError("a set member of impossible prefix length")
         yield ip_network((value, length), strict=False)
@@ -88,7 +73,7 @@ def parse_nft_set(data: bytes) -> tuple[Net, ...] | None:
     ends: list[bytes] = []
     nets: list[Net] = []
     for found in _elements(data):
-        flags = read_be32(found[_ELEM_FLAGS], "NFTA_SET_ELEM_FLAGS") if _ELEM_FLAGS in found else 0
+        flags = found.be32(_ELEM_FLAGS, "NFTA_SET_ELEM_FLAGS") if _ELEM_FLAGS in found else 0
         if flags & _CATCHALL:
             return None
         key = _value(found.get(_ELEM_KEY))
@@ -102,16 +87,12 @@ def parse_nft_set(data: bytes) -> tuple[Net, ...] | None:
 
 
 def has_elements(data: bytes) -> bool:
-    """Whether the first packet of a dump of a set's elements holds any."""
+    """Whether the first packet of a dump of a set's elements has any."""
     return any(True for _ in _elements(data))
 
 
 def _elements(data: bytes) -> Iterator[Attributes]:
-    for message, start, end in split_messages(data):
-        if message != _NEWSETELEM:
-            continue
-        if end - start < 4:
-            raise ParseError("a set message ends early")
+    for _, start, end in split_messages(data, _NEWSETELEM, 4, "a set"):
         for kind, element in list_nested(read_attributes(data, start + 4, end).get(_ELEMENTS, b"")):
             if kind == _LIST_ELEM:
                 yield read_nested(element)
@@ -125,7 +106,7 @@ def _value(key: bytes | None) -> bytes:
 
 
 def _join(starts: list[bytes], ends: list[bytes]) -> Iterator[Net]:
-    """Each start with the first end behind it. Without any end the set holds single addresses."""
+    """Each start with the first end behind it. Without any end the set has single addresses."""
     sizes = {len(each) for each in (*starts, *ends)}
     if len(sizes) > 1:
         raise ParseError("set elements of different lengths")
@@ -146,6 +127,5 @@ def _summarize(key: bytes, last: int) -> Iterator[Net]:
     first = ip_address(key)
     if not int(first) <= last < 1 << first.max_prefixlen:
         raise ParseError("a set interval that ends before it starts")
-    if first.version == 6:
-        return summarize_address_range(first, type(first)(last))
-    return summarize_address_range(first, type(first)(last))
+    ends: tuple[Any, Any] = (first, type(first)(last))  # of one family
+    return summarize_address_range(*ends)

@@ -1,8 +1,8 @@
-"""A tunnel device compared with itself: what it holds for each peer must fit together. Pure.
+"""A tunnel device compared with itself: its entries for each peer must fit together. Pure.
 
 Felix writes three things per remote node (felix/dataplane/linux/vxlan_mgr.go): a route per block through the peer's
 tunnel address, a permanent neighbour from that address to the peer's MAC, and a forwarding entry from that MAC to the
-peer's node address. What the inventory says of the peers is diagnosis/vxlan_peers.py's.
+peer's node address. diagnosis/vxlan_peers.py compares the peers with the inventory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from exporter.model.family import Family, Net, family_of
 
 @dataclass(frozen=True, slots=True)
 class PeerFinding:
-    """One peer's state, with the evidence for a person. `name` is the node's, or the tunnel address without an inventory."""
+    """One peer's state, with evidence for people. `name` is the node's, or the tunnel address without an inventory."""
 
     name: str
     state: PeerState

@@ -8,18 +8,8 @@ from __future__ import annotations
 
 import struct
 
-from exporter.kernel.decode.parse_error import ParseError
-from exporter.kernel.decode.rules import DNAT, MARK, MASQUERADE, REDIRECT, SNAT, TPROXY
-
-TARGETS = {
-    "MASQUERADE": MASQUERADE,
-    "SNAT": SNAT,
-    "DNAT": DNAT,
-    "REDIRECT": REDIRECT,
-    "TPROXY": TPROXY,
-    "MARK": MARK,
-}
-IPPROTO_TCP, IPPROTO_UDP = 6, 17
+from exporter.kernel.decode import ParseError
+from exporter.kernel.decode.rules import IPPROTO_TCP, IPPROTO_UDP
 
 _SET = struct.Struct("=HBB")  # struct xt_set_info: index, dimension, flags
 _SET_INVERTED, _SET_FIRST_IS_SOURCE = 0x01, 0x02
@@ -50,7 +40,7 @@ def add_match(fields: Fields, name: str, revision: int, info: bytes) -> None:
 
 
 def _add_set(fields: Fields, info: bytes) -> None:
-    """Revisions 1 to 4 begin alike. A second source set, or one that looks at the destination, only limits."""
+    """Revisions 1 to 4 begin alike. A second source set, or one of the destination, only limits."""
     if len(info) < _SET.size:
         raise ParseError("a set match is too short")
     index, dimension, flags = _SET.unpack_from(info)
@@ -93,8 +83,3 @@ def _add_multiport(fields: Fields, info: bytes) -> None:
         ports.append((numbers[position], numbers[position + step - 1]))
         position += step
     fields["ports"] = tuple(ports)
-
-
-def target_name(name: str) -> str:
-    """The verdict of a target; its own name where it is not known here."""
-    return TARGETS.get(name, name)

@@ -1,1 +1,1 @@
-"""Which topics a round asks the broker for, and the facts made of the answers. Waits for the broker, and for nothing else."""
+"""Which topics a round asks the broker for, and the facts made of the answers. It waits for the broker only."""

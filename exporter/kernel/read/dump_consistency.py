@@ -1,7 +1,7 @@
-"""Tells whether the host's state looks half-written, so that a second look should come before it is reported. Pure.
+"""Whether the host's state seems half-written, so that it should be read again before it is reported. Pure.
 
-Felix and kube-proxy write in steps; while they restart, a chain stands unhooked or a device is being made anew. Gaps
-that were not there in the round before are looked at twice; gaps that stay are the truth.
+Felix and kube-proxy write in steps; while they restart, a chain is unhooked or a device is being made again. Gaps
+that were not there in the round before are read twice; gaps that stay are real.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Gap = tuple[str, ...]
 
 
 def has_new_gaps(facts: HostFacts, before: HostFacts | None) -> bool:
-    """Whether something is missing now that nobody missed before (or was there before)."""
+    """Whether something is missing now that was not missing before."""
     if before is None:
         return any(_nat_gaps(facts.nat)) or any(_tunnel_gaps(facts))
     if set(_nat_gaps(facts.nat)) - set(_nat_gaps(before.nat)):
         return True
-    if (facts.vxlan, facts.routes) != (before.vxlan, before.routes):  # the same objects where nothing was read anew
+    if (facts.vxlan, facts.routes) != (before.vxlan, before.routes):  # the same objects where nothing was read again
         gaps = set(_tunnel_gaps(facts))
         if gaps and gaps - set(_tunnel_gaps(before)):
             return True
@@ -50,8 +50,8 @@ def _tunnel_gaps(facts: HostFacts) -> Iterator[Gap]:
 def _losses(facts: HostFacts, before: HostFacts) -> Iterator[Gap]:
     """What stood before and is gone: backends, devices, peers, Service rules, default routes."""
     if facts.nat is not None and before.nat is not None:
-        held = {(b.family, b.backend) for b in facts.nat.backends}
-        yield from (("backend", b.family.value) for b in before.nat.backends if (b.family, b.backend) not in held)
+        now_read = {(b.family, b.backend) for b in facts.nat.backends}
+        yield from (("backend", b.family.value) for b in before.nat.backends if (b.family, b.backend) not in now_read)
     if facts.vxlan is not None and before.vxlan is not None:
         for name, device in before.vxlan.devices.items():
             now = facts.vxlan.devices.get(name)

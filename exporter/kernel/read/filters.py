@@ -1,27 +1,29 @@
-"""Puts NAT outgoing and kube-proxy's rules together from answers of the host's second and third visit. Pure: answers -> facts.
+"""NAT outgoing and kube-proxy's rules from the answers of the host's second and third visit. Pure: answers -> facts.
 
-Each (family, backend) is read by itself: one that cannot be read says why and hides nothing of the others.
+Each (family, backend) is read by itself: one that cannot be read has its reason and hides nothing of the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
-from exporter.broker.protocol.messages import ReadTopic
-from exporter.kernel.decode import legacy, nft, services
+from exporter.broker.protocol.messages import ReadTopic, Topic
+from exporter.kernel.decode import ParseError, legacy, nft, services
 from exporter.kernel.decode.nat import NATIVE_TABLE, nat_backend, nat_chain_names, referred_sets
-from exporter.kernel.decode.parse_error import ParseError
 from exporter.kernel.decode.rules import Chain
 from exporter.kernel.decode.services import ServiceRules
 from exporter.kernel.decode.sets import has_elements, parse_ipset, parse_nft_set
 from exporter.kernel.read import requests
-from exporter.kernel.read.answers import ReadError, VisitAnswers, describe, reason_of
+from exporter.kernel.read.visits import ReadError, VisitAnswers, attempt
 from exporter.model.facts import Backend, NatBackend, NatFacts
 from exporter.model.family import FAMILIES, Family, Net
 from exporter.model.reason import Reason
 
 Slot = tuple[Family, Backend]
+Members = dict[tuple[Slot, str | int], tuple[str, tuple[Net, ...] | None]]
+NftTables = frozenset[tuple[int, str]] | ReadError
 _NATIVE_BACKENDS = {Backend.IPTABLES_NFT: requests.IPTABLES_TABLE, Backend.NFTABLES: NATIVE_TABLE}
 
 
@@ -35,41 +37,30 @@ class Filters:
     details: list[str] = field(default_factory=list)
 
     def read(self, slot: Slot, fetch: Callable[[], Mapping[str, Chain]]) -> None:
-        try:
-            self.chains[slot] = fetch()
-        except ReadError as error:
-            self.refuse(slot, error.reason, error.detail)
-        except ParseError as error:
-            self.refuse(slot, Reason.READER_FAILED, f"malformed: {error}")
-
-    def refuse(self, slot: Slot, reason: Reason, detail: str) -> None:
-        self.unread[slot] = reason
-        self.details.append(f"{slot[0]} {slot[1]}: {detail}")
+        chains = attempt(fetch)
+        if isinstance(chains, ReadError):
+            self.unread[slot] = chains.reason
+            self.details.append(f"{slot[0]} {slot[1]}: {chains.detail}")
+        else:
+            self.chains[slot] = chains
 
 
-def read_filters(
-    tables: frozenset[tuple[int, str]] | ReadError,
-    second: VisitAnswers,
-    copied: Mapping[Family, tuple[int, bytes] | ReadError],
-) -> Filters:
+def read_filters(tables: NftTables, second: VisitAnswers, legacy_data: Mapping[Family, bytes | ReadError]) -> Filters:
     """The chains of every backend.
 
-    `tables`: those of nftables that exist. `copied`: legacy chains by family, (0, b"") where the family has no legacy
-    nat table.
+    `tables`: those of nftables that exist. `legacy_data`: legacy chains by family, b"" without a legacy nat table.
     """
     found = Filters()
     for family in FAMILIES:
         for backend, table in _NATIVE_BACKENDS.items():
-            found.read((family, backend), lambda f=family, t=table: _nft_chains(f, t, tables, second))  # type: ignore[misc]  # f and t bind this turn's values
-        found.read((family, Backend.IPTABLES_LEGACY), lambda f=family: _legacy_chains(f, copied, lsm=second.lsm))  # type: ignore[misc]
+            found.read((family, backend), partial(_nft_chains, family, table, tables, second))
+        found.read((family, Backend.IPTABLES_LEGACY), partial(_legacy_chains, family, legacy_data[family]))
         found.services[family] = _service_rules(family, found, tables, second)
     return found
 
 
-def _nft_chains(
-    family: Family, table: str, tables: frozenset[tuple[int, str]] | ReadError, second: VisitAnswers
-) -> Mapping[str, Chain]:
-    """The chains of one table of nftables; none where the table does not exist. A kernel without nftables holds none."""
+def _nft_chains(family: Family, table: str, tables: NftTables, second: VisitAnswers) -> Mapping[str, Chain]:
+    """The chains of one table of nftables; none where the table, or nftables in the kernel, does not exist."""
     if isinstance(tables, ReadError):
         if tables.reason is Reason.KERNEL:
             return {}
@@ -101,31 +92,27 @@ def _describe_chain(answers: VisitAnswers, topic: ReadTopic) -> nft.NftChain | N
     return found[0]
 
 
-def _legacy_chains(
-    family: Family, copied: Mapping[Family, tuple[int, bytes] | ReadError], *, lsm: bool
-) -> Mapping[str, Chain]:
-    answer = copied[family]
-    if isinstance(answer, ReadError):
-        raise answer
-    code, data = answer
-    if code:
-        raise ReadError(reason_of(code, lsm=lsm), describe(code), code)
+def _legacy_chains(family: Family, data: bytes | ReadError) -> Mapping[str, Chain]:
+    if isinstance(data, ReadError):
+        raise data
     return legacy.parse_chains(data, family)
 
 
-def _service_rules(
-    family: Family, found: Filters, tables: frozenset[tuple[int, str]] | ReadError, second: VisitAnswers
-) -> ServiceRules:
+def _service_rules(family: Family, found: Filters, tables: NftTables, second: VisitAnswers) -> ServiceRules:
     """One family's rules of kube-proxy: of iptables in whichever backend has them, and of nftables."""
     slots = [(family, Backend.IPTABLES_NFT), (family, Backend.IPTABLES_LEGACY)]
     verdicts = [services.iptables_services(found.chains[slot]) if slot in found.chains else None for slot in slots]
     iptables = True if any(verdicts) else None if None in verdicts else False
-    try:
-        chains = _nft_chains(family, services.NATIVE_TABLE, tables, second)
-        filled = bool(chains) and has_elements(second.data(requests.service_map(family)))
-    except (ReadError, ParseError):
+    native = attempt(partial(_native_rules, family, tables, second))
+    if isinstance(native, ReadError):
         return ServiceRules(iptables=iptables)
-    return ServiceRules(iptables, services.native_services(chains, filled=filled), native_table=bool(chains))
+    return replace(native, iptables=iptables)
+
+
+def _native_rules(family: Family, tables: NftTables, second: VisitAnswers) -> ServiceRules:
+    chains = _nft_chains(family, services.NATIVE_TABLE, tables, second)
+    filled = bool(chains) and has_elements(second.data(requests.service_map(family)))
+    return ServiceRules(native=services.native_services(chains, filled=filled), native_table=bool(chains))
 
 
 def wanted_sets(filters: Filters) -> tuple[ReadTopic, ...]:
@@ -136,28 +123,26 @@ def wanted_sets(filters: Filters) -> tuple[ReadTopic, ...]:
 def _set_references(filters: Filters) -> Iterator[tuple[Slot, str | int, ReadTopic]]:
     for (family, backend), chains in filters.chains.items():
         for reference in referred_sets(chains.get(nat_chain_names(backend)[2])):
-            topic = (
-                requests.ipset(reference)
-                if isinstance(reference, int)
-                else requests.nft_set(family, NATIVE_TABLE, reference)
-            )
+            if isinstance(reference, int):
+                topic = ReadTopic(Topic.IPSET, number=reference)
+            else:
+                topic = requests.nft_set(family, NATIVE_TABLE, reference)
             yield (family, backend), reference, topic
 
 
 def nat_facts(filters: Filters, sets: VisitAnswers) -> tuple[NatFacts, Reason | None, str]:
     """NAT outgoing as the kernel has it, with reason and detail where some of it could not be read."""
-    members: dict[tuple[Slot, str | int], tuple[str, tuple[Net, ...] | None]] = {}
+    members: Members = {}
     reason, detail = next(iter(filters.unread.values()), None), "; ".join(filters.details)
     for slot, reference, topic in _set_references(filters):
-        try:
-            members[slot, reference] = _read_set(sets, reference, topic)
-        except ReadError as error:
-            reason, detail = reason or error.reason, detail or f"set {reference}: {error.detail}"
-        except ParseError as error:
-            reason, detail = reason or Reason.READER_FAILED, detail or f"set {reference}: malformed: {error}"
+        found = attempt(partial(_read_set, sets, reference, topic))
+        if isinstance(found, ReadError):
+            reason, detail = reason or found.reason, detail or f"set {reference}: {found.detail}"
+        else:
+            members[slot, reference] = found
     backends: list[NatBackend] = []
     for slot, chains in filters.chains.items():
-        made = nat_backend(*slot, chains, lambda ref, s=slot: members.get((s, ref), (_set_name(ref), None)))  # type: ignore[misc]
+        made = nat_backend(*slot, chains, partial(_member_of, members, slot))
         if made is not None:
             backends.append(made)
     return NatFacts(tuple(backends), frozenset(filters.chains), filters.unread), reason, detail
@@ -170,8 +155,11 @@ def _read_set(sets: VisitAnswers, reference: str | int, topic: ReadTopic) -> tup
         return _set_name(reference), None
     if isinstance(reference, str):
         return reference, parse_nft_set(data)
-    found = parse_ipset(data)
-    return found.name, found.nets
+    return parse_ipset(data)
+
+
+def _member_of(members: Members, slot: Slot, reference: str | int) -> tuple[str, tuple[Net, ...] | None]:
+    return members.get((slot, reference), (_set_name(reference), None))
 
 
 def _set_name(reference: str | int) -> str:

@@ -1,8 +1,8 @@
-"""Routes, neighbours and forwarding entries of the last round that still hold, because the kernel announced no change. Pure.
+"""Entries of the last round that are still valid because the kernel announced no change: routes, neighbours, FDB. Pure.
 
-They are what grows with the cluster. Milliseconds of CPU for the host's facts, broker included, read anew and kept
+They are what grows with the cluster. Milliseconds of CPU for the host's facts, broker included, all read and kept
 (tests.bench.kernel): 10 peers 2.1 and 1.4, 100 peers 3.1 and 1.5, 1,000 peers 16 and 1.6, 5,000 peers 73 and 1.8. What
-the kernel does not announce is not kept (inspection.changes says what it announces).
+the kernel does not announce is not kept (vantage/rtnetlink_monitor.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 from exporter.kernel.decode.vxlan import DEVICES
 from exporter.model.facts import HostFacts, LinkFact, RouteFact, VxlanDevice
 
-FULL_EVERY = 300.0  # seconds after which all is read anew, whatever was announced
+FULL_EVERY = 300.0  # seconds after which all is read again, whatever was announced
 
 
 class Changes(Protocol):

@@ -46,20 +46,6 @@ REASONS: Mapping[Reason, str] = {
 }
 
 API_READER = "api_"  # prefix of the readers of Kubernetes objects (inventory/kubernetes/watch_state.py)
-# What each reader reads, and the capability that the broker needs for it.
-READERS: Mapping[str, tuple[str, str]] = {
-    Reader.LINKS: ("network interfaces", ""),
-    Reader.ADDRESSES: ("addresses", ""),
-    Reader.ROUTES: ("routes", ""),
-    Reader.NAT: ("NAT rules", "CAP_NET_ADMIN"),
-    Reader.KUBE_PROXY: ("kube-proxy's rules", "CAP_NET_ADMIN"),
-    Reader.VXLAN: ("tunnel devices", ""),
-    Reader.CONNTRACK: ("tracked connections", "CAP_NET_ADMIN"),
-    Reader.SNMP6: ("IPv6 counters", ""),
-    Reader.PODS: ("pods' network namespaces", "CAP_SYS_ADMIN and CAP_SYS_PTRACE"),
-    Reader.NAMESPACES: ("list of network namespaces", "CAP_SYS_ADMIN and CAP_SYS_PTRACE"),
-    Reader.RESOLV_CONF: ("pods' resolv.conf", "CAP_SYS_PTRACE"),
-}
 
 
 def kernel_section(report: Report) -> Html:
@@ -195,7 +181,8 @@ def blind_section(report: Report) -> Html:
 def _unread(status: ReaderStatus) -> Html:
     """One reader that failed: of Kubernetes objects of one kind, or of the kernel."""
     kind = status.reader.removeprefix(API_READER) if status.reader.startswith(API_READER) else ""
-    what, capability = (f"Kubernetes {kind}", "") if kind else READERS.get(status.reader, (status.reader, ""))
+    reader = next((r for r in Reader if r.value == status.reader), None)
+    what, capability = (reader.shows, reader.capability) if reader else (f"Kubernetes {kind}", "")
     reason = status.reason or Reason.READER_FAILED
     needs = ""
     if reason is Reason.NO_PERMISSION:

@@ -1,6 +1,6 @@
-"""A child of the broker that reads pods' files in its place, for a file system that a pod mounts may never answer (FUSE, NFS).
+"""A child of the broker that reads pods' files, because a file system that a pod mounts may never answer (FUSE, NFS).
 
-Made by fork, without a program: it holds SYS_PTRACE alone, no descriptor but its channel, and dies with the broker. It
+Made by fork, without a program: it has SYS_PTRACE only, no descriptor but its channel, and ends with the broker. It
 cannot always be killed either: a process that waits for such a file system may be uninterruptible. So nothing here
 waits for a child's end.
 """
@@ -34,7 +34,7 @@ _DYING = 50  # milliseconds in which a child that can be killed is gone
 
 
 class ChildEndedError(Exception):
-    """The child ended instead of answering: something killed it, or a fault of its own, which it has told on stderr."""
+    """The child ended instead of answering: killed, or by a fault of its own, which is on stderr."""
 
 
 class FileChild:
@@ -58,7 +58,7 @@ class FileChild:
             its.close()
 
     def ask(self, place: NamespaceRef, seconds: float) -> PodFiles:
-        """The files of this process. TimeoutError when no answer comes in time: the child is of no use any more then."""
+        """The files of this process. TimeoutError when no answer comes in time: then the child is useless."""
         self._channel.settimeout(seconds)
         try:
             self._channel.send(encode_request(ReadPodFiles((place,))))
@@ -98,7 +98,7 @@ def _become_child(channel: socket.socket, parent: int) -> NoReturn:
         if os.getppid() == parent:  # else the broker ended before that
             _serve(channel)
         status = 0
-    except BaseException:  # noqa: BLE001 - a fault of ours is told, and ends this process alone
+    except BaseException:  # noqa: BLE001 - a fault of ours is printed, and ends this process only
         with suppress(OSError):
             traceback.print_exc(file=sys.stderr)
             sys.stderr.flush()

@@ -1,9 +1,9 @@
-"""Files of a pod: its resolv.conf, and whether its C libraries stand there. The pod may be hostile to whoever reads them.
+"""Files of a pod: its resolv.conf, and which C libraries it has. The pod may be hostile to the reader.
 
 A path is followed as a process of the pod would, inside its root directory and through no magic link; nothing but a
 regular file is ever really opened, and no more is read than the bound. Mounts are followed: the kubelet mounts
-resolv.conf. So a file system that the pod mounted may keep whoever reads it waiting for ever: the broker calls this in
-a child (filechild.py).
+resolv.conf. So a file system that the pod mounted may block the reader for ever: the broker calls this in a
+child (child.py).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ GLIBC_FILES = (
 
 _YOUNG = 10.0  # seconds within which a process that a runtime starts has changed its root
 
-# The programs that hold a pod's namespaces for its containers: those of Kubernetes, OpenShift and podman.
+# The programs that keep a pod's namespaces for its containers: those of Kubernetes, OpenShift and podman.
 _SANDBOXES = ("pause", "pod", "usr/bin/pod", "catatonit")
 
 
@@ -174,7 +174,7 @@ def _find_libcs(root: int) -> tuple[int, tuple[InstalledLibc, ...]]:
 
 
 def _find_first(root: int, paths: tuple[str, ...], other_than: tuple[int, int] | None = None) -> tuple[int, int] | None:
-    """Device and inode of the first regular file of these. Alpine's libc6-compat links glibc's loader name to musl: not that one."""
+    """Device and inode of the first regular file. On Alpine, libc6-compat links glibc's loader name to musl."""
     for path in paths:
         try:
             handle = _find(root, path)

@@ -1,6 +1,6 @@
-"""Reads pods' files through a child, so that a pod whose file system does not answer costs the broker a bounded time and nobody else.
+"""Reads pods' files through a child, so that a pod whose file system does not answer costs a bounded time.
 
-A pod that hung is left alone for a while that doubles each time it hangs again. How long a child may take follows from
+A pod that hung is not read for a while that doubles each time it hangs again. How long a child may take follows from
 how much time was lost lately: a few pods that hang get a second each, hundreds of them some hundredths.
 """
 
@@ -21,13 +21,12 @@ DEADLINE = 1.0  # seconds for the files of one process: they take a thousandth o
 LEAST_DEADLINE = 0.05
 LOSS = 3.0  # seconds that may be lost at once before deadlines become shorter
 REGAINED = 0.05  # of every second that passes
-FIRST_REST, LONGEST_REST = 60.0, 600.0  # seconds that a pod is left alone after it hung
+FIRST_REST, LONGEST_REST = 60.0, 600.0  # seconds that a pod is not read after it hung
 MAX_STUCK = 8  # children that cannot be killed; with more no file is read
 MAX_RESTING = 1024  # pods
 
-_Key: TypeAlias = tuple[
-    int, int, bytes
-]  # of a pod: its namespace, and its cgroup, as the numbers of namespaces are given anew
+# Of a pod: its namespace, and its cgroup, because the numbers of namespaces are reused.
+_Key: TypeAlias = tuple[int, int, bytes]
 
 
 @dataclass(frozen=True, slots=True)

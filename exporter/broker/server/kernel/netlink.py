@@ -1,8 +1,8 @@
-"""A netlink conversation in the namespace that is being visited: ask, or dump, and hand back raw messages.
+"""Netlink in the namespace that is being visited: requests, the sockets of one visit, and a visit's bounds.
 
-Broker side of the flow (broker -> kernel/ parsers -> facts); privileged. It frames requests and looks at the kernel's
-framing (linux/netlink.h) no more than it must: parsers walk the messages. It must not log or keep a socket past its
-visit.
+Server side of the broker; privileged. rtnetlink.py and nfnetlink.py have the requests; this file returns raw messages
+and reads no more of the kernel's framing (linux/netlink.h) than it must: kernel/decode parses them. It must not log,
+and no socket outlives its visit.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from exporter.broker.protocol.messages import ReadTopic
 
 HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port id
 ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
@@ -36,6 +40,20 @@ _NETLINK_GET_STRICT_CHK = 12
 _RECEIVE_BYTES = 65536  # the kernel fills at most 32 KiB at a time unless one message needs more
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much one visit may take, in bytes. What is larger is EFBIG to the client."""
+
+    dump: int  # one dump
+    visit: int  # all that leaves the broker
+    table: int  # a legacy table: copied whole, dropped at once
+
+
+HOME_BOUNDS = Bounds(dump=16 << 20, visit=32 << 20, table=1 << 30)
+POD_BOUNDS = Bounds(dump=512 << 10, visit=1 << 20, table=16 << 20)
+"""A pod may fill its tables to harm its reader: half a MiB is 300 links, 7,000 addresses, 4,000 listeners."""
+
+
 def attribute(kind: int, value: bytes) -> bytes:
     """One nlattr, padded to four bytes."""
     length = 4 + len(value)
@@ -52,7 +70,7 @@ def dump_request(kind: int, body: bytes) -> bytes:
 
 
 class Netlink:
-    """One netlink socket, for the length of a visit. Every method raises OSError, with the kernel's errno where it gave one.
+    """One netlink socket, for the length of a visit. Methods raise OSError, with the kernel's errno where it gave one.
 
     `busy`: the kernel may still be answering. A socket left busy takes no other request: close it.
     """
@@ -73,11 +91,10 @@ class Netlink:
         self._socket.close()
 
     def fetch(self, request: bytes, limit: int) -> tuple[bytes, bool]:
-        """All messages that answer a request, and whether the dump was interrupted (NLM_F_DUMP_INTR). EFBIG above `limit` bytes.
+        """All messages that answer a request, and whether the dump was interrupted. EFBIG above `limit` bytes.
 
-        No more of the framing is looked at than must be: NLMSG_DONE stands alone or at the very end, and the kernel
-        compares its tables' sequence once per packet and marks the first message of it (nl_dump_check_consistent in
-        include/net/netlink.h).
+        NLMSG_DONE is a packet of its own or at the very end of one, and the kernel compares its tables' sequence once
+        per packet and marks the first message of it (nl_dump_check_consistent in include/net/netlink.h).
         """
         self.busy = True
         self._socket.send(request)
@@ -113,7 +130,7 @@ class Netlink:
         return data[:-_DONE_SIZE] if data.startswith(_DONE_BEGINS, len(data) - _DONE_SIZE) else data
 
     def _receive(self) -> bytes:
-        """One packet of the kernel. Never waits: it answers within send, and fills a dump's next packet when one is taken."""
+        """One packet of the kernel. Never waits: the kernel answers within send and fills the next one on a read."""
         for _ in range(_MAX_STRANGERS):
             data, sender = self._socket.recvfrom(_RECEIVE_BYTES, _MSG_DONTWAIT)
             if sender[0] == 0:  # only the kernel (port 0) is believed
@@ -127,3 +144,59 @@ class Netlink:
         self.busy = False
         if status < 0:
             raise OSError(-status, "the kernel refused")
+
+
+class Visit:
+    """The netlink sockets of one visit, one per protocol, made when first needed. Raises OSError throughout.
+
+    `interrupted` is set by a dump that was interrupted (NLM_F_DUMP_INTR) twice; the caller clears it.
+    """
+
+    __slots__ = ("_sockets", "bounds", "interrupted")
+
+    def __init__(self, bounds: Bounds = HOME_BOUNDS) -> None:
+        self.bounds = bounds
+        self._sockets: dict[int, Netlink] = {}
+        self.interrupted = False
+
+    def close(self) -> None:
+        for each in self._sockets.values():
+            each.close()
+        self._sockets.clear()
+
+    def fetch(self, protocol: int, request: bytes) -> bytes:
+        """The whole answer to a request. A dump that is interrupted or overrun (ENOBUFS) is made once more."""
+        try:
+            data, interrupted = self._idle_socket(protocol).fetch(request, self.bounds.dump)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            data, interrupted = b"", True
+        if interrupted:
+            data, interrupted = self._idle_socket(protocol).fetch(request, self.bounds.dump)
+            self.interrupted |= interrupted
+        return data
+
+    def fetch_head(self, protocol: int, request: bytes) -> bytes:
+        """The first packet of a dump."""
+        return self._idle_socket(protocol).fetch_head(request)
+
+    def _idle_socket(self, protocol: int) -> Netlink:
+        """The visit's socket of this protocol; a new one where the kernel may still be answering the last request."""
+        found = self._sockets.get(protocol)
+        if found is not None:
+            if not found.busy:
+                return found
+            found.close()
+            del self._sockets[protocol]
+        made = self._sockets[protocol] = Netlink(protocol)
+        return made
+
+
+Fetch = Callable[[Visit, ReadTopic], bytes]
+"""How one topic is read in the current namespace."""
+
+
+def always(protocol: int, request: bytes) -> Fetch:
+    """Fetches what answers this one request."""
+    return lambda visit, _topic: visit.fetch(protocol, request)

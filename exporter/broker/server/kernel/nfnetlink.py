@@ -1,7 +1,7 @@
-"""Topics of netfilter: nftables and ipset, filtered by the kernel; and the socket and IPVS dumps beside them.
+"""Topics of netfilter: nftables and ipset, filtered by the kernel; and the socket and IPVS dumps.
 
-Broker side of the flow; privileged. Each function fetches raw messages (linux/netfilter/nf_tables.h, ipset/ip_set.h,
-linux/inet_diag.h, linux/ip_vs.h) and raises OSError. Nothing here dumps a big chain unless it is asked for by name.
+Server side of the broker; privileged. Each topic is fetched as raw messages (linux/netfilter/nf_tables.h,
+ipset/ip_set.h, linux/inet_diag.h, linux/ip_vs.h). Nothing here dumps a big chain unless it is asked for by name.
 """
 
 from __future__ import annotations
@@ -10,11 +10,20 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable, Mapping
 
-from exporter.broker.protocol.messages import ReadTopic
-from exporter.broker.server.kernel.legacy import exchange_option
-from exporter.broker.server.kernel.netlink import ATTRIBUTE, HEADER, attribute, dump_request, question
-from exporter.broker.server.kernel.visit import Visit
+from exporter.broker.protocol.messages import ReadTopic, Topic
+from exporter.broker.server.kernel.netlink import (
+    ATTRIBUTE,
+    HEADER,
+    Fetch,
+    Visit,
+    always,
+    attribute,
+    dump_request,
+    question,
+)
+from exporter.broker.server.syscalls import getsockopt
 
 _NETLINK_SOCK_DIAG = 4
 _NETLINK_NETFILTER = 12
@@ -22,6 +31,8 @@ _NETLINK_GENERIC = 16
 _TCPDIAG_GETSOCK = 18  # the one request of sock_diag that answers for both families at once
 _TCP_LISTEN = 10
 _NFT_GETTABLE, _NFT_GETCHAIN, _NFT_GETRULE, _NFT_GETSETELEM, _NFT_GETGEN = 0x0A01, 0x0A04, 0x0A07, 0x0A0D, 0x0A10
+_CHAIN_ATTRIBUTES = (1, 3)  # NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME
+_ATTRIBUTES = (1, 2)  # the table and the name in requests of rules and of set elements
 _IPSET_CMD_LIST = 0x0607
 _IPSET_PROTOCOL = 6
 _IP_SET_SOCKOPT = 83  # SO_IP_SET
@@ -41,94 +52,48 @@ def _nfgen(family: int) -> bytes:
     return struct.pack("=BBH", family, 0, 0)
 
 
-def _named(argument: bytes, kinds: tuple[int, int]) -> bytes:
-    """The attributes of "TABLE", NUL, "NAME"; or of "TABLE" alone."""
-    table, separator, name = argument.partition(b"\0")
+def _named(topic: ReadTopic, kinds: tuple[int, int]) -> bytes:
+    """The body of a request for "TABLE", NUL, "NAME", or for "TABLE" only."""
+    table, separator, name = topic.argument.partition(b"\0")
     if not table or b"\0" in name or (separator and not name):
         raise OSError(errno.EINVAL, "not a table and a name")
-    body = attribute(kinds[0], table + b"\0")
+    body = _nfgen(topic.number) + attribute(kinds[0], table + b"\0")
     return body + attribute(kinds[1], name + b"\0") if name else body
 
 
-def fetch_nft_generation(visit: Visit, _topic: ReadTopic) -> bytes:
-    return visit.fetch(_NETLINK_NETFILTER, question(_NFT_GETGEN, _nfgen(0)))
+def _nftables(make: Callable[[int, bytes], bytes], command: int, kinds: tuple[int, int]) -> Fetch:
+    """Fetches what answers one command about the table and name of the topic."""
+    return lambda visit, topic: visit.fetch(_NETLINK_NETFILTER, make(command, _named(topic, kinds)))
 
 
-def fetch_nft_tables(visit: Visit, topic: ReadTopic) -> bytes:
-    return visit.fetch(_NETLINK_NETFILTER, dump_request(_NFT_GETTABLE, _nfgen(topic.number)))
+def _nft_set_head(visit: Visit, topic: ReadTopic) -> bytes:
+    return visit.fetch_head(_NETLINK_NETFILTER, dump_request(_NFT_GETSETELEM, _named(topic, _ATTRIBUTES)))
 
 
-def fetch_nft_chain(visit: Visit, topic: ReadTopic) -> bytes:
-    return visit.fetch(
-        _NETLINK_NETFILTER, question(_NFT_GETCHAIN, _nfgen(topic.number) + _named(topic.argument, (1, 3)))
-    )
-
-
-def fetch_nft_chains(visit: Visit, topic: ReadTopic) -> bytes:
-    """The kernel filters this dump by family alone; messages of other tables stay here."""
-    data = visit.fetch(_NETLINK_NETFILTER, dump_request(_NFT_GETCHAIN, _nfgen(topic.number)))
-    if not topic.argument:
-        return data
-    wanted = attribute(1, topic.argument + b"\0")
-    kept = []
-    offset = 0
-    while offset < len(data):
-        (length,) = struct.unpack_from("=I", data, offset)
-        message = data[offset : offset + length]
-        if message.startswith(wanted, HEADER.size + 4):  # NFTA_CHAIN_TABLE comes first
-            kept.append(message)
-        offset += (length + 3) & ~3
-    return b"".join(kept)
-
-
-def fetch_nft_rules(visit: Visit, topic: ReadTopic) -> bytes:
-    return visit.fetch(
-        _NETLINK_NETFILTER, dump_request(_NFT_GETRULE, _nfgen(topic.number) + _named(topic.argument, (1, 2)))
-    )
-
-
-def fetch_nft_set(visit: Visit, topic: ReadTopic) -> bytes:
-    return visit.fetch(
-        _NETLINK_NETFILTER, dump_request(_NFT_GETSETELEM, _nfgen(topic.number) + _named(topic.argument, (1, 2)))
-    )
-
-
-def fetch_nft_set_head(visit: Visit, topic: ReadTopic) -> bytes:
-    body = _nfgen(topic.number) + _named(topic.argument, (1, 2))
-    return visit.fetch_head(_NETLINK_NETFILTER, dump_request(_NFT_GETSETELEM, body))
-
-
-def fetch_ipset_name(_visit: Visit, topic: ReadTopic) -> bytes:
-    """The name of an ipset by index (struct ip_set_req_get_set of linux/netfilter/ipset/ip_set.h)."""
-    if topic.number > 0xFFFF:
+def _ipset_name(index: int) -> bytes:
+    """The name of a set (struct ip_set_req_get_set of linux/netfilter/ipset/ip_set.h)."""
+    if index > 0xFFFF:
         raise OSError(errno.EINVAL, "no such index")
-    request = struct.pack("=II", _IP_SET_OP_GET_BYINDEX, _IPSET_PROTOCOL) + struct.pack("=H", topic.number)
+    request = struct.pack("=IIH", _IP_SET_OP_GET_BYINDEX, _IPSET_PROTOCOL, index)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asked:
-        answer = exchange_option(asked, (socket.IPPROTO_IP, _IP_SET_SOCKOPT), request, 8 + _IP_SET_NAME_LENGTH)
+        answer = getsockopt(asked, (socket.IPPROTO_IP, _IP_SET_SOCKOPT), request, 8 + _IP_SET_NAME_LENGTH)
     name = answer[8:].split(b"\0", 1)[0]
     if not name:
         raise OSError(errno.ENOENT, "no ipset has this index")
     return name
 
 
-def fetch_ipset(visit: Visit, topic: ReadTopic) -> bytes:
-    name = topic.argument or fetch_ipset_name(visit, topic)
-    if len(name) >= _IP_SET_NAME_LENGTH or b"\0" in name:
-        raise OSError(errno.EINVAL, "not a set name")
+def _ipset(visit: Visit, topic: ReadTopic) -> bytes:
+    name = _ipset_name(topic.number)
     body = _nfgen(socket.AF_INET) + attribute(1, bytes((_IPSET_PROTOCOL,))) + attribute(2, name + b"\0")
     return visit.fetch(_NETLINK_NETFILTER, dump_request(_IPSET_CMD_LIST, body))
 
 
-def fetch_sockets(visit: Visit, _topic: ReadTopic) -> bytes:
-    return visit.fetch(_NETLINK_SOCK_DIAG, _SOCKETS)
-
-
-def fetch_ipvs(visit: Visit, _topic: ReadTopic) -> bytes:
-    """IPVS services. ENOENT without ip_vs: looking the family up would load the module, so /proc is looked at first."""
+def _ipvs(visit: Visit, _topic: ReadTopic) -> bytes:
+    """IPVS services. ENOENT without ip_vs: looking the family up would load the module, so /proc is checked first."""
     os.stat("/proc/thread-self/net/ip_vs")  # noqa: PTH116  # the broker does without pathlib
     lookup = struct.pack("=BBH", _CTRL_CMD_GETFAMILY, 1, 0) + attribute(_CTRL_ATTR_FAMILY_NAME, b"IPVS\0")
-    answer = visit.fetch(_NETLINK_GENERIC, question(_GENL_ID_CTRL, lookup))
-    family = _first_u16(answer, _CTRL_ATTR_FAMILY_ID)
+    family = _first_u16(visit.fetch(_NETLINK_GENERIC, question(_GENL_ID_CTRL, lookup)), _CTRL_ATTR_FAMILY_ID)
     return visit.fetch(_NETLINK_GENERIC, dump_request(family, struct.pack("=BBH", _IPVS_CMD_GET_SERVICE, 1, 0)))
 
 
@@ -144,3 +109,17 @@ def _first_u16(answer: bytes, kind: int) -> int:
             return value
         offset += (length + 3) & ~3
     raise OSError(errno.ENOENT, "no such generic netlink family")
+
+
+TOPICS: Mapping[Topic, Fetch] = {
+    Topic.NFT_GENERATION: always(_NETLINK_NETFILTER, question(_NFT_GETGEN, _nfgen(0))),
+    Topic.NFT_TABLES: always(_NETLINK_NETFILTER, dump_request(_NFT_GETTABLE, _nfgen(0))),
+    Topic.NFT_CHAINS: always(_NETLINK_NETFILTER, dump_request(_NFT_GETCHAIN, _nfgen(0))),
+    Topic.NFT_CHAIN: _nftables(question, _NFT_GETCHAIN, _CHAIN_ATTRIBUTES),
+    Topic.NFT_RULES: _nftables(dump_request, _NFT_GETRULE, _ATTRIBUTES),
+    Topic.NFT_SET: _nftables(dump_request, _NFT_GETSETELEM, _ATTRIBUTES),
+    Topic.NFT_SET_HEAD: _nft_set_head,
+    Topic.IPSET: _ipset,
+    Topic.SOCKETS: always(_NETLINK_SOCK_DIAG, _SOCKETS),
+    Topic.IPVS: _ipvs,
+}

@@ -1,7 +1,6 @@
-"""Topics of NETLINK_ROUTE: links, addresses, routes, neighbours, forwarding database. linux/rtnetlink.h, strict requests.
+"""Topics of NETLINK_ROUTE: links, addresses, routes, neighbours, forwarding database (linux/rtnetlink.h).
 
-Broker side of the flow; privileged. Each function fetches raw messages, filtered by the kernel where it can; raises
-OSError.
+Server side of the broker; privileged. Each topic is fetched as raw messages, filtered by the kernel where it can.
 """
 
 from __future__ import annotations
@@ -9,60 +8,37 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Mapping
 
-from exporter.broker.protocol.messages import ReadTopic
-from exporter.broker.server.kernel.netlink import HEADER, attribute, dump_request
-from exporter.broker.server.kernel.visit import Visit
+from exporter.broker.protocol.messages import ReadTopic, Topic
+from exporter.broker.server.kernel.netlink import HEADER, Fetch, Visit, always, attribute, dump_request
 
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE, _RTM_GETNEIGH = 18, 22, 26, 30
 _RT_TABLE_MAIN = 254
-_RTA_OIF = 4
 _IFLA_EXT_MASK = 29
 _RTEXT_FILTER_SKIP_STATS = 8
 _NDA_IFINDEX = 8
 _AF_BRIDGE = 7
 _LENGTH = struct.Struct("=I")
+_NDMSG = struct.Struct("=BBHiHBB")
 _RTM_DST_LEN = HEADER.size + 1  # from the message's beginning
-
 
 _LINKS = dump_request(_RTM_GETLINK, bytes(16) + attribute(_IFLA_EXT_MASK, struct.pack("=I", _RTEXT_FILTER_SKIP_STATS)))
 _ADDRESSES = dump_request(_RTM_GETADDR, bytes(8))
+_ROUTES4, _ROUTES6, _ROUTES = (
+    dump_request(_RTM_GETROUTE, struct.pack("=BBBBBBBBI", family, 0, 0, 0, _RT_TABLE_MAIN, 0, 0, 0, 0))
+    for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNSPEC)
+)
 
 
-def _routes(family: int, oif: int = 0) -> bytes:
-    body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, _RT_TABLE_MAIN, 0, 0, 0, 0)
-    if oif:
-        body += attribute(_RTA_OIF, struct.pack("=I", oif))
-    return dump_request(_RTM_GETROUTE, body)
-
-
-_ROUTES4, _ROUTES6, _ROUTES = _routes(socket.AF_INET), _routes(socket.AF_INET6), _routes(socket.AF_UNSPEC)
-
-
-def fetch_links(visit: Visit, _topic: ReadTopic) -> bytes:
-    return visit.fetch(socket.NETLINK_ROUTE, _LINKS)
-
-
-def fetch_addresses(visit: Visit, _topic: ReadTopic) -> bytes:
-    return visit.fetch(socket.NETLINK_ROUTE, _ADDRESSES)
-
-
-def fetch_routes4(visit: Visit, topic: ReadTopic) -> bytes:
-    return visit.fetch(socket.NETLINK_ROUTE, _routes(socket.AF_INET, topic.number))
-
-
-def fetch_routes6(visit: Visit, topic: ReadTopic) -> bytes:
-    return visit.fetch(socket.NETLINK_ROUTE, _routes(socket.AF_INET6, topic.number))
-
-
-def fetch_default_routes(visit: Visit, _topic: ReadTopic) -> bytes:
+def _default_routes(visit: Visit, _topic: ReadTopic) -> bytes:
     """Default routes of both families, from one dump."""
     try:
         data = visit.fetch(socket.NETLINK_ROUTE, _ROUTES)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        data = _fetch_families(visit)
+        data = _each_family(visit)
     kept = []
     offset = 0
     while offset < len(data):
@@ -73,7 +49,7 @@ def fetch_default_routes(visit: Visit, _topic: ReadTopic) -> bytes:
     return b"".join(kept)
 
 
-def _fetch_families(visit: Visit) -> bytes:
+def _each_family(visit: Visit) -> bytes:
     """One dump per family: MPLS, where it is loaded, takes part in a dump of all and refuses the table."""
     found = []
     for request in (_ROUTES4, _ROUTES6):
@@ -85,17 +61,23 @@ def _fetch_families(visit: Visit) -> bytes:
     return b"".join(found)
 
 
-def fetch_neighbours(visit: Visit, topic: ReadTopic) -> bytes:
+def _neighbours(visit: Visit, topic: ReadTopic) -> bytes:
     only = attribute(_NDA_IFINDEX, struct.pack("=I", topic.number))
-    return b"".join(
-        visit.fetch(
-            socket.NETLINK_ROUTE,
-            dump_request(_RTM_GETNEIGH, struct.pack("=BBHiHBB", family, 0, 0, 0, 0, 0, 0) + only),
-        )
-        for family in (socket.AF_INET, socket.AF_INET6)
-    )
+    bodies = (_NDMSG.pack(family, 0, 0, 0, 0, 0, 0) + only for family in (socket.AF_INET, socket.AF_INET6))
+    return b"".join(visit.fetch(socket.NETLINK_ROUTE, dump_request(_RTM_GETNEIGH, body)) for body in bodies)
 
 
-def fetch_fdb(visit: Visit, topic: ReadTopic) -> bytes:
-    body = struct.pack("=BBHiHBB", _AF_BRIDGE, 0, 0, topic.number, 0, 0, 0)
+def _forwarding(visit: Visit, topic: ReadTopic) -> bytes:
+    body = _NDMSG.pack(_AF_BRIDGE, 0, 0, topic.number, 0, 0, 0)
     return visit.fetch(socket.NETLINK_ROUTE, dump_request(_RTM_GETNEIGH, body))
+
+
+TOPICS: Mapping[Topic, Fetch] = {
+    Topic.LINKS: always(socket.NETLINK_ROUTE, _LINKS),
+    Topic.ADDRESSES: always(socket.NETLINK_ROUTE, _ADDRESSES),
+    Topic.ROUTES4: always(socket.NETLINK_ROUTE, _ROUTES4),
+    Topic.ROUTES6: always(socket.NETLINK_ROUTE, _ROUTES6),
+    Topic.DEFAULT_ROUTES: _default_routes,
+    Topic.NEIGHBOURS: _neighbours,
+    Topic.FDB: _forwarding,
+}
