@@ -5,6 +5,7 @@ Both processes import this file; it imports the standard library only. wire.py e
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -62,6 +63,13 @@ class Topic(IntEnum):
     NFT_SET_HEAD = 24  # as NFT_SET, the first packet of the dump only: is the set empty?
 
 
+# Topics that are one netlink dump: protocol, type of message and body of the request (linux/netlink.h, rtnetlink.h).
+DUMPS = {
+    Topic.LINKS: (0, 18, bytes(16) + struct.pack("=HHI", 8, 29, 8)),  # IFLA_EXT_MASK: RTEXT_FILTER_SKIP_STATS
+    Topic.ADDRESSES: (0, 22, bytes(8)),
+    Topic.ROUTES4: (0, 26, struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 254, 0, 0, 0, 0)),  # RT_TABLE_MAIN
+    Topic.ROUTES6: (0, 26, struct.pack("=BBBBBBBBI", 10, 0, 0, 0, 254, 0, 0, 0, 0)),
+}
 # Topics that are one file, or the values of several as lines of "name value"; a file that does not exist is left out.
 FILES = {Topic.SNMP6: "/proc/thread-self/net/snmp6"}
 VALUES = {

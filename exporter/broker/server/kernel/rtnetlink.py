@@ -10,25 +10,19 @@ import socket
 import struct
 from collections.abc import Mapping
 
-from exporter.broker.protocol.messages import ReadTopic, Topic
-from exporter.broker.server.kernel.netlink import HEADER, Fetch, Visit, always, attribute, dump_request
+from exporter.broker.protocol.messages import DUMPS, ReadTopic, Topic
+from exporter.broker.server.kernel.netlink import HEADER, Fetch, Visit, attribute, dump_request
 
-_RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE, _RTM_GETNEIGH = 18, 22, 26, 30
+_RTM_GETROUTE, _RTM_GETNEIGH = 26, 30
 _RT_TABLE_MAIN = 254
-_IFLA_EXT_MASK = 29
-_RTEXT_FILTER_SKIP_STATS = 8
 _NDA_IFINDEX = 8
 _AF_BRIDGE = 7
 _LENGTH = struct.Struct("=I")
 _NDMSG = struct.Struct("=BBHiHBB")
 _RTM_DST_LEN = HEADER.size + 1  # from the message's beginning
 
-_LINKS = dump_request(_RTM_GETLINK, bytes(16) + attribute(_IFLA_EXT_MASK, struct.pack("=I", _RTEXT_FILTER_SKIP_STATS)))
-_ADDRESSES = dump_request(_RTM_GETADDR, bytes(8))
-_ROUTES4, _ROUTES6, _ROUTES = (
-    dump_request(_RTM_GETROUTE, struct.pack("=BBBBBBBBI", family, 0, 0, 0, _RT_TABLE_MAIN, 0, 0, 0, 0))
-    for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNSPEC)
-)
+_ROUTES4, _ROUTES6 = (dump_request(*DUMPS[topic][1:]) for topic in (Topic.ROUTES4, Topic.ROUTES6))
+_ROUTES = dump_request(_RTM_GETROUTE, struct.pack("=BBBBBBBBI", 0, 0, 0, 0, _RT_TABLE_MAIN, 0, 0, 0, 0))
 
 
 def _default_routes(visit: Visit, _topic: ReadTopic) -> bytes:
@@ -73,10 +67,6 @@ def _forwarding(visit: Visit, topic: ReadTopic) -> bytes:
 
 
 TOPICS: Mapping[Topic, Fetch] = {
-    Topic.LINKS: always(socket.NETLINK_ROUTE, _LINKS),
-    Topic.ADDRESSES: always(socket.NETLINK_ROUTE, _ADDRESSES),
-    Topic.ROUTES4: always(socket.NETLINK_ROUTE, _ROUTES4),
-    Topic.ROUTES6: always(socket.NETLINK_ROUTE, _ROUTES6),
     Topic.DEFAULT_ROUTES: _default_routes,
     Topic.NEIGHBOURS: _neighbours,
     Topic.FDB: _forwarding,

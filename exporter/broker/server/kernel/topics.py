@@ -11,9 +11,9 @@ import errno
 import socket
 from collections.abc import Mapping
 
-from exporter.broker.protocol.messages import FILES, VALUES, ReadTopic, Topic, TopicAnswer
+from exporter.broker.protocol.messages import DUMPS, FILES, VALUES, ReadTopic, Topic, TopicAnswer
 from exporter.broker.server.kernel import legacy, nfnetlink, rtnetlink
-from exporter.broker.server.kernel.netlink import HOME_BOUNDS, Bounds, Fetch, Visit
+from exporter.broker.server.kernel.netlink import HOME_BOUNDS, Bounds, Fetch, Visit, always, dump_request
 from exporter.broker.server.syscalls import read_file
 
 MAX_ARGUMENT = 1024
@@ -99,6 +99,7 @@ _FETCH: Mapping[Topic, Fetch] = {
     Topic.LEGACY_TABLES: _legacy_tables,
     Topic.LEGACY_CHAINS: _legacy_chains,
     Topic.LEGACY_REACHABLE: _legacy_reachable,
+    **{topic: always(protocol, dump_request(kind, body)) for topic, (protocol, kind, body) in DUMPS.items()},
     **{topic: _file(path) for topic, path in FILES.items()},
     **{topic: _values(files) for topic, files in VALUES.items()},
 }
