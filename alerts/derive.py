@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from exporter.diagnosis.engine.causes import RUNBOOKS, SPECS
 from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, To
 from exporter.model.report import Cause, Role
-from exporter.report.document import runbook
+from exporter.report.document import RUNBOOKS, runbook
 
 ALERTS = Path(__file__).parent
 BEGIN = "  # begin: what explains what (written by `make alerts` from exporter/diagnosis/engine/explanations.py)\n"
@@ -88,17 +87,17 @@ def inhibitions() -> tuple[Inhibition, ...]:
     symptoms = _names(PATH_CAUSES)
     return (
         # On the node itself.
-        Inhibition(sources=_names(c for c in roots if Role.NODE in SPECS[c].roles), targets=symptoms, equal=SAME_NODE),
+        Inhibition(sources=_names(c for c in roots if Role.NODE in c.spec.roles), targets=symptoms, equal=SAME_NODE),
         # On the nodes at the other end of its tunnels. Never a page: another node may have a fault of its own.
         Inhibition(
-            sources=_names(c for c in roots if c in tunnels and Role.NODE in SPECS[c].roles),
+            sources=_names(c for c in roots if c in tunnels and Role.NODE in c.spec.roles),
             targets=symptoms,
             equal=SAME_CLUSTER,
             mutes_critical=False,
         ),
         # From the cluster to its nodes.
         Inhibition(
-            sources=_names(c for c in roots if Role.CLUSTER in SPECS[c].roles),
+            sources=_names(c for c in roots if Role.CLUSTER in c.spec.roles),
             targets=symptoms,
             equal=SAME_CLUSTER,
             whole_cluster=True,
@@ -113,10 +112,10 @@ def _followers() -> Iterator[Inhibition]:
     """FOLLOWS, with the causes that have the same explanations in one inhibition."""
     together: dict[tuple[tuple[str, ...], tuple[str, ...], bool], list[Cause]] = {}
     for cause, explaining in FOLLOWS.items():
-        roles = SPECS[cause].roles
-        on_the_node = [c for c in explaining if Role.NODE in SPECS[c].roles & roles]
-        downwards = [c for c in explaining if Role.CLUSTER in SPECS[c].roles]
-        upwards = [c for c in explaining if Role.CLUSTER not in SPECS[c].roles and Role.NODE not in roles]
+        roles = cause.spec.roles
+        on_the_node = [c for c in explaining if Role.NODE in c.spec.roles & roles]
+        downwards = [c for c in explaining if Role.CLUSTER in c.spec.roles]
+        upwards = [c for c in explaining if Role.CLUSTER not in c.spec.roles and Role.NODE not in roles]
         for sources, equal, whole in (
             (on_the_node, SAME_NODE, False),
             (downwards, SAME_CLUSTER, True),

@@ -7,28 +7,16 @@ from collections.abc import Iterator
 
 from exporter.catalogue.metric import FinishedRound, Metric, Row, counter, gauge
 from exporter.catalogue.totals import lookup_key
+from exporter.model.dns import BlockKind
 
-# Kinds of dualstack_dns_aaaa_block, a closed set (docs/specification.md section 8).
-BLOCK_KINDS = (
-    "none",
-    "blanket_nodata",
-    "blanket_nxdomain",
-    "filtered",
-    "refused",
-    "servfail",
-    "dropped",
-    "sinkhole",
-    "dns64",
-    "undecided",
-)
 LOOKUP = ("vantage", "server", "name", "qtype", "ip_family", "outcome")
 
 
 def aaaa_block(source: FinishedRound) -> Iterator[Row]:
     """A state set: for each server one series a kind, exactly one of which is 1."""
     for server, found in source.report.aaaa_blocks.items():
-        for kind in BLOCK_KINDS:
-            yield (server, kind), float(kind == found)
+        for kind in BlockKind:
+            yield (server, kind.value), float(kind is found)
 
 
 # fmt: off

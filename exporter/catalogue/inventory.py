@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from exporter.catalogue.metric import FinishedRound, Metric, Row, by_label, gauge, one
 from exporter.diagnosis.census import FamilyCount
-from exporter.model.inventory import Came
+from exporter.model.inventory import Came, InventoryOrigin
 
 
 def inventory_stale(source: FinishedRound) -> bool | None:
     """None where no inventory is configured. One that never arrived is known to be missing."""
     inventory = source.snapshot.inventory
-    return None if inventory.source == "none" else inventory.stale or inventory.came is not Came.ALL
+    return None if inventory.source is InventoryOrigin.NONE else inventory.stale or inventory.came is not Came.ALL
 
 
 def objects_with_family(source: FinishedRound) -> Iterator[Row]:

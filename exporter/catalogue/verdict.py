@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from exporter.catalogue.metric import FinishedRound, Metric, Row, by_label, gauge
-from exporter.diagnosis.engine.causes import SPECS, TABLE
 from exporter.model.family import Family
 from exporter.model.report import Cause, CauseReport, Report, Severity
 from exporter.model.subject import Subject
@@ -30,17 +29,17 @@ def findings_by_cause(report: Report) -> Mapping[Cause, tuple[CauseReport, ...]]
 
 def severity(cause: Cause, items: tuple[CauseReport, ...]) -> Severity:
     """The highest severity of the cause's findings, or its usual one."""
-    return max((i.finding.severity for i in items), key=lambda s: s.rank, default=SPECS[cause].severity)
+    return max((i.finding.severity for i in items), key=lambda s: s.rank, default=cause.spec.severity)
 
 
 def cause(source: FinishedRound) -> Iterator[Row]:
     """One row for each cause that this role could check."""
     found = findings_by_cause(source.report)
-    for line in TABLE:
-        items = found.get(line.cause, ())
-        if items or line.cause in source.report.checked:
+    for each in Cause:
+        items = found.get(each, ())
+        if items or each in source.report.checked:
             unexplained = bool(items) and items[0].explained_by is None
-            yield (line.cause.value, line.scope.value, severity(line.cause, items).value), unexplained
+            yield (each.value, each.spec.scope.value, severity(each, items).value), unexplained
 
 
 def cause_explained(source: FinishedRound) -> Iterable[Row]:

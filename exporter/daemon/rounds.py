@@ -16,10 +16,11 @@ from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.engine.verdict import Memory, judge
 from exporter.diagnosis.expectation import expectations, families_expected
 from exporter.diagnosis.families import family_reports
-from exporter.diagnosis.rules.dns.servers import aaaa_blocks, predictions
+from exporter.diagnosis.rules.dns.searchlist import predictions
+from exporter.diagnosis.rules.dns.servers import aaaa_blocks
 from exporter.diagnosis.rules.registry import RULES
 from exporter.inventory.kubernetes.watch_state import api_readings
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Group, Lookup, Observation, Purpose, Question
 from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage
@@ -230,6 +231,7 @@ class Rounds:
     ) -> Snapshot:
         """`times`: when the round began, and when the inspection of this machine ended."""
         started, inspected = times
+        probes_here = self._inspector is not None or inventory.source is InventoryOrigin.KUBERNETES
         return Snapshot(
             node=self._config.node_name,
             role=self._config.role,
@@ -237,7 +239,7 @@ class Rounds:
             finished=self._clock(),
             complete=not self._runner.overrun,
             inventory=inventory,
-            host=inspection.host if self._inspector is not None or inventory.source == "kubernetes" else None,
+            host=inspection.host if probes_here else None,
             pods=present.pods,
             observations=present.observations,
             kept=self._results.observations(),

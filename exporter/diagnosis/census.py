@@ -1,17 +1,19 @@
-"""How far the cluster is on its way to dual-stack: nodes, pods, Services and EndpointSlices by family, and those lacking one. Pure.
+"""How far the cluster's migration is: nodes, pods, Services and EndpointSlices by family, and those lacking one. Pure.
 
-Counted over the inventory, rendered by the catalogue. What was not read has no rows. Rows by namespace are those of the
+Counted over the inventory, exposed by the catalogue. What was not read has no rows. Rows by namespace are those of the
 largest namespaces; totals (namespace "") always cover all.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from heapq import nsmallest
 from typing import TypeAlias
 
+from exporter.diagnosis.endpoints import API
 from exporter.model.family import FAMILIES, Family, family_of
 from exporter.model.inventory import Inventory
 from exporter.model.node import Node
@@ -21,7 +23,6 @@ from exporter.model.service import EndpointSlice, Service
 MAX_NAMESPACES = 100
 MAX_NAMES = 20
 ENDED = frozenset({"Succeeded", "Failed"})
-API_SERVICE = "default/kubernetes"  # single-stack by the API server's making
 
 
 class Resource(StrEnum):
@@ -35,7 +36,7 @@ class Resource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyCount:
-    """Objects of one resource with an address of the family, and those that lack it; namespace "" is the whole cluster."""
+    """Objects of a resource with an address of the family, and those that lack it; namespace "": the whole cluster."""
 
     resource: Resource
     namespace: str
@@ -46,7 +47,7 @@ class FamilyCount:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Of a resource, how many are dual-stack out of how many could be."""
+    """How many of a resource are dual-stack, out of how many could be."""
 
     resource: Resource
     dual: int
@@ -84,42 +85,42 @@ _BOTH = frozenset(FAMILIES)
 
 @dataclass(slots=True)
 class _Tally:
-    """One resource: how many objects by namespace, families had and families meant; and the names of those lacking one."""
+    """How many objects of a resource by namespace, families had and families meant; the names of those lacking one."""
 
-    groups: dict[tuple[str, frozenset[Family], frozenset[Family]], int] = field(default_factory=dict)
+    resource: Resource
+    groups: Counter[tuple[str, frozenset[Family], frozenset[Family]]] = field(default_factory=Counter)
     names: dict[Family, list[str]] = field(default_factory=lambda: {family: [] for family in FAMILIES})
-
-    def add(self, members: Iterable[_Member]) -> _Tally:
-        for namespace, name, families, wanted in members:
-            group = (namespace, families, wanted)
-            self.groups[group] = self.groups.get(group, 0) + 1
-            for family in wanted - families:
-                self.names[family].append(f"{namespace}/{name}" if namespace else name)
-        return self
 
 
 def take_census(inventory: Inventory) -> Census:
     """The counts of everything that was read."""
-    tallies: dict[Resource, _Tally] = {}
-    if inventory.nodes is not None:
-        tallies[Resource.NODES] = _Tally().add(_nodes(inventory.nodes))
-    if inventory.pods is not None:
-        tallies[Resource.PODS] = _Tally().add(_pods(inventory.pods))
-    if inventory.services is not None:
-        tallies[Resource.SERVICES] = _Tally().add(_services(inventory.services))
-    if inventory.endpoint_slices is not None:
-        tallies[Resource.ENDPOINT_SLICES] = _Tally().add(_slices(inventory.endpoint_slices))
-    shown, left_out = _largest_namespaces(tallies.values())
+    members = (
+        (Resource.NODES, None if inventory.nodes is None else _nodes(inventory.nodes)),
+        (Resource.PODS, None if inventory.pods is None else _pods(inventory.pods)),
+        (Resource.SERVICES, None if inventory.services is None else _services(inventory.services)),
+        (Resource.ENDPOINT_SLICES, None if inventory.endpoint_slices is None else _slices(inventory.endpoint_slices)),
+    )
+    tallies = [_tally(resource, found) for resource, found in members if found is not None]
+    shown, left_out = _largest_namespaces(tallies)
     return Census(
-        counts=tuple(count for resource, tally in tallies.items() for count in _counts(resource, tally, shown)),
-        progress=tuple(_progress(resource, tally) for resource, tally in tallies.items()),
-        lacking=tuple(row for resource, tally in tallies.items() for row in _lacking(resource, tally)),
+        counts=tuple(count for tally in tallies for count in _counts(tally, shown)),
+        progress=tuple(map(_progress, tallies)),
+        lacking=tuple(row for tally in tallies for row in _lacking(tally)),
         namespaces_left_out=left_out,
     )
 
 
+def _tally(resource: Resource, members: Iterable[_Member]) -> _Tally:
+    tally = _Tally(resource)
+    for namespace, name, families, wanted in members:
+        tally.groups[namespace, families, wanted] += 1
+        for family in wanted - families:
+            tally.names[family].append(f"{namespace}/{name}" if namespace else name)
+    return tally
+
+
 def _nodes(nodes: Iterable[Node]) -> Iterator[_Member]:
-    """Nodes by InternalIP; a link-local one is none."""
+    """Nodes by InternalIP; a link-local one does not count."""
     for node in nodes:
         if not node.virtual:
             yield "", node.name, frozenset(family_of(a) for a in node.internal_ips if not a.is_link_local), _BOTH
@@ -139,9 +140,9 @@ def _pods(pods: Iterable[Pod]) -> Iterator[_Member]:
 
 
 def _services(services: Iterable[Service]) -> Iterator[_Member]:
-    """Services with families: not ExternalName, and not the API server's own."""
+    """Services with families: not ExternalName, and not the API server's own, which is single-stack by design."""
     for service in services:
-        if service.families and service.key != API_SERVICE:
+        if service.families and service.key != API:
             yield service.namespace, service.name, frozenset(service.families), _BOTH
 
 
@@ -151,47 +152,51 @@ def _slices(slices: Iterable[EndpointSlice]) -> Iterator[_Member]:
     for each in slices:
         if each.family is not None and each.service:
             families = found.setdefault((each.namespace, each.service), set())
-            if each.family not in families and any(
-                endpoint.ready and endpoint.addresses for endpoint in each.endpoints
-            ):
+            if each.family not in families and any(e.ready and e.addresses for e in each.endpoints):
                 families.add(each.family)
     for (namespace, service), families in found.items():
-        if families and f"{namespace}/{service}" != API_SERVICE:
+        if families and f"{namespace}/{service}" != API:
             yield namespace, service, frozenset(families), _BOTH
 
 
 def _largest_namespaces(tallies: Iterable[_Tally]) -> tuple[frozenset[str], int]:
     """The namespaces shown one by one, by number of objects and then name; and how many are not."""
-    sizes: dict[str, int] = {}
+    sizes: Counter[str] = Counter()
     for tally in tallies:
         for (namespace, _, _), number in tally.groups.items():
-            if namespace:
-                sizes[namespace] = sizes.get(namespace, 0) + number
+            sizes[namespace] += number
+    del sizes[""]
     ordered = sorted(sizes, key=lambda name: (-sizes[name], name))
     return frozenset(ordered[:MAX_NAMESPACES]), max(0, len(ordered) - MAX_NAMESPACES)
 
 
-def _counts(resource: Resource, tally: _Tally, shown: frozenset[str]) -> Iterator[FamilyCount]:
-    cells: dict[tuple[str, Family], list[int]] = {("", family): [0, 0] for family in FAMILIES}
+def _counts(tally: _Tally, shown: frozenset[str]) -> Iterator[FamilyCount]:
+    having: Counter[tuple[str, Family]] = Counter()
+    lacking: Counter[tuple[str, Family]] = Counter()
     for (namespace, families, wanted), number in tally.groups.items():
-        for place in {"", namespace if namespace in shown else ""}:
+        for place in ("", namespace) if namespace in shown else ("",):
             for family in FAMILIES:
-                cell = cells.setdefault((place, family), [0, 0])
-                if family in families:
-                    cell[0] += number
-                elif family in wanted:
-                    cell[1] += number
-    for (namespace, family), (having, lacking) in sorted(cells.items()):
-        yield FamilyCount(resource=resource, namespace=namespace, family=family, having=having, lacking=lacking)
+                having[place, family] += number * (family in families)
+                lacking[place, family] += number * (family in wanted - families)
+    for namespace, family in sorted({*having, *(("", family) for family in FAMILIES)}):
+        yield FamilyCount(
+            resource=tally.resource,
+            namespace=namespace,
+            family=family,
+            having=having[namespace, family],
+            lacking=lacking[namespace, family],
+        )
 
 
-def _progress(resource: Resource, tally: _Tally) -> Progress:
-    """Objects that are meant to have one family alone are not on their way anywhere."""
+def _progress(tally: _Tally) -> Progress:
+    """Objects that are meant to have one family only do not count."""
     able = {group: number for group, number in tally.groups.items() if group[2] == _BOTH}
-    return Progress(resource, sum(n for (_, families, _), n in able.items() if families == _BOTH), sum(able.values()))
+    dual = sum(number for (_, families, _), number in able.items() if families == _BOTH)
+    return Progress(tally.resource, dual, sum(able.values()))
 
 
-def _lacking(resource: Resource, tally: _Tally) -> Iterator[Lacking]:
+def _lacking(tally: _Tally) -> Iterator[Lacking]:
     for family, names in tally.names.items():
         if names:
-            yield Lacking(resource=resource, family=family, names=tuple(nsmallest(MAX_NAMES, names)), total=len(names))
+            first = tuple(nsmallest(MAX_NAMES, names))
+            yield Lacking(resource=tally.resource, family=family, names=first, total=len(names))

@@ -1,4 +1,7 @@
-"""Whether each family works (dualstack_family_ok): the verdict over vantages and groups of targets. Pure."""
+"""Whether each family works (dualstack_family_ok): the verdict over vantages and groups of targets. Pure.
+
+Read from the snapshot beside the rules, not from their findings.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from exporter.model.report import FamilyReport, Snapshot
 from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import PodState
 
-DIALS = 3  # by which a vantage is said to reach a target or not
+DIALS = 3  # that decide whether a vantage reaches a target
 ANY_PEER = Subject.of(SubjectKind.PEER, "")  # in place of each peer's subject
 GROUPS = frozenset({Group.SERVICE, Group.PEERS, Group.CLUSTER_DNS, Group.OUTSIDE})
 
@@ -27,7 +30,7 @@ def family_reports(snapshot: Snapshot) -> dict[Family, FamilyReport]:
 
 
 def family_ok(snapshot: Snapshot, family: Family) -> bool | None:
-    """More than half of the eligible pods with a kept result work; without pods, the host decides (contract section 8)."""
+    """Whether it works for more than half of the eligible pods with a kept result; without pods, for the host."""
     eligible = {p.vantage.key for p in snapshot.pods if p.vantage.state is PodState.ELIGIBLE}
     verdicts = _by_vantage(snapshot, family)
     pods = [works for key, works in verdicts.items() if key in eligible]
@@ -55,21 +58,21 @@ def _reached(snapshot: Snapshot, family: Family) -> dict[str, dict[Subject, bool
     """
     dials: dict[str, dict[Subject, list[tuple[float, bool]]]] = {}
     for made in snapshot.history:
-        for (vantage, subject), observations in _at_once(made, family).items():
+        for (vantage, subject), observations in _by_target(made, family).items():
             passed = _passed(observations)
             if passed is None:
                 continue
             one = max(o.time for o in observations), passed
             targets = dials.setdefault(vantage, {})
             targets.setdefault(subject, []).append(one)
-            if observations[0].target.group is Group.PEERS:
+            if subject.is_a(SubjectKind.PEER):
                 targets.setdefault(ANY_PEER, []).append(one)
     return {
-        vantage: {subject: _mostly(told) for subject, told in targets.items()} for vantage, targets in dials.items()
+        vantage: {subject: _mostly(made) for subject, made in targets.items()} for vantage, targets in dials.items()
     }
 
 
-def _at_once(made: Iterable[Observation], family: Family) -> dict[tuple[str, Subject], list[Observation]]:
+def _by_target(made: Iterable[Observation], family: Family) -> dict[tuple[str, Subject], list[Observation]]:
     """The layers of each dial, by vantage and target."""
     found: dict[tuple[str, Subject], list[Observation]] = {}
     for o in made:
@@ -78,37 +81,35 @@ def _at_once(made: Iterable[Observation], family: Family) -> dict[tuple[str, Sub
     return found
 
 
-def _mostly(told: Iterable[tuple[float, bool]]) -> bool:
+def _mostly(dials: Iterable[tuple[float, bool]]) -> bool:
     """Whether most of the newest three passed."""
-    newest = [passed for _, passed in sorted(told, key=lambda one: one[0], reverse=True)[:DIALS]]
+    newest = [passed for _, passed in sorted(dials, key=lambda one: one[0], reverse=True)[:DIALS]]
     return 2 * sum(newest) > len(newest)
 
 
 def _passed(observations: Iterable[Observation]) -> bool | None:
-    """Whether one dial passed at the deepest configured layer; None where it came neither there nor failed before."""
+    """Whether one dial passed at the deepest configured layer; None where it neither got there nor failed before."""
     verdicts = [_is_deepest(o) and o.passed for o in observations if _is_deepest(o) or not o.passed]
     return any(verdicts) if verdicts else None
 
 
 def _is_deepest(o: Observation) -> bool:
-    """Nothing is tried behind the layer at which a target out of reach passes."""
+    """A target that is meant to be unreachable is not tried beyond the layer at which it passes."""
     return o.layer is o.target.deepest or (not o.target.expect_reachable and o.layer is not Layer.ICMP)
 
 
 def _works(made: Iterable[Observation], reached: Mapping[Subject, bool]) -> bool | None:
-    """In each group that has the family, one target is reached at its deepest configured layer. None: nothing counted."""
+    """Whether in each group that has the family one target is reached at its deepest layer; None: nothing counted."""
     groups: dict[Group, list[Observation]] = {}
     for o in made:
         if o.counted:
             groups.setdefault(o.target.group, []).append(o)
-    verdicts = [
-        verdict for observations in groups.values() if (verdict := _group_works(observations, reached)) is not None
-    ]
+    verdicts = [verdict for group in groups.values() if (verdict := _group_works(group, reached)) is not None]
     return all(verdicts) if verdicts else None
 
 
 def _group_works(made: Sequence[Observation], reached: Mapping[Subject, bool]) -> bool | None:
-    """A target that is meant to be out of reach passes where the family is dead: it proves nothing beside one that is not."""
+    """A target that is meant to be unreachable passes where the family is dead: it proves nothing beside another."""
     asked = {o.target.subject for o in [o for o in made if o.target.expect_reachable] or made}
     if made[0].target.group is Group.PEERS:
         asked |= {subject for subject in reached if subject.is_a(SubjectKind.PEER)}

@@ -1,7 +1,7 @@
 """Felix's effective settings on a node: its environment, then node.NAME, then default, then what is built in. Pure.
 
-Order and names after felix/config: environment variables beat the objects. Used by the rules of tunnels, NAT and Felix
-itself.
+Order and names after felix/config: environment variables override the objects. Used by the rules about tunnels and
+Felix itself; the digest projection keeps the VARIABLES.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ VARIABLES: Mapping[str, str] = {
     "interface_prefix": "FELIX_INTERFACEPREFIX",
     "nat_outgoing_address": "FELIX_NATOUTGOINGADDRESS",
 }
+IPV6_SUPPORT = VARIABLES["ipv6_support"]
 NUMBERS = frozenset({"vxlan_vni", "vxlan_port", "vxlan_mtu_v6", "vxlan_mtu"})
 FLAGS = frozenset({"ipv6_support", "bpf_enabled", "wireguard_v6"})
 TRUE = frozenset({"true", "1", "yes", "y", "t"})
@@ -36,60 +37,52 @@ FALSE = frozenset({"false", "0", "no", "n", "f"})
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A boolean setting with the place that decides it."""
+    """A boolean setting with what decides it."""
 
     value: bool
     origin: str
 
 
 def effective(inventory: Inventory, node: str) -> Felix:
-    """All settings for the node, None where nothing sets one and the built-in default holds."""
+    """All settings for the node, None where nothing sets one and the built-in default applies."""
     objects = {each.name: each.felix for each in inventory.felix or ()}
-    layers = (
-        _environment(inventory.calico_node),
-        objects.get(f"node.{node}", Felix()),
-        objects.get("default", Felix()),
-    )
+    layers = (_environment(inventory.calico_node), objects.get(f"node.{node}"), objects.get("default"))
     merged = {
-        field.name: next((v for v in (getattr(layer, field.name) for layer in layers) if v is not None), None)
+        field.name: next((v for v in (getattr(layer, field.name, None) for layer in layers) if v is not None), None)
         for field in fields(Felix)
     }
     return Felix(**merged)
 
 
 def ipv6_support(inventory: Inventory, nodes: tuple[str, ...]) -> dict[str, Setting]:
-    """Whether Felix handles IPv6 on each of the nodes, and what says so."""
-    variable = VARIABLES["ipv6_support"]
+    """Whether Felix handles IPv6 on each of the nodes, and what decides it."""
     from_env = _environment(inventory.calico_node).ipv6_support
     if from_env is not None and inventory.calico_node is not None:
         where = f"daemonset {inventory.calico_node.namespace}/calico-node"
-        return dict.fromkeys(nodes, Setting(from_env, f"{where}: env {variable}={str(from_env).lower()}"))
-    objects = {each.name: each.felix.ipv6_support for each in inventory.felix or ()}
-    general = objects.get("default")
+        return dict.fromkeys(nodes, Setting(from_env, f"{where}: env {IPV6_SUPPORT}={str(from_env).lower()}"))
     shared = Setting(BUILT_IN_IPV6_SUPPORT, f"built-in default {str(BUILT_IN_IPV6_SUPPORT).lower()}")
-    if general is not None:
-        shared = Setting(general, f"felixconfiguration default: ipv6Support {str(general).lower()}")
-    found = {}
-    for node in nodes:
-        own = objects.get(f"node.{node}")
-        found[node] = (
-            shared if own is None else Setting(own, f"felixconfiguration node.{node}: ipv6Support {str(own).lower()}")
-        )
-    return found
+    objects = {
+        each.name: Setting(value, f"felixconfiguration {each.name}: ipv6Support {str(value).lower()}")
+        for each in inventory.felix or ()
+        if (value := each.felix.ipv6_support) is not None
+    }
+    shared = objects.get("default", shared)
+    return {node: objects.get(f"node.{node}", shared) for node in nodes}
 
 
 def sets_ipv6_support(calico_node: CalicoNode | None) -> bool:
-    """Whether the environment decides, whatever the objects say."""
+    """Whether the environment decides, and not the objects."""
     return _environment(calico_node).ipv6_support is not None
 
 
 def unseen_environment(calico_node: CalicoNode | None) -> str:
     """A sentence where an environment variable could decide otherwise and cannot be seen, else ""."""
-    variable = VARIABLES["ipv6_support"]
     if calico_node is None:
-        return f"the environment of calico-node was not read; {variable} counts as unset"
-    if variable in calico_node.env_unseen or (calico_node.env_unseen & {"*"} and variable not in calico_node.env):
-        return f"{variable} of calico-node comes from elsewhere and cannot be seen; it counts as unset"
+        return f"the environment of calico-node was not read; {IPV6_SUPPORT} counts as unset"
+    if IPV6_SUPPORT in calico_node.env_unseen or (
+        "*" in calico_node.env_unseen and IPV6_SUPPORT not in calico_node.env
+    ):
+        return f"{IPV6_SUPPORT} of calico-node comes from elsewhere and cannot be seen; it counts as unset"
     return ""
 
 

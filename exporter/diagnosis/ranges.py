@@ -1,13 +1,13 @@
-"""The cluster's address ranges by kind: pods, Services, node addresses; and which of them overlap. Pure, without quadratic steps.
+"""The cluster's address ranges by kind: pods, Services, node addresses; and which of them overlap. Pure.
 
-CIDRs are nested or disjoint, so one pass over them in order with a stack of the enclosing ones finds every overlap.
-With 5,000 nodes there are tens of thousands of them: they are compared as whole numbers, and written out only where
-evidence names them.
+Used by rules/cluster/ranges.py. CIDRs are nested or disjoint, so one pass over them in order, with a stack of the
+enclosing ones, finds every overlap. With 5,000 nodes there are tens of thousands of them: they are compared as whole
+numbers, and written out only where evidence names them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
@@ -19,9 +19,7 @@ from exporter.model.inventory import Inventory
 from exporter.model.subject import Subject, SubjectKind
 
 KUBEADM = Subject.of(SubjectKind.CONFIGMAP, "kube-system", "kubeadm-config")
-API_SERVICE = Subject.of(
-    SubjectKind.SERVICE, "default", "kubernetes"
-)  # stands for the Service range, which has no object of a subject's form
+API_SERVICE = Subject.of(SubjectKind.SERVICE, "default", "kubernetes")  # for the Service range, which has no object
 POD_USES = frozenset({"Workload", "Tunnel"})
 
 
@@ -33,7 +31,7 @@ class RangeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """A network, or an address by itself; whose it is (a subject); and what evidence says before and after it."""
+    """A network or a single address, the subject it belongs to, and the words of evidence around it."""
 
     where: Net | Address
     kind: RangeKind
@@ -64,71 +62,53 @@ class Range:
 
     @property
     def is_address(self) -> bool:
-        """Whether it is one address alone."""
         return self.length == self.where.max_prefixlen
 
 
 def pod_ranges(inventory: Inventory) -> Iterator[Range]:
-    """Pools, and the podCIDRs and pod networks that lie in none of them."""
+    """Pools, and the podCIDRs and pod networks that are in none of them."""
     pools = [pool for pool in inventory.pools or () if pool.allowed_uses & POD_USES]
-    yield from (
-        Range(
-            where=p.cidr,
-            kind=RangeKind.PODS,
-            subject=Subject.of(SubjectKind.POOL, p.name),
-            before=Subject.of(SubjectKind.POOL, p.name),
-        )
-        for p in pools
-    )
-    outside = _OutsideOf(pools)
-    for net in filter(outside, inventory.cluster_pod_cidrs):
-        yield Range(where=net, kind=RangeKind.PODS, subject=KUBEADM, before="podSubnet", after=f" of {KUBEADM}")
+    for pool in pools:
+        subject = Subject.of(SubjectKind.POOL, pool.name)
+        yield Range(where=pool.cidr, kind=RangeKind.PODS, subject=subject, before=subject)
+    outside = _outside(pools)
+    yield from (_of(KUBEADM, net, RangeKind.PODS, "podSubnet") for net in filter(outside, inventory.cluster_pod_cidrs))
     for node in inventory.nodes or ():
         for net in filter(outside, node.pod_cidrs):
             yield _of(Subject.of(SubjectKind.NODE, node.name), net, RangeKind.PODS, "podCIDR")
 
 
-class _OutsideOf:
-    """Whether a network lies in no pool; pools are looked up by prefix length."""
+def _outside(pools: Iterable[IPPool]) -> Callable[[Net], bool]:
+    """Whether a network is in no pool; pools are looked up by prefix length."""
+    firsts: dict[tuple[int, int], set[int]] = {}
+    for net in (pool.cidr for pool in pools):
+        firsts.setdefault((net.version, net.prefixlen), set()).add(int(net.network_address))
 
-    def __init__(self, pools: Iterable[IPPool]) -> None:
-        nets = [pool.cidr for pool in pools]
-        self._firsts: dict[tuple[int, int], set[int]] = {}
-        for net in nets:
-            self._firsts.setdefault((net.version, net.prefixlen), set()).add(int(net.network_address))
-
-    def __call__(self, net: Net) -> bool:
-        version, length, first, bits = net.version, net.prefixlen, int(net.network_address), net.max_prefixlen
+    def is_outside(net: Net) -> bool:
+        first, bits = int(net.network_address), net.max_prefixlen
         return not any(
-            first >> (bits - wider) << (bits - wider) in firsts
-            for (of, wider), firsts in self._firsts.items()
-            if of == version and wider <= length
+            first >> (bits - wider) << (bits - wider) in found
+            for (version, wider), found in firsts.items()
+            if version == net.version and wider <= net.prefixlen
         )
+
+    return is_outside
 
 
 def service_ranges(inventory: Inventory) -> Iterator[Range]:
-    """The Service ranges as the API has them, else as kubeadm or kube-apiserver's arguments say; else the Services' own addresses."""
+    """The Service ranges of the API, else of kubeadm or kube-apiserver's arguments, else the Services' addresses."""
+    kind = RangeKind.SERVICES
+    for each in inventory.service_cidrs or ():
+        after = f" (servicecidr {each.name})"
+        for net in each.cidrs:
+            yield Range(where=net, kind=kind, subject=API_SERVICE, before="Service range", after=after)
     if inventory.service_cidrs:
-        for each in inventory.service_cidrs:
-            yield from (
-                Range(
-                    where=net,
-                    kind=RangeKind.SERVICES,
-                    subject=API_SERVICE,
-                    before="Service range",
-                    after=f" (servicecidr {each.name})",
-                )
-                for net in each.cidrs
-            )
         return
     said = [(net, KUBEADM) for net in inventory.cluster_service_cidrs] or list(_from_flags(inventory.components or ()))
-    yield from (_of(where, net, RangeKind.SERVICES, "Service range") for net, where in said)
-    if not said:
-        for service in inventory.services or ():
-            yield from (
-                _of(Subject.of(SubjectKind.SERVICE, service.key), address, RangeKind.SERVICES, "ClusterIP")
-                for address in service.cluster_ips
-            )
+    yield from (_of(subject, net, kind, "Service range") for net, subject in said)
+    for service in inventory.services or () if not said else ():
+        subject = Subject.of(SubjectKind.SERVICE, service.key)
+        yield from (_of(subject, address, kind, "ClusterIP") for address in service.cluster_ips)
 
 
 def _from_flags(components: Iterable[ComponentFlags]) -> Iterator[tuple[Net, Subject]]:
@@ -139,12 +119,11 @@ def _from_flags(components: Iterable[ComponentFlags]) -> Iterator[tuple[Net, Sub
 
 
 def node_ranges(inventory: Inventory) -> Iterator[Range]:
-    """Each node's own addresses, as the API and Calico have them."""
+    """Each node's own addresses, from the API and Calico."""
     for node in inventory.nodes or ():
+        subject = Subject.of(SubjectKind.NODE, node.name)
         own = dict.fromkeys((*node.internal_ips, *(each.ip for each in node.calico_addresses)))
-        yield from (
-            _of(Subject.of(SubjectKind.NODE, node.name), address, RangeKind.NODES, "address") for address in own
-        )
+        yield from (_of(subject, address, RangeKind.NODES, "address") for address in own)
 
 
 def _of(subject: Subject, where: Net | Address, kind: RangeKind, word: str) -> Range:
@@ -169,7 +148,7 @@ def overlaps(ranges: Iterable[Range]) -> Iterator[tuple[list[Range], list[Range]
 
 
 def meet(one: Range, other: Net) -> bool:
-    """Whether a range and a network overlap: their first bits agree, as many as the wider has."""
+    """Whether a range and a network overlap: their first bits are equal, as many as the wider has."""
     if one.version != other.version:
         return False
     shift = other.max_prefixlen - min(one.length, other.prefixlen)

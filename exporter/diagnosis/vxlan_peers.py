@@ -1,8 +1,8 @@
-"""Compares a tunnel device with what it should hold for each peer. Pure: facts and expectations in, states out.
+"""Compares a tunnel device with what it should have for each peer, for the tunnel rules and the peers' metric. Pure.
 
 Felix writes three things per remote node (felix/dataplane/linux/vxlan_mgr.go): a route per block through the peer's
 tunnel address, a permanent neighbour from that address to the peer's MAC, and a forwarding entry from that MAC to the
-peer's node address.
+peer's node address. Without an inventory kernel/decode/tunnel_peers.py compares the device with itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from exporter.kernel.decode.tunnel_peers import PeerFinding, compare_with_itself, is_host
 from exporter.model.calico import IPPool, VxlanMode
 from exporter.model.facts import PeerState, RouteFact, VxlanDevice
-from exporter.model.family import Address, Family, Net, family_of
+from exporter.model.family import Address, Family, Net, contains, family_of
 from exporter.model.inventory import Inventory
 
 
@@ -30,17 +30,17 @@ class PeerExpectation:
 
 
 def tunnel_mac(node: str, family: Family) -> str:
-    """The MAC that Felix derives from a node's name: "f" and five bytes of SHA-1 (felix/dataplane/linux/vxlan_mgr.go)."""
+    """The MAC that Felix derives from a node's name: "f" and five bytes of SHA-1."""
     text = node + ("-v6" if family is Family.V6 else "")
     digest = hashlib.sha1(text.encode(), usedforsecurity=False).digest()
     return (b"f" + digest[:5]).hex(":")
 
 
 def expect_peers(inventory: Inventory, own: str, family: Family) -> tuple[PeerExpectation, ...] | None:
-    """The peers that node `own` should know, from Node annotations and confirmed blocks; None where nodes were not read.
+    """The peers that node `own` should know, by Node annotations and confirmed blocks; None where nodes were not read.
 
-    A peer without a tunnel address of the family is none: that it should have one is another finding. Whether a peer is
-    Ready and how old its objects are is the caller's business.
+    A peer without a tunnel address of the family is left out: that it lacks one is another finding. Callers check
+    whether a peer is Ready and how old its objects are.
     """
     if inventory.nodes is None:
         return None
@@ -70,14 +70,12 @@ def expect_peers(inventory: Inventory, own: str, family: Family) -> tuple[PeerEx
 
 
 def _is_tunnelled(pools: Sequence[IPPool] | None, block: Net, *, near: bool) -> bool:
-    """Whether a block is reached through the tunnel: by its pool's mode, and for CrossSubnet by whether the peer is in our subnet.
+    """Whether a block is reached through the tunnel, by its pool's mode; `near`: the peer is in our subnet.
 
     A block outside every pool, or with pools unread, is expected nowhere.
     """
-    for pool in pools or ():
-        if pool.cidr.version == block.version and pool.cidr.supernet_of(block):  # type: ignore[arg-type]  # versions are equal
-            return pool.vxlan_mode is VxlanMode.ALWAYS or (pool.vxlan_mode is VxlanMode.CROSS_SUBNET and not near)
-    return False
+    mode = next((pool.vxlan_mode for pool in pools or () if contains(pool.cidr, block)), None)
+    return mode is VxlanMode.ALWAYS or (mode is VxlanMode.CROSS_SUBNET and not near)
 
 
 def peer_states(
@@ -87,7 +85,7 @@ def peer_states(
 
     With `expectations` None the device is compared with itself: what a route leads to needs a neighbour, a neighbour a
     forwarding entry, and each peer a route (its own tunnel address comes from one of its blocks). `routes`: the host's
-    other routes, among which CrossSubnet's direct ones stand.
+    other routes, which include CrossSubnet's direct ones.
     """
     if device.flow_based:
         return ()

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from exporter.diagnosis.engine.causes import TABLE
 from exporter.digest.codec import CodecError, decode, encode
 from exporter.digest.projection import project
 from exporter.model.inventory import Inventory, ResourceKind
@@ -27,7 +26,7 @@ MEDIA = "application/vnd.dualstack-exporter.digest.v{}+json"
 MAX_BYTES = 16 << 20  # that of 5,000 nodes has 1.5 MiB
 MAX_VALUES = 1_000_000  # that of 5,000 nodes has 100,000; they bound the memory that reading takes
 MAX_SUBJECTS = 500  # of one found cause
-SHARED = frozenset(spec.cause for spec in TABLE if Role.CLUSTER in spec.roles)  # the causes that a digest may contain
+SHARED = frozenset(cause for cause in Cause if Role.CLUSTER in cause.spec.roles)  # the causes that a digest may contain
 
 
 class DigestError(ValueError):

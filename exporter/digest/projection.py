@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
+from exporter.diagnosis.expectation import NO_POOLS, POOL_CIDRS, families_of_pods
 from exporter.diagnosis.felix import VARIABLES
-from exporter.diagnosis.intent import NO_POOLS, POOL_CIDRS, families_of_pods
 from exporter.model import EMPTY
 from exporter.model.calico import BlockAffinity, CalicoNode, Felix
 from exporter.model.corefile import Corefile
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.node import Node
 from exporter.model.pod import Namespace
 from exporter.model.policy import Policy, PolicyKind
@@ -36,7 +36,7 @@ def project(inventory: Inventory, now: float) -> Inventory:
     dns = dns_services(inventory)
     read = inventory.services
     return Inventory(
-        source="digest",
+        source=InventoryOrigin.DIGEST,
         stale=inventory.stale,
         nodes=_if_read(inventory.nodes, lambda nodes: (_node(each, now) for each in nodes)),
         namespaces=_if_read(inventory.namespaces, _namespaces),

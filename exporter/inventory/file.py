@@ -14,7 +14,7 @@ from exporter.inventory.document import InventoryDocumentError, read_documents
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.parse.fields import items, mapping, text
 from exporter.inventory.parse.objects import Parsed, identify, parse_object
-from exporter.model.inventory import Inventory, ResourceKind, Unreadable
+from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind, Unreadable
 
 MAX_BYTES = 512 << 20
 MAX_NESTING = 5
@@ -59,7 +59,7 @@ def load_text(content: str, *, name: str = "inventory", synced: float | None = N
         raise InventoryError(f"{name}: {error}") from None
     if not count:
         raise InventoryError(f"{name}: holds no Kubernetes object (expected what `kubectl get ... -o yaml` prints)")
-    return build_inventory(objects, source="file", synced=synced)
+    return build_inventory(objects, source=InventoryOrigin.FILE, synced=synced)
 
 
 def _objects(document: Any, name: str, depth: int) -> Iterator[tuple[ResourceKind | None, Any]]:

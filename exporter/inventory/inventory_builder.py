@@ -17,7 +17,7 @@ from exporter.inventory.parse.policy_selection import select_pods
 from exporter.inventory.parse.selectors import SelectorError, parse_calico
 from exporter.model.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
 from exporter.model.component import CniConfig, ComponentFlags
-from exporter.model.inventory import Inventory, ResourceKind, Unreadable
+from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind, Unreadable
 from exporter.model.node import Node
 from exporter.model.pod import Namespace, Pod
 from exporter.model.reason import Reason
@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 def build_inventory(
     objects: Objects,
     *,
-    source: str,
+    source: InventoryOrigin,
     synced: float | None = None,
     stale: bool = False,
     unread: Mapping[ResourceKind, Reason] | None = None,

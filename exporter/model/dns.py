@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from exporter.model.family import Address
 
@@ -34,6 +35,21 @@ class Reply:
 
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5
+
+
+class BlockKind(StrEnum):
+    """How a resolver withholds AAAA: the state set of dualstack_dns_aaaa_block, in the order of its documentation."""
+
+    NONE = "none"
+    BLANKET_NODATA = "blanket_nodata"
+    BLANKET_NXDOMAIN = "blanket_nxdomain"
+    FILTERED = "filtered"
+    REFUSED = "refused"
+    SERVFAIL = "servfail"
+    DROPPED = "dropped"
+    SINKHOLE = "sinkhole"
+    DNS64 = "dns64"
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

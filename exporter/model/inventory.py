@@ -41,6 +41,15 @@ class ResourceKind(StrEnum):
     CONFIG_MAPS = "configmaps"
 
 
+class InventoryOrigin(StrEnum):
+    """What an inventory was read from."""
+
+    KUBERNETES = "kubernetes"
+    FILE = "file"
+    DIGEST = "digest"
+    NONE = "none"
+
+
 class Came(StrEnum):
     """Whether what an inventory comes from has ever given anything."""
 
@@ -62,7 +71,7 @@ class Unreadable:
 class Inventory:
     """The cluster at one moment. Each tuple is None where that kind was not read; `unread` has the reason."""
 
-    source: str  # kubernetes | file | digest | none
+    source: InventoryOrigin
     synced: float | None = None  # when last known to be current
     current_at: float | None = None  # the moment that it shows the cluster of; None: of no moment, as a file
     stale: bool = False
@@ -109,4 +118,4 @@ class Inventory:
         return tuple(p for p in self.pods or () if p.node == node)
 
 
-NO_INVENTORY = Inventory(source="none")
+NO_INVENTORY = Inventory(source=InventoryOrigin.NONE)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import StrEnum, auto
+from typing import Self
 
-from exporter.model.dns import ResolvConf
+from exporter.model.dns import BlockKind, ResolvConf
 from exporter.model.facts import HostFacts, PodFacts, ReaderStatus
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
@@ -40,58 +41,150 @@ class Role(StrEnum):
     ALL = "all"
 
 
-class Cause(StrEnum):
-    """What a person would fix: the closed set of docs/specification.md section 7, in its order (ties go by it)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CauseSpec:
+    """What is known of a cause before it is looked for.
 
-    DNS_AAAA_BLOCKED = "dns_aaaa_blocked"
-    DNS_A_BLOCKED = "dns_a_blocked"
-    DNS_UNREACHABLE = "dns_unreachable"
-    DNS_ANSWERS_DIFFER = "dns_answers_differ"
-    DNS_QUERIES_LOST = "dns_queries_lost"
-    DNS_SEARCH_BREAKS_MUSL = "dns_search_breaks_musl"
-    SERVICE_AAAA_MISSING = "service_aaaa_missing"
-    IPV6_TCP_BLOCKED = "ipv6_tcp_blocked"
-    IPV6_UNREACHABLE = "ipv6_unreachable"
-    IPV6_MTU_BLACKHOLE = "ipv6_mtu_blackhole"
-    IPV6_TLS_FAILED = "ipv6_tls_failed"
-    TARGET_DOWN = "target_down"
-    NODE_IPV6_DISABLED = "node_ipv6_disabled"
-    NODE_NO_IPV6_ADDRESS = "node_no_ipv6_address"
-    NODE_NO_IPV6_DEFAULT_ROUTE = "node_no_ipv6_default_route"
-    NODE_FORWARDING_OFF = "node_forwarding_off"
-    NODE_ACCEPT_RA_IGNORED = "node_accept_ra_ignored"
-    NAT_CHAIN_UNHOOKED = "nat_chain_unhooked"
-    NAT_MASQUERADE_MISSING = "nat_masquerade_missing"
-    NAT_POOL_NOT_IN_SET = "nat_pool_not_in_set"
-    NAT_KUBE_PROXY_MISSING = "nat_kube_proxy_missing"
-    VXLAN_DEVICE_MISSING = "vxlan_device_missing"
-    VXLAN_DEVICE_DOWN = "vxlan_device_down"
-    VXLAN_MISCONFIGURED = "vxlan_misconfigured"
-    VXLAN_PEER_INCOMPLETE = "vxlan_peer_incomplete"
-    POD_ROUTE_MISSING = "pod_route_missing"
-    POD_IPV6_DISABLED = "pod_ipv6_disabled"
-    POD_IPV6_MISSING = "pod_ipv6_missing"
-    POD_IPV6_ADDRESS_UNUSABLE = "pod_ipv6_address_unusable"
-    POD_IP_MISMATCH = "pod_ip_mismatch"
-    POD_NO_IPV6_DEFAULT_ROUTE = "pod_no_ipv6_default_route"
-    POD_LISTENS_IPV4_ONLY = "pod_listens_ipv4_only"
-    NODE_POD_CIDR_MISSING = "node_pod_cidr_missing"
-    NODE_INTERNAL_IP_MISSING = "node_internal_ip_missing"
-    CALICO_NODE_ADDRESS_MISSING = "calico_node_address_missing"
-    SERVICE_IPV6_MISSING = "service_ipv6_missing"
-    ENDPOINTSLICE_IPV6_MISSING = "endpointslice_ipv6_missing"
-    LOADBALANCER_IPV6_MISSING = "loadbalancer_ipv6_missing"
-    IPPOOL_IPV6_MISSING = "ippool_ipv6_missing"
-    IPPOOL_EXHAUSTED = "ippool_exhausted"
-    IPPOOL_NAT_OUTGOING_OFF = "ippool_nat_outgoing_off"
-    IPPOOL_VXLAN_MODE_MISMATCH = "ippool_vxlan_mode_mismatch"
-    COREDNS_TEMPLATE_BLOCKS_AAAA = "coredns_template_blocks_aaaa"
-    CNI_NOT_ASSIGNING_IPV6 = "cni_not_assigning_ipv6"
-    FELIX_IPV6_OFF = "felix_ipv6_off"
-    CIDR_OVERLAP = "cidr_overlap"
-    CIDR_UNSUITABLE = "cidr_unsuitable"
-    NETWORK_POLICY_IPV6_GAP = "network_policy_ipv6_gap"
-    CONTROL_PLANE_FLAGS = "control_plane_flags"
+    `says` names what is wrong in one sentence. `severity` is the usual one; `family` it is about (None: either);
+    `roles` check it, and role all checks every cause. `compares`: it compares the kernel with the inventory, so that an
+    inventory at least as new must show it as well.
+    """
+
+    scope: Scope
+    says: str
+    severity: Severity
+    family: Family | None
+    roles: frozenset[Role]
+    compares: bool
+
+    @property
+    def needs_two_rounds(self) -> bool:
+        """Not where the kernel or the API states it: then one round suffices."""
+        return self.compares or self.scope in {Scope.DNS, Scope.PATH}
+
+    def is_checked_by(self, role: Role) -> bool:
+        return role is Role.ALL or role in self.roles
+
+
+NODE_ROLE = frozenset({Role.NODE})
+CLUSTER_ROLE = frozenset({Role.CLUSTER})
+BOTH = NODE_ROLE | CLUSTER_ROLE
+V4, V6 = Family.V4, Family.V6
+INFO, WARNING, CRITICAL = Severity
+DNS, PATH, ON_NODE, POD, WIDE = Scope
+
+
+def _spec(
+    scope: Scope,
+    says: str,
+    *,
+    severity: Severity = WARNING,
+    family: Family | None = V6,
+    roles: frozenset[Role] | None = None,
+    compares: bool = False,
+) -> CauseSpec:
+    """Unless `roles` are given, role cluster checks what is cluster-wide and role node everything else."""
+    roles = roles or (CLUSTER_ROLE if scope is WIDE else NODE_ROLE)
+    return CauseSpec(scope=scope, says=says, severity=severity, family=family, roles=roles, compares=compares)
+
+
+class Cause(StrEnum):
+    """What a person would fix: the closed table of docs/specification.md section 7. Its order breaks ties.
+
+    A cause needs a line here and a rule of the same name in diagnosis/rules/ (see CONTRIBUTING.md); metrics, report,
+    reference and inhibition follow from the line. Its value is its name in lower case.
+    """
+
+    spec: CauseSpec
+
+    def __new__(cls, name: str, spec: CauseSpec | None = None) -> Self:
+        """`spec` is None for type checkers only: Cause("target_down") finds a member and makes none."""
+        assert spec is not None
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.spec = spec
+        return member
+
+    # fmt: off
+    DNS_AAAA_BLOCKED = auto(), _spec(DNS, "A resolver that pods use filters out AAAA records.", severity=CRITICAL)
+    DNS_A_BLOCKED = auto(), _spec(DNS, "A resolver that pods use filters out A records.", severity=CRITICAL, family=V4)
+    DNS_UNREACHABLE = auto(), _spec(DNS, "A nameserver that pods use does not answer.", family=None)
+    DNS_ANSWERS_DIFFER = auto(), _spec(
+        DNS, "A nameserver answers the same query sometimes with data and sometimes without.", family=None)
+    DNS_QUERIES_LOST = auto(), _spec(DNS, "A nameserver does not answer many of the queries sent to it.", family=None)
+    DNS_SEARCH_BREAKS_MUSL = auto(), _spec(
+        DNS, "A search domain makes musl programs fail to resolve names that glibc resolves.", family=None)
+    SERVICE_AAAA_MISSING = auto(), _spec(
+        DNS, "A Service has an IPv6 ClusterIP, but the cluster DNS has no AAAA record for it.", roles=CLUSTER_ROLE)
+    IPV6_TCP_BLOCKED = auto(), _spec(PATH, "ICMPv6 works but TCP over IPv6 does not, while TCP over IPv4 works.")
+    IPV6_UNREACHABLE = auto(), _spec(PATH, "Destinations that answer over IPv4 cannot be reached over IPv6.")
+    IPV6_MTU_BLACKHOLE = auto(), _spec(
+        PATH, "Small IPv6 packets arrive, but full-size ones are dropped without an ICMPv6 error.")
+    IPV6_TLS_FAILED = auto(), _spec(PATH, "TCP over IPv6 connects but TLS fails, while TLS over IPv4 works.")
+    TARGET_DOWN = auto(), _spec(
+        PATH, "A target fails over every family that it has, so the target is at fault, not a family.",
+        severity=INFO, family=None)
+    NODE_IPV6_DISABLED = auto(), _spec(ON_NODE, "IPv6 is disabled by sysctl on the node.")
+    NODE_NO_IPV6_ADDRESS = auto(), _spec(ON_NODE, "The node has no usable global IPv6 address.")
+    NODE_NO_IPV6_DEFAULT_ROUTE = auto(), _spec(ON_NODE, "The node has no IPv6 default route.")
+    NODE_FORWARDING_OFF = auto(), _spec(ON_NODE, "The node does not forward IPv6.")
+    NODE_ACCEPT_RA_IGNORED = auto(), _spec(
+        ON_NODE, "The node has forwarding enabled and accept_ra < 2, so it ignores router advertisements and will "
+        "lose its IPv6 address or default route.")
+    NAT_CHAIN_UNHOOKED = auto(), _spec(
+        ON_NODE, "Calico's NAT chain for IPv6 exists, but no hook jumps to it.", compares=True)
+    NAT_MASQUERADE_MISSING = auto(), _spec(
+        ON_NODE, "No rule masquerades an IPv6 pool that has natOutgoing enabled.", compares=True)
+    NAT_POOL_NOT_IN_SET = auto(), _spec(
+        ON_NODE, "The masquerade rule's source set does not contain an IPv6 pool that has natOutgoing enabled.",
+        compares=True)
+    NAT_KUBE_PROXY_MISSING = auto(), _spec(
+        ON_NODE, "IPv6 Services exist, but kube-proxy has no IPv6 rules on the node.", compares=True)
+    VXLAN_DEVICE_MISSING = auto(), _spec(
+        ON_NODE, "vxlan-v6.calico should exist on the node but does not.", compares=True)
+    VXLAN_DEVICE_DOWN = auto(), _spec(ON_NODE, "vxlan-v6.calico is down.", compares=True)
+    VXLAN_MISCONFIGURED = auto(), _spec(
+        ON_NODE, "The settings of vxlan-v6.calico differ from those that Calico should have set.", compares=True)
+    VXLAN_PEER_INCOMPLETE = auto(), _spec(
+        ON_NODE, "The route, neighbour and forwarding entry of a tunnel peer are incomplete or do not match.",
+        compares=True)
+    POD_ROUTE_MISSING = auto(), _spec(
+        ON_NODE, "A local pod has an IPv6 address, but the node has no route to it.", compares=True)
+    POD_IPV6_DISABLED = auto(), _spec(POD, "IPv6 is disabled by sysctl inside a pod.")
+    POD_IPV6_MISSING = auto(), _spec(POD, "A pod has no global IPv6 address.", compares=True)
+    POD_IPV6_ADDRESS_UNUSABLE = auto(), _spec(
+        POD, "A pod's IPv6 address cannot be used (tentative, failed duplicate detection, or link-local only).")
+    POD_IP_MISMATCH = auto(), _spec(POD, "An address in status.podIPs is on no interface of the pod.", compares=True)
+    POD_NO_IPV6_DEFAULT_ROUTE = auto(), _spec(POD, "A pod has an IPv6 address but no IPv6 default route.")
+    POD_LISTENS_IPV4_ONLY = auto(), _spec(
+        POD, "An IPv6 Service sends to a port on which its pod listens over IPv4 only.", severity=INFO, compares=True)
+    NODE_POD_CIDR_MISSING = auto(), _spec(WIDE, "A node has no IPv6 podCIDR, while other nodes have one.")
+    NODE_INTERNAL_IP_MISSING = auto(), _spec(WIDE, "A node has no usable IPv6 InternalIP, while other nodes have one.")
+    CALICO_NODE_ADDRESS_MISSING = auto(), _spec(
+        WIDE, "Calico has not assigned the IPv6 addresses that a node's tunnel needs.")
+    SERVICE_IPV6_MISSING = auto(), _spec(WIDE, "A Service has only one family in a dual-stack cluster.")
+    ENDPOINTSLICE_IPV6_MISSING = auto(), _spec(
+        WIDE, "A Service with IPv6 has ready IPv4 endpoints but no IPv6 endpoints.")
+    LOADBALANCER_IPV6_MISSING = auto(), _spec(WIDE, "A dual-stack LoadBalancer has addresses of only one family.")
+    IPPOOL_IPV6_MISSING = auto(), _spec(WIDE, "No enabled IPv6 pool selects a node where IPv6 is expected.")
+    IPPOOL_EXHAUSTED = auto(), _spec(WIDE, "No free address is left in the blocks that a node may use.")
+    IPPOOL_NAT_OUTGOING_OFF = auto(), _spec(
+        WIDE, "An IPv6 pool of unique local addresses has natOutgoing disabled, so pods cannot reach the outside "
+        "over IPv6.", severity=INFO, roles=BOTH)
+    IPPOOL_VXLAN_MODE_MISMATCH = auto(), _spec(
+        WIDE, "The IPv4 and IPv6 pools of the same nodes differ in vxlanMode.", severity=INFO, roles=BOTH)
+    COREDNS_TEMPLATE_BLOCKS_AAAA = auto(), _spec(WIDE, "The Corefile filters out AAAA records.")
+    CNI_NOT_ASSIGNING_IPV6 = auto(), _spec(
+        WIDE, "The CNI configuration does not assign IPv6 addresses, although an IPv6 pool exists.", roles=BOTH)
+    FELIX_IPV6_OFF = auto(), _spec(WIDE, "Felix has IPv6 support disabled on these nodes (ipv6Support).")
+    CIDR_OVERLAP = auto(), _spec(WIDE, "Address ranges of different kinds overlap.", family=None)
+    CIDR_UNSUITABLE = auto(), _spec(
+        WIDE, "An address range is not suitable for Kubernetes or Calico.", severity=INFO, family=None)
+    NETWORK_POLICY_IPV6_GAP = auto(), _spec(
+        WIDE, "The ipBlocks of a network policy cover only one family.", severity=INFO)
+    CONTROL_PLANE_FLAGS = auto(), _spec(
+        WIDE, "A component's arguments are not dual-stack, disagree, or no longer exist.", roles=BOTH)
+    # fmt: on
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -104,35 +197,30 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """A cause that holds in one snapshot, with what a person can check by hand. `subjects` whole; reports cut them.
+class Found:
+    """A cause that may explain: found in this report, or read from the digest (`elsewhere`).
 
-    `pairs` are the failing (vantage, destination, family) of a path-like finding; empty for findings that stand by
-    themselves. `command` is the first command to run.
+    `pairs` are the failing (vantage, destination, family) of a path-like finding; empty for one that shows without
+    traffic. `affects_destinations`: the Services, as they are dialled, that its subjects are endpoints of.
     """
 
     cause: Cause
     severity: Severity
     subjects: tuple[Subject, ...]
-    evidence: tuple[str, ...]
-    command: str
     pairs: frozenset[Pair] = frozenset()
-    kind: str = ""  # a finer kind where the cause has one (dualstack_dns_aaaa_block)
-    affects_destinations: frozenset[Subject] = (
-        frozenset()
-    )  # destinations behind which its subjects stand, as endpoints of a Service
+    affects_destinations: frozenset[Subject] = frozenset()
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A cause that may explain: found in this report, or told by the digest (`elsewhere`)."""
+class Finding(Found):
+    """A cause that holds in one snapshot, with what a person can check by hand. `subjects` whole; reports cut them.
 
-    cause: Cause
-    severity: Severity
-    subjects: tuple[Subject, ...]
-    pairs: frozenset[Pair] = frozenset()
-    elsewhere: bool = False
-    affects_destinations: frozenset[Subject] = frozenset()  # destinations behind which its subjects stand
+    `command` is the first command to run.
+    """
+
+    evidence: tuple[str, ...]
+    command: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +241,12 @@ class PodView:
     libc: frozenset[str] | None = None  # of glibc, musl; None: not read
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Snapshot:
-    """Everything one round observed. `kept`: each vantage's last results, this round's included."""
+    """Everything one round observed. `kept`: each vantage's last results, this round's included.
+
+    A snapshot equals only itself, so that what is derived from it can be cached for it.
+    """
 
     node: str
     role: Role
@@ -226,6 +317,6 @@ class Report:
     causes: tuple[CauseReport, ...] = ()
     checked: frozenset[Cause] = frozenset()  # those that this role could check
     unchecked: tuple[Unchecked, ...] = ()
-    aaaa_blocks: Mapping[str, str] = field(default_factory=dict)  # server label -> kind
+    aaaa_blocks: Mapping[str, BlockKind] = field(default_factory=dict)  # server label -> kind
     predictions: Mapping[tuple[str, str, str, str], int] = field(default_factory=dict)  # libc, name, request, code
     inventory_age: float | None = None

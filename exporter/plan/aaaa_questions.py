@@ -17,7 +17,7 @@ from typing import NamedTuple
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import casefold, is_within
 from exporter.model.family import family_of, parse_address
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.service import Service
 from exporter.model.well_known import OWN_SERVICE, dns_services
 from exporter.plan.round_plan import RoundPlan
@@ -53,7 +53,7 @@ def round_names(confs: Sequence[ResolvConf], plan: RoundPlan) -> RoundNames:
     config, inventory = plan.config, plan.context.inventory
     domain = cluster_domain(inventory, confs)
     service = canary(inventory) if domain else None
-    names = [DNS64_NAME] if inventory.source == "none" else []
+    names = [DNS64_NAME] if inventory.source is InventoryOrigin.NONE else []
     if config.dns.names is not None:
         names = [n.name for n in config.dns.names]
     hosts = (target.host for target in config.targets if target.host and parse_address(target.host) is None)

@@ -14,7 +14,7 @@ from exporter.libc.resolver import all_candidates
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import casefold
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Nameserver, Purpose, Question
 from exporter.model.report import Role
 from exporter.model.service import Service
@@ -42,7 +42,7 @@ class DnsVantage:
 def questions(plan: RoundPlan, budget: int | None) -> tuple[Question, ...]:
     """A node's, from its pods; the cluster's, from a cluster exporter that runs in one. Together within the budget."""
     of_cluster: tuple[Question, ...] = ()
-    if plan.config.role is not Role.NODE and plan.context.inventory.source == "kubernetes":
+    if plan.config.role is not Role.NODE and plan.context.inventory.source is InventoryOrigin.KUBERNETES:
         of_cluster = service_questions(plan, _service_budget(plan, budget))
     if not plan.context.probes_locally:
         return of_cluster

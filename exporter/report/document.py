@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from exporter.diagnosis.engine.causes import RUNBOOKS
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Came
 from exporter.model.probe import NEUTRAL, Observation
 from exporter.model.report import Cause, CauseReport, FamilyReport, Report, Severity
 
+RUNBOOKS = "https://github.com/dualstack-exporter/dualstack-exporter/blob/main/alerts/runbooks/"
 VERSION = 1
 SUBJECTS = 100
 UNKNOWN = FamilyReport(None, None)

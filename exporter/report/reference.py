@@ -15,9 +15,8 @@ import yaml
 
 from exporter.catalogue import CATALOGUE
 from exporter.config.reference import list_keys
-from exporter.diagnosis.engine.causes import TABLE
 from exporter.diagnosis.rules.registry import RULES
-from exporter.model.report import Role
+from exporter.model.report import Cause, Role
 from exporter.report.document import runbook
 
 ALERTS = Path(__file__).parents[2] / "alerts" / "dualstack.yaml"
@@ -47,15 +46,15 @@ def metrics_table() -> str:
 def causes_table(root: str = "") -> str:
     """Every cause; `rule` links to the file with the function of its name that finds it."""
     rows = []
-    for spec in TABLE:
-        path = RULES[spec.cause].__module__.replace(".", "/") + ".py"
+    for cause in Cause:
+        spec, path = cause.spec, RULES[cause].__module__.replace(".", "/") + ".py"
         rows.append(
             (
-                f"[`{spec.cause}`]({runbook(spec.cause)})",
+                f"[`{cause}`]({runbook(cause)})",
                 spec.scope.value,
                 ", ".join(role.value for role in Role if role in spec.roles),
                 spec.severity.value,
-                "at once" if spec.stated and not spec.compares else "in two rounds",
+                "in two rounds" if spec.needs_two_rounds else "at once",
                 spec.says,
                 f"[{path.rpartition('/')[2]}]({root}{path})",
             )

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO, TypeAlias
 
-from exporter.diagnosis.engine.causes import SPECS
 from exporter.model.family import Family
 from exporter.model.probe import NEUTRAL
 from exporter.model.report import Cause, FamilyReport, Role, Severity
@@ -139,7 +138,7 @@ def _cause(found: _Entries, reports: Sequence[Document], style: Style) -> Iterat
     seconds = max(r.time for r in reports) - min(e.since for e in entries)
     yield title + (style.paint(f"  for {age(seconds)}", DIM) if seconds >= 60 else "")
     if cause in set(Cause):
-        yield from style.wrap(SPECS[Cause(cause)].says, "  ")
+        yield from style.wrap(Cause(cause).spec.says, "  ")
     if len(reports) > 1:
         yield from _field("nodes", [few(tuple(dict.fromkeys(node for node, _ in found)), SUBJECTS)], style)
     total = sum(e.subjects_total for e in entries)

@@ -19,7 +19,7 @@ from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.inventory.inventory_builder import build_inventory
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.reason import Reason
 from exporter.model.report import Role, Snapshot
 from tests.bench.big_cluster import big_cluster
@@ -61,7 +61,7 @@ def rule_times(inventory: Inventory) -> dict[str, tuple[float, str]]:
 def main(nodes: int) -> int:
     objects, made = timed(lambda: big_cluster(nodes))
     gc.collect()
-    inventory, built = timed(lambda: build_inventory(objects, source="kubernetes"))
+    inventory, built = timed(lambda: build_inventory(objects, source=InventoryOrigin.KUBERNETES))
     census, counted = timed(lambda: take_census(inventory))
     times = rule_times(inventory)
     total = sum(seconds for seconds, _ in times.values())

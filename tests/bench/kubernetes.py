@@ -25,6 +25,7 @@ from exporter.inventory.kubernetes.client import ApiServer
 from exporter.inventory.kubernetes.credentials import load_kubeconfig
 from exporter.inventory.kubernetes.source import KubernetesSource
 from exporter.inventory.kubernetes.watched_resources import watched_resources
+from exporter.model.inventory import InventoryOrigin
 from exporter.model.report import Role
 from tests.bench.cluster_rules import rule_times
 from tests.wire.kubernetes_lab import write_kubeconfig
@@ -101,7 +102,7 @@ async def _absorb(source: KubernetesSource, server: subprocess.Popen[str]) -> fl
 def _judge(source: KubernetesSource) -> dict[str, str]:
     """What a change costs: a rebuild; what a round costs: every rule; and the digest."""
     began = cpu()
-    inventory = build_inventory(source._store.objects(), source="kubernetes")
+    inventory = build_inventory(source._store.objects(), source=InventoryOrigin.KUBERNETES)
     row = {"rebuild, CPU s": f"{cpu() - began:.1f}"}
     row["rules, s"] = f"{sum(seconds for seconds, _ in rule_times(inventory).values()):.1f}"
     began = cpu()

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from alerts.derive import alert_name
-from exporter.diagnosis.engine.causes import SPECS, CauseSpec
 from exporter.diagnosis.engine.explanations import FOLLOWS, REACHES
 from exporter.model.report import Cause, Role, Scope, Severity
 from tests.contract.alert_rules import ALERTING, ALERTS, GROUPS
@@ -14,7 +13,7 @@ from tests.contract.alert_rules import ALERTING, ALERTS, GROUPS
 NODES = tuple(f"n{i}" for i in range(10))
 WATCHDOG = {"labels": '{alertname="DualstackWatchdog", severity="none"}', "value": 1}
 FIRING = 'sum by (alertname, severity, node) (ALERTS{alertstate="firing"})'
-ALERTED = tuple(spec for spec in SPECS.values() if alert_name(spec.cause) in {rule.name for rule in ALERTING})
+ALERTED = tuple(each for each in Cause if alert_name(each) in {rule.name for rule in ALERTING})
 FROM_MINUTE_1 = "0x1 1x80"
 # Minutes after which a cause of the scope is alerted, one of them for the series to begin.
 WAIT: Mapping[Scope, int] = {Scope.DNS: 4, Scope.PATH: 6, Scope.NODE: 6, Scope.POD: 16, Scope.CLUSTER: 16}
@@ -25,13 +24,13 @@ def labels(**given: str) -> str:
     return "{" + ", ".join(f'{name}="{value}"' for name, value in given.items()) + "}"
 
 
-def place(spec: CauseSpec) -> dict[str, str]:
+def place(each: Cause) -> dict[str, str]:
     """The node's label where nodes check the cause."""
-    return {"node": "n0"} if Role.NODE in spec.roles else {}
+    return {"node": "n0"} if Role.NODE in each.spec.roles else {}
 
 
-def cause(spec: CauseSpec, severity: Severity, values: str) -> dict[str, str]:
-    labelled = labels(cause=spec.cause, scope=spec.scope, severity=severity, **place(spec))
+def cause(each: Cause, severity: Severity, values: str) -> dict[str, str]:
+    labelled = labels(cause=each, scope=each.spec.scope, severity=severity, **place(each))
     return {"series": f"dualstack_cause{labelled}", "values": values}
 
 
@@ -45,9 +44,9 @@ def exporters() -> Iterator[dict[str, str]]:
         yield {"series": f"dualstack_series_truncated{labelled}", "values": "0x80"}
 
 
-def fires(at: str, severity: Severity, specs: Iterable[CauseSpec]) -> dict[str, Any]:
+def fires(at: str, severity: Severity, causes: Iterable[Cause]) -> dict[str, Any]:
     """All that fires at that moment."""
-    alerts = [labels(alertname=alert_name(s.cause), severity=severity, **place(s)) for s in specs]
+    alerts = [labels(alertname=alert_name(s), severity=severity, **place(s)) for s in causes]
     samples = [WATCHDOG, *({"labels": alert, "value": 1} for alert in alerts)]
     return {"expr": FIRING, "eval_time": at, "exp_samples": samples}
 
@@ -66,31 +65,31 @@ CRITICAL_BY_ITSELF = (
 )  # fmt: skip
 
 
-def escalated() -> tuple[CauseSpec, ...]:
+def escalated() -> tuple[Cause, ...]:
     """Causes of pods and of the cluster that explain others, and so may take a higher severity from them."""
     explaining = {one for reach in REACHES for one in reach.causes} | {one for by in FOLLOWS.values() for one in by}
     scopes = {Scope.POD, Scope.CLUSTER}
-    able = (spec for spec in ALERTED if spec.scope in scopes and spec.cause in explaining)
-    return tuple(spec for spec in able if spec.cause not in CRITICAL_BY_ITSELF)
+    able = (each for each in ALERTED if each.spec.scope in scopes and each in explaining)
+    return tuple(each for each in able if each not in CRITICAL_BY_ITSELF)
 
 
 def cases() -> dict[str, Any]:
     """A file of `promtool test rules`: alerted in its time where it holds and is a warning, silent otherwise."""
     warning = Severity.WARNING
-    early = {minutes: [s for s in ALERTED if WAIT[s.scope] <= minutes] for minutes in (4, 6, 16)}
+    early = {minutes: [s for s in ALERTED if WAIT[s.spec.scope] <= minutes] for minutes in (4, 6, 16)}
     before = {4: [], 6: early[4], 16: early[6]}
-    critical = [SPECS[each] for each in CRITICAL_BY_ITSELF]
+    critical = list(CRITICAL_BY_ITSELF)
     silent = [fires("30m", warning, ())]
     explained = (
         {
-            "series": f"dualstack_cause_explained{labels(cause=s.cause, by=Cause.TARGET_DOWN, node='n0')}",
+            "series": f"dualstack_cause_explained{labels(cause=s, by=Cause.TARGET_DOWN, node='n0')}",
             "values": "1x80",
         }
         for s in ALERTED
     )
     unchecked = (
         {
-            "series": f"dualstack_cause_unchecked{labels(cause=s.cause, reason='single_stack', node='n1')}",
+            "series": f"dualstack_cause_unchecked{labels(cause=s, reason='single_stack', node='n1')}",
             "values": "1x80",
         }
         for s in ALERTED
@@ -102,28 +101,28 @@ def cases() -> dict[str, Any]:
         "tests": [
             case(
                 "each as a warning on one node of ten or in the cluster, from minute 1 on",
-                (cause(spec, warning, FROM_MINUTE_1) for spec in ALERTED),
+                (cause(each, warning, FROM_MINUTE_1) for each in ALERTED),
                 (
-                    fires(at, warning, specs)
+                    fires(at, warning, causes)
                     for minutes in early
-                    for at, specs in ((JUST_BEFORE[minutes], before[minutes]), (f"{minutes}m", early[minutes]))
+                    for at, causes in ((JUST_BEFORE[minutes], before[minutes]), (f"{minutes}m", early[minutes]))
                 ),
             ),
-            case("none holds", (cause(spec, warning, "0x80") for spec in ALERTED), silent),
-            case("all hold as info", (cause(spec, Severity.INFO, "1x80") for spec in SPECS.values()), silent),
+            case("none holds", (cause(each, warning, "0x80") for each in ALERTED), silent),
+            case("all hold as info", (cause(each, Severity.INFO, "1x80") for each in Cause), silent),
             case(
                 "all are explained by something else, or unchecked for want of a family",
-                (*(cause(spec, warning, "0x80") for spec in ALERTED), *explained, *unchecked),
+                (*(cause(each, warning, "0x80") for each in ALERTED), *explained, *unchecked),
                 silent,
             ),
             case(
                 "what is critical by itself pages within 3 minutes, whatever scope it has",
-                (cause(spec, Severity.CRITICAL, FROM_MINUTE_1) for spec in critical),
+                (cause(each, Severity.CRITICAL, FROM_MINUTE_1) for each in critical),
                 (fires(JUST_BEFORE[4], warning, ()), fires("4m", Severity.CRITICAL, critical)),
             ),
             case(
                 "what became critical by what follows from it pages within 5 minutes",
-                (cause(spec, Severity.CRITICAL, FROM_MINUTE_1) for spec in escalated()),
+                (cause(each, Severity.CRITICAL, FROM_MINUTE_1) for each in escalated()),
                 (fires(JUST_BEFORE[6], warning, ()), fires("6m", Severity.CRITICAL, escalated())),
             ),
         ],

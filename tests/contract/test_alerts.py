@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from alerts.derive import alert_name, derived, observing_rule
-from exporter.diagnosis.engine.causes import SPECS
 from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES
 from exporter.model.report import Cause, Scope, Severity
 from exporter.report.reference import wait_of
@@ -134,7 +133,7 @@ def test_every_cause_has_its_alert_or_a_stated_reason_for_none() -> None:
 
 
 def test_only_causes_that_are_info_by_definition_have_no_alert() -> None:
-    assert {SPECS[Cause(name)].severity for name in reasons_for_no_alert()} == {Severity.INFO}
+    assert {Cause(name).spec.severity for name in reasons_for_no_alert()} == {Severity.INFO}
 
 
 def test_every_recorded_fault_is_alerted() -> None:
@@ -150,7 +149,7 @@ def test_a_cause_is_alerted_in_the_time_of_its_scope(cause: Cause) -> None:
     symptom.
     """
     times = {(r.labels.get("severity", "any"), wait_of(r.fields)) for r in MAIN if r.name == alert_name(cause)}
-    scope = SPECS[cause].scope
+    scope = cause.spec.scope
     slow = scope in {Scope.POD, Scope.CLUSTER}
     if slow and cause in EXPLAINING:
         urgent = "3m" if cause is Cause.COREDNS_TEMPLATE_BLOCKS_AAAA else "5m"
@@ -167,7 +166,7 @@ def test_what_explains_keeps_firing_at_least_as_long_as_what_it_explains() -> No
     assert all(keeps[alert_name(cause)] == 0 for cause in PATH_CAUSES)
     for reach in REACHES:
         for cause in reach.causes:
-            if SPECS[cause].scope is not Scope.PATH:
+            if cause.spec.scope is not Scope.PATH:
                 assert keeps[alert_name(cause)] == 4
     for cause, explaining in FOLLOWS.items():
         assert all(keeps[alert_name(by)] >= keeps[alert_name(cause)] for by in explaining)
@@ -176,7 +175,7 @@ def test_what_explains_keeps_firing_at_least_as_long_as_what_it_explains() -> No
 def test_the_summary_of_a_causes_alert_is_what_the_exporter_says_of_it() -> None:
     for rule in MAIN:
         if rule.is_alert and rule.name in CAUSE_ALERTS:
-            assert rule.annotations["summary"] == SPECS[CAUSE_ALERTS[rule.name]].says
+            assert rule.annotations["summary"] == CAUSE_ALERTS[rule.name].spec.says
 
 
 @each_alert

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from exporter.catalogue import CATALOGUE
-from exporter.catalogue.dns import BLOCK_KINDS
-from exporter.diagnosis.engine.causes import RUNBOOKS, TABLE
-from exporter.report.document import runbook
+from exporter.model.dns import BlockKind
+from exporter.model.report import Cause
+from exporter.report.document import RUNBOOKS, runbook
 from grafana.dashboards import DASHBOARDS, HERE, TAG, text_of
 from grafana.words import BLOCKS, CAUSE_SUMMARIES
 from tests.contract.promql import Selector, read
@@ -294,11 +294,11 @@ def test_every_cause_has_its_words_and_its_runbook_in_every_table_of_causes() ->
             said = {m["value"]: m["text"] for m in by_name["what is wrong"]["mappings"]}
             led = {m["value"]: RUNBOOKS + m["text"] + ".md" for m in by_name["what to do"]["mappings"]}
             assert said == CAUSE_SUMMARIES
-            assert led == {line.cause.value: runbook(line.cause) for line in TABLE}
+            assert led == {cause.value: runbook(cause) for cause in Cause}
 
 
 def test_every_way_of_withholding_has_words() -> None:
-    assert set(BLOCKS) == set(BLOCK_KINDS)
+    assert set(BLOCKS) == set(BlockKind)
 
 
 def test_each_dashboard_fits_a_configmap_that_kubectl_applies() -> None:

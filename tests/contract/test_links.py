@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.diagnosis.engine.causes import RUNBOOKS
+from exporter.report.document import RUNBOOKS
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = RUNBOOKS.partition("blob/main/")[0] + "blob/main/"  # a link that begins so leads into this tree

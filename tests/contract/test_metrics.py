@@ -7,9 +7,9 @@ import subprocess
 import pytest
 
 from exporter.catalogue import CATALOGUE
-from exporter.catalogue.dns import BLOCK_KINDS
 from exporter.catalogue.metric import Type
 from exporter.catalogue.probes import LIBCS
+from exporter.model.dns import BlockKind
 from exporter.model.report import Report
 from exporter.web.server.exposition import Exposition
 from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day, round_of
@@ -73,7 +73,7 @@ def test_durations_are_a_histogram_and_nothing_else_is() -> None:
 
 def test_state_sets_hold_the_promised_values() -> None:
     promised = "none blanket_nodata blanket_nxdomain filtered refused servfail dropped sinkhole dns64 undecided"
-    assert promised.split() == list(BLOCK_KINDS)
+    assert promised.split() == list(BlockKind)
     assert {"glibc", "musl"} == set(LIBCS)
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from alerts.derive import alert_name
 from exporter.catalogue import CATALOGUE
-from exporter.diagnosis.engine.causes import RUNBOOKS
 from exporter.model.report import Cause
+from exporter.report.document import RUNBOOKS
 from tests.contract.alert_rules import ALERTING, ALERTS, CAUSE_ALERTS, MAIN, RECORDED, ROOT, Rule
 
 RUNBOOK_FILES = ALERTS / "runbooks"

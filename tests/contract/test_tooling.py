@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from exporter.diagnosis.engine.causes import RUNBOOKS
+from exporter.report.document import RUNBOOKS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import yaml
 
 from exporter.catalogue import CATALOGUE
-from exporter.catalogue.dns import BLOCK_KINDS
 from exporter.catalogue.kernel import ADDRESS_STATES
 from exporter.catalogue.metric import Type
 from exporter.catalogue.probes import LIBCS
 from exporter.diagnosis.census import Resource
 from exporter.kernel.decode.vxlan import DEVICES
+from exporter.model.dns import BlockKind
 from exporter.model.facts import Backend, PeerState, Reader
 from exporter.model.family import Family
 from exporter.model.inventory import ResourceKind
@@ -64,7 +64,7 @@ VALUES: dict[str, set[str]] = {
     "job": {"dualstack-exporter", "monitoring/dualstack-exporter"},  # as scrape configurations and PodMonitors name it
 }
 OF_METRIC: dict[tuple[str, str], set[str]] = {
-    ("dualstack_dns_aaaa_block", "kind"): set(BLOCK_KINDS),
+    ("dualstack_dns_aaaa_block", "kind"): set(BlockKind),
     ("dualstack_pods", "state"): set(PodState),
     ("dualstack_vxlan_peers", "state"): set(PeerState),
     ("dualstack_host_addresses", "state"): set(ADDRESS_STATES),

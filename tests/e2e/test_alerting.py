@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.diagnosis.engine.causes import SPECS
 from exporter.model.report import Cause, CauseReport, Finding, Report, Severity
 from exporter.model.subject import Subject
 from tests.e2e.alerting import Monitoring, Notification
@@ -29,7 +28,7 @@ def found(report: Report, cause: Cause, *subjects: str, severity: Severity = Sev
     finding = Finding(
         cause=cause, severity=severity, subjects=tuple(map(Subject, subjects)), evidence=("seen",), command="true"
     )
-    return replace(report, causes=(*report.causes, CauseReport(finding=finding, scope=SPECS[cause].scope, since=0.0)))
+    return replace(report, causes=(*report.causes, CauseReport(finding=finding, scope=cause.spec.scope, since=0.0)))
 
 
 def told(notifications: list[Notification]) -> list[tuple[str, str]]:

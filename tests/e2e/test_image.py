@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from exporter import __version__
-from exporter.diagnosis.engine.causes import RUNBOOKS
+from exporter.report.document import RUNBOOKS
 from tests.e2e import check_in_image
 from tests.e2e.image import NOFILE, NPROC, ROOT, Podman, build_image, own_podman
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface, ip_network
 
 from exporter.model.calico import BlockAffinity, IPPool, VxlanMode
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.node import Node
 from exporter.model.pod import Pod
 from exporter.model.service import Service, ServicePort
@@ -17,7 +17,7 @@ def lab_inventory(lab: Lab) -> Inventory:
     """Nodes with Calico's annotations, pods, pools, confirmed blocks and the one Service."""
     mode = VxlanMode.CROSS_SUBNET if lab.cross_subnet else VxlanMode.ALWAYS
     return Inventory(
-        source="file",
+        source=InventoryOrigin.FILE,
         nodes=tuple(_node(node) for node in lab.nodes),
         pods=tuple(
             Pod(

@@ -21,7 +21,7 @@ from exporter.broker.server.privilege import SYS_PTRACE
 from exporter.config.schema import Config
 from exporter.libc.resolv_conf import parse_resolv_conf
 from exporter.model.facts import Reader, ReaderStatus
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.pod import Pod as PodObject
 from exporter.model.reason import Reason
 from exporter.vantage import Inspector
@@ -156,7 +156,7 @@ async def test_a_look_at_the_node_names_the_stalled_pod_and_sees_the_others(
         PodObject(namespace="team", name=name, uid=uid, node="here", phase="Running", created=0.0, started=0.0)
         for name, uid in uids.items()
     )
-    inventory = Inventory(source="file", pods=pods)
+    inventory = Inventory(source=InventoryOrigin.FILE, pods=pods)
     with ExitStack() as stack:
         stack.callback(cgroups.remove, lab)
         honest = stack.enter_context(honest_pod(tmp_path / "honest"))

@@ -16,7 +16,7 @@ from exporter.broker.server.files.podfiles import GLIBC_FILES, MUSL_FILES
 from exporter.config.schema import Config
 from exporter.libc.resolv_conf import parse_resolv_conf
 from exporter.model.dns import ResolvConf
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.pod import Pod as PodObject
 from exporter.model.report import PodView
 from exporter.vantage import Inspector
@@ -38,7 +38,7 @@ class Node:
     def __init__(self, broker: BrokerClient, uid: str) -> None:
         self.now = 1_000_000.0
         pod = PodObject(namespace="team", name="web", uid=uid, node="here", phase="Running", created=0.0, started=0.0)
-        self._inventory = Inventory(source="file", pods=(pod,))
+        self._inventory = Inventory(source=InventoryOrigin.FILE, pods=(pod,))
         self._inspector = Inspector(Config(node_name="here"), broker, clock=lambda: self.now)
 
     async def look(self) -> PodView:

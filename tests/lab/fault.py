@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from exporter.diagnosis.engine.causes import SPECS
 from exporter.diagnosis.engine.explanations import PATH_CAUSES
 from exporter.model.report import Cause
 from exporter.plan.result_history import DIALS
@@ -61,7 +60,7 @@ class Fault:
     @property
     def detected_by(self) -> int:
         """The round by which it must be found: what compares the kernel with the inventory is found in the second."""
-        return max(self.detect, 2 if any(SPECS[Cause(cause)].compares for cause in (*self.causes, *self.infos)) else 1)
+        return max(self.detect, 2 if any(Cause(cause).spec.compares for cause in (*self.causes, *self.infos)) else 1)
 
     @property
     def cleared_by(self) -> int:

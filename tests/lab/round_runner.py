@@ -30,7 +30,7 @@ from exporter.digest.publisher import DigestPublisher
 from exporter.digest.source import DigestClient, DigestedSource
 from exporter.inventory.file import load_file
 from exporter.kernel.read import host_reader as survey
-from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Found, Report, Role
 from exporter.plan import name_resolution
@@ -59,14 +59,16 @@ class Objects:
         self._node = node
 
     def current(self) -> Inventory:
-        everything = replace(load_file(self._path), source="kubernetes")
+        everything = replace(load_file(self._path), source=InventoryOrigin.KUBERNETES)
         if not self._node:
             return everything
         unread: dict[ResourceKind, Reason] = {
             kind: Reason.NO_INVENTORY for kind in ResourceKind if kind not in {ResourceKind.PODS, ResourceKind.NODES}
         }
         nodes = tuple(n for n in everything.nodes or () if n.name == self._node)
-        return Inventory(source="kubernetes", nodes=nodes, pods=everything.local_pods(self._node), unread=unread)
+        return Inventory(
+            source=InventoryOrigin.KUBERNETES, nodes=nodes, pods=everything.local_pods(self._node), unread=unread
+        )
 
     def remote_findings(self) -> tuple[Found, ...]:
         return ()

@@ -19,7 +19,7 @@ from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.digest.format import merge, read_digest, write_digest
 from exporter.model.calico import Felix, FelixConfiguration, IPPool, VxlanMode
 from exporter.model.facts import HostFacts, KubeProxyFacts, NatFacts, PodFacts, VxlanFacts
-from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.probe import Group, Layer, Observation, Target
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, Found, PodView, Role, Severity
@@ -290,7 +290,7 @@ def apart(w: World) -> tuple[CauseReport, ...]:
     cluster = twice(rounds(w, Role.CLUSTER))
     digest = read_digest(write_digest(w.inventory, cluster, 10_000.0))
     own = Inventory(
-        source="kubernetes",
+        source=InventoryOrigin.KUBERNETES,
         nodes=tuple(n for n in w.inventory.nodes or () if n.name == healthy.ME),
         pods=w.inventory.local_pods(healthy.ME),
         unread={ResourceKind.IP_POOLS: Reason.NO_INVENTORY},

@@ -16,7 +16,7 @@ from exporter.model.calico import BlockAffinity, CalicoNode, Felix, FelixConfigu
 from exporter.model.component import CniConfig, ComponentFlags
 from exporter.model.corefile import Corefile
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.node import Node
 from exporter.model.pod import Pod
 from exporter.model.reason import Reason
@@ -94,7 +94,7 @@ CNI = CniConfig(
     ipam="calico-ipam",
 )
 HEALTHY = Inventory(
-    source="kubernetes",
+    source=InventoryOrigin.KUBERNETES,
     nodes=NODES,
     pods=(pod("web", "ra", "10.1.13.2", "fd01:0:0:13::2"),),
     namespaces=(),

@@ -10,7 +10,7 @@ from exporter.config.load import load_config
 from exporter.config.schema import Config
 from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.node import Node
 from exporter.model.pod import Pod
 from exporter.model.report import PodView
@@ -70,7 +70,7 @@ def round_plan(
     context = RoundContext(
         host=host or view(HOST, None),
         pods=tuple(sample),
-        inventory=inventory or Inventory(source="none"),
+        inventory=inventory or Inventory(source=InventoryOrigin.NONE),
         families=families,
         sample=tuple(pod.vantage for pod in sample),
         known=known,
@@ -95,7 +95,7 @@ def a_pod(name: str, *, node: str = "ra", **more: Any) -> Pod:
 
 def cluster(**more: Any) -> Inventory:
     values = {"services": (KUBE_DNS, OWN, API), "nodes": (), "pods": (), "uid": "kube-system-uid", **more}
-    return Inventory(source="kubernetes", **values)
+    return Inventory(source=InventoryOrigin.KUBERNETES, **values)
 
 
 def net(text: str) -> Any:

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from exporter.catalogue import ExporterState, FinishedRound
 from exporter.catalogue.totals import Totals, add_round
+from exporter.model.dns import BlockKind
 from exporter.model.facts import (
     HostFacts,
     Reader,
@@ -19,7 +20,7 @@ from exporter.model.facts import (
     VxlanFacts,
 )
 from exporter.model.family import FAMILIES
-from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.pod import Pod
 from exporter.model.probe import (
     Layer,
@@ -90,7 +91,6 @@ CAUSES = (
                 "192.0.2.53 (the node's resolver) answers AAAA of pypi.org with 1 address",
             ),
             command="kubectl -n kube-system get configmap coredns -o yaml | grep -n -A6 template",
-            kind="blanket_nodata",
         ),
         scope=Scope.DNS,
         since=NOW - 7_300,
@@ -187,7 +187,7 @@ def bad_day() -> Report:
         causes=CAUSES,
         checked=NODE_CAUSES,
         unchecked=UNCHECKED,
-        aaaa_blocks={"cluster_dns": "blanket_nodata", "host": "none"},
+        aaaa_blocks={"cluster_dns": BlockKind.BLANKET_NODATA, "host": BlockKind.NONE},
         predictions={
             ("glibc", "pypi.org", "any", "OK"): 6,
             ("musl", "pypi.org", "any", "EAI_NODATA"): 6,
@@ -247,7 +247,7 @@ def quiet_day(pods: int = 110) -> Report:
         causes=(),
         checked=frozenset(list(Cause)[: list(Cause).index(Cause.NODE_POD_CIDR_MISSING)]),
         unchecked=(),
-        aaaa_blocks={"cluster_dns": "none", "host": "none"},
+        aaaa_blocks={"cluster_dns": BlockKind.NONE, "host": BlockKind.NONE},
         predictions={
             (libc, "canary", request, "OK"): pods
             for libc in ("glibc", "musl", "musl_1_2_3")
@@ -265,7 +265,7 @@ def blind() -> Report:
         day,
         snapshot=replace(
             day.snapshot,
-            inventory=Inventory(source="none"),
+            inventory=Inventory(source=InventoryOrigin.NONE),
             pods=(),
             observations=host_only,
             kept=host_only,

@@ -29,7 +29,7 @@ from exporter.model.facts import (
     VxlanFacts,
 )
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.node import Node
 from exporter.model.reason import Reason
 from exporter.model.report import PodView
@@ -199,7 +199,7 @@ READINGS = (
 )
 
 INVENTORY = Inventory(
-    source="kubernetes",
+    source=InventoryOrigin.KUBERNETES,
     synced=NOW - 12,
     nodes=NODES,
     pools=(POOL_V4, POOL_V6),

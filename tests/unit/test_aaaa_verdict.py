@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.diagnosis.rules.dns.aaaa import AaaaVerdict, BlockKind, aaaa_verdict, worst
+from exporter.diagnosis.rules.dns.aaaa import AaaaVerdict, aaaa_verdict, worst
 from exporter.diagnosis.rules.dns.answer_signs import KnownRecords
-from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply
+from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, BlockKind, Reply
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question
 from exporter.model.vantage import Netns, Vantage
 from exporter.probes.dns_reply import judge

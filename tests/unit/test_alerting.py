@@ -14,7 +14,6 @@ from alerts.derive import (
     observing_rule,
     with_inhibition,
 )
-from exporter.diagnosis.engine.causes import SPECS
 from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS
 from exporter.model.report import Cause, Role
 
@@ -60,7 +59,7 @@ def test_nothing_about_ipv6_mutes_what_may_fail_over_ipv4() -> None:
     """A nameserver that is asked over IPv4 and dead is an outage, whatever IPv6 lacks on the same node."""
     for each in inhibitions():
         if alert_name(Cause.DNS_UNREACHABLE) in each.targets:
-            assert all(SPECS[c].family is None for c in Cause if alert_name(c) in each.sources)
+            assert all(c.spec.family is None for c in Cause if alert_name(c) in each.sources)
 
 
 @pytest.mark.parametrize(("cause", "by"), [(cause, by) for cause, causes in FOLLOWS.items() for by in causes])
@@ -77,8 +76,8 @@ def test_a_root_mutes_the_symptoms_of_what_follows_from_it(by: Cause) -> None:
 
 def test_a_cause_that_only_nodes_report_mutes_pages_of_its_own_node_alone() -> None:
     for each in inhibitions():
-        of_nodes = [c for c in Cause if alert_name(c) in each.sources and SPECS[c].roles == {Role.NODE}]
-        upwards = all(SPECS[c].roles == {Role.CLUSTER} for c in Cause if alert_name(c) in each.targets)
+        of_nodes = [c for c in Cause if alert_name(c) in each.sources and c.spec.roles == {Role.NODE}]
+        upwards = all(c.spec.roles == {Role.CLUSTER} for c in Cause if alert_name(c) in each.targets)
         if of_nodes and each.mutes_critical:
             assert "node" in each.equal or upwards, each
 
@@ -87,7 +86,7 @@ def test_what_concerns_the_whole_cluster_is_told_from_what_concerns_a_node() -> 
     for each in inhibitions():
         if not each.whole_cluster and "node" not in each.equal:
             assert all(
-                Role.CLUSTER not in SPECS[c].roles or Role.NODE in SPECS[c].roles
+                Role.CLUSTER not in c.spec.roles or Role.NODE in c.spec.roles
                 for c in Cause
                 if alert_name(c) in each.sources
             )

@@ -14,7 +14,7 @@ from exporter.catalogue.metric import Type
 from exporter.catalogue.probes import FAILING_ROWS
 from exporter.catalogue.verdict import SUBJECTS_PER_CAUSE
 from exporter.model.family import Family
-from exporter.model.inventory import Came, Inventory
+from exporter.model.inventory import Came, Inventory, InventoryOrigin
 from exporter.model.probe import Layer, Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Role, Scope, Severity, Unchecked
@@ -278,7 +278,9 @@ def test_an_inventory_that_does_not_exist_is_neither_stale_nor_old() -> None:
 def test_an_inventory_that_never_came_is_told_as_a_stale_one_is_and_has_no_age(came: Came) -> None:
     day = bad_day()
     never = replace(
-        day, snapshot=replace(day.snapshot, inventory=Inventory(source="kubernetes", came=came)), inventory_age=None
+        day,
+        snapshot=replace(day.snapshot, inventory=Inventory(source=InventoryOrigin.KUBERNETES, came=came)),
+        inventory_age=None,
     )
     assert rows(never, "inventory_stale") == {(): 1.0}
     assert rows(never, "inventory_age_seconds") == {}

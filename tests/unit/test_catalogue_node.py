@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from exporter.catalogue import ROUND
-from exporter.catalogue.dns import BLOCK_KINDS
 from exporter.catalogue.metric import FinishedRound
 from exporter.catalogue.totals import Totals
+from exporter.model.dns import BlockKind
 from exporter.model.facts import Backend, HostFacts, NatFacts, ReaderStatus
 from exporter.model.family import Family
 from exporter.model.reason import Reason
@@ -44,7 +44,7 @@ def test_the_ip_family_of_a_lookup_is_that_of_the_server_and_not_of_the_question
 
 def test_aaaa_block_is_a_state_set_over_the_closed_kinds() -> None:
     states = rows(bad_day(), "dns_aaaa_block")
-    assert {kind for server, kind in states if server == "cluster_dns"} == set(BLOCK_KINDS)
+    assert {kind for server, kind in states if server == "cluster_dns"} == set(BlockKind)
     assert [kind for (server, kind), value in states.items() if server == "cluster_dns" and value] == ["blanket_nodata"]
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis.engine.rule_input import Expectations, NamespacePolicy
+from exporter.config.schema import AaaaPolicy, ServiceExpectation, ServicePolicy
+from exporter.diagnosis.engine.rule_input import Expectations
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.model.calico import CalicoNode, Felix, FelixConfiguration, VxlanMode
 from exporter.model.component import CniConfig
@@ -157,7 +158,12 @@ def test_windows_nodes_have_no_ipv6_tunnel() -> None:
     assert subjects(Cause.CALICO_NODE_ADDRESS_MISSING, with_node(tunnel_addresses=(), windows=True)) == ()
 
 
-PREFER = Expectations(services=(NamespacePolicy(("legacy-*",), "any"), NamespacePolicy(("*",), "prefer_dual_stack")))
+PREFER = Expectations(
+    services=(
+        ServiceExpectation(namespaces=("legacy-*",)),
+        ServiceExpectation(policy=ServicePolicy.PREFER_DUAL_STACK),
+    )
+)
 
 
 def test_single_stack_services_are_information_until_a_policy_asks_for_more() -> None:
@@ -257,7 +263,7 @@ def test_the_configmap_that_holds_the_directive_is_the_subject() -> None:
 
 
 def test_aaaa_blocked_on_purpose_is_information() -> None:
-    assert severity(BLOCKS, corefile(BLANKET), expect=Expectations(aaaa="blocked")) is Severity.INFO
+    assert severity(BLOCKS, corefile(BLANKET), expect=Expectations(aaaa=AaaaPolicy.BLOCKED)) is Severity.INFO
 
 
 def test_hosts_of_ipv4_alone_are_data_and_no_filter() -> None:

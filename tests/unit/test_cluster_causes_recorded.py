@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.diagnosis.engine.rule_input import Expectations, NamespacePolicy, RuleInput
+from exporter.config.schema import ServiceExpectation, ServicePolicy
+from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
 from exporter.diagnosis.engine.verdict import Memory, Verdict, judge
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.parse.objects import parse_object
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Role, Severity, Snapshot
 from tests.unit import recorded
@@ -95,7 +96,7 @@ LISTS = {
 
 def test_the_recorded_mixed_cluster_has_all_of_its_causes() -> None:
     objects = {kind: [parse_object(kind, item) for item in recorded.listed(name)] for kind, name in LISTS.items()}
-    assert shown(verdict(build_inventory(objects, source="kubernetes"))) == [
+    assert shown(verdict(build_inventory(objects, source=InventoryOrigin.KUBERNETES))) == [
         (Cause.NODE_INTERNAL_IP_MISSING, Severity.WARNING, ("node/ra",)),
         (Cause.CALICO_NODE_ADDRESS_MISSING, Severity.WARNING, ("node/ra",)),
         # The pods behind legacy-api-dual have IPv4 alone: not the slices' fault.
@@ -119,7 +120,7 @@ def test_every_recorded_cluster_is_expected_above() -> None:
 
 
 def test_single_stack_services_are_a_warning_under_the_policy() -> None:
-    policy = Expectations(services=(NamespacePolicy(("*",), "prefer_dual_stack"),))
+    policy = Expectations(services=(ServiceExpectation(policy=ServicePolicy.PREFER_DUAL_STACK),))
     found = verdict(recorded.cluster("services-still-single-stack"), policy)
     assert shown(found) == [(Cause.SERVICE_IPV6_MISSING, Severity.WARNING, SINGLE_STACK_SERVICES)]
 

@@ -17,7 +17,7 @@ from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.digest.format import merge, read_digest, write_digest
 from exporter.inventory.inventory_builder import build_inventory
-from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.report import Cause, Role, Snapshot
 from tests.bench.big_cluster import big_cluster
 
@@ -31,7 +31,7 @@ def objects(nodes: int) -> dict[ResourceKind, list[Any]]:
 
 @cache
 def inventory(nodes: int) -> Inventory:
-    return build_inventory(objects(nodes), source="kubernetes")
+    return build_inventory(objects(nodes), source=InventoryOrigin.KUBERNETES)
 
 
 def lines_run(work: Callable[[], object]) -> int:
@@ -80,7 +80,7 @@ def test_a_rule_grows_no_faster_than_the_cluster(cause: Cause) -> None:
 
 def test_assembly_and_census_grow_no_faster_than_the_cluster() -> None:
     assert growth(
-        partial(build_inventory, objects(SMALL), source="x"), partial(build_inventory, objects(FOUR_TIMES), source="x")
+        partial(build_inventory, objects(SMALL), source=InventoryOrigin.FILE), partial(build_inventory, objects(FOUR_TIMES), source=InventoryOrigin.FILE)
     ) < 5  # fmt: skip
     assert growth(partial(take_census, inventory(SMALL)), partial(take_census, inventory(FOUR_TIMES))) < 5
 

@@ -32,7 +32,7 @@ from exporter.digest.format import (
 )
 from exporter.digest.projection import MAX_RESTRICTED, project, restrictions
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.node import Node
 from exporter.model.policy import Policy, PolicyKind
 from exporter.model.reason import Reason
@@ -53,7 +53,7 @@ CONFIG: Config = load_config("", path="", environment={"NODE_NAME": "ra"}, hostn
 def own_part(whole: Inventory, node: str) -> Inventory:
     """What a node with a digest lists itself."""
     return replace(
-        Inventory(source="kubernetes"),
+        Inventory(source=InventoryOrigin.KUBERNETES),
         pods=tuple(p for p in whole.pods or () if p.node == node),
         nodes=tuple(n for n in whole.nodes or () if n.name == node),
         unread={
@@ -97,14 +97,16 @@ def test_times_of_changes_are_told_while_they_matter() -> None:
         Node(name="new", created=NOW - 10, changed=NOW - 5),
         Node(name="old", created=NOW - 1e6, changed=NOW - 1e4),
     )
-    told = project(Inventory(source="kubernetes", nodes=nodes), NOW).nodes
+    told = project(Inventory(source=InventoryOrigin.KUBERNETES, nodes=nodes), NOW).nodes
     assert told is not None
     assert [(n.created, n.changed) for n in told] == [(NOW - 10, NOW - 5), (None, None)]
 
 
 def test_what_was_not_read_stays_unread_with_its_reason() -> None:
     whole = Inventory(
-        source="kubernetes", nodes=(Node(name="ra"),), unread={ResourceKind.IP_POOLS: Reason.NO_PERMISSION}
+        source=InventoryOrigin.KUBERNETES,
+        nodes=(Node(name="ra"),),
+        unread={ResourceKind.IP_POOLS: Reason.NO_PERMISSION},
     )
     found = through(whole)
     assert found.pools is None
@@ -198,7 +200,7 @@ def test_found_causes_come_through_if_they_may_explain() -> None:
 def test_only_what_the_cluster_role_judges_is_told_and_believed() -> None:
     """Another node's cause, of role all's own node or made up, explains nothing on this one."""
     node_causes = (cause_report(Cause.NODE_IPV6_DISABLED, Severity.CRITICAL), cause_report(Cause.FELIX_IPV6_OFF))
-    body = write_digest(Inventory(source="kubernetes"), node_causes, NOW)
+    body = write_digest(Inventory(source=InventoryOrigin.KUBERNETES), node_causes, NOW)
     assert [each["cause"] for each in json.loads(body)["found"]] == ["felix_ipv6_off"]
     forged = body.replace(b"felix_ipv6_off", b"node_ipv6_disabled")
     assert forged != body
@@ -207,13 +209,17 @@ def test_only_what_the_cluster_role_judges_is_told_and_believed() -> None:
 
 def test_subjects_are_bounded() -> None:
     found = read_digest(
-        write_digest(Inventory(source="kubernetes"), (cause_report(Cause.FELIX_IPV6_OFF, subjects=9000),), NOW)
+        write_digest(
+            Inventory(source=InventoryOrigin.KUBERNETES), (cause_report(Cause.FELIX_IPV6_OFF, subjects=9000),), NOW
+        )
     ).found
     assert len(found[0].subjects) == 500
 
 
 def test_causes_of_a_newer_exporter_are_passed_over() -> None:
-    document = json.loads(write_digest(Inventory(source="kubernetes"), (cause_report(Cause.FELIX_IPV6_OFF),), NOW))
+    document = json.loads(
+        write_digest(Inventory(source=InventoryOrigin.KUBERNETES), (cause_report(Cause.FELIX_IPV6_OFF),), NOW)
+    )
     document["found"].insert(0, {"cause": "of_next_year", "severity": "warning", "subjects": []})
     document["inventory"]["of_next_year"] = {"a": 1}
     read = read_digest(json.dumps(document).encode())
@@ -268,7 +274,7 @@ def test_services_behind_which_pods_may_listen_are_told_and_headless_or_ipv4_one
         )
 
     services = (service("both", "10.0.0.1", "fd00::1"), service("four", "10.0.0.2"), service("none", headless=True))
-    told = project(Inventory(source="kubernetes", services=services), NOW)
+    told = project(Inventory(source=InventoryOrigin.KUBERNETES, services=services), NOW)
     assert [s.name for s in told.services or ()] == ["both"]
     assert told.service_count_v6 == 1
 

@@ -21,7 +21,7 @@ from exporter.inventory.file import InventoryError, load_text
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.parse.objects import identify, parse_object
 from exporter.inventory.parse.selectors import SelectorError, parse_calico, parse_labels
-from exporter.model.inventory import ResourceKind
+from exporter.model.inventory import InventoryOrigin, ResourceKind
 from exporter.model.report import Role, Snapshot
 from exporter.model.selector import matches
 from tests.unit import recorded
@@ -127,7 +127,7 @@ def test_mutated_objects_become_values_or_notes_and_every_rule_still_judges(
     for kind, value in made:
         identify(value)
         objects[kind].append(parse_object(kind, value))
-    inventory = build_inventory(objects, source="file")
+    inventory = build_inventory(objects, source=InventoryOrigin.FILE)
     families = families_expected(inventory, None)
     snapshot = Snapshot(
         node="ra",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.broker.protocol.messages import FoundNamespace, NamedNamespace, Process
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import NO_INVENTORY, Inventory
+from exporter.model.inventory import NO_INVENTORY, Inventory, InventoryOrigin
 from exporter.model.pod import Namespace, Pod
 from exporter.model.vantage import Netns, PodState, Vantage
 from exporter.vantage.pod_namespaces import (
@@ -170,7 +170,7 @@ def test_a_namespace_without_a_pods_cgroup_is_tied_by_any_of_its_addresses() -> 
 def test_addresses_are_asked_only_of_what_no_cgroup_tells() -> None:
     listing = Listing(found=(found(7, cgroup_of(WEB)),), named=(named(7, "cni-1"), named(9, "cni-9")), home=HOME)
     assert {place.inode for place in unmatched(listing, cluster(pods=(WEB,)), "ra")} == {9}
-    assert unmatched(listing, Inventory(source="none"), "ra") == ()
+    assert unmatched(listing, Inventory(source=InventoryOrigin.NONE), "ra") == ()
 
 
 def test_an_address_that_a_finished_pod_still_names_belongs_to_the_living() -> None:
@@ -194,7 +194,7 @@ def test_the_hosts_own_namespace_is_no_pods_whatever_lives_there() -> None:
         found=(FoundNamespace(*HOME, (Process(5, 5, cgroup_of(WEB).encode()),)),), named=(named(1, "self"),), home=HOME
     )
     assert located(listing, WEB)["web"].netns is None
-    assert locate(listing, Inventory(source="none"), config(), NOW) == ()
+    assert locate(listing, Inventory(source=InventoryOrigin.NONE), config(), NOW) == ()
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_without_an_inventory_named_namespaces_and_those_of_containers_count_as_
         named=(named(7, "netns-of-docker"), named(8, "blue"), named(9, "green")),
         home=HOME,
     )
-    made = locate(listing, Inventory(source="none"), config("netns: {include: [blue]}"), NOW)
+    made = locate(listing, Inventory(source=InventoryOrigin.NONE), config("netns: {include: [blue]}"), NOW)
     assert [(v.subject, v.state, v.netns.pid if v.netns else None) for v in made] == [
         (f"pod/container/{CONTAINER[:12]}", PodState.ELIGIBLE, 71),
         ("pod/netns/blue", PodState.ELIGIBLE, 0),
@@ -259,7 +259,7 @@ def test_every_namespace_is_one_vantage_at_most() -> None:
     listing = Listing(found=(found(7, cgroup_of(WEB), cgroup_of(DB)),), named=(named(7, "a"), named(7, "b")), home=HOME)
     for made in (
         locate(listing, cluster(pods=(WEB, DB)), config(), NOW),
-        locate(listing, Inventory(source="none"), config(), NOW),
+        locate(listing, Inventory(source=InventoryOrigin.NONE), config(), NOW),
     ):
         keys = [v.netns.key for v in made if v.netns is not None]
         assert len(keys) == len(set(keys))
@@ -275,7 +275,7 @@ def test_what_ended_between_two_inventories_is_told_with_its_new_state() -> None
     }
     reborn = replace(WEB, uid="another")
     assert departures(cluster(pods=(WEB,)), cluster(pods=(reborn,)), "ra") == {WEB.uid: None}
-    assert departures(Inventory(source="none"), cluster(pods=()), "ra") == {}
+    assert departures(Inventory(source=InventoryOrigin.NONE), cluster(pods=()), "ra") == {}
     assert departures(cluster(pods=pods), cluster(pods=None), "ra") == {}
 
 

@@ -9,7 +9,7 @@ import pytest
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.parse.objects import parse_object
 from exporter.model.family import Family
-from exporter.model.inventory import ResourceKind
+from exporter.model.inventory import InventoryOrigin, ResourceKind
 from exporter.model.pod import Namespace, Pod
 from exporter.model.policy import Gap, Policy
 from tests.unit import recorded
@@ -38,7 +38,7 @@ def policy(version: str, kind: str, spec: Any, name: str = "p") -> Policy:
         ResourceKind.PODS: PODS,
         ResourceKind.NAMESPACES: NAMESPACES,
     }
-    policies = build_inventory(objects, source="file").policies
+    policies = build_inventory(objects, source=InventoryOrigin.FILE).policies
     assert policies is not None
     return policies[0]
 
@@ -232,6 +232,6 @@ def test_the_recorded_policy_of_ipv4_alone_shuts_ipv6_out() -> None:
             parse_object(ResourceKind.POLICIES, item) for item in recorded.listed("networkpolicies")
         ]
     }
-    policies = {each.name: each for each in build_inventory(objects, source="file").policies or ()}
+    policies = {each.name: each for each in build_inventory(objects, source=InventoryOrigin.FILE).policies or ()}
     assert policies["egress-v4-only"].gaps == (DENIED6,)
     assert [name for name, each in policies.items() if each.gaps] == ["egress-v4-only"]

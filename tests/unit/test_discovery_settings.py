@@ -19,7 +19,7 @@ from exporter.inventory.parse.components import (
 )
 from exporter.inventory.parse.objects import parse_object
 from exporter.model.component import CniConfig, ComponentFlags
-from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.node import Node
 from exporter.model.pod import Pod
 from exporter.model.reason import Reason
@@ -33,7 +33,8 @@ def from_maps(**data: dict[str, str]) -> Inventory:
         {"metadata": {"name": n.replace("_", "-"), "namespace": "kube-system"}, "data": d} for n, d in data.items()
     ]
     return build_inventory(
-        {ResourceKind.CONFIG_MAPS: [parse_object(ResourceKind.CONFIG_MAPS, each) for each in sources]}, source="file"
+        {ResourceKind.CONFIG_MAPS: [parse_object(ResourceKind.CONFIG_MAPS, each) for each in sources]},
+        source=InventoryOrigin.FILE,
     )
 
 
@@ -94,7 +95,7 @@ def test_node_files_of_every_shape(content: str, field: str, expected: Any) -> N
 
 @pytest.mark.parametrize("content", ["", "{", "not json", "[" * 100_000, " " * (2 << 20)])
 def test_what_is_no_cni_configuration_says_so(content: str) -> None:
-    config = parse_cni_config(content, source="x")
+    config = parse_cni_config(content, source=InventoryOrigin.FILE)
     assert config.error
     assert "\n" not in config.error
 
@@ -184,7 +185,7 @@ def test_notes_on_nodes_are_among_the_components() -> None:
     read = parse_object(ResourceKind.NODES, source)
     assert isinstance(read, Node)
     assert read.kubelet_version == "v1.30.4+k3s1"
-    inventory = build_inventory({ResourceKind.NODES: [read]}, source="x")
+    inventory = build_inventory({ResourceKind.NODES: [read]}, source=InventoryOrigin.FILE)
     assert [each.component for each in inventory.components or ()] == ["kube-controller-manager", "kube-proxy"]
 
 
@@ -242,7 +243,7 @@ def test_the_clusters_corefile_is_found_among_several() -> None:
     def read(*sources: dict[str, Any]) -> Inventory:
         return build_inventory(
             {ResourceKind.CONFIG_MAPS: [parse_object(ResourceKind.CONFIG_MAPS, each) for each in sources]},
-            source="file",
+            source=InventoryOrigin.FILE,
         )
 
     test = config_map("default", "my-coredns", ". { }")
@@ -264,7 +265,7 @@ def test_the_clusters_corefile_is_found_among_several() -> None:
 
 def test_the_recorded_configmaps_of_a_namespace_are_read_together() -> None:
     values = [parse_object(ResourceKind.CONFIG_MAPS, item) for item in recorded.listed("configmaps-kube-system")]
-    inventory = build_inventory({ResourceKind.CONFIG_MAPS: values}, source="kubernetes")
+    inventory = build_inventory({ResourceKind.CONFIG_MAPS: values}, source=InventoryOrigin.KUBERNETES)
     assert inventory.corefile is not None
     assert inventory.cni is not None
     assert inventory.unreadable_count == 0
@@ -273,7 +274,7 @@ def test_the_recorded_configmaps_of_a_namespace_are_read_together() -> None:
 def test_files_of_the_node_stand_before_the_configmap() -> None:
     mounted = CniConfig(source="/etc/cni/net.d/10-calico.conflist", main_plugin="calico")
     flags = ComponentFlags(component="kubelet", source="/args/kubelet", arguments={"node-ip": "10.0.0.1"}, node="ra")
-    inventory = build_inventory({}, source="kubernetes", cni=(mounted,), components=(flags,))
+    inventory = build_inventory({}, source=InventoryOrigin.KUBERNETES, cni=(mounted,), components=(flags,))
     assert (inventory.cni, inventory.components) == ((mounted,), (flags,))
 
 
@@ -285,7 +286,7 @@ def test_a_pool_selects_nodes_by_their_labels() -> None:
         pool("nobody", "fd03::/48", node_selector="!all()"),
         pool("broken", "fd04::/48", node_selector="rack = a"),
     ]
-    inventory = build_inventory({ResourceKind.NODES: nodes, ResourceKind.IP_POOLS: pools}, source="file")
+    inventory = build_inventory({ResourceKind.NODES: nodes, ResourceKind.IP_POOLS: pools}, source=InventoryOrigin.FILE)
     assert {each.name: each.nodes for each in inventory.pools or ()} == {
         "broken": None,
         "everywhere": None,
@@ -301,12 +302,14 @@ def test_of_two_objects_of_one_name_the_later_counts_and_order_is_by_name() -> N
         Pod(namespace="a", name="y"),
         Pod(namespace="b", name="x", uid="new"),
     ]
-    inventory = build_inventory({ResourceKind.PODS: pods}, source="file")
+    inventory = build_inventory({ResourceKind.PODS: pods}, source=InventoryOrigin.FILE)
     assert [(pod.key, pod.uid) for pod in inventory.pods or ()] == [("a/y", ""), ("b/x", "new")]
 
 
 def test_the_reason_of_the_source_stands_before_the_general_one() -> None:
-    inventory = build_inventory({}, source="kubernetes", unread={ResourceKind.IP_POOLS: Reason.NOT_APPLICABLE})
+    inventory = build_inventory(
+        {}, source=InventoryOrigin.KUBERNETES, unread={ResourceKind.IP_POOLS: Reason.NOT_APPLICABLE}
+    )
     assert (inventory.unread[ResourceKind.IP_POOLS], inventory.unread[ResourceKind.NODES]) == (
         Reason.NOT_APPLICABLE,
         Reason.NO_INVENTORY,
@@ -316,5 +319,6 @@ def test_the_reason_of_the_source_stands_before_the_general_one() -> None:
 def test_the_clusters_uid_is_that_of_kube_system() -> None:
     values = [parse_object(ResourceKind.NAMESPACES, item) for item in recorded.listed("namespaces")]
     assert (
-        build_inventory({ResourceKind.NAMESPACES: values}, source="file").uid == "6f2d237f-f73c-41a4-a56a-67f8a5022fdf"
+        build_inventory({ResourceKind.NAMESPACES: values}, source=InventoryOrigin.FILE).uid
+        == "6f2d237f-f73c-41a4-a56a-67f8a5022fdf"
     )

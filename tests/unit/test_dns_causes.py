@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from exporter.config.schema import AaaaPolicy
 from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
-from exporter.diagnosis.rules.dns.servers import DNS_RULES, aaaa_blocks
+from exporter.diagnosis.rules.dns import DNS_RULES
+from exporter.diagnosis.rules.dns.servers import aaaa_blocks
 from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.family import FAMILIES
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Finding, Role, Severity, Snapshot
@@ -53,7 +55,9 @@ def answers(qtype: str, of_names: Said, of_random: Said) -> list[Lookup]:
 
 def view(lookups: list[Lookup], expect: Expectations | None = None) -> RuleInput:
     inventory = Inventory(
-        source="kubernetes", services=(Service(namespace="default", name="web", cluster_ips=BOTH),), pods=()
+        source=InventoryOrigin.KUBERNETES,
+        services=(Service(namespace="default", name="web", cluster_ips=BOTH),),
+        pods=(),
     )
 
     told = remembered(lookups, lookups, now=1_000.0)
@@ -100,8 +104,8 @@ def test_the_kind_decides_how_severe_it_is(
     seen = view(answers(qtype, *said))
     finding = found(CAUSES[qtype], seen)
     assert finding is not None
-    assert (finding.kind, finding.severity, finding.subjects) == (kind, severity, ("server/cluster_dns",))
-    assert finding.evidence[0].startswith("server/cluster_dns (10.152.183.10), ")
+    assert (finding.severity, finding.subjects) == (severity, ("server/cluster_dns",))
+    assert finding.evidence[0].startswith(f"server/cluster_dns (10.152.183.10), {kind}: ")
     assert finding.command.startswith("dig @10.152.183.10 ")
     assert found(CAUSES[OTHER[qtype]], seen) is None  # of the other type the server is honest
 
@@ -134,7 +138,7 @@ def test_synthesised_addresses_are_dns64_and_no_cause() -> None:
 
 
 def test_only_aaaa_may_be_withheld_on_purpose() -> None:
-    purpose = Expectations(aaaa="blocked")
+    purpose = Expectations(aaaa=AaaaPolicy.BLOCKED)
     blocked = found(Cause.DNS_AAAA_BLOCKED, view(answers("AAAA", EMPTY, EMPTY), purpose))
     assert blocked is not None
     assert blocked.severity is Severity.INFO

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
+from exporter.config.schema import AaaaPolicy, ControlName
 from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
-from exporter.diagnosis.rules.dns.servers import DNS_RULES, aaaa_blocks, predictions
+from exporter.diagnosis.rules.dns import DNS_RULES
+from exporter.diagnosis.rules.dns.searchlist import predictions
+from exporter.diagnosis.rules.dns.servers import aaaa_blocks
 from exporter.libc.resolver import all_candidates
 from exporter.model.calico import IPPool
 from exporter.model.dns import Reply, ResolvConf
 from exporter.model.facts import PodFacts
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.pod import Pod
 from exporter.model.policy import Policy, PolicyKind
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
@@ -33,7 +36,7 @@ from tests.worlds import address, messages
 
 CANARY = "web.default.svc.cluster.local"
 WEB = Service(namespace="default", name="web", cluster_ips=(address("10.152.183.114"), address("fd98::e:4afa")))
-INVENTORY = Inventory(source="kubernetes", services=(WEB,), pods=(), policies=())
+INVENTORY = Inventory(source=InventoryOrigin.KUBERNETES, services=(WEB,), pods=(), policies=())
 CONF = ResolvConf(
     nameservers=(address("192.0.2.53"),),
     search=("default.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"),
@@ -97,11 +100,8 @@ def test_a_blanket_block_is_critical_and_says_what_to_ask() -> None:
     round_ = view(asked_by(ONE, inside("coredns-template-noerror")))
     finding = found(Cause.DNS_AAAA_BLOCKED, round_)
     assert finding is not None
-    assert (finding.severity, finding.kind, finding.subjects) == (
-        Severity.CRITICAL,
-        "blanket_nodata",
-        ("server/cluster_dns",),
-    )
+    assert (finding.severity, finding.subjects) == (Severity.CRITICAL, ("server/cluster_dns",))
+    assert finding.evidence[0].startswith("server/cluster_dns (192.0.2.53), blanket_nodata: ")
     assert finding.command.startswith("dig @192.0.2.53 zq7x1k.")
     assert "A NXDOMAIN, AAAA NOERROR without an address" in finding.evidence[0]
     assert found(Cause.DNS_A_BLOCKED, round_) is None
@@ -111,7 +111,7 @@ def test_a_blanket_block_is_critical_and_says_what_to_ask() -> None:
 def test_a_block_on_purpose_is_info() -> None:
     finding = found(
         Cause.DNS_AAAA_BLOCKED,
-        view(asked_by(ONE, inside("coredns-template-noerror")), expect=Expectations(aaaa="blocked")),
+        view(asked_by(ONE, inside("coredns-template-noerror")), expect=Expectations(aaaa=AaaaPolicy.BLOCKED)),
     )
     assert finding is not None
     assert finding.severity is Severity.INFO
@@ -121,7 +121,8 @@ def test_filtering_is_a_warning_and_one_filtered_name_is_told_by_the_metric_alon
     both = view(asked_by(ONE, capture("bind-filter-aaaa-yes").values()))
     finding = found(Cause.DNS_AAAA_BLOCKED, both)
     assert finding is not None
-    assert (finding.severity, finding.kind) == (Severity.WARNING, "filtered")
+    assert finding.severity is Severity.WARNING
+    assert ", filtered: " in finding.evidence[0]
     one = view(asked_by(ONE, chosen(capture("bind-filter-aaaa-yes"), "both.example")))
     assert found(Cause.DNS_AAAA_BLOCKED, one) is None
     assert aaaa_blocks(one) == {"cluster_dns": "filtered"}
@@ -153,7 +154,7 @@ def test_a_reference_makes_one_filtered_name_a_cause_unless_the_server_has_data_
 def test_healthy_and_honest_clusters_have_no_dns_cause(name: str) -> None:
     round_ = view(
         asked_by(ONE, chosen(capture(name), *names(capture(name)))),
-        expect=Expectations(control_names=(("v4only.example", ("A", "AAAA")),)),
+        expect=Expectations(control_names=(ControlName(name="v4only.example"),)),
     )
     for cause in (Cause.DNS_AAAA_BLOCKED, Cause.DNS_A_BLOCKED, Cause.DNS_UNREACHABLE, Cause.SERVICE_AAAA_MISSING):
         assert found(cause, round_) is None
@@ -166,7 +167,8 @@ def test_what_was_not_asked_is_said_and_not_guessed() -> None:
         assert DNS_RULES[cause](view(unsent)) is Reason.NO_TARGET
     assert DNS_RULES[Cause.DNS_AAAA_BLOCKED](view(lookups, before=())) is Reason.TOO_FEW_SAMPLES
     assert (
-        DNS_RULES[Cause.SERVICE_AAAA_MISSING](view(lookups, inventory=Inventory(source="none"))) is Reason.NO_INVENTORY
+        DNS_RULES[Cause.SERVICE_AAAA_MISSING](view(lookups, inventory=Inventory(source=InventoryOrigin.NONE)))
+        is Reason.NO_INVENTORY
     )
 
 
@@ -270,7 +272,7 @@ def test_a_nameserver_that_waited_for_its_turn_is_judged_by_the_last_two_askings
 
 def test_a_namespace_without_default_route_blames_no_nameserver_unless_it_is_a_pod() -> None:
     alone = (PodView(vantage=ONE, facts=PodFacts(), resolv_conf=CONF),)
-    host = view(silent(ONE, 3), inventory=Inventory(source="none"), pods=alone)
+    host = view(silent(ONE, 3), inventory=Inventory(source=InventoryOrigin.NONE), pods=alone)
     assert DNS_RULES[Cause.DNS_UNREACHABLE](host) is Reason.NO_TARGET
     assert found(Cause.DNS_UNREACHABLE, view(silent(ONE, 3), pods=alone)) is not None
 
@@ -456,7 +458,9 @@ def test_a_service_without_its_aaaa_is_named_with_address_and_answer() -> None:
 
 
 def test_aaaa_withheld_on_purpose_makes_a_missing_one_information() -> None:
-    finding = found(Cause.SERVICE_AAAA_MISSING, view(service_answers("nodata"), expect=Expectations(aaaa="blocked")))
+    finding = found(
+        Cause.SERVICE_AAAA_MISSING, view(service_answers("nodata"), expect=Expectations(aaaa=AaaaPolicy.BLOCKED))
+    )
     assert finding is not None
     assert finding.severity is Severity.INFO
 

@@ -16,7 +16,7 @@ from exporter.diagnosis.felix import effective
 from exporter.model.calico import CalicoNode, Felix, FelixConfiguration, Installation, IPAMBlock
 from exporter.model.component import CniConfig
 from exporter.model.family import Family
-from exporter.model.inventory import NO_INVENTORY, Inventory, ResourceKind
+from exporter.model.inventory import NO_INVENTORY, Inventory, InventoryOrigin, ResourceKind
 from exporter.model.node import Node
 from exporter.model.pod import Pod
 from exporter.model.reason import Reason
@@ -26,7 +26,7 @@ from tests.unit.cluster_scene import V4, V6, changed, pool, subjects
 
 DEFAULT4, DEFAULT6 = pool("default-ipv4-ippool", "10.1.0.0/16"), pool("default-ipv6-ippool", "fd01::/48")
 NOTHING = Inventory(
-    source="kubernetes", nodes=(), pods=(), services=(), service_cidrs=(), pools=(), cni=(), unread={}
+    source=InventoryOrigin.KUBERNETES, nodes=(), pods=(), services=(), service_cidrs=(), pools=(), cni=(), unread={}
 )  # everything was read, and names no family
 
 
@@ -212,9 +212,9 @@ def test_one_of_many_pods_decides_nothing() -> None:
         ),  # a node by itself: no blocks, and of pods its own alone
         ({"unread": {ResourceKind.IPAM_BLOCKS: Reason.API_UNAVAILABLE}}, False),  # not yet
         ({"unread": {ResourceKind.IPAM_BLOCKS: Reason.NO_PERMISSION}}, True),  # the cluster role has seen all pods
-        ({"source": "file", "unread": {ResourceKind.IPAM_BLOCKS: Reason.NO_INVENTORY}}, True),
-        ({"source": "digest"}, False),  # of a cluster role that does not tell it yet
-        ({"source": "digest", "pod_families": frozenset()}, True),
+        ({"source": InventoryOrigin.FILE, "unread": {ResourceKind.IPAM_BLOCKS: Reason.NO_INVENTORY}}, True),
+        ({"source": InventoryOrigin.DIGEST}, False),  # of a cluster role that does not tell it yet
+        ({"source": InventoryOrigin.DIGEST, "pod_families": frozenset()}, True),
     ],
 )
 def test_whether_a_pool_is_used_may_be_unknown(changes: dict[str, Any], known: bool) -> None:

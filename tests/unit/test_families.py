@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from exporter.diagnosis.families import family_ok, family_reports
-from exporter.diagnosis.rules.path.path import PATH_RULES
+from exporter.diagnosis.rules.path import PATH_RULES
 from exporter.model.probe import Group, Layer, Observation, Target
 from exporter.model.reason import Reason
 from exporter.model.report import PodView, Snapshot

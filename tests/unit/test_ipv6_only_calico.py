@@ -21,7 +21,7 @@ from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.digest.format import merge, read_digest, write_digest
 from exporter.inventory.file import load_text
 from exporter.model.family import FAMILIES
-from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Role, Severity, Snapshot
 from exporter.plan.targets import peers
@@ -128,7 +128,9 @@ def cluster(*without: str) -> Inventory:
     inventory = load_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": kept}))
     lists = {"IPAMBlock": ResourceKind.IPAM_BLOCKS, "ConfigMap": ResourceKind.CONFIG_MAPS}
     unread = {kind: Reason.NO_PERMISSION for name, kind in lists.items() if name in without}
-    return replace(inventory, source="kubernetes", unread=unread, cni=() if inventory.cni is None else inventory.cni)
+    return replace(
+        inventory, source=InventoryOrigin.KUBERNETES, unread=unread, cni=() if inventory.cni is None else inventory.cni
+    )
 
 
 def by_itself(whole: Inventory, me: str) -> Inventory:
@@ -147,7 +149,7 @@ def told(whole: Inventory, me: str) -> Inventory:
     """What a node has of its own and of the digest."""
     nodes = tuple(each for each in whole.nodes or () if each.name == me)
     own = replace(
-        Inventory(source="kubernetes"),
+        Inventory(source=InventoryOrigin.KUBERNETES),
         pods=whole.local_pods(me),
         nodes=nodes,
         unread={
@@ -162,7 +164,7 @@ def test_ipv4_is_not_expected_whoever_is_asked(without: tuple[str, ...]) -> None
     whole = cluster(*without)
     expected = {V4: False, V6: True}
     assert families_expected(whole, None) == expected
-    assert families_expected(replace(whole, source="file"), None) == expected
+    assert families_expected(replace(whole, source=InventoryOrigin.FILE), None) == expected
     for me in NODES:
         assert families_expected(told(whole, me), None) == expected
 

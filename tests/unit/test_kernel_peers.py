@@ -11,7 +11,7 @@ from exporter.diagnosis.vxlan_peers import PeerExpectation, expect_peers, peer_s
 from exporter.model.calico import BlockAffinity, IPPool, VxlanMode
 from exporter.model.facts import AddressFact, Neighbour, PeerState, RouteFact, VxlanDevice
 from exporter.model.family import Family
-from exporter.model.inventory import NO_INVENTORY, Inventory
+from exporter.model.inventory import NO_INVENTORY, Inventory, InventoryOrigin
 from exporter.model.node import Node
 
 BLOCK, OTHER_BLOCK = ip_network("fd00:10:244:2::40/122"), ip_network("fd00:10:244:2::80/122")
@@ -114,7 +114,7 @@ def cluster(mode: VxlanMode, *, prefix: int = 64) -> Inventory:
         )
 
     return Inventory(
-        source="file",
+        source=InventoryOrigin.FILE,
         nodes=(node("a", 1), node("b", 2), Node(name="new")),
         pools=(
             IPPool(name="v6", cidr=ip_network("fd00:10:244::/48"), vxlan_mode=mode),

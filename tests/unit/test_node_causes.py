@@ -14,7 +14,7 @@ from exporter.diagnosis.rules.judging import rules_of
 from exporter.diagnosis.rules.node import host as host_rules
 from exporter.model.facts import AddressFact, HostFacts, Inet6Conf, LinkFact, RouteFact
 from exporter.model.family import parse_net
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Group
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Severity
@@ -42,7 +42,7 @@ from tests.unit.node_scene import ETH0 as HEALTHY_ETH0
 from tests.unit.scene import HOST, seen, target, view
 
 NODE_RULES = rules_of(host_rules)
-INVENTORY = Inventory(source="kubernetes", nodes=(), pools=(), pods=())
+INVENTORY = Inventory(source=InventoryOrigin.KUBERNETES, nodes=(), pools=(), pods=())
 OFF = Inet6Conf(forwarding=0, accept_ra=1, disable_ipv6=0)
 ETH0 = LinkFact(index=2, name="eth0", up=True, lower_up=True, mtu=1500, inet6=OFF)
 

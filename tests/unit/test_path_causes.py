@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.diagnosis.rules.path.path import PATH_RULES
+from exporter.diagnosis.rules.path import PATH_RULES
 from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Observation, Outcome, Target
 from exporter.model.reason import Reason

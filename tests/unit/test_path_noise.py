@@ -7,7 +7,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.diagnosis.rules.path.path import PATH_RULES
+from exporter.diagnosis.rules.path import PATH_RULES
 from exporter.model.probe import Layer, Observation, Outcome
 from exporter.model.report import Cause
 from tests.unit.broken_world import DNS, OUTSIDE, PEERS, SERVICE

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from exporter.model.corefile import Corefile
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import is_within
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Purpose, Question
 from exporter.model.report import PodView
 from exporter.model.service import Service
@@ -116,7 +116,7 @@ def test_references_are_asked_about_the_control_names_alone() -> None:
 
 
 def test_a_host_without_kubernetes_asks_for_ipv4only_arpa_by_default() -> None:
-    bare = Inventory(source="none")
+    bare = Inventory(source=InventoryOrigin.NONE)
     asked = {q.name for q in plan([], asking("", bare)) if q.purpose is Purpose.VERDICT}
     assert "ipv4only.arpa" in asked
     assert plan([], asking("dns: {names: []}", bare)) == ()
@@ -180,7 +180,7 @@ def test_random_labels_are_equal_on_all_nodes_and_change_with_the_hour() -> None
     assert random_label(with_uid, "ra", 7200.0) != random_label(with_uid, "ra", 10800.0)
     turned = replace(by_nodes, nodes=tuple(reversed(by_nodes.nodes or ())))
     assert random_label(by_nodes, "ra", 0.0) == random_label(turned, "rb", 0.0) != random_label(with_uid, "ra", 0.0)
-    bare = Inventory(source="none")
+    bare = Inventory(source=InventoryOrigin.NONE)
     assert random_label(bare, "ra", 0.0) != random_label(bare, "rb", 0.0)
     assert random_label(bare, "ra", 0.0).isalnum()
 

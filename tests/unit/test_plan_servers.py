@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.config.schema import Config
 from exporter.model.dns import ResolvConf
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.report import PodView
 from exporter.model.service import Service, ServicePort
 from exporter.plan.name_resolution import ResolutionGroup, resolution_groups
@@ -64,7 +64,7 @@ def test_another_pods_dns_config_allows_nothing() -> None:
 
 
 def test_without_an_inventory_only_the_hosts_nameservers_and_the_operators() -> None:
-    known = known_servers(Inventory(source="none"), config(), conf("192.0.2.1"))
+    known = known_servers(Inventory(source=InventoryOrigin.NONE), config(), conf("192.0.2.1"))
     assert [allowed for _, allowed in servers_of(conf("192.0.2.1", "169.254.20.10", "10.96.0.10"), known)] == [
         True,
         False,

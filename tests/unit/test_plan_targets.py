@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.model.family import FAMILIES, Address, Family
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.node import Node
 from exporter.model.probe import Group, Layer, Target
 from exporter.model.service import Endpoint, EndpointSlice, Service, ServicePort
@@ -102,7 +102,7 @@ def test_inside_targets_are_dialled_by_tcp_over_each_expected_family_that_they_h
 
 
 def test_without_an_inventory_there_is_nothing_inside() -> None:
-    assert inside(Inventory(source="none"), config(), FAMILIES, NOW) == ()
+    assert inside(Inventory(source=InventoryOrigin.NONE), config(), FAMILIES, NOW) == ()
 
 
 def test_a_single_stack_dns_service_is_completed_by_its_endpoints() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.model.family import Family
-from exporter.model.inventory import Came, Inventory
+from exporter.model.inventory import Came, Inventory, InventoryOrigin
 from exporter.model.probe import NEUTRAL, Layer, Outcome
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
 from exporter.model.subject import Subject
@@ -157,7 +157,9 @@ def test_a_report_without_any_inventory_is_none_to_rely_on() -> None:
 
 
 def without_inventory(report: Report) -> Document:
-    inventory = Inventory(source="kubernetes", came=Came.NOTHING, problem="https://10.0.0.1:443: no answer")
+    inventory = Inventory(
+        source=InventoryOrigin.KUBERNETES, came=Came.NOTHING, problem="https://10.0.0.1:443: no answer"
+    )
     return document_of(replace(report, snapshot=replace(report.snapshot, inventory=inventory)))
 
 

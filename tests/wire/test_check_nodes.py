@@ -16,7 +16,7 @@ import pytest
 from exporter.cli import remote
 from exporter.cli.remote import collect_nodes
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.node import Node
 from exporter.model.pod import Pod
 from exporter.report.document import document_of, to_json
@@ -72,7 +72,7 @@ async def test_every_exporter_is_asked_and_nodes_without_a_report_are_named(monk
     ]
     nodes = [Node(name=name) for name in ("ra", "six", "broken", "down", "pending")]
     nodes += [Node(name="pane", windows=True), Node(name="cloud", virtual=True)]
-    inventory = Inventory(source="kubernetes", nodes=tuple(nodes), pods=tuple(pods))
+    inventory = Inventory(source=InventoryOrigin.KUBERNETES, nodes=tuple(nodes), pods=tuple(pods))
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(exporter("ra", "127.0.0.2"))
         monkeypatch.setattr(remote, "PORT", port)
@@ -94,7 +94,7 @@ async def test_an_exporter_that_does_not_answer_holds_up_nothing_beyond_two_seco
     with listener(Family.V4) as silent:
         monkeypatch.setattr(remote, "PORT", silent.getsockname()[1])
         inventory = Inventory(
-            source="kubernetes", nodes=(Node(name="slow"),), pods=(exporter_pod("slow", "127.0.0.1"),)
+            source=InventoryOrigin.KUBERNETES, nodes=(Node(name="slow"),), pods=(exporter_pod("slow", "127.0.0.1"),)
         )
         async with asyncio.timeout(60):
             assert await collect_nodes(inventory, "") == ([], ("slow",))
@@ -109,12 +109,14 @@ async def test_hundreds_of_exporters_are_asked_within_their_own_two_seconds_each
     pods = tuple(exporter_pod(f"n{i}", "127.0.0.2") for i in range(300))
     async with exporter("same", "127.0.0.2") as port:
         monkeypatch.setattr(remote, "PORT", port)
-        documents, _ = await collect_nodes(Inventory(source="kubernetes", nodes=(), pods=pods), "")
+        documents, _ = await collect_nodes(Inventory(source=InventoryOrigin.KUBERNETES, nodes=(), pods=pods), "")
     assert len(documents) == 300
 
 
 async def test_a_cluster_role_on_a_node_does_not_stand_for_that_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    inventory = Inventory(source="kubernetes", nodes=(Node(name="ra"),), pods=(exporter_pod("ra", "127.0.0.2"),))
+    inventory = Inventory(
+        source=InventoryOrigin.KUBERNETES, nodes=(Node(name="ra"),), pods=(exporter_pod("ra", "127.0.0.2"),)
+    )
     async with exporter("ra", "127.0.0.2") as port:
         monkeypatch.setattr(remote, "PORT", port)
         documents, missing = await collect_nodes(inventory, "")

@@ -21,10 +21,11 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 
+from exporter.config.schema import ControlName, RecordType
 from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
-from exporter.diagnosis.rules.dns.servers import DNS_RULES
+from exporter.diagnosis.rules.dns import DNS_RULES
 from exporter.model.family import FAMILIES, Family, parse_address
-from exporter.model.inventory import Inventory
+from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Lookup, Nameserver, Purpose, Question
 from exporter.model.report import Cause, Finding, Role, Snapshot
 from exporter.model.service import Service
@@ -180,11 +181,13 @@ def judged(rounds: Sequence[tuple[Lookup, ...]]) -> dict[Cause, Finding]:
     def snapshot(lookups: tuple[Lookup, ...]) -> Snapshot:
         return Snapshot(
             node="ra", role=Role.ALL, started=0.0, finished=1.0, complete=True, host=HOST, lookups=lookups, lookups_kept=lookups, told=told,
-            inventory=Inventory(source="kubernetes", services=(WEB,), pods=(), policies=()), families=dict.fromkeys(FAMILIES, True),
+            inventory=Inventory(source=InventoryOrigin.KUBERNETES, services=(WEB,), pods=(), policies=()), families=dict.fromkeys(FAMILIES, True),
         )  # fmt: skip
 
     # Of the first, which some tests spoil, the operator knows no AAAA.
-    expect = Expectations(control_names=((OUTSIDE[0], ("A",)), (OUTSIDE[1], ("A", "AAAA"))))
+    expect = Expectations(
+        control_names=(ControlName(name=OUTSIDE[0], expect=(RecordType.A,)), ControlName(name=OUTSIDE[1]))
+    )
     view = RuleInput(now=1_000.0, snapshot=snapshot(rounds[1]), previous=snapshot(rounds[0]), expect=expect)
     said = {cause: rule(view) for cause, rule in DNS_RULES.items()}
     return {cause: found[0] for cause, found in said.items() if isinstance(found, tuple) and found}

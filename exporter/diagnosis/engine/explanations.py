@@ -1,7 +1,7 @@
-"""What may explain what: the one table (contract section 7). Data only.
+"""Which cause may explain which: the one table (docs/specification.md section 7). Data only.
 
 explain.py applies it to the findings of one report and to the digest's causes; alerts/ generates Alertmanager's
-inhibition from it.
+inhibition rules from it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ C = Cause
 
 
 class From(StrEnum):
-    """The vantages whose traffic an explaining cause affects_destinations."""
+    """The vantages whose traffic an explaining cause affects."""
 
     OWN_POD = "own_pod"  # the pods that are its subjects
     PODS = "pods"  # every pod of the node
@@ -24,7 +24,7 @@ class From(StrEnum):
 
 
 class To(StrEnum):
-    """The destinations that it affects_destinations."""
+    """The destinations whose traffic it affects."""
 
     ANYTHING = "anything"
     PEERS = "peers"  # peers and other nodes' pods, also behind a Service
@@ -37,7 +37,7 @@ class To(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """One line: these causes spoil traffic from these vantages to these destinations."""
+    """One line: these causes break traffic from these vantages to these destinations."""
 
     causes: tuple[Cause, ...]
     vantages: From
@@ -45,7 +45,8 @@ class Reach:
 
 
 POD_CAUSES = (
-    C.POD_IPV6_DISABLED, C.POD_IPV6_MISSING, C.POD_IPV6_ADDRESS_UNUSABLE, C.POD_IP_MISMATCH, C.POD_NO_IPV6_DEFAULT_ROUTE,
+    C.POD_IPV6_DISABLED, C.POD_IPV6_MISSING, C.POD_IPV6_ADDRESS_UNUSABLE, C.POD_IP_MISMATCH,
+    C.POD_NO_IPV6_DEFAULT_ROUTE,
 )  # fmt: skip
 TUNNEL_CAUSES = (C.VXLAN_DEVICE_MISSING, C.VXLAN_DEVICE_DOWN, C.VXLAN_MISCONFIGURED)
 NAT_CAUSES = (C.NAT_CHAIN_UNHOOKED, C.NAT_MASQUERADE_MISSING, C.NAT_POOL_NOT_IN_SET)
@@ -61,8 +62,8 @@ REACHES: tuple[Reach, ...] = (
     Reach((C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF, C.IPPOOL_VXLAN_MODE_MISMATCH), From.ANYWHERE, To.PEERS),
     Reach((*NAT_CAUSES, C.IPPOOL_NAT_OUTGOING_OFF), From.PODS, To.OUTSIDE),
     Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.ANYWHERE, To.OUTSIDE),
-    # Measured: the host looks up a route before a ClusterIP is translated, and a tunnel cannot leave from an address
-    # that is gone.
+    # Measured: the host looks up a route before a ClusterIP is translated, and a tunnel cannot send from an address
+    # that no longer exists.
     Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.HOST, To.SERVICES),
     Reach((C.NODE_NO_IPV6_ADDRESS,), From.ANYWHERE, To.PEERS),
     Reach((C.NAT_KUBE_PROXY_MISSING,), From.ANYWHERE, To.SERVICES),
@@ -70,7 +71,7 @@ REACHES: tuple[Reach, ...] = (
     Reach(PATH_CAUSES, From.ANYWHERE, To.OWN_SERVERS),
 )
 
-# Cause by cause, where no traffic is in between: the first is explained by any of the others.
+# For causes that no traffic shows: the first is explained by any of the others.
 FOLLOWS: dict[Cause, tuple[Cause, ...]] = {
     C.NODE_NO_IPV6_DEFAULT_ROUTE: (C.NODE_ACCEPT_RA_IGNORED,),
     C.POD_IPV6_MISSING: (C.CNI_NOT_ASSIGNING_IPV6, C.IPPOOL_IPV6_MISSING, C.IPPOOL_EXHAUSTED),
@@ -81,10 +82,10 @@ FOLLOWS: dict[Cause, tuple[Cause, ...]] = {
     C.VXLAN_MISCONFIGURED: (C.NODE_IPV6_DISABLED,),
     C.VXLAN_PEER_INCOMPLETE: (C.NODE_IPV6_DISABLED, C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF),
     C.POD_ROUTE_MISSING: (C.NODE_IPV6_DISABLED, C.FELIX_IPV6_OFF),
-    **dict.fromkeys(NAT_CAUSES, (C.FELIX_IPV6_OFF,)),  # it repairs nothing that it would see every 90 seconds otherwise
+    **dict.fromkeys(NAT_CAUSES, (C.FELIX_IPV6_OFF,)),  # Felix then repairs none of what it otherwise does every 90 s
     C.SERVICE_AAAA_MISSING: (C.COREDNS_TEMPLATE_BLOCKS_AAAA, C.DNS_AAAA_BLOCKED),
 }
 
-# What a finding with pairs may be explained by: path and dns symptoms, never a stated cause.
-DNS_SYMPTOMS = frozenset({C.DNS_UNREACHABLE, C.DNS_QUERIES_LOST})  # these path causes may explain as well
+# Findings with pairs that may be explained: path and dns symptoms, never a cause that the kernel or the API states.
+DNS_SYMPTOMS = frozenset({C.DNS_UNREACHABLE, C.DNS_QUERIES_LOST})  # path causes may explain these as well
 SYMPTOMS = frozenset({*PATH_CAUSES, *DNS_SYMPTOMS})

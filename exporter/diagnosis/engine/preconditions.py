@@ -1,10 +1,10 @@
-"""Whether the inventory gives a rule grounds to judge on, and how rules word lists. Used by the rules of role cluster; pure."""
+"""Whether the inventory lets a rule decide, and how rules word lists in evidence. For rules of every scope; pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.node import Node
 from exporter.model.reason import Reason
 
@@ -24,8 +24,8 @@ LISTED = 10
 
 
 def lacking(inventory: Inventory, *kinds: ResourceKind) -> Reason | None:
-    """Why a rule that needs these kinds cannot judge: the inventory is stale, or the first of them was not read. None: it can."""
-    if inventory.source == "none":
+    """Why a rule that needs these kinds cannot decide: the inventory is stale or lacks one. None: it can."""
+    if inventory.source is InventoryOrigin.NONE:
         return Reason.NO_INVENTORY
     if inventory.stale:
         return Reason.STALE_INVENTORY
@@ -33,7 +33,7 @@ def lacking(inventory: Inventory, *kinds: ResourceKind) -> Reason | None:
 
 
 def unread(inventory: Inventory, kind: ResourceKind) -> Reason:
-    """Why a kind was not read, as the source said it."""
+    """Why a kind was not read, as reported by the source."""
     return inventory.unread.get(kind, Reason.NO_INVENTORY)
 
 
@@ -42,10 +42,9 @@ def has_calico(inventory: Inventory) -> bool | None:
     shown = (inventory.pools, inventory.felix, inventory.block_affinities)
     if any(shown) or inventory.calico_node is not None or inventory.installation is not None:
         return True
-    absent = (
-        inventory.unread.get(kind) is Reason.NOT_APPLICABLE for kind in (ResourceKind.IP_POOLS, ResourceKind.FELIX)
-    )
-    return None if all(each is None for each in shown) and not all(absent) else False
+    kinds = (ResourceKind.IP_POOLS, ResourceKind.FELIX)
+    absent = all(inventory.unread.get(kind) is Reason.NOT_APPLICABLE for kind in kinds)
+    return None if all(each is None for each in shown) and not absent else False
 
 
 def has_calico_ipam(inventory: Inventory) -> bool | None:
@@ -59,12 +58,12 @@ def has_calico_ipam(inventory: Inventory) -> bool | None:
 
 
 def pod_nodes(inventory: Inventory) -> tuple[Node, ...]:
-    """The nodes that run pods on the cluster's network: virtual ones do not."""
+    """The nodes that run pods on the cluster's network: all but virtual ones."""
     return tuple(node for node in inventory.nodes or () if not node.virtual)
 
 
 def listed(names: Iterable[str], limit: int = LISTED) -> str:
-    """Names by commas, the first of them and how many more."""
+    """Names separated by commas, the first of them and how many more."""
     found = list(names)
     more = f" and {len(found) - limit} more" if len(found) > limit else ""
     return ", ".join(found[:limit]) + more

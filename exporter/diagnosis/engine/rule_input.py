@@ -1,46 +1,40 @@
-"""What a rule sees and what it says: the one signature of all rules. Between snapshot and verdict; data only.
+"""What a rule is given and what it returns: the one signature of all rules. Between snapshot and verdict; data only.
 
 A rule is a pure function named after the cause it finds. It returns the findings that hold (none: the cause does not
-hold), or the Reason for which it could not tell. It never guesses: what was not read is a Reason, not an empty answer.
+hold), or the Reason why it could not decide. It never guesses: what was not read is a Reason, not an empty answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from exporter.diagnosis.engine.causes import SPECS
+from exporter.config.schema import AaaaPolicy, ControlName, ServiceExpectation
 from exporter.model.family import Family
 from exporter.model.inventory import Inventory
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Finding, Pair, Role, Severity, Snapshot
-from exporter.model.subject import Subject
-
-
-@dataclass(frozen=True, slots=True)
-class NamespacePolicy:
-    """One entry of `expect.services`: glob patterns of namespaces, and any | prefer_dual_stack."""
-
-    namespaces: tuple[str, ...]
-    policy: str
+from exporter.model.report import Cause, Finding, Pair, Role, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """What the operator said is meant to be, as far as rules need it."""
+    """What the operator configured as intended, as far as rules need it."""
 
-    services: tuple[NamespacePolicy, ...] = (NamespacePolicy(("*",), "any"),)
-    aaaa: str = "served"  # served | blocked (on purpose)
-    control_names: tuple[tuple[str, tuple[str, ...]], ...] = ()  # dns.names: (name, (A, AAAA) that are true of it)
+    services: tuple[ServiceExpectation, ...] = (ServiceExpectation(),)
+    aaaa: AaaaPolicy = AaaaPolicy.SERVED
+    control_names: tuple[ControlName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RuleInput:
-    """This round, the one before, and now (Unix seconds). Two rounds of a pod are its kept observation and the one before that.
+    """This round, the one before, and now (Unix seconds); rules call it `view`.
 
-    `standing`: the pairs that each cause was found of in the round before. `accounted`: pairs whose failures up to a
-    moment (Unix seconds) followed from a cause that is over. A view is equal to itself alone.
+    Two rounds of a pod are its kept observation and the one before that. Only path causes are given `standing`,
+    the pairs that each cause was found for in the round before, and `accounted`, the pairs whose failures up to a
+    moment (Unix seconds) followed from a cause that is over.
+
+    A view equals only itself, so that what several rules need can be cached for it and is computed once a round.
     """
 
     now: float
@@ -69,27 +63,3 @@ class RuleInput:
 
 Judgement: TypeAlias = tuple[Finding, ...] | Reason
 Rule: TypeAlias = Callable[[RuleInput], Judgement]
-
-
-def finding(
-    cause: Cause,
-    subjects: Iterable[Subject],
-    *,
-    evidence: Iterable[str],
-    command: str,
-    severity: Severity | None = None,
-    pairs: Iterable[Pair] = (),
-    kind: str = "",
-    affects_destinations: Iterable[Subject] = (),
-) -> Finding:
-    """A finding with the cause's usual severity unless another is given; subjects sorted and unique."""
-    return Finding(
-        cause=cause,
-        severity=severity or SPECS[cause].severity,
-        subjects=tuple(sorted(set(subjects))),
-        evidence=tuple(evidence),
-        command=command,
-        pairs=frozenset(pairs),
-        kind=kind,
-        affects_destinations=frozenset(affects_destinations),
-    )

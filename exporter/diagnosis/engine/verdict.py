@@ -1,21 +1,20 @@
-"""From a snapshot to the report's verdict: runs the rules, remembers over rounds, applies explanation. Pure; the last step of diagnosis.
+"""From a snapshot to the report's causes: runs the rules, remembers findings over rounds, applies explanation. Pure.
 
-Memory is a frozen value handed from round to round. A finding appears at once (rules of causes that are not stated look
-at two rounds by themselves), unless it compares the kernel with the inventory: then in the second round running, once
-an inventory came that is newer than what the kernel showed first. So a change made through the API is no fault while it
-spreads. A finding goes after two rounds in which it did not hold or did not apply, and keeps its last value for five
-minutes when it cannot be checked. What is only remembered says nothing about pods that have gone meanwhile, nor about
-paths that failed by a cause that is over: these failures are accounted for.
+The last step of diagnosis. Memory is a frozen value passed from round to round. A finding appears at once (rules of
+scope dns and path compare two rounds themselves), unless it compares the kernel with the inventory: then in the second
+round in a row, once the inventory is newer than what the kernel showed first, so that a change made through the API is
+no fault while it spreads. A finding ends after two rounds in which it did not hold or did not apply, and keeps its last
+value for five minutes when it cannot be checked. A finding that is only remembered leaves out pods that no longer exist
+and pairs whose failures are accounted for, because they followed from a cause that is over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from exporter.diagnosis.endpoints import destinations_of
-from exporter.diagnosis.engine.causes import SPECS, TABLE, CauseSpec, checked_by
-from exporter.diagnosis.engine.explain import Explained, explain, raised
+from exporter.diagnosis.engine.explain import Explained, escalated, explain
 from exporter.diagnosis.engine.explanations import PATH_CAUSES
 from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput
 from exporter.model.reason import Reason
@@ -25,10 +24,8 @@ from exporter.model.vantage import PodState
 
 CLEAR_AFTER = 2  # rounds not holding
 KEEP_UNCHECKED = 300.0  # seconds that a value outlives the last check
-ACCOUNTED_FOR = (
-    1800.0  # seconds for which it is known of failures that they are accounted for: longer than dials are remembered
-)
-# Reasons for which a cause does not apply any more; for the others it could not be seen.
+ACCOUNTED_FOR = 1800.0  # seconds for which failures stay accounted for: longer than dials are remembered
+# Reasons for which a cause no longer applies; for the others it could not be seen.
 INAPPLICABLE = frozenset(
     {Reason.NOT_APPLICABLE, Reason.SINGLE_STACK, Reason.NO_TARGET, Reason.NO_PEER, Reason.NO_PODS, Reason.POLICY}
 )
@@ -36,20 +33,24 @@ INAPPLICABLE = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """What is remembered of one cause: what was found, since when, how many rounds it did not hold, when it was last checked."""
+    """One cause over rounds: its findings, since when, for how many rounds they did not hold, and the last check."""
 
     findings: tuple[Finding, ...] = ()
     since: float = 0.0
     clear: int = 0
     checked: float = 0.0
 
+    @property
+    def pairs(self) -> frozenset[Pair]:
+        return frozenset(pair for finding in self.findings for pair in finding.pairs)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What is remembered of each cause, and since when those that are not found yet contradict the inventory.
 
-    `roots`: the causes that explained pairs in the last round, which was judged at `judged`; `accounted` as in View.
-    Times are Unix seconds.
+    `roots`: the causes that explained pairs in the last round, which was judged at `judged`; `accounted` as in
+    RuleInput. Times are Unix seconds.
     """
 
     traces: Mapping[Cause, Trace] = field(default_factory=dict)
@@ -66,22 +67,32 @@ class Verdict:
     unchecked: tuple[Unchecked, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One cause in one round: what is remembered of it, why it was not checked, since when it is suspected."""
+
+    trace: Trace | None
+    reason: Reason | None = None
+    suspected: float | None = None
+
+
 def judge(
     view: RuleInput, memory: Memory, *, rules: Mapping[Cause, Rule], elsewhere: tuple[Found, ...] = ()
 ) -> tuple[Verdict, Memory]:
-    """The verdict of this round and the memory for the next. `elsewhere`: the digest's found causes, not older than 5 minutes."""
-    view = replace(view, standing={cause: _pairs(trace) for cause, trace in memory.traces.items()})
-    # Path causes come last: what they follow from must be known to be over or not.
-    first = _judge_lines([line for line in TABLE if line.cause not in PATH_CAUSES], view, memory, rules)
-    view = replace(view, accounted=_accounted(memory, first, elsewhere, view.now))
-    last = _judge_lines([line for line in TABLE if line.cause in PATH_CAUSES], view, memory, rules)
-    judged = {cause: either[cause] for cause in Cause for either in (first, last) if cause in either}
+    """This round's verdict and the memory for the next. `elsewhere`: the digest's causes, at most five minutes old."""
+    checked = [cause for cause in Cause if cause.spec.is_checked_by(view.role)]
+    judged = {cause: _judge(cause, view, memory, rules[cause]) for cause in checked if cause not in PATH_CAUSES}
+    # Path causes come last: which failures are accounted for depends on what was found before.
+    standing = {cause: trace.pairs for cause, trace in memory.traces.items()}
+    view = replace(view, standing=standing, accounted=_accounted(memory, judged, elsewhere, view.now))
+    judged |= {cause: _judge(cause, view, memory, rules[cause]) for cause in checked if cause in PATH_CAUSES}
+    judged = {cause: judged[cause] for cause in checked}  # in the order of the table
     traces = {cause: one.trace for cause, one in judged.items() if one.trace is not None}
-    explained = raised(_explain(view, traces, elsewhere))
+    explained = escalated(_explain(view, traces, elsewhere))
     causes = tuple(
         CauseReport(
             finding=item.finding,
-            scope=SPECS[item.finding.cause].scope,
+            scope=item.finding.cause.spec.scope,
             since=traces[item.finding.cause].since,
             explained_by=item.by,
             explained_elsewhere=item.elsewhere,
@@ -99,30 +110,28 @@ def judge(
     return Verdict(causes, frozenset(traces), unchecked), memory
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """One cause in one round: what is remembered of it, why it was not checked, since when it is suspected."""
-
-    trace: Trace | None
-    reason: Reason | None = None
-    suspected: float | None = None
-
-
-def _judge_lines(
-    lines: Iterable[CauseSpec], view: RuleInput, memory: Memory, rules: Mapping[Cause, Rule]
-) -> dict[Cause, _Judged]:
-    return {line.cause: _judge_line(line, view, memory, rules) for line in lines if checked_by(line, view.role)}
-
-
-def _judge_line(line: CauseSpec, view: RuleInput, memory: Memory, rules: Mapping[Cause, Rule]) -> _Judged:
-    judgement = _gate(line, view) or rules[line.cause](view)
-    before = memory.traces.get(line.cause)
+def _judge(cause: Cause, view: RuleInput, memory: Memory, rule: Rule) -> _Judged:
+    judgement = _not_expected(cause, view) or rule(view)
+    before = memory.traces.get(cause)
     suspected = None
-    if line.compares and _is_new(judgement, before):
-        suspected = memory.suspected.get(line.cause, view.snapshot.inspected)
-        judgement = judgement if _is_newer(view, suspected, memory, line.cause) else ()
+    if cause.spec.compares and judgement and not isinstance(judgement, Reason) and not (before and before.findings):
+        # New: until the round before found it as well, and the inventory is newer than what the kernel showed then.
+        suspected = memory.suspected.get(cause, view.snapshot.inspected)
+        current = view.inventory.current_at
+        if cause not in memory.suspected or (current is not None and current <= suspected):
+            judgement = ()
     reason = judgement if isinstance(judgement, Reason) else None
     return _Judged(_remember(before, judgement, view), reason, suspected)
+
+
+def _not_expected(cause: Cause, view: RuleInput) -> Reason | None:
+    """Why a cause about one family is not checked: the family is not expected, or that is not known."""
+    if cause.spec.family is None:
+        return None
+    expected = view.expected(cause.spec.family)
+    if expected is None:
+        return Reason.NO_INVENTORY
+    return None if expected else Reason.SINGLE_STACK
 
 
 def _accounted(
@@ -135,47 +144,22 @@ def _accounted(
     return {**{pair: at for pair, at in memory.accounted.items() if now - at <= ACCOUNTED_FOR}, **over}
 
 
-def _pairs(trace: Trace) -> frozenset[Pair]:
-    return frozenset(pair for finding in trace.findings for pair in finding.pairs)
-
-
-def _is_new(judgement: Judgement, before: Trace | None) -> bool:
-    """Whether it finds what was not found before."""
-    return not isinstance(judgement, Reason) and bool(judgement) and (before is None or not before.findings)
-
-
-def _is_newer(view: RuleInput, since: float, memory: Memory, cause: Cause) -> bool:
-    """Whether the round before had the contradiction as well, and the inventory is newer than what the kernel showed then."""
-    current = view.inventory.current_at
-    return cause in memory.suspected and (current is None or current > since)
-
-
-def _gate(line: CauseSpec, view: RuleInput) -> Reason | None:
-    """No cause about a family that is not expected."""
-    if line.family is None:
-        return None
-    expected = view.expected(line.family)
-    if expected is None:
-        return Reason.NO_INVENTORY
-    return None if expected else Reason.SINGLE_STACK
-
-
 def _remember(before: Trace | None, judgement: Judgement, view: RuleInput) -> Trace | None:
     now = view.now
     if isinstance(judgement, Reason):
         return None if before is None else _unseen(before, judgement, view)
     if judgement:
         since = before.since if before is not None and before.findings else now
-        return Trace(findings=judgement, since=since, clear=0, checked=now)
-    kept = () if before is None or before.clear + 1 >= CLEAR_AFTER else _of_what_is_left(before.findings, view)
+        return Trace(findings=judgement, since=since, checked=now)
+    kept = () if before is None or before.clear + 1 >= CLEAR_AFTER else _left(before.findings, view)
     if before is None or not kept:
-        return Trace(findings=(), since=0.0, clear=0, checked=now)
+        return Trace(checked=now)
     return Trace(findings=kept, since=before.since, clear=before.clear + 1, checked=now)
 
 
 def _unseen(before: Trace, reason: Reason, view: RuleInput) -> Trace | None:
-    """What is left of a cause that was not checked: for a round where it does not apply, for five minutes where it was not seen."""
-    findings = _of_what_is_left(before.findings, view)
+    """What remains of an unchecked cause: for one round where it does not apply, for five minutes where unseen."""
+    findings = _left(before.findings, view)
     if reason not in INAPPLICABLE:
         return None if view.now - before.checked > KEEP_UNCHECKED else replace(before, findings=findings)
     if not before.findings or before.clear + 1 >= CLEAR_AFTER:
@@ -183,8 +167,8 @@ def _unseen(before: Trace, reason: Reason, view: RuleInput) -> Trace | None:
     return replace(before, findings=findings, clear=before.clear + 1)
 
 
-def _of_what_is_left(findings: tuple[Finding, ...], view: RuleInput) -> tuple[Finding, ...]:
-    """Remembered findings without the pods that vanished or began terminating; one that spoke of nothing else is over."""
+def _left(findings: tuple[Finding, ...], view: RuleInput) -> tuple[Finding, ...]:
+    """Remembered findings without pods that no longer exist or terminate; one about nothing else is over."""
     named = {s for f in findings for s in (*f.subjects, *(p.vantage for p in f.pairs)) if s.is_a(SubjectKind.POD)}
     gone = named - _pods(view) if named else named
     if not gone and view.accounted.keys().isdisjoint(p for f in findings for p in f.pairs):
@@ -203,13 +187,13 @@ def _of_what_is_left(findings: tuple[Finding, ...], view: RuleInput) -> tuple[Fi
 
 
 def _pods(view: RuleInput) -> set[Subject]:
-    """The subjects of all pods known to be there: this node's by their namespaces, the cluster's by the inventory."""
+    """All pods known to exist: this node's by their namespaces, the cluster's by the inventory."""
     here = {pod.vantage.subject for pod in view.snapshot.pods if pod.vantage.state is not PodState.TERMINATING}
     return here | {Subject.of(SubjectKind.POD, pod.key) for pod in view.inventory.pods or () if not pod.deleting}
 
 
 def _explain(view: RuleInput, traces: Mapping[Cause, Trace], elsewhere: tuple[Found, ...]) -> tuple[Explained, ...]:
-    """All findings, in table order and infos last, by each other and by what the digest tells of the cluster."""
+    """All findings, in table order and infos last, explained by each other and by the digest's causes."""
     findings = sorted(
         (f for trace in traces.values() for f in trace.findings), key=lambda f: f.severity is Severity.INFO
     )

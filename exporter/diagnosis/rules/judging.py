@@ -7,11 +7,11 @@ from functools import wraps
 from types import ModuleType
 
 from exporter.diagnosis.engine.preconditions import lacking
-from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput, finding
+from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput
 from exporter.model.facts import PodFacts, Reader
 from exporter.model.inventory import ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Finding, Severity
+from exporter.model.report import Cause, Finding, Pair, Severity
 from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import PodState, Vantage
 
@@ -48,20 +48,22 @@ def found(
     evidence: Iterable[str],
     command: str,
     severity: Severity | None = None,
+    pairs: Iterable[Pair] = (),
     affects_destinations: Iterable[Subject] = (),
 ) -> tuple[Finding, ...]:
-    """One finding, or none where no subject or no evidence was found."""
-    affected, shown = tuple(subjects), tuple(evidence)
+    """One finding, of the cause's usual severity unless another is given; none where no subject or no evidence is."""
+    affected, shown = tuple(sorted(set(subjects))), tuple(evidence)
     if not affected or not shown:
         return ()
     return (
-        finding(
-            cause,
-            affected,
+        Finding(
+            cause=cause,
+            severity=severity or cause.spec.severity,
+            subjects=affected,
             evidence=shown,
             command=command,
-            severity=severity,
-            affects_destinations=affects_destinations,
+            pairs=frozenset(pairs),
+            affects_destinations=frozenset(affects_destinations),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The table from cause to rule, put together from the modules of each topic. A cause without a rule, or two, is a bug of ours."""
+"""The table from cause to rule, from the tables of the modules. A cause without a rule is a bug of the exporter."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from exporter.diagnosis.engine.rule_input import Rule
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
-from exporter.diagnosis.rules.dns.servers import DNS_RULES
+from exporter.diagnosis.rules.dns import DNS_RULES
 from exporter.diagnosis.rules.judging import rules_of
 from exporter.diagnosis.rules.node import host, nat, node_side_causes, vxlan
-from exporter.diagnosis.rules.path.path import PATH_RULES
+from exporter.diagnosis.rules.path import PATH_RULES
 from exporter.diagnosis.rules.pod import pod
 from exporter.model.report import Cause
 

@@ -23,7 +23,7 @@ from exporter.inventory.kubernetes.watched_resources import WatchedResource
 from exporter.inventory.node_files import read_arguments, read_cni
 from exporter.inventory.source import InventorySource
 from exporter.model.component import CniConfig, ComponentFlags
-from exporter.model.inventory import Came, Inventory, ResourceKind
+from exporter.model.inventory import Came, Inventory, InventoryOrigin, ResourceKind
 from exporter.model.reason import Reason
 
 EVERY = 1.0  # seconds between two builds, at least
@@ -63,7 +63,9 @@ class KubernetesSource(InventorySource):
             )
             for watched in resources
         }
-        self._inventory = Inventory(source="kubernetes", unread=dict.fromkeys(ResourceKind, Reason.API_UNAVAILABLE))
+        self._inventory = Inventory(
+            source=InventoryOrigin.KUBERNETES, unread=dict.fromkeys(ResourceKind, Reason.API_UNAVAILABLE)
+        )
 
     def current(self) -> Inventory:
         """The last inventory, with its age as of now."""
@@ -128,7 +130,7 @@ class KubernetesSource(InventorySource):
                 self._inventory = await asyncio.to_thread(
                     build_inventory,
                     self._store.objects(),
-                    source="kubernetes",
+                    source=InventoryOrigin.KUBERNETES,
                     unread=unread,
                     cni=cni,
                     components=arguments,

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from exporter.catalogue.exporter import ExporterState
 from exporter.catalogue.probes import failing, kept
-from exporter.diagnosis.engine.causes import SPECS
 from exporter.model.family import Family
 from exporter.model.inventory import Came
 from exporter.model.report import CauseReport, Report, Role
@@ -203,7 +202,7 @@ def _cause(item: CauseReport, report: Report) -> Html:
             element("span", finding.severity.value, class_="tag"),
             element("span", f"for {age(report.snapshot.finished - item.since)}", class_="soft"),
         ),
-        element("p", SPECS[finding.cause].says, class_="about"),
+        element("p", finding.cause.spec.says, class_="about"),
         definitions(rows),
         class_=f"card cause {finding.severity.value}",
     )

@@ -9,6 +9,7 @@ from exporter.catalogue.kernel import address_state, pool_masqueraded, tunnel_pe
 from exporter.catalogue.metric import FinishedRound
 from exporter.model.facts import HostFacts, PeerState, Reader, ReaderStatus, RouteFact, VxlanDevice
 from exporter.model.family import Family
+from exporter.model.inventory import InventoryOrigin
 from exporter.model.probe import Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import Report, Role
@@ -171,7 +172,7 @@ def blind_section(report: Report) -> Html:
     items = [_unread(reader) for reader in report.snapshot.readings if not reader.success]
     if any(o.outcome is Outcome.NO_PERMISSION for o in report.snapshot.observations):
         items.append(element("li", "? ICMP: some probes were refused; needs CAP_NET_RAW"))
-    if report.snapshot.inventory.source == "none":
+    if report.snapshot.inventory.source is InventoryOrigin.NONE:
         judged = any(state.expected is not None for state in report.families.values())
         hint = "" if judged else "; set families in the configuration to have them judged"
         items.append(element("li", f"? Kubernetes: without an inventory nothing shows what is expected{hint}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from exporter.diagnosis.rules.dns.aaaa import BlockKind
+from exporter.model.dns import BlockKind
 from exporter.model.probe import LookupOutcome
 from exporter.model.report import Report
 from exporter.report.resolve import LIBC_NAMES
@@ -39,11 +39,11 @@ def dns_section(report: Report) -> Html:
     return section("dns", "DNS", lookups, _predictions(report), note="queries to each nameserver by outcome")
 
 
-def _block(kind: str | None) -> Html:
+def _block(kind: BlockKind | None) -> Html:
     """How the server treats AAAA."""
-    if kind is None or kind == BlockKind.UNDECIDED:
+    if kind is None or kind is BlockKind.UNDECIDED:
         return element("td", "? undecided" if kind else NOTHING, class_=class_of(None))
-    served = {BlockKind.NONE.value: "✓ served", BlockKind.DNS64.value: "✓ synthesized by DNS64"}.get(kind)
+    served = {BlockKind.NONE: "✓ served", BlockKind.DNS64: "✓ synthesized by DNS64"}.get(kind)
     if served:
         return element("td", served, class_=class_of(good=True))
     return element("td", "✗ withheld", element("small", kind.replace("_", " ")), class_=class_of(good=False))

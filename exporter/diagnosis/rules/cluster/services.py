@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
+from exporter.config.schema import ServicePolicy
 from exporter.diagnosis.endpoints import destinations_of
 from exporter.diagnosis.engine.preconditions import bounded, counted, listed
 from exporter.diagnosis.engine.rule_input import Expectations, Judgement, RuleInput
@@ -16,7 +17,6 @@ from exporter.model.service import Endpoint, EndpointSlice, Service
 
 API_SERVICE = "default/kubernetes"  # made by the API server, always of its primary family
 EXTERNAL_NAME = "ExternalName"
-DUAL_STACK = "prefer_dual_stack"
 
 
 @needs(ResourceKind.SERVICES)
@@ -52,11 +52,11 @@ def _is_v4_only(service: Service) -> bool:
 def _dual_stack_namespaces(namespaces: Iterable[str], expect: Expectations) -> frozenset[str]:
     """Those whose policy, the first one with a pattern that matches, asks for dual-stack."""
 
-    def policy_of(name: str) -> str:
+    def policy_of(name: str) -> ServicePolicy:
         matching = (e.policy for e in expect.services if any(fnmatchcase(name, pattern) for pattern in e.namespaces))
-        return next(matching, "any")
+        return next(matching, ServicePolicy.ANY)
 
-    return frozenset(name for name in namespaces if policy_of(name) == DUAL_STACK)
+    return frozenset(name for name in namespaces if policy_of(name) is ServicePolicy.PREFER_DUAL_STACK)
 
 
 @needs(ResourceKind.SERVICES, ResourceKind.ENDPOINT_SLICES, ResourceKind.PODS)

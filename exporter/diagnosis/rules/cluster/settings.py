@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exporter.config.schema import AaaaPolicy
 from exporter.diagnosis.engine.preconditions import bounded, counted, has_calico, pod_nodes, unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.felix import ipv6_support, sets_ipv6_support, unseen_environment
@@ -101,7 +102,7 @@ def coredns_template_blocks_aaaa(view: RuleInput) -> Judgement:
         (_config_map(corefile, block) for corefile, block in blocks),
         evidence=bounded(_block_evidence(corefile, block) for corefile, block in blocks),
         command=f"kubectl -n {first.namespace} get configmap {first.name} -o yaml",
-        severity=Severity.INFO if view.expect.aaaa == "blocked" else severity,
+        severity=Severity.INFO if view.expect.aaaa is AaaaPolicy.BLOCKED else severity,
     )
 
 

@@ -1,64 +1,45 @@
-"""Whether a nameserver withholds AAAA (or A), and how: the verdict over two rounds of its answers (dualstack_dns_aaaa_block). Pure.
+"""Whether a nameserver withholds AAAA (or A), and how: the verdict over two rounds (dualstack_dns_aaaa_block).
 
-Between lookups and the rules of dns.py; what single answers show stands in aaaa_signs.py. Nothing is decided on one
-sample: a sign counts if both rounds show it for the same name, and what was asked again in them and said in the minutes
-before does not speak against it (dns_steady.py). An honest resolver must never be called a blocker, so a foreign zone's
-own faults (a server that forgets an SOA, one that denies names by type, one that fails or is silent for a type) need
-two names or zones, or knowledge from elsewhere.
+Between answer_signs.py, which reads single answers, and the rules of servers.py. Nothing is decided on one sample: a
+sign counts if both rounds show it for the same name, and the answers of the last minutes do not contradict it
+(steadiness.py). An honest resolver must never be called a blocker, so a foreign zone's own faults (a server that omits
+an SOA, one that denies names by type, one that fails or is silent for a type) need two names or zones, or knowledge
+from other sources. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-from exporter.diagnosis.rules.dns.answer_signs import (
-    DNS64_NAME,
-    AnswerSign,
-    Evidence,
-    KnownRecords,
-    read_signs,
-)
-from exporter.diagnosis.rules.dns.steadiness import Steadiness
+from exporter.diagnosis.rules.dns.answer_signs import AnswerSign, Evidence, KnownRecords, Sign, read_signs
+from exporter.diagnosis.rules.dns.steadiness import ERROR_SIGNS, Steadiness
+from exporter.model.dns import BlockKind
 from exporter.model.dns_name import is_within, zone
 from exporter.model.probe import Lookup
+from exporter.plan.aaaa_questions import DNS64_NAME, RANDOM
 
 SHOWN = 4  # lines of evidence
-
-
-class BlockKind(StrEnum):
-    """The kinds of dualstack_dns_aaaa_block, in the contract's order."""
-
-    NONE = "none"
-    BLANKET_NODATA = "blanket_nodata"
-    BLANKET_NXDOMAIN = "blanket_nxdomain"
-    FILTERED = "filtered"
-    REFUSED = "refused"
-    SERVFAIL = "servfail"
-    DROPPED = "dropped"
-    SINKHOLE = "sinkhole"
-    DNS64 = "dns64"
-    UNDECIDED = "undecided"
-
-
-# Of several servers under one label the worst is shown: in the order listed, and none only if all say so.
+# Of several servers under one label the worst is shown: in the order of the kinds, NONE only if all are.
 WORST_FIRST = (*tuple(BlockKind)[1:], BlockKind.NONE)
-CRITICAL = frozenset(
-    {BlockKind.BLANKET_NODATA, BlockKind.BLANKET_NXDOMAIN, BlockKind.REFUSED, BlockKind.SERVFAIL, BlockKind.DROPPED}
-)
 ORDER = (
-    AnswerSign.BLANKET_NODATA, AnswerSign.BLANKET_NXDOMAIN, AnswerSign.REFUSED, AnswerSign.SERVFAIL, AnswerSign.DROPPED, AnswerSign.SINKHOLE, AnswerSign.FILTERED,
-)  # fmt: skip
+    BlockKind.BLANKET_NODATA,
+    BlockKind.BLANKET_NXDOMAIN,
+    BlockKind.REFUSED,
+    BlockKind.SERVFAIL,
+    BlockKind.DROPPED,
+    BlockKind.SINKHOLE,
+    BlockKind.FILTERED,
+)
+CRITICAL = frozenset(ORDER[:5])
 SUSPICIONS = frozenset({*ORDER, AnswerSign.MARKED})
-ERRORS = frozenset({AnswerSign.REFUSED, AnswerSign.SERVFAIL, AnswerSign.DROPPED})
-# What the servers of a foreign zone may do by themselves to a type that their names lack.
-FOREIGN_FAULTS = ERRORS | {AnswerSign.BLANKET_NXDOMAIN}
+# What the servers of a foreign zone may do to a type that their names lack.
+FOREIGN_FAULTS = ERROR_SIGNS | {BlockKind.BLANKET_NXDOMAIN}
 
 
 @dataclass(frozen=True, slots=True)
 class AaaaVerdict:
-    """The kind, whether it is a cause (`withholds`; kind filtered on one name alone is none), and the answers that show it."""
+    """The kind, whether it is a cause (`withholds`; filtered for one name is none), and the answers that show it."""
 
     kind: BlockKind
     withholds: bool = False
@@ -67,15 +48,44 @@ class AaaaVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """The signs that both rounds show, by sign and name, and what is known from elsewhere."""
+    """The signs that both rounds show, by sign and name, and what is known from other sources."""
 
     qtype: str
     truth: KnownRecords
-    signs: Mapping[AnswerSign, Mapping[str, Evidence]]
-    doubted: Mapping[str, Evidence] = field(default_factory=dict)  # by name, signs that the last minutes speak against
+    signs: Mapping[Sign, Mapping[str, Evidence]]
+    doubted: Mapping[str, Evidence] = field(default_factory=dict)  # by name, signs that the last minutes contradict
 
-    def of(self, sign: AnswerSign) -> Mapping[str, Evidence]:
-        return self.signs.get(sign, {})
+    def of(self, *signs: Sign) -> dict[str, Evidence]:
+        return {name: seen for sign in signs for name, seen in self.signs.get(sign, {}).items()}
+
+    def is_trusted(self, name: str) -> bool:
+        """Whether no foreign server can be at fault for the answers about this name."""
+        return self.truth.inside(name) or is_within(name, DNS64_NAME)
+
+    def is_stated(self, name: str) -> bool:
+        """Whether the name certainly has such a record."""
+        return self.qtype in self.truth.stated.get(name, ())
+
+    def is_known(self, name: str) -> bool:
+        """Whether the name has such a record, certainly or as the operator configured."""
+        return self.is_stated(name) or self.qtype in self.truth.expected.get(name, ())
+
+    def is_denied(self, name: str) -> bool:
+        """Whether the operator configured that the name has no such record: then nothing was removed."""
+        return self.qtype not in self.truth.expected.get(name, (self.qtype,))
+
+    def lacks(self, name: str) -> bool:
+        """Whether the name has no such record, as the operator configured or by a reference that has only the other."""
+        return self.is_denied(name) or self.qtype not in self.truth.stated.get(name, (self.qtype,))
+
+    def zones(self, names: Iterable[str]) -> int:
+        """How many zones the names are in, as far as names show; the cluster's domain is one."""
+        zones: list[str] = []
+        for name in names:
+            place = self.truth.domain if self.truth.inside(name) else name
+            if not any(_same_zone(place, known) for known in zones):
+                zones.append(place)
+        return len(zones)
 
 
 def aaaa_verdict(
@@ -86,13 +96,13 @@ def aaaa_verdict(
     qtype: str = "AAAA",
     steadiness: Steadiness | None = None,
 ) -> AaaaVerdict:
-    """The verdict on one nameserver from the verdict sets of this round and the one before, whichever places asked.
+    """The verdict on one nameserver from the verdict sets of this round and the one before, from all vantages.
 
-    Answers of one place are compared with each other only; without a round before, everything is undecided.
-    `steadiness`: what the server said in the last minutes (None: only what the two sets themselves show is judged).
+    Answers are compared only with others to the same vantage; without a round before, everything is undecided.
+    `steadiness`: the server's answers of the last minutes (None: only the two sets count).
     """
     first, second = _signs(now, qtype), _signs(before, qtype)
-    signs: dict[AnswerSign, dict[str, Evidence]] = {}
+    signs: dict[Sign, dict[str, Evidence]] = {}
     doubted: dict[str, Evidence] = {}
     for sign, names in first.items():
         for name, seen in names.items():
@@ -111,13 +121,13 @@ def worst(verdicts: Iterable[AaaaVerdict]) -> AaaaVerdict | None:
     return min(verdicts, key=lambda verdict: (not verdict.withholds, WORST_FIRST.index(verdict.kind)), default=None)
 
 
-def _signs(lookups: Iterable[Lookup], qtype: str) -> dict[AnswerSign, dict[str, Evidence]]:
-    """The signs of a round over all places that asked; each place is read by itself, as a server may treat them differently."""
-    places: dict[str, list[Lookup]] = {}
+def _signs(lookups: Iterable[Lookup], qtype: str) -> dict[Sign, dict[str, Evidence]]:
+    """The signs of a round over all vantages; each is read by itself, as a server may treat them differently."""
+    vantages: dict[str, list[Lookup]] = {}
     for lookup in lookups:
-        places.setdefault(lookup.question.vantage.key, []).append(lookup)
-    found: dict[AnswerSign, dict[str, Evidence]] = {}
-    for asked in places.values():
+        vantages.setdefault(lookup.question.vantage.key, []).append(lookup)
+    found: dict[Sign, dict[str, Evidence]] = {}
+    for asked in vantages.values():
         for seen in read_signs(asked, qtype):
             found.setdefault(seen.sign, {}).setdefault(seen.name, seen)
     return found
@@ -125,121 +135,71 @@ def _signs(lookups: Iterable[Lookup], qtype: str) -> dict[AnswerSign, dict[str, 
 
 def _withheld(case: _Case) -> AaaaVerdict | None:
     """The first kind, in the order of decisions, whose signs suffice."""
-    for sign in ORDER:
-        seen = _with_marks(case) if sign is AnswerSign.FILTERED else case.of(sign)
-        if sign in FOREIGN_FAULTS:
+    for kind in ORDER:
+        seen = case.of(kind)
+        if kind is BlockKind.FILTERED and len(case.of(AnswerSign.MARKED, kind)) > 1:
+            seen = case.of(AnswerSign.MARKED, kind)  # an extended error counts once two names show something
+        if kind in FOREIGN_FAULTS:
             seen = _of_the_resolver(case, seen)
-        if seen and _suffices(case, sign, seen):
-            return AaaaVerdict(BlockKind(sign.value), withholds=True, evidence=_texts(seen))
+        if seen and _suffices(case, kind, seen):
+            return AaaaVerdict(kind, withholds=True, evidence=_texts(seen))
     return None
 
 
-def _of_the_resolver(case: _Case, seen: Mapping[str, Evidence]) -> Mapping[str, Evidence]:
-    """What a resolver is answerable for: the servers of a foreign zone may answer badly for a type that its names lack.
+def _of_the_resolver(case: _Case, seen: dict[str, Evidence]) -> dict[str, Evidence]:
+    """What the resolver itself answers for: a foreign zone's servers may answer badly for a type that their names lack.
 
-    Such names, and any of one foreign zone alone, show nothing of the resolver while it answers that type for another
-    zone.
+    Such names, and any of one foreign zone only, show nothing about the resolver while it answers that type, with a
+    record or properly without, for a name outside their zones.
     """
-    foreign = [name for name in seen if not _trusted(case, name)]
-    proven = [name for name in foreign if not _lacks(case, name)]
-    if not _answers_elsewhere(case, foreign):
+    foreign = [name for name in seen if not case.is_trusted(name)]
+    answered = case.of(AnswerSign.SERVED, AnswerSign.ABSENT)
+    if all(any(_same_zone(one, name) for name in foreign) for one in answered):
         return seen
-    counted = proven if _zones(case, proven) > 1 else []
+    proven = [name for name in foreign if not case.lacks(name)]
+    counted = proven if case.zones(proven) > 1 else []
     return {name: one for name, one in seen.items() if name not in foreign or name in counted}
 
 
-def _lacks(case: _Case, name: str) -> bool:
-    """Whether the name is known not to have such a record: by the operator's word, or by a reference that has the other type alone."""
-    stated = case.truth.stated.get(name)
-    return _denied(case, name) or (stated is not None and case.qtype not in stated)
-
-
-def _answers_elsewhere(case: _Case, names: Iterable[str]) -> bool:
-    """Whether the server answers the type, with a record or properly without, for a name outside the zones of these."""
-    answered = (*case.of(AnswerSign.SERVED), *case.of(AnswerSign.ABSENT))
-    wrong = list(names)
-    return any(not any(_same_zone(one, name) for name in wrong) for one in answered)
-
-
-def _with_marks(case: _Case) -> Mapping[str, Evidence]:
-    """Names whose records were removed, and those with an extended error, once two names show something."""
-    seen = {**case.of(AnswerSign.MARKED), **case.of(AnswerSign.FILTERED)}
-    return seen if len(seen) > 1 else case.of(AnswerSign.FILTERED)
-
-
-def _suffices(case: _Case, sign: AnswerSign, seen: Mapping[str, Evidence]) -> bool:
-    names = list(seen)
-    if (
-        sign in ERRORS
-    ):  # one lost or failed answer may be chance or a foreign server's: two names, and not of one foreign zone
-        inside = sum(case.truth.inside(name) for name in names)
-        return inside > 1 or _zones(case, names) > 1
-    if sign is AnswerSign.BLANKET_NODATA:
-        return _zones(case, names) > 1 or any(_undoubted(case, name) for name in names)
-    if sign is AnswerSign.BLANKET_NXDOMAIN:
-        return _zones(case, names) > 1 or any(_trusted(case, n) or _known(case, n, expected=True) for n in names)
-    if sign is AnswerSign.SINKHOLE:
-        certain = (one.contradicts or _trusted(case, n) or _known(case, n, expected=True) for n, one in seen.items())
-        return _zones(case, names) > 1 or any(certain)
-    return len([name for name in names if not _denied(case, name)]) > 1 or any(_known(case, name) for name in names)
-
-
-def _trusted(case: _Case, name: str) -> bool:
-    """Whether no foreign server can be at fault for what is said of this name."""
-    return case.truth.inside(name) or is_within(name, DNS64_NAME)
-
-
-def _known(case: _Case, name: str, *, expected: bool = False) -> bool:
-    """Whether the name is known to have such a record."""
-    has = case.truth.stated.get(name, frozenset())
-    return case.qtype in (has | case.truth.expected.get(name, frozenset()) if expected else has)
-
-
-def _denied(case: _Case, name: str) -> bool:
-    """Whether the operator says that the name has no such record: then nothing was removed, whatever it looks like."""
-    return case.qtype not in case.truth.expected.get(name, frozenset({case.qtype}))
-
-
-def _undoubted(case: _Case, random: str) -> bool:
-    """A random name missing for one type only: in a foreign zone, some name of it must be known to have what is not served."""
-    if _trusted(case, random):
+def _suffices(case: _Case, kind: BlockKind, seen: Mapping[str, Evidence]) -> bool:
+    if kind is BlockKind.FILTERED:
+        return sum(not case.is_denied(name) for name in seen) > 1 or any(map(case.is_stated, seen))
+    if case.zones(seen) > 1:
         return True
+    if (
+        kind in ERROR_SIGNS
+    ):  # one lost or failed answer may be chance or a foreign server's, and so may be those of its zone
+        return sum(map(case.truth.inside, seen)) > 1
+    if kind is BlockKind.BLANKET_NODATA:
+        return any(_is_undoubted(case, name) for name in seen)
+    certain = (name for name in seen if case.is_trusted(name) or case.is_known(name))
+    return any(certain) or (kind is BlockKind.SINKHOLE and any(one.contradicts for one in seen.values()))
+
+
+def _is_undoubted(case: _Case, random: str) -> bool:
+    """A random name missing for one type: in a foreign zone, a name known to have such a record must not be served."""
     served = case.of(AnswerSign.SERVED)
-    related = {*case.truth.expected, *case.truth.stated}
-    return any(
-        _same_zone(random, name) and _known(case, name, expected=True) and name not in served for name in related
+    return case.is_trusted(random) or any(
+        _same_zone(random, name) and case.is_known(name) and name not in served
+        for name in {*case.truth.expected, *case.truth.stated}
     )
 
 
-def _zones(case: _Case, names: Iterable[str]) -> int:
-    """How many zones the names lie in, as far as names tell: the cluster's domain is one."""
-    zones: list[str] = []
-    for name in names:
-        place = case.truth.domain if case.truth.inside(name) else name
-        if not any(_same_zone(place, known) for known in zones):
-            zones.append(place)
-    return len(zones)
-
-
 def _same_zone(one: str, other: str) -> bool:
-    a, b = (zone(name.removeprefix("random.")) for name in (one, other))
+    a, b = (zone(name.removeprefix(f"{RANDOM}.")) for name in (one, other))
     return is_within(a, b) or is_within(b, a)
 
 
 def _open(case: _Case) -> AaaaVerdict:
-    """No kind is proven: filtered on one name is told, an open sign leaves it undecided, DNS64 and honest answers are named."""
-    filtered = case.of(AnswerSign.FILTERED)
-    if filtered:
-        return AaaaVerdict(BlockKind.FILTERED, evidence=_texts(filtered))
-    shown = {name: seen for sign in (*ORDER, AnswerSign.MARKED) for name, seen in case.of(sign).items()}
-    doubtful = {**shown, **case.doubted}
-    if doubtful:
-        return AaaaVerdict(BlockKind.UNDECIDED, evidence=_texts(doubtful))
-    if case.of(AnswerSign.DNS64):
-        return AaaaVerdict(BlockKind.DNS64, evidence=_texts(case.of(AnswerSign.DNS64)))
-    honest = {**case.of(AnswerSign.ABSENT), **case.of(AnswerSign.SERVED)}
-    if honest:
-        return AaaaVerdict(BlockKind.NONE, evidence=_texts(honest))
+    """Nothing is proven: filtered for one name comes first, then open signs, DNS64 and honest answers."""
+    for kind, seen in (
+        (BlockKind.FILTERED, case.of(BlockKind.FILTERED)),
+        (BlockKind.UNDECIDED, {**case.of(*ORDER, AnswerSign.MARKED), **case.doubted}),
+        (BlockKind.DNS64, case.of(BlockKind.DNS64)),
+        (BlockKind.NONE, case.of(AnswerSign.ABSENT, AnswerSign.SERVED)),
+    ):
+        if seen:
+            return AaaaVerdict(kind, evidence=_texts(seen))
     return AaaaVerdict(BlockKind.UNDECIDED, evidence=_texts(case.of(AnswerSign.UNCLEAR)))
 
 

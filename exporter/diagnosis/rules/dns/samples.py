@@ -1,58 +1,64 @@
-"""Lookups as the DNS rules want them: per nameserver, this round's and those of the round before it, with what is known of names. Pure.
+"""Lookups as the DNS rules need them: this round's and the round before's per nameserver, and what is known of names.
 
-Between snapshot and dns.py, searchlist.py. Two rounds of a nameserver are two rounds in which it was asked, whichever
-place asked.
+Between snapshot and the rules; nothing is decided here. Two rounds of a nameserver are two rounds in which it was
+asked, by any vantage. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 from exporter.diagnosis.engine.rule_input import RuleInput
-from exporter.diagnosis.rules.dns.answer_signs import DNS64_NAME, OTHER, RANDOM, KnownRecords
+from exporter.diagnosis.rules.dns.answer_signs import KnownRecords
 from exporter.diagnosis.rules.dns.steadiness import Steadiness
 from exporter.model.dns_name import casefold
 from exporter.model.family import FAMILIES, Address, Family, family_of
-from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose
+from exporter.model.probe import Lookup, Nameserver, Purpose, Told
 from exporter.model.reason import Reason
 from exporter.model.service import Service
 from exporter.model.vantage import Vantage
-from exporter.plan.answer_history import by_question
-from exporter.plan.family_support import unsupported_families
+from exporter.plan.aaaa_questions import CANARY, DNS64_NAME, RANDOM
+from exporter.plan.answer_history import UNSENT, Key, by_question
+from exporter.plan.family_support import under_policy, unsupported_families
+from exporter.plan.repeats import OTHER
 
-UNSENT = frozenset({LookupOutcome.NOT_ALLOWED, LookupOutcome.NOT_ASKED})
 Questions: TypeAlias = dict[tuple[str, str], list[Lookup]]  # by name and type
 RECORD = {Family.V4: "A", Family.V6: "AAAA"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """What one nameserver said for one purpose: now, and in the round before (empty where there was none)."""
+    """One nameserver's answers for one purpose: now, in the round before (empty without one), and over minutes."""
 
     server: Nameserver
     now: tuple[Lookup, ...]
     before: tuple[Lookup, ...]
+    steadiness: Steadiness
 
 
+# All rules of a round ask for the same view: what they share is computed once.
+@lru_cache(maxsize=2)
 def samples(view: RuleInput, purpose: Purpose) -> tuple[Samples, ...]:
-    """Per nameserver that was asked for this purpose, its last two rounds."""
+    """The last two rounds of each nameserver that was asked for this purpose."""
     asked: dict[Address, Nameserver] = {}
     for lookup in (*view.snapshot.lookups, *view.snapshot.lookups_kept):
-        if lookup.question.purpose is purpose and lookup.outcome not in UNSENT:
+        if lookup.question.purpose is purpose and is_sent(lookup):
             asked.setdefault(lookup.question.server.address, lookup.question.server)
     return tuple(_of(view, server, purpose) for server in asked.values())
 
 
 def _of(view: RuleInput, server: Nameserver, purpose: Purpose) -> Samples:
-    """Question by question, since the budget may spread a server's set over several rounds: its last answer, and the one before."""
+    """By question, since the budget may spread a server's set over rounds: the last answer, and the one before."""
 
     def chosen(lookups: Iterable[Lookup]) -> Questions:
         found: Questions = {}
         for one in lookups:
-            if one.question.server.address == server.address and _counts(one, purpose):
-                found.setdefault((one.question.name, one.question.qtype), []).append(one)
+            asked = one.question
+            if asked.server.address == server.address and asked.purpose is purpose and is_sent(one):
+                found.setdefault((asked.name, asked.qtype), []).append(one)
         return found
 
     now = {**chosen(view.snapshot.lookups_kept), **chosen(view.snapshot.lookups)}
@@ -66,41 +72,53 @@ def _of(view: RuleInput, server: Nameserver, purpose: Purpose) -> Samples:
             fresh = [one for one in answers if id(one) not in seen]
             if fresh:
                 before.setdefault(question, fresh)
-    return Samples(
-        server, tuple(o for made in now.values() for o in made), tuple(o for made in before.values() for o in made)
-    )
+    history = Steadiness(server.address, _history(view), view.now)
+    return Samples(server=server, now=_flat(now), before=_flat(before), steadiness=history)
 
 
-def steadiness(view: RuleInput, address: Address) -> Steadiness:
-    """What one nameserver said in the last minutes."""
-    return Steadiness(address, by_question(o for o in view.snapshot.told if o.server.address == address), view.now)
+def _flat(questions: Questions) -> tuple[Lookup, ...]:
+    return tuple(one for answers in questions.values() for one in answers)
 
 
-def _counts(lookup: Lookup, purpose: Purpose) -> bool:
-    return lookup.question.purpose is purpose and lookup.outcome not in UNSENT
+@lru_cache(maxsize=1)
+def _history(view: RuleInput) -> Mapping[Key, tuple[Told, ...]]:
+    return by_question(view.snapshot.told)
 
 
+def latest(view: RuleInput) -> tuple[Lookup, ...]:
+    """The last answer to each question; this round's come last."""
+    return (*view.snapshot.lookups_kept, *view.snapshot.lookups)
+
+
+def is_sent(lookup: Lookup) -> bool:
+    return lookup.outcome not in UNSENT
+
+
+@lru_cache(maxsize=1)
 def meant_to_reach(view: RuleInput) -> Callable[[Vantage, Family], bool]:
-    """Which places are meant to reach a nameserver over a family."""
-    cut_off, silent = isolated(view), unsupported_families(view.inventory, view.node)
+    """Which vantages are meant to reach a nameserver over a family.
+
+    Not those of namespaces without a default route, where no inventory shows that they are pods.
+    """
+    unsupported = unsupported_families(view.inventory, view.node)
+    isolated = {
+        pod.vantage.subject
+        for pod in (view.snapshot.pods if view.inventory.pods is None else ())
+        if pod.facts is not None and not any(pod.facts.has_default_route(family) for family in FAMILIES)
+    }
 
     def meant(vantage: Vantage, family: Family) -> bool:
         if view.expected(family) is False or family not in vantage.families:
             return False
-        return vantage.subject not in cut_off and (vantage.subject, family) not in silent
+        return vantage.subject not in isolated and (vantage.subject, family) not in unsupported
 
     return meant
 
 
-def isolated(view: RuleInput) -> frozenset[str]:
-    """Namespaces without a default route, where no inventory says that they are pods: nobody meant them to reach a nameserver."""
-    if view.inventory.pods is not None:
-        return frozenset()
-    return frozenset(
-        pod.vantage.subject
-        for pod in view.snapshot.pods
-        if pod.facts is not None and not any(pod.facts.has_default_route(family) for family in FAMILIES)
-    )
+@lru_cache(maxsize=1)
+def restricted(view: RuleInput) -> frozenset[tuple[str, Family]]:
+    """(subject of the pod, family) where an egress policy may stop questions by design."""
+    return under_policy(view.inventory)
 
 
 def called(server: Nameserver) -> str:
@@ -109,7 +127,7 @@ def called(server: Nameserver) -> str:
 
 
 def nothing_asked(view: RuleInput) -> Reason:
-    """Why there are no answers: no place to ask from, or no nameserver that may be asked."""
+    """Why there are no answers: no vantage to ask from, or no nameserver that may be asked."""
     return Reason.NO_VANTAGE if view.snapshot.host is None and not view.snapshot.pods else Reason.NO_TARGET
 
 
@@ -117,13 +135,13 @@ def cluster_domain(lookups: Iterable[Lookup]) -> str:
     """The cluster's domain, from the names asked inside it (SERVICE.NAMESPACE.svc.DOMAIN); empty where none was."""
     for lookup in lookups:
         labels = casefold(lookup.question.name).split(".")
-        if lookup.question.label in {"canary", RANDOM} and len(labels) > 3 and labels[2] == "svc":
+        if lookup.question.label in {CANARY, RANDOM} and len(labels) > 3 and labels[2] == "svc":
             return ".".join(labels[3:])
     return ""
 
 
-def truth(view: RuleInput, asked: tuple[Lookup, ...]) -> KnownRecords:
-    """What is known of the names asked: Services from the API, names from a reference that agrees, and the operator's word."""
+def known_records(view: RuleInput, asked: tuple[Lookup, ...]) -> KnownRecords:
+    """What is known of the names asked: by the API, by a reference that agrees, and as the operator configured."""
     domain = cluster_domain(asked)
     stated = {
         name: frozenset(RECORD[family_of(a)] for a in service.cluster_ips)
@@ -131,10 +149,11 @@ def truth(view: RuleInput, asked: tuple[Lookup, ...]) -> KnownRecords:
     }
     for name, types in _referenced(view, asked).items():
         stated[name] = stated.get(name, frozenset()) | types
-    expected = {casefold(name): frozenset(types) for name, types in view.expect.control_names}
+    expected = {casefold(name.name): frozenset[str](name.expect) for name in view.expect.control_names}
     return KnownRecords(domain=domain, stated=stated, expected=expected or {DNS64_NAME: frozenset({"A"})})
 
 
+@lru_cache(maxsize=2)
 def services(view: RuleInput, domain: str) -> dict[str, Service]:
     """Services with a ClusterIP by absolute name; empty without a domain."""
     if not domain:
@@ -144,16 +163,12 @@ def services(view: RuleInput, domain: str) -> dict[str, Service]:
 
 
 def _referenced(view: RuleInput, asked: Iterable[Lookup]) -> dict[str, frozenset[str]]:
-    """Types that a reference resolver has for a name, where it and the server asked share an address of the other type.
+    """Types that a reference resolver has for a name, where both it and the server have an address of the other type.
 
-    Without that the server has data of its own (a hosts entry, split horizon, another region): then the reference
-    proves nothing.
+    Without one in common the server has data of its own (a hosts entry, split horizon, another region): then the
+    reference proves nothing.
     """
-    said = _addresses(
-        one
-        for one in (*view.snapshot.lookups_kept, *view.snapshot.lookups)
-        if one.question.purpose is Purpose.REFERENCE
-    )
+    said = _addresses(one for one in latest(view) if one.question.purpose is Purpose.REFERENCE)
     own = _addresses(asked)
     found: dict[str, frozenset[str]] = {}
     for name, qtype in said:

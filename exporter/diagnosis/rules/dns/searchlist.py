@@ -1,22 +1,23 @@
-"""What the pods' own files and nameservers make of names: predictions per libc, and the search list that breaks musl. Pure.
+"""What the pods' own resolv.conf and nameservers make of names: predictions per libc, and search lists that break musl.
 
-Between the prediction lookups and the report; the libcs stand in resolver.py. A file is judged once for all pods that
-share it.
+Between the prediction lookups and the report; libc/ has the models of the libcs. A file is judged once for all pods
+that share it. Pure.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from itertools import product
+from typing import TypeAlias
 
-from exporter.diagnosis.engine.rule_input import Judgement, RuleInput, finding
-from exporter.diagnosis.rules.dns.samples import UNSENT, nothing_asked, samples, steadiness
+from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
+from exporter.diagnosis.rules.dns.samples import Samples, is_sent, latest, nothing_asked, samples
+from exporter.diagnosis.rules.judging import found
 from exporter.libc.replies import Answers, answers_of
 from exporter.libc.resolver import Libc, Request, predict, suggest_fixes
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import casefold
-from exporter.model.family import Address
 from exporter.model.probe import Lookup, Purpose
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, PodView, Prediction, Severity, Snapshot
@@ -26,32 +27,20 @@ MUSLS = (Libc.MUSL, Libc.MUSL_1_2_3)
 SHOWN = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Break:
-    """A name that glibc resolves and musl does not, because of a candidate before the name itself, under one file."""
-
-    conf: ResolvConf
-    name: str
-    prediction: Prediction
-
-    @property
-    def key(self) -> tuple[ResolvConf, str, str]:
-        """What must be the same in two rounds: also the reason, as two answers that got lost by chance are none."""
-        return self.conf, self.name, self.prediction.why
+# Names that glibc resolves and musl does not, because of a candidate before the name itself, by file, name and reason:
+# two rounds must agree on the reason as well, since answers lost by chance give different ones.
+Breaks: TypeAlias = dict[tuple[ResolvConf, str, str], Prediction]
 
 
 def predictions(view: RuleInput) -> Mapping[tuple[str, str, str, str], int]:
-    """(libc, name label, request, code) -> pods for which that libc would return it; without pods the host stands in."""
-    answers = answers_of(_latest(view.snapshot))
-    names = _names(view.snapshot)
+    """(libc, name label, request, code) -> pods for which that libc would return it; the host without pods."""
+    answers = answers_of(one for one in latest(view) if one.question.purpose is Purpose.PREDICTION and is_sent(one))
     count: Counter[tuple[str, str, str, str]] = Counter()
-    for conf, users in _files(view.snapshot).items():
-        for label, name in names.items():
-            for libc in Libc:
-                for request in Request:
-                    made = predict(libc, name, conf, answers, request=request)
-                    if made is not None:
-                        count[libc.value, label, request.value, made.code] += len(users)
+    files, names = _files(view.snapshot), _names(view)
+    for (conf, users), (label, name), libc, request in product(files.items(), names.items(), Libc, Request):
+        made = predict(libc, name, conf, answers, request=request)
+        if made is not None:
+            count[libc.value, label, request.value, made.code] += len(users)
     return dict(count)
 
 
@@ -60,56 +49,48 @@ def dns_search_breaks_musl(view: RuleInput) -> Judgement:
     asked = samples(view, Purpose.PREDICTION)
     if not asked:
         return nothing_asked(view)
-    now = answers_of(lookup for one in asked for lookup in _lasting(view, one.server.address, one.now))
-    before = answers_of(lookup for one in asked for lookup in _lasting(view, one.server.address, one.before))
     if not any(one.before for one in asked):
         return Reason.TOO_FEW_SAMPLES
-    names = _names(view.snapshot).values()
-    files = _files(view.snapshot)
-    breaks = {found.key: found for found in _breaks(files, names, now)}
-    lasting = [breaks[found.key] for found in _breaks(files, names, before) if found.key in breaks]
+    now = answers_of(lookup for one in asked for lookup in _steady(one, one.now))
+    before = answers_of(lookup for one in asked for lookup in _steady(one, one.before))
+    names, files = tuple(_names(view).values()), _files(view.snapshot)
+    breaks, earlier = _breaks(files, names, now), _breaks(files, names, before)
+    lasting = [(conf, breaks[conf, name, why]) for conf, name, why in earlier if (conf, name, why) in breaks]
     if not lasting:
         return ()
-    pods = [pod for conf in {found.conf for found in lasting} for pod in files[conf]]
+    pods = [pod for conf in {conf for conf, _ in lasting} for pod in files[conf]]
     hit = [pod for pod in pods if "musl" in (pod.libc or ())]
-    return (
-        finding(
-            Cause.DNS_SEARCH_BREAKS_MUSL,
-            [pod.vantage.subject for pod in hit or pods],
-            evidence=[*(_evidence(found, now) for found in lasting[:SHOWN]), *_without_musl(hit)],
-            command=_command((hit or pods)[0], lasting[0].name),
-            severity=None if hit else Severity.INFO,
-        ),
+    evidence = [_evidence(conf, made, now) for conf, made in lasting[:SHOWN]]
+    return found(
+        Cause.DNS_SEARCH_BREAKS_MUSL,
+        [pod.vantage.subject for pod in hit or pods],
+        evidence=evidence if hit else [*evidence, "no pod of this node is known to have a musl loader"],
+        command=_command((hit or pods)[0], lasting[0][1].name),
+        severity=None if hit else Severity.INFO,
     )
 
 
-def _lasting(view: RuleInput, server: Address, lookups: Iterable[Lookup]) -> Iterable[Lookup]:
-    """Without answers that were lost, or said that the name is missing, and at other times were not: a libc may get either."""
-    steady = steadiness(view, server)
-    return (one for one in lookups if steady.is_steady(casefold(one.question.name), one.question.qtype))
+def _steady(asked: Samples, lookups: Iterable[Lookup]) -> Iterable[Lookup]:
+    """Without answers that were lost, or denied the name, only some of the time: a libc may get either."""
+    return (o for o in lookups if asked.steadiness.is_steady(casefold(o.question.name), o.question.qtype))
 
 
-def _breaks(files: Iterable[ResolvConf], names: Iterable[str], answers: Answers) -> Iterable[Break]:
-    wanted = tuple(names)
-    for conf in files:
-        for name in wanted:
-            good = predict(Libc.GLIBC, name, conf, answers)
-            if good is None or good.code != "OK":
-                continue
-            for libc in MUSLS:
-                made = predict(libc, name, conf, answers)
-                if made is not None and made.code != "OK" and casefold(made.candidate) != casefold(name):
-                    yield Break(conf, name, made)
-                    break
+def _breaks(files: Iterable[ResolvConf], names: Iterable[str], answers: Answers) -> Breaks:
+    found: Breaks = {}
+    for conf, name in product(files, names):
+        good = predict(Libc.GLIBC, name, conf, answers)
+        if good is None or good.code != "OK":
+            continue
+        for made in (predict(libc, name, conf, answers) for libc in MUSLS):
+            if made is not None and made.code != "OK" and casefold(made.candidate) != casefold(name):
+                found[conf, name, made.why] = made
+                break
+    return found
 
 
-def _evidence(found: Break, answers: Answers) -> str:
-    cure = next((f"; a cure: {cure.change}" for cure in suggest_fixes(found.name, found.conf, answers)), "")
-    return f"{found.name}: glibc OK, {found.prediction.libc} {found.prediction.code}: {found.prediction.why}{cure}"
-
-
-def _without_musl(hit: list[PodView]) -> tuple[str, ...]:
-    return () if hit else ("no pod of this node is known to hold a musl loader",)
+def _evidence(conf: ResolvConf, made: Prediction, answers: Answers) -> str:
+    fix = next((f"; a cure: {fix.change}" for fix in suggest_fixes(made.name, conf, answers)), "")
+    return f"{made.name}: glibc OK, {made.libc} {made.code}: {made.why}{fix}"
 
 
 def _command(pod: PodView, name: str) -> str:
@@ -119,7 +100,7 @@ def _command(pod: PodView, name: str) -> str:
 
 
 def _files(snapshot: Snapshot) -> dict[ResolvConf, list[PodView]]:
-    """The files of this node's pods with those that use them; without pods the host's."""
+    """The files of this node's pods with the pods that use them; the host's where there are no pods."""
     files: dict[ResolvConf, list[PodView]] = {}
     for pod in snapshot.pods:
         if pod.resolv_conf is not None and pod.vantage.state in {PodState.ELIGIBLE, PodState.INTERCEPTED}:
@@ -129,15 +110,7 @@ def _files(snapshot: Snapshot) -> dict[ResolvConf, list[PodView]]:
     return files
 
 
-def _names(snapshot: Snapshot) -> dict[str, str]:
-    """The names whose resolution is predicted, by label: those that the verdict set asks for MX, which are those that exist."""
-    asked = (one.question for one in (*snapshot.lookups_kept, *snapshot.lookups))
+def _names(view: RuleInput) -> dict[str, str]:
+    """The names whose resolution is predicted, by label: those that exist, for which the verdict set asks MX."""
+    asked = (one.question for one in latest(view))
     return {q.label: casefold(q.name) for q in asked if q.purpose is Purpose.VERDICT and q.qtype == "MX"}
-
-
-def _latest(snapshot: Snapshot) -> Iterable[Lookup]:
-    return (
-        one
-        for one in (*snapshot.lookups_kept, *snapshot.lookups)
-        if one.question.purpose is Purpose.PREDICTION and one.outcome not in UNSENT
-    )

@@ -1,91 +1,90 @@
-"""DNS causes: what the nameservers that pods use withhold, or that they answer nothing. Pure rules over two rounds of lookups.
+"""DNS causes of nameservers: what those that pods use withhold, or that they answer nothing. Pure rules.
 
-After the lookups, beside path.py; the verdict on a resolver stands in aaaa.py, the search list's in searchlist.py.
+aaaa.py decides on one resolver; the rules over many answers are in losses.py, those of search lists in searchlist.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
+from exporter.config.schema import AaaaPolicy
 from exporter.diagnosis.engine.preconditions import bounded
-from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput, finding
+from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.dns.aaaa import CRITICAL, WORST_FIRST, AaaaVerdict, aaaa_verdict, worst
-from exporter.diagnosis.rules.dns.losses import answering_in_part, dns_answers_differ, dns_queries_lost
+from exporter.diagnosis.rules.dns.losses import answering_in_part
 from exporter.diagnosis.rules.dns.samples import (
-    UNSENT,
     Samples,
     called,
     cluster_domain,
+    is_sent,
+    known_records,
     meant_to_reach,
     nothing_asked,
+    restricted,
     samples,
-    steadiness,
-    truth,
 )
-from exporter.diagnosis.rules.dns.searchlist import dns_search_breaks_musl, predictions
-from exporter.diagnosis.rules.dns.service_records import service_aaaa_missing
+from exporter.diagnosis.rules.judging import found
+from exporter.model.dns import BlockKind
 from exporter.model.dns_name import is_within
 from exporter.model.family import Address
-from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose
+from exporter.model.probe import Lookup, Nameserver, Purpose
 from exporter.model.reason import Reason
 from exporter.model.report import Cause, Pair, Severity
-from exporter.plan.family_support import under_policy
+from exporter.plan.answer_history import LOST
 
-__all__ = ["DNS_RULES", "aaaa_blocks", "predictions"]
-
-UNANSWERED = frozenset({LookupOutcome.TIMEOUT, LookupOutcome.UNREACHABLE})
 LEAST = 3  # questions that a nameserver must leave unanswered
 LEAST_OF_A_LOSSY_ONE = 10  # where it is known to answer some in a round, and others not
 
 
-def aaaa_blocks(view: RuleInput) -> Mapping[str, str]:
+def aaaa_blocks(view: RuleInput) -> Mapping[str, BlockKind]:
     """Server label -> kind (dualstack_dns_aaaa_block); of several servers under one label the worst."""
     labels: dict[str, list[AaaaVerdict]] = {}
-    for one, verdict in _verdicts(view, "AAAA"):
+    for one, verdict in verdicts(view, "AAAA"):
         labels.setdefault(one.server.label, []).append(verdict)
-    return {label: found.kind.value for label, verdicts in labels.items() if (found := worst(verdicts)) is not None}
+    return {label: found.kind for label, made in labels.items() if (found := worst(made)) is not None}
 
 
 def dns_aaaa_blocked(view: RuleInput) -> Judgement:
     """A resolver that pods use, or that dns.servers names, withholds AAAA; info where that is on purpose."""
-    return _blocked(view, Cause.DNS_AAAA_BLOCKED, "AAAA", on_purpose=view.expect.aaaa == "blocked")
+    return _blocked(view, Cause.DNS_AAAA_BLOCKED, "AAAA", on_purpose=view.expect.aaaa is AaaaPolicy.BLOCKED)
 
 
 def dns_a_blocked(view: RuleInput) -> Judgement:
-    """The same of A."""
+    """The same for A."""
     return _blocked(view, Cause.DNS_A_BLOCKED, "A", on_purpose=False)
 
 
-def _verdicts(view: RuleInput, qtype: str) -> list[tuple[Samples, AaaaVerdict]]:
-    found = []
-    for one in samples(view, Purpose.VERDICT):
-        known = truth(view, one.now)
-        steady = steadiness(view, one.server.address)
-        found.append((one, aaaa_verdict(one.now, one.before, known, qtype=qtype, steadiness=steady)))
-    return found
+@lru_cache(maxsize=2)  # rule and metric ask for the same of one round, for two types
+def verdicts(view: RuleInput, qtype: str) -> tuple[tuple[Samples, AaaaVerdict], ...]:
+    """The verdict on each nameserver."""
+    return tuple(
+        (
+            one,
+            aaaa_verdict(one.now, one.before, known_records(view, one.now), qtype=qtype, steadiness=one.steadiness),
+        )
+        for one in samples(view, Purpose.VERDICT)
+    )
 
 
 def _blocked(view: RuleInput, cause: Cause, qtype: str, *, on_purpose: bool) -> Judgement:
-    verdicts = _verdicts(view, qtype)
-    if not verdicts:
+    made = verdicts(view, qtype)
+    if not made:
         return nothing_asked(view)
-    held = [(one.server, verdict) for one, verdict in verdicts if verdict.withholds]
+    held = [(one.server, verdict) for one, verdict in made if verdict.withholds]
     if not held:
-        return () if any(one.before for one, _ in verdicts) else Reason.TOO_FEW_SAMPLES
+        return () if any(one.before for one, _ in made) else Reason.TOO_FEW_SAMPLES
     held.sort(key=lambda item: (WORST_FIRST.index(item[1].kind), item[0].label, str(item[0].address)))
     kind = held[0][1].kind
     severity = Severity.CRITICAL if kind in CRITICAL else Severity.WARNING
-    return (
-        finding(
-            cause,
-            [server.subject for server, _ in held],
-            evidence=bounded(
-                f"{called(server)}, {verdict.kind}: {text}" for server, verdict in held for text in verdict.evidence
-            ),
-            command=_dig(held[0][0], held[0][1]),
-            severity=Severity.INFO if on_purpose else severity,
-            kind=kind.value,
+    return found(
+        cause,
+        [server.subject for server, _ in held],
+        evidence=bounded(
+            f"{called(server)}, {verdict.kind}: {text}" for server, verdict in held for text in verdict.evidence
         ),
+        command=_dig(*held[0]),
+        severity=Severity.INFO if on_purpose else severity,
     )
 
 
@@ -96,13 +95,12 @@ def _dig(server: Nameserver, verdict: AaaaVerdict) -> str:
 
 
 def dns_unreachable(view: RuleInput) -> Judgement:
-    """A nameserver leaves every question of a place unanswered, in two rounds and three questions at least."""
+    """A nameserver leaves every question of a vantage unanswered, in two rounds, and at least three questions."""
     now, before = _sent(view.snapshot.lookups), _sent(_earlier(view))
     if not now:
         return nothing_asked(view)
-    restricted = under_policy(view.inventory)
     now, before = _meant(view, now), _meant(view, before)
-    told = [one for one in now if (one.question.vantage.subject, one.question.server.family) not in restricted]
+    told = [o for o in now if (o.question.vantage.subject, o.question.server.family) not in restricted(view)]
     if not now:
         return Reason.NO_TARGET
     if not told:
@@ -111,32 +109,29 @@ def dns_unreachable(view: RuleInput) -> Judgement:
         return Reason.TOO_FEW_SAMPLES
     domain = cluster_domain((*told, *before))
     told, before = _decisive(told, domain), _decisive(before, domain)
-    lossy = answering_in_part(view)
-    pairs = {pair: lost for pair, asked in _pairs(told).items() if (lost := _lost(pair, asked, told, before, lossy))}
+    pairs = {pair: lost for pair, asked in _by_pair(told).items() if (lost := _lost(view, pair, asked, told, before))}
     if not pairs:
         return ()
-    places = {pair.vantage for pair in pairs}
-    first = min(pairs, key=lambda pair: (pair.destination, pair.vantage))
-    return (
-        finding(
-            Cause.DNS_UNREACHABLE,
-            [pair.destination for pair in pairs],
-            evidence=bounded(_silence(pair, asked) for pair, asked in sorted(pairs.items())),
-            command=f"dig @{pairs[first][0].question.server.address} {pairs[first][0].question.name} A",
-            severity=Severity.CRITICAL if len(places) > 1 else Severity.WARNING,
-            pairs=pairs,
-        ),
+    vantages = {pair.vantage for pair in pairs}
+    first = pairs[min(pairs, key=lambda pair: (pair.destination, pair.vantage))][0].question
+    return found(
+        Cause.DNS_UNREACHABLE,
+        [pair.destination for pair in pairs],
+        evidence=bounded(_silence(pair, asked) for pair, asked in sorted(pairs.items())),
+        command=f"dig @{first.server.address} {first.name} A",
+        severity=Severity.CRITICAL if len(vantages) > 1 else Severity.WARNING,
+        pairs=pairs,
     )
 
 
 def _meant(view: RuleInput, lookups: list[Lookup]) -> list[Lookup]:
-    """What was asked by places that are meant to reach a nameserver over its family."""
+    """What was asked by vantages that are meant to reach a nameserver over its family."""
     meant = meant_to_reach(view)
     return [one for one in lookups if meant(one.question.vantage, one.question.server.family)]
 
 
 def _earlier(view: RuleInput) -> Iterable[Lookup]:
-    """The round before; and of what is asked now the answer before, since the budget may let a nameserver wait for its turn."""
+    """The round before, and earlier answers to what is asked now, since the budget may make a nameserver wait."""
     last = view.previous.lookups if view.previous is not None else ()
     asked, known = {_key(one) for one in view.snapshot.lookups}, {id(one) for one in last}
     return (*last, *(o for o in view.snapshot.lookups_before if _key(o) in asked and id(o) not in known))
@@ -149,18 +144,16 @@ def _key(lookup: Lookup) -> tuple[Address, str, str, Purpose]:
 
 def _sent(lookups: Iterable[Lookup]) -> list[Lookup]:
     """What was asked of nameservers that pods use or that dns.servers names; a reference is neither."""
-    return [one for one in lookups if one.outcome not in UNSENT and one.question.purpose is not Purpose.REFERENCE]
+    return [one for one in lookups if is_sent(one) and one.question.purpose is not Purpose.REFERENCE]
 
 
 def _decisive(lookups: list[Lookup], domain: str) -> list[Lookup]:
-    """Without questions about names outside the cluster's domain that got lost: who serves these may be the one that is silent."""
-    return [
-        one for one in lookups if not domain or one.outcome not in UNANSWERED or is_within(one.question.name, domain)
-    ]
+    """Without lost questions about names outside the cluster's domain: their own servers may be the silent ones."""
+    return [o for o in lookups if not domain or o.outcome not in LOST or is_within(o.question.name, domain)]
 
 
-def _pairs(lookups: Iterable[Lookup]) -> dict[Pair, list[Lookup]]:
-    """Lookups by place, nameserver and family; servers under one label are told apart by their address in `_lost`."""
+def _by_pair(lookups: Iterable[Lookup]) -> dict[Pair, list[Lookup]]:
+    """Lookups by vantage, nameserver and family; `_lost` distinguishes servers under one label by their address."""
     found: dict[Pair, list[Lookup]] = {}
     for one in lookups:
         server = one.question.server
@@ -168,41 +161,34 @@ def _pairs(lookups: Iterable[Lookup]) -> dict[Pair, list[Lookup]]:
     return found
 
 
-def _lost(
-    pair: Pair, asked: list[Lookup], now: list[Lookup], before: list[Lookup], lossy: Container[tuple[str, Address]]
-) -> list[Lookup]:
-    """What this place asked of those of its nameservers that answered nothing now, and nothing in the round before to whoever asked.
+def _lost(view: RuleInput, pair: Pair, asked: list[Lookup], now: list[Lookup], before: list[Lookup]) -> list[Lookup]:
+    """What this vantage asked of its nameservers that answered it nothing now and nothing in the round before.
 
-    `lossy`: places and servers of which some questions of a round were answered; there, few that are lost may be
-    chance.
+    Where it did not ask in the round before, other vantages' questions count. Where a server answered some
+    questions of a round, the loss of a few may be chance.
     """
     lost = []
     for address in dict.fromkeys(one.question.server.address for one in asked):
-        own = [one for one in asked if one.question.server.address == address]
-        earlier = [one for one in before if one.question.server.address == address]
+        own, earlier, everywhere = (_to(address, lookups) for lookups in (asked, before, now))
         same = [one for one in earlier if one.question.vantage.subject == pair.vantage] or earlier
-        silent = all(one.outcome in UNANSWERED for one in (*own, *same))
-        everywhere = [one for one in now if one.question.server.address == address]
-        nobody = all(one.outcome in UNANSWERED for one in (*everywhere, *earlier))
+        silent = _all_lost(own) and _all_lost(same)
+        nobody = _all_lost(everywhere) and _all_lost(earlier)
         enough = len(everywhere) + len(earlier) if nobody else len(own) + len(same)
-        least = LEAST_OF_A_LOSSY_ONE if (pair.vantage, address) in lossy else LEAST
+        least = LEAST_OF_A_LOSSY_ONE if (pair.vantage, address) in answering_in_part(view) else LEAST
         if earlier and silent and enough >= least:
             lost += own
     return lost
 
 
+def _to(address: Address, lookups: Iterable[Lookup]) -> list[Lookup]:
+    return [one for one in lookups if one.question.server.address == address]
+
+
+def _all_lost(lookups: Iterable[Lookup]) -> bool:
+    return all(one.outcome in LOST for one in lookups)
+
+
 def _silence(pair: Pair, lost: list[Lookup]) -> str:
-    servers = dict.fromkeys(f"{one.question.server.address}" for one in lost)
-    outcomes = sorted({one.outcome.value for one in lost})
-    return f"{pair.vantage} got no answer from {pair.destination} ({', '.join(servers)}) to {len(lost)} questions: {', '.join(outcomes)}"
-
-
-DNS_RULES: dict[Cause, Rule] = {
-    Cause.DNS_AAAA_BLOCKED: dns_aaaa_blocked,
-    Cause.DNS_A_BLOCKED: dns_a_blocked,
-    Cause.DNS_UNREACHABLE: dns_unreachable,
-    Cause.DNS_ANSWERS_DIFFER: dns_answers_differ,
-    Cause.DNS_QUERIES_LOST: dns_queries_lost,
-    Cause.DNS_SEARCH_BREAKS_MUSL: dns_search_breaks_musl,
-    Cause.SERVICE_AAAA_MISSING: service_aaaa_missing,
-}
+    servers = ", ".join(dict.fromkeys(f"{one.question.server.address}" for one in lost))
+    outcomes = ", ".join(sorted({one.outcome.value for one in lost}))
+    return f"{pair.vantage} got no answer from {pair.destination} ({servers}) to {len(lost)} questions: {outcomes}"

@@ -1,16 +1,18 @@
-"""The cause that the cluster's DNS shows of Services: an IPv6 ClusterIP without its AAAA. A pure rule over two rounds of lookups.
+"""The cause that the cluster's DNS shows of Services: an IPv6 ClusterIP without its AAAA. A rule over two rounds; pure.
 
-Beside dns.py, whose table of rules it stands in; role cluster asks for it (plan/questions.py).
+Role cluster asks for it (plan/questions.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from exporter.config.schema import AaaaPolicy
 from exporter.diagnosis.engine.preconditions import bounded, lacking
-from exporter.diagnosis.engine.rule_input import Judgement, RuleInput, finding
+from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.dns.answer_signs import describe
-from exporter.diagnosis.rules.dns.samples import UNSENT, called, cluster_domain, nothing_asked, services
+from exporter.diagnosis.rules.dns.samples import called, cluster_domain, is_sent, latest, nothing_asked, services
+from exporter.diagnosis.rules.judging import found
 from exporter.model.family import Family, family_of
 from exporter.model.inventory import ResourceKind
 from exporter.model.probe import Lookup, LookupOutcome
@@ -25,15 +27,14 @@ NEGATIVE = frozenset({LookupOutcome.NODATA, LookupOutcome.NXDOMAIN})
 
 
 def service_aaaa_missing(view: RuleInput) -> Judgement:
-    """A Service has an IPv6 ClusterIP and the cluster DNS, which knows it otherwise, no AAAA: in two rounds. Info where on purpose."""
+    """A Service has an IPv6 ClusterIP and the cluster DNS, which knows it, no AAAA; info where on purpose."""
     reason = lacking(view.inventory, ResourceKind.SERVICES)
     if reason is not None:
         return reason
-    now = _of_cluster((*view.snapshot.lookups_kept, *view.snapshot.lookups))
-    earlier = _of_cluster(view.snapshot.lookups_before)
+    now, earlier = _of_cluster(latest(view)), _of_cluster(view.snapshot.lookups_before)
     if view.previous is not None:
         earlier += _of_cluster((*view.previous.lookups_kept, *view.previous.lookups))
-    wanted = {name: one for name, one in services(view, cluster_domain(now)).items() if _settled(one, view.now)}
+    wanted = {name: one for name, one in services(view, cluster_domain(now)).items() if _is_due(one, view.now)}
     if not any(one.question.name in wanted and one.question.qtype == "AAAA" for one in now):
         return nothing_asked(view)
     if not earlier:
@@ -47,22 +48,20 @@ def service_aaaa_missing(view: RuleInput) -> Judgement:
     if not lasting:
         return ()
     first = lasting[min(lasting)].question
-    return (
-        finding(
-            Cause.SERVICE_AAAA_MISSING,
-            [Subject.of(SubjectKind.SERVICE, wanted[name].key) for name in lasting],
-            evidence=bounded(_shown(one, wanted[name], now) for name, one in sorted(lasting.items())),
-            command=f"dig @{first.server.address} {first.name} A {first.name} AAAA",
-            severity=Severity.INFO if view.expect.aaaa == "blocked" else None,
-        ),
+    return found(
+        Cause.SERVICE_AAAA_MISSING,
+        [Subject.of(SubjectKind.SERVICE, wanted[name].key) for name in lasting],
+        evidence=bounded(_shown(one, wanted[name], now) for name, one in sorted(lasting.items())),
+        command=f"dig @{first.server.address} {first.name} A {first.name} AAAA",
+        severity=Severity.INFO if view.expect.aaaa is AaaaPolicy.BLOCKED else None,
     )
 
 
 def _of_cluster(lookups: Iterable[Lookup]) -> list[Lookup]:
-    return [one for one in lookups if one.outcome not in UNSENT and one.question.server.label in CLUSTER_LABELS]
+    return [one for one in lookups if is_sent(one) and one.question.server.label in CLUSTER_LABELS]
 
 
-def _settled(service: Service, now: float) -> bool:
+def _is_due(service: Service, now: float) -> bool:
     """Whether it has an IPv6 ClusterIP and is no longer new to DNS."""
     old = service.created is None or now - service.created > FRESH
     return old and any(family_of(address) is Family.V6 for address in service.cluster_ips)
@@ -83,16 +82,10 @@ def _denied(lookups: list[Lookup], wanted: Mapping[str, Service]) -> dict[str, l
 
 def _shown(one: Lookup, service: Service, lookups: Iterable[Lookup]) -> str:
     address = next(a for a in service.cluster_ips if family_of(a) is Family.V6)
-    pointers = [p for p in lookups if p.question.qtype == "PTR" and p.question.name == address.reverse_pointer]
-    pointer = (
-        f"; PTR of {address}: {describe(pointers[0]) if not _named(pointers[0]) else _named(pointers[0])}"
-        if pointers
-        else ""
-    )
-    return (
-        f"{one.question.name} has ClusterIP {address}, {called(one.question.server)} says AAAA {describe(one)}{pointer}"
-    )
-
-
-def _named(pointer: Lookup) -> str:
-    return ", ".join(pointer.reply.names[:2]) if pointer.reply is not None else ""
+    question = one.question
+    text = f"{question.name} has ClusterIP {address}, {called(question.server)} says AAAA {describe(one)}"
+    for pointer in lookups:
+        if pointer.question.qtype == "PTR" and pointer.question.name == address.reverse_pointer:
+            names = ", ".join(pointer.reply.names[:2]) if pointer.reply is not None else ""
+            return f"{text}; PTR of {address}: {names or describe(pointer)}"
+    return text

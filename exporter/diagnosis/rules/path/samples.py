@@ -1,10 +1,11 @@
-"""Observations as path rules want them: what the last dials of one destination by one vantage showed. Pure.
+"""Observations as path rules need them: what the last dials of one destination by one vantage showed. Pure.
 
 Between the kept results of a snapshot and path.py, with the words for them; nothing is decided here.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,13 +13,18 @@ from functools import lru_cache
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Observation, Outcome
-from exporter.model.report import Pair
+from exporter.model.report import Pair, Snapshot
 from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
 
-ARRIVED = frozenset({Outcome.OK, Outcome.REFUSED, Outcome.RESET})  # an answer came: the path works, whatever it said
-
-
+ARRIVED = frozenset({Outcome.OK, Outcome.REFUSED, Outcome.RESET})  # an answer came: the path works, whatever it was
+WORDS = {
+    "icmp6": (Family.V6, Layer.ICMP),
+    "tcp6": (Family.V6, Layer.TCP),
+    "tcp4": (Family.V4, Layer.TCP),
+    "tls6": (Family.V6, Layer.TLS),
+    "tls4": (Family.V4, Layer.TLS),
+}
 SHOWN_TWICE = 2  # dials that must show the same: nothing is decided on one
 
 
@@ -34,7 +40,7 @@ class PathSample:
 
     @property
     def pair(self) -> Pair:
-        """What fails of it over IPv6: all path causes are about that family."""
+        """What of it fails over IPv6: all path causes are about that family."""
         return Pair(self.vantage.subject, self.destination, Family.V6)
 
     @property
@@ -43,7 +49,7 @@ class PathSample:
         return max(o.time for o in self.seen.values())
 
     def outcome(self, family: Family, layer: Layer) -> Outcome | None:
-        """None: not asked, or says nothing of the path."""
+        """None: not asked, or uninformative about the path."""
         observation = self.seen.get((family, layer))
         return observation.outcome if observation is not None and observation.counted else None
 
@@ -54,7 +60,7 @@ class PathSample:
         return self.outcome(family, Layer.ICMP) is Outcome.OK
 
     @property
-    def excused(self) -> bool:
+    def is_restricted(self) -> bool:
         """Whether an egress policy selects its vantage."""
         return any(o.policy for o in self.seen.values())
 
@@ -77,20 +83,16 @@ class RepeatedSample:
     def pair(self) -> Pair:
         return self.now.pair
 
-    def both(self, holds: Callable[[PathSample], bool]) -> bool:
-        """Whether it holds of each of the last two."""
-        return all(map(holds, self.dials[:2]))
-
     def times(self, holds: Callable[[PathSample], bool]) -> int:
-        """Of how many it holds."""
+        """For how many it holds."""
         return sum(map(holds, self.dials))
 
     def shows(self, holds: Callable[[PathSample], bool], standing: Container[Pair] = ()) -> bool:
-        """Whether it holds of two at least; of a pair that was found the round before, whether it still holds of one."""
+        """Whether it holds for at least two; for a pair that was found the round before, one is enough."""
         return self.times(holds) >= (1 if self.pair in standing else SHOWN_TWICE)
 
     def last(self, holds: Callable[[PathSample], bool]) -> PathSample:
-        """The newest of which it holds, or the newest."""
+        """The newest for which it holds, or the newest."""
         return next(filter(holds, self.dials), self.now)
 
 
@@ -109,30 +111,33 @@ class Probes:
 @lru_cache(maxsize=1)
 def probes_of(view: RuleInput) -> Probes:
     """The probes of a view; all rules of a round ask for the same."""
-    ipv4 = view.expected(Family.V4) is not False
-    now, before = dials(view.snapshot.kept, ipv4=ipv4), dials(view.snapshot.kept_before, ipv4=ipv4)
-    pairs: dict[tuple[str, str], list[PathSample]] = {}
-    for made in view.snapshot.history:
-        for d in dials(made, ipv4=ipv4):
-            if d.time <= view.accounted.get(d.pair, float("-inf")):
-                continue
-            pairs.setdefault((d.vantage.key, d.destination), []).append(d)
-    recent = (
-        RepeatedSample(tuple(made)) for made in pairs.values() if len(made) >= SHOWN_TWICE and not made[0].excused
+    now, before, *history = _samples(view.snapshot)
+    pairs: dict[tuple[str, Subject], list[PathSample]] = {}
+    for sample in itertools.chain(*history):
+        if sample.time > view.accounted.get(sample.pair, float("-inf")):
+            pairs.setdefault((sample.vantage.key, sample.destination), []).append(sample)
+    repeated = (
+        RepeatedSample(tuple(made)) for made in pairs.values() if len(made) >= SHOWN_TWICE and not made[0].is_restricted
     )
-    return Probes(now, before, tuple(recent))
+    return Probes(now, before, tuple(repeated))
 
 
-def dials(observations: Iterable[Observation], *, ipv4: bool = True) -> tuple[PathSample, ...]:
-    """Observations grouped by (vantage, destination), without destinations that are meant to be out of reach.
+@lru_cache(maxsize=1)  # path causes and the others are judged with two views of one snapshot
+def _samples(snapshot: Snapshot) -> tuple[tuple[PathSample, ...], ...]:
+    """Those of the last two probes, and of each round of the history."""
+    ipv4 = snapshot.families.get(Family.V4) is not False
+    return tuple(_group(made, ipv4=ipv4) for made in (snapshot.kept, snapshot.kept_before, *snapshot.history))
+
+
+def _group(observations: Iterable[Observation], *, ipv4: bool) -> tuple[PathSample, ...]:
+    """Observations by vantage and destination, without destinations that are meant to be unreachable.
 
     `ipv4`: whether the cluster is meant to have it.
     """
-    table: dict[tuple[str, str], dict[tuple[Family, Layer], Observation]] = {}
+    table: dict[tuple[str, Subject], dict[tuple[Family, Layer], Observation]] = {}
     for o in observations:
-        if not o.target.expect_reachable:
-            continue
-        table.setdefault((o.vantage.key, o.target.subject), {})[o.family, o.layer] = o
+        if o.target.expect_reachable:
+            table.setdefault((o.vantage.key, o.target.subject), {})[o.family, o.layer] = o
     return tuple(
         PathSample(
             vantage=first.vantage,
@@ -146,35 +151,25 @@ def dials(observations: Iterable[Observation], *, ipv4: bool = True) -> tuple[Pa
     )
 
 
-def say(dial: PathSample, template: str) -> str:
-    """The template with the outcomes that it names (icmp6, tcp6, tcp4, tls6, tls4) and the size of the full-size echo."""
-
-    def word(family: Family, layer: Layer) -> str:
-        observation = dial.seen.get((family, layer))
-        return observation.outcome.value if observation is not None else "not asked"
-
-    size = next((o.full_size_bytes for (f, layer), o in dial.seen.items() if f is Family.V6 and layer is Layer.ICMP), 0)
-    return template.format(
-        icmp6=word(Family.V6, Layer.ICMP),
-        tcp6=word(Family.V6, Layer.TCP),
-        tcp4=word(Family.V4, Layer.TCP),
-        tls6=word(Family.V6, Layer.TLS),
-        tls4=word(Family.V4, Layer.TLS),
-        size=size,
-    )
+def describe(sample: PathSample, template: str) -> str:
+    """The template with the outcomes that it names (WORDS) and the size of the full-size echo."""
+    seen = sample.seen
+    words = {word: seen[key].outcome.value if key in seen else "not asked" for word, key in WORDS.items()}
+    echo = seen.get((Family.V6, Layer.ICMP))
+    return template.format(**words, size=echo.full_size_bytes if echo is not None else 0)
 
 
-def at(dial: PathSample) -> str:
-    """The address that was dialled over IPv6, in brackets, where there was one."""
-    address = next((o.address for (f, _), o in dial.seen.items() if f is Family.V6 and o.address is not None), None)
+def dialled(sample: PathSample) -> str:
+    """The address that was dialled over IPv6, in brackets; empty without one."""
+    address = next((o.address for (f, _), o in sample.seen.items() if f is Family.V6 and o.address is not None), None)
     return f" ({address})" if address is not None else ""
 
 
 def probe_command(observation: Observation | None) -> str:
-    """What repeats the dial step by step."""
+    """The command that repeats the dial step by step."""
     if observation is None or observation.address is None:
         return "dualstack-exporter check"
-    address = f"[{observation.address}]" if observation.address.version == 6 else str(observation.address)
+    address = f"[{observation.address}]" if observation.family is Family.V6 else str(observation.address)
     place = observation.vantage
     flag = ""
     if place.kind == "pod":
