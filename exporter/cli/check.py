@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 
 from exporter.broker.server.namespaces import read_start
 from exporter.cli.context import CommandContext, run_in_context
-from exporter.cli.options import CommandOptions
 from exporter.cli.remote import OWN_NAME, collect_nodes, last_report
+from exporter.daemon.options import Options
 from exporter.daemon.rounds import Rounds
 from exporter.daemon.wiring import build_rounds
 from exporter.diagnosis.rules.dns.losses import answers_vary
@@ -31,17 +32,14 @@ LEAST = 1.0  # seconds of a round that is worth making
 BETWEEN = 1.0  # seconds from the start of one round to that of the next, at least
 
 
-def check(options: CommandOptions) -> int:
+def check(options: Options) -> int:
     """Print the report, also without an inventory: the host's state was read. The exit status is 0, 1 or 2."""
     config = options.load()
     missing: tuple[str, ...] = ()
     if options.last:
         documents = [asyncio.run(last_report(options))]
     else:
-
-        async def work(context: CommandContext) -> tuple[list[Document], tuple[str, ...]]:
-            return await _look(context, all_nodes=options.nodes == "all")
-
+        work = partial(_look, all_nodes=options.nodes == "all")
         documents, missing = run_in_context(options, config, work, local=config.role is not Role.CLUSTER)
     if options.output == "json":
         listed = documents if options.nodes == "all" else documents[0]

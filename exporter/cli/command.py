@@ -14,10 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from exporter import __version__
-from exporter.cli.options import CommandOptions
 from exporter.config.document import ConfigError
 from exporter.config.reference import format_config
-from exporter.daemon.command_error import CommandError
+from exporter.daemon.options import CommandError, Options
 from exporter.model.probe import Layer
 from exporter.model.report import Role
 from exporter.telemetry.logs import LogFormat, LogLevel, configure
@@ -29,15 +28,15 @@ LISTEN_ADDRESS = "DUALSTACK_EXPORTER_LISTEN_ADDRESS"  # for the daemon of a cont
 
 def run(arguments: Sequence[str]) -> int:
     """Parse and run; the exit status is that of the subcommand, or 2 for bad input."""
-    options = CommandOptions()
+    options = Options()
     try:
         parser().parse_args(arguments, options)
         if options.web_listen_address is None and os.environ.get(LISTEN_ADDRESS):
             options.web_listen_address = [os.environ[LISTEN_ADDRESS]]
         # Of a command that runs once, the output matters: it logs warnings and worse unless told otherwise.
-        level = options.log_level or (LogLevel.INFO if options.run is _daemon else LogLevel.WARN)
+        level = options.log_level or (LogLevel.WARN if options.command else LogLevel.INFO)
         configure(LogLevel(level), LogFormat(options.log_format))
-        return int(options.run(options))
+        return _run_command(options)
     except (ConfigError, CommandError) as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
         return BAD_INPUT
@@ -67,9 +66,8 @@ def parser() -> argparse.ArgumentParser:
         parents=[shared],
     )
     top.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    top.set_defaults(run=_daemon)
-    commands = top.add_subparsers(title="subcommands", metavar="COMMAND")
-    for name, summary, add, target in _SUBCOMMANDS:
+    commands = top.add_subparsers(title="subcommands", metavar="COMMAND", dest="command")
+    for name, summary, add_flags in _SUBCOMMANDS:
         command = commands.add_parser(
             name,
             help=summary,
@@ -78,10 +76,8 @@ def parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
             argument_default=argparse.SUPPRESS,
         )
-        if add is not None:
-            add(command)
-        command.set_defaults(run=target)
-    commands.add_parser("broker", help="only the privileged part", add_help=False).set_defaults(run=_broker)
+        add_flags(command)
+    commands.add_parser("broker", help="only the privileged part", add_help=False)
     return top
 
 
@@ -140,55 +136,34 @@ def _add_resolve(to: argparse.ArgumentParser) -> None:
     _add_output(to)
 
 
-# The commands. Each imports what it runs itself: config and --help need none of it.
-
-
-def _daemon(options: CommandOptions) -> int:
-    from exporter.daemon.launch import launch  # noqa: PLC0415
-
-    return launch(options)
-
-
-def _check(options: CommandOptions) -> int:
-    from exporter.cli.check import check  # noqa: PLC0415
-
-    return check(options)
-
-
-def _probe(options: CommandOptions) -> int:
-    from exporter.cli.probe import probe  # noqa: PLC0415
-
-    return probe(options)
-
-
-def _resolve(options: CommandOptions) -> int:
-    from exporter.cli.resolve import resolve  # noqa: PLC0415
-
-    return resolve(options)
-
-
-def _reference(_: CommandOptions) -> int:
-    from exporter.report.reference import reference  # noqa: PLC0415
-
-    sys.stdout.write(reference())
-    return 0
-
-
-def _config(options: CommandOptions) -> int:
-    sys.stdout.write(format_config(options.load()))
-    return 0
-
-
-def _broker(_: CommandOptions) -> int:
-    raise CommandError("broker must come first and has its own flags (see dualstack-exporter broker --help)")
-
-
-_SUBCOMMANDS: tuple[
-    tuple[str, str, Callable[[argparse.ArgumentParser], None] | None, Callable[[CommandOptions], int]], ...
-] = (
-    ("check", "a report of what is wrong and why", _add_check, _check),
-    ("probe", "one probe, each step shown", _add_probe, _probe),
-    ("resolve", "what A and AAAA answer, and what glibc and musl would give an application", _add_resolve, _resolve),
-    ("config", "check the configuration and print the effective one", None, _config),
-    ("reference", "the tables of metrics, causes, alerts and configuration", None, _reference),
+_SUBCOMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
+    ("check", "a report of what is wrong and why", _add_check),
+    ("probe", "one probe, each step shown", _add_probe),
+    ("resolve", "what A and AAAA answer, and what glibc and musl would give an application", _add_resolve),
+    ("config", "check the configuration and print the effective one", lambda _: None),
+    ("reference", "the tables of metrics, causes, alerts and configuration", lambda _: None),
 )
+
+
+def _run_command(options: Options) -> int:
+    """The exit status. Each command is only imported when it runs: config and --help need none of the others."""
+    match options.command:
+        case "check":
+            from exporter.cli.check import check as command  # noqa: PLC0415
+        case "probe":
+            from exporter.cli.probe import probe as command  # noqa: PLC0415
+        case "resolve":
+            from exporter.cli.resolve import resolve as command  # noqa: PLC0415
+        case "config":
+            sys.stdout.write(format_config(options.load()))
+            return 0
+        case "reference":
+            from exporter.report.reference import reference  # noqa: PLC0415
+
+            sys.stdout.write(reference())
+            return 0
+        case "broker":
+            raise CommandError("broker must come first and has its own flags (see dualstack-exporter broker --help)")
+        case _:
+            from exporter.daemon.launch import launch as command  # noqa: PLC0415
+    return command(options)

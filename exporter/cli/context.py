@@ -11,8 +11,7 @@ from typing import TypeVar
 from exporter.broker.client.requests import BrokerClient, BrokerGone
 from exporter.config.schema import Config
 from exporter.daemon.broker_session import BrokerError, BrokerSession, open_session
-from exporter.daemon.command_error import CommandError
-from exporter.daemon.options import Options
+from exporter.daemon.options import CommandError, Options
 from exporter.daemon.rounds import UnfinishedError
 from exporter.daemon.wiring import open_source
 from exporter.inventory.file import InventoryError

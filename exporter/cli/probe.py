@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 
-from exporter.cli.options import CommandOptions
 from exporter.cli.vantage import VantageContext, run_at_vantage
-from exporter.daemon.command_error import CommandError
+from exporter.daemon.options import CommandError, Options
 from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
 from exporter.model.probe import Check, Group, Layer, Lookup, Nameserver, Observation, Outcome, Target, Timeouts
 from exporter.probes.target_resolver import TargetResolver
@@ -19,7 +18,7 @@ LITERAL_TLS = (
 )
 
 
-def probe(options: CommandOptions) -> int:
+def probe(options: Options) -> int:
     """Print what each layer did; 0 when every family passed, 1 when one did not, 2 for bad input."""
     host, port = split_target(options.target)
     layers = parse_layers(options.layers, host, port)

@@ -7,8 +7,7 @@ import os
 
 import aiohttp
 
-from exporter.daemon.command_error import CommandError
-from exporter.daemon.options import Options
+from exporter.daemon.options import CommandError, Options
 from exporter.inventory.fetching import read_body
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
@@ -103,7 +102,7 @@ async def _fetch(session: aiohttp.ClientSession, url: str) -> Document:
             if response.status != 200:
                 raise NoReportError(REFUSALS.get(response.status, f"HTTP status {response.status}"))
             body = await read_body(response, LIMIT)
-            if body is None:
+            if len(body) > LIMIT:
                 raise NoReportError(f"more than {LIMIT} bytes")
             return parse(body)
     except aiohttp.ClientOSError as error:

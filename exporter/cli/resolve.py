@@ -6,9 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-from exporter.cli.options import CommandOptions
 from exporter.cli.vantage import VantageContext, run_at_vantage
-from exporter.daemon.command_error import CommandError
+from exporter.daemon.options import CommandError, Options
 from exporter.libc.resolv_conf import parse_resolv_conf
 from exporter.model.dns import ResolvConf
 from exporter.model.probe import Lookup, Nameserver, Purpose, Question
@@ -19,7 +18,7 @@ LIMIT = 65536
 LONGEST = 253  # characters of a name, RFC 1035 2.3.4
 
 
-def resolve(options: CommandOptions) -> int:
+def resolve(options: Options) -> int:
     """Print it; 0 whatever the answers are."""
     name = options.name
     plain = name.isascii() and name.isprintable() and " " not in name

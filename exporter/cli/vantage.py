@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from exporter.cli.context import CommandContext, run_in_context
-from exporter.cli.options import CommandOptions
 from exporter.config.schema import Config
-from exporter.daemon.command_error import CommandError
+from exporter.daemon.options import CommandError, Options
 from exporter.daemon.wiring import build_runner
 from exporter.model.dns import ResolvConf
 from exporter.model.report import PodView
@@ -36,7 +35,7 @@ class VantageContext:
     deadline: Deadline
 
 
-def run_at_vantage(options: CommandOptions, work: Callable[[VantageContext], Awaitable[T]]) -> T:
+def run_at_vantage(options: Options, work: Callable[[VantageContext], Awaitable[T]]) -> T:
     """The result of `work` at the named place; CommandError, in one line, where there is no such place or no broker."""
 
     async def at_vantage(context: CommandContext) -> T:
@@ -56,7 +55,7 @@ def run_at_vantage(options: CommandOptions, work: Callable[[VantageContext], Awa
     return run_in_context(options, options.load(), at_vantage)
 
 
-def _find(options: CommandOptions, config: Config, inspection: Inspection) -> PodView:
+def _find(options: Options, config: Config, inspection: Inspection) -> PodView:
     if options.netns:
         return _named(options.netns, config, inspection)
     if options.pod:

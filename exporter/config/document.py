@@ -44,25 +44,7 @@ class Scalar:
     type: ScalarType
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
-    items: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Entries:
-    entries: tuple[tuple[str, Node], ...]
-
-    def get(self, key: str) -> Node | None:
-        """The value under that key, None where it is absent."""
-        return next((value for name, value in self.entries if name == key), None)
-
-    def put(self, key: str, value: Node) -> Entries:
-        """The same mapping with that key set."""
-        return Entries((*((k, v) for k, v in self.entries if k != key), (key, value)))
-
-
-Node = Scalar | Items | Entries
+Node: TypeAlias = "Scalar | list[Node] | dict[str, Node]"
 # Where a node is: the place of its container, and its key or index there. Written out for messages only.
 _Place: TypeAlias = "tuple[_Place, str | int] | None"
 
@@ -170,15 +152,15 @@ class DocumentReader:
             self._anchors[event.anchor] = (node, self._count - before)
         return node
 
-    def _items(self, place: _Place, depth: int) -> Items:
+    def _items(self, place: _Place, depth: int) -> list[Node]:
         items: list[Node] = []
         for event in self._events:
             if isinstance(event, yaml.SequenceEndEvent):
                 break
             items.append(self._node(event, (place, len(items)), depth + 1))
-        return Items(tuple(items))
+        return items
 
-    def _entries(self, place: _Place, depth: int) -> Entries:
+    def _entries(self, place: _Place, depth: int) -> dict[str, Node]:
         entries: dict[str, Node] = {}
         for event in self._events:
             if isinstance(event, yaml.MappingEndEvent):
@@ -189,7 +171,7 @@ class DocumentReader:
             if key in entries:
                 raise Fault(_path((place, key)), f"stands twice, again in {_line(event)}")
             entries[key] = self._node(next(self._events), (place, key), depth + 1)
-        return Entries(tuple(entries.items()))
+        return entries
 
     def _alias(self, event: Any) -> Node:
         if self._most is None:

@@ -18,7 +18,9 @@ LARGEST_CA_FILE = 4 * 1024 * 1024  # the system's whole bundle is about 220 KiB
 def read_bounded(path: str, *, key: str = "", most: int = LARGEST) -> bytes:
     """The bytes of a regular file; a Fault at `key` where they cannot be read."""
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(
+            path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
+        ) as file:  # a FIFO too opens at once
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             data = file.read(most + 1) if regular else b""
     except IsADirectoryError:
@@ -31,11 +33,6 @@ def read_bounded(path: str, *, key: str = "", most: int = LARGEST) -> bytes:
     if len(data) > most:
         raise Fault(key, f"{_show(path)} is larger than {most // 1024} KiB")
     return data
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """A FIFO without a writer would never be opened."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def resolve_file(name: str, beside: str) -> str:

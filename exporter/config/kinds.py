@@ -1,19 +1,22 @@
 """The kinds of value in a configuration: how each is read, written back and named. Between document.py and schema.py.
 
 A kind decodes a node of the YAML tree into a plain value or raises Fault with the dotted path, and encodes the value so
-that decoding gives it again. It decides about one value; consistency.py compares several. No I/O.
+that decoding gives it again. A Section is a mapping with a closed set of keys, each with its kind, meaning and default.
+consistency.py compares several values. No I/O.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from exporter.config.document import Fault, Items, Node, Scalar, ScalarType, is_empty, quote
+from exporter.config.document import Fault, Node, Scalar, ScalarType, is_empty, join_path, quote
 from exporter.config.durations import format_duration, parse_duration
 
 T = TypeVar("T")
@@ -69,7 +72,7 @@ def show(node: Node) -> str:
     """A node as messages name it: a short scalar as written, anything else by its form."""
     if isinstance(node, Scalar):
         return show_text(node.text)
-    return "a list" if isinstance(node, Items) else "a mapping"
+    return "a list" if isinstance(node, list) else "a mapping"
 
 
 def show_text(text: str) -> str:
@@ -213,12 +216,12 @@ class ListOf(ValueKind[tuple[T, ...]]):
         return f"list of ({label})" if " | " in label else f"list of {label}"
 
     def decode(self, node: Node, path: str) -> tuple[T, ...]:
-        if not isinstance(node, Items):
+        if not isinstance(node, list):
             raise self.refuse(node, path)
-        if len(node.items) < self.least:
+        if len(node) < self.least:
             raise Fault(path, "must not be empty")
         values: list[T] = []
-        for index, child in enumerate(node.items):
+        for index, child in enumerate(node):
             below = f"{path}[{index}]"
             if is_empty(child):
                 raise Fault(below, "is empty")
@@ -247,3 +250,80 @@ class Maybe(ValueKind[T | None]):
 
     def encode(self, value: T | None) -> Plain:
         return None if value is None else self.kind.encode(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """One key. Without a default it is required; `default_text` is the default in words, for the reference."""
+
+    kind: ValueKind[Any]
+    meaning: str
+    default: Any = dataclasses.MISSING
+    default_text: str = ""
+
+
+def option(kind: ValueKind[Any], meaning: str, *, default: Any = dataclasses.MISSING, default_text: str = "") -> Any:
+    """A dataclass field for one key."""
+    metadata = {"option": Option(kind=kind, meaning=meaning, default=default, default_text=default_text)}
+    if isinstance(default, Mapping):  # not hashable, so not accepted as a plain default
+        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Section(ValueKind[T]):
+    """A mapping with a closed set of keys: the fields of a dataclass of options, or a dict with the keys of `table`."""
+
+    holder: type[T]
+    table: Mapping[str, Option] | None = None
+    label = "mapping"
+    noun = "a mapping"
+
+    @property
+    def options(self) -> Mapping[str, Option]:
+        if self.table is not None:
+            return self.table
+        holder: Any = self.holder
+        return {field.name: field.metadata["option"] for field in dataclasses.fields(holder)}
+
+    def decode(self, node: Node, path: str) -> T:
+        if not isinstance(node, dict):
+            raise self.refuse(node, path)
+        options = self.options
+        for key in node:
+            if key not in options:
+                raise Fault(join_path(path, key), unknown(key, options))
+        return self.holder(
+            **{key: _value(node.get(key), join_path(path, key), option) for key, option in options.items()}
+        )
+
+    def encode(self, value: T) -> Plain:
+        values = value if isinstance(value, Mapping) else {key: getattr(value, key) for key in self.options}
+        plain = {key: option.kind.encode(values[key]) for key, option in self.options.items()}
+        return {key: text for key, text in plain.items() if text is not None}
+
+
+def _value(node: Node | None, path: str, option: Option) -> Any:
+    if node is None:
+        if option.default is dataclasses.MISSING:
+            raise Fault(path, "is missing")
+        return option.default
+    if is_empty(node):
+        raise Fault(path, "is empty: leave the key out to take the default")
+    return option.kind.decode(node, path)
+
+
+def section(holder: type[T]) -> Any:
+    """A dataclass field for a section that may be left out."""
+    return option(Section(holder), "", default=holder())
+
+
+def choice(default: StrEnum, meaning: str) -> Any:
+    """A dataclass field for one member of a closed set."""
+    return option(Choice(type(default)), meaning, default=default)
+
+
+def unknown(key: str, known: Iterable[str]) -> str:
+    """What to say of a key that is not known, with the nearest known one."""
+    near = difflib.get_close_matches(key[:60], known, n=1)
+    return f"unknown key, did you mean {near[0]}?" if near else "unknown key"

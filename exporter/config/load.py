@@ -12,14 +12,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from exporter.config.consistency import find_faults
-from exporter.config.document import ConfigError, Entries, Fault, Node, Scalar, ScalarType, parse_document
+from exporter.config.document import ConfigError, Fault, Node, Scalar, ScalarType, parse_document
 from exporter.config.files import check_authorities, read_bounded, resolve_file
-from exporter.config.kinds import show
+from exporter.config.kinds import Section, show
 from exporter.config.network_kinds import NODE_NAME
 from exporter.config.schema import Config, InventoryConfig, SourceKind
-from exporter.config.sections import Section
-
-_SECTION = Section(Config)
 
 
 def load_config(
@@ -42,7 +39,7 @@ def load_config(
             source = read_bounded(path) if path else b""
     with naming(path):
         root = _apply_flags(parse_mapping(source), role, resolve_file(inventory_file, ""))
-        config = _complete(_SECTION.decode(root, ""), root, path)
+        config = _complete(Section(Config).decode(root, ""), root, path)
         config = replace(config, node_name=config.node_name or _find_node_name(environment, hostname))
         for fault in find_faults(config):
             raise fault
@@ -52,12 +49,12 @@ def load_config(
         return config
 
 
-def parse_mapping(source: str | bytes) -> Entries:
+def parse_mapping(source: str | bytes) -> dict[str, Node]:
     """The keys and values of a file; none where it is empty."""
-    root = parse_document(source) or Entries(())
-    if not isinstance(root, Entries):
+    root = parse_document(source)
+    if not isinstance(root, dict | None):
         raise Fault("", f"{show(root)} is not a mapping of keys to values")
-    return root
+    return root or {}
 
 
 @contextmanager
@@ -69,21 +66,20 @@ def naming(path: str) -> Iterator[None]:
         raise ConfigError(f"{path}: {fault}" if path else str(fault)) from None
 
 
-def _apply_flags(root: Entries, role: str, inventory_file: str) -> Entries:
-    if role:
-        root = root.put("role", _text(role))
-    section = root.get("inventory") or Entries(())
-    if inventory_file and isinstance(section, Entries):
-        section = section.put("source", _text(SourceKind.FILE)).put("file", _text(inventory_file))
-        root = root.put("inventory", section.put("kubeconfig", _text("")))
-    return root
+def _apply_flags(root: dict[str, Node], role: str, inventory_file: str) -> dict[str, Node]:
+    flags: dict[str, Node] = {"role": _text(role)} if role else {}
+    section = root.get("inventory", {})
+    if inventory_file and isinstance(section, dict):
+        named = {"source": SourceKind.FILE, "file": inventory_file, "kubeconfig": ""}
+        flags["inventory"] = section | {key: _text(value) for key, value in named.items()}
+    return root | flags
 
 
 def _text(value: str) -> Scalar:
     return Scalar(value, ScalarType.TEXT)
 
 
-def _complete(config: Config, root: Entries, path: str) -> Config:
+def _complete(config: Config, root: dict[str, Node], path: str) -> Config:
     """Fill in the defaults that depend on other values, and make file names absolute."""
     return replace(
         _fit_times(config, root),
@@ -100,7 +96,7 @@ def _imply_source(inventory: InventoryConfig, path: str) -> InventoryConfig:
     return InventoryConfig(source=source, file=file, kubeconfig=kubeconfig)
 
 
-def _fit_times(config: Config, root: Entries) -> Config:
+def _fit_times(config: Config, root: dict[str, Node]) -> Config:
     """Deadlines left to their defaults shrink with a shorter interval; those in the file stay as they are."""
     whole = config.round.timeout
     if _find(root, "round", "timeout") is None:
@@ -115,7 +111,7 @@ def _fit_times(config: Config, root: Entries) -> Config:
 def _find(root: Node, *keys: str) -> Node | None:
     node: Node | None = root
     for key in keys:
-        node = node.get(key) if isinstance(node, Entries) else None
+        node = node.get(key) if isinstance(node, dict) else None
     return node
 
 

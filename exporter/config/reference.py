@@ -12,9 +12,8 @@ from typing import Any
 
 import yaml
 
-from exporter.config.kinds import ListOf, Maybe, Plain, ValueKind
+from exporter.config.kinds import ListOf, Maybe, Option, Plain, Section, ValueKind
 from exporter.config.schema import Config
-from exporter.config.sections import Option, Section
 
 # No key of the configuration holds a secret now; the value of any key of these names is masked.
 SECRET_KEYS = frozenset({"authorization", "bearer_token", "cookie", "headers", "key", "password", "secret", "token"})

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.config.kinds import PORT, Choice, Count, Duration, ListOf, Maybe
+from exporter.config.kinds import PORT, Choice, Count, Duration, ListOf, Maybe, Option, Section, choice, option, section
 from exporter.config.network_kinds import (
     DIRECTORY,
     DOMAIN_NAME,
@@ -27,11 +27,13 @@ from exporter.config.network_kinds import (
     AskedServer,
     Cidr,
     DnsServer,
+    Families,
     IpAddress,
+    LabelSelector,
+    Layers,
     ReferenceServer,
+    Statuses,
 )
-from exporter.config.probe_kinds import Families, LabelSelector, Layers, Statuses
-from exporter.config.sections import Option, Section, choice, option, section
 from exporter.config.selector import Selector
 from exporter.model.family import Address, Family, Net
 from exporter.model.probe import Layer

@@ -21,10 +21,8 @@ from exporter.model.report import Role
 def open_kubernetes(config: Config, *, once: bool = False) -> KubernetesSource | DigestedSource:
     """The configured source with its credentials loaded, while root's files can still be read.
 
-    `once`: for a command that ends within seconds, so that the digest is fetched every second.
-
-    Raises:
-        InventoryError: there is no usable service account or kubeconfig.
+    `once`: for a command that ends within seconds, so that the digest is fetched every second. Raises InventoryError
+    where there is no usable service account or kubeconfig.
     """
     path = config.inventory.kubeconfig
     loader: Loader = partial(load_kubeconfig, path) if path else load_service_account

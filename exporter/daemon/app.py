@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from exporter import __version__
@@ -53,31 +53,27 @@ BROKER_PATIENCE = 30.0  # seconds that a named broker may take to start
 WATCH_EVERY = 2.0  # seconds between checks of the configuration file
 
 
+@dataclass(kw_only=True, eq=False)
 class Daemon:
     """One running exporter, and the State that its web server serves."""
 
-    def __init__(
-        self,
-        options: Options,
-        config: Config,
-        *,
-        source: InventorySource,
-        session: BrokerSession | None,
-        sockets: Sequence[socket.socket],
-        web_settings: WebSettings,
-    ) -> None:
-        self._options = options
-        self._config = config
-        self._source = source
-        self._session = session
-        self._sockets = sockets
-        self._web_settings = web_settings
-        self._errors = InternalErrors()
-        self._totals = Totals()
-        self._digest = DigestPublisher(source=source.current) if config.role is not Role.NODE else None
-        self._report: Report | None = None
-        self._finished = 0.0  # when the report was finished, by the monotonic clock
-        self._document: tuple[Report, bytes] | None = None
+    options: Options
+    config: Config
+    source: InventorySource
+    session: BrokerSession | None
+    sockets: Sequence[socket.socket]
+    web_settings: WebSettings
+    _errors: InternalErrors = field(default_factory=InternalErrors)
+    _totals: Totals = field(default_factory=Totals)
+    _report: Report | None = None
+    _finished: float = 0.0  # when the report was finished, by the monotonic clock
+    _document: tuple[Report, bytes] | None = None
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)  # starts a round before it is due
+    _hang_up: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self._digest = DigestPublisher(source=self.source.current) if config.role is not Role.NODE else None
         self._state = ExporterState(
             node=config.node_name,
             role=config.role.value,
@@ -88,18 +84,16 @@ class Daemon:
             reload_time=time.time(),
         )
         self._exposition = Exposition(own=self.state, fresh=self._fresh)
-        self._wake = asyncio.Event()  # starts a round before it is due
-        self._hang_up = asyncio.Event()
 
     # What the web server reads.
 
     def state(self) -> ExporterState:
         """What the exporter knows about itself now."""
-        inventory = self._source.current()
+        inventory = self.source.current()
         synced = {kind.value: at for kind, at in inventory.read_at.items()}
         if not synced and inventory.synced is not None:
             synced = {"inventory": inventory.synced}
-        return replace(self._state, errors=self._errors.totals, inventory_synced=synced)
+        return replace(self._state, errors=dict(self._errors), inventory_synced=synced)
 
     @property
     def ready(self) -> bool:
@@ -119,29 +113,29 @@ class Daemon:
 
     def page(self) -> str:
         return render_page(
-            self._report, self.state(), now=time.time(), fresh=self.ready, metrics=self._options.web_telemetry_path
+            self._report, self.state(), now=time.time(), fresh=self.ready, metrics=self.options.web_telemetry_path
         )
 
     def config_text(self) -> str:
-        return format_config(self._config)
+        return format_config(self.config)
 
     async def reload(self) -> str:
         """Read the configuration again and start a round. Returns the problem, if any: a bad file changes nothing."""
         try:
-            config = self._options.load()
+            config = self.options.load()
         except ConfigError as error:
             self._state = replace(self._state, reload_successful=False)
             failed = fields(problem=str(error))
             log.error("config reload failed, keeping the previous configuration", extra=failed)  # noqa: TRY400 - no bug
             return str(error)
-        old = self._config
+        old = self.config
         kept = replace(config, role=old.role, node_name=old.node_name, inventory=old.inventory, digest=old.digest)
         if kept != config:
             log.warning(
                 "role, node_name, inventory and digest only change at a restart",
-                extra=fields(file=self._options.config_file),
+                extra=fields(file=self.options.config_file),
             )
-        self._config = kept
+        self.config = kept
         self._state = replace(self._state, reload_successful=True, reload_time=time.time())
         self._wake.set()  # a round in progress ends with the configuration that it began with
         log.info("configuration reloaded")
@@ -157,27 +151,27 @@ class Daemon:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up.set)
         options = WebOptions(
-            telemetry_path=self._options.web_telemetry_path,
-            lifecycle=self._options.web_enable_lifecycle,
+            telemetry_path=self.options.web_telemetry_path,
+            lifecycle=self.options.web_enable_lifecycle,
             style=STYLE,
             digest=self._digest,
         )
         ended = await _first_to_end(
             {
                 "stop": stop.wait(),
-                "web server": WebServer(self, self._web_settings, options).run(self._sockets),
+                "web server": WebServer(self, self.web_settings, options).run(self.sockets),
                 "rounds": self._probe(),
-                "inventory": self._source.run(),
+                "inventory": self.source.run(),
                 "configuration watch": self._watch(),
             }
         )
         return _status({task for task in ended if task.get_name() != "stop"})
 
     async def _probe(self) -> None:
-        broker = await self._session.connect(patience=BROKER_PATIENCE) if self._session is not None else None
+        broker = await self.session.connect(patience=BROKER_PATIENCE) if self.session is not None else None
         try:
-            rounds = build_rounds(self._config, self._pace(), broker, self._errors)
-            await self._source.wait_ready(self._config.round.timeout)
+            rounds = build_rounds(self.config, self._pace(), broker, self._errors)
+            await self.source.wait_ready(self.config.round.timeout)
             works: dict[str, Coroutine[Any, Any, None]] = {"pace": self._pace_rounds(rounds)}
             if broker is not None:
                 works["broker"] = _end_of(broker)
@@ -188,7 +182,7 @@ class Daemon:
                 broker.close()
 
     def _pace(self) -> Pace:
-        return pace_of(self._config, len(self._source.current().nodes or ()))
+        return pace_of(self.config, len(self.source.current().nodes or ()))
 
     async def _pace_rounds(self, rounds: Rounds) -> None:
         loop = asyncio.get_running_loop()
@@ -197,7 +191,7 @@ class Daemon:
             self._wake.clear()
             began = loop.time()
             pace = self._pace()
-            rounds.configure(self._config, pace)
+            rounds.configure(self.config, pace)
             await self._one_round(rounds)
             self._state = replace(self._state, round_seconds=loop.time() - began)
             due += pace.interval * random.uniform(0.98, 1.02)  # noqa: S311 - jitter, so that nodes drift apart
@@ -215,7 +209,7 @@ class Daemon:
     async def _one_round(self, rounds: Rounds) -> None:
         """One round. An unexpected exception is counted and logged, and only the round is lost."""
         try:
-            report = await rounds.run(self._source.current, self._source.remote_findings())
+            report = await rounds.run(self.source.current, self.source.remote_findings())
         except BrokerGone:
             raise
         except UnfinishedError as error:
@@ -237,17 +231,17 @@ class Daemon:
             rounds=self._state.rounds + 1,
         )
         if not report.snapshot.complete:
-            log.warning("a round was cut by its deadline", extra=fields(timeout=self._config.round.timeout))
+            log.warning("a round was cut by its deadline", extra=fields(timeout=self.config.round.timeout))
         self._exposition.publish(FinishedRound(report, self._totals))
         log.debug("round finished", extra=fields(verdict=names(report.families)))
 
     async def _watch(self) -> None:
         """Reload at SIGHUP, and when the file or the symbolic link to it changes."""
-        seen = file_fingerprint(self._options.config_file)
+        seen = file_fingerprint(self.options.config_file)
         while True:
             wanted = await happens_within(self._hang_up, WATCH_EVERY)
             self._hang_up.clear()
-            now = file_fingerprint(self._options.config_file)
+            now = file_fingerprint(self.options.config_file)
             if wanted or now != seen:
                 seen = now
                 await self.reload()
@@ -273,10 +267,11 @@ def _status(ended: set[asyncio.Task[Any]]) -> int:
     """0 where nothing ended by itself; else log what did, and 1."""
     for task in ended:
         error = task.exception()
-        if isinstance(error, BrokerGone):
-            log.error("the broker ended, so the daemon ends too", extra=fields(problem=str(error)))
-        elif isinstance(error, BrokerError):
-            log.error("no usable broker", extra=fields(problem=str(error)))
+        if isinstance(error, BrokerGone | BrokerError):
+            message = (
+                "no usable broker" if isinstance(error, BrokerError) else "the broker ended, so the daemon ends too"
+            )
+            log.error(message, extra=fields(problem=str(error)))
         else:
             log.error("ended unexpectedly", exc_info=error, extra=fields(task=task.get_name()))
     return 1 if ended else 0

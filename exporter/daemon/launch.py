@@ -12,8 +12,7 @@ import os
 from exporter.config.schema import Config
 from exporter.daemon.app import Daemon
 from exporter.daemon.broker_session import BrokerError, open_session
-from exporter.daemon.command_error import CommandError
-from exporter.daemon.options import Options
+from exporter.daemon.options import CommandError, Options
 from exporter.daemon.wiring import open_source
 from exporter.inventory.file import InventoryError
 from exporter.model.report import Role
@@ -37,17 +36,14 @@ def launch(options: Options) -> int:
     except (BrokerError, InventoryError, ListenError, ValueError) as error:
         raise CommandError(str(error)) from error
 
-    async def run() -> int:
-        """Built inside the event loop that it belongs to."""
-        return await Daemon(
-            options, config, source=source, session=session, sockets=sockets, web_settings=settings
-        ).run()
-
     try:
+        daemon = Daemon(
+            options=options, config=config, source=source, session=session, sockets=sockets, web_settings=settings
+        )
         _warn_unreadable(config, options, settings)
         for listener in sockets:
             log.info("listening", extra=fields(address=format_address(listener)))
-        return asyncio.run(run())
+        return asyncio.run(daemon.run())
     finally:
         if session is not None:
             session.end()

@@ -1,4 +1,4 @@
-"""The flags that the daemon and all other commands share, and the configuration that follows from them.
+"""The flags of all commands, the configuration that follows from them, and the error that a command ends with.
 
 Filled by cli/command.py, read by everything that it starts.
 """
@@ -13,9 +13,14 @@ from exporter.config.load import load_config
 from exporter.config.schema import Config
 
 
-class Options(argparse.Namespace):
-    """The shared flags, typed (docs/specification.md section 2). Each attribute here is the flag's default."""
+class CommandError(Exception):
+    """A command cannot go on for a reason outside the program. The message is one line; the exit status is 2."""
 
+
+class Options(argparse.Namespace):
+    """All flags, typed (docs/specification.md section 2). Each attribute here is the flag's default."""
+
+    command: str = ""  # empty: the daemon
     config_file: str = ""
     role: str = ""
     inventory_file: str = ""
@@ -26,6 +31,19 @@ class Options(argparse.Namespace):
     web_enable_lifecycle: bool = False
     log_level: str = ""
     log_format: str = "logfmt"
+    output: str = "text"
+    # check
+    fail_on: str = "warning"
+    last: bool = False
+    nodes: str = ""
+    # probe, resolve
+    pod: str = ""
+    netns: str = ""
+    family: str = "any"
+    target: str = ""
+    layers: str = ""
+    name: str = ""
+    resolv_conf: str = ""
 
     def load(self) -> Config:
         """The configuration as its file is now; ConfigError (one line) where it is bad."""

@@ -8,8 +8,8 @@ a broker that does not answer at all: then there is nothing to report.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from exporter.config.schema import Config
 from exporter.diagnosis.engine.rule_input import RuleInput
@@ -25,7 +25,7 @@ from exporter.model.probe import Group, Lookup, Observation, Purpose, Question
 from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage
 from exporter.plan import repeats, result_history
-from exporter.plan.answer_history import NO_HISTORY, all_told, remember
+from exporter.plan.answer_history import NO_HISTORY, AnswerHistory, all_told, remember
 from exporter.plan.checks import direct_checks, named_checks
 from exporter.plan.name_resolution import ResolutionGroup, failed_hosts, resolution_groups
 from exporter.plan.pace import Pace
@@ -46,48 +46,38 @@ class UnfinishedError(Exception):
     """A round without any result: the broker did not answer."""
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class Rounds:
     """Runs rounds one after the other; keeps results, answers and the memory of the diagnosis between them."""
 
-    def __init__(
-        self,
-        config: Config,
-        pace: Pace,
-        *,
-        inspector: Inspector | None,
-        runner: ProbeRunner,
-        target_resolver: TargetResolver,
-        clock: Callable[[], float],
-        steady: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._config = config
-        self._pace = pace
-        self._inspector = inspector
-        self._runner = runner
-        self._target_resolver = target_resolver
-        self._clock = clock
-        self._steady = steady
-        self._results = result_history.EMPTY
-        self._answers = result_history.NO_ANSWERS
-        self._history = NO_HISTORY
-        self._doubts = 0  # doubtful questions of the last round
-        self._memory = Memory()
-        self._previous: Snapshot | None = None
-        self._number = 0
+    config: Config
+    pace: Pace
+    inspector: Inspector | None
+    runner: ProbeRunner
+    target_resolver: TargetResolver
+    clock: Callable[[], float]
+    steady: Callable[[], float]
+    _results: result_history.ResultHistory = result_history.EMPTY
+    _answers: result_history.AnswerPairs = result_history.NO_ANSWERS
+    _history: AnswerHistory = field(default_factory=lambda: NO_HISTORY)
+    _doubts: int = 0  # doubtful questions of the last round
+    _memory: Memory = field(default_factory=Memory)
+    _previous: Snapshot | None = None
+    _number: int = 0
 
     def configure(self, config: Config, pace: Pace) -> None:
         """Use this configuration from the next round on; forget results of targets and names that were removed."""
-        if config.targets != self._config.targets:
+        if config.targets != self.config.targets:
             self._results = result_history.of_targets(self._results, {t.name for t in config.targets})
-        if config.dns != self._config.dns:
+        if config.dns != self.config.dns:
             self._history = NO_HISTORY
-        self._config = config
-        self._pace = pace
-        self._target_resolver.configure(
+        self.config = config
+        self.pace = pace
+        self.target_resolver.configure(
             [t.host for t in config.targets], question_timeout(config, pace.whole, pace.timeout)
         )
-        if self._inspector is not None:
-            self._inspector.configure(config)
+        if self.inspector is not None:
+            self.inspector.configure(config)
 
     @property
     def undecided(self) -> bool:
@@ -100,16 +90,16 @@ class Rounds:
         `remote_findings`: the causes found by the cluster role, for explanation. Raises UnfinishedError where the
         broker does not answer.
         """
-        deadline = Deadline(asyncio.get_running_loop().time() + self._pace.timeout)
-        started = self._clock()
-        self._runner.overrun = False
+        deadline = Deadline(asyncio.get_running_loop().time() + self.pace.timeout)
+        started = self.clock()
+        self.runner.overrun = False
         inventory = source()
         inspection = await self._inspect(inventory)
-        inspected = self._clock()
+        inspected = self.clock()
         plan = self._plan(inspection, inventory)
         observations, lookups = await self._probe(plan, deadline)
         now = source()
-        left = departures(inventory, now, self._config.node_name)
+        left = departures(inventory, now, self.config.node_name)
         present = drop_vanished(inspection.pods, observations, lookups, left=left, inventory=now)
         self._remember(plan, present)
         snapshot = self._snapshot(inspection, now, (started, inspected), present)
@@ -119,41 +109,41 @@ class Rounds:
         return report
 
     async def _inspect(self, inventory: Inventory) -> Inspection:
-        if self._inspector is None:
+        if self.inspector is None:
             return Inspection(
-                host=Vantage(kind="host", namespace="", name=self._config.node_name, netns=None),
+                host=Vantage(kind="host", namespace="", name=self.config.node_name, netns=None),
                 pods=(),
                 host_facts=None,
                 host_resolv_conf=None,
                 readings=(),
             )
         try:
-            async with asyncio.timeout(self._pace.patience):
-                return await self._inspector.inspect(inventory)
+            async with asyncio.timeout(self.pace.patience):
+                return await self.inspector.inspect(inventory)
         except TimeoutError:
-            raise UnfinishedError(f"no answer from the broker within {self._pace.patience:g} s") from None
+            raise UnfinishedError(f"no answer from the broker within {self.pace.patience:g} s") from None
 
     def _plan(self, inspection: Inspection, inventory: Inventory) -> RoundPlan:
         context = round_context(
             PodView(vantage=inspection.host, resolv_conf=inspection.host_resolv_conf),
             inspection.pods,
             inventory,
-            config=self._config,
-            expected=families_expected(inventory, self._config.families),
+            config=self.config,
+            expected=families_expected(inventory, self.config.families),
             history=self._results,
-            now=self._clock(),
-            probes_locally=self._inspector is not None,
+            now=self.clock(),
+            probes_locally=self.inspector is not None,
         )
-        return RoundPlan(number=self._number, config=self._config, pace=self._pace, context=context)
+        return RoundPlan(number=self._number, config=self.config, pace=self.pace, context=context)
 
     async def _probe(self, plan: RoundPlan, deadline: Deadline) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
         """Dials to addresses start at once, those to names after the resolution of that name."""
         if not plan.context.probes_locally:
-            return (), await self._runner.ask_all(questions(plan, plan.pace.queries), deadline)
+            return (), await self.runner.ask_all(questions(plan, plan.pace.queries), deadline)
         named = resolution_groups(plan)
         planned, allowance = self._share(plan, named)
         direct, asked, resolved = await asyncio.gather(
-            self._runner.check_all(direct_checks(plan), deadline),
+            self.runner.check_all(direct_checks(plan), deadline),
             self._ask(plan, planned, allowance, deadline),
             asyncio.gather(*(self._resolve_and_dial(plan, group, deadline) for group in named)),
         )
@@ -164,12 +154,12 @@ class Rounds:
         self, plan: RoundPlan, planned: Sequence[Question], allowance: int | None, deadline: Deadline
     ) -> tuple[Lookup, ...]:
         """Ask the planned questions, and those with doubtful answers again."""
-        asked = await self._runner.ask_all(planned, deadline)
-        history = remember(self._history, asked, now=self._clock())
+        asked = await self.runner.ask_all(planned, deadline)
+        history = remember(self._history, asked, now=self.clock())
         doubts = repeats.doubtful(asked, history, known_names(plan))
         self._doubts = len(doubts)
         more = repeats.asked_again(doubts, allowance=allowance, seconds=deadline.left - AT_THE_END)
-        return (*asked, *await self._runner.ask_all(more, deadline))
+        return (*asked, *await self.runner.ask_all(more, deadline))
 
     def _share(self, plan: RoundPlan, named: Sequence[ResolutionGroup]) -> tuple[tuple[Question, ...], int | None]:
         """The round's questions, and how many may be asked again.
@@ -177,16 +167,16 @@ class Rounds:
         Part of the DNS budget is reserved for target names that are due, at most half, and for the doubtful questions
         of the last round. The names get what they are due of the rest, or half of it if that is more.
         """
-        budget = self._pace.queries
+        budget = self.pace.queries
         if budget is None:
-            self._target_resolver.allow(None, named)
+            self.target_resolver.allow(None, named)
             return questions(plan, None), None
         aside = repeats.set_aside(self._doubts, budget)
-        due = self._target_resolver.due(named)
+        due = self.target_resolver.due(named)
         asking = questions(plan, budget - aside - min((budget - aside) // 2, due))
         left = budget - sum(q.allowed for q in asking)
         names = min(left - aside, max(due, left // 2)) if named else 0
-        self._target_resolver.allow(names, named)
+        self.target_resolver.allow(names, named)
         return asking, left - names
 
     async def _resolve_and_dial(
@@ -196,7 +186,7 @@ class Rounds:
         hosts = tuple(dict.fromkeys(t.host for t in group.targets))
         answers = await asyncio.gather(
             *(
-                self._target_resolver.resolve(host, group.asked_from, group.conf, group.servers, deadline)
+                self.target_resolver.resolve(host, group.asked_from, group.conf, group.servers, deadline)
                 for host in hosts
             )
         )
@@ -206,8 +196,8 @@ class Rounds:
             for t in group.targets
             if not resolved[t.host].waits
         ]
-        observations = await self._runner.check_all(named_checks(plan, group, targets), deadline)
-        self._target_resolver.doubt(group, failed_hosts(observations))
+        observations = await self.runner.check_all(named_checks(plan, group, targets), deadline)
+        self.target_resolver.doubt(group, failed_hosts(observations))
         return observations, tuple(lookup for answer in answers for lookup in answer.lookups)
 
     def _remember(self, plan: RoundPlan, present: StillPresent) -> None:
@@ -217,27 +207,27 @@ class Rounds:
             self._results,
             _by_key(present.observations),
             present=[*probed, plan.context.host.vantage.key, API_SERVER],
-            now=self._steady(),
+            now=self.steady(),
             keep=result_lifetime(plan, len(probed)),
             remember=dial_lifetime(plan, len(probed)),
         )
         keep = answer_lifetime(plan, len(probed))
         once = [o for o in present.lookups if o.question.purpose is not Purpose.AGAIN]
-        self._answers = result_history.keep_answers(self._answers, once, now=self._clock(), keep=keep)
-        self._history = remember(self._history, present.lookups, now=self._clock())
+        self._answers = result_history.keep_answers(self._answers, once, now=self.clock(), keep=keep)
+        self._history = remember(self._history, present.lookups, now=self.clock())
 
     def _snapshot(
         self, inspection: Inspection, inventory: Inventory, times: tuple[float, float], present: StillPresent
     ) -> Snapshot:
         """`times`: when the round began, and when the inspection of this machine ended."""
         started, inspected = times
-        probes_here = self._inspector is not None or inventory.source is InventoryOrigin.KUBERNETES
+        probes_here = self.inspector is not None or inventory.source is InventoryOrigin.KUBERNETES
         return Snapshot(
-            node=self._config.node_name,
-            role=self._config.role,
+            node=self.config.node_name,
+            role=self.config.role,
             started=started,
-            finished=self._clock(),
-            complete=not self._runner.overrun,
+            finished=self.clock(),
+            complete=not self.runner.overrun,
             inventory=inventory,
             host=inspection.host if probes_here else None,
             pods=present.pods,
@@ -253,12 +243,12 @@ class Rounds:
             host_facts=inspection.host_facts,
             host_resolv_conf=inspection.host_resolv_conf,
             readings=(*inspection.readings, *api_readings(inventory)),
-            families=families_expected(inventory, self._config.families),
+            families=families_expected(inventory, self.config.families),
         )
 
     def _judge(self, snapshot: Snapshot, remote_findings: tuple[Found, ...]) -> Report:
         rule_input = RuleInput(
-            now=snapshot.finished, snapshot=snapshot, previous=self._previous, expect=expectations(self._config)
+            now=snapshot.finished, snapshot=snapshot, previous=self._previous, expect=expectations(self.config)
         )
         verdict, self._memory = judge(rule_input, self._memory, rules=RULES, elsewhere=remote_findings)
         synced = snapshot.inventory.synced

@@ -56,8 +56,8 @@ def build_rounds(
     """Rounds over this broker; without one (role cluster) this machine is not inspected. Results age by `steady`."""
     runner = build_runner(broker, errors)
     return Rounds(
-        config,
-        pace,
+        config=config,
+        pace=pace,
         inspector=Inspector(config, broker, clock=time.time) if broker is not None else None,
         runner=runner,
         target_resolver=TargetResolver(runner, timeout=question_timeout(config, pace.whole, pace.timeout)),

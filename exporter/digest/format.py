@@ -23,6 +23,8 @@ from exporter.model.subject import Subject
 VERSION = 1  # N; 0 never existed, so there is no N-1 yet
 AGE = "Dualstack-Inventory-Age"  # header: age of the inventory in seconds
 MEDIA = "application/vnd.dualstack-exporter.digest.v{}+json"
+READABLE = tuple(version for version in (VERSION, VERSION - 1) if version > 0)
+ACCEPT = ", ".join(map(MEDIA.format, READABLE))  # the formats that a client reads, the newest first
 MAX_BYTES = 16 << 20  # that of 5,000 nodes has 1.5 MiB
 MAX_VALUES = 1_000_000  # that of 5,000 nodes has 100,000; they bound the memory that reading takes
 MAX_SUBJECTS = 500  # of one found cause
@@ -41,20 +43,9 @@ class Digest:
     found: tuple[Found, ...] = ()
 
 
-def accept_header() -> str:
-    """The formats that this client reads, the newest first."""
-    return ", ".join(MEDIA.format(version) for version in readable())
-
-
-def readable() -> tuple[int, ...]:
-    """N and N-1."""
-    return tuple(version for version in (VERSION, VERSION - 1) if version > 0)
-
-
-def negotiate(accept: str, offered: Iterable[int] | None = None) -> int | None:
+def negotiate(accept: str, offered: tuple[int, ...] = READABLE) -> int | None:
     """The newest format that both sides know, None for none. If the client accepts anything: the newest."""
     wanted = {part.split(";")[0].strip().lower() for part in accept.split(",")}
-    offered = readable() if offered is None else tuple(offered)
     if not any(each.startswith("application/vnd.dualstack-exporter.") for each in wanted):
         return max(offered)
     return next((version for version in sorted(offered, reverse=True) if MEDIA.format(version) in wanted), None)
@@ -91,7 +82,7 @@ def read_digest(body: bytes) -> Digest:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise DigestError(f"not JSON: {str(error)[:100]}") from None
-    if not isinstance(document, dict) or document.get("version") not in readable():
+    if not isinstance(document, dict) or document.get("version") not in READABLE:
         raise DigestError("of a format that is not known here")
     found = document.get("found")
     if not isinstance(found, list):

@@ -13,13 +13,14 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
+from exporter.inventory.fetching import read_file
 from exporter.inventory.kubernetes.api_error import ApiError
 from exporter.inventory.kubernetes.client import ApiServer
 from exporter.inventory.kubernetes.stream import read_page
@@ -28,7 +29,6 @@ from exporter.inventory.parse.core import parse_endpoint_slice
 from exporter.inventory.parse.fields import mapping
 from exporter.libc.resolv_conf import parse_resolv_conf
 from exporter.model.family import Address, parse_address
-from exporter.model.service import EndpointSlice
 from exporter.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
@@ -45,18 +45,13 @@ MAX_ENDPOINTS = 8  # the cluster role has one of each family
 
 
 async def list_endpoints(api: ApiServer, namespace: str, service: str) -> tuple[AddressPort, ...]:
-    """Addresses and ports of the Service's ready endpoints. Raises ApiError."""
+    """Where the Service's ready endpoints listen, each once. Raises ApiError."""
     watched = own_endpoints(namespace, service)
     query = [("labelSelector", watched.labels), ("resourceVersion", "0")]
     answer = await api.get(watched.path(watched.api_versions[0]), query, longest=LIST_WITHIN)
-    return _ready(parse_endpoint_slice(mapping(each)) for each in read_page(answer.body).objects)
-
-
-def _ready(slices: Iterable[EndpointSlice]) -> tuple[AddressPort, ...]:
-    """Where the ready endpoints of these slices listen, each once."""
     found = (
         (address, port.port)
-        for part in slices
+        for part in (parse_endpoint_slice(mapping(each)) for each in read_page(answer.body).objects)
         for port in part.ports
         if port.protocol == "TCP" and port.port
         for endpoint in part.endpoints
@@ -81,7 +76,7 @@ class ServiceEnvResolver(AbstractResolver):
         self._endpoints = endpoints
         self._listed: dict[str, tuple[AddressPort, ...]] = {}  # of Services that did not answer at their variable
         self._misses = 0
-        self._namespace = _read(namespace).decode("latin-1").strip()
+        self._namespace = (read_file(namespace, MAX_FILE) or b"").decode("latin-1").strip()
         self._resolv_conf = resolv_conf
         self._host: ThreadedResolver | None = None
 
@@ -95,7 +90,7 @@ class ServiceEnvResolver(AbstractResolver):
         if found:
             turn = self._misses % len(found)
             return [_result(host, each) for each in (*found[turn:], *found[:turn])]
-        if is_cluster_name(host) and not is_cluster_resolver(_read(self._resolv_conf)):
+        if is_cluster_name(host) and not is_cluster_resolver(read_file(self._resolv_conf, MAX_FILE) or b""):
             raise OSError(errno.EADDRNOTAVAIL, "not among the Services that the kubelet told this pod at its start")
         if self._host is None:
             self._host = ThreadedResolver()
@@ -152,12 +147,3 @@ def _result(host: str, endpoint: AddressPort) -> ResolveResult:
     return ResolveResult(
         hostname=host, host=str(address), port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST
     )
-
-
-def _read(path: Path) -> bytes:
-    """The beginning of a file; nothing where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_FILE)
-    except OSError:
-        return b""

@@ -12,19 +12,19 @@ import logging
 import math
 import random
 import re
+import ssl
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from exporter.digest.format import AGE, MAX_BYTES, Digest, DigestError, accept_header, merge, read_digest
+from exporter.digest.format import ACCEPT, AGE, MAX_BYTES, Digest, DigestError, merge, read_digest
 from exporter.digest.service_env_resolver import ServiceEnvResolver
-from exporter.inventory.fetching import happens_within, read_body
+from exporter.inventory.fetching import happens_within, read_body, trust_as_go
 from exporter.inventory.kubernetes.api_error import one_line
-from exporter.inventory.kubernetes.trust import cluster_context
 from exporter.inventory.source import InventorySource
 from exporter.model.inventory import NO_INVENTORY, Came, Inventory
 from exporter.model.reason import Reason
@@ -46,40 +46,36 @@ MAX_AGE = 1e7
 _NUMBER = re.compile(r"[0-9]{1,11}(\.[0-9]{1,3})?")
 
 
+@dataclass(eq=False)
 class DigestClient:
     """Fetches the digest and keeps the last one."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        every: float = EVERY,
-        at_most: float = AT_MOST,
-        clock: Callable[[], float] = time.time,
-        resolver: ServiceEnvResolver | None = None,
-    ) -> None:
-        self._url = url
-        self._every = every
-        self._at_most = at_most
-        self._clock = clock
-        self._resolver = resolver  # None: names are resolved as this host does, and the API is not asked
-        self._trust = cluster_context() if url.startswith("https:") else None  # made while files may still be read
-        self._requests = 0
-        self._misses = 0  # consecutive
-        self._etag = ""
-        self._problem = ""
-        self.digest: Digest | None = None
-        # By our clock; all three are None as long as there is no digest.
-        self.answered: float | None = None  # when the last answer came
-        self.made: float | None = None  # when the cluster role's round of that answer ended
-        self.current_at: float | None = None  # the moment of that answer's inventory
-        self.tried = asyncio.Event()
+    url: str
+    _: KW_ONLY
+    every: float = EVERY
+    at_most: float = AT_MOST
+    clock: Callable[[], float] = time.time
+    resolver: ServiceEnvResolver | None = None  # None: names are resolved as this host does, and the API is not asked
+    digest: Digest | None = None
+    # By our clock; all three are None as long as there is no digest.
+    answered: float | None = None  # when the last answer came
+    made: float | None = None  # when the cluster role's round of that answer ended
+    current_at: float | None = None  # the moment of that answer's inventory
+    tried: asyncio.Event = field(default_factory=asyncio.Event)
+    _requests: int = 0
+    _misses: int = 0  # consecutive
+    _etag: str = ""
+    _problem: str = ""
+
+    def __post_init__(self) -> None:
+        # Made while the system's authorities may still be read.
+        self._trust = trust_as_go(ssl.create_default_context()) if self.url.startswith("https:") else True
 
     @property
     def interval(self) -> float:
         """Seconds from one request to the next."""
         inventory = self.digest.inventory if self.digest is not None else NO_INVENTORY
-        usual = max(self._every, len(inventory.nodes or ()) / self._at_most)
+        usual = max(self.every, len(inventory.nodes or ()) / self.at_most)
         # At the start the cluster role may still be reading.
         whole = self.digest is not None and Reason.API_UNAVAILABLE not in inventory.unread.values()
         return usual if whole else min(usual, FIRST * 2.0 ** min(self._requests, 20))
@@ -87,13 +83,13 @@ class DigestClient:
     @property
     def problem(self) -> str:
         """Why there is no digest, for a person."""
-        return f"{self._url}: {self._problem or 'no answer'}"
+        return f"{self.url}: {self._problem or 'no answer'}"
 
     async def run(self) -> None:
         """Fetch the digest again and again until cancelled."""
         # Closed after each request: the server keeps few connections at once, and there may be 5,000 nodes.
         connector = aiohttp.TCPConnector(
-            limit=2, force_close=True, resolver=self._resolver, use_dns_cache=False, ssl=self._trust or True
+            limit=2, force_close=True, resolver=self.resolver, use_dns_cache=False, ssl=self._trust
         )
         timeout = aiohttp.ClientTimeout(total=WAIT, sock_connect=CONNECT)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -107,7 +103,7 @@ class DigestClient:
     def silent(self) -> bool:
         """Whether the digest is missing, or was confirmed too long ago."""
         last = -math.inf if self.answered is None else self.answered
-        return self._clock() - last > max(STALE_AFTER, 4 * self.interval)
+        return self.clock() - last > max(STALE_AFTER, 4 * self.interval)
 
     async def _fetch_or_ask(self, session: aiohttp.ClientSession) -> None:
         """Fetch the digest, and once more at once if the API server has another address for it."""
@@ -116,24 +112,23 @@ class DigestClient:
             return
         self._misses += 1
         ask = self.silent and (self._misses in ASK_FIRST or self._misses % ASK_EVERY == 0)
-        host = urlsplit(self._url).hostname or ""
-        if self._resolver is not None and await self._resolver.miss(host, ask=ask) and await self._fetch(session):
+        host = urlsplit(self.url).hostname or ""
+        if self.resolver is not None and await self.resolver.miss(host, ask=ask) and await self._fetch(session):
             self._misses = 0
 
     async def _fetch(self, session: aiohttp.ClientSession) -> bool:
         """Fetch the digest. Whether the cluster role answered, even if it has none yet."""
-        headers = {"Accept": accept_header()} | ({"If-None-Match": self._etag} if self._etag else {})
-        asked = self._clock()
+        headers = {"Accept": ACCEPT} | ({"If-None-Match": self._etag} if self._etag else {})
+        asked = self.clock()
         try:
-            async with session.get(self._url, headers=headers, allow_redirects=False) as response:
+            async with session.get(self.url, headers=headers, allow_redirects=False) as response:
                 if response.status == 200:
-                    body = await _bounded(response)
-                    self.digest = await asyncio.to_thread(read_digest, body)
+                    self.digest = await asyncio.to_thread(read_digest, await read_body(response, MAX_BYTES))
                     self._etag = response.headers.get("ETag", "")
                 elif response.status != 304 or self.digest is None:
                     self._log_problem(f"HTTP status {response.status}")
                     return response.status == HTTPStatus.SERVICE_UNAVAILABLE
-                self.answered = self._clock()
+                self.answered = self.clock()
                 self.made = self.answered - _seconds(response.headers.get("Age", ""))
                 # An older cluster role serves the inventory of its last round.
                 self.current_at = asked - _seconds(response.headers.get(AGE, response.headers.get("Age", "")))
@@ -145,17 +140,10 @@ class DigestClient:
 
     def _log_problem(self, problem: str) -> None:
         if problem and not self._problem:
-            log.warning("no digest; the last one stays in use", extra=fields(url=self._url, problem=problem))
+            log.warning("no digest; the last one stays in use", extra=fields(url=self.url, problem=problem))
         elif self._problem and not problem:
-            log.info("the digest comes again", extra=fields(url=self._url))
+            log.info("the digest comes again", extra=fields(url=self.url))
         self._problem = problem
-
-
-async def _bounded(response: aiohttp.ClientResponse) -> bytes:
-    body = await read_body(response, MAX_BYTES)
-    if body is None:
-        raise DigestError(f"larger than {MAX_BYTES} bytes")
-    return body
 
 
 def _seconds(text: str) -> float:
@@ -177,7 +165,6 @@ class DigestedSource(InventorySource):
         self._merged: tuple[Inventory, Digest | None, Inventory] | None = None
 
     def current(self) -> Inventory:
-        """The last inventory, with its age as of now."""
         own, client = self._own.current(), self._client
         # Ages differ at every call; the objects seldom do.
         still = replace(own, synced=None, current_at=None, stale=False, read_at={}, read_seconds={}, problem="")
@@ -208,7 +195,6 @@ class DigestedSource(InventorySource):
         return all(await asyncio.gather(self._own.wait_ready(patience), happens_within(self._client.tried, patience)))
 
     async def run(self) -> None:
-        """Keep both current until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._own.run())
             group.create_task(self._client.run())

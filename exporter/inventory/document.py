@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from exporter.config.document import DocumentReader, Entries, Fault, Items, Node, ScalarType
+from exporter.config.document import DocumentReader, Fault, Node, ScalarType
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAGS = frozenset({None, "!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "bool", "map", "seq"))})
@@ -31,11 +31,7 @@ class InventoryDocumentError(ValueError):
 
 
 def read_documents(content: str) -> Iterator[Any]:
-    """Each document of the text. JSON is tried first where it looks like it.
-
-    Raises:
-        InventoryDocumentError: malformed, nested deeper than 100, or with aliases, tags or duplicate keys.
-    """
+    """Each document of the text. JSON is tried first where it looks like it. Raises InventoryDocumentError."""
     if content.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
         document = _read_json(content)
         if document is not None:
@@ -59,10 +55,10 @@ def _read_json(content: str) -> Any | None:
 
 
 def _plain(node: Node) -> Any:
-    if isinstance(node, Entries):
-        return {key: _plain(value) for key, value in node.entries}
-    if isinstance(node, Items):
-        return [_plain(item) for item in node.items]
+    if isinstance(node, dict):
+        return {key: _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
     text = node.text
     if node.type is ScalarType.TEXT:
         return text

@@ -26,11 +26,7 @@ class InventoryError(Exception):
 
 
 def load_file(path: str | Path) -> Inventory:
-    """The inventory in a file, synced when the file was last written.
-
-    Raises:
-        InventoryError: it cannot be read, is larger than 512 MiB, is not YAML or JSON, or has no Kubernetes object.
-    """
+    """The inventory in a file, synced when the file was last written. Raises InventoryError."""
     where = Path(path)
     try:
         status = where.stat()
@@ -45,7 +41,7 @@ def load_file(path: str | Path) -> Inventory:
 
 
 def load_text(content: str, *, name: str = "inventory", synced: float | None = None) -> Inventory:
-    """The inventory of a text; `name` is what errors call it. Raises InventoryError as load_file does."""
+    """The inventory of a text; `name` is what errors call it. Raises InventoryError."""
     objects: dict[ResourceKind, list[Parsed | Unreadable | None]] = {}
     count = 0
     try:

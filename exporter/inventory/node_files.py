@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from exporter.inventory.fetching import read_file
 from exporter.inventory.parse.components import COMPONENTS, parse_arguments_file, parse_cni_config
 from exporter.model.component import CniConfig, ComponentFlags
 
@@ -43,8 +44,5 @@ def read_arguments(node: str, root: Path = Path("/")) -> tuple[ComponentFlags, .
 
 
 def _read(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1).decode(errors="replace")
-    except OSError:
-        return None
+    content = read_file(path, MAX_BYTES + 1)
+    return None if content is None else content.decode(errors="replace")

@@ -206,7 +206,7 @@ def test_without_root_it_runs_and_names_what_it_cannot_see() -> None:
         daemon.wait_ready()
         for capability, hidden in HIDDEN.items():
             assert re.search(rf'capability={capability} hidden="?{hidden}', daemon.log_text())
-        assert "NET_ADMIN would show it" in daemon.get("/")[1]
+        assert "needs CAP_NET_ADMIN" in daemon.get("/")[1]
         assert daemon.series()['dualstack_reader_success{reader="links"}'] == 1
         assert daemon.series()['dualstack_reader_success{reader="nat"}'] == 0
 

@@ -142,9 +142,7 @@ async def told(url: str, inventory: str, node: str) -> AsyncIterator[Told]:
 
 def line_of(report: Report | None, errors: InternalErrors) -> str:
     assert report is not None
-    return json.dumps(
-        {**encode(document_of(report)), "errors": dict(errors.totals), "complete": report.snapshot.complete}
-    )
+    return json.dumps({**encode(document_of(report)), "errors": dict(errors), "complete": report.snapshot.complete})
 
 
 async def serve(inventory: str, path: str, url: str) -> None:

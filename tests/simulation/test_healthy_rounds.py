@@ -23,8 +23,8 @@ PACE = Pace(interval=30.0, timeout=25.0)
 def rounds_in(world: HealthyWorld) -> Rounds:
     runner = cast("ProbeRunner", world)
     return Rounds(
-        load_config(CONFIG, path="", environment={}, hostname="ra"),
-        PACE,
+        config=load_config(CONFIG, path="", environment={}, hostname="ra"),
+        pace=PACE,
         inspector=cast("Inspector", world),
         runner=runner,
         target_resolver=TargetResolver(runner, timeout=2.0, clock=world.clock),

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config.document import ConfigError
+from exporter.config.kinds import Section
 from exporter.config.load import load_config
 from exporter.config.network_kinds import POD_SERVERS, DnsServer
 from exporter.config.reference import format_config, list_keys, mask_secrets
 from exporter.config.schema import Config, Expectation, RecordType, SourceKind, VantageKind
-from exporter.config.sections import options_of
 from exporter.model.family import Family
 from exporter.model.probe import Layer
 from exporter.model.report import Role
@@ -213,7 +213,7 @@ def test_every_row_of_the_reference_says_something() -> None:
 
 
 def test_every_stated_default_is_a_value_of_its_kind() -> None:
-    assert all(option.default is not dataclasses.MISSING for option in options_of(Config).values())
+    assert all(option.default is not dataclasses.MISSING for option in Section(Config).options.values())
     assert load(format_config(load(""))) == load("")
 
 
@@ -244,7 +244,7 @@ _TREES = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from([*options_of(Config), "name", "host", "port", "layers", "x"]), inner, max_size=4
+            st.sampled_from([*Section(Config).options, "name", "host", "port", "layers", "x"]), inner, max_size=4
         )
     ),
     max_leaves=12,

@@ -19,15 +19,15 @@ from exporter.diagnosis.felix import effective
 from exporter.diagnosis.vxlan_peers import expect_peers
 from exporter.digest.codec import CodecError, decode, encode
 from exporter.digest.format import (
+    ACCEPT,
     MAX_VALUES,
     MEDIA,
+    READABLE,
     VERSION,
     DigestError,
-    accept_header,
     merge,
     negotiate,
     read_digest,
-    readable,
     write_digest,
 )
 from exporter.digest.projection import MAX_RESTRICTED, project, restrictions
@@ -283,8 +283,8 @@ def test_services_behind_which_pods_may_listen_are_told_and_headless_or_ipv4_one
 
 
 def test_the_newest_format_that_both_sides_know_is_written() -> None:
-    assert readable() == (VERSION,)
-    assert negotiate(accept_header()) == VERSION
+    assert READABLE == (VERSION,)
+    assert negotiate(ACCEPT) == VERSION
     assert negotiate("*/*") == negotiate("") == VERSION
     three, two, one = (MEDIA.format(n) for n in (3, 2, 1))
     assert negotiate(f"{two}, {one}", offered=(3, 2)) == 2
@@ -292,7 +292,7 @@ def test_the_newest_format_that_both_sides_know_is_written() -> None:
     assert negotiate(f"{one}", offered=(3, 2)) is None
 
 
-@pytest.mark.parametrize("version", readable())
+@pytest.mark.parametrize("version", READABLE)
 def test_a_digest_as_the_first_exporter_of_each_format_wrote_it_is_read_and_decided_by(version: int) -> None:
     """Every format that is read, N-1 as well, has such a record: raising VERSION without keeping the old one fails
     here.
@@ -314,7 +314,7 @@ def test_a_digest_as_the_first_exporter_of_each_format_wrote_it_is_read_and_deci
 
 
 def test_what_is_written_is_the_newest_format() -> None:
-    assert json.loads(write_digest(recorded.cluster("single-stack-v4"), (), NOW))["version"] == max(readable())
+    assert json.loads(write_digest(recorded.cluster("single-stack-v4"), (), NOW))["version"] == max(READABLE)
 
 
 def test_every_value_of_the_inventory_survives_the_format() -> None:

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from exporter.digest import source as digest_source
-from exporter.digest.format import MEDIA, VERSION, Digest, accept_header, read_digest
+from exporter.digest.format import ACCEPT, MEDIA, VERSION, Digest, read_digest
 from exporter.digest.publisher import DigestPublisher
 from exporter.digest.source import DigestClient, DigestedSource
 from exporter.inventory.kubernetes.watched_resources import watched_resources
@@ -112,7 +112,7 @@ async def test_it_is_served_packed_and_tagged_and_only_where_there_is_one() -> N
             assert plain.headers["Age"] == "7"
             assert "Content-Encoding" not in plain.headers
             tag = plain.headers["ETag"]
-        async with session.get(url, headers={"Accept": accept_header(), "Accept-Encoding": "gzip"}) as zipped:
+        async with session.get(url, headers={"Accept": ACCEPT, "Accept-Encoding": "gzip"}) as zipped:
             packed = await zipped.read()
             assert zipped.headers["Content-Encoding"] == "gzip"
             assert gzip.decompress(packed) == body

@@ -23,11 +23,11 @@ from kubernetes.aio.config import incluster_config
 
 from exporter.digest.format import MEDIA, VERSION, write_digest
 from exporter.digest.source import DigestClient
+from exporter.inventory.fetching import trust_as_go
 from exporter.inventory.kubernetes.api_error import ApiError, one_line
 from exporter.inventory.kubernetes.client import ApiServer
 from exporter.inventory.kubernetes.credentials import Loader, load_kubeconfig, load_service_account
 from exporter.inventory.kubernetes.source import KubernetesSource
-from exporter.inventory.kubernetes.trust import cluster_context
 from exporter.inventory.kubernetes.watched_resources import NODES
 from tests.unit import recorded
 from tests.wire.kubernetes_api import serving
@@ -157,7 +157,7 @@ async def _https(
 
 
 def test_chain_name_and_validity_are_verified_as_ever() -> None:
-    context = cluster_context()
+    context = trust_as_go(ssl.create_default_context())
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert not context.verify_flags & ssl.VERIFY_X509_STRICT

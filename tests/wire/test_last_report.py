@@ -12,8 +12,7 @@ import trustme
 from exporter.cli import command
 from exporter.cli.command import LISTEN_ADDRESS
 from exporter.cli.remote import last_report
-from exporter.daemon.command_error import CommandError
-from exporter.daemon.options import Options
+from exporter.daemon.options import CommandError, Options
 from exporter.model.family import Family
 from exporter.report.document import document_of, to_json
 from tests.unit.sample import bad_day

@@ -99,8 +99,8 @@ class Bench:
         config = load_config(CONFIG, path="", environment={"NODE_NAME": "ra"}, hostname="ra")
         runner = ProbeRunner(NamespaceNetwork(row.client), TlsContexts(), InternalErrors(), clock=time.time)
         self._rounds = Rounds(
-            config,
-            Pace(interval=10.0, timeout=8.0, spread=0.0),
+            config=config,
+            pace=Pace(interval=10.0, timeout=8.0, spread=0.0),
             inspector=cast("Inspector", self),
             runner=runner,
             target_resolver=TargetResolver(runner, timeout=2.0, clock=lambda: self.now),

@@ -8,10 +8,9 @@ that already decides a zone is never reached. Semantics follow the plugins' own 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from exporter.inventory.corefile.syntax import ROOT, Directive, lies_in_any, meet, zones_of
+from exporter.inventory.corefile.syntax import ROOT, Directive, ServerBlock, lies_in_any, zones_of
 from exporter.model.corefile import AaaaBlock, AaaaTreatment
 from exporter.model.family import Family, family_of, parse_address, parse_net
 
@@ -24,28 +23,10 @@ NOT_SYNTHESIZED = frozenset({AaaaTreatment.NXDOMAIN, AaaaTreatment.SERVFAIL, Aaa
 
 
 @dataclass(slots=True, kw_only=True)
-class EffectiveServer:
-    """A server block: its forward zones and directives. `partial`: a view serves it to some clients only."""
-
-    zones: list[str]
-    directives: list[Directive]
-    partial: bool = False
-    errors: list[str] = field(default_factory=list)
-
-    def of(self, plugin: str) -> Iterator[Directive]:
-        return (directive for directive in self.directives if directive.plugin == plugin)
-
-    def zones_in(self, written: Iterable[str]) -> list[str]:
-        """The block's zones as far as a directive's own zones limit them."""
-        given = list(written)
-        return meet(self.zones, zones_of(given)) if given else self.zones
-
-
-@dataclass(slots=True, kw_only=True)
 class _QueryPath:
     """How far AAAA (and A) queries come through one server block."""
 
-    server: EffectiveServer
+    server: ServerBlock
     answered: list[str] = field(default_factory=list)  # zones in which AAAA queries come no further
     a_answered: list[str] = field(default_factory=list)  # zones in which A queries come no further
     blocks: list[AaaaBlock] = field(default_factory=list)
@@ -62,12 +43,12 @@ class _QueryPath:
                 line=directive.line,
                 text=directive.text[:TEXT_LIMIT],
                 file=directive.file,
-                all_names=zone == ROOT and not limited and not self.server.partial,
+                all_names=zone == ROOT and not limited and not any(self.server.of("view")),
             )
         )
 
 
-def withheld(server: EffectiveServer) -> list[AaaaBlock]:
+def withheld(server: ServerBlock) -> list[AaaaBlock]:
     """The directives of this server block that withhold AAAA and are reached."""
     path = _QueryPath(server=server)
     for run in (_run_rewrite, _run_acl, _run_template, _run_hosts):
@@ -197,17 +178,17 @@ EVERY_NAME = frozenset({".*", "^.*$", "(.*)", "^(.*)$", ".", "^.*", ".*$", r".*\
 _ANSWERS_AAAA = re.compile(r"\b(?:AAAA|CNAME|DNAME)\b|\{\{-?\s*\.Type\s*-?\}\}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class _Template:
-    regexes: tuple[str, ...] = ()
-    conditional: bool = False
-    answers: tuple[str, ...] = ()
+    regexes: list[str] = field(default_factory=list)
+    conditions: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
     rcode: str = "NOERROR"
     falls_through: tuple[str, ...] | None = None
 
     @property
     def limited(self) -> bool:
-        return self.conditional or (bool(self.regexes) and not EVERY_NAME.intersection(self.regexes))
+        return bool(self.conditions) or (bool(self.regexes) and not EVERY_NAME.intersection(self.regexes))
 
     @property
     def treatment(self) -> AaaaTreatment | None:
@@ -224,26 +205,20 @@ class _Template:
 
 
 def _read_template(directive: Directive, errors: list[str]) -> _Template:
-    found: dict[str, list[str]] = {"match": [], "answer": [], "expr": []}
-    rcode, through = "NOERROR", None
+    template = _Template()
+    lists = {"match": template.regexes, "answer": template.answers, "expr": template.conditions}
     for line in directive.body:
         words = list(line)
         while words:
             key = words.pop(0)
             if key == "rcode":  # takes one word; a block on one line may go on behind it
-                rcode = words.pop(0) if words else "NOERROR"
+                template.rcode = words.pop(0) if words else "NOERROR"
                 continue
             if key == "fallthrough":
-                through = tuple(zones_of(words)) if words else (ROOT,)
-            elif key in found:
-                found[key] += words
+                template.falls_through = tuple(zones_of(words)) if words else (ROOT,)
+            elif key in lists:
+                lists[key] += words
             words = []
-    if rcode not in RCODES:
-        errors.append(f"line {directive.line}: template does not know rcode {rcode[:40]}")
-    return _Template(
-        regexes=tuple(found["match"]),
-        conditional=bool(found["expr"]),
-        answers=tuple(found["answer"]),
-        rcode=rcode,
-        falls_through=through,
-    )
+    if template.rcode not in RCODES:
+        errors.append(f"line {directive.line}: template does not know rcode {template.rcode[:40]}")
+    return template

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from exporter.inventory.corefile.aaaa import EffectiveServer, withheld
-from exporter.inventory.corefile.syntax import Files, ServerBlock, SyntaxParser, within, zones_of
+from exporter.inventory.corefile.aaaa import withheld
+from exporter.inventory.corefile.syntax import DEFAULT_PORT, Files, ServerBlock, SyntaxParser, within, zones_of
 from exporter.model.corefile import AaaaBlock, Corefile
 
 MAX_ERRORS = 20
 MAX_BLOCKS = 200
-DEFAULT_PORT = "53"
 KEY = "Corefile"
 
 
@@ -24,10 +23,10 @@ def read_corefile(
 ) -> Corefile:
     """The ConfigMap's Corefile. `data` are its keys, `custom` those of ConfigMap coredns-custom for imports."""
     parser = SyntaxParser(data.get(KEY, ""), _files(data, custom or {}))
-    served = [(_port(block), server) for block in parser.parse() for server in [_server(block)] if server.zones]
+    servers = [block for block in parser.parse() if block.zones]
     # Pods ask port 53, or the one port there is (OpenShift's 5353 behind the Service).
-    ports = {port for port, _ in served}
-    servers = [server for port, server in served if port == DEFAULT_PORT or DEFAULT_PORT not in ports]
+    if any(server.port == DEFAULT_PORT for server in servers):
+        servers = [server for server in servers if server.port == DEFAULT_PORT]
     found = [(server, withheld(server)) for server in servers]
     errors = [*parser.errors, *(error for server in servers for error in server.errors)]
     return Corefile(
@@ -55,24 +54,7 @@ def _files(data: Mapping[str, str], custom: Mapping[str, str]) -> Files:
     return find
 
 
-def _port(block: ServerBlock) -> str:
-    """The port of a block's first zone; 53 where none is written."""
-    key = block.keys[0].partition("://")[2] or block.keys[0]
-    tail = key.rpartition(":")[2]
-    return tail if ":" in key and tail.isdigit() else DEFAULT_PORT
-
-
-def _server(block: ServerBlock) -> EffectiveServer:
-    """The block's forward zones over plain DNS; other transports serve other clients."""
-    plain = [key for key in block.keys if "://" not in key or key.startswith("dns://")]
-    return EffectiveServer(
-        zones=list(dict.fromkeys(zones_of(plain))),
-        directives=block.directives,
-        partial=any(directive.plugin == "view" for directive in block.directives),
-    )
-
-
-def _except_served_elsewhere(found: list[tuple[EffectiveServer, list[AaaaBlock]]]) -> Iterator[AaaaBlock]:
+def _except_served_elsewhere(found: list[tuple[ServerBlock, list[AaaaBlock]]]) -> Iterator[AaaaBlock]:
     """The blocks, each with the subzones that other server blocks serve without withholding."""
     blocked = {block.zone for _, blocks in found for block in blocks}
     for server, blocks in found:
@@ -83,7 +65,7 @@ def _except_served_elsewhere(found: list[tuple[EffectiveServer, list[AaaaBlock]]
             )
 
 
-def _cluster_domains(servers: list[EffectiveServer]) -> tuple[str, ...]:
+def _cluster_domains(servers: list[ServerBlock]) -> tuple[str, ...]:
     """The forward zones of the kubernetes plugin; without arguments it has those of its server block."""
     found = (
         zone
@@ -94,7 +76,7 @@ def _cluster_domains(servers: list[EffectiveServer]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _forwards(servers: list[EffectiveServer]) -> tuple[str, ...]:
+def _forwards(servers: list[ServerBlock]) -> tuple[str, ...]:
     """Where queries of the outside go: the TO of each forward."""
     return tuple(
         dict.fromkeys(to for server in servers for directive in server.of("forward") for to in directive.arguments[1:])

@@ -8,13 +8,15 @@ import takes a snippet or files. An environment placeholder {$NAME} stays as wri
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias
 
 from exporter.model.family import parse_net
 
 ROOT = "."
+DEFAULT_PORT = "53"
 MAX_LENGTH = 1 << 20
 MAX_IMPORTS = 1_000
 MAX_TOKENS = 100_000
@@ -54,10 +56,34 @@ class Directive:
         return " ".join((self.plugin, *self.arguments, *((f"{{ {lines} }}",) if self.body else ())))
 
 
-@dataclass(slots=True)
+@dataclass
 class ServerBlock:
-    keys: list[str] = field(default_factory=list)
+    """Its keys as written, its directives, and what is wrong with them."""
+
+    keys: list[str]
     directives: list[Directive] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def port(self) -> str:
+        """The port of the first zone; 53 where none is written."""
+        key = self.keys[0].partition("://")[2] or self.keys[0]
+        tail = key.rpartition(":")[2]
+        return tail if ":" in key and tail.isdigit() else DEFAULT_PORT
+
+    @cached_property
+    def zones(self) -> list[str]:
+        """The forward zones over plain DNS; other transports serve other clients."""
+        plain = [key for key in self.keys if "://" not in key or key.startswith("dns://")]
+        return list(dict.fromkeys(zones_of(plain)))
+
+    def of(self, plugin: str) -> Iterator[Directive]:
+        return (directive for directive in self.directives if directive.plugin == plugin)
+
+    def zones_in(self, written: Iterable[str]) -> list[str]:
+        """The block's zones as far as a directive's own zones limit them."""
+        given = list(written)
+        return meet(self.zones, zones_of(given)) if given else self.zones
 
 
 def tokenize(content: str, file: str) -> list[Token]:

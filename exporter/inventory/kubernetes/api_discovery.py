@@ -62,7 +62,5 @@ def served_version(watched: WatchedResource, served: Served, calico: str = CRD) 
 
 
 def _serves(served: Served, version: str, resource: str) -> bool:
-    if version not in served:
-        return False
-    resources = served[version]
+    resources = served.get(version, frozenset())
     return resources is None or resource in resources

@@ -202,7 +202,7 @@ def _socket(info: Any) -> socket.socket:
 
 async def _body(response: aiohttp.ClientResponse, limit: int) -> bytes:
     body = await read_body(response, limit)
-    if body is None:
+    if len(body) > limit:
         raise ApiError(ApiErrorKind.MALFORMED, f"an answer of more than {limit} bytes")
     return body
 

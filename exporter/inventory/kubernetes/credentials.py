@@ -23,8 +23,8 @@ from kubernetes.aio.config import kube_config as kube_config_files
 from kubernetes.aio.config.config_exception import ConfigException
 
 from exporter import __version__
+from exporter.inventory.fetching import trust_as_go
 from exporter.inventory.kubernetes.api_error import one_line
-from exporter.inventory.kubernetes.trust import trust_as_go
 
 LOAD = 30.0  # seconds for loading a kubeconfig: its exec plugin may use the network
 Loader = Callable[[], Coroutine[Any, Any, ApiClient]]
@@ -59,7 +59,8 @@ async def load_kubeconfig(path: str) -> ApiClient:
         async with asyncio.timeout(LOAD):
             loaded = await kube_config.load_kube_config(path, client_configuration=configuration, persist_config=False)
         # The package logs why a plugin failed, and would continue without credentials.
-        if _asks_plugin(loaded) and not (configuration.api_key or configuration.cert_file):
+        user = loaded._user  # noqa: SLF001 - the package offers no other way
+        if user is not None and "exec" in user and not (configuration.api_key or configuration.cert_file):
             raise AccessError(f"{path}: its exec plugin gave neither a token nor a certificate")
         return _api_client(configuration)
     except TimeoutError:
@@ -90,12 +91,6 @@ def _children() -> frozenset[int]:
         with suppress(OSError):
             found.update(map(int, task.read_text().split()))
     return frozenset(found)
-
-
-def _asks_plugin(loaded: Any) -> bool:
-    """Whether the user of the current context is an exec plugin."""
-    user = loaded._user  # noqa: SLF001 - the package offers no other way
-    return user is not None and "exec" in user
 
 
 def _api_client(configuration: Any) -> ApiClient:

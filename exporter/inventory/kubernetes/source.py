@@ -68,7 +68,6 @@ class KubernetesSource(InventorySource):
         )
 
     def current(self) -> Inventory:
-        """The last inventory, with its age as of now."""
         now = self._clock()
         states = self._states()
         read_at: dict[ResourceKind, float] = {}
@@ -100,7 +99,6 @@ class KubernetesSource(InventorySource):
         return await happens_within(self._complete, patience)
 
     async def run(self) -> None:
-        """Keep the inventory current until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(ResourceLocator(self._api, self._watchers, self._timings).run(group))

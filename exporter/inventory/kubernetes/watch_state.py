@@ -91,20 +91,18 @@ def why_unread(states: Mapping[WatchedResource, WatchState]) -> dict[ResourceKin
     found: dict[ResourceKind, Reason] = {}
     for watched, state in states.items():
         if not state.has_data and not (watched.optional and state.first_result):
-            found[watched.kind] = min(_reason(state), found.get(watched.kind, _RANK[-1]), key=_RANK.index)
+            reason = _REASONS.get(state.error.kind if state.error is not None else None, Reason.API_UNAVAILABLE)
+            found[watched.kind] = min(reason, found.get(watched.kind, _RANK[-1]), key=_RANK.index)
     read = {watched.kind for watched, state in states.items() if state.has_data}
     # A kind that was partly read lacks only what is refused; that some group is not served is no failure.
     return {kind: reason for kind, reason in found.items() if kind not in read or reason is not _RANK[-1]}
 
 
 _RANK = (Reason.NO_PERMISSION, Reason.API_UNAVAILABLE, Reason.NOT_APPLICABLE)
-
-
-def _reason(state: WatchState) -> Reason:
-    kind = state.error.kind if state.error is not None else None
-    if kind is ApiErrorKind.FORBIDDEN:
-        return Reason.NO_PERMISSION
-    return Reason.NOT_APPLICABLE if kind is ApiErrorKind.NOT_FOUND else Reason.API_UNAVAILABLE
+_REASONS: Mapping[ApiErrorKind | None, Reason] = {
+    ApiErrorKind.FORBIDDEN: Reason.NO_PERMISSION,
+    ApiErrorKind.NOT_FOUND: Reason.NOT_APPLICABLE,
+}
 
 
 def api_readings(inventory: Inventory) -> tuple[ReaderStatus, ...]:

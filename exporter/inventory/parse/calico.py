@@ -25,7 +25,6 @@ BLOCK_SIZES = {Family.V4: 26, Family.V6: 122}
 DEFAULT_USES = frozenset({"Workload", "Tunnel"})
 VXLAN_MODES = {mode.value.lower(): mode for mode in VxlanMode}
 DAEMONSETS = frozenset({"calico-node", "canal"})
-CONTAINERS = frozenset({"calico-node"})
 FROM_ELSEWHERE = "*"  # in env_unseen: envFrom may bring any name
 MAX_ENV = 500
 TUNNEL = "TunnelAddress"  # ipip, vxlan, vxlanV6, wireguard, wireguardV6 (libcalico-go/lib/ipam)
@@ -126,7 +125,7 @@ def parse_daemonset(source: Mapping[str, Any]) -> CalicoNode | None:
     if name_of(metadata.get("name")) not in DAEMONSETS:
         return None
     template = mapping(mapping(mapping(source.get("spec")).get("template")).get("spec"))
-    containers = [c for c in map(mapping, items(template.get("containers"))) if text(c.get("name")) in CONTAINERS]
+    containers = [c for c in map(mapping, items(template.get("containers"))) if c.get("name") == "calico-node"]
     env: dict[str, str] = {}
     unseen: set[str] = set()
     for container in containers:

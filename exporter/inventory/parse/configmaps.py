@@ -7,7 +7,7 @@ a second ConfigMap).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from exporter.inventory.corefile.corefile import KEY, read_corefile
@@ -39,17 +39,17 @@ class ConfigMap:
         return f"configmap/{self.namespace}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class ConfigMapContents:
-    """What all ConfigMaps together contain."""
+    """What all ConfigMaps together contain; filled by read_config_maps."""
 
-    corefile: Corefile | None = None
-    node_local: Corefile | None = None
-    cni: tuple[CniConfig, ...] = ()
-    components: tuple[ComponentFlags, ...] = ()
+    corefile: Corefile | None
+    node_local: Corefile | None
+    cni: list[CniConfig] = field(default_factory=list)
+    components: list[ComponentFlags] = field(default_factory=list)
     pod_cidrs: tuple[Net, ...] = ()
     service_cidrs: tuple[Net, ...] = ()
-    unreadable: tuple[Unreadable, ...] = ()
+    unreadable: list[Unreadable] = field(default_factory=list)
 
 
 def parse_config_map(source: Mapping[str, Any]) -> ConfigMap | str | None:
@@ -71,30 +71,19 @@ def read_config_maps(maps: Iterable[ConfigMap]) -> ConfigMapContents:
     corefiles = [each for each in by_name if KEY in each.data and each.name != CUSTOM]
     coredns = min((each for each in corefiles if each.name != NODE_LOCAL), key=_preference, default=None)
     node_local = next((each for each in corefiles if each.name == NODE_LOCAL), None)
-    problems: list[Unreadable] = []
-    components: list[ComponentFlags] = []
-    cni: list[CniConfig] = []
-    pods: tuple[Net, ...] = ()
-    services: tuple[Net, ...] = ()
+    found = ConfigMapContents(corefile=_corefile(coredns, custom), node_local=_corefile(node_local, custom))
     for each in by_name:
         # Without that key another plugin writes the file.
         if each.name == CALICO_CONFIG and each.data.get(CNI_KEY):
-            cni.append(parse_cni_config(each.data[CNI_KEY], source=each.subject))
+            found.cni.append(parse_cni_config(each.data[CNI_KEY], source=each.subject))
         elif each.name == KUBEADM:
-            found, pods, services = parse_kubeadm(_yaml(each, "ClusterConfiguration", problems), each.subject)
-            components += found
+            document = _yaml(each, "ClusterConfiguration", found.unreadable)
+            flags, found.pod_cidrs, found.service_cidrs = parse_kubeadm(document, each.subject)
+            found.components += flags
         elif each.name == KUBE_PROXY:
-            proxy = parse_kube_proxy(_yaml(each, "config.conf", problems), each.subject)
-            components += [proxy] if proxy is not None else []
-    return ConfigMapContents(
-        corefile=_corefile(coredns, custom),
-        node_local=_corefile(node_local, custom),
-        cni=tuple(cni),
-        components=tuple(components),
-        pod_cidrs=pods,
-        service_cidrs=services,
-        unreadable=tuple(problems),
-    )
+            proxy = parse_kube_proxy(_yaml(each, "config.conf", found.unreadable), each.subject)
+            found.components += [proxy] if proxy is not None else []
+    return found
 
 
 def _preference(each: ConfigMap) -> tuple[bool, bool, bool, str]:

@@ -1,8 +1,7 @@
 """One API object to one frozen value, whatever source it came from: the single entry for foreign JSON and YAML. Pure.
 
-Parsers are grouped by topic (core, calico, policies, configmaps); this module tells kinds apart, by one
-table, and turns what cannot be read into a note instead of an error. inventory_builder.py makes the Inventory of the
-values.
+Parsers are grouped by topic (core, calico, policies, configmaps); this module selects one by a table, and turns what
+cannot be read into a note instead of an error. inventory_builder.py makes the Inventory of the values.
 """
 
 from __future__ import annotations
@@ -22,17 +21,9 @@ from exporter.model.pod import Namespace, Pod
 from exporter.model.policy import PolicyKind
 from exporter.model.service import EndpointSlice, Service, ServiceCIDR
 
-Parsed: TypeAlias = (
-    Node
-    | Pod
-    | Namespace
-    | Service
-    | EndpointSlice
-    | ServiceCIDR
-    | PolicyDraft
-    | ConfigMap
-    | (IPPool | BlockAffinity | IPAMBlock | FelixConfiguration | CalicoNode | Installation)
-)
+_CoreObject: TypeAlias = Node | Pod | Namespace | Service | EndpointSlice | ServiceCIDR
+_CalicoObject: TypeAlias = IPPool | BlockAffinity | IPAMBlock | FelixConfiguration | CalicoNode | Installation
+Parsed: TypeAlias = _CoreObject | _CalicoObject | PolicyDraft | ConfigMap
 _Parse: TypeAlias = Callable[[Mapping[str, Any]], Parsed | str | None]
 MAX_PROBLEM = 200
 

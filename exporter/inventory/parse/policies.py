@@ -44,6 +44,15 @@ class PolicyDraft:
 
 # Helpers for every kind of policy
 
+_NAMESPACED = frozenset({PolicyKind.KUBERNETES, PolicyKind.CALICO, PolicyKind.CILIUM})
+
+
+def _policy(source: Mapping[str, Any], kind: PolicyKind, restricts_egress: Families, gaps: Gaps) -> Policy:
+    metadata = mapping(source.get("metadata"))
+    namespace = name_of(metadata.get("namespace")) if kind in _NAMESPACED else ""
+    name = name_of(metadata.get("name"))
+    return Policy(kind=kind, namespace=namespace, name=name, restricts_egress=restricts_egress, gaps=gaps)
+
 
 def rules_of(spec: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     """The rules of one direction."""
@@ -104,7 +113,7 @@ def _left_out(named: Families) -> Family | None:
 
 def parse_network_policy(source: Mapping[str, Any]) -> PolicyDraft:
     """A networking.k8s.io/v1 NetworkPolicy; a direction is closed by naming it in policyTypes."""
-    metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
+    spec = mapping(source.get("spec"))
     ingress, egress = rules_of(spec, INGRESS), rules_of(spec, EGRESS)
     types = texts(spec.get("policyTypes")) or (("Ingress", "Egress") if egress else ("Ingress",))
     gaps: Gaps = ()
@@ -112,13 +121,8 @@ def parse_network_policy(source: Mapping[str, Any]) -> PolicyDraft:
         gaps += _allow_list_gaps(INGRESS, [objects(rule.get("from")) for rule in ingress])
     if "Egress" in types:
         gaps += _allow_list_gaps(EGRESS, [objects(rule.get("to")) for rule in egress])
-    policy = Policy(
-        kind=PolicyKind.KUBERNETES,
-        namespace=name_of(metadata.get("namespace")),
-        name=name_of(metadata.get("name")),
-        restricts_egress=BOTH - _allowed_outwards(egress) if "Egress" in types else NONE,
-        gaps=gaps,
-    )
+    restricts = BOTH - _allowed_outwards(egress) if "Egress" in types else NONE
+    policy = _policy(source, PolicyKind.KUBERNETES, restricts, gaps)
     return PolicyDraft(policy=policy, pods=parse_labels(spec.get("podSelector")))
 
 
@@ -151,19 +155,13 @@ def _allow_list_gaps(direction: str, peer_lists: list[list[Mapping[str, Any]]]) 
 
 def parse_admin_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDraft:
     """Only its Deny rules restrict."""
-    metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
+    spec = mapping(source.get("spec"))
     subject = mapping(spec.get("subject"))
     pods = mapping(subject.get("pods"))
     namespaces = pods.get("namespaceSelector") if pods else subject.get("namespaces")
     rules = rules_of(spec, EGRESS)
     denied = families_of(net for rule in rules if rule.get("action") == "Deny" for net in _networks(rule))
-    policy = Policy(
-        kind=kind,
-        namespace="",
-        name=name_of(metadata.get("name")),
-        restricts_egress=decide(_admin_decisions(rules))[1],
-        gaps=family_gaps(EGRESS, denied=denied),
-    )
+    policy = _policy(source, kind, decide(_admin_decisions(rules))[1], family_gaps(EGRESS, denied=denied))
     return PolicyDraft(policy=policy, pods=parse_labels(pods.get("podSelector")), namespaces=parse_labels(namespaces))
 
 
@@ -195,23 +193,17 @@ def _cilium_key(key: str) -> str:
 
 def parse_cilium_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDraft:
     """A CiliumNetworkPolicy or its cluster-wide form; several specs count as one that selects what any selects."""
-    metadata = mapping(source.get("metadata"))
     given = [source.get("spec"), *items(source.get("specs"))[:MAX_RULES]]
     # A spec with a nodeSelector is about hosts.
     specs = [each for each in given if isinstance(each, dict) and "nodeSelector" not in each]
     selectors = tuple(parse_labels(spec.get("endpointSelector"), _cilium_key) for spec in specs)
-    policy = Policy(
-        kind=kind,
-        namespace=name_of(metadata.get("namespace")) if kind is PolicyKind.CILIUM else "",
-        name=name_of(metadata.get("name")),
-        restricts_egress=frozenset(family for spec in specs for family in _cilium_restricts(spec)),
-        gaps=tuple(
-            gap
-            for spec in specs
-            for direction, prefix in ((INGRESS, "from"), (EGRESS, "to"))
-            for gap in _cilium_gaps(spec, direction, prefix)
-        ),
+    gaps = tuple(
+        gap
+        for spec in specs
+        for direction, prefix in ((INGRESS, "from"), (EGRESS, "to"))
+        for gap in _cilium_gaps(spec, direction, prefix)
     )
+    policy = _policy(source, kind, NONE.union(*map(_cilium_restricts, specs)), gaps)
     pods = selectors[0] if len(selectors) == 1 else Some(selectors)
     return PolicyDraft(policy=policy, pods=pods if selectors else None)
 
@@ -272,9 +264,8 @@ def parse_calico_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDr
     Service accounts are not read: a serviceAccountSelector is evaluated by their names, and counts as matching where it
     asks for other labels.
     """
-    metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
-    name, in_namespace = name_of(metadata.get("name")), kind is PolicyKind.CALICO
-    if name.startswith("knp."):
+    spec = mapping(source.get("spec"))
+    if name_of(mapping(source.get("metadata")).get("name")).startswith("knp."):
         return None
     ingress, egress = rules_of(spec, INGRESS), rules_of(spec, EGRESS)
     types = texts(spec.get("types")) or tuple(t for t, rules in (("Ingress", ingress), ("Egress", egress)) if rules)
@@ -283,15 +274,10 @@ def parse_calico_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDr
         gaps += _calico_gaps(INGRESS, ingress, "source")
     if "Egress" in types:
         gaps += _calico_gaps(EGRESS, egress, "destination")
-    policy = Policy(
-        kind=kind,
-        namespace=name_of(metadata.get("namespace")) if in_namespace else "",
-        name=name,
-        restricts_egress=BOTH - decide(_calico_decisions(egress))[0] if "Egress" in types else NONE,
-        gaps=gaps,
-    )
+    restricts = BOTH - decide(_calico_decisions(egress))[0] if "Egress" in types else NONE
+    in_namespace = kind is PolicyKind.CALICO
     return PolicyDraft(
-        policy=policy,
+        policy=_policy(source, kind, restricts, gaps),
         pods=parse_calico(text(spec.get("selector"))),
         namespaces=EVERYTHING if in_namespace else parse_calico(text(spec.get("namespaceSelector"))),
         accounts=parse_calico(text(spec.get("serviceAccountSelector"))),

@@ -6,7 +6,7 @@ the keys that a selector asks for, gives the candidate groups. Used by inventory
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from exporter.inventory.parse.policies import PolicyDraft
@@ -120,21 +120,16 @@ class PodIndex:
         return posting
 
 
-def _may_run_as(accounts: LabelExpression, name: str) -> bool:
-    """Whether the selector may match pods of this service account; of its labels only the name is known."""
-    return _may_match(accounts, lambda _: name, lambda key: bool(name) and key == ACCOUNT_NAME)
-
-
-def _may_match(selector: LabelExpression, lookup: Lookup, known: Callable[[str], bool], *, wanted: bool = True) -> bool:
-    """Whether labels of which some are not known could satisfy the selector, or fail to (`wanted` false)."""
-    match selector:
+def _may_run_as(accounts: LabelExpression, name: str, *, wanted: bool = True) -> bool:
+    """Whether the selector could match a service account of which only the name is known, or not (`wanted` false)."""
+    match accounts:
         case Every(parts) | Some(parts):
-            could = (_may_match(part, lookup, known, wanted=wanted) for part in parts)
+            could = (_may_run_as(part, name, wanted=wanted) for part in parts)
             # All must match for Every, and all must fail for Some to fail.
-            return all(could) if isinstance(selector, Every) == wanted else any(could)
+            return all(could) if isinstance(accounts, Every) == wanted else any(could)
         case Not(part):
-            return _may_match(part, lookup, known, wanted=not wanted)
-    return not known(selector.key) or matches(selector, lookup) == wanted
+            return _may_run_as(part, name, wanted=not wanted)
+    return not name or accounts.key != ACCOUNT_NAME or matches(accounts, lambda _: name) == wanted
 
 
 def _is_implied(key: str) -> bool:

@@ -14,12 +14,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from exporter.config.document import Entries, Fault, Node, is_empty, join_path
+from exporter.config.document import Fault, Node, is_empty, join_path
 from exporter.config.files import resolve_file
-from exporter.config.kinds import Choice, Count, Duration, Flag, ListOf, Plain, Text, ValueKind, scalar_text, show
+from exporter.config.kinds import (
+    Choice,
+    Count,
+    Duration,
+    Flag,
+    ListOf,
+    Plain,
+    Section,
+    Text,
+    ValueKind,
+    option,
+    scalar_text,
+    show,
+    unknown,
+)
 from exporter.config.load import naming, parse_mapping
 from exporter.config.network_kinds import FILE
-from exporter.config.sections import Section, option, unknown
 
 
 class ClientAuth(StrEnum):
@@ -103,9 +116,9 @@ class _Mapping(ValueKind[_Pairs]):
     noun = "a mapping"
 
     def decode(self, node: Node, path: str) -> _Pairs:
-        if not isinstance(node, Entries):
+        if not isinstance(node, dict):
             raise self.refuse(node, path)
-        return tuple((name, self._value(name, child, join_path(path, name))) for name, child in node.entries)
+        return tuple((name, self._value(name, child, join_path(path, name))) for name, child in node.items())
 
     @abstractmethod
     def _value(self, name: str, node: Node, path: str) -> str: ...
@@ -134,7 +147,7 @@ class _Users(_Mapping):
     def _value(self, name: str, node: Node, path: str) -> str:
         if not name or ":" in name or not name.isprintable():
             raise Fault(path, "a user's name is printable and without a colon (RFC 7617)")
-        text = "" if isinstance(node, Entries) or is_empty(node) else getattr(node, "text", "")
+        text = "" if isinstance(node, dict) or is_empty(node) else getattr(node, "text", "")
         match = _BCRYPT.fullmatch(text)
         if match is None:
             raise Fault(path, "is not a bcrypt hash ($2a$, $2b$ or $2y$)")
@@ -210,7 +223,7 @@ def load_web_config(source: str | bytes, *, path: str) -> WebConfig:
     with naming(path):
         root = parse_mapping(source)
         # An empty section is an absent one: a bare `basic_auth_users:` is common in files made by templates.
-        root = Entries(tuple((key, child) for key, child in root.entries if not is_empty(child)))
+        root = {key: child for key, child in root.items() if not is_empty(child)}
         config = Section(WebConfig).decode(root, "")
         _check_tls(config.tls_server_config)
         if config.rate_limit.interval and not config.rate_limit.burst:
