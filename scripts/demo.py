@@ -106,13 +106,18 @@ def wait_ready() -> None:
     raise SystemExit("the exporter did not get ready")
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description="FAULT is one of: " + ", ".join(sorted(FAULTS)))
     parser.add_argument("fault", nargs="?", default="masquerade_rule_removed", metavar="FAULT")
     parser.add_argument("--once", action="store_true", help="do not wait for Enter")
     asked = parser.parse_args()
     if asked.fault not in FAULTS:
         parser.error(f"no fault {asked.fault!r}")
+    return asked
+
+
+def main() -> None:
+    asked = arguments()
     fault = FAULTS[asked.fault]
 
     def pause(text: str) -> None:
@@ -124,17 +129,8 @@ def main() -> None:
         socket.create_server(("::1", PORT), family=socket.AF_INET6) as listener,
     ):
         config = cluster.config(cluster.node, interval="3s", timeout="2500ms")
-        command = [
-            "ip",
-            "netns",
-            "exec",
-            cluster.node.netns,
-            sys.executable,
-            "-m",
-            "exporter",
-            f"--config.file={config}",
-            "--log.level=error",
-        ]
+        inside = ["ip", "netns", "exec", cluster.node.netns]
+        command = [*inside, sys.executable, "-m", "exporter", f"--config.file={config}", "--log.level=error"]
         threading.Thread(target=relay, args=(cluster.node.netns, listener), daemon=True).start()
         with subprocess.Popen(command) as daemon:
             try:

@@ -1,4 +1,4 @@
-"""The rights that each role needs at the API server, derived from what it reads. The manifests are checked against them.
+"""The rights that each role needs at the API server, derived from what it reads; manifests are checked against them.
 
 Reading only, and only by list and watch. What is read of one object by name is granted by resourceNames: a list with
 the field selector metadata.name is authorised for that name.

@@ -133,7 +133,7 @@ class LocalNetwork:
 
 
 def make_socket(kind: SocketKind) -> socket.socket | int:
-    """A socket of the calling thread's namespace, or an errno. Raw ICMP falls back to a ping socket (net.ipv4.ping_group_range)."""
+    """A socket of the calling thread's namespace, or an errno. Raw ICMP falls back to a ping socket."""
     try:
         return new_socket(kind)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The rule tests that hold for every cause, made from the table of causes: a new cause is tested without another line."""
+"""The rule tests for every cause, made from the table of causes: a new cause needs no line here."""
 
 from __future__ import annotations
 

@@ -83,7 +83,8 @@ def netns_cookie(sock: socket.socket) -> int:
 
 def cookie_of(name: str) -> int:
     """The cookie of a namespace, asked from inside by a process of its own."""
-    code = f"import socket; print(int.from_bytes(socket.socket().getsockopt(socket.SOL_SOCKET, {SO_NETNS_COOKIE}, 8), 'little'))"
+    cookie = f"socket.socket().getsockopt(socket.SOL_SOCKET, {SO_NETNS_COOKIE}, 8)"
+    code = f"import socket; print(int.from_bytes({cookie}, 'little'))"
     return int(run("ip", "netns", "exec", name, sys.executable, "-c", code))
 
 

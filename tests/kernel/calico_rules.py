@@ -64,7 +64,10 @@ def _outgoing(rules: NatInput) -> list[str]:
     if not rules.pools:
         return []
     return [
-        f"-m set --match-set {rules.masq_set} src -m set ! --match-set {rules.everything_set} dst --jump MASQUERADE --random-fully"
+        (
+            f"-m set --match-set {rules.masq_set} src -m set ! --match-set {rules.everything_set} dst "
+            f"--jump MASQUERADE --random-fully"
+        )
     ]
 
 
@@ -129,7 +132,10 @@ def _kube_lines(rules: NatInput) -> list[str]:
             f'-A KUBE-SERVICES -d {rules.service}/{length} -p tcp -m comment --comment "default/web:http cluster IP" '
             f"-m tcp --dport 80 -j {service}"
         ),
-        '-A KUBE-SERVICES -m comment --comment "kubernetes service nodeports" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS',
+        (
+            '-A KUBE-SERVICES -m comment --comment "kubernetes service nodeports" -m addrtype --dst-type LOCAL -j '
+            "KUBE-NODEPORTS"
+        ),
         "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000",
         "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
         "-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0",

@@ -159,7 +159,8 @@ async def test_namespaces_that_vanish_in_the_middle_are_said_to_have_vanished(br
 async def test_a_pod_that_changes_all_the_time_is_read_or_says_so_and_delays_nobody(broker: BrokerClient) -> None:
     loop = (
         "import subprocess\n"
-        "lines = ''.join(f'address add 2001:db8:9:{i:x}::1/128 dev lo nodad\\naddress del 2001:db8:9:{i:x}::1/128 dev lo\\n'"
+        "lines = ''.join(f'address add 2001:db8:9:{i:x}::1/128 dev lo nodad\\naddress del 2001:db8:9:{i:x}::1/128 dev "
+        "lo\\n'"
         " for i in range(200))\n"
         "print('ready', flush=True)\n"
         "while True: subprocess.run(['ip', '-batch', '-'], input=lines, text=True)\n"

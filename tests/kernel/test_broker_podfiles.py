@@ -87,7 +87,9 @@ def test_a_mounted_file_is_read(root: Path) -> None:
         subprocess.run(["umount", str(root / "etc/resolv.conf")], check=True)
 
 
-@pytest.mark.parametrize("target", ["/run/resolv.conf", "../run/resolv.conf", "../../../../../../../run/resolv.conf", "/../run/resolv.conf"])  # fmt: skip
+@pytest.mark.parametrize("target",
+    ["/run/resolv.conf", "../run/resolv.conf", "../../../../../../../run/resolv.conf",
+        "/../run/resolv.conf"])  # fmt: skip
 def test_a_link_is_followed_inside_the_root(root: Path, target: str) -> None:
     (root / "run").mkdir()
     (root / "run/resolv.conf").write_bytes(CONTENT)

@@ -35,7 +35,8 @@ def ns() -> Iterator[str]:
 
 async def test_reading_keeps_up_with_a_table_that_changes_all_the_time(ns: str) -> None:
     write_calico(ns, "legacy")
-    loop = "while :; do ip6tables-legacy -w -t nat -A PREROUTING -j ACCEPT; ip6tables-legacy -w -t nat -D PREROUTING 1; done"
+    change = "ip6tables-legacy -w -t nat"
+    loop = f"while :; do {change} -A PREROUTING -j ACCEPT; {change} -D PREROUTING 1; done"
     writer = start_inside(
         ns, "sh", "-c", loop, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

@@ -114,7 +114,8 @@ def blocked(*pairs: Fails) -> Callable[[World], World]:
 
 def in_pod(name: str, **changes: Any) -> Callable[[World], World]:
     return lambda w: replace(
-        w, pods={**w.pods, name: replace(w.pods[name], **changes)} if name in w.pods else w.pods, fails=(*w.fails, pod(name))
+        w, pods={**w.pods, name: replace(w.pods[name], **changes)} if name in w.pods else w.pods,
+        fails=(*w.fails, pod(name))
     )  # fmt: skip
 
 
@@ -206,35 +207,47 @@ def _felix_off_and_nothing_lost(w: World) -> World:
 NO_IPV6 = healthy.namespace(addresses=healthy.namespace().addresses[:1], routes=healthy.POD_CONF[:1])
 FAULTS: dict[str, Fault] = {
     "no address": Fault(Cause.NODE_NO_IPV6_ADDRESS, "node", _without_address, frozenset({"NAT asked"})),
-    "no default route": Fault(Cause.NODE_NO_IPV6_DEFAULT_ROUTE, "node", _without_default_route, frozenset({"NAT asked"})),
+    "no default route": Fault(Cause.NODE_NO_IPV6_DEFAULT_ROUTE, "node", _without_default_route,
+        frozenset({"NAT asked"})),
     "no forwarding": Fault(
-        Cause.NODE_FORWARDING_OFF, "forwarding", on_host(from_pods(anything), all_conf=replace(healthy.CONF, forwarding=0))
+        Cause.NODE_FORWARDING_OFF, "forwarding",
+        on_host(from_pods(anything), all_conf=replace(healthy.CONF, forwarding=0))
     ),
-    "no rule": Fault(Cause.NAT_MASQUERADE_MISSING, "nat", on_host(from_pods(outside), nat=NatFacts((healthy.masquerade(rules=()),)))),
-    "no hook": Fault(Cause.NAT_CHAIN_UNHOOKED, "nat", on_host(from_pods(outside), nat=NatFacts((healthy.masquerade(hooked=False),)))),
-    "not in set": Fault(Cause.NAT_POOL_NOT_IN_SET, "nat", on_host(from_pods(outside), nat=NatFacts((healthy.masquerade("fd09::/48"),)))),
+    "no rule": Fault(Cause.NAT_MASQUERADE_MISSING, "nat",
+        on_host(from_pods(outside), nat=NatFacts((healthy.masquerade(rules=()),)))),
+    "no hook": Fault(Cause.NAT_CHAIN_UNHOOKED, "nat",
+        on_host(from_pods(outside), nat=NatFacts((healthy.masquerade(hooked=False),)))),
+    "not in set": Fault(Cause.NAT_POOL_NOT_IN_SET, "nat",
+        on_host(from_pods(outside), nat=NatFacts((healthy.masquerade("fd09::/48"),)))),
     "no kube-proxy": Fault(
-        Cause.NAT_KUBE_PROXY_MISSING, "services", on_host(services, kube_proxy=KubeProxyFacts("iptables", {V4: True, V6: False}))
+        Cause.NAT_KUBE_PROXY_MISSING, "services",
+        on_host(services, kube_proxy=KubeProxyFacts("iptables", {V4: True, V6: False}))
     ),
     "no device": Fault(Cause.VXLAN_DEVICE_MISSING, "tunnel", on_host(OTHERS, vxlan=VxlanFacts({}))),
     "device down": Fault(Cause.VXLAN_DEVICE_DOWN, "tunnel", on_host(OTHERS, vxlan=healthy.tunnels(up=False))),
     "wrong VNI": Fault(Cause.VXLAN_MISCONFIGURED, "tunnel", on_host(OTHERS, vxlan=healthy.tunnels(vni=1))),
     "peer with the DNS": Fault(Cause.VXLAN_PEER_INCOMPLETE, "tunnel", _without_peer("anubis")),
-    "peer with the Service": Fault(Cause.VXLAN_PEER_INCOMPLETE, "tunnel", _without_peer("babel"), frozenset({"annotations"})),
+    "peer with the Service": Fault(Cause.VXLAN_PEER_INCOMPLETE, "tunnel", _without_peer("babel"),
+        frozenset({"annotations"})),
     "no pod route": Fault(Cause.POD_ROUTE_MISSING, "pod route", _without_pod_route),
     "pod: off": Fault(Cause.POD_IPV6_DISABLED, "web", in_pod("web", disable_ipv6=True)),
     "pod: no route": Fault(Cause.POD_NO_IPV6_DEFAULT_ROUTE, "web", in_pod("web", routes=healthy.POD_CONF[:1])),
     "other pod: no address": Fault(
-        Cause.POD_IPV6_MISSING, "db", in_pod("db", addresses=healthy.namespace(3).addresses[:1], routes=healthy.POD_CONF[:1])
+        Cause.POD_IPV6_MISSING, "db",
+        in_pod("db", addresses=healthy.namespace(3).addresses[:1], routes=healthy.POD_CONF[:1])
     ),
     "own tunnel address": Fault(Cause.CALICO_NODE_ADDRESS_MISSING, "tunnel", _node_without_tunnel_address("ra")),
-    "peer's tunnel address": Fault(Cause.CALICO_NODE_ADDRESS_MISSING, "annotations", _node_without_tunnel_address("babel")),
+    "peer's tunnel address": Fault(Cause.CALICO_NODE_ADDRESS_MISSING, "annotations",
+        _node_without_tunnel_address("babel")),
     "no endpoints": Fault(Cause.ENDPOINTSLICE_IPV6_MISSING, "slices", _without_slice),
     "NAT not asked": Fault(Cause.IPPOOL_NAT_OUTGOING_OFF, "NAT asked", _no_nat_asked, frozenset({"nat"})),
     "VXLAN not asked": Fault(Cause.IPPOOL_VXLAN_MODE_MISMATCH, "tunnel", _no_tunnel_asked, frozenset({"annotations"})),
-    "Felix off, nothing lost": Fault(Cause.FELIX_IPV6_OFF, "Felix", _felix_off_and_nothing_lost, frozenset({"tunnel", "nat", "pod route"})),
-    "TCP dropped in the tunnel": Fault(Cause.IPV6_TCP_BLOCKED, "tunnel TCP", blocked(OTHERS), frozenset({"tunnel", "node"})),
-    "TCP dropped outside": Fault(Cause.IPV6_TCP_BLOCKED, "outside TCP", blocked(outside), frozenset({"NAT asked", "node"})),
+    "Felix off, nothing lost": Fault(Cause.FELIX_IPV6_OFF, "Felix", _felix_off_and_nothing_lost,
+        frozenset({"tunnel", "nat", "pod route"})),
+    "TCP dropped in the tunnel": Fault(Cause.IPV6_TCP_BLOCKED, "tunnel TCP", blocked(OTHERS),
+        frozenset({"tunnel", "node"})),
+    "TCP dropped outside": Fault(Cause.IPV6_TCP_BLOCKED, "outside TCP", blocked(outside),
+        frozenset({"NAT asked", "node"})),
     "Felix off": Fault(Cause.FELIX_IPV6_OFF, "tunnel", _felix_off, frozenset({"nat", "pod route"})),
 }  # fmt: skip
 
@@ -245,7 +258,8 @@ FAULTS: dict[str, Fault] = {
 def dialled(w: World) -> list[Observation]:
     places = [HOST, *(view.vantage for view in inspected(w))]
     return [
-        o for place in places for to in (*OUTSIDE, SERVICE, DNS, *PEERS) for o in seen(place, to, _words(to, _said(w, place, to)))
+        o for place in places for to in (*OUTSIDE, SERVICE, DNS, *PEERS) for o in seen(place, to,
+            _words(to, _said(w, place, to)))
     ]  # fmt: skip
 
 

@@ -141,8 +141,10 @@ HOSTILE: dict[str, Callable[[bytes, int], bytes]] = {
     "odd characters": odd_characters,
     "many options": many_options,
     "addresses": addresses,
-    "zeros": lambda query, size: query[:2] + struct.pack("!5H", 0x8180, 1, 1024, 0, 0) + query[12:] + bytes(size - len(query)),
-    "pointers": lambda query, size: query[:2] + struct.pack("!5H", 0x8180, 1, 1024, 0, 0) + query[12:] + OWNER * ((size - len(query)) // 2),
+    "zeros": lambda query,
+    size: query[:2] + struct.pack("!5H", 0x8180, 1, 1024, 0, 0) + query[12:] + bytes(size - len(query)),
+    "pointers": lambda query,
+    size: query[:2] + struct.pack("!5H", 0x8180, 1, 1024, 0, 0) + query[12:] + OWNER * ((size - len(query)) // 2),
 }  # fmt: skip
 
 

@@ -47,8 +47,10 @@ BLOCKS = {name: ip_network(f"fd01:0:0:{number}::/122") for name, number in NUMBE
 GATEWAY = ip_address("2001:db8:10::1")
 DNS, OWN = (ip_address("10.152.183.10"), ip_address("fd98::10")), (ip_address("10.152.183.30"), ip_address("fd98::30"))
 SERVICES = (
-    service("dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"}, cluster_ips=OWN, ports=(ServicePort(name="http", port=80),)),
-    service("kube-dns", namespace="kube-system", labels={"k8s-app": "kube-dns"}, cluster_ips=DNS, ports=(ServicePort(name="dns", port=53),)),
+    service("dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"}, cluster_ips=OWN,
+        ports=(ServicePort(name="http", port=80),)),
+    service("kube-dns", namespace="kube-system", labels={"k8s-app": "kube-dns"}, cluster_ips=DNS,
+        ports=(ServicePort(name="dns", port=53),)),
 )  # fmt: skip
 WEB, DB = (
     pod(name, ME, f"10.1.13.{n}", f"fd01:0:0:13::{n}", uid=f"uid-{name}", created=BORN, labels={"app": name})
@@ -82,7 +84,8 @@ def device(**changes: Any) -> VxlanDevice:
     tunnel = me.tunnel_address(V6)
     return replace(
         VxlanDevice(
-            name=DEVICE, up=True, lower_up=True, mtu=1430, vni=4096, port=4789, local=parse_address("2001:db8:10::13"), parent="eth0",
+            name=DEVICE, up=True, lower_up=True, mtu=1430, vni=4096, port=4789, local=parse_address("2001:db8:10::13"),
+            parent="eth0",
             parent_up=True, parent_mtu=1500, learning=False,
             addresses=(AddressFact(link=DEVICE, interface=ip_interface(f"{tunnel}/128"), scope="global"),),
             routes=tuple(RouteFact(destination=BLOCKS[name], link=DEVICE, gateway=end) for name, end in ends.items()),
@@ -123,7 +126,8 @@ ETH0 = LinkFact(index=2, name="eth0", up=True, lower_up=True, mtu=1500, inet6=CO
 def host(**changes: Any) -> HostFacts:
     return replace(
         HostFacts(
-            links=(ETH0,), addresses=ADDRESSES, routes=(DEFAULT4, DEFAULT6, *POD_ROUTES), all_conf=CONF, forwarding_v4=True,
+            links=(ETH0,), addresses=ADDRESSES, routes=(DEFAULT4, DEFAULT6, *POD_ROUTES), all_conf=CONF,
+            forwarding_v4=True,
             nat=NatFacts((masquerade(),)), kube_proxy=KubeProxyFacts("iptables", {V4: True, V6: True}), vxlan=tunnels(),
         ),
         **changes,

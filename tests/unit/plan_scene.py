@@ -22,7 +22,8 @@ from exporter.plan.servers import KnownServers
 from tests.unit.scene import HOST
 
 KUBE_DNS = Service(
-    namespace="kube-system", name="kube-dns", labels={"k8s-app": "kube-dns"}, cluster_ips=(ip_address("10.96.0.10"), ip_address("fd00:96::a")),
+    namespace="kube-system", name="kube-dns", labels={"k8s-app": "kube-dns"},
+    cluster_ips=(ip_address("10.96.0.10"), ip_address("fd00:96::a")),
     ports=(ServicePort(name="dns", port=53, protocol="UDP"), ServicePort(name="dns-tcp", port=53)),
 )  # fmt: skip
 OWN = Service(

@@ -87,7 +87,8 @@ CAUSES = (
             severity=Severity.CRITICAL,
             subjects=(Subject("server/cluster_dns"),),
             evidence=(
-                "10.152.183.10 answers AAAA of pypi.org, canary and random with NOERROR, no answer and no SOA; A of pypi.org with 1 address",
+                ("10.152.183.10 answers AAAA of pypi.org, canary and random with NOERROR, no answer and no SOA; A of "
+                "pypi.org with 1 address"),
                 "192.0.2.53 (the node's resolver) answers AAAA of pypi.org with 1 address",
             ),
             command="kubectl -n kube-system get configmap coredns -o yaml | grep -n -A6 template",
@@ -100,7 +101,8 @@ CAUSES = (
             cause=Cause.DNS_SEARCH_BREAKS_MUSL,
             severity=Severity.WARNING,
             subjects=(ALPINE.subject,),
-            evidence=("pypi.org.cluster.local: A NXDOMAIN, AAAA NOERROR without answer: musl stops there with EAI_NODATA",),
+            evidence=(("pypi.org.cluster.local: A NXDOMAIN, AAAA NOERROR without answer: musl stops there with "
+                "EAI_NODATA"),),
             command="dualstack-exporter resolve pypi.org --pod=tools/alpine-0",
         ),
         scope=Scope.DNS,

@@ -46,8 +46,10 @@ def seen(
         layer, family = Layer[where[:-1].upper()], V6 if where.endswith("6") else V4
         made.append(
             Observation(
-                vantage=vantage, target=to, layer=layer, family=family, outcome=Outcome(outcome), seconds=0.001, address=to.addresses[family], time=100.0,
-                full_size=full_size if (layer, family) == (Layer.ICMP, V6) else None, full_size_bytes=1450, policy=policy,
+                vantage=vantage, target=to, layer=layer, family=family, outcome=Outcome(outcome), seconds=0.001,
+                address=to.addresses[family], time=100.0,
+                full_size=full_size if (layer, family) == (Layer.ICMP, V6) else None, full_size_bytes=1450,
+                policy=policy,
             )
         )  # fmt: skip
     return made
@@ -68,7 +70,8 @@ def view(
     kept = tuple(kept)
     earlier = kept if before is None else tuple(before)
     snapshot = Snapshot(
-        node="ra", role=role, started=now - 1, finished=now, complete=True, inventory=inventory, host=HOST, pods=tuple(pods),
+        node="ra", role=role, started=now - 1, finished=now, complete=True, inventory=inventory, host=HOST,
+        pods=tuple(pods),
         observations=kept, kept=kept, kept_before=earlier, history=(kept, earlier), host_facts=facts,
         families={V4: True, V6: True},
     )  # fmt: skip

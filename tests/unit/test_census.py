@@ -40,7 +40,8 @@ def test_a_cluster_on_its_way_is_counted_by_namespace() -> None:
     }  # three on the host's network and one ended are none
     assert Progress(Resource.SERVICES, 0, 5) in census.progress
     assert Lacking(
-        resource=Resource.SERVICES, family=V6, names=("default/db", "default/web", "default/web-lb", "kube-system/kube-dns", "shop/cart"), total=5
+        resource=Resource.SERVICES, family=V6,
+        names=("default/db", "default/web", "default/web-lb", "kube-system/kube-dns", "shop/cart"), total=5
     ) in census.lacking  # fmt: skip
 
 

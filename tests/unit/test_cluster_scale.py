@@ -80,7 +80,8 @@ def test_a_rule_grows_no_faster_than_the_cluster(cause: Cause) -> None:
 
 def test_assembly_and_census_grow_no_faster_than_the_cluster() -> None:
     assert growth(
-        partial(build_inventory, objects(SMALL), source=InventoryOrigin.FILE), partial(build_inventory, objects(FOUR_TIMES), source=InventoryOrigin.FILE)
+        partial(build_inventory, objects(SMALL), source=InventoryOrigin.FILE),
+        partial(build_inventory, objects(FOUR_TIMES), source=InventoryOrigin.FILE)
     ) < 5  # fmt: skip
     assert growth(partial(take_census, inventory(SMALL)), partial(take_census, inventory(FOUR_TIMES))) < 5
 

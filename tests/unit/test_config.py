@@ -105,7 +105,8 @@ def test_families_keep_one_order() -> None:
 
 def test_dns_servers_may_be_the_pods_own_or_named() -> None:
     dns = load(
-        "dns: {servers: [pod, {name: corp, address: '2001:db8::53'}], reference: [192.0.2.1], allow: [10.0.0.0/8, '2001:db8::1']}"
+        "dns: {servers: [pod, {name: corp, address: '2001:db8::53'}], reference: [192.0.2.1], allow: [10.0.0.0/8, "
+        "'2001:db8::1']}"
     ).dns
     assert dns.servers == (POD_SERVERS, DnsServer(name="corp", address=ip_address("2001:db8::53")))
     assert dns.reference == (DnsServer(name="reference", address=ip_address("192.0.2.1")),)
@@ -167,7 +168,8 @@ def test_no_file_at_all_gives_the_defaults() -> None:
 
 def test_aliases_are_understood() -> None:
     config = load(
-        "targets: [{name: a, host: a.test, port: 80, layers: &deep [tcp, http]}, {name: b, host: b.test, port: 80, layers: *deep}]"
+        "targets: [{name: a, host: a.test, port: 80, layers: &deep [tcp, http]}, {name: b, host: b.test, port: 80, "
+        "layers: *deep}]"
     )
     assert config.targets[0].layers == config.targets[1].layers
 

@@ -232,8 +232,10 @@ def test_causes_of_a_newer_exporter_are_passed_over() -> None:
 def test_restricted_pods_are_told_once_whatever_number_of_policies_selects_them() -> None:
     both = frozenset(FAMILIES)
     policies = (
-        Policy(kind=PolicyKind.KUBERNETES, namespace="shop", name="a", selected=frozenset({"shop/web", "shop/db"}), restricts_egress=frozenset({Family.V6})),
-        Policy(kind=PolicyKind.CALICO, namespace="shop", name="b", selected=frozenset({"shop/web"}), restricts_egress=both),
+        Policy(kind=PolicyKind.KUBERNETES, namespace="shop", name="a", selected=frozenset({"shop/web", "shop/db"}),
+            restricts_egress=frozenset({Family.V6})),
+        Policy(kind=PolicyKind.CALICO, namespace="shop", name="b", selected=frozenset({"shop/web"}),
+            restricts_egress=both),
         Policy(kind=PolicyKind.KUBERNETES, namespace="locked", name="c", selects_all=True, restricts_egress=both),
         Policy(kind=PolicyKind.KUBERNETES, namespace="open", name="d", selects_all=True),
     )  # fmt: skip
@@ -327,7 +329,8 @@ def test_every_value_of_the_inventory_survives_the_format() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"", b"{}", b"[]", b"null", b'{"version":1}', b'{"version":2,"inventory":{"source":"x"},"found":[]}', b"[" * 100_000,
+        b"", b"{}", b"[]", b"null", b'{"version":1}', b'{"version":2,"inventory":{"source":"x"},"found":[]}',
+        b"[" * 100_000,
         b'{"version":1,"inventory":{"source":7},"found":[]}',
         b'{"version":1,"inventory":{"source":"digest","nodes":[{"name":"a\\nb"}]},"found":[]}',
         b'{"version":1,"inventory":{"source":"digest","nodes":[{}]},"found":[]}',

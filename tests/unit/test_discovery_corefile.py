@@ -92,22 +92,27 @@ TEMPLATE = "template IN AAAA . {\n rcode NOERROR\n}"
         (server("acl {\n allow\n filter type AAAA\n}"), []),
         (server("acl {\n filter type AAAA net 10.0.0.0/8\n}"), [(".", "acl", AaaaTreatment.FILTERED, 2, False)]),
         (server("acl {\n filter type AAAA net 0.0.0.0/0 ::/0\n}"), [(".", "acl", AaaaTreatment.FILTERED, 2, True)]),
-        (server("acl example.test {\n filter type AAAA\n}"), [("example.test", "acl", AaaaTreatment.FILTERED, 2, False)]),
+        (server("acl example.test {\n filter type AAAA\n}"),
+            [("example.test", "acl", AaaaTreatment.FILTERED, 2, False)]),
         (server("acl {\n filter type A\n}"), []),
         # template: class and type, zones, fallthrough, answers.
         (server("template CH AAAA\ntemplate IN MX"), []),
         (server("template ANY AAAA"), [(".", "template", NODATA, 2, True)]),
         (server("template IN AAAA { rcode SERVFAIL }"), [(".", "template", AaaaTreatment.SERVFAIL, 2, True)]),
         (server("template IN ANY example.test {\n rcode NXDOMAIN\n}"), []),
-        (server('template IN ANY . {\n answer "{{ .Name }} 60 IN A 192.0.2.1"\n}'), [(".", "template", NODATA, 2, True)]),
+        (server('template IN ANY . {\n answer "{{ .Name }} 60 IN A 192.0.2.1"\n}'),
+            [(".", "template", NODATA, 2, True)]),
         (server('template IN AAAA . {\n answer "{{ .Name }} 60 IN AAAA 2001:db8::1"\n}', TEMPLATE), []),
         (server('template IN AAAA . {\n answer "{{ .Name }} 60 IN CNAME x.test."\n}'), []),
         (server('template IN ANY . {\n answer "{{ .Name }} 60 IN {{ .Type }} x"\n}'), []),
         # Names that match no regex get SERVFAIL where fallthrough is missing.
-        (server('template IN AAAA . {\n match "^a\\.test\\.$"\n rcode NXDOMAIN\n}'), [(".", "template", AaaaTreatment.SERVFAIL, 2, True)]),
-        (server('template IN AAAA . {\n match ".*"\n rcode NOERROR\n fallthrough\n}'), [(".", "template", NODATA, 2, True)]),
+        (server('template IN AAAA . {\n match "^a\\.test\\.$"\n rcode NXDOMAIN\n}'),
+            [(".", "template", AaaaTreatment.SERVFAIL, 2, True)]),
+        (server('template IN AAAA . {\n match ".*"\n rcode NOERROR\n fallthrough\n}'),
+            [(".", "template", NODATA, 2, True)]),
         (
-            server('template IN AAAA example.test {\n match "^a\\."\n answer "{{ .Name }} 1 IN AAAA ::2"\n fallthrough other.test\n}'),
+            server('template IN AAAA example.test {\n match "^a\\."\n answer "{{ .Name }} 1 IN AAAA ::2"\n fallthrough '
+                'other.test\n}'),
             [("example.test", "template", AaaaTreatment.SERVFAIL, 2, False)],
         ),
         # A second template behind one that settles the zone is never reached; behind one that falls through it is.
@@ -127,9 +132,11 @@ TEMPLATE = "template IN AAAA . {\n rcode NOERROR\n}"
         (server("rewrite type A AAAA\nrewrite type ANY HINFO"), []),
         # dns64 stands before all of them and asks for A where they gave nothing.
         (server("dns64 {\n allow_ipv4\n}", TEMPLATE), []),
-        (server("dns64 {\n allow_ipv4\n}", "template IN AAAA { rcode NXDOMAIN }"), [(".", "template", AaaaTreatment.NXDOMAIN, 5, True)]),
+        (server("dns64 {\n allow_ipv4\n}", "template IN AAAA { rcode NXDOMAIN }"),
+            [(".", "template", AaaaTreatment.NXDOMAIN, 5, True)]),
         # hosts: a name of IPv4 alone has no AAAA then.
-        (server("hosts {\n 10.0.0.1 a.test b.test\n 2001:db8::1 a.test\n fallthrough\n}"), [("b.test", "hosts", NODATA, 2, False)]),
+        (server("hosts {\n 10.0.0.1 a.test b.test\n 2001:db8::1 a.test\n fallthrough\n}"),
+            [("b.test", "hosts", NODATA, 2, False)]),
         (server("view v {\n expr true\n}", TEMPLATE), [(".", "template", NODATA, 5, False)]),
         # Other transports and ports serve others, where port 53 is served.
         (server(TEMPLATE, zones="tls://.") + "\n" + server("cache"), []),
@@ -156,8 +163,10 @@ def test_dns64_without_allow_ipv4_leaves_the_block_to_clients_over_ipv4() -> Non
         (". \n template IN AAAA", [(".", "template", NODATA, 2, True)]),  # one block needs no braces
         ('.:53 {\n log "multi\nline"\n template IN AAAA\n}', [(".", "template", NODATA, 4, True)]),
         ("\ufeff.:53 {\n template IN AAAA\n}", [(".", "template", NODATA, 2, True)]),
-        ("(s) {\n template IN AAAA {\n rcode NXDOMAIN\n }\n}\n. {\n import s\n}", [(".", "template", AaaaTreatment.NXDOMAIN, 2, True)]),
-        ("(s) {\n rcode NXDOMAIN\n}\n. {\n template IN AAAA {\n import s\n }\n}", [(".", "template", AaaaTreatment.NXDOMAIN, 5, True)]),
+        ("(s) {\n template IN AAAA {\n rcode NXDOMAIN\n }\n}\n. {\n import s\n}",
+            [(".", "template", AaaaTreatment.NXDOMAIN, 2, True)]),
+        ("(s) {\n rcode NXDOMAIN\n}\n. {\n template IN AAAA {\n import s\n }\n}",
+            [(".", "template", AaaaTreatment.NXDOMAIN, 5, True)]),
     ],
 )  # fmt: skip
 def test_the_language_is_read_as_coredns_reads_it(content: str, expected: Found) -> None:

@@ -51,7 +51,10 @@ def test_kinds_that_the_file_lacks_were_not_read() -> None:
         listed({"metadata": {"name": "ra"}}, kind="NodeList"),  # items of typed lists lack kind and apiVersion
         listed(json.loads(listed(NODE)), SERVICE),  # lists of lists
         json.dumps(NODE),
-        "apiVersion: v1\nkind: Node\nmetadata: {name: ra}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: x}\n...\n",
+        (
+            "apiVersion: v1\nkind: Node\nmetadata: {name: ra}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: "
+            "x}\n...\n"
+        ),
         "---\n---\napiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Node\n  metadata:\n    name: ra\n",
         listed(NODE, {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}}, NODE),
     ],

@@ -47,15 +47,18 @@ OBJECTS[ResourceKind.POLICIES] += [
     {"apiVersion": version, "kind": kind, "metadata": {"name": "p", "namespace": "shop"}, "spec": spec}
     for version, kind, spec in (
         ("crd.projectcalico.org/v1", "NetworkPolicy",
-         {"selector": "app == 'web'", "types": ["Egress"], "egress": [{"action": "Allow", "ipVersion": 4, "destination": PEER}]}),
+         {"selector": "app == 'web'", "types": ["Egress"],
+             "egress": [{"action": "Allow", "ipVersion": 4, "destination": PEER}]}),
         ("projectcalico.org/v3", "GlobalNetworkPolicy",
          {"namespaceSelector": "has(a)", "ingress": [{"action": "Deny", "source": PEER}]}),
         ("cilium.io/v2", "CiliumNetworkPolicy",
          {"endpointSelector": {"matchLabels": {"k8s:app": "web"}},
-          "egress": [{"toCIDRSet": [{"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}], "toEntities": ["world"], "toPorts": [{}]}],
+          "egress": [{"toCIDRSet": [{"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}], "toEntities": ["world"],
+              "toPorts": [{}]}],
           "egressDeny": [{"toCIDR": ["::/0"]}]}),
         ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy",
-         {"subject": {"pods": {"namespaceSelector": {}, "podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}},
+         {"subject": {"pods": {"namespaceSelector": {},
+             "podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}},
           "egress": [{"action": "Deny", "to": [{"networks": ["10.0.0.0/8"]}], "ports": [{}]}]}),
     )
 ]  # fmt: skip
@@ -82,7 +85,8 @@ junk = st.recursive(
     | st.floats()
     | st.text(max_size=20)
     | st.sampled_from(
-        ["::ffff:10.1.2.3", "fe80::1%eth0", "10.0.0.0/40", "::/0", "None", "true", "9" * 400, "\x00", "a" * 5000, "2026-13-40T00:00:00Z"]
+        ["::ffff:10.1.2.3", "fe80::1%eth0", "10.0.0.0/40", "::/0", "None", "true", "9" * 400, "\x00", "a" * 5000,
+            "2026-13-40T00:00:00Z"]
     ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
@@ -170,8 +174,10 @@ def test_any_value_is_a_label_selector_or_refused(value: Any) -> None:
 
 
 COREFILE_WORDS = st.sampled_from(
-    [".:53", "{", "}", "\n", "template", "IN", "AAAA", "ANY", ".", "rcode", "NOERROR", "match", "(.*", "fallthrough", "acl", "filter", "type",
-     "net", "10.0.0.0/8", "rewrite", "stop", "A", "hosts", "10.0.0.1", "a.b", "import", "(x)", "x", "#", '"', "{$E}", ",", "dns64", "forward",
+    [".:53", "{", "}", "\n", "template", "IN", "AAAA", "ANY", ".", "rcode", "NOERROR", "match", "(.*", "fallthrough",
+        "acl", "filter", "type",
+     "net", "10.0.0.0/8", "rewrite", "stop", "A", "hosts", "10.0.0.1", "a.b", "import", "(x)", "x", "#", '"', "{$E}",
+     ",", "dns64", "forward",
      "kubernetes", "view", "tls://.", "example.test:99999", "*.override", "::1", "answer", "block", "\\"]
 )  # fmt: skip
 

@@ -85,10 +85,13 @@ def test_a_metadata_only_node_keeps_its_annotations() -> None:
         ({"labels": {"type": "virtual-kubelet"}}, {}, "virtual", True),
         ({}, {"nodeInfo": {"operatingSystem": "windows"}}, "windows", True),
         ({"labels": {"kubernetes.io/os": "windows"}}, {}, "windows", True),
-        ({"annotations": {"projectcalico.org/VXLANTunnelMACAddrV6": "66:AA:bb:cc:dd:ee"}}, {}, "tunnel_macs", {V6: "66:aa:bb:cc:dd:ee"}),
+        ({"annotations": {"projectcalico.org/VXLANTunnelMACAddrV6": "66:AA:bb:cc:dd:ee"}}, {}, "tunnel_macs",
+            {V6: "66:aa:bb:cc:dd:ee"}),
         ({"annotations": {"projectcalico.org/VXLANTunnelMACAddrV6": "not a mac"}}, {}, "tunnel_macs", {}),
-        ({}, {"addresses": [{"type": "InternalIP", "address": "::ffff:10.0.0.1"}]}, "internal_ips", (ip_address("10.0.0.1"),)),
-        ({"annotations": {"projectcalico.org/IPv6Address": "2001:db8::1"}}, {}, "calico_addresses", (ip_interface("2001:db8::1/128"),)),
+        ({}, {"addresses": [{"type": "InternalIP", "address": "::ffff:10.0.0.1"}]}, "internal_ips",
+            (ip_address("10.0.0.1"),)),
+        ({"annotations": {"projectcalico.org/IPv6Address": "2001:db8::1"}}, {}, "calico_addresses",
+            (ip_interface("2001:db8::1/128"),)),
         ({"labels": None, "annotations": None}, {"addresses": None, "conditions": None}, "internal_ips", ()),
     ],
 )  # fmt: skip
@@ -129,7 +132,8 @@ def test_pod_addresses_in_any_order_and_shape(status: Any, expected: list[str]) 
 @pytest.mark.parametrize(
     ("annotations", "field", "expected"),
     [
-        ({"cni.projectcalico.org/podIPs": "10.1.0.2/32,fd00::2/128"}, "annotated_ips", (ip_address("10.1.0.2"), ip_address("fd00::2"))),
+        ({"cni.projectcalico.org/podIPs": "10.1.0.2/32,fd00::2/128"}, "annotated_ips",
+            (ip_address("10.1.0.2"), ip_address("fd00::2"))),
         # emptied at the end
         ({"cni.projectcalico.org/podIPs": "", "cni.projectcalico.org/podIP": ""}, "annotated_ips", ()),
         ({"dualstack-exporter/families": "IPv4"}, "families", (V4,)),
@@ -370,11 +374,17 @@ def test_objects_of_no_interest_are_none() -> None:
         (ResourceKind.NODES, {"metadata": {"name": "a\nb"}}),
         (ResourceKind.NODES, {"metadata": {"name": "a" * 300}}),
         (ResourceKind.PODS, {"metadata": {"name": "no-namespace"}}),
-        (ResourceKind.PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": {"resourceVersion": "7"}, "spec": {"containers": None}}),  # a bookmark
+        # a bookmark
+        (
+            ResourceKind.PODS,
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"resourceVersion": "7"}, "spec": {"containers": None}},
+        ),
         (ResourceKind.IP_POOLS, {"metadata": {"name": "x"}, "spec": {"cidr": "300.0.0.0/8"}}),
         (ResourceKind.BLOCK_AFFINITIES, {"metadata": {"name": "x"}, "spec": {"cidr": "fd00::/122"}}),
         (ResourceKind.IPAM_BLOCKS, {"metadata": {"name": "x"}, "spec": {"cidr": "fd00::/122", "allocations": None}}),
-        (ResourceKind.POLICIES, {"metadata": {"name": "x"}, "spec": {"podSelector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}}),
+        (ResourceKind.POLICIES,
+            {"metadata": {"name": "x"},
+                "spec": {"podSelector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}}),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_a_note(kind: ResourceKind, source: Any) -> None:

@@ -55,7 +55,8 @@ def test_a_template_with_placeholders_is_read_although_it_is_not_json() -> None:
 
 
 def conflist(ipam: str, mtu: str = "1450") -> str:
-    return f'{{"name": "k8s-pod-network", "plugins": [{{"type": "calico", "mtu": {mtu}, "ipam": {ipam}}}, {{"type": "portmap"}}]}}'
+    calico = f'{{"type": "calico", "mtu": {mtu}, "ipam": {ipam}}}'
+    return f'{{"name": "k8s-pod-network", "plugins": [{calico}, {{"type": "portmap"}}]}}'
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,10 @@ def test_arguments_as_go_reads_them(words: list[str], expected: dict[str, str]) 
 
 
 def test_a_microk8s_file_is_read_line_by_line() -> None:
-    content = '# comment\n--cluster-cidr=10.1.0.0/16,fd01::/64\n--feature-gates="IPv6DualStack=true" # why\n--broken=\'x\n\n--allocate-node-cidrs=true'
+    content = (
+        '# comment\n--cluster-cidr=10.1.0.0/16,fd01::/64\n--feature-gates="IPv6DualStack=true" # why\n'
+        "--broken='x\n\n--allocate-node-cidrs=true"
+    )
     flags = parse_arguments_file(
         content, component="kube-controller-manager", path="/args/kube-controller-manager", node="ra"
     )
@@ -142,9 +146,12 @@ def noted(*words: object, key: str = "k3s.io/node-args") -> dict[str, dict[str, 
 @pytest.mark.parametrize("key", ["k3s.io/node-args", "rke2.io/node-args"])
 def test_what_k3s_notes_on_a_server_are_flags_of_components(key: str) -> None:
     found = noted(
-        "server", "--write-kubeconfig-mode", "0644", "--cluster-cidr", "10.42.0.0/16,fd42::/56", "--service-cidr=10.43.0.0/16",
-        "--service-cidr", "fd43::/112", "--node-ip", "10.0.0.1,fd00::1", "--selinux", "--datastore-endpoint", "********",
-        "--kube-controller-manager-arg", "node-cidr-mask-size-ipv6=72", "--kubelet-arg=--max-pods=50", "--kube-proxy-arg",
+        "server", "--write-kubeconfig-mode", "0644", "--cluster-cidr", "10.42.0.0/16,fd42::/56",
+        "--service-cidr=10.43.0.0/16",
+        "--service-cidr", "fd43::/112", "--node-ip", "10.0.0.1,fd00::1", "--selinux", "--datastore-endpoint",
+        "********",
+        "--kube-controller-manager-arg", "node-cidr-mask-size-ipv6=72", "--kubelet-arg=--max-pods=50",
+        "--kube-proxy-arg",
         "proxy-mode=ipvs", "--kube-apiserver-arg", "feature-gates=IPv6DualStack=true", key=key,
     )  # fmt: skip
     assert found == {
@@ -171,7 +178,9 @@ def test_an_agent_says_nothing_of_the_control_plane() -> None:
 
 
 @pytest.mark.parametrize(
-    "note", [None, 7, "", "{", "null", "[]", "[1, null]", '["server", "--cluster-cidr"]', "[" * 50_000, '["server", "--kubelet-arg="]', "x" * 70_000],
+    "note",
+    [None, 7, "", "{", "null", "[]", "[1, null]", '["server", "--cluster-cidr"]', "[" * 50_000,
+     '["server", "--kubelet-arg="]', "x" * 70_000],
 )  # fmt: skip
 def test_a_note_of_any_shape_is_survived(note: object) -> None:
     assert parse_node_arguments({"k3s.io/node-args": note}, node="ra") == ()

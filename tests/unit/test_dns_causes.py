@@ -64,7 +64,8 @@ def view(lookups: list[Lookup], expect: Expectations | None = None) -> RuleInput
 
     def snapshot(made: tuple[Lookup, ...]) -> Snapshot:
         return Snapshot(
-            node="ra", role=Role.NODE, started=0.0, finished=1.0, complete=True, inventory=inventory, host=HOST, lookups=made,
+            node="ra", role=Role.NODE, started=0.0, finished=1.0, complete=True, inventory=inventory, host=HOST,
+            lookups=made,
             lookups_kept=made, families=dict.fromkeys(FAMILIES, True), told=told,
         )  # fmt: skip
 

@@ -97,8 +97,10 @@ class Rounds:
         once = [one for one in made if one.question.purpose is not Purpose.AGAIN]
         self.answers = keep_answers(self.answers, once, now=self.now, keep=150.0)
         snapshot = Snapshot(
-            node="ra", role=Role.NODE, started=self.now, finished=self.now, complete=True, inventory=Inventory(source=InventoryOrigin.NONE), host=HOST,
-            lookups=tuple(made), lookups_kept=tuple(self.answers.last.values()), lookups_before=tuple(self.answers.before.values()),
+            node="ra", role=Role.NODE, started=self.now, finished=self.now, complete=True,
+            inventory=Inventory(source=InventoryOrigin.NONE), host=HOST,
+            lookups=tuple(made), lookups_kept=tuple(self.answers.last.values()),
+            lookups_before=tuple(self.answers.before.values()),
             told=all_told(self.history), families=dict.fromkeys(FAMILIES, True),
         )  # fmt: skip
         expect = Expectations(

@@ -72,7 +72,8 @@ def view(now: tuple[Lookup, ...], before: tuple[Lookup, ...] | None = None, **mo
 
     def snapshot(lookups: tuple[Lookup, ...], finished: float) -> Snapshot:
         return Snapshot(
-            node="ra", started=finished - 1, finished=finished, complete=True, host=HOST, lookups=lookups, lookups_kept=lookups,
+            node="ra", started=finished - 1, finished=finished, complete=True, host=HOST, lookups=lookups,
+            lookups_kept=lookups,
             families={Family.V4: True, Family.V6: True}, **values,
         )  # fmt: skip
 

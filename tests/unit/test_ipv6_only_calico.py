@@ -30,7 +30,8 @@ from tests.unit.cluster_scene import V4, V6
 NODES = {"n1": 1, "n2": 2, "n3": 3}
 NOW = 1_800_000_000.0
 NODE_LISTS = frozenset({
-    ResourceKind.PODS, ResourceKind.NODES, ResourceKind.NAMESPACES, ResourceKind.SERVICES, ResourceKind.IP_POOLS, ResourceKind.BLOCK_AFFINITIES, ResourceKind.FELIX, ResourceKind.CONFIG_MAPS,
+    ResourceKind.PODS, ResourceKind.NODES, ResourceKind.NAMESPACES, ResourceKind.SERVICES, ResourceKind.IP_POOLS,
+    ResourceKind.BLOCK_AFFINITIES, ResourceKind.FELIX, ResourceKind.CONFIG_MAPS,
 })  # fmt: skip
 CRD = "crd.projectcalico.org/v1"
 CONFLIST = {

@@ -125,8 +125,10 @@ def test_what_is_optional_is_missed_by_nobody() -> None:
 # Answers
 
 STATUSES = {
-    "400-bad-continue": ApiErrorKind.REJECTED, "401-invalid-token": ApiErrorKind.UNAUTHORIZED, "403-list-ippools-crd": ApiErrorKind.FORBIDDEN,
-    "404-absent-api-group-list": ApiErrorKind.NOT_FOUND, "405-method-not-allowed": ApiErrorKind.REJECTED, "406-not-acceptable": ApiErrorKind.REJECTED,
+    "400-bad-continue": ApiErrorKind.REJECTED, "401-invalid-token": ApiErrorKind.UNAUTHORIZED,
+    "403-list-ippools-crd": ApiErrorKind.FORBIDDEN,
+    "404-absent-api-group-list": ApiErrorKind.NOT_FOUND, "405-method-not-allowed": ApiErrorKind.REJECTED,
+    "406-not-acceptable": ApiErrorKind.REJECTED,
     "410-expired-continue-token": ApiErrorKind.EXPIRED, "410-list-exact-old-resourceversion": ApiErrorKind.EXPIRED,
     "429-priority-and-fairness": ApiErrorKind.THROTTLED, "504-list-future-resourceversion": ApiErrorKind.VERSION_AHEAD,
 }  # fmt: skip
@@ -218,9 +220,11 @@ def test_the_recorded_discovery_places_every_reading_of_the_cluster(name: str) -
     assert served_version(NODES, served) == "v1"
     absent = {each.resource for each in watched_resources(Role.CLUSTER, "") if served_version(each, served) is None}
     assert absent == {
-        "ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "adminnetworkpolicies", "baselineadminnetworkpolicies",
+        "ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "adminnetworkpolicies",
+        "baselineadminnetworkpolicies",
         "installations", "globalnetworkpolicies", "networkpolicies",
-    } - ({"networkpolicies", "globalnetworkpolicies"} if "networkpolicies" in (served[CRD] or ()) else set())  # fmt: skip
+    } - ({"networkpolicies",
+        "globalnetworkpolicies"} if "networkpolicies" in (served[CRD] or ()) else set())  # fmt: skip
 
 
 def test_the_group_with_the_pools_is_preferred_and_the_other_taken_where_it_alone_serves() -> None:

@@ -164,7 +164,8 @@ V4_ALONE = cluster(services=(service("web", (V4,)),))
         (proxy(six=None), cluster(), Reason.READER_FAILED),
         (host(kube_proxy=None), cluster(), Reason.READER_FAILED),
         (proxy(six=False), cluster(services=None), Reason.NO_INVENTORY),
-        (proxy(six=False), cluster(services=None, unread={ResourceKind.SERVICES: Reason.API_UNAVAILABLE}), Reason.API_UNAVAILABLE),
+        (proxy(six=False), cluster(services=None, unread={ResourceKind.SERVICES: Reason.API_UNAVAILABLE}),
+            Reason.API_UNAVAILABLE),
         # A digest counts them and lists some.
         (proxy(six=False), replace(V4_ALONE, service_count_v6=7), "found"),
         (proxy(six=False), cluster(service_count_v6=0), ()),

@@ -122,12 +122,15 @@ def routes(*v6: RouteFact) -> tuple[RouteFact, ...]:
         (host(routes=POD_ROUTES), None, ""),  # IPv4 has none either
         (host(all_conf=conf(forwarding=0)), FORWARDING, "net.ipv6.conf.all.forwarding = 0"),
         # Of the first three the first; forwarding needs IPv6.
-        (host(all_conf=conf(disable_ipv6=1, forwarding=0), addresses=V4_ONLY, routes=routes()), DISABLED, "all.disable_ipv6"),
+        (host(all_conf=conf(disable_ipv6=1, forwarding=0), addresses=V4_ONLY, routes=routes()), DISABLED,
+            "all.disable_ipv6"),
         (host(addresses=V4_ONLY, routes=routes()), NO_ADDRESS, "no global"),
         # Router advertisements.
-        (host(links=(link(accept_ra=1),), addresses=(*V4_ONLY, FROM_RA), routes=routes(LEARNT)), RA, "expires in 900 s"),
+        (host(links=(link(accept_ra=1),), addresses=(*V4_ONLY, FROM_RA), routes=routes(LEARNT)), RA,
+            "expires in 900 s"),
         (host(links=(link(accept_ra=2),), addresses=(*V4_ONLY, FROM_RA), routes=routes(LEARNT)), None, ""),
-        (host(links=(link(accept_ra=1, forwarding=0),), addresses=(*V4_ONLY, FROM_RA), routes=routes(LEARNT)), None, ""),
+        (host(links=(link(accept_ra=1, forwarding=0),), addresses=(*V4_ONLY, FROM_RA), routes=routes(LEARNT)), None,
+            ""),
         (host(links=(link(accept_ra=1),), addresses=(*V4_ONLY, FROM_RA), routes=routes(DEFAULT6)), None, ""),  # static
         (host(links=(link(accept_ra=1),), addresses=(*V4_ONLY, FROM_RA), routes=routes(LEARNT, DEFAULT6)), None, ""),
         (host(links=(link(accept_ra=1),), routes=routes(replace(LEARNT, expires=None))), None, ""),  # never expires
@@ -156,7 +159,8 @@ def test_an_advertisement_that_has_run_out_took_the_default_route_with_it() -> N
 
 
 @pytest.mark.parametrize(
-    ("earlier", "now", "holds"), [(500.0, 470.0, True), (500.0, 500.0, False), (1800.0, 1770.0, False), (None, 470.0, False)]
+    ("earlier", "now", "holds"),
+    [(500.0, 470.0, True), (500.0, 500.0, False), (1800.0, 1770.0, False), (None, 470.0, False)]
 )  # fmt: skip
 def test_where_a_daemon_may_renew_the_route_it_must_be_seen_falling(
     earlier: float | None, now: float, *, holds: bool
@@ -197,10 +201,12 @@ HERE = ("pod/default/web",)
         (host(), None),
         (host(routes=(DEFAULT4, DEFAULT6, *POD_ROUTES[1:])), "no route of its own"),
         (host(routes=(DEFAULT4, *POD_ROUTES[1:])), "no route of its own"),
-        (host(routes=(DEFAULT4, DEFAULT6, route("fd01:0:0:13::/122", type="blackhole"), *POD_ROUTES[1:])), "blackhole fd01:0:0:13::/122"),
+        (host(routes=(DEFAULT4, DEFAULT6, route("fd01:0:0:13::/122", type="blackhole"), *POD_ROUTES[1:])),
+            "blackhole fd01:0:0:13::/122"),
         (host(routes=(DEFAULT4, DEFAULT6, route("fd01:0:0:13::/122", type="blackhole"), *POD_ROUTES)), None),
         (host(routes=(DEFAULT4, DEFAULT6, route("fd01:0:0:13::/64", "cni0"))), None),  # a bridge
-        (host(routes=(DEFAULT4, DEFAULT6, route("fd01:0:0:13::2/128", type="unreachable"), *POD_ROUTES[1:])), "no route of its own"),
+        (host(routes=(DEFAULT4, DEFAULT6, route("fd01:0:0:13::2/128", type="unreachable"), *POD_ROUTES[1:])),
+            "no route of its own"),
         (host(routes=(DEFAULT4, *POD_ROUTES[1:]), all_conf=conf(disable_ipv6=1)), None),
     ],
 )  # fmt: skip

@@ -8,7 +8,10 @@ import pytest
 
 from exporter.inventory.node_files import ARGUMENTS_DIRECTORY, CNI_DIRECTORIES, MAX_BYTES, read_arguments, read_cni
 
-CONFLIST = '{"name":"k8s-pod-network","plugins":[{"type":"calico","mtu":1450,"ipam":{"type":"calico-ipam","assign_ipv6":"%s"}}]}'
+CONFLIST = (
+    '{"name":"k8s-pod-network","plugins":'
+    '[{"type":"calico","mtu":1450,"ipam":{"type":"calico-ipam","assign_ipv6":"%s"}}]}'
+)
 
 
 @pytest.fixture

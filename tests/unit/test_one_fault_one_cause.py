@@ -98,7 +98,8 @@ def test_a_node_that_reboots_meanwhile_changes_nothing(names: list[str], look: s
 
 HOST_PARTS = ("links", "addresses", "routes", "all_conf", "forwarding_v4", "nat", "kube_proxy", "vxlan")
 CLUSTER_PARTS = (
-    "nodes", "pods", "namespaces", "services", "endpoint_slices", "service_cidrs", "policies", "pools", "block_affinities", "ipam_blocks",
+    "nodes", "pods", "namespaces", "services", "endpoint_slices", "service_cidrs", "policies", "pools",
+    "block_affinities", "ipam_blocks",
     "felix", "calico_node", "corefile", "cni", "components",
 )  # fmt: skip
 

@@ -82,11 +82,14 @@ def told_apart(said: str, *to: Target) -> list[Observation]:
         # Two destinations lose full-size echoes in either round, and not the same two: one alone proves nothing.
         (lost_echoes(PYPI, CRATES), lost_echoes(PYPI, NPM)),
         # Half of the destinations is blocked in either round, and one alone in both.
-        (told_apart("icmp6=ok tcp6=timeout tcp4=ok", PYPI, CRATES), told_apart("icmp6=ok tcp6=timeout tcp4=ok", PYPI, NPM)),
+        (told_apart("icmp6=ok tcp6=timeout tcp4=ok", PYPI, CRATES),
+            told_apart("icmp6=ok tcp6=timeout tcp4=ok", PYPI, NPM)),
         # A target that has IPv6 alone has another one to share its fate in each round, and none in both.
         (
-            [*seen(WEB, PYPI, "icmp6=timeout tcp6=timeout"), *seen(WEB, CRATES, "icmp6=timeout tcp6=timeout"), *seen(WEB, NPM, "tcp6=ok")],
-            [*seen(WEB, PYPI, "icmp6=timeout tcp6=timeout"), *seen(WEB, NPM, "icmp6=timeout tcp6=timeout"), *seen(WEB, CRATES, "tcp6=ok")],
+            [*seen(WEB, PYPI, "icmp6=timeout tcp6=timeout"), *seen(WEB, CRATES, "icmp6=timeout tcp6=timeout"),
+                *seen(WEB, NPM, "tcp6=ok")],
+            [*seen(WEB, PYPI, "icmp6=timeout tcp6=timeout"), *seen(WEB, NPM, "icmp6=timeout tcp6=timeout"),
+                *seen(WEB, CRATES, "tcp6=ok")],
         ),
     ],
     ids=["full-size echoes", "half of the destinations", "companions"],

@@ -31,7 +31,10 @@ def test_an_annotated_address_that_the_pod_has_needs_a_route_though_the_api_does
     found = only(POD_ROUTE, node_view(host(routes=(DEFAULT4, DEFAULT6)), inventory, PODS))
     assert found.subjects == ("pod/default/web",)
     assert found.evidence == (
-        f"pod/default/web {OF_WEB}: no route of its own; cni.projectcalico.org/podIPs names it and status.podIPs does not",
+        (
+            f"pod/default/web {OF_WEB}: no route of its own; cni.projectcalico.org/podIPs names it and "
+            f"status.podIPs does not"
+        ),
     )
     assert said(POD_ROUTE, node_view(host(routes=(DEFAULT4, DEFAULT6, *POD_ROUTES)), inventory, PODS)) == ()
 

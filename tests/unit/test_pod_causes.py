@@ -64,7 +64,8 @@ NO_IPV6 = namespace(addresses=held(HELD4), routes=POD_CONF[:1])
         (namespace(routes=POD_CONF[:1]), Cause.POD_NO_IPV6_DEFAULT_ROUTE, "no ::/0"),
         # Of several the first.
         (replace(NO_IPV6, disable_ipv6=True), Cause.POD_IPV6_DISABLED, "disable_ipv6"),
-        (namespace(addresses=held(HELD4, "fd01:0:0:13::99/128", tentative=True), routes=()), Cause.POD_IPV6_ADDRESS_UNUSABLE, "tentative"),
+        (namespace(addresses=held(HELD4, "fd01:0:0:13::99/128", tentative=True), routes=()),
+            Cause.POD_IPV6_ADDRESS_UNUSABLE, "tentative"),
         (namespace(addresses=held(HELD4, "fd01:0:0:13::99/128"), routes=()), Cause.POD_IP_MISMATCH, MINE),
     ],
 )  # fmt: skip
@@ -89,11 +90,13 @@ def test_an_address_of_the_own_range_beside_another_is_enough() -> None:
         # Not meant to have IPv6.
         ([inside("web", NO_IPV6, families=(V4,))], {}, None),
         ([inside("web", NO_IPV6)], {"inventory": cluster(pods=(replace(WEB, address_choice=True), DB))}, None),
-        ([inside("web", NO_IPV6)], {"inventory": cluster(namespaces=(Namespace(name="default", address_choice=True),))}, None),
+        ([inside("web", NO_IPV6)], {"inventory": cluster(namespaces=(Namespace(name="default", address_choice=True),))},
+            None),
         # Nobody made a pool of IPv6 for the node; a disabled one is one.
         ([inside("web", NO_IPV6)], {"inventory": cluster(pools=(POOL4,))}, Reason.NOT_APPLICABLE),
         ([inside("web", NO_IPV6)], {"inventory": cluster(pools=())}, Reason.NOT_APPLICABLE),
-        ([inside("web", NO_IPV6)], {"inventory": cluster(pools=(POOL4, replace(POOL6, nodes=frozenset({"babel"}))))}, Reason.NOT_APPLICABLE),
+        ([inside("web", NO_IPV6)], {"inventory": cluster(pools=(POOL4, replace(POOL6, nodes=frozenset({"babel"}))))},
+            Reason.NOT_APPLICABLE),
         # Nothing to inspect.
         ([], {}, Reason.NO_PODS),
         ([inside("web", NO_IPV6, state=PodState.TERMINATING)], {}, Reason.NO_PODS),
@@ -148,7 +151,8 @@ def test_a_pod_older_than_ipv6_on_its_node_is_to_be_restarted_and_no_warning() -
         replace(OLD, pools=(POOL4, replace(POOL6, created=BORN - 1))),
         replace(OLD, pools=(POOL4, replace(POOL6, created=None))),
         # The pool that is younger is another node's; an older one selects this.
-        replace(OLD, pools=(POOL4, replace(POOL6, created=BORN - 1), replace(POOL6, name="young", cidr=ip_network("fd02::/48"), created=BORN + 1))),
+        replace(OLD, pools=(POOL4, replace(POOL6, created=BORN - 1),
+                            replace(POOL6, name="young", cidr=ip_network("fd02::/48"), created=BORN + 1))),
     ],
     ids=["had one", "younger than the pool", "age not known", "first pool"],
 )  # fmt: skip
@@ -205,7 +209,8 @@ def serving(target: str = "8080", **changes: Any) -> Any:
         (listening("0.0.0.0"), serving(selector={"app": "db"}), False),
         (listening("0.0.0.0"), serving(selector={}), False),
         (listening("0.0.0.0"), serving(namespace="other"), False),
-        (listening("0.0.0.0"), serving(ports=(ServicePort(name="http", port=80, target="8080", protocol="UDP"),)), False),
+        (listening("0.0.0.0"), serving(ports=(ServicePort(name="http", port=80, target="8080", protocol="UDP"),)),
+            False),
         (namespace(listeners=None), serving(), False),
         (listening("0.0.0.0"), cluster(), False),
     ],

@@ -52,7 +52,8 @@ class World:
         target_resolver = TargetResolver(cast("ProbeRunner", self), timeout=1.0, clock=lambda: self.ticks)
         self.rounds = Rounds(
             config=self.config, pace=pace or Pace(interval=30.0, timeout=25.0), inspector=cast("Inspector", self),
-            runner=cast("ProbeRunner", self), target_resolver=target_resolver, clock=lambda: self.now, steady=lambda: self.ticks,
+            runner=cast("ProbeRunner", self), target_resolver=target_resolver, clock=lambda: self.now,
+            steady=lambda: self.ticks,
         )  # fmt: skip
 
     # As Inspector.

@@ -68,7 +68,8 @@ def seen(vxlan: VxlanFacts | None = None, inventory: Inventory | None = None, **
         # What could not be read differs from nothing.
         (tunnels(vni=None, port=None, local=None, learning=None, parent_mtu=None), None, ""),
         # Nothing is wrong with a device that holds more than one address.
-        (tunnels(addresses=(AddressFact(link=DEVICE, interface=ip_interface("fd01::99/128"), scope="global"), *device().addresses)), None, ""),
+        (tunnels(addresses=(AddressFact(link=DEVICE, interface=ip_interface("fd01::99/128"), scope="global"),
+            *device().addresses)), None, ""),
     ],
 )  # fmt: skip
 def test_the_first_thing_that_is_wrong_with_the_device(vxlan: VxlanFacts, cause: Cause | None, evidence: str) -> None:
@@ -100,7 +101,8 @@ OTHERS = tuple(n for n in device().neighbours if n.address != TUNNEL_OF[ANUBIS])
     [
         (peers_of(routes=tuple(r for r in device().routes if r.gateway != TUNNEL_OF[ANUBIS])), "missing route"),
         (peers_of(neighbours=OTHERS), "missing neighbor"),
-        (peers_of(neighbours=(*OTHERS, Neighbour(ip_address("fd01:0:0:11::"), "66:00:00:00:00:01", permanent=True))), "wrong mac"),
+        (peers_of(neighbours=(*OTHERS, Neighbour(ip_address("fd01:0:0:11::"), "66:00:00:00:00:01", permanent=True))),
+            "wrong mac"),
         (peers_of(fdb={m: a for m, a in device().fdb.items() if m != tunnel_mac(ANUBIS, V6)}), "missing fdb"),
         (peers_of(fdb={**device().fdb, tunnel_mac(ANUBIS, V6): ip_address("2001:db8:10::12")}), "wrong destination"),
     ],
@@ -129,7 +131,8 @@ NOT_PEERS: dict[str, Inventory] = {
     "their blocks are a minute old": cluster(
         block_affinities=tuple(BlockAffinity(cidr=net, node=name, created=NOW - 60) for name, net in BLOCKS.items())
     ),
-    "without tunnel addresses": cluster(nodes=tuple(replace(n, tunnel_addresses=n.tunnel_addresses[:1]) for n in NODES[:2]) + NODES[2:]),
+    "without tunnel addresses": cluster(nodes=tuple(replace(n,
+        tunnel_addresses=n.tunnel_addresses[:1]) for n in NODES[:2]) + NODES[2:]),
 }  # fmt: skip
 
 

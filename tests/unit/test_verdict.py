@@ -301,7 +301,8 @@ def test_an_info_explains_nothing() -> None:
     symptom = a_finding(Cause.IPV6_UNREACHABLE, pairs=(POD_OUT,))
     verdict, _ = judge(
         view(), Memory(),
-        rules=rules(ipv6_unreachable=(symptom,), ippool_nat_outgoing_off=(a_finding(Cause.IPPOOL_NAT_OUTGOING_OFF, severity=Severity.INFO),)),
+        rules=rules(ipv6_unreachable=(symptom,),
+            ippool_nat_outgoing_off=(a_finding(Cause.IPPOOL_NAT_OUTGOING_OFF, severity=Severity.INFO),)),
     )  # fmt: skip
     assert {item.finding.cause: item.explained_by for item in verdict.causes}[Cause.IPV6_UNREACHABLE] is None
 
@@ -374,21 +375,34 @@ NODE_C = (Subject("node/chi"),)
     ("root", "symptom", "explained"),
     [
         # About this node, or about no node in particular.
-        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=(Subject("node/ra"),)), a_finding(Cause.NAT_MASQUERADE_MISSING, Subject("pool/v6")), True),
-        (Found(cause=Cause.IPPOOL_EXHAUSTED, severity=Severity.WARNING, subjects=(Subject("pool/v6"),)), a_finding(Cause.POD_IPV6_MISSING, Subject("pod/default/web")), True),
+        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=(Subject("node/ra"),)),
+            a_finding(Cause.NAT_MASQUERADE_MISSING, Subject("pool/v6")), True),
+        (Found(cause=Cause.IPPOOL_EXHAUSTED, severity=Severity.WARNING, subjects=(Subject("pool/v6"),)),
+            a_finding(Cause.POD_IPV6_MISSING, Subject("pod/default/web")), True),
         # About another node: its pods, its rules and its tunnel are not these.
-        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.NAT_MASQUERADE_MISSING, Subject("pool/v6")), False),
-        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.POD_ROUTE_MISSING, Subject("pod/default/web")), False),
-        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_DEVICE_MISSING, Subject("node/ra")), False),
-        (Found(cause=Cause.IPPOOL_IPV6_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.POD_IPV6_MISSING, Subject("pod/default/web")), False),
-        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_DEVICE_MISSING, Subject("node/ra")), False),
+        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C),
+            a_finding(Cause.NAT_MASQUERADE_MISSING, Subject("pool/v6")), False),
+        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C),
+            a_finding(Cause.POD_ROUTE_MISSING, Subject("pod/default/web")), False),
+        (Found(cause=Cause.FELIX_IPV6_OFF, severity=Severity.WARNING, subjects=NODE_C),
+            a_finding(Cause.VXLAN_DEVICE_MISSING, Subject("node/ra")), False),
+        (Found(cause=Cause.IPPOOL_IPV6_MISSING, severity=Severity.WARNING, subjects=NODE_C),
+            a_finding(Cause.POD_IPV6_MISSING, Subject("pod/default/web")), False),
+        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C),
+            a_finding(Cause.VXLAN_DEVICE_MISSING, Subject("node/ra")), False),
         # But the way to it is shared.
-        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_PEER_INCOMPLETE, Subject("peer/chi")), True),
-        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C), a_finding(Cause.VXLAN_PEER_INCOMPLETE, Subject("peer/babel")), False),
+        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C),
+            a_finding(Cause.VXLAN_PEER_INCOMPLETE, Subject("peer/chi")), True),
+        (Found(cause=Cause.CALICO_NODE_ADDRESS_MISSING, severity=Severity.WARNING, subjects=NODE_C),
+            a_finding(Cause.VXLAN_PEER_INCOMPLETE, Subject("peer/babel")), False),
         # CoreDNS answers for the cluster's nameservers, not for others.
-        (Found(cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity=Severity.CRITICAL, subjects=(Subject("configmap/a/b"),)), a_finding(Cause.DNS_AAAA_BLOCKED, Subject("server/node_local")), True),
-        (Found(cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity=Severity.CRITICAL, subjects=(Subject("configmap/a/b"),)), a_finding(Cause.DNS_AAAA_BLOCKED, Subject("server/corp")), False),
-        (Found(cause=Cause.DNS_AAAA_BLOCKED, severity=Severity.CRITICAL, subjects=(Subject("server/corp"),)), a_finding(Cause.SERVICE_AAAA_MISSING, Subject("service/default/web")), False),
+        (Found(cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity=Severity.CRITICAL,
+            subjects=(Subject("configmap/a/b"),)), a_finding(Cause.DNS_AAAA_BLOCKED, Subject("server/node_local")),
+            True),
+        (Found(cause=Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, severity=Severity.CRITICAL,
+            subjects=(Subject("configmap/a/b"),)), a_finding(Cause.DNS_AAAA_BLOCKED, Subject("server/corp")), False),
+        (Found(cause=Cause.DNS_AAAA_BLOCKED, severity=Severity.CRITICAL, subjects=(Subject("server/corp"),)),
+            a_finding(Cause.SERVICE_AAAA_MISSING, Subject("service/default/web")), False),
     ],
 )  # fmt: skip
 def test_what_holds_of_one_place_explains_nothing_of_another(root: Found, symptom: Finding, explained: bool) -> None:

@@ -25,7 +25,10 @@ import dns.rdatatype
 import dns.rrset
 
 AT_ONCE = 16  # programs that run at the same time: most of their time is waiting
-MOUNTED = 'mount --bind "$1" /etc/resolv.conf && mount --bind "$2" /etc/nsswitch.conf && mount --bind "$3" /etc/hosts && shift 3 && exec "$@"'
+MOUNTED = (
+    'mount --bind "$1" /etc/resolv.conf && mount --bind "$2" /etc/nsswitch.conf && mount --bind "$3" /etc/hosts '
+    '&& shift 3 && exec "$@"'
+)
 Script = dict[tuple[str, str, str], dict[str, Any]]
 
 

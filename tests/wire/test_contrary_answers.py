@@ -180,8 +180,10 @@ def judged(rounds: Sequence[tuple[Lookup, ...]]) -> dict[Cause, Finding]:
 
     def snapshot(lookups: tuple[Lookup, ...]) -> Snapshot:
         return Snapshot(
-            node="ra", role=Role.ALL, started=0.0, finished=1.0, complete=True, host=HOST, lookups=lookups, lookups_kept=lookups, told=told,
-            inventory=Inventory(source=InventoryOrigin.KUBERNETES, services=(WEB,), pods=(), policies=()), families=dict.fromkeys(FAMILIES, True),
+            node="ra", role=Role.ALL, started=0.0, finished=1.0, complete=True, host=HOST, lookups=lookups,
+            lookups_kept=lookups, told=told,
+            inventory=Inventory(source=InventoryOrigin.KUBERNETES, services=(WEB,), pods=(), policies=()),
+            families=dict.fromkeys(FAMILIES, True),
         )  # fmt: skip
 
     # Of the first, which some tests spoil, the operator knows no AAAA.

@@ -259,7 +259,8 @@ async def test_an_exec_plugin_gives_the_token_and_a_new_one_when_it_is_refused(
         "exit 3", "echo no >&2; exit 1", "echo '{'", "echo '[]'", "echo 7", "echo '{}'", "kill -9 $$",
         """echo '{"apiVersion":"other/v1","kind":"ExecCredential","status":{"token":"x"}}'""",
         f"""echo '{{"apiVersion":"{CREDENTIAL}","kind":"ExecCredential","status":null}}'""",
-        f"""echo '{{"apiVersion":"{CREDENTIAL}","kind":"ExecCredential","status":{{"clientCertificateData":"x","clientKeyData":7}}}}'""",
+        (f"""echo '{{"apiVersion":"{CREDENTIAL}","kind":"ExecCredential","""
+        """"status":{"clientCertificateData":"x","clientKeyData":7}}'"""),
     ],
 )  # fmt: skip
 async def test_an_exec_plugin_that_gives_none_is_refused_in_one_line(tmp_path: Path, script: str) -> None:
@@ -307,11 +308,14 @@ async def test_a_new_authority_in_the_service_account_is_taken(
 @pytest.mark.parametrize(
     "content",
     [
-        "", "[]", "a: b", "{", "7", "\x00", "current-context: x\ncontexts: 7", "current-context: x\ncontexts: [{name: x}]",
+        "", "[]", "a: b", "{", "7", "\x00", "current-context: x\ncontexts: 7",
+        "current-context: x\ncontexts: [{name: x}]",
         "current-context: [x]\ncontexts: []", "current-context: x\ncontexts: [{name: x, context: 7}]\nclusters: []",
         "current-context: x\ncontexts: [{name: x, context: {cluster: x, user: x}}]\nclusters: [{name: x}]\nusers: [x]",
-        "current-context: x\ncontexts: [{name: x, context: {cluster: x}}]\nclusters: [{name: x, cluster: {server: [1]}}]",
-        "current-context: x\ncontexts: [{name: x, context: {cluster: x}}]\nclusters: [{name: x, cluster: {server: 'https://x', certificate-authority-data: '%'}}]",
+        ("current-context: x\ncontexts: [{name: x, context: {cluster: x}}]\nclusters: [{name: x, cluster: {server: "
+        "[1]}}]"),
+        ("current-context: x\ncontexts: [{name: x, context: {cluster: x}}]\nclusters: [{name: x, cluster: {server: "
+        "'https://x', certificate-authority-data: '%'}}]"),
     ],
 )  # fmt: skip
 async def test_a_kubeconfig_that_is_none_is_refused_in_one_line(tmp_path: Path, content: str) -> None:

@@ -368,7 +368,8 @@ async def test_a_list_that_is_none_is_asked_for_again(tmp_path: Path, body: byte
 @pytest.mark.parametrize(
     "line",
     [
-        b"{}", b"[]", b"null", b"1", b'{"type":"ADDED"}', b'{"type":"ADDED","object":[]}', b'{"type":"LATER","object":{}}',
+        b"{}", b"[]", b"null", b"1", b'{"type":"ADDED"}', b'{"type":"ADDED","object":[]}',
+        b'{"type":"LATER","object":{}}',
         b'{"type":"ADDED","object":{"metadata":null}}', b'{"type":"DELETED","object":{"metadata":{"name":7}}}',
         b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":{}}}}', b'{"type":"ERROR","object":null}',
         b'{"type":"ERROR","object":{"code":"x","details":{"causes":[1]}}}', b'{"type":[],"object":{}}', b"[" * 100_000,

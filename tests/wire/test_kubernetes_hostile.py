@@ -184,8 +184,10 @@ async def test_one_kind_with_hostile_answers_leaves_the_others_and_is_told(tmp_p
             "metadata": {"resourceVersion": "1001"},
             "items": [
                 None, 7, [], {"metadata": None}, {"metadata": {"name": "a/../b"}}, {"metadata": {"name": "x" * 10_000}},
-                {"metadata": {"name": "odd", "namespace": "d", "labels": [], "annotations": 7}, "spec": 1, "status": {"podIPs": {"a": 1}}},
-                {"metadata": {"name": "mapped", "namespace": "d"}, "status": {"podIPs": [{"ip": "::ffff:10.0.0.1"}, {"ip": None}, None]}},
+                {"metadata": {"name": "odd", "namespace": "d", "labels": [], "annotations": 7}, "spec": 1,
+                    "status": {"podIPs": {"a": 1}}},
+                {"metadata": {"name": "mapped", "namespace": "d"},
+                    "status": {"podIPs": [{"ip": "::ffff:10.0.0.1"}, {"ip": None}, None]}},
             ],
         }
     ).encode()  # fmt: skip

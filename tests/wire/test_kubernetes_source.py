@@ -182,7 +182,8 @@ async def test_the_calico_group_that_holds_the_pools_is_read(tmp_path: Path, agg
 
 async def test_a_cluster_without_calico_has_nothing_to_apply_calico_s_causes_to(tmp_path: Path) -> None:
     api = KubernetesApi()
-    for place, resource in (("v1", "nodes"), ("v1", "pods"), ("v1", "services"), ("v1", "namespaces"), ("v1", "configmaps"),
+    for place, resource in (("v1", "nodes"), ("v1", "pods"), ("v1", "services"), ("v1", "namespaces"),
+        ("v1", "configmaps"),
                             ("apps/v1", "daemonsets"), ("networking.k8s.io/v1", "networkpolicies"),
                             ("discovery.k8s.io/v1", "endpointslices")):  # fmt: skip
         api.add_kind(place, resource)
@@ -219,7 +220,8 @@ async def test_the_recorded_cluster_files_read_the_same_through_the_api(tmp_path
     api = await _api_of(text)
     async with serving(api) as port, following(tmp_path, port) as source:
         found = source.current()
-    for name in ("nodes", "pods", "services", "endpoint_slices", "service_cidrs", "policies", "pools", "block_affinities", "felix",
+    for name in ("nodes", "pods", "services", "endpoint_slices", "service_cidrs", "policies", "pools",
+        "block_affinities", "felix",
                  "corefile", "cni", "components", "cluster_pod_cidrs", "cluster_service_cidrs"):  # fmt: skip
         assert getattr(found, name) == getattr(expected, name), name
 

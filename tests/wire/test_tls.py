@@ -104,8 +104,10 @@ async def test_an_intermediate_that_ends_before_the_leaf_is_the_earliest(tmp_pat
     ("issue", "outcome", "detail"),
     [
         (lambda ca: ca.issue_cert("other.test"), Outcome.TLS_NAME, "Hostname mismatch"),
-        (lambda ca: ca.issue_cert(NAME, not_before=days(-9), not_after=days(-1)), Outcome.TLS_EXPIRED, "certificate has expired"),
-        (lambda ca: ca.issue_cert(NAME, not_before=days(1), not_after=days(9)), Outcome.TLS_EXPIRED, "certificate is not yet valid"),
+        (lambda ca: ca.issue_cert(NAME, not_before=days(-9), not_after=days(-1)), Outcome.TLS_EXPIRED,
+            "certificate has expired"),
+        (lambda ca: ca.issue_cert(NAME, not_before=days(1), not_after=days(9)), Outcome.TLS_EXPIRED,
+            "certificate is not yet valid"),
         (lambda _: trustme.CA().issue_cert(NAME), Outcome.TLS_CHAIN, "unable to get local issuer certificate"),
     ],
     ids=["wrong name", "expired", "not yet valid", "unknown CA"],
@@ -179,7 +181,8 @@ async def test_an_impossible_name_is_an_outcome(name: str, authority: trustme.CA
 @both_families
 @pytest.mark.parametrize(
     "greeting",
-    [b"220 mail.test ESMTP\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 4096, b"\x16\x03\x03\x00\x04\xff\xff\xff\xff", b"\x15\x03\x03\x00\x02\x02\x46", b""],
+    [b"220 mail.test ESMTP\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 4096,
+        b"\x16\x03\x03\x00\x04\xff\xff\xff\xff", b"\x15\x03\x03\x00\x02\x02\x46", b""],
     ids=["mail", "plain http", "zeroes", "garbage handshake", "alert", "end"],
 )  # fmt: skip
 async def test_a_server_that_does_not_speak_tls(family: Family, greeting: bytes) -> None:

@@ -223,12 +223,14 @@ async def test_every_answer_has_the_security_headers() -> None:
             assert headers["Cache-Control"] == "no-store"
             assert headers["Server"] == "dualstack-exporter"
             assert headers["Content-Security-Policy"] == (
-                f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+                f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; "
+                f"frame-ancestors 'none'"
             )
 
 
 async def test_configured_headers_replace_ours_and_empty_ones_remove_them(tmp_path: Path) -> None:
-    text = "http_server_config: {headers: {X-Frame-Options: sameorigin, X-Content-Type-Options: '', Strict-Transport-Security: max-age=1}}"
+    given = "X-Frame-Options: sameorigin, X-Content-Type-Options: '', Strict-Transport-Security: max-age=1"
+    text = f"http_server_config: {{headers: {{{given}}}}}"
     async with serve(text, directory=tmp_path) as served:
         headers = (await served.ask("/metrics")).headers
         assert headers["X-Frame-Options"] == "sameorigin"
@@ -289,7 +291,8 @@ async def test_reload_from_elsewhere_is_refused_unless_enabled(
         await asyncio.get_running_loop().sock_connect(client, (PLACE, served.port))
         reader, writer = await asyncio.open_connection(sock=client)
         writer.write(
-            b"POST /-/reload HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 127.0.0.1\r\nForwarded: for=127.0.0.1\r\nConnection: close\r\n\r\n"
+            b"POST /-/reload HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 127.0.0.1\r\nForwarded: "
+            b"for=127.0.0.1\r\nConnection: close\r\n\r\n"
         )
         assert parse(await reader.read()).status == status
         assert served.world.reloads == int(lifecycle)
@@ -483,7 +486,10 @@ def test_prometheus_own_tool_accepts_the_files_that_we_accept(tmp_path: Path, au
         TLS.replace(
             "}", ", cipher_suites: [TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384], prefer_server_cipher_suites: false}"
         ),
-        "http_server_config: {http2: false, headers: {X-Frame-Options: sameorigin, Strict-Transport-Security: max-age=1}}",
+        (
+            "http_server_config: {http2: false, headers: {X-Frame-Options: sameorigin, Strict-Transport-Security: "
+            "max-age=1}}"
+        ),
         "basic_auth_users:\n",
     ):
         path = tmp_path / "web.yaml"
