@@ -11,8 +11,7 @@ from exporter.daemon.options import CommandError, Options
 from exporter.inventory.fetching import read_body
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
-from exporter.report.document import Document
-from exporter.report.reading import ReportFormatError, parse
+from exporter.report.document import Document, ReportFormatError, parse
 from exporter.web.server.rotation import WebSettings
 
 WAIT = 2.0  # seconds that a node may take (docs/specification.md section 2)

@@ -36,7 +36,7 @@ from exporter.digest.publisher import DigestPublisher
 from exporter.inventory.fetching import happens_within
 from exporter.inventory.source import InventorySource
 from exporter.model.report import Report, Role
-from exporter.plan.pace import Pace, pace_of
+from exporter.plan.round_plan import Pace, pace_of
 from exporter.report.document import document_of, to_json
 from exporter.telemetry.internal_errors import InternalErrors
 from exporter.telemetry.logs import fields

@@ -28,10 +28,9 @@ from exporter.plan import repeats, result_history
 from exporter.plan.answer_history import NO_HISTORY, AnswerHistory, all_told, remember
 from exporter.plan.checks import direct_checks, named_checks
 from exporter.plan.name_resolution import ResolutionGroup, failed_hosts, resolution_groups
-from exporter.plan.pace import Pace
 from exporter.plan.questions import answer_lifetime, known_names, questions
 from exporter.plan.result_history import StillPresent, drop_vanished
-from exporter.plan.round_plan import PROBED, RoundPlan, dial_lifetime, result_lifetime, round_context
+from exporter.plan.round_plan import PROBED, Pace, RoundPlan, dial_lifetime, result_lifetime, round_context
 from exporter.plan.targets import with_addresses
 from exporter.probes.runner import Deadline, ProbeRunner
 from exporter.probes.target_resolver import TargetResolver, question_timeout

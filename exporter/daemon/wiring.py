@@ -13,7 +13,7 @@ from exporter.broker.client.requests import BrokerClient
 from exporter.config.schema import Config, SourceKind
 from exporter.daemon.rounds import Rounds
 from exporter.inventory.source import FileSource, InventorySource, NoSource
-from exporter.plan.pace import Pace
+from exporter.plan.round_plan import Pace
 from exporter.probes.ports import BrokerNetwork, LocalNetwork
 from exporter.probes.runner import ProbeRunner
 from exporter.probes.target_resolver import TargetResolver, question_timeout

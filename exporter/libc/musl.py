@@ -10,20 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from exporter.libc.replies import (
-    MAX_NDOTS,
-    QTYPES,
-    Answer,
-    Answers,
-    NoReply,
-    Response,
-    Result,
-    SearchWalk,
-    UnaskedError,
-    nameservers,
-)
+from exporter.libc.replies import MAX_NDOTS, QTYPES, Answers, NoReply, Result, SearchWalk, UnaskedError, nameservers
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
-from exporter.model.dns_name import is_encodable
+from exporter.model.dns_name import casefold, is_encodable
 
 MAX_TIMEOUT = 60
 MAX_TEXT = 255  # name, dot and search domain, in lookup_name.c's buffer
@@ -106,19 +95,12 @@ class _MuslCall:
 
     def _race(self, candidate: str, qtype: str) -> _Arrival:
         """The first usable reply of all nameservers. A nameserver that was not asked counts as the slowest."""
-        usable: list[tuple[float, Reply, Answer]] = []
-        unasked: UnaskedError | None = None
-        for server in nameservers(self.conf.musl_nameservers or self.conf.nameservers):
-            try:
-                answer = self.walk.answer(candidate, qtype, server)
-            except UnaskedError as missing:
-                unasked = missing
-                continue
-            if (reply := _usable(answer.datagram)) is not None:
-                usable.append((answer.seconds, reply, answer))
+        servers = nameservers(self.conf.musl_nameservers or self.conf.nameservers)
+        known = [a for a in (self.walk.answers.get((casefold(candidate), qtype, s)) for s in servers) if a is not None]
+        usable = [(a.seconds, reply, a) for a in known if (reply := _usable(a.datagram)) is not None]
         if not usable:
-            if unasked is not None:
-                raise unasked
+            if len(known) < len(servers):
+                raise UnaskedError(f"{qtype} of {candidate}")
             return _Arrival()
         seconds, reply, answer = min(usable, key=lambda each: each[0])
         if not (reply.tc and self.since_1_2_4):
@@ -129,6 +111,6 @@ class _MuslCall:
         return _Arrival() if answer.over_tcp is NoReply.SILENT else _Arrival(seconds, breaks=True)
 
 
-def _usable(response: Response) -> Reply | None:
+def _usable(response: Reply | NoReply) -> Reply | None:
     """The reply if musl accepts it: positive or NXDOMAIN, every other rcode is ignored."""
     return response if isinstance(response, Reply) and response.rcode in {NOERROR, NXDOMAIN} else None

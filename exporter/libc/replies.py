@@ -36,14 +36,11 @@ Response: TypeAlias = Reply | NoReply
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One question to one nameserver. `seconds` to the UDP reply decide between nameservers that musl asks at once.
-
-    `stream` is the reply over TCP; None: TCP was not needed and would give the same.
-    """
+    """How one question to one nameserver ended."""
 
     datagram: Response
-    stream: Response | None = None
-    seconds: float = 0.0
+    stream: Response | None = None  # the reply over TCP; None: TCP was not needed and would give the same
+    seconds: float = 0.0  # to the UDP reply; they decide between nameservers that musl asks at once
 
     @property
     def over_tcp(self) -> Response:

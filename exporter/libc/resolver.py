@@ -50,7 +50,11 @@ def all_candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
 def predict(libc: str, name: str, conf: ResolvConf, answers: Answers, *, request: str = "any") -> Prediction | None:
     """What that libc's getaddrinfo returns for `name`; None if it would need an answer that was not asked for."""
     try:
-        result = _literal(libc, name, request) or _call(libc, name, conf, answers, request)
+        result = _literal(libc, name, request)
+        if result is None and libc == Libc.GLIBC:
+            result = glibc.getaddrinfo(name, conf, answers, request)
+        elif result is None:
+            result = musl.getaddrinfo(name, conf, answers, request, since_1_2_4=libc == Libc.MUSL)
     except UnaskedError:
         return None
     return Prediction(
@@ -63,12 +67,6 @@ def predict(libc: str, name: str, conf: ResolvConf, answers: Answers, *, request
         candidate=result.candidate,
         why=result.why,
     )
-
-
-def _call(libc: str, name: str, conf: ResolvConf, answers: Answers, request: str) -> Result:
-    if libc == Libc.GLIBC:
-        return glibc.getaddrinfo(name, conf, answers, request)
-    return musl.getaddrinfo(name, conf, answers, request, since_1_2_4=libc == Libc.MUSL)
 
 
 def _literal(libc: str, name: str, request: str) -> Result | None:

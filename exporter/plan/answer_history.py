@@ -12,6 +12,7 @@ from typing import TypeAlias
 from exporter.model.dns import Reply
 from exporter.model.dns_name import casefold
 from exporter.model.family import Address
+from exporter.model.grouping import grouped
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Told
 from exporter.plan.aaaa_questions import RANDOM
 
@@ -47,9 +48,7 @@ def all_told(history: AnswerHistory) -> tuple[Told, ...]:
 
 def by_question(told: Iterable[Told]) -> AnswerHistory:
     """A snapshot's history as rules use it."""
-    found: dict[Key, list[Told]] = {}
-    for one in told:
-        found.setdefault((one.server.address, one.name, one.qtype), []).append(one)
+    found = grouped(told, lambda one: (one.server.address, one.name, one.qtype))
     return {key: tuple(answers) for key, answers in found.items()}
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from exporter.config.schema import TargetConfig, VantageKind
 from exporter.model.family import Family
-from exporter.model.probe import Check, Group, Layer, Target
+from exporter.model.probe import Check, Group, Layer, Target, Timeouts
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan.name_resolution import ResolutionGroup
-from exporter.plan.round_plan import RoundPlan, rounds_between_api_dials, timeouts
+from exporter.plan.round_plan import RoundPlan
 from exporter.plan.targets import inside, outside
 
 
@@ -19,7 +19,7 @@ def direct_checks(plan: RoundPlan) -> tuple[Check, ...]:
     """Dials to what has an address: the cluster's own targets, and outside ones given by address."""
     config, context = plan.config, plan.context
     within = inside(context.inventory, config, context.families, context.now)
-    if plan.number % rounds_between_api_dials(plan):
+    if plan.number % plan.rounds_between_api_dials:
         within = tuple(t for t in within if t.group is not Group.APISERVER)
     literal = [(t, made) for t, made in outside(config, context.families) if made is not None]
     return (
@@ -61,7 +61,8 @@ def pod_checks(plan: RoundPlan, pods: Sequence[Vantage], targets: Sequence[Targe
 
 
 def _check(plan: RoundPlan, vantage: Vantage, target: Target, family: Family) -> Check:
-    limits = timeouts(plan)
+    whole = plan.pace.whole
+    limits = Timeouts({layer: min(plan.config.timeouts[layer], whole) for layer in Layer}, whole)
     if target.timeout is not None:
         limits = replace(limits, whole=min(limits.whole, target.timeout))
     seed = f"{vantage.key}|{target.subject}|{family}".encode()

@@ -12,12 +12,12 @@ from typing import TypeVar
 
 from exporter.config.schema import TargetConfig, VantageKind
 from exporter.model.dns import ResolvConf
+from exporter.model.grouping import grouped
 from exporter.model.pod import Pod
 from exporter.model.probe import NEUTRAL, Layer, Lookup, LookupOutcome, Nameserver, Observation, Outcome
 from exporter.model.report import PodView
 from exporter.model.vantage import Vantage
-from exporter.plan.pace import rotated
-from exporter.plan.round_plan import RoundPlan
+from exporter.plan.round_plan import RoundPlan, rotated
 from exporter.plan.servers import KnownServers, servers_of
 from exporter.plan.targets import outside
 
@@ -41,11 +41,8 @@ def resolution_groups(plan: RoundPlan) -> tuple[ResolutionGroup, ...]:
     """The host by itself, and the sampled pods by resolv.conf; the order rotates, so that a tight budget serves all."""
     context = plan.context
     targets = [t for t, made in outside(plan.config, context.families) if made is None]
-    by_conf: dict[ResolvConf | None, list[PodView]] = {}
-    for view in context.sampled:
-        by_conf.setdefault(view.resolv_conf, []).append(view)
     groups = []
-    for views in ((context.host,), *by_conf.values()):
+    for views in ([context.host], *grouped(context.sampled, lambda view: view.resolv_conf).values()):
         wanted = [t for t in targets if VantageKind(views[0].vantage.kind) in t.vantages]
         if wanted:
             source, servers = _resolver_of(views[0], context.host, context.known, plan.pods_by_uid)
@@ -110,9 +107,7 @@ def admitted(due: Mapping[K, float], costs: Mapping[K, int], least: int, budget:
     """
     chosen: set[K] = set()
     spent = 0
-    for key in sorted(
-        due, key=lambda each: due[each]
-    ):  # stable: names of one age stay in the order given, which rotates
+    for key in sorted(due, key=lambda each: due[each]):  # names of one age stay in the order given, which rotates
         spent += costs.get(key, least)
         if chosen and spent > budget:
             break

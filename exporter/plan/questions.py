@@ -21,9 +21,8 @@ from exporter.model.service import Service
 from exporter.model.vantage import PodState, Vantage
 from exporter.model.well_known import dns_services
 from exporter.plan.aaaa_questions import CANARY, RoundNames, WantedQuestion, cluster_domain, round_names, service_name
-from exporter.plan.pace import rotated
 from exporter.plan.repeats import KnownNames
-from exporter.plan.round_plan import RoundPlan, result_lifetime
+from exporter.plan.round_plan import RoundPlan, result_lifetime, rotated
 from exporter.plan.servers import CLUSTER_DNS, servers_of
 
 SERVICES_A_ROUND = 15  # Services whose records the cluster exporter asks for in one round

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from exporter.model.dns_name import casefold, is_within, zone
+from exporter.model.grouping import grouped
 from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question
 from exporter.plan.aaaa_questions import DNS64_NAME, RANDOM
 from exporter.plan.answer_history import LOST, NONE, UNSENT, AnswerHistory, Key, is_real, key_of
@@ -50,12 +51,9 @@ def set_aside(doubts: int, budget: int | None) -> int:
 
 def doubtful(lookups: Iterable[Lookup], history: AnswerHistory, known: KnownNames) -> tuple[Question, ...]:
     """The doubtful questions of a round, the least asked ones first. `history` includes the round's own answers."""
-    by_source: dict[tuple[str, str], list[Lookup]] = {}
-    for one in lookups:
-        if one.question.purpose in ASKING and one.outcome not in UNSENT:
-            by_source.setdefault((one.question.vantage.key, str(one.question.server.address)), []).append(one)
+    asked = [one for one in lookups if one.question.purpose in ASKING and one.outcome not in UNSENT]
     found: dict[Key, Question] = {}
-    for answers in by_source.values():
+    for answers in grouped(asked, lambda one: (one.question.vantage.key, one.question.server.address)).values():
         if all(one.outcome in LOST for one in answers):
             continue  # a silent server: there is nothing to compare
         named = {(casefold(one.question.name), one.question.qtype): one for one in answers}

@@ -15,6 +15,7 @@ from math import ceil
 from typing import TypeAlias
 
 from exporter.model.family import Address, Family
+from exporter.model.grouping import grouped
 from exporter.model.inventory import Inventory
 from exporter.model.probe import NEUTRAL, Group, Layer, Lookup, Observation, Outcome, Purpose
 from exporter.model.report import PodView
@@ -35,26 +36,19 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptResult:
-    """One vantage's last probe and the one before. `suspect` counts the passes still needed after a failure.
+    """One vantage's last probe and the one before. A probe that was cut, or got no socket, leaves them in place."""
 
-    `asked` is when it was last probed, `time` when `observations` were made: a probe that shows nothing (it was cut, or
-    got no socket) leaves the last result of the same target, family and layer in place. `attempts` are the last dials
-    by the target's subject, newest first.
-    """
-
-    asked: float
-    time: float
+    asked: float  # when it was last probed
+    time: float  # when `observations` were made
     observations: tuple[Observation, ...]
     before: tuple[Observation, ...] = ()
-    suspect: int = 0
-    attempts: Mapping[str, tuple[Attempt, ...]] = field(default_factory=dict)
+    suspect: int = 0  # passes still needed after a failure
+    attempts: Mapping[str, tuple[Attempt, ...]] = field(default_factory=dict)  # by target's subject, newest first
 
 
 @dataclass(frozen=True, slots=True)
 class ResultHistory:
-    """Kept results by Vantage.key."""
-
-    vantages: Mapping[str, KeptResult]
+    vantages: Mapping[str, KeptResult]  # by Vantage.key
 
     def observations(self) -> tuple[Observation, ...]:
         return tuple(o for kept in self.vantages.values() for o in kept.observations)
@@ -109,14 +103,10 @@ def keep_results(
     *,
     present: Iterable[str],
     now: float,
-    keep: float,
-    remember: float,
+    keep: float,  # seconds for a vantage's last result and the last two dials of a target
+    remember: float,  # seconds for earlier dials
 ) -> ResultHistory:
-    """The results after a round: `made` by vantage key, `present` the keys that still exist and may be probed.
-
-    `keep` and `remember` are seconds: for a vantage's last result and the last two dials of a target, and for earlier
-    dials.
-    """
+    """The results after a round: `made` by vantage key, `present` the keys that still exist and may be probed."""
     alive = set(present)
     kept = {k: v for k, v in history.vantages.items() if k in alive and k not in made and now - v.time <= keep}
     for key, observations in made.items():
@@ -137,9 +127,7 @@ def _attempts(
     before: Mapping[str, tuple[Attempt, ...]], observations: Iterable[Observation], now: float
 ) -> dict[str, tuple[Attempt, ...]]:
     """The kept dials, and in front of them those made now that show something."""
-    made: dict[str, list[Observation]] = {}
-    for o in observations:
-        made.setdefault(o.target.subject, []).append(o)
+    made = grouped(observations, lambda o: o.target.subject)
     new = {subject: Attempt(now, tuple(seen)) for subject, seen in made.items() if _shows(seen)}
     return {**before, **{subject: (one, *before.get(subject, ()))[:DIALS] for subject, one in new.items()}}
 
@@ -205,13 +193,10 @@ def drop_vanished(
     observations: Sequence[Observation],
     lookups: Iterable[Lookup],
     *,
-    left: Mapping[str, PodState | None],
-    inventory: Inventory,
+    left: Mapping[str, PodState | None],  # the new state of pods that ended meanwhile, by vantage key; None: gone
+    inventory: Inventory,  # as of now
 ) -> StillPresent:
-    """Without results of pods that vanished or began terminating; failures that an egress policy may cause are marked.
-
-    `left`: pods that ended meanwhile, by vantage key, with their new state (None: gone); `inventory` as of now.
-    """
+    """Without pods that vanished or began terminating; failures that an egress policy may cause are marked."""
     vanished = {o.vantage.key for o in observations if o.outcome is Outcome.VANISHED}
     gone = {*left, *vanished}
     restricted = under_policy(inventory)

@@ -1,27 +1,76 @@
-"""One round: its state at the start, what it samples, and how long its results are kept. Pure.
+"""One round: how often, how long and within which budget; its state at the start, and what it keeps. Pure.
 
 checks.py, questions.py and name_resolution.py derive from it what the round dials and asks; daemon/rounds.py carries it
-out.
+out. The budget is that of docs/specification.md section 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
+from typing import TypeVar
 
 from exporter.config.schema import Config
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Inventory
 from exporter.model.pod import Pod
-from exporter.model.probe import Layer, Timeouts
 from exporter.model.report import PodView
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan.family_support import unsupported_families
-from exporter.plan.pace import Pace, rounds_between
 from exporter.plan.result_history import DIALS, ResultHistory, choose_sample, rotation
 from exporter.plan.servers import KnownServers, known_servers
 
 PROBED = frozenset({PodState.ELIGIBLE, PodState.INTERCEPTED})
+QUERIES, CONNECTS = 2.0, 0.1  # per second and node: DNS questions, connections to the API server
+LARGE = 500  # nodes; above it the interval grows, so that the cluster sees at most 1,000 queries/s
+SPREAD = 5.0  # seconds over which the starts of a round are spread
+WHOLE = 10.0  # seconds that one connection may take over all its phases
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Seconds: a daemon's from the configuration, a check's own (docs/specification.md section 2)."""
+
+    interval: float
+    timeout: float
+    whole: float = WHOLE
+    spread: float = SPREAD
+    bounded: bool = True  # whether the budget applies
+    configured: float | None = None  # the interval that the budget is for, where a large cluster makes rounds rarer
+
+    @property
+    def queries(self) -> int | None:
+        """DNS questions per round; None without a budget."""
+        return int(QUERIES * (self.configured or self.interval)) if self.bounded else None
+
+    def rounds_between(self, dials: int) -> int:
+        """Every how many rounds the API server may be dialled, with so many connections each time."""
+        return max(1, ceil(dials / (CONNECTS * (self.configured or self.interval)))) if self.bounded else 1
+
+    @property
+    def patience(self) -> float:
+        """Seconds that inspecting this machine may take before the round is given up."""
+        return min(self.interval, 2 * self.timeout)
+
+
+def pace_of(config: Config, nodes: int) -> Pace:
+    timeout = config.round.timeout
+    spread = min(SPREAD, timeout / 5)
+    return Pace(
+        interval=config.round.interval * max(1.0, nodes / LARGE),
+        timeout=timeout,
+        whole=min(WHOLE, timeout - spread),
+        spread=spread,
+        configured=config.round.interval,
+    )
+
+
+def rotated(items: Sequence[T], by: int) -> tuple[T, ...]:
+    """The items in the same circular order, starting `by` places later."""
+    first = by % len(items) if items else 0
+    return (*items[first:], *items[:first])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +107,10 @@ class RoundPlan:
         """This node's pods in the inventory, whose spec may name further nameservers."""
         return {p.uid: p for p in self.context.inventory.local_pods(self.config.node_name) if p.uid}
 
+    @property
+    def rounds_between_api_dials(self) -> int:
+        return self.pace.rounds_between(len(self.context.families))
+
 
 def round_context(
     host: PodView,
@@ -70,7 +123,6 @@ def round_context(
     now: float,
     probes_locally: bool,
 ) -> RoundContext:
-    """The context of a round: which pods it samples, over which families, and which nameservers may be asked."""
     eligible = [p.vantage for p in pods if p.vantage.state in PROBED]
     return RoundContext(
         host=host,
@@ -85,14 +137,10 @@ def round_context(
     )
 
 
-def rounds_between_api_dials(plan: RoundPlan) -> int:
-    return rounds_between(len(plan.context.families), plan.pace.connects)
-
-
 def result_lifetime(plan: RoundPlan, probed: int) -> float:
     """Seconds for which a vantage's result is kept, with so many probed pods: two rotations."""
     interval = plan.pace.interval
-    longest = max(rotation(probed, plan.config.pods.sample, interval), rounds_between_api_dials(plan) * interval)
+    longest = max(rotation(probed, plan.config.pods.sample, interval), plan.rounds_between_api_dials * interval)
     return 2 * longest + interval
 
 
@@ -100,9 +148,3 @@ def dial_lifetime(plan: RoundPlan, probed: int) -> float:
     """Seconds for which a vantage's earlier dials are kept: as many rounds as dials, or two rotations."""
     interval = plan.pace.interval
     return max(2 * rotation(probed, plan.config.pods.sample, interval) + interval, (DIALS + 0.5) * interval)
-
-
-def timeouts(plan: RoundPlan) -> Timeouts:
-    """The configured ones, none longer than the whole that the pace allows."""
-    whole = plan.pace.whole
-    return Timeouts({layer: min(plan.config.timeouts[layer], whole) for layer in Layer}, whole)

@@ -16,16 +16,15 @@ from exporter.model.inventory import Inventory
 from exporter.model.node import Node
 from exporter.model.probe import Group, Layer, Target
 from exporter.model.well_known import OWN_SERVICE, dns_endpoints, dns_services
-from exporter.plan.pace import rotated
+from exporter.plan.round_plan import rotated
 
 READY_FOR = 120.0  # seconds
 
 
-def inside(inventory: Inventory, config: Config, families: Iterable[Family], now: float) -> tuple[Target, ...]:
+def inside(inventory: Inventory, config: Config, families: tuple[Family, ...], now: float) -> tuple[Target, ...]:
     """service, cluster_dns and apiserver where the inventory has them, and the peers of the ring."""
-    wanted = tuple(families)
-    found = (own_service(inventory, wanted), cluster_dns(inventory, wanted), apiserver(inventory, wanted))
-    return (*(t for t in found if t is not None), *peers(inventory, config, wanted, now))
+    found = (own_service(inventory, families), cluster_dns(inventory, families), apiserver(inventory, families))
+    return (*(t for t in found if t is not None), *peers(inventory, config, families, now))
 
 
 def own_service(inventory: Inventory, families: tuple[Family, ...]) -> Target | None:
@@ -81,10 +80,9 @@ def _routable(address: Address | None) -> Address | None:
     return None if address is None or address.is_link_local else address
 
 
-def outside(config: Config, families: Iterable[Family]) -> tuple[tuple[TargetConfig, Target | None], ...]:
+def outside(config: Config, families: tuple[Family, ...]) -> tuple[tuple[TargetConfig, Target | None], ...]:
     """The configured targets: with literal addresses as a Target, with a name that is still to be resolved None."""
-    wanted = tuple(families)
-    return tuple((t, _literal(t, wanted)) for t in config.targets)
+    return tuple((t, _literal(t, families)) for t in config.targets)
 
 
 def with_addresses(

@@ -8,12 +8,9 @@ from typing import Any, TypeAlias
 
 from exporter.model.probe import Check, Layer, Observation
 from exporter.probes.connection import PHASES, probe_connection
-from exporter.probes.dns import ask
 from exporter.probes.icmp import probe_icmp
 from exporter.probes.ports import Network
 from exporter.probes.tls import TlsContexts
-
-__all__ = ["PROBES", "Probe", "ask", "run_check"]
 
 Probe: TypeAlias = Callable[[Check, Network, TlsContexts], Coroutine[Any, Any, list[Observation]]]
 

@@ -20,14 +20,7 @@ from exporter.model.dns import Reply
 from exporter.model.family import Family
 from exporter.model.probe import Lookup, LookupOutcome, Outcome, Question
 from exporter.probes.dns_reply import MAX_REPLY, build_query, judge, read_reply
-from exporter.probes.outcome import (
-    EXPECTED,
-    PhaseError,
-    describe,
-    lookup_outcome_of,
-    read_error,
-    watch_errors,
-)
+from exporter.probes.outcome import EXPECTED, PhaseError, describe, lookup_outcome_of, read_error, watch_errors
 from exporter.probes.ports import Network, open_socket, readable
 from exporter.probes.tcp import connect, receive, send
 

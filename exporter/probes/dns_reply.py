@@ -34,7 +34,6 @@ RECORD_LIMIT = 256  # addresses kept of one reply
 NAME_LIMIT = 64  # names of MX or PTR records kept of one reply
 EDE_LIMIT = 8
 HEADER = struct.Struct("!6H")  # id, flags, and the four counts
-CODE = struct.Struct("!H")  # of an extended error
 OPCODE, RCODE = 0x7800, 0x000F  # bits of the flags
 LENGTHS: Mapping[int, int] = {A: 4, AAAA: 16}
 QUESTION_MAY_LACK = {FORMERR, SERVFAIL, NOTIMP, REFUSED}  # from a server that did not read the query
@@ -52,11 +51,7 @@ def build_query(question: Question) -> dns.message.Message:
 
 
 def read_reply(query: dns.message.Message, wire: bytes, *, limit: int = MAX_REPLY) -> Reply | None:
-    """The reply in these bytes, or None if they are not a reply to this query.
-
-    PhaseError(PROTOCOL) for one that is malformed or larger than `limit` bytes. A truncated reply may be cut anywhere:
-    only its header counts.
-    """
+    """The reply in these bytes; None if they are no reply to this query, PhaseError if it is malformed or too large."""
     if len(wire) < HEADER.size:
         return None
     header = _Header(*HEADER.unpack_from(wire))
@@ -67,7 +62,7 @@ def read_reply(query: dns.message.Message, wire: bytes, *, limit: int = MAX_REPL
     try:
         return _read(query, wire, header)
     except MalformedMessageError as error:
-        if header.flags & TC:
+        if header.flags & TC:  # a truncated reply may be cut anywhere: only its header counts
             return Reply(tc=True, answers=header.answers, additionals=header.additionals)
         raise PhaseError(Outcome.PROTOCOL, str(error)) from error
 
@@ -173,9 +168,9 @@ def _edns(reader: MessageReader, additional: Iterable[Record]) -> tuple[int, tup
     codes: list[int] = []
     for code, data in reader.options(found[0]):
         if code == EDE:
-            if len(data) < CODE.size:
+            if len(data) < 2:
                 raise MalformedMessageError("an extended error without a code")
-            codes.append(CODE.unpack_from(data)[0])
+            codes.append(int.from_bytes(data[:2], "big"))
     return found[0].ttl >> 24 << 4, tuple(codes[:EDE_LIMIT])
 
 

@@ -88,8 +88,7 @@ class MessageReader:
         """For how long a SOA record shows that there is no record (RFC 2308 section 5)."""
         if record.end - record.at < _SOA_LEAST:
             raise MalformedMessageError(_WRONG_LENGTH)
-        (minimum,) = struct.unpack("!I", self._wire[record.end - 4 : record.end])
-        return min(record.lifetime, int(minimum))
+        return min(record.lifetime, int.from_bytes(self._wire[record.end - 4 : record.end], "big"))
 
     def options(self, record: Record) -> Iterator[tuple[int, bytes]]:
         """Code and data of each option of an OPT record (RFC 6891 section 6.1.2)."""
@@ -154,8 +153,7 @@ class MessageReader:
         return at + (1 if self._wire[at] == 0 else 2)
 
     def _pointed(self, at: int, *, before: int) -> int:
-        (target,) = struct.unpack("!H", self._wire[at : at + 2].ljust(2, b"\xff"))
-        target &= 0x3FFF
+        target = int.from_bytes(self._wire[at : at + 2].ljust(2, b"\xff"), "big") & 0x3FFF
         if target >= before:
             raise MalformedMessageError("a name points forward")
-        return int(target)
+        return target

@@ -36,8 +36,6 @@ PMTUDISC_DO = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IcmpForm:
-    """What differs between the families."""
-
     kind: SocketKind
     request: int
     reply: int
@@ -106,14 +104,11 @@ async def probe_icmp(check: Check, network: Network) -> list[Observation]:
 
 
 async def _exchange_full(echoes: _EchoSocket, seconds: float, deadline: float) -> Echo | None:
-    """The full-size echo, repeated once at the MTU that a Packet Too Big (or EMSGSIZE) names.
-
-    None if too little time is left: an echo that we cut short would look like one that vanished.
-    """
+    """The full-size echo, repeated once at the MTU that a Packet Too Big (or EMSGSIZE) names."""
     size, echo = echoes.mtu(), None
     for _ in range(2):
         left = deadline - time.monotonic()
-        if size is None or left < seconds / 2:
+        if size is None or left < seconds / 2:  # an echo that we cut short would look like one that vanished
             return None
         echo = await echoes.exchange(size, min(seconds, left))
         smaller = echo.mtu or echoes.mtu() or 0

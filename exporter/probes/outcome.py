@@ -1,9 +1,8 @@
 """Turns what went wrong into an outcome: errno, TLS and ICMP errors, for probes and lookups.
 
-Used by every probe: what the network or the kernel does becomes a value here. What is in no table is a bug of ours and
-is raised again. errno alone is not enough: over IPv4 an administrative prohibition reads as "no route to host". The
-socket error queue has the ICMP error itself (RFC 792, RFC 1812 5.2.7.1, RFC 4443; struct sock_extended_err is in
-linux/errqueue.h).
+Used by every probe. What is in no table is a bug of ours and is raised again. errno alone is not enough: over IPv4 an
+administrative prohibition reads as "no route to host". The socket error queue has the ICMP error itself (RFC 792, RFC
+1812 5.2.7.1, RFC 4443; struct sock_extended_err is in linux/errqueue.h).
 """
 
 from __future__ import annotations
@@ -50,8 +49,6 @@ def _by_number(groups: Mapping[Outcome, tuple[int, ...]]) -> dict[int, Outcome]:
 # Our own limits. EAGAIN: a datagram found our own send buffer full.
 EXHAUSTED = (errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
-NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET, errno.ENODEV)
-
 # No socket. EAFNOSUPPORT: the kernel runs without that family.
 OPENING = _by_number(
     {
@@ -70,7 +67,7 @@ USING = _by_number(
         Outcome.REFUSED: (errno.ECONNREFUSED,),
         Outcome.RESET: (errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ENOTCONN),
         Outcome.UNREACHABLE: (
-            *NO_WAY,
+            *(errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ENONET, errno.ENODEV),
             errno.EADDRNOTAVAIL,  # connect() found no source address: the pod lost its own
             errno.EAFNOSUPPORT,
             errno.EINVAL,  # connect() on a "blackhole" route (net/ipv6/route.c ip6_blackhole, fib_props)
@@ -158,10 +155,8 @@ def printable(text: str) -> str:
 
 def watch_errors(sock: socket.socket, *, on: bool = True) -> None:
     """Have the kernel queue ICMP errors for this socket, or not."""
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, on)
-    else:
-        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, on)
+    six = sock.family == socket.AF_INET6
+    sock.setsockopt(*((socket.IPPROTO_IPV6, IPV6_RECVERR) if six else (socket.IPPROTO_IP, IP_RECVERR)), on)
 
 
 def read_error(sock: socket.socket) -> IcmpError | None:

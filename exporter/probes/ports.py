@@ -20,7 +20,7 @@ from typing import Protocol, TypeAlias
 
 from exporter.broker.client.requests import BrokerClient, BrokerGone
 from exporter.broker.protocol.messages import HOME, NamespaceRef, SocketKind
-from exporter.broker.server.sockets import new_socket
+from exporter.broker.sockets import new_socket
 from exporter.model.vantage import Vantage
 
 FIRST_NUMBER, LAST_NUMBER = 32768, 60999  # the kernel's default net.ipv4.ip_local_port_range

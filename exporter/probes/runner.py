@@ -15,7 +15,8 @@ from functools import partial
 from typing import TypeVar
 
 from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Question, Timeouts
-from exporter.probes import ask, run_check
+from exporter.probes import run_check
+from exporter.probes.dns import ask
 from exporter.probes.outcome import observe
 from exporter.probes.ports import Network
 from exporter.probes.tls import TlsContexts
@@ -34,9 +35,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The end of the round, on the event loop's clock."""
-
-    at: float
+    at: float  # the end of the round, on the event loop's clock
 
     @property
     def left(self) -> float:

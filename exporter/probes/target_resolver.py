@@ -30,6 +30,7 @@ OLDEST = 3600.0  # seconds after which an answer is forgotten
 PAIR = len(FAMILIES)  # questions about one name at least
 AT_MOST = SERVERS * CANDIDATES * PAIR  # and at most
 Key: TypeAlias = tuple[object, str]  # resolv.conf and servers, name
+LOCALHOST = "localhost"  # it and names below it are never asked of a nameserver (RFC 6761 6.3)
 LOOPBACK: Mapping[Family, Address | None] = {Family.V4: IPv4Address("127.0.0.1"), Family.V6: IPv6Address("::1")}
 QTYPES: Mapping[Family, str] = {Family.V4: "A", Family.V6: "AAAA"}
 FINAL = frozenset({LookupOutcome.ANSWER, LookupOutcome.NODATA, LookupOutcome.NXDOMAIN})
@@ -37,18 +38,14 @@ FINAL = frozenset({LookupOutcome.ANSWER, LookupOutcome.NODATA, LookupOutcome.NXD
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """A name's addresses: None if the answer was that there is none; without a family if there was no answer for it.
-
-    `waits`: the budget did not allow it to be asked, and there is no earlier answer. `time` is when it was asked,
-    `until` the end of its use, both of a monotonic clock; `doubted`: a dial to these addresses failed.
-    """
+    """A name's addresses: None if the answer was that there is none; without a family if there was no answer for it."""
 
     addresses: Mapping[Family, Address | None] = field(default_factory=dict)
-    time: float = 0.0
-    until: float = 0.0
+    time: float = 0.0  # when it was asked, of a monotonic clock
+    until: float = 0.0  # the end of its use
     lookups: tuple[Lookup, ...] = ()
-    waits: bool = False
-    doubted: bool = False
+    waits: bool = False  # the budget did not allow it to be asked, and there is no earlier answer
+    doubted: bool = False  # a dial to these addresses failed
 
     @property
     def complete(self) -> bool:
@@ -98,7 +95,7 @@ class TargetResolver:
         self, name: str, vantage: Vantage, conf: ResolvConf, servers: Sequence[Nameserver], deadline: Deadline
     ) -> Resolved:
         """The addresses of a name: the kept ones while fresh, else asked of these servers from that vantage."""
-        if is_loopback(name):
+        if is_within(name, LOCALHOST):
             return Resolved(addresses=LOOPBACK, time=self._clock())
         key = _key(name, conf, servers)
         known = self._known.get(key)
@@ -124,7 +121,7 @@ class TargetResolver:
             _key(target.host, group.conf, group.servers)
             for group in groups
             for target in group.targets
-            if group.servers and not is_loopback(target.host)
+            if group.servers and not is_within(target.host, LOCALHOST)
         )
         return tuple(key for key in keys if key not in self._known or not self._is_fresh(self._known[key]))
 
@@ -187,11 +184,6 @@ def question_timeout(config: Config, whole: float, timeout: float) -> float:
 
 def _key(name: str, conf: ResolvConf, servers: Sequence[Nameserver]) -> Key:
     return (conf.nameservers, conf.search, tuple(s.address for s in servers)), name
-
-
-def is_loopback(name: str) -> bool:
-    """Whether the name is localhost or below it, which is never asked of a nameserver (RFC 6761 6.3)."""
-    return is_within(name, "localhost")
 
 
 def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:

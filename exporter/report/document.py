@@ -1,7 +1,7 @@
-"""The report as `check` and /api/v1/report give it, and as JSON (docs/specification.md section 6). Does no I/O.
+"""The report as `check` and /api/v1/report give it, to JSON and back (docs/specification.md section 6). Does no I/O.
 
-`check` prints this value, whether the report is its own, of the running daemon or of another node. reading.py is the
-way back from JSON.
+`check` prints this value, whether the report is its own, of the running daemon or of another node. JSON of another
+exporter is not trusted: `parse` validates and bounds it, and raises ReportFormatError and nothing else.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from exporter.model.family import FAMILIES, Family
 from exporter.model.inventory import Came
-from exporter.model.probe import NEUTRAL, Observation
-from exporter.model.report import Cause, CauseReport, FamilyReport, Report, Severity
+from exporter.model.probe import NEUTRAL, Observation, Outcome
+from exporter.model.report import Cause, CauseReport, FamilyReport, Report, Role, Severity
 
 RUNBOOKS = "https://github.com/dualstack-exporter/dualstack-exporter/blob/main/alerts/runbooks/"
 VERSION = 1
+LARGEST = 64 * 1024 * 1024  # bytes of a document
 SUBJECTS = 100
 UNKNOWN = FamilyReport(None, None)
 
@@ -43,10 +44,7 @@ class CauseEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeEntry:
-    """One layer of one probe. `vantage` is host or pod, `subject` names it, `target` is the label.
-
-    `failed`: it counts and the layer did not do what is expected of the target; the outcome does not show that.
-    """
+    """One layer of one probe. `vantage` is host or pod, `subject` names it, `target` is the label."""
 
     vantage: str
     subject: str
@@ -56,15 +54,12 @@ class ProbeEntry:
     outcome: str
     seconds: float | None
     detail: str
-    failed: bool
+    failed: bool  # it counts, and the layer did not do what is expected of the target; the outcome does not show that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A report for its readers. `time` is Unix seconds here, RFC 3339 in JSON.
-
-    `blind` is why nothing of the inventory was ever read; empty where something was, or none is configured.
-    """
+    """A report for its readers. `time` is Unix seconds here, RFC 3339 in JSON."""
 
     node: str
     role: str
@@ -73,7 +68,7 @@ class Document:
     causes: tuple[CauseEntry, ...] = ()
     unchecked: tuple[tuple[str, str], ...] = ()
     probes: tuple[ProbeEntry, ...] = ()
-    blind: str = ""
+    blind: str = ""  # why nothing of the inventory was ever read; empty where something was, or none is configured
 
     @property
     def unexplained(self) -> tuple[CauseEntry, ...]:
@@ -91,7 +86,6 @@ def place_of(cause: str) -> int:
 
 
 def document_of(report: Report) -> Document:
-    """The report for its readers."""
     snapshot = report.snapshot
     inventory = snapshot.inventory
     return Document(
@@ -197,3 +191,132 @@ def exit_code(documents: Iterable[Document], fail_on: Severity = Severity.WARNIN
     if not reports or any(report.blind for report in reports):
         return 2
     return int(any(c.severity.rank >= fail_on.rank for report in reports for c in report.unexplained))
+
+
+class ReportFormatError(ValueError):
+    """The input is no report of this version; the message is one line."""
+
+
+def parse(body: bytes) -> Document:
+    if len(body) > LARGEST:
+        raise ReportFormatError(f"the report is larger than {LARGEST} bytes")
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ReportFormatError(f"the report is not JSON: {str(error)[:100]}") from error
+    fields = _Fields(data, "report")
+    if fields.number("version") != VERSION:
+        raise ReportFormatError("the report is of another version")
+    role = fields.text("role")
+    if role not in set(Role):
+        raise ReportFormatError("report.role is unknown")
+    families = fields.member("families")
+    return Document(
+        node=fields.text("node"),
+        role=role,
+        time=fields.time("time"),
+        families={family: _parse_family(_Fields(families.value(family.value), "families[]")) for family in FAMILIES},
+        causes=tuple(_parse_cause(item) for item in fields.members("causes")),
+        unchecked=tuple((item.text("cause"), item.text("reason")) for item in fields.members("unchecked")),
+        probes=tuple(_parse_probe(item) for item in fields.members("probes")),
+        blind=fields.member("inventory").text("problem") if "inventory" in fields else "",
+    )
+
+
+def _parse_family(fields: _Fields) -> FamilyReport:
+    return FamilyReport(expected=fields.flag("expected"), ok=fields.flag("ok"))
+
+
+def _parse_cause(fields: _Fields) -> CauseEntry:
+    severity = fields.text("severity")
+    if severity not in set(Severity):
+        raise ReportFormatError("causes[].severity is unknown")
+    return CauseEntry(
+        cause=fields.text("cause"),
+        scope=fields.text("scope"),
+        severity=Severity(severity),
+        since=fields.time("since"),
+        subjects=fields.texts("subjects"),
+        subjects_total=int(fields.number("subjects_total")),
+        explained_by=None if fields.value("explained_by") is None else fields.text("explained_by"),
+        evidence=fields.texts("evidence"),
+        command=fields.text("command"),
+        runbook=fields.text("runbook"),
+    )
+
+
+def _parse_probe(fields: _Fields) -> ProbeEntry:
+    outcome = fields.text("outcome")
+    return ProbeEntry(
+        vantage=fields.text("vantage"),
+        subject=fields.text("subject"),
+        target=fields.text("target"),
+        layer=fields.text("layer"),
+        ip_family=fields.text("ip_family"),
+        outcome=outcome,
+        seconds=None if fields.value("seconds") is None else fields.number("seconds"),
+        detail=fields.text("detail"),
+        # Exporters up to version 0.1.1 do not send it.
+        failed=bool(fields.flag("failed")) if "failed" in fields else outcome not in {Outcome.OK, *NEUTRAL},
+    )
+
+
+class _Fields:
+    """A JSON object whose members are read by type; one of another type is a ReportFormatError that names its place."""
+
+    def __init__(self, data: object, place: str) -> None:
+        if not isinstance(data, dict):
+            raise ReportFormatError(f"{place} is not an object")
+        self._data = cast("dict[str, object]", data)
+        self._place = place
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._data
+
+    def value(self, name: str) -> object:
+        if name not in self._data:
+            raise ReportFormatError(f"{self._place}.{name} is missing")
+        return self._data[name]
+
+    def text(self, name: str) -> str:
+        value = self.value(name)
+        if not isinstance(value, str):
+            raise ReportFormatError(f"{self._place}.{name} is not a string")
+        return value
+
+    def number(self, name: str) -> float:
+        value = self.value(name)
+        # json also reads NaN, Infinity and integers of any length: none of them is a count or a duration.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**53:
+            raise ReportFormatError(f"{self._place}.{name} is not a number")
+        return float(value)
+
+    def flag(self, name: str) -> bool | None:
+        value = self.value(name)
+        if value is not None and not isinstance(value, bool):
+            raise ReportFormatError(f"{self._place}.{name} is neither true, false nor null")
+        return value
+
+    def member(self, name: str) -> _Fields:
+        return _Fields(self.value(name), name)
+
+    def members(self, name: str) -> list[_Fields]:
+        return [_Fields(item, f"{name}[]") for item in self.items(name)]
+
+    def items(self, name: str) -> list[object]:
+        value = self.value(name)
+        if not isinstance(value, list):
+            raise ReportFormatError(f"{self._place}.{name} is not a list")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        items = self.items(name)
+        if not all(isinstance(item, str) for item in items):
+            raise ReportFormatError(f"{self._place}.{name} has an item that is not a string")
+        return tuple(cast("list[str]", items))
+
+    def time(self, name: str) -> float:
+        try:
+            return datetime.strptime(self.text(name), "%Y-%m-%dT%H:%M:%S%z").timestamp()
+        except (ValueError, OverflowError) as error:
+            raise ReportFormatError(f"{self._place}.{name} is not a time in RFC 3339 format") from error

@@ -62,7 +62,7 @@ class Resolving:
 
 def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
     """Every name that some libc would ask nameservers for; none where the name is an address."""
-    return () if parse_address(name) is not None else tuple(all_candidates(name, conf))
+    return () if parse_address(name) is not None else all_candidates(name, conf)
 
 
 def document(resolving: Resolving) -> dict[str, object]:
@@ -94,7 +94,6 @@ def _predicted(prediction: Prediction | None) -> dict[str, object] | None:
 
 
 def write(resolving: Resolving, style: Style | None = None) -> str:
-    """The text, ending in a newline."""
     style = style or Style()
     parts = (_head(resolving, style), _candidates(resolving, style), _libcs(resolving, style), _fixes(resolving, style))
     return "\n\n".join("\n".join(lines) for lines in map(list, parts) if lines) + "\n"

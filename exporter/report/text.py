@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import TextIO, TypeAlias
 
 from exporter.model.family import Family
+from exporter.model.grouping import grouped
 from exporter.model.probe import NEUTRAL
 from exporter.model.report import Cause, FamilyReport, Role, Severity
-from exporter.report.document import UNKNOWN, CauseEntry, Document, ProbeEntry, age, few, place_of
+from exporter.report.document import UNKNOWN, CauseEntry, Document, age, few, place_of
 
 NARROWEST, WIDEST = 40, 110
 SUBJECTS = 8
@@ -32,8 +33,6 @@ COLOURS: Mapping[Severity, str] = {Severity.CRITICAL: RED, Severity.WARNING: YEL
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What the terminal can do."""
-
     width: int = 100
     unicode: bool = True
     colour: bool = False
@@ -120,10 +119,8 @@ def node_lines(reports: Sequence[Document], missing: Iterable[str], style: Style
 
 def _unexplained(reports: Sequence[Document]) -> list[_Entries]:
     """The entries of each unexplained cause with their nodes; the worst first, then in the order of the table."""
-    found: dict[str, _Entries] = {}
-    for report in reports:
-        for entry in report.unexplained:
-            found.setdefault(entry.cause, []).append((report.node, entry))
+    entries = ((report.node, entry) for report in reports for entry in report.unexplained)
+    found = grouped(entries, lambda item: item[1].cause)
     return [found[cause] for cause in sorted(found, key=lambda c: (-_severity(found[c]).rank, place_of(c), c))]
 
 
@@ -175,17 +172,15 @@ def _verdict(reports: Sequence[Document], style: Style) -> Iterator[str]:
 
 def _unchecked(reports: Sequence[Document], style: Style) -> Iterator[str]:
     """Counted by reason, the most frequent first."""
-    reasons: dict[str, set[str]] = {}
-    for report in reports:
-        for cause, reason in report.unchecked:
-            reasons.setdefault(reason, set()).add(cause)
-    if not reasons:
+    unchecked = {item for report in reports for item in report.unchecked}
+    if not unchecked:
         return
-    yield style.paint(f"Not checked: {len(set.union(*reasons.values()))}", BOLD)
-    width = max(len(reason) for reason in reasons)
-    for reason, causes in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0])):
-        names = few(sorted(causes, key=place_of), SUBJECTS)
-        yield from style.wrap(f"{reason:<{width}}  {len(causes):>2}  {names}", "  ", " " * (width + 10))
+    yield style.paint(f"Not checked: {len({cause for cause, _ in unchecked})}", BOLD)
+    reasons = grouped(unchecked, lambda item: item[1])
+    width = max(map(len, reasons))
+    for reason, items in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0])):
+        names = few(sorted((cause for cause, _ in items), key=place_of), SUBJECTS)
+        yield from style.wrap(f"{reason:<{width}}  {len(items):>2}  {names}", "  ", " " * (width + 10))
 
 
 def _failures(reports: Sequence[Document], style: Style) -> Iterator[str]:
@@ -197,10 +192,7 @@ def _failures(reports: Sequence[Document], style: Style) -> Iterator[str]:
     if not failed:
         return
     yield style.paint(f"Failing probes: {len(failed)} of {made}", BOLD)
-    groups: dict[str, list[ProbeEntry]] = {}
-    for probe in failed:
-        kind = f"{probe.target} {probe.ip_family} {probe.layer}: {probe.outcome}"
-        groups.setdefault(kind, []).append(probe)
+    groups = grouped(failed, lambda probe: f"{probe.target} {probe.ip_family} {probe.layer}: {probe.outcome}")
     for kind, probes in sorted(groups.items(), key=lambda item: -len(item[1]))[:FAILURES]:
         subjects = few(tuple(dict.fromkeys(probe.subject for probe in probes)), 3)
         detail = next((f" ({probe.detail})" for probe in probes if probe.detail), "")

@@ -11,10 +11,10 @@ from __future__ import annotations
 import sys
 
 from exporter.__main__ import main
-from exporter.plan import pace
+from exporter.plan import round_plan
 
 ROUND, SHIPPED = 2.0, 30.0  # seconds: the interval in these tests, and by default
 
 if __name__ == "__main__":
-    pace.QUERIES *= SHIPPED / ROUND
+    round_plan.QUERIES *= SHIPPED / ROUND
     sys.exit(main())

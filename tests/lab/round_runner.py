@@ -34,7 +34,7 @@ from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.reason import Reason
 from exporter.model.report import Found, Report, Role
 from exporter.plan import name_resolution
-from exporter.plan.pace import Pace
+from exporter.plan.round_plan import Pace
 from exporter.report.document import document_of, encode
 from exporter.telemetry.internal_errors import InternalErrors
 from exporter.web.server.application import WebOptions, WebServer

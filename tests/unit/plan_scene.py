@@ -16,8 +16,7 @@ from exporter.model.pod import Pod
 from exporter.model.report import PodView
 from exporter.model.service import Service, ServicePort
 from exporter.model.vantage import Vantage
-from exporter.plan.pace import Pace
-from exporter.plan.round_plan import RoundContext, RoundPlan
+from exporter.plan.round_plan import Pace, RoundContext, RoundPlan
 from exporter.plan.servers import KnownServers
 from tests.unit.scene import HOST
 

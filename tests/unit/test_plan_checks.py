@@ -12,7 +12,7 @@ from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Group, Layer
 from exporter.model.vantage import PodState
 from exporter.plan.checks import host_checks, pod_checks
-from exporter.plan.pace import SPREAD, Pace, rounds_between
+from exporter.plan.round_plan import SPREAD, Pace
 from tests.unit.plan_scene import round_plan
 from tests.unit.scene import V4, V6, pod, target
 
@@ -80,10 +80,10 @@ def test_a_targets_own_timeout_shortens_the_whole_and_never_lengthens_it() -> No
 @pytest.mark.parametrize(("interval", "every"), [(30.0, 1), (20.0, 1), (19.0, 2), (10.0, 2), (1.0, 20), (300.0, 1)])
 def test_the_api_server_sees_a_tenth_of_a_connection_a_second(interval: float, every: int) -> None:
     pace = Pace(interval=interval, timeout=interval / 2)
-    assert rounds_between(2, pace.connects) == every
+    assert pace.rounds_between(2) == every
     assert 2 / (every * interval) <= 0.1 + 1e-9
 
 
 def test_a_check_is_bound_by_no_budget() -> None:
     pace = Pace(interval=30.0, timeout=4.0, bounded=False)
-    assert (pace.queries, pace.connects, rounds_between(2, pace.connects)) == (None, None, 1)
+    assert (pace.queries, pace.rounds_between(2)) == (None, 1)

@@ -18,9 +18,8 @@ from exporter.model.report import PodView
 from exporter.model.service import Service
 from exporter.model.vantage import PodState
 from exporter.plan.aaaa_questions import canary, cluster_domain, random_label, verdict_set
-from exporter.plan.pace import pace_of
 from exporter.plan.questions import node_questions, service_questions, service_rotation
-from exporter.plan.round_plan import RoundPlan
+from exporter.plan.round_plan import RoundPlan, pace_of
 from exporter.plan.servers import known_servers
 from tests.unit.plan_scene import API, KUBE_DNS, OWN, a_node, cluster, conf, config, round_plan, view
 from tests.unit.scene import HOST, pod
@@ -144,9 +143,8 @@ def test_the_budget_holds_and_every_question_comes_round(files: list[str], budge
 def test_a_large_cluster_sees_at_most_a_thousand_queries_and_fifty_connects_a_second(nodes: int, rate: float) -> None:
     pace = pace_of(config(), nodes)
     assert pace.queries is not None
-    assert pace.connects is not None
     assert nodes * pace.queries / pace.interval <= rate + 1e-6
-    assert nodes * pace.connects / pace.interval <= rate / 20 + 1e-6
+    assert nodes * 2 / (pace.rounds_between(2) * pace.interval) <= rate / 20 + 1e-6
     assert pace.interval == 30.0 * max(1.0, nodes / 500)
 
 

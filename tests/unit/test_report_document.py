@@ -17,8 +17,17 @@ from exporter.model.inventory import Came, Inventory, InventoryOrigin
 from exporter.model.probe import NEUTRAL, Layer, Outcome
 from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
 from exporter.model.subject import Subject
-from exporter.report.document import Document, ProbeEntry, document_of, encode, exit_code, runbook, to_json
-from exporter.report.reading import ReportFormatError, parse
+from exporter.report.document import (
+    Document,
+    ProbeEntry,
+    ReportFormatError,
+    document_of,
+    encode,
+    exit_code,
+    parse,
+    runbook,
+    to_json,
+)
 from tests.unit import sample_probes
 from tests.unit.sample import bad_day, blind, migration_day, quiet_day
 from tests.unit.sample_probes import NOW

@@ -20,8 +20,8 @@ from exporter.model.policy import Policy, PolicyKind
 from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question
 from exporter.model.report import PodView, Report
 from exporter.model.vantage import PodState, Vantage
-from exporter.plan.pace import Pace
 from exporter.plan.repeats import TIMES
+from exporter.plan.round_plan import Pace
 from exporter.probes.dns_reply import judge
 from exporter.probes.runner import Deadline, ProbeRunner
 from exporter.probes.target_resolver import TargetResolver

@@ -30,7 +30,7 @@ from exporter.model.probe import Lookup, Nameserver, Purpose, Question
 from exporter.model.report import Cause, Finding, Role, Snapshot
 from exporter.model.service import Service
 from exporter.plan.aaaa_questions import WantedQuestion, verdict_set
-from exporter.probes import ask
+from exporter.probes.dns import ask
 from exporter.probes.ports import LocalNetwork
 from tests.unit.said import remembered
 from tests.wire.loopback import HOST, LOOPBACK

@@ -20,8 +20,7 @@ import pytest
 from exporter.model.dns import NOTIMP
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Lookup, LookupOutcome
-from exporter.probes import ask
-from exporter.probes.dns import MAX_DATAGRAM, MAX_STRAYS
+from exporter.probes.dns import MAX_DATAGRAM, MAX_STRAYS, ask
 from exporter.probes.dns_reply import MAX_REPLY
 from exporter.probes.ports import LocalNetwork
 from tests.unit import hostile_dns

@@ -13,7 +13,7 @@ import pytest
 from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Lookup, LookupOutcome, Nameserver, Observation, Outcome, Purpose, Question
-from exporter.probes import ask
+from exporter.probes.dns import ask
 from exporter.probes.ports import make_socket
 from tests.wire.loopback import make_check, outcomes, patient_but, run
 from tests.wire.namespaces import CLIENT, SERVER, NamespaceNetwork, Row

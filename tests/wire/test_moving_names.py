@@ -21,7 +21,7 @@ from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Address, Family, family_of
 from exporter.model.inventory import NO_INVENTORY
 from exporter.model.probe import Outcome
-from exporter.plan.pace import Pace
+from exporter.plan.round_plan import Pace
 from exporter.probes.runner import ProbeRunner
 from exporter.probes.target_resolver import TargetResolver
 from exporter.probes.tls import TlsContexts

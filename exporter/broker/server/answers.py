@@ -13,8 +13,8 @@ from exporter.broker.server.kernel.topics import read_topics
 from exporter.broker.server.namespaces import NamespaceVisitor
 from exporter.broker.server.privilege import effective_capabilities
 from exporter.broker.server.processes import ProcessTable
-from exporter.broker.server.sockets import open_sockets
 from exporter.broker.server.syscalls import read_file
+from exporter.broker.sockets import open_sockets
 
 _MAX_LSM = 128
 

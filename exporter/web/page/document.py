@@ -14,21 +14,9 @@ from exporter.model.family import Family
 from exporter.model.inventory import Came
 from exporter.model.report import CauseReport, Report, Role
 from exporter.report.document import UNKNOWN, age, few, place_of, rfc3339, runbook
-from exporter.web.page.facts import blind_section, kernel_section, unchecked_section
-from exporter.web.page.markup import (
-    EMPTY,
-    FAMILIES,
-    NOTHING,
-    Html,
-    definitions,
-    details,
-    element,
-    join,
-    number,
-    section,
-)
+from exporter.web.page.facts import blind_section, kernel_section, migration_section, unchecked_section
+from exporter.web.page.markup import FAMILIES, NOTHING, Html, definitions, details, element, join, number, section
 from exporter.web.page.matrix import failures_section, matrix_section
-from exporter.web.page.migration import migration_section
 from exporter.web.page.names import dns_section
 from exporter.web.page.style import STYLE
 
@@ -80,7 +68,7 @@ def _sections(report: Report, now: float, *, fresh: bool) -> Html:
 
 
 def _header(report: Report | None, own: ExporterState, now: float) -> Html:
-    when = EMPTY
+    when = ""
     if report is not None:
         snapshot = report.snapshot
         finished = rfc3339(snapshot.finished)
@@ -133,7 +121,6 @@ def _families(report: Report) -> Html:
 
 
 def _why(report: Report, family: Family) -> str:
-    """The reason of the verdict, in one sentence."""
     results = kept(report.snapshot)
     made = {o.vantage.key for o in results if o.family is family and o.counted}
     failed = {o.vantage.key for o in failing(results) if o.family is family}
@@ -182,18 +169,16 @@ def _cause(item: CauseReport, report: Report) -> Html:
         for other in report.causes
         if other.explained_by is finding.cause
     ]
-    rows: list[tuple[str, str]] = [
+    where = " (reported by the cluster exporter)" if item.explained_elsewhere else ""
+    link = runbook(finding.cause)
+    rows = (
         ("Affects", _subjects(finding.subjects)),
         ("Evidence", element("ul", *(element("li", line) for line in finding.evidence))),
-    ]
-    if item.explained_by is not None:
-        where = " (reported by the cluster exporter)" if item.explained_elsewhere else ""
-        rows.append(("Caused by", item.explained_by.value + where))
-    if explains:
-        rows.append(("Explains", ", ".join(explains)))
-    link = runbook(finding.cause)
-    rows.append(("Run first", element("code", finding.command, class_="command")))
-    rows.append(("Runbook", element("a", link.rpartition("/")[2], href=link)))
+        ("Caused by", item.explained_by.value + where if item.explained_by is not None else ""),
+        ("Explains", ", ".join(explains)),
+        ("Run first", element("code", finding.command, class_="command")),
+        ("Runbook", element("a", link.rpartition("/")[2], href=link)),
+    )
     return element(
         "article",
         element(
@@ -203,7 +188,7 @@ def _cause(item: CauseReport, report: Report) -> Html:
             element("span", f"for {age(report.snapshot.finished - item.since)}", class_="soft"),
         ),
         element("p", finding.cause.spec.says, class_="about"),
-        definitions(rows),
+        definitions(row for row in rows if row[1]),
         class_=f"card cause {finding.severity.value}",
     )
 

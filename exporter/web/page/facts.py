@@ -1,4 +1,4 @@
-"""The page's lower part: this node's kernel, and what was not checked or cannot be read, with reasons. Does no I/O."""
+"""The page's lower part: the node's kernel, the objects by family, what was not checked or read, and why. No I/O."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping
 
 from exporter.catalogue.kernel import address_state, pool_masqueraded, tunnel_peers
 from exporter.catalogue.metric import FinishedRound
+from exporter.diagnosis.census import Census, Progress
 from exporter.model.facts import HostFacts, PeerState, Reader, ReaderStatus, RouteFact, VxlanDevice
 from exporter.model.family import Family
+from exporter.model.grouping import grouped
 from exporter.model.inventory import InventoryOrigin
 from exporter.model.probe import Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import Report, Role
-from exporter.report.document import age
+from exporter.report.document import age, few
 from exporter.web.page.markup import (
     EMPTY,
     FAMILIES,
@@ -22,9 +24,11 @@ from exporter.web.page.markup import (
     definitions,
     details,
     element,
+    head_row,
     join,
     number,
     section,
+    table,
 )
 
 REASONS: Mapping[Reason, str] = {
@@ -152,23 +156,47 @@ def _limits(facts: HostFacts) -> Iterator[tuple[str, Html]]:
         yield "kube-proxy", element("span", f"{facts.kube_proxy.mode}: {words}")
 
 
-def unchecked_section(report: Report) -> Html:
-    """What could not be checked, counted by reason."""
-    reasons: dict[Reason, list[str]] = {}
-    for item in report.unchecked:
-        reasons.setdefault(item.reason, []).append(item.cause.value)
-    if not reasons:
+def migration_section(report: Report) -> Html:
+    """Objects by family; empty for a role that reads one node's objects only."""
+    census = FinishedRound(report).census
+    if not census.progress:
         return EMPTY
-    rows = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
+    head = head_row("", *(f"have {family.value}" for family in FAMILIES), "have both")
+    objects = table("Objects by family", head, [_progress(census, progress) for progress in census.progress], "names")
+    unexpected = {family for family, state in report.families.items() if state.expected is False}
+    lists = []
+    for lacking in census.lacking:
+        if lacking.family not in unexpected:
+            summary = f"{lacking.resource.value} without {lacking.family.value}: {lacking.total}"
+            lists.append(details(summary, few(lacking.names, len(lacking.names), lacking.total)))
+    return section("migration", "Migration to dual-stack", objects, *lists)
+
+
+def _progress(census: Census, progress: Progress) -> Html:
+    having = {c.family: c.having for c in census.counts if c.resource is progress.resource and not c.namespace}
+    share = f" ({progress.ratio:.0%})" if progress.ratio is not None else ""
+    both = f"{progress.dual} of {progress.total}{share}"
+    return element(
+        "tr",
+        element("th", progress.resource.value, scope="row"),
+        *(element("td", str(having.get(family, 0))) for family in FAMILIES),
+        element("td", f"✓ {both}" if progress.dual == progress.total else both),
+    )
+
+
+def unchecked_section(report: Report) -> Html:
+    if not report.unchecked:
+        return EMPTY
+    rows = sorted(grouped(report.unchecked, lambda u: u.reason).items(), key=lambda item: (-len(item[1]), item[0]))
     parts = (
-        details(f"{len(causes)}: {REASONS[reason]} ({reason.value})", ", ".join(causes)) for reason, causes in rows
+        details(f"{len(found)}: {REASONS[reason]} ({reason.value})", ", ".join(u.cause.value for u in found))
+        for reason, found in rows
     )
     note = number(len(report.unchecked), "cause")
     return section("unchecked", "Not checked", element("div", *parts, class_="card"), note=note)
 
 
 def blind_section(report: Report) -> Html:
-    """What this exporter cannot read, and which capability it needs for it."""
     items = [_unread(reader) for reader in report.snapshot.readings if not reader.success]
     if any(o.outcome is Outcome.NO_PERMISSION for o in report.snapshot.observations):
         items.append(element("li", "? ICMP: some probes were refused; needs CAP_NET_RAW"))

@@ -26,16 +26,12 @@ EMPTY = Html("")
 
 def element(tag: str, *children: str, **attributes: str | None) -> Html:
     """An element. An attribute's trailing underscore is dropped (class_), an attribute of None is left out."""
-    head = tag + "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{text(value)}"'
-        for name, value in attributes.items()
-        if value is not None
-    )
+    given = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items() if value is not None}
+    head = tag + "".join(f' {name}="{text(value)}"' for name, value in given.items())
     return Html(f"<{head}>" if tag == "meta" else f"<{head}>{join(*children)}</{tag}>")
 
 
 def join(*parts: str) -> Html:
-    """Several pieces as one."""
     return Html("".join(map(text, parts)))
 
 
@@ -61,7 +57,6 @@ def table(label: str, head: Html, rows: Iterable[Html], class_: str | None = Non
 
 
 def head_row(*names: str) -> Html:
-    """The row of a table's column names."""
     return element("tr", *(element("th", name, scope="col") for name in names))
 
 
@@ -71,12 +66,10 @@ def details(summary: str, content: str) -> Html:
 
 
 def definitions(rows: Iterable[tuple[str, str]]) -> Html:
-    """A list of terms and their values."""
     return element("dl", *(join(element("dt", term), element("dd", value)) for term, value in rows))
 
 
 def number(count: int, noun: str) -> str:
-    """A count and its noun: 1 pod, 2 pods."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

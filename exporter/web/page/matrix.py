@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from exporter.catalogue.probes import failing, kept
 from exporter.model.facts import Reader
+from exporter.model.grouping import grouped
 from exporter.model.probe import Layer, Observation, Outcome
 from exporter.model.report import PodView, Report, Role
 from exporter.model.vantage import PodState
@@ -54,7 +55,6 @@ Made: TypeAlias = Sequence[Observation]
 
 
 def matrix_section(report: Report) -> Html:
-    """From where, through which layers, over which family."""
     if report.snapshot.role is Role.CLUSTER:
         return EMPTY
     results = kept(report.snapshot)
@@ -78,15 +78,11 @@ def _head(layers: Sequence[Layer]) -> Html:
 
 def _rows(report: Report, results: Made, layers: Sequence[Layer]) -> Iterator[Html]:
     """The host, then the namespaces; many healthy ones share a row."""
-    by_vantage: dict[str, list[Observation]] = {}
-    for observation in results:
-        by_vantage.setdefault(observation.vantage.key, []).append(observation)
+    by_vantage = grouped(results, lambda o: o.vantage.key)
     host = report.snapshot.host
     if host is not None:
         yield _row("host", by_vantage.pop(host.key, []), layers, _outcomes)
-    spaces: dict[str, list[Made]] = {}
-    for made in by_vantage.values():
-        spaces.setdefault(made[0].vantage.namespace, []).append(made)
+    spaces = grouped(by_vantage.values(), lambda made: made[0].vantage.namespace)
     healthy = [name for name, pods in spaces.items() if not any(map(_failures, pods))]
     if len(healthy) > SPACES:
         yield _group(f"{len(healthy)} namespaces", [pod for name in healthy for pod in spaces.pop(name)], layers)
@@ -106,7 +102,6 @@ def _failures(made: Made) -> int:
 
 
 def _group(name: str, pods: Sequence[Made], layers: Sequence[Layer]) -> Html:
-    """A namespace: how many of its probes fail."""
     return _row(name, [o for made in pods for o in made], layers, _counts, note=f" {number(len(pods), 'pod')}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from exporter.model.dns import BlockKind
+from exporter.model.grouping import grouped
 from exporter.model.probe import LookupOutcome
 from exporter.model.report import Report
 from exporter.report.resolve import LIBC_NAMES
@@ -17,26 +18,23 @@ FAILED = {LookupOutcome.TIMEOUT, LookupOutcome.UNREACHABLE, LookupOutcome.SERVFA
 def dns_section(report: Report) -> Html:
     """Lookups by nameserver, family of its address and type, counted by outcome."""
     snapshot = report.snapshot
-    ended: dict[tuple[str, str], dict[str, Counter[LookupOutcome]]] = {}
-    for lookup in snapshot.lookups_kept or snapshot.lookups:
-        question = lookup.question
-        row = ended.setdefault((question.server.label, question.server.family.value), {})
-        row.setdefault(question.qtype, Counter())[lookup.outcome] += 1
-    if not ended:
+    lookups = snapshot.lookups_kept or snapshot.lookups
+    if not lookups:
         return EMPTY
-    types = sorted({qtype for row in ended.values() for qtype in row}, key=lambda t: (t != "AAAA", t != "A", t))
+    types = sorted({one.question.qtype for one in lookups}, key=lambda t: (t != "AAAA", t != "A", t))
+    asked = grouped(lookups, lambda one: (one.question.server.label, one.question.server.family.value))
     rows = [
         element(
             "tr",
             element("th", server, scope="row"),
             element("td", family),
             _block(report.aaaa_blocks.get(server)),
-            *(_answers(row.get(qtype, Counter())) for qtype in types),
+            *(_answers(Counter(one.outcome for one in made if one.question.qtype == qtype)) for qtype in types),
         )
-        for (server, family), row in sorted(ended.items())
+        for (server, family), made in sorted(asked.items(), key=lambda item: item[0])
     ]
-    lookups = table("Lookups", head_row("nameserver", "over", "AAAA is", *types), rows, "names")
-    return section("dns", "DNS", lookups, _predictions(report), note="queries to each nameserver by outcome")
+    matrix = table("Lookups", head_row("nameserver", "over", "AAAA is", *types), rows, "names")
+    return section("dns", "DNS", matrix, _predictions(report), note="queries to each nameserver by outcome")
 
 
 def _block(kind: BlockKind | None) -> Html:

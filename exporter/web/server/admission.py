@@ -48,8 +48,6 @@ class TokenBucket:
 
 
 class Admission:
-    """Checks requests by the current web configuration."""
-
     def __init__(self, settings: WebSettings) -> None:
         self._settings = settings
         self._bucket = TokenBucket(settings.current().config.rate_limit)

@@ -47,17 +47,14 @@ class State(Protocol):
     def ready(self) -> bool:
         """Whether a round has finished and is not older than 5 intervals."""
 
-    def render(self, accept: str, *, gzip: bool) -> Rendered:
-        """The answer to a scrape with this Accept header."""
-
     def report(self) -> bytes | None:
         """The last round's report as JSON, the same object for the same report; None where there is none to show."""
 
-    def page(self) -> str:
-        """The status page."""
+    def render(self, accept: str, *, gzip: bool) -> Rendered: ...
 
-    def config_text(self) -> str:
-        """The effective configuration as YAML, secrets masked."""
+    def page(self) -> str: ...
+
+    def config_text(self) -> str: ...
 
     async def reload(self) -> str:
         """Read the configuration again and start a round. Returns the problem in one line, or an empty string."""
@@ -65,17 +62,13 @@ class State(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebOptions:
-    """The server's flags, and what else it serves.
-
-    `style` is the text of the page's <style> element, the only style that a browser may apply. `digest` is None for a
-    role without one: there is no such path then.
-    """
+    """The server's flags, and what else it serves."""
 
     telemetry_path: str = "/metrics"
     lifecycle: bool = False
-    style: str = ""
+    style: str = ""  # the text of the page's <style> element, the only style that a browser may apply
     limits: ConnectionLimits = field(default_factory=ConnectionLimits)
-    digest: DigestPublisher | None = None
+    digest: DigestPublisher | None = None  # None for a role without one: there is no such path then
 
 
 def check_telemetry_path(path: str) -> None:
@@ -87,10 +80,7 @@ def check_telemetry_path(path: str) -> None:
 
 
 class WebServer:
-    """Serves until cancelled."""
-
     def __init__(self, state: State, settings: WebSettings, options: WebOptions) -> None:
-        """Raises ValueError as check_telemetry_path does."""
         check_telemetry_path(options.telemetry_path)
         self._state = state
         self._settings = settings
@@ -230,7 +220,9 @@ class WebServer:
         return text_response("not ready", HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _reload(self, request: web.Request) -> web.Response:
-        if not self._options.lifecycle and not _is_loopback(request.remote):
+        # The peer's own address; addresses that a proxy reports are ignored.
+        address = parse_address(request.remote)
+        if not self._options.lifecycle and not (address is not None and address.is_loopback):
             return text_response("reload needs loopback or --web.enable-lifecycle", HTTPStatus.FORBIDDEN)
         problem = await self._state.reload()
         if not problem:
@@ -248,12 +240,6 @@ def _content_policy(style: str) -> str:
 def _takes_gzip(request: web.Request) -> bool:
     """Whether Accept-Encoding names gzip with a weight above 0; `*` is not enough, plain is always right."""
     return weights(",".join(request.headers.getall("Accept-Encoding", ()))).get("gzip", 0.0) > 0
-
-
-def _is_loopback(remote: str | None) -> bool:
-    """Whether a peer's own address is of the loopback; addresses that a proxy reports are ignored."""
-    address = parse_address(remote)
-    return address is not None and address.is_loopback
 
 
 def _demote_bad_requests(record: logging.LogRecord) -> bool:

@@ -39,11 +39,9 @@ class ExpositionFormat(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A scrape's answer. `content_encoding` is "gzip" or empty."""
-
     body: bytes
     content_type: str
-    content_encoding: str = ""
+    content_encoding: str = ""  # or "gzip"
 
 
 @dataclass(slots=True)
@@ -73,12 +71,10 @@ class Exposition:
         self._round: FinishedRound | None = None
         self._written: dict[ExpositionFormat, _Written] = {}
         self._registry = CollectorRegistry(auto_describe=False)
-        for collector in (ProcessCollector, PlatformCollector):
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
-        GCCollector(registry=self._registry)
 
     def publish(self, round_: FinishedRound) -> None:
-        """Expose this finished round from now on."""
         self._round = round_
         self._written = {}
 

@@ -51,12 +51,11 @@ class WebSettings:
         now = self._clock()
         if self._path and now - self._checked >= _PAUSE:
             self._checked = now
-            self._refresh()
+            if any(file_fingerprint(path) != identity for path, identity in self._seen.items()):
+                self._refresh()
         return self._current
 
     def _refresh(self) -> None:
-        if all(file_fingerprint(path) == identity for path, identity in self._seen.items()):
-            return
         try:
             self._current = self._read()
         except ConfigError as error:

@@ -9,8 +9,7 @@ tls.py and passwords.py use them, rotation.py keeps them current. Messages never
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -109,8 +108,12 @@ class _Pem(ValueKind[str]):
         return value
 
 
+@dataclass(frozen=True)
 class _Mapping(ValueKind[_Pairs]):
-    """A mapping whose keys are not fixed."""
+    """A mapping whose keys are not fixed. `check` gives an entry's value, of its name, node and path, or Fault."""
+
+    check: Callable[[str, Node, str], str]
+    secret: bool = False
 
     label = "mapping"
     noun = "a mapping"
@@ -118,45 +121,33 @@ class _Mapping(ValueKind[_Pairs]):
     def decode(self, node: Node, path: str) -> _Pairs:
         if not isinstance(node, dict):
             raise self.refuse(node, path)
-        return tuple((name, self._value(name, child, join_path(path, name))) for name, child in node.items())
-
-    @abstractmethod
-    def _value(self, name: str, node: Node, path: str) -> str: ...
-
-
-class _Headers(_Mapping):
-    """Known headers with their values."""
-
-    def _value(self, name: str, node: Node, path: str) -> str:
-        if name not in _HEADERS:
-            raise Fault(path, unknown(name, dict(_HEADERS)))
-        if is_empty(node):
-            return ""
-        value = Text(wanted="a header's value", check=str.isascii, empty=True).decode(node, path)
-        if value and _HEADERS[name] and value not in _HEADERS[name]:
-            raise Fault(path, f"{show(node)} is not {' or '.join(_HEADERS[name])}")
-        return value
+        return tuple((name, self.check(name, child, join_path(path, name))) for name, child in node.items())
 
     def encode(self, value: _Pairs) -> Plain:
-        return dict(value)
+        return {name: "<secret>" if self.secret else text for name, text in value}
 
 
-class _Users(_Mapping):
-    """User names with bcrypt hashes."""
+def _header(name: str, node: Node, path: str) -> str:
+    if name not in _HEADERS:
+        raise Fault(path, unknown(name, dict(_HEADERS)))
+    if is_empty(node):
+        return ""
+    value = Text(wanted="a header's value", check=str.isascii, empty=True).decode(node, path)
+    if value and _HEADERS[name] and value not in _HEADERS[name]:
+        raise Fault(path, f"{show(node)} is not {' or '.join(_HEADERS[name])}")
+    return value
 
-    def _value(self, name: str, node: Node, path: str) -> str:
-        if not name or ":" in name or not name.isprintable():
-            raise Fault(path, "a user's name is printable and without a colon (RFC 7617)")
-        text = "" if isinstance(node, dict) or is_empty(node) else getattr(node, "text", "")
-        match = _BCRYPT.fullmatch(text)
-        if match is None:
-            raise Fault(path, "is not a bcrypt hash ($2a$, $2b$ or $2y$)")
-        if not _LEAST_COST <= int(match[1]) <= _MOST_COST:
-            raise Fault(path, f"bcrypt cost {int(match[1])} is out of range ({_LEAST_COST}-{_MOST_COST})")
-        return text
 
-    def encode(self, value: _Pairs) -> Plain:
-        return {name: "<secret>" for name, _ in value}
+def _user(name: str, node: Node, path: str) -> str:
+    if not name or ":" in name or not name.isprintable():
+        raise Fault(path, "a user's name is printable and without a colon (RFC 7617)")
+    text = "" if isinstance(node, dict) or is_empty(node) else getattr(node, "text", "")
+    match = _BCRYPT.fullmatch(text)
+    if match is None:
+        raise Fault(path, "is not a bcrypt hash ($2a$, $2b$ or $2y$)")
+    if not _LEAST_COST <= int(match[1]) <= _MOST_COST:
+        raise Fault(path, f"bcrypt cost {int(match[1])} is out of range ({_LEAST_COST}-{_MOST_COST})")
+    return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,19 +178,17 @@ class TlsServer:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that it names."""
         return tuple(name for name in (self.cert_file, self.key_file, self.client_ca_file) if name)
 
     @property
     def client_required(self) -> bool:
-        """Whether only clients with a verified certificate are served."""
         return self.client_auth_type is ClientAuth.REQUIRE_AND_VERIFY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpServer:
     http2: bool = option(Flag(), "understood and without effect: HTTP/1.1 is spoken", default=True)
-    headers: _Pairs = option(_Headers(), "headers of every response; empty: not sent", default=())
+    headers: _Pairs = option(_Mapping(_header), "headers of every response; empty: not sent", default=())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +203,7 @@ class WebConfig:
 
     tls_server_config: TlsServer = option(Section(TlsServer), "TLS", default=TlsServer())
     http_server_config: HttpServer = option(Section(HttpServer), "HTTP", default=HttpServer())
-    basic_auth_users: _Pairs = option(_Users(), "users with bcrypt hashes", default=())
+    basic_auth_users: _Pairs = option(_Mapping(_user, secret=True), "users with bcrypt hashes", default=())
     rate_limit: RateLimit = option(Section(RateLimit), "token bucket over all requests", default=RateLimit())
 
 
