@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, To
-from exporter.model.report import Cause, Role
+from exporter.model.cause import Cause, Role
 from exporter.report.document import RUNBOOKS, runbook
 
 ALERTS = Path(__file__).parent

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from exporter.model.cause import Cause
 from exporter.model.facts import PeerState
 from exporter.model.reason import Reason
-from exporter.model.report import Cause
 from exporter.report.document import RUNBOOKS, runbook
 from exporter.web.page.facts import REASONS
 from exporter.web.page.matrix import STATES

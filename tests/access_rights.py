@@ -17,7 +17,7 @@ from exporter.inventory.kubernetes.watched_resources import (
     own_endpoints,
     watched_resources,
 )
-from exporter.model.report import Role
+from exporter.model.cause import Role
 
 VERBS = ("list", "watch")
 NAMESPACE = "dualstack-exporter"  # where the manifests put the exporter

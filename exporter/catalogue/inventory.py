@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from exporter.catalogue.metric import FinishedRound, Metric, Row, by_label, gauge, one
 from exporter.diagnosis.census import FamilyCount
-from exporter.model.inventory import Came, InventoryOrigin
+from exporter.model.cluster.inventory import Came, InventoryOrigin
 
 
 def inventory_stale(source: FinishedRound) -> bool | None:

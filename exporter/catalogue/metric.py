@@ -17,7 +17,8 @@ from typing import Generic, TypeAlias, TypeVar
 
 from exporter.catalogue.totals import Histogram, Totals
 from exporter.diagnosis.census import Census, take_census
-from exporter.model.report import Report, Role, Snapshot
+from exporter.model.cause import Role
+from exporter.model.report import Report, Snapshot
 
 PREFIX = "dualstack_"
 

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from exporter.catalogue.metric import PREFIX, FinishedRound, Metric, Row, Type, by_label, counter, gauge, one
 from exporter.catalogue.totals import ProbeKey, probe_key
+from exporter.model.cause import Role
 from exporter.model.facts import Reader
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Group, Layer, Observation
-from exporter.model.report import Role, Snapshot
+from exporter.model.report import Snapshot
 from exporter.model.vantage import PodState
 
 FAILING_ROWS = 200

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from exporter.catalogue.metric import FinishedRound, Metric, Row, by_label, gauge
+from exporter.model.cause import Cause, Severity
 from exporter.model.family import Family
-from exporter.model.report import Cause, CauseReport, Report, Severity
+from exporter.model.report import CauseReport, Report
 from exporter.model.subject import Subject
 
 SUBJECTS_PER_CAUSE = 20

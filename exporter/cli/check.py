@@ -20,7 +20,8 @@ from exporter.daemon.options import Options
 from exporter.daemon.rounds import Rounds
 from exporter.daemon.wiring import build_rounds
 from exporter.diagnosis.rules.dns.losses import answers_vary
-from exporter.model.report import Cause, Report, Role, Severity
+from exporter.model.cause import Cause, Role, Severity
+from exporter.model.report import Report
 from exporter.plan.round_plan import Pace
 from exporter.report.document import Document, document_of, exit_code, to_json
 from exporter.report.text import Style, write

@@ -17,8 +17,8 @@ from exporter import __version__
 from exporter.config.document import ConfigError
 from exporter.config.reference import format_config
 from exporter.daemon.options import CommandError, Options
+from exporter.model.cause import Role
 from exporter.model.probe import Layer
-from exporter.model.report import Role
 from exporter.telemetry.logs import LogFormat, LogLevel, configure
 
 BAD_INPUT = 2

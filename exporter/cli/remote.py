@@ -9,8 +9,8 @@ import aiohttp
 
 from exporter.daemon.options import CommandError, Options
 from exporter.inventory.fetching import read_body
-from exporter.model.inventory import Inventory
-from exporter.model.pod import Pod
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.pod import Pod
 from exporter.report.document import Document, ReportFormatError, parse
 from exporter.web.server.rotation import WebSettings
 

@@ -35,9 +35,9 @@ from exporter.config.network_kinds import (
     Statuses,
 )
 from exporter.config.selector import Selector
+from exporter.model.cause import Role
 from exporter.model.family import Address, Family, Net
 from exporter.model.probe import Layer
-from exporter.model.report import Role
 
 DEFAULT_PORT = 10046
 

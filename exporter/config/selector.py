@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from exporter.model.selector import EVERYTHING, Every, Has, In, LabelExpression, Not, matches
+from exporter.model.cluster.selector import EVERYTHING, Every, Has, In, LabelExpression, Not, matches
 
 _WORD = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _PREFIX = r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"

@@ -15,7 +15,7 @@ from exporter.inventory.kubernetes.client import ApiServer
 from exporter.inventory.kubernetes.credentials import AccessError, Loader, load_kubeconfig, load_service_account
 from exporter.inventory.kubernetes.source import EVERY, KubernetesSource
 from exporter.inventory.kubernetes.watched_resources import watched_resources
-from exporter.model.report import Role
+from exporter.model.cause import Role
 
 
 def open_kubernetes(config: Config, *, once: bool = False) -> KubernetesSource | DigestedSource:

@@ -35,7 +35,8 @@ from exporter.diagnosis.families import names
 from exporter.digest.publisher import DigestPublisher
 from exporter.inventory.fetching import happens_within
 from exporter.inventory.source import InventorySource
-from exporter.model.report import Report, Role
+from exporter.model.cause import Role
+from exporter.model.report import Report
 from exporter.plan.round_plan import Pace, pace_of
 from exporter.report.document import document_of, to_json
 from exporter.telemetry.internal_errors import InternalErrors

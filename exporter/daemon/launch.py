@@ -15,7 +15,7 @@ from exporter.daemon.broker_session import BrokerError, open_session
 from exporter.daemon.options import CommandError, Options
 from exporter.daemon.wiring import open_source
 from exporter.inventory.file import InventoryError
-from exporter.model.report import Role
+from exporter.model.cause import Role
 from exporter.telemetry.logs import fields
 from exporter.web.server.application import check_telemetry_path
 from exporter.web.server.listening import DEFAULT_ADDRESSES, ListenError, bind, format_address

@@ -20,7 +20,7 @@ from exporter.diagnosis.rules.dns.searchlist import predictions
 from exporter.diagnosis.rules.dns.servers import aaaa_blocks
 from exporter.diagnosis.rules.registry import RULES
 from exporter.inventory.kubernetes.watch_state import api_readings
-from exporter.model.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Group, Lookup, Observation, Purpose, Question
 from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage

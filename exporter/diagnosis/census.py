@@ -14,11 +14,11 @@ from heapq import nsmallest
 from typing import TypeAlias
 
 from exporter.diagnosis.endpoints import API
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Pod
+from exporter.model.cluster.service import EndpointSlice, Service
 from exporter.model.family import FAMILIES, Family, family_of
-from exporter.model.inventory import Inventory
-from exporter.model.node import Node
-from exporter.model.pod import Pod
-from exporter.model.service import EndpointSlice, Service
 
 MAX_NAMESPACES = 100
 MAX_NAMES = 20

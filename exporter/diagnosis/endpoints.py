@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.service import Service
+from exporter.model.cluster.well_known import OWN_SERVICE, dns_endpoints, dns_services
 from exporter.model.family import Address
-from exporter.model.inventory import Inventory, InventoryOrigin
-from exporter.model.service import Service
 from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import Vantage
-from exporter.model.well_known import OWN_SERVICE, dns_endpoints, dns_services
 
 API = "default/kubernetes"
 OWN_TARGET = Subject.of(SubjectKind.TARGET, "service")

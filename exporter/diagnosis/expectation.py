@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from exporter.config.schema import Config
 from exporter.diagnosis.engine.preconditions import has_calico_ipam
 from exporter.diagnosis.engine.rule_input import Expectations
-from exporter.model.calico import IPPool
-from exporter.model.component import CniConfig
+from exporter.model.cluster.calico import IPPool
+from exporter.model.cluster.component import CniConfig
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.family import FAMILIES, Family, contains, family_of, parse_net
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.reason import Reason
 
 CALICO, CALICO_IPAM = "calico", "calico-ipam"

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from exporter.model.calico import CalicoNode, Felix
-from exporter.model.inventory import Inventory
+from exporter.model.cluster.calico import CalicoNode, Felix
+from exporter.model.cluster.inventory import Inventory
 
 BUILT_IN_IPV6_SUPPORT = True  # felix/config/config_params.go; Calico's manifests set the environment variable to false
 # The settings kept here, by their environment variables.

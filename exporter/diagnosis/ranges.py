@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
-from exporter.model.calico import IPPool
-from exporter.model.component import ComponentFlags
+from exporter.model.cluster.calico import IPPool
+from exporter.model.cluster.component import ComponentFlags
+from exporter.model.cluster.inventory import Inventory
 from exporter.model.family import Address, Net, parse_net
-from exporter.model.inventory import Inventory
 from exporter.model.subject import Subject, SubjectKind
 
 KUBEADM = Subject.of(SubjectKind.CONFIGMAP, "kube-system", "kubeadm-config")

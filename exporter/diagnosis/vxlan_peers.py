@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.kernel.decode.tunnel_peers import PeerFinding, compare_with_itself, is_host
-from exporter.model.calico import IPPool, VxlanMode
+from exporter.model.cluster.calico import IPPool, VxlanMode
+from exporter.model.cluster.inventory import Inventory
 from exporter.model.facts import PeerState, RouteFact, VxlanDevice
 from exporter.model.family import Address, Family, Net, contains, family_of
-from exporter.model.inventory import Inventory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,10 @@ from typing import Any
 
 from exporter.digest.codec import CodecError, decode, encode
 from exporter.digest.projection import project
-from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.cause import Cause, Role, Severity
+from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, CauseReport, Found, Role, Severity
+from exporter.model.report import CauseReport, Found
 from exporter.model.subject import Subject
 
 VERSION = 1  # N; 0 never existed, so there is no N-1 yet

@@ -13,15 +13,15 @@ from typing import TypeVar
 from exporter.diagnosis.expectation import NO_POOLS, POOL_CIDRS, families_of_pods
 from exporter.diagnosis.felix import VARIABLES
 from exporter.model import EMPTY
-from exporter.model.calico import BlockAffinity, CalicoNode, Felix
-from exporter.model.corefile import Corefile
+from exporter.model.cluster.calico import BlockAffinity, CalicoNode, Felix
+from exporter.model.cluster.corefile import Corefile
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Namespace
+from exporter.model.cluster.policy import Policy, PolicyKind
+from exporter.model.cluster.service import EndpointSlice, Service
+from exporter.model.cluster.well_known import OWN_SERVICE, dns_services
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, InventoryOrigin
-from exporter.model.node import Node
-from exporter.model.pod import Namespace
-from exporter.model.policy import Policy, PolicyKind
-from exporter.model.service import EndpointSlice, Service
-from exporter.model.well_known import OWN_SERVICE, dns_services
 
 # Services with IPv6 beyond the DNS's: more are left out, and the cause pod_listens_ipv4_only does not see them.
 MAX_SERVICES = 5_000

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from exporter.digest.format import AGE, MEDIA, VERSION, negotiate, write_digest
-from exporter.model.inventory import Inventory
+from exporter.model.cluster.inventory import Inventory
 from exporter.model.report import Report
 
 LEVEL = 5

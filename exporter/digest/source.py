@@ -26,7 +26,7 @@ from exporter.digest.service_env_resolver import ServiceEnvResolver
 from exporter.inventory.fetching import happens_within, read_body, trust_as_go
 from exporter.inventory.kubernetes.api_error import one_line
 from exporter.inventory.source import InventorySource
-from exporter.model.inventory import NO_INVENTORY, Came, Inventory
+from exporter.model.cluster.inventory import NO_INVENTORY, Came, Inventory
 from exporter.model.reason import Reason
 from exporter.model.report import Found
 from exporter.telemetry.logs import fields

@@ -14,7 +14,7 @@ from exporter.inventory.document import InventoryDocumentError, read_documents
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.parse.fields import items, mapping, text
 from exporter.inventory.parse.objects import Parsed, identify, parse_object
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind, Unreadable
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind, Unreadable
 
 MAX_BYTES = 512 << 20
 MAX_NESTING = 5

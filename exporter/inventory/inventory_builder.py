@@ -15,14 +15,14 @@ from exporter.inventory.parse.objects import Parsed
 from exporter.inventory.parse.policies import PolicyDraft
 from exporter.inventory.parse.policy_selection import select_pods
 from exporter.inventory.parse.selectors import SelectorError, parse_calico
-from exporter.model.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
-from exporter.model.component import CniConfig, ComponentFlags
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind, Unreadable
-from exporter.model.node import Node
-from exporter.model.pod import Namespace, Pod
+from exporter.model.cluster.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
+from exporter.model.cluster.component import CniConfig, ComponentFlags
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind, Unreadable
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Namespace, Pod
+from exporter.model.cluster.selector import EVERYTHING, matches
+from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
 from exporter.model.reason import Reason
-from exporter.model.selector import EVERYTHING, matches
-from exporter.model.service import EndpointSlice, Service, ServiceCIDR
 
 MAX_NOTES = 50
 NAME, QUALIFIED = attrgetter("name"), attrgetter("namespace", "name")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from exporter.inventory.fetching import read_file
 from exporter.inventory.parse.components import COMPONENTS, parse_arguments_file, parse_cni_config
-from exporter.model.component import CniConfig, ComponentFlags
+from exporter.model.cluster.component import CniConfig, ComponentFlags
 
 ARGUMENTS_DIRECTORY = "var/snap/microk8s/current/args"
 # A distribution's own directory comes first: the usual one may have files of another runtime.

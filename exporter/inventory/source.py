@@ -12,7 +12,7 @@ from typing import Protocol
 
 from exporter.config.files import file_fingerprint
 from exporter.inventory.file import InventoryError, load_file
-from exporter.model.inventory import NO_INVENTORY, Inventory
+from exporter.model.cluster.inventory import NO_INVENTORY, Inventory
 from exporter.model.report import Found
 from exporter.telemetry.logs import fields
 

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.service import Service
+from exporter.model.cluster.well_known import OWN_SERVICE, dns_services
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import casefold, is_within
 from exporter.model.family import family_of, parse_address
-from exporter.model.inventory import Inventory, InventoryOrigin
-from exporter.model.service import Service
-from exporter.model.well_known import OWN_SERVICE, dns_services
 from exporter.plan.round_plan import RoundPlan
 
 CANARY, RANDOM = "canary", "random"

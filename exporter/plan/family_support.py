@@ -7,9 +7,9 @@ so that it shows.
 
 from __future__ import annotations
 
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.pod import Pod
 from exporter.model.family import FAMILIES, Family, family_of
-from exporter.model.inventory import Inventory
-from exporter.model.pod import Pod
 from exporter.model.subject import Subject, SubjectKind
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from exporter.config.schema import TargetConfig, VantageKind
+from exporter.model.cluster.pod import Pod
 from exporter.model.dns import ResolvConf
 from exporter.model.grouping import grouped
-from exporter.model.pod import Pod
 from exporter.model.probe import NEUTRAL, Layer, Lookup, LookupOutcome, Nameserver, Observation, Outcome
 from exporter.model.report import PodView
 from exporter.model.vantage import Vantage

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from exporter.libc.resolver import all_candidates
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.service import Service
+from exporter.model.cluster.well_known import dns_services
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import casefold
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Nameserver, Purpose, Question
-from exporter.model.report import Role
-from exporter.model.service import Service
 from exporter.model.vantage import PodState, Vantage
-from exporter.model.well_known import dns_services
 from exporter.plan.aaaa_questions import CANARY, RoundNames, WantedQuestion, cluster_domain, round_names, service_name
 from exporter.plan.repeats import KnownNames
 from exporter.plan.round_plan import RoundPlan, result_lifetime, rotated

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import TypeAlias
 
+from exporter.model.cluster.inventory import Inventory
 from exporter.model.family import Address, Family
 from exporter.model.grouping import grouped
-from exporter.model.inventory import Inventory
 from exporter.model.probe import NEUTRAL, Group, Layer, Lookup, Observation, Outcome, Purpose
 from exporter.model.report import PodView
 from exporter.model.vantage import PodState, Vantage

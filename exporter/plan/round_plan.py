@@ -12,9 +12,9 @@ from math import ceil
 from typing import TypeVar
 
 from exporter.config.schema import Config
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.pod import Pod
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Inventory
-from exporter.model.pod import Pod
 from exporter.model.report import PodView
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan.family_support import unsupported_families

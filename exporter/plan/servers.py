@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from exporter.config.schema import Config
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.pod import Pod
+from exporter.model.cluster.well_known import dns_endpoints, dns_services
 from exporter.model.dns import ResolvConf
 from exporter.model.family import Address, Net
-from exporter.model.inventory import Inventory
-from exporter.model.pod import Pod
 from exporter.model.probe import Nameserver
-from exporter.model.well_known import dns_endpoints, dns_services
 
 NODE_LOCAL = ip_address("169.254.20.10")
 CLUSTER_DNS, NODE_LOCAL_LABEL, HOST, OTHER = "cluster_dns", "node_local", "host", "other"

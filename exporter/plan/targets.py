@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from exporter.config.schema import Config, Expectation, TargetConfig
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.well_known import OWN_SERVICE, dns_endpoints, dns_services
 from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
-from exporter.model.inventory import Inventory
-from exporter.model.node import Node
 from exporter.model.probe import Group, Layer, Target
-from exporter.model.well_known import OWN_SERVICE, dns_endpoints, dns_services
 from exporter.plan.round_plan import rotated
 
 READY_FOR = 120.0  # seconds

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from exporter.model.cause import Cause, Role, Severity
+from exporter.model.cluster.inventory import Came
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Came
 from exporter.model.probe import NEUTRAL, Observation, Outcome
-from exporter.model.report import Cause, CauseReport, FamilyReport, Report, Role, Severity
+from exporter.model.report import CauseReport, FamilyReport, Report
 
 RUNBOOKS = "https://github.com/dualstack-exporter/dualstack-exporter/blob/main/alerts/runbooks/"
 VERSION = 1

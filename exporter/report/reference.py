@@ -16,7 +16,7 @@ import yaml
 from exporter.catalogue import CATALOGUE
 from exporter.config.reference import list_keys
 from exporter.diagnosis.rules.registry import RULES
-from exporter.model.report import Cause, Role
+from exporter.model.cause import Cause, Role
 from exporter.report.document import runbook
 
 ALERTS = Path(__file__).parents[2] / "alerts" / "dualstack.yaml"

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO, TypeAlias
 
+from exporter.model.cause import Cause, Role, Severity
 from exporter.model.family import Family
 from exporter.model.grouping import grouped
 from exporter.model.probe import NEUTRAL
-from exporter.model.report import Cause, FamilyReport, Role, Severity
+from exporter.model.report import FamilyReport
 from exporter.report.document import UNKNOWN, CauseEntry, Document, age, few, place_of
 
 NARROWEST, WIDEST = 40, 110

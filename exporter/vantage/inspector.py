@@ -12,10 +12,10 @@ from exporter.broker.protocol.messages import NamespaceRef
 from exporter.config.schema import Config
 from exporter.diagnosis.engine.preconditions import listed
 from exporter.kernel.read.readers import read_addresses, read_host
+from exporter.model.cluster.inventory import Inventory
 from exporter.model.dns import ResolvConf
 from exporter.model.facts import HostFacts, ReaderStatus
 from exporter.model.family import Address
-from exporter.model.inventory import Inventory
 from exporter.model.report import PodView
 from exporter.model.vantage import Netns, Vantage
 from exporter.telemetry.logs import fields

@@ -17,9 +17,9 @@ from typing import TypeAlias
 
 from exporter.broker.protocol.messages import FoundNamespace, NamedNamespace, Process
 from exporter.config.schema import Config
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.pod import Pod
 from exporter.model.family import FAMILIES, Address, Family
-from exporter.model.inventory import Inventory
-from exporter.model.pod import Pod
 from exporter.model.vantage import Netns, PodState, Vantage
 
 # A pod's uid as kubelet writes it into a cgroup name: dashes, or underscores with the systemd driver, or a static pod's

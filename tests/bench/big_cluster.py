@@ -10,14 +10,14 @@ from typing import Any
 from exporter.inventory.parse.policies import BOTH as BOTH_FAMILIES
 from exporter.inventory.parse.policies import PolicyDraft
 from exporter.inventory.parse.selectors import parse_calico
-from exporter.model.calico import BlockAffinity, Felix, FelixConfiguration, IPAMBlock, IPPool
+from exporter.model.cluster.calico import BlockAffinity, Felix, FelixConfiguration, IPAMBlock, IPPool
+from exporter.model.cluster.inventory import ResourceKind
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Namespace, Pod
+from exporter.model.cluster.policy import Gap, Policy, PolicyKind
+from exporter.model.cluster.selector import In
+from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, ServiceCIDR
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import ResourceKind
-from exporter.model.node import Node
-from exporter.model.pod import Namespace, Pod
-from exporter.model.policy import Gap, Policy, PolicyKind
-from exporter.model.selector import In
-from exporter.model.service import Endpoint, EndpointSlice, Service, ServiceCIDR
 
 V4, V6 = FAMILIES
 POD_BITS = int(IPv6Address("fd01::"))

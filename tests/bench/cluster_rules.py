@@ -19,9 +19,10 @@ from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.inventory.inventory_builder import build_inventory
-from exporter.model.inventory import Inventory, InventoryOrigin
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
 from exporter.model.reason import Reason
-from exporter.model.report import Role, Snapshot
+from exporter.model.report import Snapshot
 from tests.bench.big_cluster import big_cluster
 
 BUDGET = 1.0

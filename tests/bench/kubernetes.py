@@ -25,8 +25,8 @@ from exporter.inventory.kubernetes.client import ApiServer
 from exporter.inventory.kubernetes.credentials import load_kubeconfig
 from exporter.inventory.kubernetes.source import KubernetesSource
 from exporter.inventory.kubernetes.watched_resources import watched_resources
-from exporter.model.inventory import InventoryOrigin
-from exporter.model.report import Role
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import InventoryOrigin
 from tests.bench.cluster_rules import rule_times
 from tests.wire.kubernetes_lab import write_kubeconfig
 

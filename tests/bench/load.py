@@ -21,7 +21,7 @@ from exporter.digest.source import AT_MOST, EVERY
 from exporter.inventory.kubernetes.resource_locator import DISCOVER_EVERY
 from exporter.inventory.kubernetes.watch import PAGE, WatchTimings
 from exporter.inventory.kubernetes.watched_resources import CALICO, WatchedResource, watched_resources
-from exporter.model.report import Role
+from exporter.model.cause import Role
 from exporter.plan.round_plan import pace_of
 from tests.unit import recorded
 from tests.wire.kubernetes_lab import LISTS

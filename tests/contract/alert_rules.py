@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from alerts.derive import alert_name
-from exporter.model.report import Cause
+from exporter.model.cause import Cause
 from tests.contract.promql import Expression, read
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,7 @@ from typing import Any
 
 from alerts.derive import alert_name
 from exporter.diagnosis.engine.explanations import FOLLOWS, REACHES
-from exporter.model.report import Cause, Role, Scope, Severity
+from exporter.model.cause import Cause, Role, Scope, Severity
 from tests.contract.alert_rules import ALERTING, ALERTS, GROUPS
 
 NODES = tuple(f"n{i}" for i in range(10))

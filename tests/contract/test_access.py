@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from exporter.model.report import Role
+from exporter.model.cause import Role
 from tests.access_rights import Right, optional_rights, rights
 from tests.contract.kustomize import read_objects, render
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from exporter.catalogue import CATALOGUE
+from exporter.model.cause import Cause
 from exporter.model.dns import BlockKind
-from exporter.model.report import Cause
 from exporter.report.document import RUNBOOKS, runbook
 from grafana.dashboards import DASHBOARDS, HERE, TAG, text_of
 from grafana.words import BLOCKS, CAUSE_SUMMARIES

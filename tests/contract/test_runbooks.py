@@ -11,7 +11,7 @@ import pytest
 
 from alerts.derive import alert_name
 from exporter.catalogue import CATALOGUE
-from exporter.model.report import Cause
+from exporter.model.cause import Cause
 from exporter.report.document import RUNBOOKS
 from tests.contract.alert_rules import ALERTING, ALERTS, CAUSE_ALERTS, MAIN, RECORDED, ROOT, Rule
 

@@ -28,5 +28,5 @@ def code_lines(path: Path) -> int:
 def test_the_privileged_side_is_as_small_as_the_security_page_claims() -> None:
     (claimed,) = CLAIM.findall(re.sub(r"\s+", " ", (ROOT / "SECURITY.md").read_text(encoding="utf-8")))
     limit = int(claimed.replace(",", ""))
-    measured = sum(map(code_lines, SERVER.rglob("*.py")))
+    measured = sum(map(code_lines, [*SERVER.rglob("*.py"), SERVER.parent / "sockets.py"]))
     assert limit - 200 <= measured < limit, f"{measured} lines of code: SECURITY.md says fewer than {limit}"

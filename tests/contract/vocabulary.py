@@ -15,13 +15,13 @@ from exporter.catalogue.metric import Type
 from exporter.catalogue.probes import LIBCS
 from exporter.diagnosis.census import Resource
 from exporter.kernel.decode.vxlan import DEVICES
+from exporter.model.cause import Cause, Role, Scope, Severity
+from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.dns import BlockKind
 from exporter.model.facts import Backend, PeerState, Reader
 from exporter.model.family import Family
-from exporter.model.inventory import ResourceKind
 from exporter.model.probe import Layer, LookupOutcome, Outcome
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Role, Scope, Severity
 from exporter.model.vantage import PodState
 from tests.contract.promql import Matcher, read
 

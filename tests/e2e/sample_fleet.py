@@ -17,11 +17,12 @@ from typing import Self
 
 from exporter.catalogue import ExporterState, FinishedRound
 from exporter.catalogue.totals import Totals, add_round
+from exporter.model.cause import Cause
+from exporter.model.cluster.service import Service
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Observation
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Report, Unchecked
-from exporter.model.service import Service
+from exporter.model.report import Report, Unchecked
 from exporter.model.vantage import PodState, Vantage
 from exporter.web.server.exposition import Exposition
 from tests.unit.sample import bad_day, migration_day, own, quiet_day

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.model.report import Cause, CauseReport, Finding, Report, Severity
+from exporter.model.cause import Cause, Severity
+from exporter.model.report import CauseReport, Finding, Report
 from exporter.model.subject import Subject
 from tests.e2e.alerting import Monitoring, Notification
 from tests.e2e.sample_fleet import Fleet, good_day

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from alerts.derive import alert_name, inhibitions
-from exporter.model.report import Cause
+from exporter.model.cause import Cause
 from tests.e2e.alerting import ALERTS, PATIENCE, Alertmanager
 
 pytestmark = pytest.mark.real

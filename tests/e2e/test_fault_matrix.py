@@ -13,7 +13,7 @@ from itertools import chain
 
 import pytest
 
-from exporter.model.report import Cause
+from exporter.model.cause import Cause
 from tests.lab.cluster import Cluster
 from tests.lab.dataplanes import EbpfLab
 from tests.lab.fault import ALL, APART, EBPF, HERE, Fault, Scope

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.model.inventory import ResourceKind
+from exporter.model.cluster.inventory import ResourceKind
 from tests.e2e.daemon import PATIENCE, Daemon
 from tests.kernel import namespaces
 from tests.wire.kubernetes_lab import write_kubeconfig

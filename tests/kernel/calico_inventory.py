@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_interface, ip_network
 
-from exporter.model.calico import BlockAffinity, IPPool, VxlanMode
-from exporter.model.inventory import Inventory, InventoryOrigin
-from exporter.model.node import Node
-from exporter.model.pod import Pod
-from exporter.model.service import Service, ServicePort
+from exporter.model.cluster.calico import BlockAffinity, IPPool, VxlanMode
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Pod
+from exporter.model.cluster.service import Service, ServicePort
 from tests.kernel.calico import Lab
 from tests.kernel.calico_nodes import POOL4, POOL6, SERVICE4, SERVICE6, LabNode
 

@@ -20,9 +20,9 @@ from exporter.broker.server.files.reader import MAX_STUCK
 from exporter.broker.server.privilege import SYS_PTRACE
 from exporter.config.schema import Config
 from exporter.libc.resolv_conf import parse_resolv_conf
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.pod import Pod as PodObject
 from exporter.model.facts import Reader, ReaderStatus
-from exporter.model.inventory import Inventory, InventoryOrigin
-from exporter.model.pod import Pod as PodObject
 from exporter.model.reason import Reason
 from exporter.vantage import Inspector
 from tests.kernel.broker_lab import (

@@ -15,9 +15,9 @@ from exporter.broker.client.requests import BrokerClient, spawn_broker
 from exporter.broker.server.files.podfiles import GLIBC_FILES, MUSL_FILES
 from exporter.config.schema import Config
 from exporter.libc.resolv_conf import parse_resolv_conf
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.pod import Pod as PodObject
 from exporter.model.dns import ResolvConf
-from exporter.model.inventory import Inventory, InventoryOrigin
-from exporter.model.pod import Pod as PodObject
 from exporter.model.report import PodView
 from exporter.vantage import Inspector
 from exporter.vantage.pod_files import KEPT

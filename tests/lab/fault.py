@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from exporter.diagnosis.engine.explanations import PATH_CAUSES
-from exporter.model.report import Cause
+from exporter.model.cause import Cause
 from exporter.plan.result_history import DIALS
 from tests.lab.cluster import Cluster
 

@@ -30,9 +30,10 @@ from exporter.digest.publisher import DigestPublisher
 from exporter.digest.source import DigestClient, DigestedSource
 from exporter.inventory.file import load_file
 from exporter.kernel.read import host_reader as survey
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Found, Report, Role
+from exporter.model.report import Found, Report
 from exporter.plan import name_resolution
 from exporter.plan.round_plan import Pace
 from exporter.report.document import document_of, encode

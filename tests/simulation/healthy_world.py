@@ -14,7 +14,11 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 from exporter.diagnosis.vxlan_peers import tunnel_mac
-from exporter.model.calico import BlockAffinity, IPAMBlock
+from exporter.model.cluster.calico import BlockAffinity, IPAMBlock
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Pod
+from exporter.model.cluster.service import ServicePort
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
 from exporter.model.facts import (
     AddressFact,
@@ -33,12 +37,8 @@ from exporter.model.facts import (
     VxlanFacts,
 )  # fmt: skip
 from exporter.model.family import FAMILIES, Address, Family
-from exporter.model.inventory import Inventory
-from exporter.model.node import Node
-from exporter.model.pod import Pod
 from exporter.model.probe import Check, Group, Layer, Lookup, LookupOutcome, Observation, Outcome, Question
 from exporter.model.report import PodView
-from exporter.model.service import ServicePort
 from exporter.model.vantage import Netns, PodState, Vantage
 from exporter.probes.runner import Deadline
 from exporter.vantage import Inspection

@@ -9,7 +9,7 @@ import pytest
 
 from exporter.config.load import load_config
 from exporter.daemon.rounds import Rounds
-from exporter.model.report import Cause
+from exporter.model.cause import Cause
 from exporter.plan.round_plan import Pace
 from exporter.probes.runner import ProbeRunner
 from exporter.probes.target_resolver import TargetResolver

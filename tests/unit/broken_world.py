@@ -17,12 +17,13 @@ from exporter.diagnosis.engine.verdict import Memory, judge
 from exporter.diagnosis.rules.registry import RULES
 from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.digest.format import merge, read_digest, write_digest
-from exporter.model.calico import Felix, FelixConfiguration, IPPool, VxlanMode
+from exporter.model.cause import Cause, Role, Severity
+from exporter.model.cluster.calico import Felix, FelixConfiguration, IPPool, VxlanMode
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.facts import HostFacts, KubeProxyFacts, NatFacts, PodFacts, VxlanFacts
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.probe import Group, Layer, Observation, Target
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, CauseReport, Found, PodView, Role, Severity
+from exporter.model.report import CauseReport, Found, PodView
 from exporter.model.vantage import Vantage
 from tests.unit import node_scene as healthy
 from tests.unit.scene import HOST, seen, target

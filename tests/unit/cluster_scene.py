@@ -12,16 +12,17 @@ from typing import Any
 from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
-from exporter.model.calico import BlockAffinity, CalicoNode, Felix, FelixConfiguration, IPPool, VxlanMode
-from exporter.model.component import CniConfig, ComponentFlags
-from exporter.model.corefile import Corefile
+from exporter.model.cause import Cause, Role, Severity
+from exporter.model.cluster.calico import BlockAffinity, CalicoNode, Felix, FelixConfiguration, IPPool, VxlanMode
+from exporter.model.cluster.component import CniConfig, ComponentFlags
+from exporter.model.cluster.corefile import Corefile
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Pod
+from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, ServiceCIDR
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import Inventory, InventoryOrigin
-from exporter.model.node import Node
-from exporter.model.pod import Pod
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Finding, Role, Severity, Snapshot
-from exporter.model.service import Endpoint, EndpointSlice, Service, ServiceCIDR
+from exporter.model.report import Finding, Snapshot
 
 V4, V6 = Family.V4, Family.V6
 BOTH = (V4, V6)

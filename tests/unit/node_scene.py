@@ -12,7 +12,10 @@ from typing import Any
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.rules.registry import RULES
 from exporter.diagnosis.vxlan_peers import tunnel_mac
-from exporter.model.calico import BlockAffinity
+from exporter.model.cause import Cause, Role, Severity
+from exporter.model.cluster.calico import BlockAffinity
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.service import ServicePort
 from exporter.model.facts import (
     AddressFact,
     Backend,
@@ -31,10 +34,8 @@ from exporter.model.facts import (
     VxlanFacts,
 )
 from exporter.model.family import FAMILIES, Family, parse_address, parse_net
-from exporter.model.inventory import Inventory
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Finding, PodView, Role, Severity
-from exporter.model.service import ServicePort
+from exporter.model.report import Finding, PodView
 from exporter.model.vantage import Netns, PodState, Vantage
 from tests.unit.cluster_scene import NODES, POOL6, changed, endpoints, pod, service
 from tests.unit.scene import view

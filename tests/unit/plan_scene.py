@@ -8,13 +8,13 @@ from typing import Any
 
 from exporter.config.load import load_config
 from exporter.config.schema import Config
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Pod
+from exporter.model.cluster.service import Service, ServicePort
 from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Inventory, InventoryOrigin
-from exporter.model.node import Node
-from exporter.model.pod import Pod
 from exporter.model.report import PodView
-from exporter.model.service import Service, ServicePort
 from exporter.model.vantage import Vantage
 from exporter.plan.round_plan import Pace, RoundContext, RoundPlan
 from exporter.plan.servers import KnownServers

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.inventory.file import load_file
-from exporter.model.inventory import Inventory
+from exporter.model.cluster.inventory import Inventory
 
 DATA = Path(__file__).parent.parent / "data" / "kubernetes"
 SCENARIOS = tuple(sorted(path.stem.removeprefix("cluster-") for path in DATA.glob("cluster-*.yaml")))

@@ -11,6 +11,10 @@ from ipaddress import ip_address
 
 from exporter.catalogue import ExporterState, FinishedRound
 from exporter.catalogue.totals import Totals, add_round
+from exporter.model.cause import Cause, Role, Scope, Severity
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
+from exporter.model.cluster.pod import Pod
+from exporter.model.cluster.service import Service
 from exporter.model.dns import BlockKind
 from exporter.model.facts import (
     HostFacts,
@@ -20,29 +24,13 @@ from exporter.model.facts import (
     VxlanFacts,
 )
 from exporter.model.family import FAMILIES
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
-from exporter.model.pod import Pod
 from exporter.model.probe import (
     Layer,
     LookupOutcome,
     Observation,
 )
 from exporter.model.reason import Reason
-from exporter.model.report import (
-    Cause,
-    CauseReport,
-    FamilyReport,
-    Finding,
-    Pair,
-    PodView,
-    Report,
-    Role,
-    Scope,
-    Severity,
-    Snapshot,
-    Unchecked,
-)
-from exporter.model.service import Service
+from exporter.model.report import CauseReport, FamilyReport, Finding, Pair, PodView, Report, Snapshot, Unchecked
 from exporter.model.subject import Subject
 from tests.unit.sample_node import (
     HOST_FACTS,

@@ -7,7 +7,9 @@ from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from exporter.diagnosis.vxlan_peers import tunnel_mac
-from exporter.model.calico import IPPool, VxlanMode
+from exporter.model.cluster.calico import IPPool, VxlanMode
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
+from exporter.model.cluster.node import Node
 from exporter.model.dns import ResolvConf
 from exporter.model.facts import (
     AddressFact,
@@ -29,8 +31,6 @@ from exporter.model.facts import (
     VxlanFacts,
 )
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
-from exporter.model.node import Node
 from exporter.model.reason import Reason
 from exporter.model.report import PodView
 from exporter.model.vantage import Vantage

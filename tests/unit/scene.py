@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 
 from exporter.diagnosis.engine.rule_input import RuleInput
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import NO_INVENTORY, Inventory
 from exporter.model.facts import HostFacts
 from exporter.model.family import Family
-from exporter.model.inventory import NO_INVENTORY, Inventory
 from exporter.model.probe import Group, Layer, Observation, Outcome, Target
-from exporter.model.report import PodView, Role, Snapshot
+from exporter.model.report import PodView, Snapshot
 from exporter.model.vantage import Netns, PodState, Vantage
 
 V4, V6 = Family.V4, Family.V6

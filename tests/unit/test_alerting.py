@@ -15,7 +15,7 @@ from alerts.derive import (
     with_inhibition,
 )
 from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS
-from exporter.model.report import Cause, Role
+from exporter.model.cause import Cause, Role
 
 RULES = """\
 groups:

@@ -13,11 +13,12 @@ from exporter.catalogue.exporter import ExporterState
 from exporter.catalogue.metric import Type
 from exporter.catalogue.probes import FAILING_ROWS
 from exporter.catalogue.verdict import SUBJECTS_PER_CAUSE
+from exporter.model.cause import Cause, Role, Scope, Severity
+from exporter.model.cluster.inventory import Came, Inventory, InventoryOrigin
 from exporter.model.family import Family
-from exporter.model.inventory import Came, Inventory, InventoryOrigin
 from exporter.model.probe import Layer, Outcome
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Role, Scope, Severity, Unchecked
+from exporter.model.report import CauseReport, FamilyReport, Finding, Report, Unchecked
 from exporter.model.subject import Subject
 from tests.unit import sample_probes
 from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day, round_of

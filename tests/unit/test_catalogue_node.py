@@ -12,14 +12,12 @@ import pytest
 from exporter.catalogue import ROUND
 from exporter.catalogue.metric import FinishedRound
 from exporter.catalogue.totals import Totals
+from exporter.model.cause import Role
 from exporter.model.dns import BlockKind
 from exporter.model.facts import Backend, HostFacts, NatFacts, ReaderStatus
 from exporter.model.family import Family
 from exporter.model.reason import Reason
-from exporter.model.report import (
-    Report,
-    Role,
-)
+from exporter.model.report import Report
 from tests.unit.sample import bad_day, blind, round_of
 
 V4, V6 = Family.V4, Family.V6

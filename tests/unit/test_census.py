@@ -6,8 +6,8 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 from exporter.diagnosis.census import Census, FamilyCount, Lacking, Progress, Resource, take_census
+from exporter.model.cluster.inventory import NO_INVENTORY
 from exporter.model.family import Family
-from exporter.model.inventory import NO_INVENTORY
 from tests.unit import recorded
 from tests.unit.cluster_scene import HEALTHY, NODES, V4, V6, changed, endpoints, node, pod, service
 

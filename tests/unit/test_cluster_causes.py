@@ -13,14 +13,14 @@ import pytest
 from exporter.config.schema import AaaaPolicy, ServiceExpectation, ServicePolicy
 from exporter.diagnosis.engine.rule_input import Expectations
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
-from exporter.model.calico import CalicoNode, Felix, FelixConfiguration, VxlanMode
-from exporter.model.component import CniConfig
-from exporter.model.corefile import AaaaBlock, AaaaTreatment, Corefile
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.calico import CalicoNode, Felix, FelixConfiguration, VxlanMode
+from exporter.model.cluster.component import CniConfig
+from exporter.model.cluster.corefile import AaaaBlock, AaaaTreatment, Corefile
+from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, ResourceKind
+from exporter.model.cluster.policy import Gap, Policy, PolicyKind
 from exporter.model.family import Family
-from exporter.model.inventory import NO_INVENTORY, Inventory, ResourceKind
-from exporter.model.policy import Gap, Policy, PolicyKind
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Severity
 from tests.unit.cluster_scene import (
     BOTH,
     CNI,

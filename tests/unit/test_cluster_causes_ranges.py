@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from exporter.model.calico import IPAMBlock, IPPool, VxlanMode
-from exporter.model.component import ComponentFlags
-from exporter.model.inventory import Inventory
-from exporter.model.node import Node
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.calico import IPAMBlock, IPPool, VxlanMode
+from exporter.model.cluster.component import ComponentFlags
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.service import ServiceCIDR
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Severity
-from exporter.model.service import ServiceCIDR
 from tests.unit.cluster_scene import (
     BOTH,
     CNI,

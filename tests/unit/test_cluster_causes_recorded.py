@@ -11,10 +11,11 @@ from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.parse.objects import parse_object
+from exporter.model.cause import Cause, Role, Severity
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Role, Severity, Snapshot
+from exporter.model.report import Snapshot
 from tests.unit import recorded
 
 # service_aaaa_missing asks the cluster's DNS; here only the inventory is judged.

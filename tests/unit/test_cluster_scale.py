@@ -17,8 +17,9 @@ from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.digest.format import merge, read_digest, write_digest
 from exporter.inventory.inventory_builder import build_inventory
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
-from exporter.model.report import Cause, Role, Snapshot
+from exporter.model.cause import Cause, Role
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
+from exporter.model.report import Snapshot
 from tests.bench.big_cluster import big_cluster
 
 SMALL, FOUR_TIMES = 25, 100

@@ -20,9 +20,9 @@ from exporter.config.load import load_config
 from exporter.config.network_kinds import POD_SERVERS, DnsServer
 from exporter.config.reference import format_config, list_keys, mask_secrets
 from exporter.config.schema import Config, Expectation, RecordType, SourceKind, VantageKind
+from exporter.model.cause import Role
 from exporter.model.family import Family
 from exporter.model.probe import Layer
-from exporter.model.report import Role
 
 CONTRACT = Path(__file__).parents[1] / "data" / "config" / "contract.yaml"
 

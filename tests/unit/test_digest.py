@@ -31,13 +31,14 @@ from exporter.digest.format import (
     write_digest,
 )
 from exporter.digest.projection import MAX_RESTRICTED, project, restrictions
+from exporter.model.cause import Cause, Scope, Severity
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.policy import Policy, PolicyKind
+from exporter.model.cluster.service import Service, ServicePort
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
-from exporter.model.node import Node
-from exporter.model.policy import Policy, PolicyKind
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, CauseReport, Finding, Found, Scope, Severity
-from exporter.model.service import Service, ServicePort
+from exporter.model.report import CauseReport, Finding, Found
 from exporter.model.subject import Subject
 from exporter.plan.aaaa_questions import cluster_domain, random_label
 from exporter.plan.family_support import under_policy

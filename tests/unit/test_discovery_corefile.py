@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from exporter.inventory.corefile.corefile import read_corefile
-from exporter.model.corefile import AaaaTreatment, Corefile
+from exporter.model.cluster.corefile import AaaaTreatment, Corefile
 from tests.unit import recorded
 
 Found = list[tuple[str, str, AaaaTreatment, int, bool]]

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.inventory.document import InventoryDocumentError, read_documents
 from exporter.inventory.file import InventoryError, load_file, load_text
-from exporter.model.inventory import Inventory, ResourceKind
+from exporter.model.cluster.inventory import Inventory, ResourceKind
 from tests.unit import recorded
 
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "ra"}, "spec": {"podCIDRs": ["10.1.2.0/24"]}}

@@ -21,9 +21,10 @@ from exporter.inventory.file import InventoryError, load_text
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.parse.objects import identify, parse_object
 from exporter.inventory.parse.selectors import SelectorError, parse_calico, parse_labels
-from exporter.model.inventory import InventoryOrigin, ResourceKind
-from exporter.model.report import Role, Snapshot
-from exporter.model.selector import matches
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import InventoryOrigin, ResourceKind
+from exporter.model.cluster.selector import matches
+from exporter.model.report import Snapshot
 from tests.unit import recorded
 
 LISTS: dict[ResourceKind, str] = {

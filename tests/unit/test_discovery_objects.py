@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pytest
 
 from exporter.inventory.parse.objects import identify, parse_object
-from exporter.model.calico import (
+from exporter.model.cluster.calico import (
     BlockAffinity,
     CalicoNode,
     FelixConfiguration,
@@ -17,11 +17,11 @@ from exporter.model.calico import (
     IPPool,
     VxlanMode,
 )
+from exporter.model.cluster.inventory import ResourceKind, Unreadable
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Namespace, Pod
+from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
 from exporter.model.family import Family
-from exporter.model.inventory import ResourceKind, Unreadable
-from exporter.model.node import Node
-from exporter.model.pod import Namespace, Pod
-from exporter.model.service import EndpointSlice, Service, ServiceCIDR
 from tests.unit import recorded
 
 V4, V6 = Family.V4, Family.V6

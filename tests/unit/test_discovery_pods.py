@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.broker.protocol.messages import FoundNamespace, NamedNamespace, Process
+from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, InventoryOrigin
+from exporter.model.cluster.pod import Namespace, Pod
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import NO_INVENTORY, Inventory, InventoryOrigin
-from exporter.model.pod import Namespace, Pod
 from exporter.model.vantage import Netns, PodState, Vantage
 from exporter.vantage.pod_namespaces import (
     Listing,

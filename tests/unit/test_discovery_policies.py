@@ -8,10 +8,10 @@ import pytest
 
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.parse.objects import parse_object
+from exporter.model.cluster.inventory import InventoryOrigin, ResourceKind
+from exporter.model.cluster.pod import Namespace, Pod
+from exporter.model.cluster.policy import Gap, Policy
 from exporter.model.family import Family
-from exporter.model.inventory import InventoryOrigin, ResourceKind
-from exporter.model.pod import Namespace, Pod
-from exporter.model.policy import Gap, Policy
 from tests.unit import recorded
 
 V4, V6 = Family.V4, Family.V6

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from exporter.inventory.parse.selectors import SelectorError, parse_calico, parse_labels
-from exporter.model.selector import matches
+from exporter.model.cluster.selector import matches
 
 LABELS = {"app": "web", "tier": "front-end", "kubernetes.io/hostname": "ra", "empty": ""}
 

@@ -18,10 +18,10 @@ from exporter.inventory.parse.components import (
     parse_node_arguments,
 )
 from exporter.inventory.parse.objects import parse_object
-from exporter.model.component import CniConfig, ComponentFlags
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
-from exporter.model.node import Node
-from exporter.model.pod import Pod
+from exporter.model.cluster.component import CniConfig, ComponentFlags
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Pod
 from exporter.model.reason import Reason
 from tests.unit import recorded
 from tests.unit.cluster_scene import pool

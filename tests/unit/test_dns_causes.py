@@ -10,13 +10,14 @@ from exporter.config.schema import AaaaPolicy
 from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
 from exporter.diagnosis.rules.dns import DNS_RULES
 from exporter.diagnosis.rules.dns.servers import aaaa_blocks
+from exporter.model.cause import Cause, Role, Severity
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.service import Service
 from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.family import FAMILIES
-from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Finding, Role, Severity, Snapshot
-from exporter.model.service import Service
+from exporter.model.report import Finding, Snapshot
 from exporter.probes.dns_reply import judge
 from tests.unit.said import remembered
 from tests.unit.scene import HOST

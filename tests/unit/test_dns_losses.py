@@ -12,12 +12,13 @@ import pytest
 from exporter.config.schema import ControlName, RecordType
 from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
 from exporter.diagnosis.rules.dns import DNS_RULES
+from exporter.model.cause import Cause, Role
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
 from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.family import FAMILIES, Family
-from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Finding, Pair, Role, Snapshot
+from exporter.model.report import Finding, Pair, Snapshot
 from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
 from exporter.plan.answer_history import NO_HISTORY, all_told, remember

@@ -15,17 +15,18 @@ from exporter.diagnosis.rules.dns import DNS_RULES
 from exporter.diagnosis.rules.dns.searchlist import predictions
 from exporter.diagnosis.rules.dns.servers import aaaa_blocks
 from exporter.libc.resolver import all_candidates
-from exporter.model.calico import IPPool
+from exporter.model.cause import Cause, Role, Severity
+from exporter.model.cluster.calico import IPPool
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.pod import Pod
+from exporter.model.cluster.policy import Policy, PolicyKind
+from exporter.model.cluster.service import Service
 from exporter.model.dns import Reply, ResolvConf
 from exporter.model.facts import PodFacts
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, InventoryOrigin
-from exporter.model.pod import Pod
-from exporter.model.policy import Policy, PolicyKind
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Finding, Pair, PodView, Role, Severity, Snapshot
-from exporter.model.service import Service
+from exporter.model.report import Finding, Pair, PodView, Snapshot
 from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
 from exporter.probes.dns_reply import judge

@@ -13,15 +13,15 @@ import pytest
 
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.felix import effective
-from exporter.model.calico import CalicoNode, Felix, FelixConfiguration, Installation, IPAMBlock
-from exporter.model.component import CniConfig
+from exporter.model.cause import Cause
+from exporter.model.cluster.calico import CalicoNode, Felix, FelixConfiguration, Installation, IPAMBlock
+from exporter.model.cluster.component import CniConfig
+from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, InventoryOrigin, ResourceKind
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Pod
+from exporter.model.cluster.service import Service, ServiceCIDR
 from exporter.model.family import Family
-from exporter.model.inventory import NO_INVENTORY, Inventory, InventoryOrigin, ResourceKind
-from exporter.model.node import Node
-from exporter.model.pod import Pod
 from exporter.model.reason import Reason
-from exporter.model.report import Cause
-from exporter.model.service import Service, ServiceCIDR
 from tests.unit.cluster_scene import V4, V6, changed, pool, subjects
 
 DEFAULT4, DEFAULT6 = pool("default-ipv4-ippool", "10.1.0.0/16"), pool("default-ipv6-ippool", "fd01::/48")

@@ -20,10 +20,11 @@ from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.digest.format import merge, read_digest, write_digest
 from exporter.inventory.file import load_text
+from exporter.model.cause import Role, Severity
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.family import FAMILIES
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Role, Severity, Snapshot
+from exporter.model.report import Snapshot
 from exporter.plan.targets import peers
 from tests.unit.cluster_scene import V4, V6
 

@@ -8,11 +8,11 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from exporter.diagnosis.vxlan_peers import PeerExpectation, expect_peers, peer_states, tunnel_mac
-from exporter.model.calico import BlockAffinity, IPPool, VxlanMode
+from exporter.model.cluster.calico import BlockAffinity, IPPool, VxlanMode
+from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, InventoryOrigin
+from exporter.model.cluster.node import Node
 from exporter.model.facts import AddressFact, Neighbour, PeerState, RouteFact, VxlanDevice
 from exporter.model.family import Family
-from exporter.model.inventory import NO_INVENTORY, Inventory, InventoryOrigin
-from exporter.model.node import Node
 
 BLOCK, OTHER_BLOCK = ip_network("fd00:10:244:2::40/122"), ip_network("fd00:10:244:2::80/122")
 TUNNEL, NODE, MAC = ip_address("fd00:10:244:2::40"), ip_address("2001:db8:1::12"), "66:00:00:00:00:02"

@@ -23,9 +23,9 @@ from exporter.inventory.kubernetes.watched_resources import (
     SERVICE_CIDRS,
     watched_resources,
 )
-from exporter.model.inventory import ResourceKind
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Role
 from tests.unit import recorded
 
 NOW = 1000.0

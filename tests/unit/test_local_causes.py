@@ -11,13 +11,13 @@ import pytest
 from exporter.diagnosis.engine.rule_input import Judgement
 from exporter.diagnosis.rules.judging import rules_of
 from exporter.diagnosis.rules.node import node_side_causes
-from exporter.model.calico import VxlanMode
-from exporter.model.component import CniConfig
+from exporter.model.cause import Cause, Role, Severity
+from exporter.model.cluster.calico import VxlanMode
+from exporter.model.cluster.component import CniConfig
+from exporter.model.cluster.inventory import Inventory
 from exporter.model.facts import HostFacts, KubeProxyFacts
-from exporter.model.inventory import Inventory
 from exporter.model.probe import Group, Layer, Observation
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Role, Severity
 from tests.unit.cluster_scene import HEALTHY, POOL6, changed
 from tests.unit.scene import HOST, V6, pod, seen, target, view
 

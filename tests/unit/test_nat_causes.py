@@ -10,6 +10,8 @@ import pytest
 
 from exporter.diagnosis.rules.judging import rules_of
 from exporter.diagnosis.rules.node import nat as nat_rules
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.facts import (
     Backend,
     HostFacts,
@@ -21,9 +23,7 @@ from exporter.model.facts import (
     SourceMatch,
 )
 from exporter.model.family import Net
-from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Severity
 from tests.unit.cluster_scene import POOL4, POOL6, service
 from tests.unit.node_scene import V4, V6, cluster, holding, host, masquerade, node_view, only, said
 

@@ -12,12 +12,12 @@ import pytest
 
 from exporter.diagnosis.rules.judging import rules_of
 from exporter.diagnosis.rules.node import host as host_rules
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
 from exporter.model.facts import AddressFact, HostFacts, Inet6Conf, LinkFact, RouteFact
 from exporter.model.family import parse_net
-from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Group
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Severity
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import NODES, POOL4, POOL6
 from tests.unit.node_scene import (

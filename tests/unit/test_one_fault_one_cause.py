@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from exporter.model.report import Cause
+from exporter.model.cause import Cause
 from tests.unit.broken_world import FAULTS, Fault, World, all_in_one, apart, unexplained, world
 
 LOOKS = {"one process": all_in_one, "roles apart": apart}

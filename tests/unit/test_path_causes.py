@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from exporter.diagnosis.rules.path import PATH_RULES
+from exporter.model.cause import Cause
 from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Observation, Outcome, Target
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Pair
+from exporter.model.report import Pair
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import HEALTHY, changed, endpoints, service
 from tests.unit.cluster_scene import pod as cluster_pod

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.diagnosis.rules.path import PATH_RULES
+from exporter.model.cause import Cause
 from exporter.model.probe import Layer, Observation, Outcome
-from exporter.model.report import Cause
 from tests.unit.broken_world import DNS, OUTSIDE, PEERS, SERVICE
 from tests.unit.scene import HOST, pod, seen, view
 

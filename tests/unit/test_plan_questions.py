@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.model.corefile import Corefile
+from exporter.model.cluster.corefile import Corefile
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.service import Service
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import is_within
-from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Purpose, Question
 from exporter.model.report import PodView
-from exporter.model.service import Service
 from exporter.model.vantage import PodState
 from exporter.plan.aaaa_questions import canary, cluster_domain, random_label, verdict_set
 from exporter.plan.questions import node_questions, service_questions, service_rotation

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.config.schema import Config
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.service import Service, ServicePort
 from exporter.model.dns import ResolvConf
-from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.report import PodView
-from exporter.model.service import Service, ServicePort
 from exporter.plan.name_resolution import ResolutionGroup, resolution_groups
 from exporter.plan.servers import known_servers, servers_of
 from tests.unit.plan_scene import a_pod, cluster, conf, config, round_plan, view

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, ServicePort
+from exporter.model.cluster.well_known import dns_endpoints, dns_services
 from exporter.model.family import FAMILIES, Address, Family
-from exporter.model.inventory import Inventory, InventoryOrigin
-from exporter.model.node import Node
 from exporter.model.probe import Group, Layer, Target
-from exporter.model.service import Endpoint, EndpointSlice, Service, ServicePort
-from exporter.model.well_known import dns_endpoints, dns_services
 from exporter.plan.targets import apiserver, cluster_dns, inside, outside, own_service, peers, ring, with_addresses
 from tests.unit.plan_scene import API, KUBE_DNS, OWN, a_node, a_pod, cluster, config
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from exporter.model.report import Cause
+from exporter.model.cause import Cause
 from tests.unit.node_scene import (
     DB,
     DEFAULT4,

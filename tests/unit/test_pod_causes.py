@@ -10,11 +10,12 @@ import pytest
 
 from exporter.diagnosis.rules.judging import rules_of
 from exporter.diagnosis.rules.pod import pod
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.pod import ContainerPort, Namespace
+from exporter.model.cluster.service import ServicePort
 from exporter.model.facts import AddressFact, ListeningSocket, PodFacts, Reader, ReaderStatus
-from exporter.model.pod import ContainerPort, Namespace
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, PodView, Severity
-from exporter.model.service import ServicePort
+from exporter.model.report import PodView
 from exporter.model.vantage import PodState, Vantage
 from tests.unit.cluster_scene import POOL4, POOL6, service
 from tests.unit.node_scene import (

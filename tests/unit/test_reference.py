@@ -10,7 +10,7 @@ from alerts.derive import replace_between
 from exporter.catalogue import CATALOGUE
 from exporter.config.reference import list_keys
 from exporter.diagnosis.rules.registry import RULES
-from exporter.model.report import Cause
+from exporter.model.cause import Cause
 from exporter.report.document import runbook
 from exporter.report.reference import (
     alerts_table,

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.model.cause import Cause, Scope, Severity
+from exporter.model.cluster.inventory import Came, Inventory, InventoryOrigin
 from exporter.model.family import Family
-from exporter.model.inventory import Came, Inventory, InventoryOrigin
 from exporter.model.probe import NEUTRAL, Layer, Outcome
-from exporter.model.report import Cause, CauseReport, FamilyReport, Finding, Report, Scope, Severity
+from exporter.model.report import CauseReport, FamilyReport, Finding, Report
 from exporter.model.subject import Subject
 from exporter.report.document import (
     Document,

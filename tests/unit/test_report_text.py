@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.model.cause import Cause, Severity
 from exporter.model.family import Family
-from exporter.model.report import Cause, FamilyReport, Severity
+from exporter.model.report import FamilyReport
 from exporter.report.document import Document, document_of
 from exporter.report.text import Style, write
 from tests.unit.sample import bad_day, blind, quiet_day

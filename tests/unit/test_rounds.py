@@ -13,10 +13,10 @@ import pytest
 
 from exporter.config.schema import Config
 from exporter.daemon.rounds import Rounds, UnfinishedError
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.policy import Policy, PolicyKind
 from exporter.model.dns import REFUSED, Reply
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory
-from exporter.model.policy import Policy, PolicyKind
 from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question
 from exporter.model.report import PodView, Report
 from exporter.model.vantage import PodState, Vantage

@@ -7,9 +7,9 @@ from ipaddress import ip_address
 
 import pytest
 
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.pod import Namespace, Pod
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory
-from exporter.model.pod import Namespace, Pod
 from exporter.plan.checks import pod_checks
 from exporter.plan.family_support import unsupported_families
 from tests.unit.cluster_scene import HEALTHY, POOL4, POOL6, changed

@@ -12,11 +12,11 @@ from exporter.diagnosis.felix import effective
 from exporter.diagnosis.rules.judging import rules_of
 from exporter.diagnosis.rules.node import vxlan as tunnel_rules
 from exporter.diagnosis.vxlan_peers import tunnel_mac
-from exporter.model.calico import BlockAffinity, Felix, FelixConfiguration, VxlanMode
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.calico import BlockAffinity, Felix, FelixConfiguration, VxlanMode
+from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.facts import AddressFact, LinkFact, Neighbour, Reader, ReaderStatus, VxlanFacts
-from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Severity
 from tests.unit.cluster_scene import NODES, POOL4, POOL6
 from tests.unit.node_scene import (
     BLOCKS,

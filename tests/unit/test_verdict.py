@@ -14,10 +14,11 @@ from exporter.diagnosis.engine.rule_input import Judgement, Rule
 from exporter.diagnosis.engine.verdict import INAPPLICABLE, Memory, Verdict, judge
 from exporter.diagnosis.rules.judging import found as found_of
 from exporter.diagnosis.rules.path import PATH_RULES
+from exporter.model.cause import Cause, Role, Severity
+from exporter.model.cluster.service import Service
 from exporter.model.probe import Layer, Observation
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Finding, Found, Pair, PodView, Role, Severity
-from exporter.model.service import Service
+from exporter.model.report import Finding, Found, Pair, PodView
 from exporter.model.subject import Subject
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import changed, service

@@ -19,8 +19,8 @@ from exporter.inventory.kubernetes.credentials import load_kubeconfig
 from exporter.inventory.kubernetes.source import KubernetesSource
 from exporter.inventory.kubernetes.watch import WatchTimings
 from exporter.inventory.kubernetes.watched_resources import WatchedResource, watched_resources
+from exporter.model.cause import Role
 from exporter.model.reason import Reason
-from exporter.model.report import Role
 from tests.unit import recorded
 from tests.wire.kubernetes_api import Asked, KubernetesApi
 

@@ -15,10 +15,10 @@ import pytest
 
 from exporter.cli import remote
 from exporter.cli.remote import collect_nodes
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Pod
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory, InventoryOrigin
-from exporter.model.node import Node
-from exporter.model.pod import Pod
 from exporter.report.document import document_of, to_json
 from exporter.report.text import Style, write
 from exporter.web.server.application import WebOptions, WebServer

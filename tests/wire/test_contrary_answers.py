@@ -24,11 +24,12 @@ import pytest
 from exporter.config.schema import ControlName, RecordType
 from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
 from exporter.diagnosis.rules.dns import DNS_RULES
+from exporter.model.cause import Cause, Role
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.service import Service
 from exporter.model.family import FAMILIES, Family, parse_address
-from exporter.model.inventory import Inventory, InventoryOrigin
 from exporter.model.probe import Lookup, Nameserver, Purpose, Question
-from exporter.model.report import Cause, Finding, Role, Snapshot
-from exporter.model.service import Service
+from exporter.model.report import Finding, Snapshot
 from exporter.plan.aaaa_questions import WantedQuestion, verdict_set
 from exporter.probes.dns import ask
 from exporter.probes.ports import LocalNetwork

@@ -28,8 +28,8 @@ from exporter.inventory.kubernetes.client import ApiServer
 from exporter.inventory.kubernetes.credentials import AccessError, load_kubeconfig, load_service_account
 from exporter.inventory.kubernetes.source import KubernetesSource
 from exporter.inventory.kubernetes.watched_resources import watched_resources
-from exporter.model.inventory import ResourceKind
-from exporter.model.report import Role
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import ResourceKind
 from tests.access_rights import NAMESPACE, Right, optional_rights, rights
 from tests.wire.kubernetes_api import KubernetesApi, serving
 from tests.wire.kubernetes_lab import following, recorded_api, until, write_kubeconfig

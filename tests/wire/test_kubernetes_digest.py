@@ -20,8 +20,9 @@ from exporter.digest.format import ACCEPT, MEDIA, VERSION, Digest, read_digest
 from exporter.digest.publisher import DigestPublisher
 from exporter.digest.source import DigestClient, DigestedSource
 from exporter.inventory.kubernetes.watched_resources import watched_resources
-from exporter.model.inventory import Came, Inventory, ResourceKind
-from exporter.model.report import Cause, CauseReport, Finding, Report, Role, Scope, Severity, Snapshot
+from exporter.model.cause import Cause, Role, Scope, Severity
+from exporter.model.cluster.inventory import Came, Inventory, ResourceKind
+from exporter.model.report import CauseReport, Finding, Report, Snapshot
 from exporter.model.subject import Subject
 from exporter.web.server.application import WebOptions, WebServer
 from exporter.web.server.connections import ConnectionLimits

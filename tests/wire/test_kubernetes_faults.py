@@ -26,8 +26,8 @@ from exporter.inventory.kubernetes.watched_resources import (
     WatchedResource,
     watched_resources,
 )
-from exporter.model.inventory import Inventory, ResourceKind
-from exporter.model.report import Role
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import Inventory, ResourceKind
 from tests.unit import recorded
 from tests.wire.kubernetes_answers import forbidden
 from tests.wire.kubernetes_api import Asked, KubernetesApi, serving

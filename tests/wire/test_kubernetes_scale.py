@@ -13,8 +13,8 @@ from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.kubernetes import store
 from exporter.inventory.kubernetes.watched_resources import PODS, watched_resources
 from exporter.inventory.parse.objects import parse_object
-from exporter.model.inventory import ResourceKind
-from exporter.model.report import Role
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import ResourceKind
 from tests.bench.big_api import PODS_A_NODE, BigApi
 from tests.bench.load import ABSENT, load_of
 from tests.wire.kubernetes_api import serving

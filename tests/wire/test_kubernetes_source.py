@@ -14,9 +14,9 @@ from exporter.inventory.file import load_text
 from exporter.inventory.kubernetes import watch_state as standing
 from exporter.inventory.kubernetes.watch_state import api_readings
 from exporter.inventory.kubernetes.watched_resources import watched_resources
-from exporter.model.inventory import ResourceKind
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Role
 from tests.unit import recorded
 from tests.wire.kubernetes_api import KubernetesApi, serving
 from tests.wire.kubernetes_lab import following, recorded_api, until

@@ -17,9 +17,9 @@ import pytest
 
 from exporter.config.load import load_config
 from exporter.daemon.rounds import Rounds
+from exporter.model.cluster.inventory import NO_INVENTORY
 from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Address, Family, family_of
-from exporter.model.inventory import NO_INVENTORY
 from exporter.model.probe import Outcome
 from exporter.plan.round_plan import Pace
 from exporter.probes.runner import ProbeRunner

@@ -16,7 +16,7 @@ from exporter.digest.format import Digest
 from exporter.digest.publisher import DigestPublisher
 from exporter.digest.service_env_resolver import ServiceEnvResolver, is_cluster_name, is_cluster_resolver
 from exporter.digest.source import DigestClient
-from exporter.model.inventory import ResourceKind
+from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.reason import Reason
 from tests.unit import recorded
 from tests.wire.kubernetes_lab import until

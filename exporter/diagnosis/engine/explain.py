@@ -20,7 +20,8 @@ from exporter.diagnosis.engine.explanations import (
     From,
     To,
 )
-from exporter.model.report import Cause, Finding, Found, Pair, Severity
+from exporter.model.cause import Cause, Severity
+from exporter.model.report import Finding, Found, Pair
 from exporter.model.subject import Subject, SubjectKind
 
 SERVICE_DESTINATIONS = frozenset({OWN_TARGET, API_TARGET, DNS_TARGET, DNS_SERVER})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.model.report import Cause
+from exporter.model.cause import Cause
 
 C = Cause
 

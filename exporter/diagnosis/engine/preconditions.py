@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from exporter.model.inventory import Inventory, InventoryOrigin, ResourceKind
-from exporter.model.node import Node
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
+from exporter.model.cluster.node import Node
 from exporter.model.reason import Reason
 
 FIELDS: Mapping[ResourceKind, str] = {

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from exporter.config.schema import AaaaPolicy, ControlName, ServiceExpectation
+from exporter.model.cause import Cause, Role
+from exporter.model.cluster.inventory import Inventory
 from exporter.model.family import Family
-from exporter.model.inventory import Inventory
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Finding, Pair, Role, Snapshot
+from exporter.model.report import Finding, Pair, Snapshot
 
 
 @dataclass(frozen=True, slots=True)

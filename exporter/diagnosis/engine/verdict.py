@@ -17,8 +17,9 @@ from exporter.diagnosis.endpoints import destinations_of
 from exporter.diagnosis.engine.explain import Explained, escalated, explain
 from exporter.diagnosis.engine.explanations import PATH_CAUSES
 from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput
+from exporter.model.cause import Cause, Severity
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, CauseReport, Finding, Found, Pair, Severity, Unchecked
+from exporter.model.report import CauseReport, Finding, Found, Pair, Unchecked
 from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import PodState
 

@@ -8,10 +8,11 @@ from types import ModuleType
 
 from exporter.diagnosis.engine.preconditions import lacking
 from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.facts import PodFacts, Reader
-from exporter.model.inventory import ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Finding, Pair, Severity
+from exporter.model.report import Finding, Pair
 from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import PodState, Vantage
 

@@ -11,7 +11,7 @@ from exporter.diagnosis.rules.judging import rules_of
 from exporter.diagnosis.rules.node import host, nat, node_side_causes, vxlan
 from exporter.diagnosis.rules.path import PATH_RULES
 from exporter.diagnosis.rules.pod import pod
-from exporter.model.report import Cause
+from exporter.model.cause import Cause
 
 # Rules of node_side_causes replace those of the cluster with the same cause, which they call themselves.
 RULES: Mapping[Cause, Rule] = {

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from exporter.inventory.corefile.syntax import ROOT, Directive, ServerBlock, lies_in_any, zones_of
-from exporter.model.corefile import AaaaBlock, AaaaTreatment
+from exporter.model.cluster.corefile import AaaaBlock, AaaaTreatment
 from exporter.model.family import Family, family_of, parse_address, parse_net
 
 TEXT_LIMIT = 160

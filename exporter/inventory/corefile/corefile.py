@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 
 from exporter.inventory.corefile.aaaa import withheld
 from exporter.inventory.corefile.syntax import DEFAULT_PORT, Files, ServerBlock, SyntaxParser, within, zones_of
-from exporter.model.corefile import AaaaBlock, Corefile
+from exporter.model.cluster.corefile import AaaaBlock, Corefile
 
 MAX_ERRORS = 20
 MAX_BLOCKS = 200

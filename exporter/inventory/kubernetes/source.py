@@ -22,8 +22,8 @@ from exporter.inventory.kubernetes.watch_state import WatchLogger, WatchState, a
 from exporter.inventory.kubernetes.watched_resources import WatchedResource
 from exporter.inventory.node_files import read_arguments, read_cni
 from exporter.inventory.source import InventorySource
-from exporter.model.component import CniConfig, ComponentFlags
-from exporter.model.inventory import Came, Inventory, InventoryOrigin, ResourceKind
+from exporter.model.cluster.component import CniConfig, ComponentFlags
+from exporter.model.cluster.inventory import Came, Inventory, InventoryOrigin, ResourceKind
 from exporter.model.reason import Reason
 
 EVERY = 1.0  # seconds between two builds, at least

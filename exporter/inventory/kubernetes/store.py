@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 from exporter.inventory.kubernetes.watched_resources import WatchedResource
 from exporter.inventory.parse.fields import mapping, text
 from exporter.inventory.parse.objects import Parsed, parse_object
-from exporter.model.calico import BlockAffinity, IPPool
-from exporter.model.inventory import ResourceKind, Unreadable
-from exporter.model.node import Node
+from exporter.model.cluster.calico import BlockAffinity, IPPool
+from exporter.model.cluster.inventory import ResourceKind, Unreadable
+from exporter.model.cluster.node import Node
 
 Key: TypeAlias = tuple[str, str]
 Value: TypeAlias = Parsed | Unreadable

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from exporter.inventory.kubernetes.api_error import REFUSALS, ApiError, ApiErrorKind
 from exporter.inventory.kubernetes.watched_resources import WatchedResource
+from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.facts import ReaderStatus
-from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
 from exporter.telemetry.logs import fields
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from exporter.model.inventory import ResourceKind
-from exporter.model.report import Role
-from exporter.model.well_known import DNS_NAMES
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import ResourceKind
+from exporter.model.cluster.well_known import DNS_NAMES
 
 CRD, AGGREGATED = "crd.projectcalico.org/v1", "projectcalico.org/v3"
 CALICO = (CRD, AGGREGATED)

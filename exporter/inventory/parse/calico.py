@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from exporter.inventory.parse.fields import flag, items, mapping, moment, name_of, nets, number, text, texts
-from exporter.model.calico import (
+from exporter.model.cluster.calico import (
     BlockAffinity,
     CalicoNode,
     Felix,

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from exporter.inventory.parse.fields import flag, items, mapping, name_of, net_list, number, objects, text, texts
-from exporter.model.component import CniConfig, ComponentFlags
+from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.family import Net, parse_net
 
 COMPONENTS = frozenset({"kube-apiserver", "kube-controller-manager", "kube-proxy", "kubelet"})

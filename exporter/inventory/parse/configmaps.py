@@ -14,10 +14,10 @@ from exporter.inventory.corefile.corefile import KEY, read_corefile
 from exporter.inventory.document import InventoryDocumentError, read_documents
 from exporter.inventory.parse.components import parse_cni_config, parse_kube_proxy, parse_kubeadm
 from exporter.inventory.parse.fields import mapping, name_of, string_map
-from exporter.model.component import CniConfig, ComponentFlags
-from exporter.model.corefile import Corefile
+from exporter.model.cluster.component import CniConfig, ComponentFlags
+from exporter.model.cluster.corefile import Corefile
+from exporter.model.cluster.inventory import ResourceKind, Unreadable
 from exporter.model.family import Net
-from exporter.model.inventory import ResourceKind, Unreadable
 
 MAX_DATA = 1 << 20  # the API server's own limit of a ConfigMap
 CUSTOM = "coredns-custom"

@@ -26,11 +26,11 @@ from exporter.inventory.parse.fields import (
     string_map,
     text,
 )
-from exporter.model.component import ComponentFlags
+from exporter.model.cluster.component import ComponentFlags
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import ContainerPort, Namespace, Pod
+from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, ServiceCIDR, ServicePort
 from exporter.model.family import Address, Family
-from exporter.model.node import Node
-from exporter.model.pod import ContainerPort, Namespace, Pod
-from exporter.model.service import Endpoint, EndpointSlice, Service, ServiceCIDR, ServicePort
 
 CALICO = "projectcalico.org/"
 FAMILIES_ANNOTATION = "dualstack-exporter/families"

@@ -14,12 +14,12 @@ from exporter.inventory.parse.configmaps import ConfigMap, parse_config_map
 from exporter.inventory.parse.fields import mapping, name_of, text
 from exporter.inventory.parse.policies import PolicyDraft
 from exporter.inventory.parse.selectors import SelectorError
-from exporter.model.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
-from exporter.model.inventory import ResourceKind, Unreadable
-from exporter.model.node import Node
-from exporter.model.pod import Namespace, Pod
-from exporter.model.policy import PolicyKind
-from exporter.model.service import EndpointSlice, Service, ServiceCIDR
+from exporter.model.cluster.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
+from exporter.model.cluster.inventory import ResourceKind, Unreadable
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Namespace, Pod
+from exporter.model.cluster.policy import PolicyKind
+from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
 
 _CoreObject: TypeAlias = Node | Pod | Namespace | Service | EndpointSlice | ServiceCIDR
 _CalicoObject: TypeAlias = IPPool | BlockAffinity | IPAMBlock | FelixConfiguration | CalicoNode | Installation

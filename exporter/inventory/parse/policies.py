@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 from exporter.inventory.parse.fields import items, mapping, name_of, number, objects, text, texts
 from exporter.inventory.parse.selectors import NAMESPACE_LABEL, parse_calico, parse_labels
+from exporter.model.cluster.policy import Gap, Policy, PolicyKind
+from exporter.model.cluster.selector import EVERYTHING, LabelExpression, Some
 from exporter.model.family import FAMILIES, Family, family_of, parse_net
-from exporter.model.policy import Gap, Policy, PolicyKind
-from exporter.model.selector import EVERYTHING, LabelExpression, Some
 
 MAX_RULES = 1_000
 INGRESS, EGRESS = "ingress", "egress"

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from exporter.inventory.parse.policies import PolicyDraft
 from exporter.inventory.parse.selectors import NAMESPACE_LABEL
 from exporter.model import EMPTY
-from exporter.model.pod import Namespace, Pod
-from exporter.model.policy import Policy
-from exporter.model.selector import EVERYTHING, Every, Has, In, LabelExpression, Lookup, Not, Some, matches
+from exporter.model.cluster.pod import Namespace, Pod
+from exporter.model.cluster.policy import Policy
+from exporter.model.cluster.selector import EVERYTHING, Every, Has, In, LabelExpression, Lookup, Not, Some, matches
 
 NAMESPACE_NAMES = ("kubernetes.io/metadata.name", "projectcalico.org/name")
 ACCOUNT_NAME = "projectcalico.org/name"  # Calico gives it to every service account

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from exporter.inventory.parse.fields import items, mapping, text, texts
-from exporter.model.selector import EVERYTHING, Every, Has, In, LabelExpression, Not, Some, TextRequirement
+from exporter.model.cluster.selector import EVERYTHING, Every, Has, In, LabelExpression, Not, Some, TextRequirement
 
 MAX_TERMS = 2_000
 MAX_LENGTH = 16_384

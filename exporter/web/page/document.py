@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 from exporter.catalogue.exporter import ExporterState
 from exporter.catalogue.probes import failing, kept
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import Came
 from exporter.model.family import Family
-from exporter.model.inventory import Came
-from exporter.model.report import CauseReport, Report, Role
+from exporter.model.report import CauseReport, Report
 from exporter.report.document import UNKNOWN, age, few, place_of, rfc3339, runbook
 from exporter.web.page.facts import blind_section, kernel_section, migration_section, unchecked_section
 from exporter.web.page.markup import FAMILIES, NOTHING, Html, definitions, details, element, join, number, section

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from exporter.catalogue.kernel import address_state, pool_masqueraded, tunnel_peers
 from exporter.catalogue.metric import FinishedRound
 from exporter.diagnosis.census import Census, Progress
+from exporter.model.cause import Role
+from exporter.model.cluster.inventory import InventoryOrigin
 from exporter.model.facts import HostFacts, PeerState, Reader, ReaderStatus, RouteFact, VxlanDevice
 from exporter.model.family import Family
 from exporter.model.grouping import grouped
-from exporter.model.inventory import InventoryOrigin
 from exporter.model.probe import Outcome
 from exporter.model.reason import Reason
-from exporter.model.report import Report, Role
+from exporter.model.report import Report
 from exporter.report.document import age, few
 from exporter.web.page.markup import (
     EMPTY,

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from exporter.catalogue.probes import failing, kept
+from exporter.model.cause import Role
 from exporter.model.facts import Reader
 from exporter.model.grouping import grouped
 from exporter.model.probe import Layer, Observation, Outcome
-from exporter.model.report import PodView, Report, Role
+from exporter.model.report import PodView, Report
 from exporter.model.vantage import PodState
 from exporter.report.document import rfc3339
 from exporter.web.page.markup import (

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from exporter.diagnosis.engine.preconditions import bounded, listed, unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, needs
-from exporter.model.component import ComponentFlags
+from exporter.model.cause import Cause
+from exporter.model.cluster.component import ComponentFlags
+from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.family import FAMILIES, Family, Net, family_of, parse_address, parse_net
-from exporter.model.inventory import Inventory, ResourceKind
-from exporter.model.report import Cause
 from exporter.model.subject import Subject, SubjectKind
 
 RANGES = {

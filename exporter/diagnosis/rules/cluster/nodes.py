@@ -5,11 +5,11 @@ from __future__ import annotations
 from exporter.diagnosis.engine.preconditions import bounded, counted, has_calico_ipam, listed, pod_nodes
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, needs
-from exporter.model.calico import IPPool, VxlanMode
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.calico import IPPool, VxlanMode
+from exporter.model.cluster.inventory import ResourceKind
+from exporter.model.cluster.node import Node
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import ResourceKind
-from exporter.model.node import Node
-from exporter.model.report import Cause, Severity
 
 YOUNG = 120.0  # seconds in which a node that joins gets its podCIDRs and Calico's addresses
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from exporter.diagnosis.engine.preconditions import bounded, counted
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, needs
-from exporter.model.inventory import ResourceKind
-from exporter.model.policy import Gap, PolicyKind
-from exporter.model.report import Cause
+from exporter.model.cause import Cause
+from exporter.model.cluster.inventory import ResourceKind
+from exporter.model.cluster.policy import Gap, PolicyKind
 
 RESOURCES = {
     PolicyKind.KUBERNETES: "networkpolicy",

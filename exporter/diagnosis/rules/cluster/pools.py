@@ -20,12 +20,12 @@ from exporter.diagnosis.engine.preconditions import (
 )
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, needs
-from exporter.model.calico import IPAMBlock, IPPool
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.calico import IPAMBlock, IPPool
+from exporter.model.cluster.inventory import Inventory, ResourceKind
+from exporter.model.cluster.node import Node
 from exporter.model.family import Family, Net, contains, family_of
-from exporter.model.inventory import Inventory, ResourceKind
-from exporter.model.node import Node
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Severity
 
 UNIQUE_LOCAL = IPv6Network("fc00::/7")  # RFC 4193
 WORKLOAD = "Workload"

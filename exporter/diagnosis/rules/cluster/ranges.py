@@ -11,12 +11,12 @@ from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.ranges import KUBEADM, RangeKind, meet, node_ranges, overlaps, pod_ranges, service_ranges
 from exporter.diagnosis.rules.cluster.control_plane import allocates, networks, source_subject
 from exporter.diagnosis.rules.judging import found, needs
-from exporter.model.calico import IPPool
-from exporter.model.component import ComponentFlags
+from exporter.model.cause import Cause
+from exporter.model.cluster.calico import IPPool
+from exporter.model.cluster.component import ComponentFlags
+from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.family import Family, Net, family_of
-from exporter.model.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Cause
 from exporter.model.subject import Subject
 
 LINK_LOCAL: dict[Family, Net] = {Family.V4: IPv4Network("169.254.0.0/16"), Family.V6: IPv6Network("fe80::/10")}

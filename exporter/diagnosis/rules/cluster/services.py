@@ -10,10 +10,10 @@ from exporter.diagnosis.endpoints import destinations_of
 from exporter.diagnosis.engine.preconditions import bounded, counted, listed
 from exporter.diagnosis.engine.rule_input import Expectations, Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, needs
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.inventory import ResourceKind
+from exporter.model.cluster.service import Endpoint, EndpointSlice, Service
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import ResourceKind
-from exporter.model.report import Cause, Severity
-from exporter.model.service import Endpoint, EndpointSlice, Service
 
 API_SERVICE = "default/kubernetes"  # made by the API server, always of its primary family
 EXTERNAL_NAME = "ExternalName"

@@ -8,12 +8,12 @@ from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.felix import ipv6_support, sets_ipv6_support, unseen_environment
 from exporter.diagnosis.rules.cluster.control_plane import source_subject
 from exporter.diagnosis.rules.judging import found, needs
-from exporter.model.component import CniConfig
-from exporter.model.corefile import AaaaBlock, AaaaTreatment, Corefile
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.component import CniConfig
+from exporter.model.cluster.corefile import AaaaBlock, AaaaTreatment, Corefile
+from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.family import Family
-from exporter.model.inventory import ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Severity
 from exporter.model.subject import Subject, SubjectKind
 
 CALICO_IPAM = "calico-ipam"

@@ -17,11 +17,12 @@ from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.dns.samples import called, cluster_domain, meant_to_reach, nothing_asked, restricted
 from exporter.diagnosis.rules.dns.steadiness import ROUNDS, alternates, denies, still_happens
 from exporter.diagnosis.rules.judging import found
+from exporter.model.cause import Cause
 from exporter.model.dns_name import is_within, zone
 from exporter.model.family import Address
 from exporter.model.probe import Nameserver, Told
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Pair
+from exporter.model.report import Pair
 from exporter.model.subject import Subject
 from exporter.plan.answer_history import LOST, RECENT
 

@@ -14,11 +14,11 @@ from typing import TypeAlias
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.rules.dns.answer_signs import KnownRecords
 from exporter.diagnosis.rules.dns.steadiness import Steadiness
+from exporter.model.cluster.service import Service
 from exporter.model.dns_name import casefold
 from exporter.model.family import FAMILIES, Address, Family, family_of
 from exporter.model.probe import Lookup, Nameserver, Purpose, Told
 from exporter.model.reason import Reason
-from exporter.model.service import Service
 from exporter.model.vantage import Vantage
 from exporter.plan.aaaa_questions import CANARY, DNS64_NAME, RANDOM
 from exporter.plan.answer_history import UNSENT, Key, by_question

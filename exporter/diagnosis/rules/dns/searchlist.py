@@ -16,11 +16,12 @@ from exporter.diagnosis.rules.dns.samples import Samples, is_sent, latest, nothi
 from exporter.diagnosis.rules.judging import found
 from exporter.libc.replies import Answers, answers_of
 from exporter.libc.resolver import Libc, Request, predict, suggest_fixes
+from exporter.model.cause import Cause, Severity
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import casefold
 from exporter.model.probe import Lookup, Purpose
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, PodView, Prediction, Severity, Snapshot
+from exporter.model.report import PodView, Prediction, Snapshot
 from exporter.model.vantage import PodState
 
 MUSLS = (Libc.MUSL, Libc.MUSL_1_2_3)

@@ -25,12 +25,13 @@ from exporter.diagnosis.rules.dns.samples import (
     samples,
 )
 from exporter.diagnosis.rules.judging import found
+from exporter.model.cause import Cause, Severity
 from exporter.model.dns import BlockKind
 from exporter.model.dns_name import is_within
 from exporter.model.family import Address
 from exporter.model.probe import Lookup, Nameserver, Purpose
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Pair, Severity
+from exporter.model.report import Pair
 from exporter.plan.answer_history import LOST
 
 LEAST = 3  # questions that a nameserver must leave unanswered

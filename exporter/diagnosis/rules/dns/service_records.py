@@ -13,12 +13,12 @@ from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.dns.answer_signs import describe
 from exporter.diagnosis.rules.dns.samples import called, cluster_domain, is_sent, latest, nothing_asked, services
 from exporter.diagnosis.rules.judging import found
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.inventory import ResourceKind
+from exporter.model.cluster.service import Service
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import ResourceKind
 from exporter.model.probe import Lookup, LookupOutcome
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Severity
-from exporter.model.service import Service
 from exporter.model.subject import Subject, SubjectKind
 
 FRESH = 120.0  # seconds that a new Service may be missing from DNS

@@ -12,11 +12,11 @@ from operator import attrgetter
 from exporter.diagnosis.endpoints import services_behind
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, inspected, reader_reason, reason_of_no_pods, this_node
+from exporter.model.cause import Cause, Severity
 from exporter.model.facts import HostFacts, LinkFact, PodFacts, Reader, RouteFact
 from exporter.model.family import Family
 from exporter.model.probe import Group
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Severity
 from exporter.model.vantage import Vantage
 
 TUNNELS = ("vxlan", "cali", "tunl", "wireguard", "nodelocaldns", "kube-ipvs")

@@ -10,12 +10,12 @@ from functools import lru_cache
 from exporter.diagnosis.engine.preconditions import unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, only, reader_reason, this_node
-from exporter.model.calico import IPPool
+from exporter.model.cause import Cause
+from exporter.model.cluster.calico import IPPool
+from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.facts import Backend, NatBackend, NatFacts, Reader
 from exporter.model.family import Family, family_of
-from exporter.model.inventory import ResourceKind
 from exporter.model.reason import Reason
-from exporter.model.report import Cause
 
 _NFTABLES_CHAIN = "nft list chain ip6 calico nat-cali-nat-outgoing"
 COMMANDS = {

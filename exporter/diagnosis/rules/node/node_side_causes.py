@@ -9,11 +9,11 @@ from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.diagnosis.rules.node.nat import nat_kube_proxy_missing
 from exporter.diagnosis.rules.path.samples import ARRIVED, PathSample, probes_of
-from exporter.model.component import CniConfig, ComponentFlags
+from exporter.model.cause import Cause, Role, Severity
+from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Outcome
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Role, Severity
 
 
 def ippool_nat_outgoing_off(view: RuleInput) -> Judgement:

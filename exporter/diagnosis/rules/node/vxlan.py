@@ -15,13 +15,13 @@ from exporter.diagnosis.felix import effective
 from exporter.diagnosis.rules.judging import found, only, reader_reason, this_node
 from exporter.diagnosis.vxlan_peers import expect_peers, peer_states
 from exporter.kernel.decode.tunnel_peers import PeerFinding
-from exporter.model.calico import BlockAffinity, VxlanMode
+from exporter.model.cause import Cause
+from exporter.model.cluster.calico import BlockAffinity, VxlanMode
+from exporter.model.cluster.inventory import ResourceKind
+from exporter.model.cluster.node import Node
 from exporter.model.facts import PeerState, Reader, VxlanDevice
 from exporter.model.family import Family
-from exporter.model.inventory import ResourceKind
-from exporter.model.node import Node
 from exporter.model.reason import Reason
-from exporter.model.report import Cause
 from exporter.model.subject import Subject, SubjectKind
 
 DEVICE = "vxlan-v6.calico"

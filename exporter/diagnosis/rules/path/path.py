@@ -25,10 +25,11 @@ from exporter.diagnosis.rules.path.samples import (
     probe_command,
     probes_of,
 )
+from exporter.model.cause import Cause
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Group, Layer, Observation, Outcome
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Pair
+from exporter.model.report import Pair
 from exporter.model.subject import Subject
 from exporter.model.vantage import PodState
 

@@ -9,12 +9,13 @@ from exporter.diagnosis.endpoints import services_behind
 from exporter.diagnosis.engine.preconditions import has_calico_ipam
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import INSPECTED, found, inspected, only, reader_reason, reason_of_no_pods
+from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.pod import Pod
+from exporter.model.cluster.service import Service, ServicePort
 from exporter.model.facts import PodFacts, Reader
 from exporter.model.family import Family, family_of
-from exporter.model.pod import Pod
 from exporter.model.reason import Reason
-from exporter.model.report import Cause, Finding, Severity
-from exporter.model.service import Service, ServicePort
+from exporter.model.report import Finding
 from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
 from exporter.plan.family_support import first_pool, is_older

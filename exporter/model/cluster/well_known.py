@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.service import EndpointSlice, Service
 from exporter.model.family import Address
-from exporter.model.inventory import Inventory
-from exporter.model.service import EndpointSlice, Service
 
 OWN_SERVICE = "dualstack-exporter"
 DNS_NAMES = frozenset({"kube-dns", "coredns", "rke2-coredns-rke2-coredns", "dns-default"})

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from exporter.model import EMPTY
-from exporter.model.component import ComponentFlags
+from exporter.model.cluster.component import ComponentFlags
 from exporter.model.family import Address, Family
 from exporter.model.subject import Subject, SubjectKind
 

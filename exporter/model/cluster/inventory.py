@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from exporter.model.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
-from exporter.model.component import CniConfig, ComponentFlags
-from exporter.model.corefile import Corefile
+from exporter.model.cluster.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
+from exporter.model.cluster.component import CniConfig, ComponentFlags
+from exporter.model.cluster.corefile import Corefile
+from exporter.model.cluster.node import Node
+from exporter.model.cluster.pod import Namespace, Pod
+from exporter.model.cluster.policy import Policy
+from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
 from exporter.model.family import Family, Net
-from exporter.model.node import Node
-from exporter.model.pod import Namespace, Pod
-from exporter.model.policy import Policy
 from exporter.model.reason import Reason
-from exporter.model.service import EndpointSlice, Service, ServiceCIDR
 
 
 class ResourceKind(StrEnum):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from exporter.model.cluster.pod import Pod
 from exporter.model.family import Family
-from exporter.model.pod import Pod
 from exporter.model.subject import Subject, SubjectKind
 
 
