@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from exporter.catalogue.metric import FinishedRound, Metric, Row, by_label, gauge
 from exporter.model.cause import Cause, Severity
 from exporter.model.family import Family
+from exporter.model.grouping import grouped
 from exporter.model.report import CauseReport, Report
 from exporter.model.subject import Subject
 
@@ -20,12 +21,8 @@ def family_ok(source: FinishedRound) -> Mapping[Family, bool | None]:
 
 def findings_by_cause(report: Report) -> Mapping[Cause, tuple[CauseReport, ...]]:
     """The findings of each cause that count: those not explained, else those explained. A cause is one or the other."""
-    grouped: dict[Cause, list[CauseReport]] = {}
-    for item in report.causes:
-        grouped.setdefault(item.finding.cause, []).append(item)
-    return {
-        cause: tuple(i for i in items if i.explained_by is None) or tuple(items) for cause, items in grouped.items()
-    }
+    found = grouped(report.causes, lambda item: item.finding.cause)
+    return {cause: tuple(i for i in items if i.explained_by is None) or tuple(items) for cause, items in found.items()}
 
 
 def severity(cause: Cause, items: tuple[CauseReport, ...]) -> Severity:

@@ -21,6 +21,7 @@ from exporter.diagnosis.rules.dns.servers import aaaa_blocks
 from exporter.diagnosis.rules.registry import RULES
 from exporter.inventory.kubernetes.watch_state import api_readings
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.grouping import grouped
 from exporter.model.probe import Group, Lookup, Observation, Purpose, Question
 from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage
@@ -264,8 +265,5 @@ class Rounds:
 
 
 def _by_key(observations: Sequence[Observation]) -> dict[str, tuple[Observation, ...]]:
-    grouped: dict[str, list[Observation]] = {}
-    for o in observations:
-        key = API_SERVER if o.target.group is Group.APISERVER else o.vantage.key
-        grouped.setdefault(key, []).append(o)
-    return {key: tuple(made) for key, made in grouped.items()}
+    made = grouped(observations, lambda o: API_SERVER if o.target.group is Group.APISERVER else o.vantage.key)
+    return {key: tuple(each) for key, each in made.items()}

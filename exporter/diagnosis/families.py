@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from exporter.model.family import FAMILIES, Family
+from exporter.model.grouping import grouped
 from exporter.model.probe import Group, Layer, Observation
 from exporter.model.report import FamilyReport, Snapshot
 from exporter.model.subject import Subject, SubjectKind
@@ -43,10 +44,8 @@ def family_ok(snapshot: Snapshot, family: Family) -> bool | None:
 
 def _by_vantage(snapshot: Snapshot, family: Family) -> dict[str, bool]:
     reached = _reached(snapshot, family)
-    by_vantage: dict[str, list[Observation]] = {}
-    for o in snapshot.kept:
-        if o.family is family and o.target.group in GROUPS and not o.policy:
-            by_vantage.setdefault(o.vantage.key, []).append(o)
+    counting = (o for o in snapshot.kept if o.family is family and o.target.group in GROUPS and not o.policy)
+    by_vantage = grouped(counting, lambda o: o.vantage.key)
     verdicts = {key: _works(made, reached.get(key, {})) for key, made in by_vantage.items()}
     return {key: works for key, works in verdicts.items() if works is not None}
 
@@ -74,11 +73,8 @@ def _reached(snapshot: Snapshot, family: Family) -> dict[str, dict[Subject, bool
 
 def _by_target(made: Iterable[Observation], family: Family) -> dict[tuple[str, Subject], list[Observation]]:
     """The layers of each dial, by vantage and target."""
-    found: dict[tuple[str, Subject], list[Observation]] = {}
-    for o in made:
-        if o.family is family and o.counted:
-            found.setdefault((o.vantage.key, o.target.subject), []).append(o)
-    return found
+    counting = (o for o in made if o.family is family and o.counted)
+    return grouped(counting, lambda o: (o.vantage.key, o.target.subject))
 
 
 def _mostly(dials: Iterable[tuple[float, bool]]) -> bool:
@@ -100,10 +96,7 @@ def _is_deepest(o: Observation) -> bool:
 
 def _works(made: Iterable[Observation], reached: Mapping[Subject, bool]) -> bool | None:
     """Whether in each group that has the family one target is reached at its deepest layer; None: nothing counted."""
-    groups: dict[Group, list[Observation]] = {}
-    for o in made:
-        if o.counted:
-            groups.setdefault(o.target.group, []).append(o)
+    groups = grouped((o for o in made if o.counted), lambda o: o.target.group)
     verdicts = [verdict for group in groups.values() if (verdict := _group_works(group, reached)) is not None]
     return all(verdicts) if verdicts else None
 

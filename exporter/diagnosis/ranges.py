@@ -16,6 +16,7 @@ from exporter.model.cluster.calico import IPPool
 from exporter.model.cluster.component import ComponentFlags
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.family import Address, Net, parse_net
+from exporter.model.grouping import grouped
 from exporter.model.subject import Subject, SubjectKind
 
 KUBEADM = Subject.of(SubjectKind.CONFIGMAP, "kube-system", "kubeadm-config")
@@ -132,9 +133,7 @@ def _of(subject: Subject, where: Net | Address, kind: RangeKind, word: str) -> R
 
 def overlaps(ranges: Iterable[Range]) -> Iterator[tuple[list[Range], list[Range]]]:
     """Pairs of networks of different kinds that overlap, the outer one first, each with all ranges that name it."""
-    named: dict[tuple[int, int, int, str], list[Range]] = {}
-    for each in ranges:
-        named.setdefault((each.version, each.first, each.length, each.kind), []).append(each)
+    named = grouped(ranges, lambda each: (each.version, each.first, each.length, each.kind))
     enclosing: list[tuple[int, int, RangeKind, list[Range]]] = []  # version, last address
     for key in sorted(named):
         version, first, length, _ = key

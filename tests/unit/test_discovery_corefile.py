@@ -64,7 +64,6 @@ def test_an_imported_directive_names_the_configmap_it_lies_in() -> None:
     custom = recorded.config_map("coredns-custom")
     corefile = read_corefile("kube-system", "coredns", recorded.config_map("coredns-import-custom-files"), custom)
     assert [block.file for block in corefile.blocks] == ["coredns-custom/noaaaa.override"]
-    assert corefile.forwards == ("/etc/resolv.conf", "192.0.2.54")
 
 
 def test_zones_served_by_other_blocks_are_exceptions() -> None:

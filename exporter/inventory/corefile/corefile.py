@@ -35,7 +35,6 @@ def read_corefile(
         cluster_domains=_cluster_domains(servers),
         blocks=tuple(_except_served_elsewhere(found))[:MAX_BLOCKS],
         dns64=any(any(server.of("dns64")) for server in servers),
-        forwards=_forwards(servers),
         errors=tuple(dict.fromkeys(errors))[:MAX_ERRORS],
     )
 
@@ -74,10 +73,3 @@ def _cluster_domains(servers: list[ServerBlock]) -> tuple[str, ...]:
         for zone in zones_of(directive.arguments) or server.zones
     )
     return tuple(dict.fromkeys(found))
-
-
-def _forwards(servers: list[ServerBlock]) -> tuple[str, ...]:
-    """Where queries of the outside go: the TO of each forward."""
-    return tuple(
-        dict.fromkeys(to for server in servers for directive in server.of("forward") for to in directive.arguments[1:])
-    )

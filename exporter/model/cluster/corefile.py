@@ -42,5 +42,4 @@ class Corefile:
     cluster_domains: tuple[str, ...] = ()  # zones of the kubernetes plugin, without the reverse ones
     blocks: tuple[AaaaBlock, ...] = ()
     dns64: bool = False
-    forwards: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()  # what could not be read

@@ -15,6 +15,7 @@ from exporter.model.cause import Cause
 from exporter.model.cluster.component import ComponentFlags
 from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.family import FAMILIES, Family, Net, family_of, parse_address, parse_net
+from exporter.model.grouping import grouped
 from exporter.model.subject import Subject, SubjectKind
 
 RANGES = {
@@ -107,18 +108,15 @@ def _kubelet_problems(flags: ComponentFlags, wanted: frozenset[Family], inventor
 def _disagreements(components: tuple[ComponentFlags, ...]) -> Iterator[tuple[ComponentFlags, str]]:
     """Arguments that must be the same everywhere and are not; the order of the families does not matter here."""
     for name in AGREEING:
-        by_value: dict[frozenset[Net], list[ComponentFlags]] = {}
-        for flags in components:
-            nets = frozenset(networks(flags, name))
-            if nets:
-                by_value.setdefault(nets, []).append(flags)
+        stated = [(flags, nets) for flags in components if (nets := frozenset(networks(flags, name)))]
+        by_value = grouped(stated, lambda item: item[1])
         if len(by_value) > 1:
             values = (
-                f"{each[0].arguments[name]} in {listed((f'{f.component} ({f.source})' for f in each), 3)}"
+                f"{each[0][0].arguments[name]} in {listed((f'{f.component} ({f.source})' for f, _ in each), 3)}"
                 for each in by_value.values()
             )
             line = f"--{name} differs: {'; '.join(values)}"
-            yield from ((flags, line) for each in by_value.values() for flags in each)
+            yield from ((flags, line) for each in by_value.values() for flags, _ in each)
 
 
 def _command(flags: ComponentFlags) -> str:

@@ -16,6 +16,7 @@ from exporter.diagnosis.rules.dns.answer_signs import AnswerSign, Evidence, Know
 from exporter.diagnosis.rules.dns.steadiness import ERROR_SIGNS, Steadiness
 from exporter.model.dns import BlockKind
 from exporter.model.dns_name import is_within, zone
+from exporter.model.grouping import grouped
 from exporter.model.probe import Lookup
 from exporter.plan.aaaa_questions import DNS64_NAME, RANDOM
 
@@ -123,11 +124,8 @@ def worst(verdicts: Iterable[AaaaVerdict]) -> AaaaVerdict | None:
 
 def _signs(lookups: Iterable[Lookup], qtype: str) -> dict[Sign, dict[str, Evidence]]:
     """The signs of a round over all vantages; each is read by itself, as a server may treat them differently."""
-    vantages: dict[str, list[Lookup]] = {}
-    for lookup in lookups:
-        vantages.setdefault(lookup.question.vantage.key, []).append(lookup)
     found: dict[Sign, dict[str, Evidence]] = {}
-    for asked in vantages.values():
+    for asked in grouped(lookups, lambda lookup: lookup.question.vantage.key).values():
         for seen in read_signs(asked, qtype):
             found.setdefault(seen.sign, {}).setdefault(seen.name, seen)
     return found

@@ -20,6 +20,7 @@ from exporter.diagnosis.rules.judging import found
 from exporter.model.cause import Cause
 from exporter.model.dns_name import is_within, zone
 from exporter.model.family import Address
+from exporter.model.grouping import grouped
 from exporter.model.probe import Nameserver, Told
 from exporter.model.reason import Reason
 from exporter.model.report import Pair
@@ -109,10 +110,7 @@ def _rounds(told: Iterable[Told]) -> int:
 
 
 def _by_question(told: Iterable[Told]) -> dict[Asked, list[Told]]:
-    found: dict[Asked, list[Told]] = {}
-    for one in told:
-        found.setdefault((one.server.address, one.name, one.qtype, one.edns), []).append(one)
-    return found
+    return grouped(told, lambda one: (one.server.address, one.name, one.qtype, one.edns))
 
 
 def _repeated(one: Told) -> str:
@@ -173,9 +171,7 @@ def _losses(told: Iterable[Told]) -> list[_Losses]:
     A vantage that got no answer at all in a round shows a dead server or a broken path; a question that is never
     answered is another fault: a foreign zone's, or a block.
     """
-    servers: dict[Address, list[Told]] = {}
-    for one in told:
-        servers.setdefault(one.server.address, []).append(one)
+    servers = grouped(told, lambda one: one.server.address)
     return [_Losses(answers[0].server, _comparable(answers)) for answers in servers.values()]
 
 

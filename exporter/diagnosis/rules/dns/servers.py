@@ -29,7 +29,8 @@ from exporter.model.cause import Cause, Severity
 from exporter.model.dns import BlockKind
 from exporter.model.dns_name import is_within
 from exporter.model.family import Address
-from exporter.model.probe import Lookup, Nameserver, Purpose
+from exporter.model.grouping import grouped
+from exporter.model.probe import Lookup, Nameserver, Purpose, Question
 from exporter.model.reason import Reason
 from exporter.model.report import Pair
 from exporter.plan.answer_history import LOST
@@ -40,10 +41,9 @@ LEAST_OF_A_LOSSY_ONE = 10  # where it is known to answer some in a round, and ot
 
 def aaaa_blocks(view: RuleInput) -> Mapping[str, BlockKind]:
     """Server label -> kind (dualstack_dns_aaaa_block); of several servers under one label the worst."""
-    labels: dict[str, list[AaaaVerdict]] = {}
-    for one, verdict in verdicts(view, "AAAA"):
-        labels.setdefault(one.server.label, []).append(verdict)
-    return {label: found.kind for label, made in labels.items() if (found := worst(made)) is not None}
+    labels = grouped(verdicts(view, "AAAA"), lambda item: item[0].server.label)
+    worsts = ((label, worst(verdict for _, verdict in made)) for label, made in labels.items())
+    return {label: found.kind for label, found in worsts if found is not None}
 
 
 def dns_aaaa_blocked(view: RuleInput) -> Judgement:
@@ -155,11 +155,11 @@ def _decisive(lookups: list[Lookup], domain: str) -> list[Lookup]:
 
 def _by_pair(lookups: Iterable[Lookup]) -> dict[Pair, list[Lookup]]:
     """Lookups by vantage, nameserver and family; `_lost` distinguishes servers under one label by their address."""
-    found: dict[Pair, list[Lookup]] = {}
-    for one in lookups:
-        server = one.question.server
-        found.setdefault(Pair(one.question.vantage.subject, server.subject, server.family), []).append(one)
-    return found
+    return grouped(lookups, lambda one: _pair(one.question))
+
+
+def _pair(question: Question) -> Pair:
+    return Pair(question.vantage.subject, question.server.subject, question.server.family)
 
 
 def _lost(view: RuleInput, pair: Pair, asked: list[Lookup], now: list[Lookup], before: list[Lookup]) -> list[Lookup]:

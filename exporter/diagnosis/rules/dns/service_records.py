@@ -17,6 +17,7 @@ from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.cluster.service import Service
 from exporter.model.family import Family, family_of
+from exporter.model.grouping import grouped
 from exporter.model.probe import Lookup, LookupOutcome
 from exporter.model.reason import Reason
 from exporter.model.subject import Subject, SubjectKind
@@ -70,14 +71,10 @@ def _is_due(service: Service, now: float) -> bool:
 def _denied(lookups: list[Lookup], wanted: Mapping[str, Service]) -> dict[str, list[Lookup]]:
     """The answers that deny the AAAA of a Service whose A the same DNS has, or that has no IPv4 ClusterIP."""
     known = {one.question.name for one in lookups if one.question.qtype == "A" and one.outcome is LookupOutcome.ANSWER}
-    found: dict[str, list[Lookup]] = {}
-    for one in lookups:
-        service = wanted.get(one.question.name)
-        if service is None or one.question.qtype != "AAAA" or one.outcome not in NEGATIVE:
-            continue
-        if one.question.name in known or all(family_of(address) is Family.V6 for address in service.cluster_ips):
-            found.setdefault(one.question.name, []).append(one)
-    return found
+    bound = known | {n for n, s in wanted.items() if all(family_of(a) is Family.V6 for a in s.cluster_ips)}
+    asked = (one for one in lookups if one.question.name in bound & wanted.keys())
+    denied = (one for one in asked if one.question.qtype == "AAAA" and one.outcome in NEGATIVE)
+    return grouped(denied, lambda one: one.question.name)
 
 
 def _shown(one: Lookup, service: Service, lookups: Iterable[Lookup]) -> str:
