@@ -19,18 +19,8 @@ VARIABLES: Mapping[str, str] = {
     "ipv6_support": "FELIX_IPV6SUPPORT",
     "vxlan_vni": "FELIX_VXLANVNI",
     "vxlan_port": "FELIX_VXLANPORT",
-    "vxlan_mtu_v6": "FELIX_VXLANMTUV6",
-    "vxlan_mtu": "FELIX_VXLANMTU",
-    "bpf_enabled": "FELIX_BPFENABLED",
-    "nftables_mode": "FELIX_NFTABLESMODE",
-    "iptables_backend": "FELIX_IPTABLESBACKEND",
-    "wireguard_v6": "FELIX_WIREGUARDENABLEDV6",
-    "interface_prefix": "FELIX_INTERFACEPREFIX",
-    "nat_outgoing_address": "FELIX_NATOUTGOINGADDRESS",
 }
 IPV6_SUPPORT = VARIABLES["ipv6_support"]
-NUMBERS = frozenset({"vxlan_vni", "vxlan_port", "vxlan_mtu_v6", "vxlan_mtu"})
-FLAGS = frozenset({"ipv6_support", "bpf_enabled", "wireguard_v6"})
 TRUE = frozenset({"true", "1", "yes", "y", "t"})
 FALSE = frozenset({"false", "0", "no", "n", "f"})
 
@@ -93,9 +83,7 @@ def _environment(calico_node: CalicoNode | None) -> Felix:
     return Felix(**values)
 
 
-def _value(name: str, text: str) -> bool | int | str | None:
-    if name in FLAGS:
+def _value(name: str, text: str) -> bool | int | None:
+    if name == "ipv6_support":
         return True if text.lower() in TRUE else False if text.lower() in FALSE else None
-    if name in NUMBERS:
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
-    return text
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -110,7 +110,7 @@ def _slices(slices: Iterable[EndpointSlice], dns: tuple[Service, ...]) -> Iterat
     wanted = {(each.namespace, each.name) for each in dns}
     for each in slices:
         if (each.namespace, each.service) in wanted:
-            yield replace(each, managed_by="", endpoints=tuple(replace(end, node="", pod="") for end in each.endpoints))
+            yield replace(each, endpoints=tuple(replace(end, node="", pod="") for end in each.endpoints))
 
 
 def _calico_node(daemonset: CalicoNode | None) -> CalicoNode | None:

@@ -276,7 +276,7 @@ def test_services_behind_which_pods_may_listen_are_told_and_headless_or_ipv4_one
             **more,
         )
 
-    services = (service("both", "10.0.0.1", "fd00::1"), service("four", "10.0.0.2"), service("none", headless=True))
+    services = (service("both", "10.0.0.1", "fd00::1"), service("four", "10.0.0.2"), service("none"))
     told = project(Inventory(source=InventoryOrigin.KUBERNETES, services=services), NOW)
     assert [s.name for s in told.services or ()] == ["both"]
     assert told.service_count_v6 == 1

@@ -226,17 +226,13 @@ def test_whether_a_pool_is_used_may_be_unknown(changes: dict[str, Any], known: b
 
 def test_felix_settings_are_merged_for_a_node() -> None:
     objects = (
-        FelixConfiguration(
-            "default", Felix(vxlan_vni=4097, vxlan_port=4790, bpf_enabled=False, interface_prefix="cali")
-        ),
+        FelixConfiguration("default", Felix(vxlan_vni=4097, vxlan_port=4790)),
         FelixConfiguration("node.ra", Felix(vxlan_vni=5000)),
         FelixConfiguration("node.babel", Felix(vxlan_vni=6000)),
     )
     env = CalicoNode(
         "kube-system",
-        {"FELIX_VXLANPORT": "8472", "FELIX_BPFENABLED": "TRUE", "FELIX_VXLANVNI": "x", "FELIX_INTERFACEPREFIX": " "},
+        {"FELIX_VXLANPORT": "8472", "FELIX_VXLANVNI": "x"},
     )
-    assert effective(changed(felix=objects, calico_node=env), "ra") == Felix(
-        vxlan_vni=5000, vxlan_port=8472, bpf_enabled=True, interface_prefix="cali"
-    )
+    assert effective(changed(felix=objects, calico_node=env), "ra") == Felix(vxlan_vni=5000, vxlan_port=8472)
     assert effective(NO_INVENTORY, "ra") == Felix()

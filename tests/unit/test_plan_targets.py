@@ -142,7 +142,7 @@ def test_a_service_that_only_shares_a_port_or_a_name_is_not_the_cluster_dns() ->
 
 
 def test_headless_services_are_no_targets() -> None:
-    headless = replace(OWN, cluster_ips=(), headless=True)
+    headless = replace(OWN, cluster_ips=())
     assert own_service(cluster(services=(headless, OWN)), FAMILIES) == own_service(cluster(), FAMILIES)
     assert own_service(cluster(services=(headless,)), FAMILIES) is None
     assert apiserver(cluster(services=(replace(API, cluster_ips=()),)), FAMILIES) is None

@@ -107,14 +107,6 @@ def parse_felix(source: Mapping[str, Any]) -> FelixConfiguration:
             ipv6_support=flag(spec.get("ipv6Support")),
             vxlan_vni=number(spec.get("vxlanVNI")),
             vxlan_port=number(spec.get("vxlanPort")),
-            vxlan_mtu_v6=number(spec.get("vxlanMTUV6")),
-            vxlan_mtu=number(spec.get("vxlanMTU")),
-            bpf_enabled=flag(spec.get("bpfEnabled")),
-            nftables_mode=text(spec.get("nftablesMode")) or None,
-            iptables_backend=text(spec.get("iptablesBackend")) or None,
-            wireguard_v6=flag(spec.get("wireguardEnabledV6")),
-            interface_prefix=text(spec.get("interfacePrefix")) or None,
-            nat_outgoing_address=text(spec.get("natOutgoingAddress")) or None,
         ),
     )
 

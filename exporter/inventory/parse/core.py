@@ -38,7 +38,6 @@ ADDRESS_CHOICES = tuple(
     f"cni.projectcalico.org/{key}" for key in ("ipv4pools", "ipv6pools", "ipFamilies", "ipAddrs", "ipAddrsNoIpam")
 )
 SERVICE_NAME = "kubernetes.io/service-name"
-MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 MAX_ENDPOINTS = 1_000  # the API's own limit of one slice
 MAX_PORTS = 100
 
@@ -183,7 +182,6 @@ def parse_service(source: Mapping[str, Any]) -> Service:
         uid=text(metadata.get("uid")),
         created=moment(metadata.get("creationTimestamp")),
         type=intern(text(spec.get("type"))[:32] or "ClusterIP"),
-        headless="None" in given,
         cluster_ips=addresses(given),
         families=families(items(spec.get("ipFamilies"))),
         family_policy=intern(text(spec.get("ipFamilyPolicy"))[:32]),
@@ -221,7 +219,6 @@ def parse_endpoint_slice(source: Mapping[str, Any]) -> EndpointSlice:
         family=next(iter(families([source.get("addressType")])), None),
         endpoints=tuple(_endpoint(each, namespace) for each in objects(source.get("endpoints"))[:MAX_ENDPOINTS]),
         ports=_service_ports(source),
-        managed_by=intern(text(labels.get(MANAGED_BY))[:63]),
     )
 
 

@@ -74,14 +74,6 @@ class Felix:
     ipv6_support: bool | None = None
     vxlan_vni: int | None = None
     vxlan_port: int | None = None
-    vxlan_mtu_v6: int | None = None
-    vxlan_mtu: int | None = None
-    bpf_enabled: bool | None = None
-    nftables_mode: str | None = None
-    iptables_backend: str | None = None
-    wireguard_v6: bool | None = None
-    interface_prefix: str | None = None
-    nat_outgoing_address: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

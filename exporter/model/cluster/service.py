@@ -25,7 +25,6 @@ class Service:
     uid: str = ""
     created: float | None = None
     type: str = "ClusterIP"
-    headless: bool = False
     cluster_ips: tuple[Address, ...] = ()  # none of a headless one or ExternalName
     families: tuple[Family, ...] = ()
     family_policy: str = ""  # SingleStack | PreferDualStack | RequireDualStack | "" (ExternalName)
@@ -60,7 +59,6 @@ class EndpointSlice:
     family: Family | None  # None: addressType FQDN
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[ServicePort, ...] = ()
-    managed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
