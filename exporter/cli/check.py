@@ -25,7 +25,7 @@ from exporter.model.report import Report
 from exporter.plan.round_plan import Pace
 from exporter.report.document import Document, document_of, exit_code, to_json
 from exporter.report.text import Style, write
-from exporter.telemetry.internal_errors import InternalErrors
+from exporter.telemetry.logs import InternalErrors
 
 PACE = Pace(interval=30.0, timeout=4.0, whole=3.0, spread=0.2, bounded=False)
 AT_MOST = 8.8  # seconds after the process began: the limit is ten, and there is a report to write

@@ -17,7 +17,7 @@ from exporter.model.dns import ResolvConf
 from exporter.model.report import PodView
 from exporter.model.vantage import Netns, Vantage
 from exporter.probes.runner import Deadline, ProbeRunner
-from exporter.telemetry.internal_errors import InternalErrors
+from exporter.telemetry.logs import InternalErrors
 from exporter.vantage import Inspection, Inspector, read_named_resolv_conf
 from exporter.vantage.pod_namespaces import NAMED
 

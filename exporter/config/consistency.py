@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from exporter.config.document import Fault
-from exporter.config.durations import format_duration
+from exporter.config.kinds import format_duration
 from exporter.config.network_kinds import POD_SERVERS, ReferenceServer
 from exporter.config.schema import Config, Dns, InventoryConfig, SourceKind, TargetConfig
 from exporter.model.dns_name import casefold

@@ -39,8 +39,7 @@ from exporter.model.cause import Role
 from exporter.model.report import Report
 from exporter.plan.round_plan import Pace, pace_of
 from exporter.report.document import document_of, to_json
-from exporter.telemetry.internal_errors import InternalErrors
-from exporter.telemetry.logs import fields
+from exporter.telemetry.logs import InternalErrors, fields
 from exporter.web.page.document import page as render_page
 from exporter.web.page.style import STYLE
 from exporter.web.server.application import WebOptions, WebServer

@@ -11,22 +11,12 @@ import importlib
 import dns.rdata
 
 CODECS = ("idna", "utf_8", "ascii", "latin_1")
+# _strptime is what ssl.cert_time_to_seconds loads.
 LATE = (
-    "_strptime",  # ssl.cert_time_to_seconds
-    "asyncio.base_subprocess",
-    "aiohttp.web",
-    "concurrent.futures.thread",
-    "dns.edns",
-    "dns.rdtypes.ANY.SOA",
-    "gzip",
-    "html",
-    "json",
-    "multiprocessing",
-    "prometheus_client.openmetrics.exposition",
-    "stringprep",
-    "traceback",
-    "zlib",
-)
+    "_strptime", "asyncio.base_subprocess", "aiohttp.web", "concurrent.futures.thread", "dns.edns",
+    "dns.rdtypes.ANY.SOA", "gzip", "html", "json", "multiprocessing", "prometheus_client.openmetrics.exposition",
+    "stringprep", "traceback", "zlib",
+)  # fmt: skip
 
 
 def preload() -> None:

@@ -18,7 +18,7 @@ from exporter.probes.ports import BrokerNetwork, LocalNetwork
 from exporter.probes.runner import ProbeRunner
 from exporter.probes.target_resolver import TargetResolver, question_timeout
 from exporter.probes.tls import TlsContexts
-from exporter.telemetry.internal_errors import InternalErrors
+from exporter.telemetry.logs import InternalErrors
 from exporter.vantage import Inspector
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # where kubelet mounts it

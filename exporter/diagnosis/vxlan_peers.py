@@ -16,6 +16,7 @@ from exporter.model.cluster.calico import IPPool, VxlanMode
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.facts import PeerState, RouteFact, VxlanDevice
 from exporter.model.family import Address, Family, Net, contains, family_of
+from exporter.model.grouping import grouped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +47,8 @@ def expect_peers(inventory: Inventory, own: str, family: Family) -> tuple[PeerEx
         return None
     here = inventory.node(own)
     mine = here.calico_address(family) if here else None
-    blocks: dict[str, list[Net]] = {}
-    for block in inventory.block_affinities or ():
-        if block.confirmed and not block.deleted and family_of(block.cidr) is family:
-            blocks.setdefault(block.node, []).append(block.cidr)
+    confirmed = (b for b in inventory.block_affinities or () if b.confirmed and not b.deleted)
+    blocks = grouped((b for b in confirmed if family_of(b.cidr) is family), lambda block: block.node)
     found = []
     for peer in inventory.nodes:
         tunnel = peer.tunnel_address(family)
@@ -57,13 +56,14 @@ def expect_peers(inventory: Inventory, own: str, family: Family) -> tuple[PeerEx
             continue
         theirs = peer.calico_address(family)
         near = mine is not None and theirs is not None and theirs.ip in mine.network
+        held = [block.cidr for block in blocks.get(peer.name, ())]
         found.append(
             PeerExpectation(
                 name=peer.name,
                 tunnel=tunnel,
                 mac=peer.tunnel_macs.get(family) or tunnel_mac(peer.name, family),
                 node=theirs.ip if theirs else None,
-                blocks=tuple(b for b in blocks.get(peer.name, ()) if _is_tunnelled(inventory.pools, b, near=near)),
+                blocks=tuple(cidr for cidr in held if _is_tunnelled(inventory.pools, cidr, near=near)),
             )
         )
     return tuple(found)

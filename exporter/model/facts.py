@@ -218,7 +218,6 @@ class VxlanDevice:
     port: int | None = None
     local: Address | None = None
     parent: str = ""
-    parent_up: bool | None = None
     parent_mtu: int | None = None
     learning: bool | None = None
     mac: str = ""

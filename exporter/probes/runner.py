@@ -20,8 +20,7 @@ from exporter.probes.dns import ask
 from exporter.probes.outcome import observe
 from exporter.probes.ports import Network
 from exporter.probes.tls import TlsContexts
-from exporter.telemetry.internal_errors import InternalErrors
-from exporter.telemetry.logs import fields
+from exporter.telemetry.logs import InternalErrors, fields
 
 log = logging.getLogger(__name__)
 

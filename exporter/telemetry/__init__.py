@@ -1,1 +1,1 @@
-"""What the exporter says of itself while it runs: its log, and the counts of its own bugs. Imports nothing of ours."""
+"""What the exporter reports of itself while it runs: its log, and the counts of its own bugs. A layer of its own."""

@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -112,3 +113,10 @@ def _quote(text: str) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}... ({len(text)} characters)"
+
+
+class InternalErrors(Counter[str]):
+    """The exporter's own bugs by component (dualstack_exporter_errors_total); expected failures are not counted."""
+
+    def count(self, component: str) -> None:
+        self[component] += 1

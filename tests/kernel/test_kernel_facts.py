@@ -104,7 +104,7 @@ async def test_tunnel_devices_are_as_configured(lab: Lab) -> None:
     here, *peers = lab.nodes
     six = vxlan.devices[TUNNEL6]
     assert (six.up, six.lower_up, six.mtu, six.vni, six.port) == (True, True, 1430, 4096, 4789)
-    assert (six.local, six.parent, six.parent_up, six.parent_mtu) == (ip_address(here.address6), "eth0", True, 1500)
+    assert (six.local, six.parent, six.parent_mtu) == (ip_address(here.address6), "eth0", 1500)
     assert (six.learning, six.flow_based, six.mac, six.kind) == (False, False, here.mac6, "vxlan")
     assert ip_interface(f"{here.tunnel6}/128") in {a.interface for a in six.addresses}
     assert set(six.neighbours) == {Neighbour(ip_address(p.tunnel6), p.mac6, permanent=True) for p in peers}

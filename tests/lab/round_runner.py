@@ -37,7 +37,7 @@ from exporter.model.report import Found, Report
 from exporter.plan import name_resolution
 from exporter.plan.round_plan import Pace
 from exporter.report.document import document_of, encode
-from exporter.telemetry.internal_errors import InternalErrors
+from exporter.telemetry.logs import InternalErrors
 from exporter.web.server.application import WebOptions, WebServer
 from exporter.web.server.exposition import Rendered
 from exporter.web.server.listening import bind

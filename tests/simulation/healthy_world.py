@@ -304,7 +304,7 @@ def _tunnel(me: Node, peers: Sequence[Node], inventory: Inventory) -> VxlanDevic
     blocks = {b.node: b.cidr for b in inventory.block_affinities or ()}
     return VxlanDevice(
         name="vxlan-v6.calico", up=True, lower_up=True, mtu=1430, vni=4096, port=4789, local=own.ip if own else None,
-        parent="eth0", parent_up=True,
+        parent="eth0",
         parent_mtu=1500, learning=False,
         addresses=(AddressFact(link="vxlan-v6.calico", interface=ip_interface(tunnel), scope="global"),
             ) if tunnel else (),

@@ -87,7 +87,7 @@ def device(**changes: Any) -> VxlanDevice:
         VxlanDevice(
             name=DEVICE, up=True, lower_up=True, mtu=1430, vni=4096, port=4789, local=parse_address("2001:db8:10::13"),
             parent="eth0",
-            parent_up=True, parent_mtu=1500, learning=False,
+            parent_mtu=1500, learning=False,
             addresses=(AddressFact(link=DEVICE, interface=ip_interface(f"{tunnel}/128"), scope="global"),),
             routes=tuple(RouteFact(destination=BLOCKS[name], link=DEVICE, gateway=end) for name, end in ends.items()),
             neighbours=tuple(Neighbour(end, tunnel_mac(name, V6), permanent=True) for name, end in ends.items() if end),

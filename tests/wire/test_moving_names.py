@@ -25,7 +25,7 @@ from exporter.plan.round_plan import Pace
 from exporter.probes.runner import ProbeRunner
 from exporter.probes.target_resolver import TargetResolver
 from exporter.probes.tls import TlsContexts
-from exporter.telemetry.internal_errors import InternalErrors
+from exporter.telemetry.logs import InternalErrors
 from exporter.vantage import Inspection, Inspector
 from tests.wire.loopback import DOMAIN, HOST
 from tests.wire.namespaces import SECOND, SERVER, NamespaceNetwork, Row

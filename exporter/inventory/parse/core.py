@@ -120,7 +120,6 @@ def parse_pod(source: Mapping[str, Any]) -> Pod:
         labels=string_map(metadata.get("labels"), intern),
         ports=_ports(containers),
         dns_servers=addresses(items(mapping(spec.get("dnsConfig")).get("nameservers"))),
-        dns_policy=intern(text(spec.get("dnsPolicy"))[:32]),
         families=parse_families(notes.get(FAMILIES_ANNOTATION)),
         address_choice=_chooses_addresses(notes),
         static_uid=text(notes.get("kubernetes.io/config.hash")),

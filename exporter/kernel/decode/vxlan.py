@@ -125,7 +125,6 @@ def make_device(link: LinkFact, settings: VxlanSettings, parent: LinkFact | None
         port=settings.port,
         local=settings.local,
         parent=parent.name if parent else "",
-        parent_up=parent.up and parent.lower_up if parent else None,
         parent_mtu=parent.mtu if parent else None,
         learning=settings.learning,
         mac=link.mac,

@@ -36,7 +36,6 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     ports: tuple[ContainerPort, ...] = ()
     dns_servers: tuple[Address, ...] = ()  # spec.dnsConfig.nameservers
-    dns_policy: str = ""
     families: tuple[Family, ...] | None = None  # annotation dualstack-exporter/families
     address_choice: bool = False  # pools or ipFamilies chosen by annotation on the pod
     static_uid: str = ""  # annotation kubernetes.io/config.hash: the uid in a static pod's cgroup

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from exporter.model.cluster.inventory import Inventory
-from exporter.model.cluster.service import EndpointSlice, Service
+from exporter.model.cluster.service import Service
 from exporter.model.family import Address
 
 OWN_SERVICE = "dualstack-exporter"
@@ -25,14 +23,10 @@ def dns_services(inventory: Inventory) -> tuple[Service, ...]:
 def dns_endpoints(inventory: Inventory, services: tuple[Service, ...]) -> tuple[Address, ...]:
     """The ready endpoints behind these Services: asked over a family that the Services lack."""
     keys = {(s.namespace, s.name) for s in services}
-    slices: Iterable[EndpointSlice] = (e for e in inventory.endpoint_slices or () if (e.namespace, e.service) in keys)
+    slices = [e for e in inventory.endpoint_slices or () if (e.namespace, e.service) in keys]
     ready = [a for s in slices for e in s.endpoints if e.ready for a in e.addresses]
     if inventory.endpoint_slices is None:
         selected = [s.selector for s in services if s.selector]
-        ready = [
-            a
-            for p in inventory.pods or ()
-            if p.ready and any(w.items() <= p.labels.items() for w in selected)
-            for a in p.ips
-        ]
+        pods = (p for p in inventory.pods or () if p.ready and any(w.items() <= p.labels.items() for w in selected))
+        ready = [a for p in pods for a in p.ips]
     return tuple(dict.fromkeys(ready))

@@ -17,6 +17,7 @@ from exporter.diagnosis.rules.dns.steadiness import Steadiness
 from exporter.model.cluster.service import Service
 from exporter.model.dns_name import casefold
 from exporter.model.family import FAMILIES, Address, Family, family_of
+from exporter.model.grouping import grouped
 from exporter.model.probe import Lookup, Nameserver, Purpose, Told
 from exporter.model.reason import Reason
 from exporter.model.vantage import Vantage
@@ -54,12 +55,9 @@ def _of(view: RuleInput, server: Nameserver, purpose: Purpose) -> Samples:
     """By question, since the budget may spread a server's set over rounds: the last answer, and the one before."""
 
     def chosen(lookups: Iterable[Lookup]) -> Questions:
-        found: Questions = {}
-        for one in lookups:
-            asked = one.question
-            if asked.server.address == server.address and asked.purpose is purpose and is_sent(one):
-                found.setdefault((asked.name, asked.qtype), []).append(one)
-        return found
+        asked = (one for one in lookups if one.question.server.address == server.address and is_sent(one))
+        wanted = (one for one in asked if one.question.purpose is purpose)
+        return grouped(wanted, lambda one: (one.question.name, one.question.qtype))
 
     now = {**chosen(view.snapshot.lookups_kept), **chosen(view.snapshot.lookups)}
     rounds = [chosen(view.snapshot.lookups_before)]

@@ -19,6 +19,7 @@ from exporter.libc.resolver import Libc, Request, predict, suggest_fixes
 from exporter.model.cause import Cause, Severity
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import casefold
+from exporter.model.grouping import grouped
 from exporter.model.probe import Lookup, Purpose
 from exporter.model.reason import Reason
 from exporter.model.report import PodView, Prediction, Snapshot
@@ -102,10 +103,8 @@ def _command(pod: PodView, name: str) -> str:
 
 def _files(snapshot: Snapshot) -> dict[ResolvConf, list[PodView]]:
     """The files of this node's pods with the pods that use them; the host's where there are no pods."""
-    files: dict[ResolvConf, list[PodView]] = {}
-    for pod in snapshot.pods:
-        if pod.resolv_conf is not None and pod.vantage.state in {PodState.ELIGIBLE, PodState.INTERCEPTED}:
-            files.setdefault(pod.resolv_conf, []).append(pod)
+    inspected = [p for p in snapshot.pods if p.vantage.state in {PodState.ELIGIBLE, PodState.INTERCEPTED}]
+    files = {conf: pods for conf, pods in grouped(inspected, lambda pod: pod.resolv_conf).items() if conf is not None}
     if not snapshot.pods and snapshot.host is not None and snapshot.host_resolv_conf is not None:
         files[snapshot.host_resolv_conf] = [PodView(vantage=snapshot.host, resolv_conf=snapshot.host_resolv_conf)]
     return files

@@ -27,6 +27,7 @@ from exporter.diagnosis.rules.path.samples import (
 )
 from exporter.model.cause import Cause
 from exporter.model.family import FAMILIES, Family
+from exporter.model.grouping import grouped
 from exporter.model.probe import Group, Layer, Observation, Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import Pair
@@ -217,12 +218,10 @@ def _unreachable(view: RuleInput) -> list[_Shown]:
     pairs = probes_of(view).pairs
     proved = [t for t in _spared(view) if t.pair not in blocked and t.shows(_is_silent_over_v6_only, standing)]
     lone = [t for t in pairs if t.pair not in blocked and not t.now.has_ipv4 and t.shows(_is_silent_over_v6, standing)]
-    companions: dict[tuple[str, Group], set[Subject]] = {}
-    for t in (*proved, *lone):
-        companions.setdefault(_origin(t), set()).add(t.now.destination)
+    companions = grouped((*proved, *lone), _origin)
     # Where IPv4 is not meant to be, nothing can prove that a target is up: at least its whole group must fail.
     arrived = {_origin(t) for t in pairs if any(d.arrives(V6) for d in t.dials[:2])}
-    joined = [t for t in lone if len(companions[_origin(t)]) > 1]
+    joined = [t for t in lone if len({other.now.destination for other in companions[_origin(t)]}) > 1]
     sole = [t for t in lone if not t.now.wants_ipv4 and _origin(t) not in arrived]
     return [
         *(_Shown(t, _is_silent_over_v6_only) for t in proved),
@@ -272,18 +271,12 @@ def _fails_in_tls(dial: PathSample) -> bool:
 
 def _down(observations: Iterable[Observation]) -> set[Subject]:
     """Subjects that failed over every family asked, at the deepest configured layer or before, and passed nowhere."""
-    asked: dict[Subject, set[Family]] = {}
-    failed: dict[Subject, set[Family]] = {}
-    passed: set[Subject] = set()
-    for o in observations:
-        if not o.target.expect_reachable or (o.layer is Layer.ICMP and o.target.deepest is not Layer.ICMP):
-            continue
-        asked.setdefault(o.target.subject, set()).add(o.family)
-        if o.counted and not o.passed:
-            failed.setdefault(o.target.subject, set()).add(o.family)
-        elif o.counted and o.layer is o.target.deepest:
-            passed.add(o.target.subject)
-    return {subject for subject, families in failed.items() if families == asked[subject]} - passed
+    dialled = [o for o in observations if o.target.expect_reachable]
+    decisive = [o for o in dialled if o.layer is not Layer.ICMP or o.target.deepest is Layer.ICMP]
+    asked = {(o.target.subject, o.family) for o in decisive}
+    failed = {(o.target.subject, o.family) for o in decisive if o.counted and not o.passed}
+    passed = {o.target.subject for o in decisive if o.counted and o.passed and o.layer is o.target.deepest}
+    return {subject for subject, _ in failed} - {subject for subject, _ in asked - failed} - passed
 
 
 def _found(cause: Cause, failing: list[_Shown], template: str) -> Judgement:

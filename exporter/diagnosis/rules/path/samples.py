@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.model.family import Family
+from exporter.model.grouping import grouped
 from exporter.model.probe import Group, Layer, Observation, Outcome
 from exporter.model.report import Pair, Snapshot
 from exporter.model.subject import Subject
@@ -112,10 +113,8 @@ class Probes:
 def probes_of(view: RuleInput) -> Probes:
     """The probes of a view; all rules of a round ask for the same."""
     now, before, *history = _samples(view.snapshot)
-    pairs: dict[tuple[str, Subject], list[PathSample]] = {}
-    for sample in itertools.chain(*history):
-        if sample.time > view.accounted.get(sample.pair, float("-inf")):
-            pairs.setdefault((sample.vantage.key, sample.destination), []).append(sample)
+    unaccounted = (s for s in itertools.chain(*history) if s.time > view.accounted.get(s.pair, float("-inf")))
+    pairs = grouped(unaccounted, lambda sample: (sample.vantage.key, sample.destination))
     repeated = (
         RepeatedSample(tuple(made)) for made in pairs.values() if len(made) >= SHOWN_TWICE and not made[0].is_restricted
     )
