@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.lab.cluster import Cluster
@@ -78,18 +79,8 @@ def say(text: str) -> None:
 
 
 def check(cluster: Cluster, config: Path) -> None:
-    command = [
-        "ip",
-        "netns",
-        "exec",
-        cluster.node.netns,
-        sys.executable,
-        "-m",
-        "exporter",
-        "check",
-        f"--config.file={config}",
-    ]
-    subprocess.run(command, check=False)
+    inside = ["ip", "netns", "exec", cluster.node.netns]
+    subprocess.run([*inside, sys.executable, "-m", "exporter", "check", f"--config.file={config}"], check=False)
     sys.stdout.flush()
 
 
@@ -116,6 +107,23 @@ def arguments() -> argparse.Namespace:
     return asked
 
 
+@contextlib.contextmanager
+def exporter_in(cluster: Cluster, interval: str = "3s") -> Iterator[Path]:
+    """The exporter in the cluster's node, ready and reachable at localhost; gives its configuration file."""
+    config = cluster.config(cluster.node, interval=interval, timeout="2500ms")
+    inside = ["ip", "netns", "exec", cluster.node.netns]
+    command = [*inside, sys.executable, "-m", "exporter", f"--config.file={config}", "--log.level=error"]
+    with socket.create_server(("::1", PORT), family=socket.AF_INET6) as listener:
+        threading.Thread(target=relay, args=(cluster.node.netns, listener), daemon=True).start()
+        with subprocess.Popen(command) as daemon:
+            try:
+                wait_ready()
+                yield config
+            finally:
+                listener.shutdown(socket.SHUT_RDWR)
+                daemon.terminate()
+
+
 def main() -> None:
     asked = arguments()
     fault = FAULTS[asked.fault]
@@ -124,34 +132,18 @@ def main() -> None:
         if not asked.once:
             input(f"\n{text} [Enter] ")
 
-    with (
-        Cluster(backend=fault.backends[0]) as cluster,
-        socket.create_server(("::1", PORT), family=socket.AF_INET6) as listener,
-    ):
-        config = cluster.config(cluster.node, interval="3s", timeout="2500ms")
-        inside = ["ip", "netns", "exec", cluster.node.netns]
-        command = [*inside, sys.executable, "-m", "exporter", f"--config.file={config}", "--log.level=error"]
-        threading.Thread(target=relay, args=(cluster.node.netns, listener), daemon=True).start()
-        with subprocess.Popen(command) as daemon:
-            try:
-                wait_ready()
-                say(
-                    f"Three nodes, six pods; the exporter runs in {cluster.node.name}: "
-                    f"http://localhost:{PORT}\n\nHealthy:\n"
-                )
-                check(cluster, config)
-                pause(f"Break it: {asked.fault} ({fault.says})?")
-                fault.act(cluster)
-                say(f"\nBroken: {asked.fault}, {fault.says}\n")
-                check(cluster, config)
-                pause("Heal it?")
-                cluster.heal()
-                say("\nHealed:\n")
-                check(cluster, config)
-                pause("End?")
-            finally:
-                listener.shutdown(socket.SHUT_RDWR)
-                daemon.terminate()
+    with Cluster(backend=fault.backends[0]) as cluster, exporter_in(cluster) as config:
+        say(f"Three nodes, six pods; the exporter runs in {cluster.node.name}: http://localhost:{PORT}\n\nHealthy:\n")
+        check(cluster, config)
+        pause(f"Break it: {asked.fault} ({fault.says})?")
+        fault.act(cluster)
+        say(f"\nBroken: {asked.fault}, {fault.says}\n")
+        check(cluster, config)
+        pause("Heal it?")
+        cluster.heal()
+        say("\nHealed:\n")
+        check(cluster, config)
+        pause("End?")
 
 
 if __name__ == "__main__":
