@@ -1,6 +1,4 @@
-"""A real container: found without Kubernetes by its cgroup's 64 digits, and tied to its Pod by the kubelet's cgroup
-alone.
-"""
+"""A real container: found without Kubernetes by its cgroup's 64 digits, tied to its Pod by the kubelet's cgroup."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ import selectors, socket
 selector = selectors.DefaultSelector()
 for family, address in ((socket.AF_INET6, "2001:db8:cc::9"), (socket.AF_INET, "203.0.113.9")):
     s = socket.socket(family); s.bind((address, 8443)); s.listen()
-selector.register(s, selectors.EVENT_READ)
+    selector.register(s, selectors.EVENT_READ)
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("192.0.2.53", 53))
 selector.register(s, selectors.EVENT_READ)
 print(flush=True)
