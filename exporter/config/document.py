@@ -169,7 +169,7 @@ class DocumentReader:
                 raise Fault(_line(event), "a key must be plain text")
             key = _clean(event, place)
             if key in entries:
-                raise Fault(_path((place, key)), f"stands twice, again in {_line(event)}")
+                raise Fault(_path((place, key)), f"appears twice, again in {_line(event)}")
             entries[key] = self._node(next(self._events), (place, key), depth + 1)
         return entries
 
@@ -177,7 +177,7 @@ class DocumentReader:
         if self._most is None:
             raise Fault(_line(event), "aliases are not accepted")
         if event.anchor not in self._anchors:
-            raise Fault(_line(event), f"the alias {quote('*' + event.anchor)} stands for nothing complete")
+            raise Fault(_line(event), f"the alias {quote('*' + event.anchor)} refers to nothing complete")
         node, size = self._anchors[event.anchor]
         self._add(size, event)
         return node

@@ -22,7 +22,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
 Plain: TypeAlias = str | int | bool | list[Any] | dict[str, Any] | None
-"""What YAML can write. None stands for a key that is left out."""
+"""What YAML can write. None is a key that is left out."""
 
 
 class ValueKind(ABC, Generic[T]):
@@ -226,7 +226,7 @@ class ListOf(ValueKind[tuple[T, ...]]):
                 raise Fault(below, "is empty")
             value = self.item.decode(child, below)
             if self.unique and value in values:
-                raise Fault(below, f"{show(child)} stands twice")
+                raise Fault(below, f"{show(child)} appears twice")
             values.append(value)
         return tuple(values)
 

@@ -88,7 +88,7 @@ BAD = [
         "basic_auth_users.alice: bcrypt cost 3 is out of range (4-14)"),
     (f"basic_auth_users: {{'a:b': {HASH}}}",
         'basic_auth_users."a:b": a user\'s name is printable and without a colon (RFC 7617)'),
-    (f"basic_auth_users: {{alice: {HASH}, alice: {HASH}}}", "basic_auth_users.alice: stands twice, again in line 1"),
+    (f"basic_auth_users: {{alice: {HASH}, alice: {HASH}}}", "basic_auth_users.alice: appears twice, again in line 1"),
     ("rate_limit: {interval: 1}", "rate_limit.interval: 1 is not a duration (30s, 1m30s, 500ms)"),
     ("rate_limit: {interval: 1s}", "rate_limit.burst: 0 lets nothing pass"),
 ]  # fmt: skip
