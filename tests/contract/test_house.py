@@ -39,6 +39,25 @@ def test_a_class_name_has_one_meaning() -> None:
     assert {key: found for key, found in places.items() if len(found) > 1} == {}
 
 
+def is_keyword_only(node: ast.ClassDef) -> bool:
+    calls = [each for each in node.decorator_list if isinstance(each, ast.Call)]
+    marked = any(isinstance(each, ast.AnnAssign) and ast.unparse(each.annotation) == "KW_ONLY" for each in node.body)
+    return marked or any(keyword.arg == "kw_only" for call in calls for keyword in call.keywords)
+
+
+def test_dataclasses_of_four_and_more_fields_take_keywords() -> None:
+    by_position = [
+        f"{name(module)}: {node.name}"
+        for module in MODULES
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        and any("dataclass" in ast.unparse(each) for each in node.decorator_list)
+        and sum(isinstance(each, ast.AnnAssign) for each in node.body) >= 4
+        and not is_keyword_only(node)
+    ]
+    assert by_position == []
+
+
 def texts(module: Path) -> Iterator[tuple[int, str]]:
     """Each line of a comment or of a docstring."""
     source = module.read_text(encoding="utf-8")

@@ -178,7 +178,7 @@ EVERY_NAME = frozenset({".*", "^.*$", "(.*)", "^(.*)$", ".", "^.*", ".*$", r".*\
 _ANSWERS_AAAA = re.compile(r"\b(?:AAAA|CNAME|DNAME)\b|\{\{-?\s*\.Type\s*-?\}\}")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Template:
     regexes: list[str] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
