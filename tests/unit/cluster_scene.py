@@ -23,6 +23,7 @@ from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, Ser
 from exporter.model.family import Family, family_of
 from exporter.model.reason import Reason
 from exporter.model.report import Finding, Snapshot
+from exporter.model.subject import Subject
 
 V4, V6 = Family.V4, Family.V6
 BOTH = (V4, V6)
@@ -89,6 +90,7 @@ NODES = (node("anubis", 11), node("babel", 12), node("ra", 13))
 FELIX = (FelixConfiguration("default", Felix(ipv6_support=True)),)
 CNI = CniConfig(
     source="configmap/kube-system/calico-config",
+    subject=Subject("configmap/kube-system/calico-config"),
     main_plugin="calico",
     assign_ipv6=True,
     assign_ipv6_text="true",
@@ -114,6 +116,7 @@ HEALTHY = Inventory(
         ComponentFlags(
             component="kube-apiserver",
             source="pod/kube-system/api",
+            subject=Subject("pod/kube-system/api"),
             arguments={"service-cluster-ip-range": "10.152.183.0/24,fd98::/108"},
         ),
     ),

@@ -288,7 +288,7 @@ ASSIGNS = Cause.CNI_NOT_ASSIGNING_IPV6
 def test_a_cni_configuration_that_assigns_no_ipv6() -> None:
     assert subjects(ASSIGNS, changed(cni=(OFF,))) == ("configmap/kube-system/calico-config",)
     assert severity(ASSIGNS, changed(cni=(OFF,))) is Severity.WARNING
-    mounted = replace(OFF, source="/etc/cni/net.d/10-calico.conflist", assign_ipv6_text=None)
+    mounted = replace(OFF, source="/etc/cni/net.d/10-calico.conflist", subject=None, assign_ipv6_text=None)
     assert subjects(ASSIGNS, changed(cni=(mounted,))) == ("node/ra",)
     assert subjects(ASSIGNS, changed(cni=(OFF,), pools=(POOL4, replace(POOL6, disabled=True))))  # a pool exists
 

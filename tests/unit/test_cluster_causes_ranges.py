@@ -17,6 +17,7 @@ from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.service import ServiceCIDR
 from exporter.model.reason import Reason
+from exporter.model.subject import Subject
 from tests.unit.cluster_scene import (
     BOTH,
     CNI,
@@ -245,10 +246,19 @@ def test_arguments_noted_on_a_node_are_judged_there_and_the_command_shows_them()
     assert found.command == "kubectl get node ra -o jsonpath='{.metadata.annotations}'"
 
 
+def object_of(source: str) -> Subject | None:
+    """The object that a source names; a path names none."""
+    return None if source.startswith("/") else Subject(source.partition(" ")[0])
+
+
 def manager(cidrs: str, source: str = "pod/kube-system/kcm", **more: str) -> ComponentFlags:
     given = {"cluster-cidr": cidrs, "allocate-node-cidrs": "true", **{k.replace("_", "-"): v for k, v in more.items()}}
     return ComponentFlags(
-        component="kube-controller-manager", source=source, arguments={k: v for k, v in given.items() if v}, node="cp"
+        component="kube-controller-manager",
+        source=source,
+        subject=object_of(source),
+        arguments={k: v for k, v in given.items() if v},
+        node="cp",
     )
 
 
@@ -272,7 +282,11 @@ def shows(*flags: ComponentFlags) -> Inventory:
 
 def flags(component: str, source: str = "pod/kube-system/x", **arguments: str) -> ComponentFlags:
     return ComponentFlags(
-        component=component, source=source, arguments={k.replace("_", "-"): v for k, v in arguments.items()}, node="ra"
+        component=component,
+        source=source,
+        subject=object_of(source),
+        arguments={k.replace("_", "-"): v for k, v in arguments.items()},
+        node="ra",
     )
 
 

@@ -23,6 +23,7 @@ from exporter.model.cluster.inventory import Inventory, InventoryOrigin, Resourc
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.pod import Pod
 from exporter.model.reason import Reason
+from exporter.model.subject import Subject
 from tests.unit import recorded
 from tests.unit.cluster_scene import pool
 
@@ -199,9 +200,11 @@ def test_notes_on_nodes_are_among_the_components() -> None:
 
 
 def test_only_a_component_itself_shows_its_flags() -> None:
-    assert component_flags({"command": ["/usr/local/bin/kube-proxy", "--cluster-cidr=a"]}, source="pod/x/y") is not None
-    assert component_flags({"command": ["/bin/sh", "-c", "kube-proxy --cluster-cidr=a"]}, source="pod/x/y") is None
-    assert component_flags({"command": None, "args": [None]}, source="pod/x/y") is None
+    pod = Subject("pod/x/y")
+    direct = {"command": ["/usr/local/bin/kube-proxy", "--cluster-cidr=a"]}
+    assert component_flags(direct, pod=pod) is not None
+    assert component_flags({"command": ["/bin/sh", "-c", "kube-proxy --cluster-cidr=a"]}, pod=pod) is None
+    assert component_flags({"command": None, "args": [None]}, pod=pod) is None
 
 
 def test_kubeadm_says_ranges_and_the_flags_it_makes_of_them() -> None:
@@ -226,7 +229,7 @@ def test_kubeadm_says_ranges_and_the_flags_it_makes_of_them() -> None:
 )
 def test_extra_arguments_of_either_api_version_override(extra: Any) -> None:
     document = {"networking": {"podSubnet": "10.1.0.0/16"}, "controllerManager": {"extraArgs": extra}}
-    flags, pods, services = parse_kubeadm(document, "configmap/kube-system/kubeadm-config")
+    flags, pods, services = parse_kubeadm(document, Subject("configmap/kube-system/kubeadm-config"))
     assert flags[0].arguments["allocate-node-cidrs"] == "false"
     assert (pods, services) == ((ip_network("10.1.0.0/16"),), ())
 

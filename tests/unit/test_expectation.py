@@ -22,7 +22,7 @@ from exporter.model.cluster.pod import Pod
 from exporter.model.cluster.service import Service, ServiceCIDR
 from exporter.model.family import Family
 from exporter.model.reason import Reason
-from tests.unit.cluster_scene import V4, V6, changed, pool, subjects
+from tests.unit.cluster_scene import CNI, V4, V6, changed, pool, subjects
 
 DEFAULT4, DEFAULT6 = pool("default-ipv4-ippool", "10.1.0.0/16"), pool("default-ipv6-ippool", "fd01::/48")
 NOTHING = Inventory(
@@ -183,7 +183,7 @@ def test_a_family_that_is_declared_and_nowhere_present_is_expected_and_the_lack_
         ipam_blocks=(block("10.1.0.0/26", pods=2),),
         pods=(Pod(namespace="a", name="b", ips=(ip_address("10.1.0.2"),)),),
         calico_node=CalicoNode("kube-system", told),
-        cni=(CniConfig(source="configmap/kube-system/calico-config", main_plugin="calico", ipam="calico-ipam"),),
+        cni=(replace(CNI, assign_ipv6=False, assign_ipv6_text=None),),
     )
     assert families_expected(fresh, None) == {V4: True, V6: True}
     assert subjects(Cause.CNI_NOT_ASSIGNING_IPV6, fresh) == ("configmap/kube-system/calico-config",)

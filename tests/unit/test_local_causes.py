@@ -18,6 +18,7 @@ from exporter.model.cluster.inventory import Inventory
 from exporter.model.facts import HostFacts, KubeProxyFacts
 from exporter.model.probe import Group, Layer, Observation
 from exporter.model.reason import Reason
+from exporter.model.subject import Subject
 from tests.unit.cluster_scene import HEALTHY, POOL6, changed
 from tests.unit.scene import HOST, V6, pod, seen, target, view
 
@@ -119,7 +120,10 @@ def test_where_an_echo_passes_no_pools_setting_is_at_fault() -> None:
 
 def test_a_node_judges_the_files_that_are_mounted_on_it_alone() -> None:
     off = CniConfig(source="/host/etc/cni/net.d/10-calico.conflist", main_plugin="calico", ipam="calico-ipam")
-    mounted, unmounted = changed(cni=(off,)), changed(cni=(replace(off, source="configmap/a/b"),))
+    mounted, unmounted = (
+        changed(cni=(off,)),
+        changed(cni=(replace(off, source="configmap/a/b", subject=Subject("configmap/a/b")),)),
+    )
     assert severities(judge(Cause.CNI_NOT_ASSIGNING_IPV6, mounted, [])) == [Severity.WARNING]
     assert judge(Cause.CNI_NOT_ASSIGNING_IPV6, unmounted, []) is Reason.NOT_APPLICABLE
     assert judge(Cause.CONTROL_PLANE_FLAGS, HEALTHY, []) is Reason.NOT_APPLICABLE

@@ -61,7 +61,7 @@ class ProcessTable:
 
     def list_namespaces(self) -> Namespaces:
         """Every foreign namespace that some process runs in, with the processes that represent it."""
-        now, last_pid = monotonic(), _read_last_pid()
+        now, last_pid = monotonic(), int(read_file("/proc/loadavg").split()[4])  # the pid given last: proc_loadavg(5)
         names = os.listdir("/proc")  # noqa: PTH208 - at a third of the cost
         pids = {int(name) for name in islice(names, _MAX_PIDS) if name.isdecimal()}
         known = self._known.keys()
@@ -160,11 +160,6 @@ def share_out(found: Iterable[FoundNamespace]) -> list[FoundNamespace]:
         if counts[cgroup] <= MAX_OF_CONTAINER or _POD.search(cgroup) is None:
             kept.append(namespace)
     return kept
-
-
-def _read_last_pid() -> int:
-    """The pid given last: the fifth field of proc_loadavg(5)."""
-    return int(read_file("/proc/loadavg").split()[4])
 
 
 def _given_between(before: int, after: int, pids: Iterable[int]) -> set[int]:

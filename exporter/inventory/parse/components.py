@@ -15,6 +15,7 @@ from typing import Any
 from exporter.inventory.parse.fields import flag, items, mapping, name_of, net_list, number, objects, text, texts
 from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.family import Net, parse_net
+from exporter.model.subject import Subject, SubjectKind
 
 COMPONENTS = frozenset({"kube-apiserver", "kube-controller-manager", "kube-proxy", "kubelet"})
 RELEVANT = frozenset((
@@ -41,13 +42,13 @@ def arguments_of(words: list[str]) -> dict[str, str]:
     return {name: value.strip("\"'")[:MAX_VALUE] for name, value in found.items()}
 
 
-def component_flags(container: Mapping[str, Any], *, source: str, node: str = "") -> ComponentFlags | None:
+def component_flags(container: Mapping[str, Any], *, pod: Subject, node: str = "") -> ComponentFlags | None:
     """The arguments of a container that runs a component directly; None for anything else (a shell hides them)."""
     words = [*texts(container.get("command")), *texts(container.get("args"))]
     program = words[0].rpartition("/")[2] if words else ""
     if program not in COMPONENTS:
         return None
-    return ComponentFlags(component=program, source=source, arguments=arguments_of(words[1:]), node=node)
+    return ComponentFlags(component=program, source=pod, subject=pod, arguments=arguments_of(words[1:]), node=node)
 
 
 def parse_arguments_file(content: str, *, component: str, path: str, node: str) -> ComponentFlags:
@@ -100,11 +101,14 @@ def _noted(note: object, key: str, node: str) -> Iterator[ComponentFlags]:
         extra = ["--" + value.lstrip("-") for name, value in given if name == f"{component}-arg"]
         arguments.update(arguments_of(extra))
         if arguments:
-            source = f"node/{node} annotation {key}"
-            yield ComponentFlags(component=component, source=source, arguments=arguments, node=node)
+            subject = Subject.of(SubjectKind.NODE, node)
+            source = f"{subject} annotation {key}"
+            yield ComponentFlags(component=component, source=source, subject=subject, arguments=arguments, node=node)
 
 
-def parse_kubeadm(document: object, source: str) -> tuple[tuple[ComponentFlags, ...], tuple[Net, ...], tuple[Net, ...]]:
+def parse_kubeadm(
+    document: object, source: Subject
+) -> tuple[tuple[ComponentFlags, ...], tuple[Net, ...], tuple[Net, ...]]:
     """A kubeadm ClusterConfiguration: the resulting arguments, the pod networks and the service networks.
 
     kubeadm turns networking.podSubnet and serviceSubnet into flags by itself; extraArgs (a map up to v1beta3, a list of
@@ -120,6 +124,7 @@ def parse_kubeadm(document: object, source: str) -> tuple[tuple[ComponentFlags, 
         ComponentFlags(
             component=component,
             source=source,
+            subject=source,
             arguments={**given, **_extra_arguments(mapping(fields.get(part)).get("extraArgs"))},
         )
         for component, part, given in made
@@ -133,7 +138,7 @@ def _extra_arguments(source: object) -> dict[str, str]:
     return {name: value[:MAX_VALUE] for name, value in pairs if name in RELEVANT and isinstance(value, str)}
 
 
-def parse_kube_proxy(document: object, source: str) -> ComponentFlags | None:
+def parse_kube_proxy(document: object, source: Subject) -> ComponentFlags | None:
     """A KubeProxyConfiguration, as the flags of the same meaning."""
     fields = mapping(document)
     if fields.get("kind") != "KubeProxyConfiguration":
@@ -148,6 +153,7 @@ def parse_kube_proxy(document: object, source: str) -> ComponentFlags | None:
     return ComponentFlags(
         component="kube-proxy",
         source=source,
+        subject=source,
         arguments={name: value[:MAX_VALUE] for name, value in arguments.items() if value},
     )
 

@@ -7,7 +7,7 @@ a second ConfigMap).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from exporter.inventory.corefile.corefile import KEY, read_corefile
@@ -18,6 +18,7 @@ from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.cluster.corefile import Corefile
 from exporter.model.cluster.inventory import ResourceKind, Unreadable
 from exporter.model.family import Net
+from exporter.model.subject import Subject, SubjectKind
 
 MAX_DATA = 1 << 20  # the API server's own limit of a ConfigMap
 CUSTOM = "coredns-custom"
@@ -35,8 +36,8 @@ class ConfigMap:
     data: Mapping[str, str]
 
     @property
-    def subject(self) -> str:
-        return f"configmap/{self.namespace}/{self.name}"
+    def subject(self) -> Subject:
+        return Subject.of(SubjectKind.CONFIGMAP, self.namespace, self.name)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,7 +76,8 @@ def read_config_maps(maps: Iterable[ConfigMap]) -> ConfigMapContents:
     for each in by_name:
         # Without that key another plugin writes the file.
         if each.name == CALICO_CONFIG and each.data.get(CNI_KEY):
-            found.cni.append(parse_cni_config(each.data[CNI_KEY], source=each.subject))
+            cni = parse_cni_config(each.data[CNI_KEY], source=each.subject)
+            found.cni.append(replace(cni, subject=each.subject))
         elif each.name == KUBEADM:
             document = _yaml(each, "ClusterConfiguration", found.unreadable)
             flags, found.pod_cidrs, found.service_cidrs = parse_kubeadm(document, each.subject)

@@ -31,6 +31,7 @@ from exporter.model.cluster.node import Node
 from exporter.model.cluster.pod import ContainerPort, Namespace, Pod
 from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, ServiceCIDR, ServicePort
 from exporter.model.family import Address, Family
+from exporter.model.subject import Subject, SubjectKind
 
 CALICO = "projectcalico.org/"
 FAMILIES_ANNOTATION = "dualstack-exporter/families"
@@ -157,7 +158,8 @@ def _component(namespace: str, name: str, containers: list[Mapping[str, Any]], n
     """The flags of a Kubernetes component, as its (mirror) pod in kube-system shows them."""
     if namespace != "kube-system":
         return None
-    found = (component_flags(container, source=f"pod/{namespace}/{name}", node=node) for container in containers)
+    pod = Subject.of(SubjectKind.POD, namespace, name)
+    found = (component_flags(container, pod=pod, node=node) for container in containers)
     return next((flags for flags in found if flags is not None), None)
 
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from exporter.model import EMPTY
+from exporter.model.subject import Subject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CniConfig:
     """A CNI configuration: the ConfigMap's cni_network_config or the node's conflist, as `source` shows."""
 
-    source: str
+    source: str  # for people: a path, or the object
+    subject: Subject | None = None  # the object; None for a file of the node
     main_plugin: str = ""
     assign_ipv4: bool = True  # on unless exactly the string "false"
     assign_ipv4_text: str | None = None  # as written, None when absent
@@ -29,6 +31,7 @@ class ComponentFlags:
     """The visible arguments of one Kubernetes component: mirror pod, kubeadm-config or a MicroK8s args file."""
 
     component: str  # kube-apiserver | kube-controller-manager | kube-proxy | kubelet
-    source: str
+    source: str  # for people: a path, the object, or its annotation
+    subject: Subject | None = None  # the object; None for a file of the node
     arguments: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # name without dashes -> value
     node: str = ""

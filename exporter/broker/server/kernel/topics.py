@@ -60,10 +60,6 @@ def _family(topic: ReadTopic) -> int:
     return topic.number
 
 
-def _legacy_tables(_visit: Visit, topic: ReadTopic) -> bytes:
-    return legacy.table_names(_family(topic))
-
-
 def _legacy_chains(visit: Visit, topic: ReadTopic) -> bytes:
     names = tuple(topic.argument.split(b"\0"))
     return legacy.read_table(_family(topic), b"nat", visit.bounds.table, lambda table: table.encode_chains(names))
@@ -96,7 +92,7 @@ def _values(files: Mapping[str, str]) -> Fetch:
 _FETCH: Mapping[Topic, Fetch] = {
     **rtnetlink.TOPICS,
     **nfnetlink.TOPICS,
-    Topic.LEGACY_TABLES: _legacy_tables,
+    Topic.LEGACY_TABLES: lambda _visit, topic: legacy.table_names(_family(topic)),
     Topic.LEGACY_CHAINS: _legacy_chains,
     Topic.LEGACY_REACHABLE: _legacy_reachable,
     **{topic: always(protocol, dump_request(kind, body)) for topic, (protocol, kind, body) in DUMPS.items()},

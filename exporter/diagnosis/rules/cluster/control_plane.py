@@ -12,7 +12,7 @@ from exporter.diagnosis.engine.preconditions import bounded, listed, unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.cause import Cause
-from exporter.model.cluster.component import ComponentFlags
+from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.family import FAMILIES, Family, Net, family_of, parse_address, parse_net
 from exporter.model.grouping import grouped
@@ -44,16 +44,15 @@ def control_plane_flags(view: RuleInput) -> Judgement:
         return ()
     return found(
         Cause.CONTROL_PLANE_FLAGS,
-        (source_subject(flags.source, flags.node) for flags, _ in problems),
+        (source_subject(flags, flags.node) for flags, _ in problems),
         evidence=bounded(dict.fromkeys(problem for _, problem in problems)),
         command=_command(problems[0][0]),
     )
 
 
-def source_subject(source: str, node: str) -> Subject:
+def source_subject(shown: CniConfig | ComponentFlags, node: str) -> Subject:
     """The object that shows a setting; the node, where it is a file."""
-    shown = Subject(source)
-    return shown if shown.is_a(*_OBJECTS) else Subject.of(SubjectKind.NODE, node)
+    return shown.subject or Subject.of(SubjectKind.NODE, node)
 
 
 def allocates(flags: ComponentFlags) -> bool:
@@ -120,10 +119,10 @@ def _disagreements(components: tuple[ComponentFlags, ...]) -> Iterator[tuple[Com
 
 
 def _command(flags: ComponentFlags) -> str:
-    source = Subject(flags.source)
-    if source.is_a(SubjectKind.NODE):  # k3s and RKE2 write their own arguments into annotations
+    shown = flags.subject
+    if shown is None:
+        return f"cat {flags.source}"
+    if shown.is_a(SubjectKind.NODE):  # k3s and RKE2 write their own arguments into annotations
         return f"kubectl get node {flags.node} -o jsonpath='{{.metadata.annotations}}'"
-    if not source.is_a(*_OBJECTS):
-        return f"cat {source}"
-    shown = "-o jsonpath='{.spec.containers[*].command}'" if source.is_a(SubjectKind.POD) else "-o yaml"
-    return f"kubectl -n {source.namespace} get {source.kind} {source.name} {shown}"
+    form = "-o jsonpath='{.spec.containers[*].command}'" if shown.is_a(SubjectKind.POD) else "-o yaml"
+    return f"kubectl -n {shown.namespace} get {shown.kind} {shown.name} {form}"

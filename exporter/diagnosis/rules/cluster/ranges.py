@@ -94,7 +94,7 @@ def _by_size(inventory: Inventory) -> Iterator[tuple[Subject, str]]:
         yield from ((pool.subject, f"{pool.subject} {pool.cidr}: {problem}") for problem in _pool_problems(pool))
     for flags in inventory.components or ():
         if flags.component == "kube-controller-manager" and allocates(flags):
-            subject = source_subject(flags.source, flags.node)
+            subject = source_subject(flags, flags.node)
             yield from ((subject, f"{flags.source}: {problem}") for problem in _mask_problems(flags))
 
 
@@ -109,7 +109,7 @@ def _refusing_large(inventory: Inventory) -> str:
     if newest is None or newest < BITMAPS_GONE:
         known = "" if newest is None else f" (kubelets here are at most {newest[0]}.{newest[1]})"
         return f"kubeadm and kube-apiserver before {BITMAPS_GONE[0]}.{BITMAPS_GONE[1]}{known}"
-    kubeadm = inventory.cluster_service_cidrs or any(each.source == KUBEADM for each in inventory.components or ())
+    kubeadm = inventory.cluster_service_cidrs or any(each.subject == KUBEADM for each in inventory.components or ())
     return f"kube-apiserver {newest[0]}.{newest[1]} takes it, kubeadm and older ones" if kubeadm else ""
 
 

@@ -37,9 +37,9 @@ def cni_not_assigning_ipv6(view: RuleInput) -> Judgement:
         return ()
     return found(
         Cause.CNI_NOT_ASSIGNING_IPV6,
-        (source_subject(config.source, view.node) for config in off),
+        (source_subject(config, view.node) for config in off),
         evidence=[*bounded(map(_cni_evidence, off)), f"{pool.subject}: cidr {pool.cidr}"],
-        command=_cni_command(Subject(off[0].source)),
+        command=_cni_command(off[0]),
     )
 
 
@@ -49,10 +49,11 @@ def _cni_evidence(config: CniConfig) -> str:
     return f"{config.source}: ipam.assign_ipv6 {written}{f'; {config.error}' if config.error else ''}"
 
 
-def _cni_command(source: Subject) -> str:
-    if not source.is_a(SubjectKind.CONFIGMAP):
-        return f"grep -A5 ipam {source}"
-    return f"kubectl -n {source.namespace} get configmap {source.name} -o jsonpath='{{.data.cni_network_config}}'"
+def _cni_command(config: CniConfig) -> str:
+    shown = config.subject
+    if shown is None:
+        return f"grep -A5 ipam {config.source}"
+    return f"kubectl -n {shown.namespace} get configmap {shown.name} -o jsonpath='{{.data.cni_network_config}}'"
 
 
 @needs(ResourceKind.NODES)

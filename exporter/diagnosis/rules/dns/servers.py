@@ -30,7 +30,7 @@ from exporter.model.dns import BlockKind
 from exporter.model.dns_name import is_within
 from exporter.model.family import Address
 from exporter.model.grouping import grouped
-from exporter.model.probe import Lookup, Nameserver, Purpose, Question
+from exporter.model.probe import Lookup, Nameserver, Purpose
 from exporter.model.reason import Reason
 from exporter.model.report import Pair
 from exporter.plan.answer_history import LOST
@@ -110,7 +110,9 @@ def dns_unreachable(view: RuleInput) -> Judgement:
         return Reason.TOO_FEW_SAMPLES
     domain = cluster_domain((*told, *before))
     told, before = _decisive(told, domain), _decisive(before, domain)
-    pairs = {pair: lost for pair, asked in _by_pair(told).items() if (lost := _lost(view, pair, asked, told, before))}
+    pairs = {
+        pair: lost for pair, asked in grouped(told, _pair).items() if (lost := _lost(view, pair, asked, told, before))
+    }
     if not pairs:
         return ()
     vantages = {pair.vantage for pair in pairs}
@@ -153,13 +155,10 @@ def _decisive(lookups: list[Lookup], domain: str) -> list[Lookup]:
     return [o for o in lookups if not domain or o.outcome not in LOST or is_within(o.question.name, domain)]
 
 
-def _by_pair(lookups: Iterable[Lookup]) -> dict[Pair, list[Lookup]]:
-    """Lookups by vantage, nameserver and family; `_lost` distinguishes servers under one label by their address."""
-    return grouped(lookups, lambda one: _pair(one.question))
-
-
-def _pair(question: Question) -> Pair:
-    return Pair(question.vantage.subject, question.server.subject, question.server.family)
+def _pair(lookup: Lookup) -> Pair:
+    """Vantage, nameserver and family; `_lost` distinguishes servers under one label by their address."""
+    asked = lookup.question
+    return Pair(asked.vantage.subject, asked.server.subject, asked.server.family)
 
 
 def _lost(view: RuleInput, pair: Pair, asked: list[Lookup], now: list[Lookup], before: list[Lookup]) -> list[Lookup]:
@@ -169,8 +168,9 @@ def _lost(view: RuleInput, pair: Pair, asked: list[Lookup], now: list[Lookup], b
     questions of a round, the loss of a few may be chance.
     """
     lost = []
-    for address in dict.fromkeys(one.question.server.address for one in asked):
-        own, earlier, everywhere = (_to(address, lookups) for lookups in (asked, before, now))
+    by_server = [grouped(lookups, lambda one: one.question.server.address) for lookups in (asked, before, now)]
+    for address in by_server[0]:
+        own, earlier, everywhere = (lookups.get(address, []) for lookups in by_server)
         same = [one for one in earlier if one.question.vantage.subject == pair.vantage] or earlier
         silent = _all_lost(own) and _all_lost(same)
         nobody = _all_lost(everywhere) and _all_lost(earlier)
@@ -179,10 +179,6 @@ def _lost(view: RuleInput, pair: Pair, asked: list[Lookup], now: list[Lookup], b
         if earlier and silent and enough >= least:
             lost += own
     return lost
-
-
-def _to(address: Address, lookups: Iterable[Lookup]) -> list[Lookup]:
-    return [one for one in lookups if one.question.server.address == address]
 
 
 def _all_lost(lookups: Iterable[Lookup]) -> bool:

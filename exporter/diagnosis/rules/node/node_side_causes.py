@@ -46,7 +46,7 @@ def _with_damage(view: RuleInput, cause: Cause, damage: list[str]) -> Judgement:
 
 
 def _where_mounted(view: RuleInput, cause: Cause, sources: Iterable[CniConfig | ComponentFlags]) -> Judgement:
-    if view.role is Role.NODE and not any(each.source.startswith("/") for each in sources):
+    if view.role is Role.NODE and not any(each.subject is None for each in sources):
         return Reason.NOT_APPLICABLE
     return CLUSTER_RULES[cause](view)
 
