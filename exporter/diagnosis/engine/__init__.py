@@ -1,1 +1,1 @@
-"""What every rule shares: the table of causes, a rule's input, the verdict of a round, and what explains what. Pure."""
+"""What every rule shares: a rule's input, the verdict of a round, and what explains what. Pure."""
