@@ -165,7 +165,7 @@ def _record(kind: Callable[..., _T], *, numbers: str = "", **codecs: _Codec[Any]
     return _Codec(put, get)
 
 
-@lru_cache(MAX_TOPICS)
+@lru_cache(8)  # a client chooses the count
 def _answer_heads(count: int) -> struct.Struct:
     """Errno, interrupted and length of each answer; the bytes of all follow. Read at once: a pod's visit has many."""
     return struct.Struct("<" + "HBI" * count)

@@ -66,7 +66,7 @@ class LegacyTable:
 
     def encode_reachable(self, names: Iterable[bytes]) -> bytes:
         """The named built-in chains and all that can be reached from them."""
-        waiting = [name for name in names if name in self._builtin]
+        waiting = [name for name in dict.fromkeys(names) if name in self._builtin]
         seen = set(waiting)
         encoded = []
         while waiting:
