@@ -11,6 +11,7 @@ from exporter.daemon.options import CommandError, Options
 from exporter.inventory.fetching import read_body
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.pod import Pod
+from exporter.model.family import Family, family_of
 from exporter.report.document import Document, ReportFormatError, parse
 from exporter.web.server.rotation import WebSettings
 
@@ -85,7 +86,7 @@ def _is_exporter(pod: Pod) -> bool:
 
 
 def _host(pod: Pod) -> str:
-    return next((str(a) for a in pod.ips if a.version == 4), f"[{pod.ips[0]}]")
+    return next((str(a) for a in pod.ips if family_of(a) is Family.V4), f"[{pod.ips[0]}]")
 
 
 def _session() -> aiohttp.ClientSession:

@@ -21,7 +21,7 @@ from exporter.model.cluster.pod import Namespace
 from exporter.model.cluster.policy import Policy, PolicyKind
 from exporter.model.cluster.service import EndpointSlice, Service
 from exporter.model.cluster.well_known import OWN_SERVICE, dns_services
-from exporter.model.family import Family
+from exporter.model.family import Family, family_of
 
 # Services with IPv6 beyond the DNS's: more are left out, and the cause pod_listens_ipv4_only does not see them.
 MAX_SERVICES = 5_000
@@ -66,7 +66,7 @@ def _if_read(values: tuple[_T, ...] | None, make: Callable[[tuple[_T, ...]], Ite
 
 
 def _has_ipv6(service: Service) -> bool:
-    return any(address.version == 6 for address in service.cluster_ips)
+    return any(family_of(address) is Family.V6 for address in service.cluster_ips)
 
 
 def _recent(moment: float | None, now: float) -> float | None:

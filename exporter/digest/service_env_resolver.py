@@ -28,7 +28,7 @@ from exporter.inventory.kubernetes.watched_resources import own_endpoints
 from exporter.inventory.parse.core import parse_endpoint_slice
 from exporter.inventory.parse.fields import mapping
 from exporter.libc.resolv_conf import parse_resolv_conf
-from exporter.model.family import Address, parse_address
+from exporter.model.family import Address, Family, family_of, parse_address
 from exporter.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def is_cluster_resolver(content: bytes) -> bool:
 
 def _result(host: str, endpoint: AddressPort) -> ResolveResult:
     address, port = endpoint
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    family = socket.AF_INET6 if family_of(address) is Family.V6 else socket.AF_INET
     return ResolveResult(
         hostname=host, host=str(address), port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST
     )

@@ -1,5 +1,5 @@
 """`check` whose inventory cannot be read at all: exit status 2 and why, whatever it is that keeps it from being read
-(contract section 2).
+(specification section 2).
 """
 
 from __future__ import annotations

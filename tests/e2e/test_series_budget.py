@@ -1,6 +1,4 @@
-"""A node with 110 pods in a cluster, at the default configuration: at most 500 series in a scrape (contract section
-8).
-"""
+"""A node with 110 pods, at the default configuration: at most 500 series in a scrape (specification section 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dualstack_family_ok: more than half of the pods, each by one passing target of every group (contract section 8)."""
+"""dualstack_family_ok: more than half of the pods, each by one passing target of every group (section 8)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from exporter.model.dns import NOERROR, NXDOMAIN, REFUSED, SERVFAIL, BlockKind, Reply
 from exporter.model.dns_name import casefold, is_within, zone
-from exporter.model.family import Address
+from exporter.model.family import Address, Family, family_of
 from exporter.model.probe import Lookup, LookupOutcome
 from exporter.plan.aaaa_questions import DNS64_NAME, RANDOM
 from exporter.plan.repeats import OTHER
@@ -200,7 +200,7 @@ def _is_unspecified(reply: Reply) -> bool:
 
 
 def _is_synthesised(address: Address, known: set[int]) -> bool:
-    return address.version == 6 and address in DNS64_PREFIX and (int(address) & 0xFFFFFFFF) in known
+    return family_of(address) is Family.V6 and address in DNS64_PREFIX and (int(address) & 0xFFFFFFFF) in known
 
 
 def _side_by_side(own: Lookup, other: Lookup | None, base: Lookup | None = None) -> str:
