@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from exporter.inventory.document import InventoryDocumentError, read_documents
 from exporter.inventory.file import InventoryError, load_file, load_text
@@ -172,7 +173,6 @@ def test_plain_values_are_as_kubernetes_means_them(text: str, expected: Any) -> 
 
 
 def test_a_recorded_file_reads_as_yaml_itself_would_read_it() -> None:
-    yaml = pytest.importorskip("yaml")
     text = (recorded.DATA / "cluster-healthy-dual-stack-kubeadm.yaml").read_text()
     assert list(read_documents(text)) == [yaml.safe_load(text)]
 
