@@ -30,7 +30,8 @@ def probe(options: Options) -> int:
 
     async def work(context: VantageContext) -> tuple[Observation, ...]:
         sys.stdout.write(f"from {context.vantage.subject}\n")
-        addresses = {families[0]: literal} if literal is not None else await _resolve(context, host, families)
+        found = {families[0]: (literal,)} if literal is not None else await _resolve(context, host)
+        addresses = {f: next(iter(found.get(f, ())), None) for f in families}
         target = Target(
             name=host,
             group=Group.OUTSIDE,
@@ -39,6 +40,7 @@ def probe(options: Options) -> int:
             layers=layers,
             host=host,
             server_name="" if literal is not None else host,
+            others={family: each[1:] for family, each in found.items()},
         )
         timeouts = Timeouts({layer: context.config.timeouts[layer] for layer in Layer})
         checks = [Check(vantage=context.vantage, target=target, family=f, timeouts=timeouts) for f in families]
@@ -74,13 +76,13 @@ def parse_layers(text: str, host: str, port: int) -> tuple[Layer, ...]:
     return tuple(layer for layer in Layer if layer.value in words)
 
 
-async def _resolve(context: VantageContext, host: str, families: Iterable[Family]) -> Mapping[Family, Address | None]:
+async def _resolve(context: VantageContext, host: str) -> Mapping[Family, tuple[Address, ...]]:
     """What the nameservers of that place's resolv.conf answer; all of them may be asked, because the operator asks."""
     resolver = TargetResolver(context.runner, timeout=context.config.timeouts["dns"])
     servers = [Nameserver(a, "host") for a in context.conf.nameservers]
     resolved = await resolver.resolve(host, context.vantage, context.conf, servers, context.deadline)
     sys.stdout.write("".join(map(_answer, resolved.lookups)))
-    return {f: resolved.addresses.get(f) for f in families}
+    return resolved.found
 
 
 def _answer(lookup: Lookup) -> str:
@@ -90,7 +92,8 @@ def _answer(lookup: Lookup) -> str:
 
 
 def _lines(made: Iterable[Observation], addresses: Mapping[Family, Address | None]) -> Iterable[str]:
-    for family, address in addresses.items():
+    for family, first in addresses.items():
+        address = next((o.address for o in made if o.family is family and o.address is not None), first)
         yield f"{family} {address or 'no address'}\n"
         for o in made:
             if o.family is family:

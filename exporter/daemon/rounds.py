@@ -192,7 +192,7 @@ class Rounds:
         )
         resolved = dict(zip(hosts, answers, strict=True))
         targets = [
-            (t, with_addresses(t, resolved[t.host].addresses, plan.context.families))
+            (t, with_addresses(t, (known := resolved[t.host]).addresses, plan.context.families, known.others))
             for t in group.targets
             if not resolved[t.host].waits
         ]

@@ -32,6 +32,17 @@ def family_of(value: Address | Net | Interface) -> Family:
     return Family.V6 if value.version == 6 else Family.V4
 
 
+def is_destination(address: Address) -> bool:
+    """Whether packets to it leave this host over its own family.
+
+    Not to the unspecified, a loopback or a multicast address, an IPv4-mapped one (RFC 4291 section 2.5.5.2: IPv4 on the
+    wire), or a link-local IPv6 one without its link.
+    """
+    if address.is_unspecified or address.is_loopback or address.is_multicast:
+        return False
+    return not isinstance(address, ipaddress.IPv6Address) or not (address.ipv4_mapped or address.is_link_local)
+
+
 def contains(outer: Net, inner: Net) -> bool:
     """Whether the outer network includes all of the inner one; never across families."""
     return outer.version == inner.version and outer.supernet_of(inner)  # type: ignore[arg-type]  # versions are equal

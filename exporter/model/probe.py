@@ -70,7 +70,7 @@ class Group(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Something to dial, with one address of each family that it is dialled over."""
+    """Something to dial, with an address of each family that it is dialled over, and further ones of its name."""
 
     name: str  # the label `target`: a configured name, or service, peers, cluster_dns, apiserver
     group: Group
@@ -85,6 +85,7 @@ class Target:
     ca_file: str = ""
     timeout: float | None = None
     peer: str = ""  # the node behind a peers target
+    others: Mapping[Family, tuple[Address, ...]] = field(default_factory=dict)  # tried in order after `addresses`
 
     @property
     def subject(self) -> Subject:
@@ -113,10 +114,11 @@ class Check:
     family: Family
     timeouts: Timeouts = field(default_factory=Timeouts)
     start: float = 0.0  # jitter: seconds after the round's beginning
+    at: Address | None = None  # the one of the target's addresses that is tried, where it has several
 
     @property
     def address(self) -> Address | None:
-        return self.target.addresses.get(self.family)
+        return self.at or self.target.addresses.get(self.family)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,9 +86,14 @@ def outside(config: Config, families: tuple[Family, ...]) -> tuple[tuple[TargetC
 
 
 def with_addresses(
-    target: TargetConfig, addresses: Mapping[Family, Address | None], families: Iterable[Family]
+    target: TargetConfig,
+    addresses: Mapping[Family, Address | None],
+    families: Iterable[Family],
+    others: Mapping[Family, tuple[Address, ...]] | None = None,
 ) -> Target:
     """A configured target with the addresses of its name; an address of None fails as `no_address`.
+
+    `others`: the addresses of its name after the first one.
 
     families auto: those that the name has. A family without an answer fails, because it may exist; a name without any
     address fails over each. Families that the operator lists are always dialled.
@@ -109,6 +114,7 @@ def with_addresses(
         expect_reachable=target.expect is Expectation.REACHABLE,
         ca_file=target.ca_file,
         timeout=target.timeout,
+        others=others or {},
     )
 
 

@@ -18,29 +18,31 @@ from typing import TypeAlias
 from exporter.config.schema import Config
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import is_within
-from exporter.model.family import FAMILIES, Address, Family
+from exporter.model.family import FAMILIES, Address, Family, is_destination
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.vantage import Vantage
-from exporter.plan.name_resolution import ResolutionGroup, admitted, lifetime
+from exporter.plan.name_resolution import LONGEST, ResolutionGroup, admitted, lifetime
 from exporter.probes.runner import Deadline, ProbeRunner
 
-WAITING = 300.0  # seconds for which an address may be used while the budget does not allow its name to be asked
 SERVERS, CANDIDATES = 2, 6
 OLDEST = 3600.0  # seconds after which an answer is forgotten
 PAIR = len(FAMILIES)  # questions about one name at least
 AT_MOST = SERVERS * CANDIDATES * PAIR  # and at most
 Key: TypeAlias = tuple[object, str]  # resolv.conf and servers, name
 LOCALHOST = "localhost"  # it and names below it are never asked of a nameserver (RFC 6761 6.3)
-LOOPBACK: Mapping[Family, Address | None] = {Family.V4: IPv4Address("127.0.0.1"), Family.V6: IPv6Address("::1")}
+LOOPBACK: Mapping[Family, tuple[Address, ...]] = {
+    Family.V4: (IPv4Address("127.0.0.1"),),
+    Family.V6: (IPv6Address("::1"),),
+}
 QTYPES: Mapping[Family, str] = {Family.V4: "A", Family.V6: "AAAA"}
 FINAL = frozenset({LookupOutcome.ANSWER, LookupOutcome.NODATA, LookupOutcome.NXDOMAIN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """A name's addresses: None if the answer was that there is none; without a family if there was no answer for it."""
+    """A name's addresses: none if the answer has none that can be dialled; without a family if nothing answered it."""
 
-    addresses: Mapping[Family, Address | None] = field(default_factory=dict)
+    found: Mapping[Family, tuple[Address, ...]] = field(default_factory=dict)
     time: float = 0.0  # when it was asked, of a monotonic clock
     until: float = 0.0  # the end of its use
     lookups: tuple[Lookup, ...] = ()
@@ -48,8 +50,18 @@ class Resolved:
     doubted: bool = False  # a dial to these addresses failed
 
     @property
+    def addresses(self) -> Mapping[Family, Address | None]:
+        """The first one of each family, None where there is none."""
+        return {family: next(iter(each), None) for family, each in self.found.items()}
+
+    @property
+    def others(self) -> Mapping[Family, tuple[Address, ...]]:
+        """Those after the first one."""
+        return {family: each[1:] for family, each in self.found.items()}
+
+    @property
     def complete(self) -> bool:
-        return len(self.addresses) == len(FAMILIES)
+        return len(self.found) == len(FAMILIES)
 
 
 class TargetResolver:
@@ -96,7 +108,7 @@ class TargetResolver:
     ) -> Resolved:
         """The addresses of a name: the kept ones while fresh, else asked of these servers from that vantage."""
         if is_within(name, LOCALHOST):
-            return Resolved(addresses=LOOPBACK, time=self._clock())
+            return Resolved(found=LOOPBACK, time=self._clock())
         key = _key(name, conf, servers)
         known = self._known.get(key)
         if known is not None and self._is_fresh(known):
@@ -110,8 +122,7 @@ class TargetResolver:
         self._costs[key] = max(PAIR, len(made.lookups))
         if known is not None and not made.complete and self._clock() < known.until:
             # A family without an answer keeps its last one while that may be used.
-            addresses = {**known.addresses, **made.addresses}
-            made = replace(made, addresses=addresses, until=known.until, doubted=True)
+            made = replace(made, found={**known.found, **made.found}, until=known.until, doubted=True)
         self._known[key] = made
         return made
 
@@ -129,8 +140,8 @@ class TargetResolver:
         return not known.doubted and self._clock() < known.until and known.complete
 
     def _while_waiting(self, known: Resolved | None, lookups: tuple[Lookup, ...]) -> Resolved:
-        """The last answer, unless it is too old."""
-        if known is None or self._clock() - known.time >= WAITING:
+        """The last answer, unless it is too old: for a minute at most, although its TTL may be less."""
+        if known is None or self._clock() - known.time > LONGEST:
             return Resolved(lookups=lookups, waits=True)
         return replace(known, lookups=lookups)
 
@@ -139,7 +150,7 @@ class TargetResolver:
     ) -> Resolved:
         began = self._clock()
         lookups: list[Lookup] = []
-        found: dict[Family, Address | None] = {}
+        found: dict[Family, tuple[Address, ...]] = {}
         lifetimes: list[float] = []  # of every answer that led to what was found
 
         def question(candidate: str, family: Family, server: Nameserver) -> Question:
@@ -167,14 +178,15 @@ class TargetResolver:
                 if all(lookup.outcome in FINAL for lookup in pair.values()):
                     break
             found = {
-                f: next(iter(lookup.reply.addresses), None) if lookup.reply is not None else None
+                f: tuple(filter(is_destination, lookup.reply.addresses)) if lookup.reply is not None else ()
                 for f, lookup in pair.items()
                 if lookup.outcome in FINAL
             }
             lifetimes += map(lifetime, pair.values())
-            if any(found.values()) or len(found) < len(FAMILIES):
+            answered = any(lookup.outcome is LookupOutcome.ANSWER for lookup in pair.values())
+            if answered or len(found) < len(FAMILIES):
                 break
-        return Resolved(addresses=found, time=began, until=began + min(lifetimes, default=0.0), lookups=tuple(lookups))
+        return Resolved(found=found, time=began, until=began + min(lifetimes, default=0.0), lookups=tuple(lookups))
 
 
 def question_timeout(config: Config, whole: float, timeout: float) -> float:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
-from typing import cast
+from typing import TypeAlias, cast
 
 import pytest
 
@@ -33,7 +33,7 @@ from exporter.plan.name_resolution import (
     lifetime,
 )
 from exporter.probes.runner import Deadline, ProbeRunner
-from exporter.probes.target_resolver import AT_MOST, PAIR, WAITING, TargetResolver, candidates, question_timeout
+from exporter.probes.target_resolver import AT_MOST, PAIR, TargetResolver, candidates, question_timeout
 from tests.unit.plan_scene import conf, config
 from tests.unit.scene import HOST
 
@@ -43,6 +43,7 @@ BOTH: dict[str, Address | None] = {"A": A, "AAAA": AAAA}
 SERVERS = (Nameserver(ip_address("10.96.0.10"), "cluster_dns"), Nameserver(ip_address("192.0.2.1"), "host"))
 FILE = conf(search=("corp.example", "lan"))
 NEVER = cast("Deadline", None)
+Says: TypeAlias = Callable[[Question], Address | tuple[Address, ...] | LookupOutcome | None]
 
 
 def naming(*hosts: str, file: ResolvConf = FILE, servers: Sequence[Nameserver] = SERVERS) -> ResolutionGroup:
@@ -58,11 +59,11 @@ def naming(*hosts: str, file: ResolvConf = FILE, servers: Sequence[Nameserver] =
 
 
 class Nameservers:
-    """An ProbeRunner: `says(question)` gives an address, None (no such record), or a LookupOutcome. Its SOA and its
+    """An ProbeRunner: `says(question)` gives addresses, None (no such record), or a LookupOutcome. Its SOA and its
     records live `ttl` s.
     """
 
-    def __init__(self, says: Callable[[Question], Address | LookupOutcome | None]) -> None:
+    def __init__(self, says: Says) -> None:
         self.says = says
         self.ttl: int | None = 3600
         self.asked: list[Question] = []
@@ -82,11 +83,12 @@ class Nameservers:
             return Lookup(
                 question=question, outcome=LookupOutcome.NXDOMAIN, reply=Reply(rcode=3, negative_ttl=self.ttl)
             )
-        return Lookup(question=question, outcome=LookupOutcome.ANSWER, reply=Reply(addresses=(said,), ttl=self.ttl))
+        addresses = said if isinstance(said, tuple) else (said,)
+        return Lookup(question=question, outcome=LookupOutcome.ANSWER, reply=Reply(addresses=addresses, ttl=self.ttl))
 
 
 class World:
-    def __init__(self, says: Callable[[Question], Address | LookupOutcome | None]) -> None:
+    def __init__(self, says: Says) -> None:
         self.now = 1000.0
         self.nameservers = Nameservers(says)
         self.resolution = TargetResolver(cast("ProbeRunner", self.nameservers), timeout=1.0, clock=lambda: self.now)
@@ -219,6 +221,17 @@ async def test_what_the_nameservers_leave_open_is_dialled_as_before_until_its_en
     assert await world.resolve() == {V4: ip_address("192.0.2.90")}, "after its TTL nothing is known of IPv6"
 
 
+@pytest.mark.parametrize("bogus", ["::ffff:192.0.2.80", "::", "::1", "ff02::1", "fe80::1"])
+async def test_what_is_no_destination_over_ipv6_is_not_dialled_and_hides_nothing(bogus: str) -> None:
+    behind: tuple[Address, ...] = (AAAA, ip_address("2001:db8::81"))
+    world = World(lambda q: A if q.qtype == "A" else (ip_address(bogus), *behind))
+    made = await world.resolution.resolve("web.test", HOST, FILE, SERVERS, NEVER)
+    assert made.found == {V4: (A,), V6: behind}
+    only = World(lambda q: A if q.qtype == "A" else ip_address(bogus))
+    assert await only.resolve() == {V4: A, V6: None}
+    assert set(only.names) == {"web.test"}, "the name was answered: the search list is not gone through"
+
+
 async def test_a_missing_family_is_told_from_one_that_nobody_answered() -> None:
     a_only = World(lambda q: A if q.qtype == "A" else None if q.name != "web.test" else LookupOutcome.NODATA)
     assert await a_only.resolve() == {V4: A, V6: None}
@@ -280,7 +293,7 @@ async def test_a_name_waits_when_the_budget_is_used_up_and_keeps_what_was_known(
     world.now += LONGEST
     world.allow(0, "one.test", "two.test")
     assert await world.resolve("one.test") == {V4: A, V6: AAAA}, "old, but better than nothing"
-    world.now += WAITING - LONGEST
+    world.now += 0.1
     world.allow(0, "one.test", "two.test")
     assert await world.resolve("one.test") is None, "too old"
     assert len(world.nameservers.asked) == 2

@@ -10,6 +10,7 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -79,6 +80,38 @@ async def test_a_closed_port_refuses(family: Family) -> None:
     assert observation.outcome is Outcome.REFUSED
     assert observation.detail == "Connection refused"
     assert not observation.passed
+
+
+SECOND, THIRD = ip_address("127.0.0.2"), ip_address("127.0.0.3")
+
+
+@pytest.mark.parametrize("layers", [(Layer.TCP,), (Layer.HTTP,)])
+async def test_the_addresses_of_a_name_are_tried_until_one_arrives(layers: tuple[Layer, ...]) -> None:
+    async with serve(Family.V4, replying(b"HTTP/1.1 200 OK\r\n\r\n")) as port:
+        others = {Family.V4: (SECOND, LOOPBACK[Family.V4])}
+        (observation,) = await run(make_check(Family.V4, port, layers, address=THIRD, others=others))
+    assert (observation.outcome, observation.address) == (Outcome.OK, LOOPBACK[Family.V4])
+
+
+async def test_an_address_that_is_silent_leaves_time_for_the_next() -> None:
+    """The first one may take half of the whole, although its own layer has more."""
+    with black_hole(Family.V4) as port, socket.create_server((str(SECOND), port)):
+        check = make_check(Family.V4, port, others={Family.V4: (SECOND,)}, timeouts=replace(PATIENT, whole=2.0))
+        (observation,) = await run(check)
+    assert (observation.outcome, observation.address) == (Outcome.OK, SECOND)
+
+
+async def test_where_no_address_arrives_the_first_is_shown() -> None:
+    with closed_port(Family.V4) as port:
+        (observation,) = await run(make_check(Family.V4, port, others={Family.V4: (SECOND, THIRD)}))
+    assert (observation.outcome, observation.address) == (Outcome.REFUSED, LOOPBACK[Family.V4])
+
+
+async def test_a_reached_address_that_answers_badly_is_not_left_for_another() -> None:
+    async with serve(Family.V4, replying(b"HTTP/1.1 500 No\r\n\r\n")) as port:
+        check = make_check(Family.V4, port, (Layer.HTTP,), others={Family.V4: (SECOND,)})
+        (observation,) = await run(check)
+    assert (observation.outcome, observation.address) == (Outcome.STATUS, LOOPBACK[Family.V4])
 
 
 @both_families
