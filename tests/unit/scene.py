@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import ip_address
 
-from exporter.diagnosis.engine.rule_input import RuleInput
+from exporter.diagnosis.chance import chance_of
+from exporter.diagnosis.engine.rule_input import NO_CHANCE, RuleInput
 from exporter.model.cause import Role
 from exporter.model.cluster.inventory import NO_INVENTORY, Inventory
 from exporter.model.facts import HostFacts
@@ -76,4 +78,5 @@ def view(
         observations=kept, kept=kept, kept_before=earlier, history=(kept, earlier), host_facts=facts,
         families={V4: True, V6: True},
     )  # fmt: skip
-    return RuleInput(now=now, snapshot=snapshot, previous=previous)
+    made = RuleInput(now=now, snapshot=snapshot, previous=previous)
+    return replace(made, chance=chance_of(made, NO_CHANCE, since=0.0))

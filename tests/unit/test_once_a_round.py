@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from exporter.diagnosis import chance
+from exporter.diagnosis import samples as path_samples
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.engine.verdict import Memory, judge
 from exporter.diagnosis.rules.dns import samples as dns_samples
 from exporter.diagnosis.rules.dns import servers
 from exporter.diagnosis.rules.path import path
-from exporter.diagnosis.rules.path import samples as path_samples
 from exporter.diagnosis.rules.registry import RULES
 from exporter.model.probe import Group
 from tests.captures import capture, server
@@ -60,10 +62,13 @@ def test_a_round_groups_observations_and_matches_pairs_once(
     counted: Callable[[Any, str, Callable[..., Any]], Counter[Any]],
 ) -> None:
     made = seen(pod("web"), target("peers", Group.PEERS, peer="b"), "icmp6=ok tcp6=timeout tcp4=ok")
-    view = path_view(kept=made)
     groups = counted(path_samples, "_group", lambda *_, **__: "probes")
-    nodes = counted(path, "services_on", lambda *_: "services")
+    nodes = counted(chance, "services_on", lambda *_: "services")
     shows = counted(path, "_enough", lambda *_: "blocked")
+    view = path_view(kept=made)
+    view = replace(view, snapshot=replace(view.snapshot))
+    for counts in (groups, nodes, shows):
+        counts.clear()
     judge(view, Memory(), rules=RULES)
     assert groups == {"probes": 2 + len(view.snapshot.history)}  # the last two probes, and each round of the history
     assert nodes == {"services": 1}

@@ -16,6 +16,7 @@ from exporter.model.cluster.inventory import Inventory
 from exporter.model.family import Family
 from exporter.model.reason import Reason
 from exporter.model.report import Finding, Pair, Snapshot
+from exporter.model.subject import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,28 @@ class Expectations:
     control_names: tuple[ControlName, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """What was seen of destinations that may fail by chance, over either family (diagnosis/chance.py).
+
+    `doubted`: the last time (Unix seconds) that a destination had endpoints on a node that answers over no family.
+    `losses`: the dials of the last minutes that failed over IPv4, or over IPv6 alone: when, and that family.
+    """
+
+    doubted: Mapping[Subject, float] = field(default_factory=dict)
+    losses: Mapping[Subject, tuple[tuple[float, Family], ...]] = field(default_factory=dict)
+
+
+NO_CHANCE = Chance()
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RuleInput:
     """This round, the one before, and now (Unix seconds); rules call it `view`.
 
     Two rounds of a pod are its kept observation and the one before that. Only path causes are given `standing`,
     the pairs that each cause was found for in the round before, and `accounted`, the pairs whose failures up to a
-    moment (Unix seconds) followed from a cause that is over.
+    moment (Unix seconds) followed from a cause that is over, and `chance`.
 
     A view equals only itself, so that what several rules need can be cached for it and is computed once a round.
     """
@@ -44,6 +60,7 @@ class RuleInput:
     expect: Expectations = Expectations()
     standing: Mapping[Cause, frozenset[Pair]] = field(default_factory=dict)
     accounted: Mapping[Pair, float] = field(default_factory=dict)
+    chance: Chance = NO_CHANCE
 
     @property
     def inventory(self) -> Inventory:

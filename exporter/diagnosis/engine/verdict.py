@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from exporter.diagnosis.chance import chance_of
 from exporter.diagnosis.endpoints import destinations_of
 from exporter.diagnosis.engine.explain import Explained, escalated, explain
 from exporter.diagnosis.engine.explanations import PATH_CAUSES
-from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput
+from exporter.diagnosis.engine.rule_input import NO_CHANCE, Chance, Judgement, Rule, RuleInput
 from exporter.model.cause import Cause, Severity
 from exporter.model.reason import Reason
 from exporter.model.report import CauseReport, Finding, Found, Pair, Unchecked
@@ -50,14 +51,15 @@ class Trace:
 class Memory:
     """What is remembered of each cause, and since when those that are not found yet contradict the inventory.
 
-    `roots`: the causes that explained pairs in the last round, which was judged at `judged`; `accounted` as in
-    RuleInput. Times are Unix seconds.
+    `roots`: the causes that explained pairs in the last round, which was judged at `judged`; `accounted`
+    and `chance` as in RuleInput. Times are Unix seconds.
     """
 
     traces: Mapping[Cause, Trace] = field(default_factory=dict)
     suspected: Mapping[Cause, float] = field(default_factory=dict)
     roots: Mapping[Pair, Cause] = field(default_factory=dict)
     accounted: Mapping[Pair, float] = field(default_factory=dict)
+    chance: Chance = NO_CHANCE
     judged: float = 0.0
 
 
@@ -86,6 +88,7 @@ def judge(
     # Path causes come last: which failures are accounted for depends on what was found before.
     standing = {cause: trace.pairs for cause, trace in memory.traces.items()}
     view = replace(view, standing=standing, accounted=_accounted(memory, judged, elsewhere, view.now))
+    view = replace(view, chance=chance_of(view, memory.chance, since=memory.judged))
     judged |= {cause: _judge(cause, view, memory, rules[cause]) for cause in checked if cause in PATH_CAUSES}
     judged = {cause: judged[cause] for cause in checked}  # in the order of the table
     traces = {cause: one.trace for cause, one in judged.items() if one.trace is not None}
@@ -106,6 +109,7 @@ def judge(
         suspected={cause: one.suspected for cause, one in judged.items() if one.suspected is not None},
         roots={pair: root for item in explained for pair, root in item.roots.items()},
         accounted=view.accounted,
+        chance=view.chance,
         judged=view.now,
     )
     return Verdict(causes, frozenset(traces), unchecked), memory

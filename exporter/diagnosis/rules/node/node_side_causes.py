@@ -8,7 +8,7 @@ from dataclasses import replace
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.diagnosis.rules.node.nat import nat_kube_proxy_missing
-from exporter.diagnosis.rules.path.samples import ARRIVED, PathSample, probes_of
+from exporter.diagnosis.samples import ARRIVED, PathSample, probes_of
 from exporter.model.cause import Cause, Role, Severity
 from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.family import Family

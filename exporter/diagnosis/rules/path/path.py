@@ -13,10 +13,10 @@ from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-from exporter.diagnosis.endpoints import services_on
+from exporter.diagnosis.chance import unequal
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found
-from exporter.diagnosis.rules.path.samples import (
+from exporter.diagnosis.samples import (
     ARRIVED,
     PathSample,
     RepeatedSample,
@@ -26,7 +26,7 @@ from exporter.diagnosis.rules.path.samples import (
     probes_of,
 )
 from exporter.model.cause import Cause
-from exporter.model.family import FAMILIES, Family
+from exporter.model.family import FAMILIES
 from exporter.model.grouping import grouped
 from exporter.model.probe import Group, Layer, Observation, Outcome
 from exporter.model.reason import Reason
@@ -37,7 +37,6 @@ from exporter.model.vantage import PodState
 SILENCED = frozenset({Outcome.TIMEOUT, Outcome.PROHIBITED})
 SHOWN = 5  # pairs listed in the evidence
 SPARED = 3  # IPv4 is spared where it fails at most once while IPv6 does so three times
-ALWAYS = 6  # dials over IPv6 that must all fail where IPv4 fails as well from other vantages
 V4, V6 = FAMILIES
 
 
@@ -98,24 +97,8 @@ def _judge(view: RuleInput, cause: Cause, select: Callable[[RuleInput], Iterable
     reason = _unknown(view, cause)
     if reason is not None:
         return reason
-    held = {s.pair: s for s in select(view) if s.pair.destination not in _doubtful(view)}
+    held = {s.pair: s for s in select(view)}
     return _found(cause, sorted(held.values(), key=lambda s: s.pair), template) if held else ()
-
-
-# What several rules ask of one view is computed once.
-@lru_cache(maxsize=1)
-def _doubtful(view: RuleInput) -> frozenset[Subject]:
-    """Services with endpoints on nodes that the host reaches over no family: they fail by chance, over either."""
-    probes = probes_of(view)
-    return services_on(view.inventory, _lost_nodes(probes.now) & _lost_nodes(probes.before))
-
-
-def _lost_nodes(found: Iterable[PathSample]) -> frozenset[str]:
-    return frozenset(
-        d.destination.name
-        for d in found
-        if d.group is Group.PEERS and d.vantage.kind == "host" and not (d.arrives(V4) or d.arrives(V6))
-    )
 
 
 def _unknown(view: RuleInput, cause: Cause) -> Reason | None:
@@ -188,29 +171,14 @@ def _follows(dial: PathSample) -> bool:
 
 @lru_cache(maxsize=1)
 def _spared(view: RuleInput) -> tuple[RepeatedSample, ...]:
-    """The pairs that do not fail over IPv4 as well: one dead endpoint of several fails either family by chance.
-
-    What other vantages of this node saw of the destination counts. Where IPv4 fails there, only a pair that always
-    fails over IPv6 is spared.
-    """
-    is_lost_v4, is_lost_v6 = (partial(_is_lost, family) for family in FAMILIES)
-    pairs = [(t, t.times(is_lost_v4), t.times(is_lost_v6)) for t in probes_of(view).pairs]
-    lost_v4, lost_v6 = Counter[Subject](), Counter[Subject]()
-    for t, ipv4, ipv6 in pairs:
-        lost_v4[t.now.destination] += ipv4
-        lost_v6[t.now.destination] += ipv6
-
-    def is_spared(t: RepeatedSample, ipv4: int, ipv6: int) -> bool:
-        always = not ipv4 and len(t.dials) == ipv6 >= ALWAYS
-        return SPARED * ipv4 <= ipv6 and (always or SPARED * lost_v4[t.now.destination] <= lost_v6[t.now.destination])
-
-    return tuple(t for t, ipv4, ipv6 in pairs if is_spared(t, ipv4, ipv6))
-
-
-def _is_lost(family: Family, dial: PathSample) -> bool:
-    """Whether it was dialled over the family and did not arrive."""
-    told = [dial.outcome(family, layer) for layer in (Layer.TCP, Layer.ICMP)]
-    return any(told) and not dial.arrives(family)
+    """The pairs that IPv6 alone fails, not chance; those that were found stay while IPv4 fails rarely."""
+    standing = frozenset[Pair]().union(*view.standing.values())
+    return tuple(
+        t
+        for t in probes_of(view).pairs
+        if (t.pair in standing or (t.now.vantage.key, t.now.destination) in unequal(view))
+        and SPARED * t.times(partial(PathSample.is_lost, family=V4)) <= t.times(partial(PathSample.is_lost, family=V6))
+    )
 
 
 def _unreachable(view: RuleInput) -> list[_Shown]:

@@ -1,6 +1,6 @@
 """Observations as path rules need them: what the last dials of one destination by one vantage showed. Pure.
 
-Between the kept results of a snapshot and path.py, with the words for them; nothing is decided here.
+Between the kept results of a snapshot and the path rules, with the words for them; nothing is decided here.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ WORDS = {
     "tls6": (Family.V6, Layer.TLS),
     "tls4": (Family.V4, Layer.TLS),
 }
+NEVER = float("-inf")
 SHOWN_TWICE = 2  # dials that must show the same: nothing is decided on one
 
 
@@ -59,6 +60,15 @@ class PathSample:
         if (family, Layer.TCP) in self.seen:
             return self.outcome(family, Layer.TCP) in ARRIVED
         return self.outcome(family, Layer.ICMP) is Outcome.OK
+
+    def is_lost(self, family: Family) -> bool:
+        """Whether it was dialled over the family and did not arrive."""
+        told = [self.outcome(family, layer) for layer in (Layer.TCP, Layer.ICMP)]
+        return any(told) and not self.arrives(family)
+
+    @property
+    def is_lost_over_ipv6_alone(self) -> bool:
+        return self.is_lost(Family.V6) and self.arrives(Family.V4)
 
     @property
     def is_restricted(self) -> bool:
@@ -112,8 +122,8 @@ class Probes:
 @lru_cache(maxsize=1)
 def probes_of(view: RuleInput) -> Probes:
     """The probes of a view; all rules of a round ask for the same."""
-    now, before, *history = _samples(view.snapshot)
-    unaccounted = (s for s in itertools.chain(*history) if s.time > view.accounted.get(s.pair, float("-inf")))
+    now, before, *history = samples_of(view.snapshot)
+    unaccounted = (s for s in itertools.chain(*history) if s.time > _void_until(view, s.pair))
     pairs = grouped(unaccounted, lambda sample: (sample.vantage.key, sample.destination))
     repeated = (
         RepeatedSample(tuple(made)) for made in pairs.values() if len(made) >= SHOWN_TWICE and not made[0].is_restricted
@@ -121,8 +131,15 @@ def probes_of(view: RuleInput) -> Probes:
     return Probes(now, before, tuple(repeated))
 
 
+def _void_until(view: RuleInput, pair: Pair) -> float:
+    """Dials up to then show nothing: their failures are accounted for, or came by chance (chance.py)."""
+    stands = any(pair in pairs for pairs in view.standing.values())
+    doubted = NEVER if stands else view.chance.doubted.get(pair.destination, NEVER)
+    return max(doubted, view.accounted.get(pair, NEVER))
+
+
 @lru_cache(maxsize=1)  # path causes and the others are judged with two views of one snapshot
-def _samples(snapshot: Snapshot) -> tuple[tuple[PathSample, ...], ...]:
+def samples_of(snapshot: Snapshot) -> tuple[tuple[PathSample, ...], ...]:
     """Those of the last two probes, and of each round of the history."""
     ipv4 = snapshot.families.get(Family.V4) is not False
     return tuple(_group(made, ipv4=ipv4) for made in (snapshot.kept, snapshot.kept_before, *snapshot.history))

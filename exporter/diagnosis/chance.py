@@ -1,0 +1,97 @@
+"""Whether IPv6 alone fails a destination, or whether what fails does so by chance, over either family. Pure.
+
+One dead endpoint of several fails a part of all dials, over either family alike. A dial that is lost over IPv6 and
+passes over IPv4 is then as likely as the contrary, and at most one dial in four is such a one. So IPv6 is accused only
+by what chance would hardly show. Used by verdict.py, which keeps what was seen, and by the path rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from itertools import takewhile, zip_longest
+
+from exporter.diagnosis.endpoints import services_on
+from exporter.diagnosis.engine.rule_input import Chance, RuleInput
+from exporter.diagnosis.samples import PathSample, RepeatedSample, probes_of, samples_of
+from exporter.model.family import Family
+from exporter.model.grouping import grouped
+from exporter.model.probe import Group
+from exporter.model.subject import Subject
+
+V4, V6 = Family.V4, Family.V6
+REMEMBERED = 900.0  # seconds
+MOST = 60  # losses kept of a destination
+# Of the losses that show one family, chance has IPv6 alone first in at most every second: six in a row are 1 in 64, and
+# at a loss of one half, where both families fail together as well, 1 in 729.
+LOSSES = 6
+FOR_EACH_IPV4 = 4  # more of them for each loss over IPv4
+FEWEST = 4  # dials in a row that all were lost over IPv6 alone: by chance 1 in 256
+ROUNDS = 2
+
+
+def chance_of(view: RuleInput, before: Chance, *, since: float) -> Chance:
+    """What is known after this round; `since` is when the round before was judged."""
+    newest = samples_of(view.snapshot)[2:3]
+    new = [s for made in newest for s in made if s.time > since and not s.is_restricted]
+    doubtful = services_on(view.inventory, _lost_nodes(new))
+    over = view.now - REMEMBERED
+    doubted = {**{d: at for d, at in before.doubted.items() if at > over}, **dict.fromkeys(doubtful, view.now)}
+    losses = {d: tuple(one for one in kept if one[0] > over) for d, kept in before.losses.items()}
+    for sample in new:
+        family = _lost_over(sample)
+        if family is not None and sample.destination not in doubtful:
+            losses[sample.destination] = (*losses.get(sample.destination, ()), (sample.time, family))[-MOST:]
+    return Chance(doubted, {d: kept for d, kept in losses.items() if kept and d not in doubtful})
+
+
+def _lost_nodes(new: Iterable[PathSample]) -> frozenset[str]:
+    """Nodes that the host reaches over no family."""
+    return frozenset(
+        s.destination.name
+        for s in new
+        if s.group is Group.PEERS and s.vantage.kind == "host" and not (s.arrives(V4) or s.arrives(V6))
+    )
+
+
+def _lost_over(sample: PathSample) -> Family | None:
+    return V4 if sample.is_lost(V4) else V6 if sample.is_lost_over_ipv6_alone else None
+
+
+@lru_cache(maxsize=1)
+def unequal(view: RuleInput) -> frozenset[tuple[str, Subject]]:
+    """The pairs (vantage's key, destination) of which chance does not explain that they fail over IPv6 alone.
+
+    Either the destination, from all vantages, was lost over IPv6 alone so often and over IPv4 so rarely; or all newest
+    dials were lost so: to the destination from all vantages or from those of a kind, or from the vantage to wherever it
+    dials. A peer is one place, which chance does not choose.
+    """
+    pairs = [t for t in probes_of(view).pairs if t.now.has_ipv4 and (t.now.is_lost(V6) or t.now.arrives(V6))]
+    found = [t for t in pairs if t.now.group is Group.PEERS or _lost_often(view, t.now.destination)]
+    for pool in grouped(pairs, lambda t: t.now.vantage.key).values():
+        found += pool if _all_lost(pool, FEWEST) else ()
+    for pool in (*grouped(pairs, lambda t: t.now.destination).values(), *grouped(pairs, _kind).values()):
+        found += pool if _all_lost(pool, FEWEST + FOR_EACH_IPV4 * _times(view, pool[0].now.destination, V4)) else ()
+    return frozenset((t.now.vantage.key, t.now.destination) for t in found)
+
+
+def _kind(recent: RepeatedSample) -> tuple[str, Subject]:
+    return recent.now.vantage.kind, recent.now.destination
+
+
+def _lost_often(view: RuleInput, destination: Subject) -> bool:
+    return _times(view, destination, V6) >= LOSSES + FOR_EACH_IPV4 * _times(view, destination, V4)
+
+
+def _times(view: RuleInput, destination: Subject, family: Family) -> int:
+    return sum(one is family for _, one in view.chance.losses.get(destination, ()))
+
+
+def _all_lost(pool: Sequence[RepeatedSample], fewest: int) -> bool:
+    """Whether the last two dials of each pair, and so many dials at least, were lost over IPv6 alone.
+
+    Where no more dials are known and IPv4 was never lost, two are enough: nothing speaks against it.
+    """
+    rows = [[d for d in row if d is not None] for row in zip_longest(*(t.dials for t in pool))]
+    lost = list(takewhile(lambda row: all(d.is_lost_over_ipv6_alone for d in row), rows))
+    return len(lost) >= ROUNDS and (sum(map(len, lost)) >= fewest or (lost == rows and fewest == FEWEST))
