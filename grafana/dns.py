@@ -27,7 +27,7 @@ from grafana.words import BLOCKS, TO_NODE
 
 S = 'cluster=~"$cluster", node=~"$node"'
 C = 'cluster=~"$cluster"'
-CAUSES = 'cause=~"dns_.+|service_aaaa_missing|coredns_template_blocks_aaaa"'
+CAUSES = 'cause=~"dns_.+|service_aaaa_.+|coredns_template_blocks_aaaa"'
 HARMLESS = "none|dns64|undecided"
 REPLIED = "answer|nodata|nxdomain"
 NOT_SENT = "not_asked|not_allowed"

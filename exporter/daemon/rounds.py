@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import ceil, inf
 
 from exporter.config.schema import Config
 from exporter.diagnosis.engine.rule_input import RuleInput
@@ -22,10 +23,10 @@ from exporter.diagnosis.rules.registry import RULES
 from exporter.inventory.kubernetes.watch_state import api_readings
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin
 from exporter.model.grouping import grouped
-from exporter.model.probe import Group, Lookup, Observation, Purpose, Question
+from exporter.model.probe import Group, Lookup, Observation, Purpose, Question, Together
 from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage
-from exporter.plan import repeats, result_history
+from exporter.plan import parallel, repeats, result_history
 from exporter.plan.answer_history import NO_HISTORY, AnswerHistory, all_told, remember
 from exporter.plan.checks import direct_checks, named_checks
 from exporter.plan.name_resolution import ResolutionGroup, failed_hosts, resolution_groups
@@ -158,8 +159,34 @@ class Rounds:
         history = remember(self._history, asked, now=self.clock())
         doubts = repeats.doubtful(asked, history, known_names(plan))
         self._doubts = len(doubts)
-        more = repeats.asked_again(doubts, allowance=allowance, seconds=deadline.left - AT_THE_END)
-        return (*asked, *await self.runner.ask_all(more, deadline))
+        left = deadline.left - AT_THE_END
+        more = repeats.asked_again(doubts, allowance=allowance, seconds=left)
+        spare = None if allowance is None else allowance - len(more)
+        pairs = parallel.pairs(asked, number=plan.number, allowance=spare, seconds=left)
+        again, paired = await asyncio.gather(
+            self.runner.ask_all(more, deadline), self._ask_together(pairs, spare, deadline)
+        )
+        return (*asked, *again, *paired)
+
+    async def _ask_together(
+        self, pairs: Sequence[Together], allowance: int | None, deadline: Deadline
+    ) -> tuple[Lookup, ...]:
+        """What becomes of A and AAAA from one socket; where a reply is missing, once more, and then alone."""
+        first = await self.runner.ask_together(pairs, deadline)
+        spare = inf if allowance is None else allowance - parallel.COST * len(pairs)
+        lookups: list[Lookup] = []
+        for pair, made in zip(pairs, first, strict=True):
+            more: tuple[tuple[Lookup, ...], ...] = ()
+            alone: tuple[Lookup, ...] = ()
+            if parallel.missing(made) is not None:
+                self._doubts += ceil(parallel.CONFIRMING / repeats.TIMES)  # the next round sets it aside
+                spare -= parallel.CONFIRMING
+                if spare < 0:
+                    continue
+                more = await self.runner.ask_together([pair] * parallel.MORE, deadline)
+                alone = await self.runner.ask_all(parallel.asked_alone((made, *more)), deadline)
+            lookups += (*parallel.shown((made, *more), alone), *alone)
+        return tuple(lookups)
 
     def _share(self, plan: RoundPlan, named: Sequence[ResolutionGroup]) -> tuple[tuple[Question, ...], int | None]:
         """The round's questions, and how many may be asked again.
@@ -171,7 +198,7 @@ class Rounds:
         if budget is None:
             self.target_resolver.allow(None, named)
             return questions(plan, None), None
-        aside = repeats.set_aside(self._doubts, budget)
+        aside = min(parallel.COST + repeats.set_aside(self._doubts, budget), budget // repeats.SHARE)
         due = self.target_resolver.due(named)
         asking = questions(plan, budget - aside - min((budget - aside) // 2, due))
         left = budget - sum(q.allowed for q in asking)

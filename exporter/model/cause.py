@@ -111,6 +111,10 @@ class Cause(StrEnum):
         DNS, "A search domain makes musl programs fail to resolve names that glibc resolves.", family=None)
     SERVICE_AAAA_MISSING = auto(), _spec(
         DNS, "A Service has an IPv6 ClusterIP, but the cluster DNS has no AAAA record for it.", roles=CLUSTER_ROLE)
+    SERVICE_AAAA_WRONG = auto(), _spec(
+        DNS, "The AAAA record that the cluster DNS returns for a Service is not its ClusterIP.", roles=CLUSTER_ROLE)
+    DNS_PARALLEL_QUERIES_LOST = auto(), _spec(
+        DNS, "One reply is lost if A and AAAA are queried together from one socket, as C libraries do.", family=None)
     IPV6_TCP_BLOCKED = auto(), _spec(PATH, "ICMPv6 works but TCP over IPv6 does not, while TCP over IPv4 works.")
     IPV6_UNREACHABLE = auto(), _spec(PATH, "Destinations that answer over IPv4 cannot be reached over IPv6.")
     IPV6_MTU_BLACKHOLE = auto(), _spec(

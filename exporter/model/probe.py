@@ -177,6 +177,7 @@ class Purpose(StrEnum):
     VERDICT = "verdict"  # the AAAA verdict set
     PREDICTION = "prediction"  # as a libc asks: per search candidate, without EDNS
     REFERENCE = "reference"  # dns.names asked of dns.reference
+    PARALLEL = "parallel"  # A and AAAA from one socket, as libcs send them
     AGAIN = "again"  # once more: answers of this round or the last minutes cast doubt
     TARGET = "target"  # resolving a target's host name
 
@@ -211,6 +212,14 @@ class Question:
     timeout: float = 2.0
     start: float = 0.0
     sends: int = 2  # datagrams at most: one lost is no failure, unless it is losses that are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Questions of one vantage to one nameserver that leave one socket at once."""
+
+    questions: tuple[Question, ...]
+    start: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

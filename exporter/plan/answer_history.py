@@ -33,7 +33,7 @@ def remember(history: AnswerHistory, made: Iterable[Lookup], *, now: float) -> A
     """The history after a round. `now` is Unix seconds, as in the lookups; an answer from the future is dropped."""
     found: dict[Key, list[Told]] = {key: list(answers) for key, answers in history.items()}
     for one in made:
-        if one.outcome not in UNSENT and one.question.purpose is not Purpose.REFERENCE:
+        if one.outcome not in UNSENT and one.question.purpose not in {Purpose.REFERENCE, Purpose.PARALLEL}:
             found.setdefault(key_of(one.question), []).append(_told(one, now))
     return {
         key: tuple(sorted(fresh, key=lambda one: one.time)[-AT_MOST:])

@@ -1,4 +1,4 @@
-"""One DNS question to one nameserver from one vantage: UDP, then TCP if the reply is truncated. RFC 1035, RFC 7766.
+"""DNS questions of one vantage to one nameserver: UDP, then TCP if the reply is truncated. RFC 1035, RFC 7766.
 
 From a Question to a Lookup. It asks only the server it was given, and sends nothing if the question is not allowed. The
 query is sent again once, at half its time, with the same id, so that one lost datagram is no failure; where losses are
@@ -10,15 +10,16 @@ from __future__ import annotations
 import socket
 import time
 from asyncio import timeout
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 
 import dns.message
 
 from exporter.broker.protocol.messages import SocketKind
 from exporter.model.dns import Reply
 from exporter.model.family import Family
-from exporter.model.probe import Lookup, LookupOutcome, Outcome, Question
+from exporter.model.probe import Lookup, LookupOutcome, Outcome, Question, Together
 from exporter.probes.dns_reply import MAX_REPLY, build_query, judge, read_reply
 from exporter.probes.outcome import EXPECTED, PhaseError, describe, lookup_outcome_of, read_error, watch_errors
 from exporter.probes.ports import Network, open_socket, readable
@@ -80,12 +81,64 @@ async def _ask_datagram(
         with suppress(TimeoutError):
             async with timeout(seconds / question.sends):
                 sock.send(wire)
-                return await _await_reply(sock, query, strays)
+                return (await _await_reply(sock, (query,), strays))[1]
     raise TimeoutError(f"no reply within {seconds:.3g} s")
 
 
-async def _await_reply(sock: socket.socket, query: dns.message.Message, strays: Iterator[int]) -> Reply:
-    """The first reply to this query; each other datagram uses up one of `strays`. One read per wait, against floods."""
+async def ask_together(asked: Together, network: Network) -> tuple[Lookup, ...]:
+    """Send all questions at once from one socket, each once, over UDP. A truncated reply is an answer here."""
+    first = asked.questions[0]
+    replies: dict[int, tuple[Reply, float]] = {}  # by query id, with the time that it took
+    queries: list[dns.message.Message] = []
+    started, failed, detail = time.perf_counter(), LookupOutcome.NOT_ALLOWED, ""
+    try:
+        if first.allowed:
+            queries = [build_query(question) for question in asked.questions]
+            sock, _ = await open_socket(network, first.vantage, KINDS[first.server.family][0], seconds=first.timeout)
+            with sock:
+                started = time.perf_counter()
+                await _ask_at_once(sock, first, queries, replies, started)
+    except EXPECTED as error:
+        failed, detail = lookup_outcome_of(error), describe(error)
+    return tuple(
+        Lookup(
+            question=question,
+            outcome=failed if answer is None else judge(answer[0]),
+            seconds=time.perf_counter() - started if answer is None else answer[1],
+            reply=None if answer is None else answer[0],
+            detail=detail if answer is None else "",
+            time=time.time(),
+        )
+        for question, answer in zip_longest(asked.questions, [replies.get(query.id) for query in queries])
+    )
+
+
+async def _ask_at_once(
+    sock: socket.socket,
+    first: Question,
+    queries: Sequence[dns.message.Message],
+    replies: dict[int, tuple[Reply, float]],
+    started: float,
+) -> None:
+    """Collect the replies until all are here; what came by then is kept when the time is over or an error comes."""
+    watch_errors(sock)
+    sock.connect((str(first.server.address), first.server.port))
+    strays = iter(range(MAX_STRAYS))
+    async with timeout(first.timeout):
+        for query in queries:
+            sock.send(query.to_wire())
+        while len(replies) < len(queries):
+            query, reply = await _await_reply(sock, [q for q in queries if q.id not in replies], strays)
+            replies[query.id] = reply, time.perf_counter() - started
+
+
+async def _await_reply(
+    sock: socket.socket, queries: Sequence[dns.message.Message], strays: Iterator[int]
+) -> tuple[dns.message.Message, Reply]:
+    """The first reply to one of these, and which; each other datagram uses up one of `strays`.
+
+    One read per wait, against floods.
+    """
     while True:
         await readable(sock)
         try:
@@ -95,9 +148,10 @@ async def _await_reply(sock: socket.socket, query: dns.message.Message, strays: 
             if not isinstance(reason, BlockingIOError):
                 raise reason from None
             continue
-        reply = read_reply(query, wire, limit=MAX_DATAGRAM)
-        if reply is not None:
-            return reply
+        for query in queries:
+            reply = read_reply(query, wire, limit=MAX_DATAGRAM)
+            if reply is not None:
+                return query, reply
         if next(strays, None) is None:
             detail = f"more than {MAX_STRAYS} datagrams, none of them a reply to the question"
             raise PhaseError(Outcome.PROTOCOL, detail)

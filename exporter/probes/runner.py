@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Question, Timeouts
+from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Question, Timeouts, Together
 from exporter.probes import run_check
-from exporter.probes.dns import ask
+from exporter.probes.dns import ask, ask_together
 from exporter.probes.outcome import observe
 from exporter.probes.ports import Network
 from exporter.probes.tls import TlsContexts
@@ -28,7 +28,7 @@ IN_FLIGHT = 64
 SLACK = 0.5  # seconds that the end of a wait may be late
 CUT = "the round ended first"
 STALLED = "the exporter itself was stopped or had no CPU"
-P = TypeVar("P", Check, Question)
+P = TypeVar("P", Check, Question, Together)
 T = TypeVar("T")
 
 
@@ -62,6 +62,14 @@ class ProbeRunner:
     async def ask_all(self, questions: Sequence[Question], deadline: Deadline) -> tuple[Lookup, ...]:
         """One lookup for each question, in order; those that the deadline cut are `not_asked`."""
         return tuple(await self._all(questions, self._ask, partial(self._not_asked, why=CUT), deadline))
+
+    async def ask_together(self, asked: Sequence[Together], deadline: Deadline) -> tuple[tuple[Lookup, ...], ...]:
+        """The lookups of each, in order."""
+
+        def cut(one: Together) -> tuple[Lookup, ...]:
+            return tuple(self._not_asked(question, CUT) for question in one.questions)
+
+        return tuple(await self._all(asked, self._ask_together, cut, deadline))
 
     async def _all(
         self, planned: Sequence[P], run: Callable[[P], Awaitable[T]], cut: Callable[[P], T], deadline: Deadline
@@ -101,6 +109,14 @@ class ProbeRunner:
             self._errors.count("dns")
             log.exception("a lookup failed in an unexpected way", extra=fields(server=question.server.label))
             return self._not_asked(question, "an error of the exporter itself")
+
+    async def _ask_together(self, asked: Together) -> tuple[Lookup, ...]:
+        try:
+            return tuple(map(discount_lookup_stall, await ask_together(asked, self._network)))
+        except Exception:
+            self._errors.count("dns")
+            log.exception("lookups failed in an unexpected way", extra=fields(server=asked.questions[0].server.label))
+            return tuple(self._not_asked(question, "an error of the exporter itself") for question in asked.questions)
 
     def _local(self, check: Check, why: str) -> list[Observation]:
         made = (observe(check, layer, Outcome.LOCAL, detail=why) for layer in check.target.layers)

@@ -17,6 +17,7 @@ import random
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 import dns.flags
@@ -35,6 +36,8 @@ MODES = {
     "filtered": "the upstream removes the AAAA records of names that have them",
     "sinkhole": "AAAA of all names is ::",
     "dns64": "names with A alone get a synthesised AAAA",
+    "translating": "dns64 with translate_all: every Service with A gets a synthesised AAAA in place of its own",
+    "racing": "of two questions that leave one socket together the second gets no answer",
     "disagreeing": "every other answer about one name is that of an upstream that does not know it",
     "lossy": "half of the questions get no answer",
     "silent": "no question is answered",
@@ -42,6 +45,7 @@ MODES = {
 }
 DNS64_PREFIX = 0x0064FF9B << 96  # RFC 6052
 TTL = 5
+TOGETHER = 0.3  # seconds between two questions of one socket
 DISPUTED = "disputed.test"
 IP_FREEBIND = 15  # linux/in.h
 
@@ -52,6 +56,7 @@ class Server:
         self._records = records
         self._dice = random.Random(10)
         self._disagreed = itertools.count()
+        self._peers: dict[object, float] = {}  # when each socket last asked
 
     def answer(self, wire: bytes, family: int) -> bytes | None:
         query = dns.message.from_wire(wire)
@@ -84,7 +89,7 @@ class Server:
             return  # removed from an upstream's answer: no SOA either
         if mode == "sinkhole":
             found = ["::"]
-        if mode == "dns64" and not found and known:
+        if known and ((mode == "translating" and name.endswith("cluster.local")) or (mode == "dns64" and not found)):
             found = [
                 str(ipaddress.IPv6Address(DNS64_PREFIX + int(ipaddress.IPv4Address(a)))) for a in known.get("A", [])
             ]
@@ -101,6 +106,10 @@ class Server:
     def datagrams(self, sock: socket.socket) -> None:
         while True:
             wire, peer = sock.recvfrom(65535)
+            second = time.monotonic() - self._peers.pop(peer, 0) < TOGETHER
+            self._peers[peer] = time.monotonic()
+            if second and self._mode.read_text().strip() == "racing":
+                continue
             said = self.answer(wire, sock.family)
             if said is not None:
                 sock.sendto(said, peer)

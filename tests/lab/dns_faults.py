@@ -12,6 +12,7 @@ from tests.lab.settings import OUTSIDE_NAME, Settings
 BLOCKED, TEMPLATE, MUSL = "dns_aaaa_blocked", "coredns_template_blocks_aaaa", "dns_search_breaks_musl"
 RECORD = "service_aaaa_missing"
 DIFFER, QUERIES_LOST = "dns_answers_differ", "dns_queries_lost"
+TOGETHER, WRONG_RECORD = "dns_parallel_queries_lost", "service_aaaa_wrong"
 
 
 def mode(name: str) -> Act:
@@ -94,6 +95,14 @@ DNS_FAULTS: tuple[Fault, ...] = (
     Fault(
         "questions_lost", Scope.DNS, MODES["lossy"], all_of(_ask_about_another, mode("lossy")), warning(QUERIES_LOST),
         detect=2, clear=3, evidence={QUERIES_LOST: "questions unanswered"},
+    ),
+    Fault(
+        "parallel_queries_lost", Scope.DNS, MODES["racing"], mode("racing"), warning(TOGETHER),
+        detect=2, evidence={TOGETHER: "sent alone, it came"},
+    ),
+    Fault(
+        "service_record_wrong", Scope.DNS, MODES["translating"], mode("translating"), warning(WRONG_RECORD),
+        detect=2, evidence={WRONG_RECORD: "made of its IPv4 ClusterIP"}, apart=True,
     ),
     Fault(
         "search_domain_empty", Scope.DNS, "a search candidate exists without addresses; no pod uses musl",

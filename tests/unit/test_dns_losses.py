@@ -122,7 +122,8 @@ def found(cause: Cause, view: RuleInput) -> Finding | None:
 
 
 def causes(view: RuleInput) -> set[Cause]:
-    return {cause for cause in DNS_RULES if cause is not Cause.SERVICE_AAAA_MISSING and found(cause, view)}
+    of_services = {Cause.SERVICE_AAAA_MISSING, Cause.SERVICE_AAAA_WRONG}
+    return {cause for cause in DNS_RULES if cause not in of_services and found(cause, view)}
 
 
 def disagreeing(none: Reply, share: float, seed: int) -> World:

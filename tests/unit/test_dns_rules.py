@@ -478,3 +478,25 @@ def test_services_that_are_new_unknown_to_dns_or_asked_elsewhere_are_not_missing
     fresh = replace(INVENTORY, services=(replace(WEB, created=950.0),))
     assert DNS_RULES[Cause.SERVICE_AAAA_MISSING](view(service_answers("nodata"), inventory=fresh)) is Reason.NO_TARGET
     assert found(Cause.SERVICE_AAAA_MISSING, view(service_answers("nodata"), before=service_answers("addr"))) is None
+
+
+def test_an_aaaa_that_is_not_the_clusterip_is_wrong_and_says_what_it_is_made_of() -> None:
+    def given(*addresses: str) -> RuleInput:
+        made = service_answers("addr")
+        reply = Reply(answers=len(addresses), addresses=tuple(map(address, addresses)))
+        return view((made[0], replace(made[1], reply=reply)))
+
+    (four, six) = WEB.cluster_ips
+    synthesised = "64:ff9b::a98:b772"
+    assert int(four) == int(address(synthesised)) & 0xFFFFFFFF
+    finding = found(Cause.SERVICE_AAAA_WRONG, given(synthesised))
+    assert finding is not None
+    assert (finding.severity, finding.subjects) == (Severity.WARNING, ("service/default/web",))
+    assert finding.evidence[0].endswith(f"says AAAA {synthesised}, made of its IPv4 ClusterIP (dns64)")
+    assert found(Cause.SERVICE_AAAA_WRONG, given(str(six), "2001:db8::1")) is not None
+    assert found(Cause.SERVICE_AAAA_WRONG, given(str(six))) is None
+    assert found(Cause.SERVICE_AAAA_WRONG, given("::")) is None, "a sinkhole is dns_aaaa_blocked"
+    assert found(Cause.SERVICE_AAAA_WRONG, view(service_answers("nodata"))) is None
+    fresh = replace(INVENTORY, services=(replace(WEB, created=950.0),))
+    assert DNS_RULES[Cause.SERVICE_AAAA_WRONG](replace(given(synthesised), snapshot=replace(
+        given(synthesised).snapshot, inventory=fresh))) is Reason.NO_TARGET  # fmt: skip

@@ -13,11 +13,12 @@ import pytest
 
 from exporter.config.schema import Config
 from exporter.daemon.rounds import Rounds, UnfinishedError
+from exporter.model.cause import Cause
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.policy import Policy, PolicyKind
 from exporter.model.dns import REFUSED, Reply
 from exporter.model.family import Family
-from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question
+from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question, Together
 from exporter.model.report import PodView, Report
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan.repeats import TIMES
@@ -45,6 +46,7 @@ class World:
         self.answer: Callable[[Question], Lookup] = lambda q: Lookup(question=q, outcome=LookupOutcome.TIMEOUT)
         self.checks: list[Check] = []
         self.questions: list[Question] = []
+        self.together: list[int] = []
         self.overrun = False
         self.interval = pace.interval if pace else 30.0
         self.now, self.ticks = 1_000_000.0, 0.0
@@ -89,6 +91,10 @@ class World:
         self.questions += questions
         await asyncio.sleep(0)
         return tuple(replace(self.answer(q), time=self.now) for q in questions)
+
+    async def ask_together(self, asked: Sequence[Together], deadline: Deadline) -> tuple[tuple[Lookup, ...], ...]:
+        self.together.append(len(asked))
+        return tuple([await self.ask_all(one.questions, deadline) for one in asked])
 
     async def run(self) -> Report:
         inventories = iter([self.inventory, self.after or self.inventory])
@@ -218,6 +224,32 @@ async def test_what_is_doubtful_is_asked_again_even_where_the_plan_fills_the_bud
         again = Counter((q.name, q.qtype) for q in made if q.purpose is Purpose.AGAIN)
         assert bool(again) is (number > 0)
         assert set(again.values()) <= {TIMES}
+
+
+async def test_a_reply_lost_of_two_questions_from_one_socket_is_found_within_the_budget() -> None:
+    names = "dns: {names: [{name: pypi.org}, {name: debian.org}]}\n"
+    world = World(names, pods=[f"p{n}" for n in range(20)])
+    data = Reply(answers=1, addresses=(ip_address("192.0.2.80"),))
+    world.answer = lambda q: Lookup(question=q, outcome=LookupOutcome.ANSWER, reply=data)
+
+    async def racing(asked: Sequence[Together], _: Deadline) -> tuple[tuple[Lookup, ...], ...]:
+        world.questions += (q for one in asked for q in one.questions)
+        return tuple(
+            (
+                replace(world.answer(a), time=world.now),
+                Lookup(question=b, outcome=LookupOutcome.TIMEOUT, seconds=1.0, time=world.now),
+            )
+            for a, b in (one.questions for one in asked)
+        )
+
+    world.ask_together = racing  # type: ignore[assignment, method-assign]  # the second of each pair gets no reply
+    found = []
+    for _ in range(5):
+        before = len(world.questions)
+        report = await world.run()
+        assert len([q for q in world.questions[before:] if q.allowed]) <= 60
+        found.append(Cause.DNS_PARALLEL_QUERIES_LOST in {c.finding.cause for c in report.causes})
+    assert found[-1], "the first round sets aside what the second needs"
 
 
 async def test_a_change_of_the_names_asked_about_takes_what_was_said_of_the_old_ones_along() -> None:

@@ -19,8 +19,8 @@ import pytest
 
 from exporter.model.dns import NOTIMP
 from exporter.model.family import FAMILIES, Family
-from exporter.model.probe import Lookup, LookupOutcome
-from exporter.probes.dns import MAX_DATAGRAM, MAX_STRAYS, ask
+from exporter.model.probe import Lookup, LookupOutcome, Together
+from exporter.probes.dns import MAX_DATAGRAM, MAX_STRAYS, ask, ask_together
 from exporter.probes.dns_reply import MAX_REPLY
 from exporter.probes.ports import LocalNetwork
 from tests.unit import hostile_dns
@@ -575,3 +575,29 @@ async def test_cancelling_over_udp_and_over_tcp_leaves_no_socket_open(family: Fa
             await asyncio.wait_for(arrived.wait(), 60)
             await cancel(task)
             network.assert_all_closed()
+
+
+@both_families
+async def test_questions_sent_together_leave_one_socket_and_each_gets_its_own_reply(family: Family) -> None:
+    """In whatever order they come, with another reply in between; and what does not come is missing alone."""
+    held: list[bytes] = []
+
+    def backwards(query: bytes) -> list[bytes]:
+        held.append(query)
+        return [] if len(held) % 2 else [other_question(query), right(held[-1]), right(held[-2])]
+
+    def first_alone(query: bytes) -> list[bytes]:
+        held.append(query)
+        return [right(query)] if len(held) % 2 else []
+
+    async with scripted(family, backwards) as whole, scripted(family, first_alone) as half:
+        for port, lost in ((whole, [False, False]), (half, [False, True])):
+            asked = Together(tuple(make_question(family, port, "x.test", t, timeout=0.4) for t in ("A", "AAAA")))
+            network = Noting()
+            made = await ask_together(asked, network)
+            assert len(network.made) == 1
+            network.assert_all_closed()
+            assert [one.question for one in made] == list(asked.questions)
+            assert [one.outcome is LookupOutcome.TIMEOUT for one in made] == lost
+            assert [one.reply is None for one in made] == lost
+            assert len({dns.message.from_wire(q).id for q in held[-2:]}) == 2

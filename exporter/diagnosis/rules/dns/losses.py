@@ -1,7 +1,7 @@
-"""Nameservers that answer by chance: now with data and now without, or only some of the time. Rules; pure.
+"""Nameservers that answer by chance: now with data and now without, some of the time, or one of two. Rules; pure.
 
-Beside servers.py. Both causes show over the many answers of the last minutes, never over two; they explain what a
-single answer of such a server seems to show (a withheld record, a dead server, a search list that breaks musl).
+Beside servers.py. The first two causes show over the many answers of the last minutes, never over two; they explain
+what a single answer of such a server seems to show (a withheld record, a dead server, a search list that breaks musl).
 """
 
 from __future__ import annotations
@@ -14,14 +14,24 @@ from typing import TypeAlias
 
 from exporter.diagnosis.engine.preconditions import bounded
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
-from exporter.diagnosis.rules.dns.samples import called, cluster_domain, meant_to_reach, nothing_asked, restricted
+from exporter.diagnosis.rules.dns.samples import (
+    Samples,
+    called,
+    cluster_domain,
+    meant_to_reach,
+    nothing_asked,
+    resolve_command,
+    restricted,
+    samples,
+)
 from exporter.diagnosis.rules.dns.steadiness import ROUNDS, alternates, denies, still_happens
 from exporter.diagnosis.rules.judging import found
 from exporter.model.cause import Cause
+from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import is_within, zone
 from exporter.model.family import Address
 from exporter.model.grouping import grouped
-from exporter.model.probe import Nameserver, Told
+from exporter.model.probe import Lookup, Nameserver, Purpose, Told
 from exporter.model.reason import Reason
 from exporter.model.report import Pair
 from exporter.model.subject import Subject
@@ -29,6 +39,7 @@ from exporter.plan.answer_history import LOST, RECENT
 
 ENOUGH = 20  # questions
 SHARE = 0.2  # of them unanswered
+RARE = 20  # one in so many
 REPEATED = 8  # times that the command asks
 TYPES = 2  # that are both lost and answered: what is withheld by type is no loss
 
@@ -101,6 +112,51 @@ def dns_queries_lost(view: RuleInput) -> Judgement:
     )
 
 
+def dns_parallel_queries_lost(view: RuleInput) -> Judgement:
+    """Of A and AAAA sent together from one socket one reply is missing that comes alone, in two rounds."""
+    asked = samples(view, Purpose.PARALLEL)
+    if not asked:
+        return nothing_asked(view)
+    if not any(one.before for one in asked):
+        return Reason.TOO_FEW_SAMPLES
+    lossy = {losses.server.address for losses in _losses(_recent(view)) if losses.by_chance}
+    found_of = [(one.server, lost) for one in asked if (lost := _lost_twice(one)) and one.server.address not in lossy]
+    if not found_of:
+        return ()
+    first = found_of[0][1].question
+    return found(
+        Cause.DNS_PARALLEL_QUERIES_LOST,
+        [server.subject for server, _ in found_of],
+        evidence=bounded(_parallel_loss(view, server, lost) for server, lost in found_of),
+        command=resolve_command(first.vantage, first.name),
+    )
+
+
+def _lost_twice(asked: Samples) -> Lookup | None:
+    """The reply that the last pair lacked, if the one before lacked one as well; names may change between rounds."""
+    pairs = [p for half in (asked.now, asked.before) for p in grouped(half, lambda one: one.question.name).values()]
+    pairs.sort(key=lambda pair: pair[0].time, reverse=True)
+    lost = [next((one for one in pair if one.outcome in LOST), None) for pair in pairs[:ROUNDS]]
+    return lost[0] if len(lost) == ROUNDS and lost[1] is not None else None
+
+
+def _parallel_loss(view: RuleInput, server: Nameserver, lost: Lookup) -> str:
+    """With the delay of each libc.
+
+    glibc asks again after `timeout`, then one by one (resolv/res_send.c; with single-request from the start). musl asks
+    for what is missing after `timeout` divided by `attempts` (src/network/res_msend.c).
+    """
+    question = lost.question
+    files = {pod.vantage.subject: pod.resolv_conf for pod in view.snapshot.pods}
+    conf = files.get(question.vantage.subject) or view.snapshot.host_resolv_conf or ResolvConf()
+    alone = conf.options & {"single-request", "single-request-reopen", "use-vc"}
+    return (
+        f"{called(server)}, {question.name}: A and AAAA sent together from {question.vantage.subject}: the reply to "
+        f"{question.qtype} was missing, for {lost.detail} such pairs one reply; sent alone, it came. "
+        f"glibc waits {0 if alone else conf.timeout} s longer then, musl {conf.timeout / max(1, conf.attempts):g} s"
+    )
+
+
 def _recent(view: RuleInput) -> list[Told]:
     return [one for one in view.snapshot.told if abs(view.now - one.time) <= RECENT]
 
@@ -136,6 +192,11 @@ class _Losses:
     @property
     def lost(self) -> tuple[Told, ...]:
         return tuple(one for one in self.asked if one.outcome in LOST)
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether so many are lost that a pair may lose one as well."""
+        return len(self.lost) * RARE > len(self.asked)
 
     @property
     def text(self) -> str:

@@ -124,6 +124,11 @@ def called(server: Nameserver) -> str:
     return f"{server.subject} ({server.address})"
 
 
+def resolve_command(vantage: Vantage, name: str) -> str:
+    place = f" --pod={vantage.namespace}/{vantage.name}" if vantage.kind == "pod" and vantage.namespace else ""
+    return f"dualstack-exporter resolve {name}{place}"
+
+
 def nothing_asked(view: RuleInput) -> Reason:
     """Why there are no answers: no vantage to ask from, or no nameserver that may be asked."""
     return Reason.NO_VANTAGE if view.snapshot.host is None and not view.snapshot.pods else Reason.NO_TARGET

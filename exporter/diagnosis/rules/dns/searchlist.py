@@ -12,7 +12,14 @@ from itertools import product
 from typing import TypeAlias
 
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
-from exporter.diagnosis.rules.dns.samples import Samples, is_sent, latest, nothing_asked, samples
+from exporter.diagnosis.rules.dns.samples import (
+    Samples,
+    is_sent,
+    latest,
+    nothing_asked,
+    resolve_command,
+    samples,
+)
 from exporter.diagnosis.rules.judging import found
 from exporter.libc.replies import Answers, answers_of
 from exporter.libc.resolver import Libc, Request, predict, suggest_fixes
@@ -67,7 +74,7 @@ def dns_search_breaks_musl(view: RuleInput) -> Judgement:
         Cause.DNS_SEARCH_BREAKS_MUSL,
         [pod.vantage.subject for pod in hit or pods],
         evidence=evidence if hit else [*evidence, "no pod of this node is known to have a musl loader"],
-        command=_command((hit or pods)[0], lasting[0][1].name),
+        command=resolve_command((hit or pods)[0].vantage, lasting[0][1].name),
         severity=None if hit else Severity.INFO,
     )
 
@@ -93,12 +100,6 @@ def _breaks(files: Iterable[ResolvConf], names: Iterable[str], answers: Answers)
 def _evidence(conf: ResolvConf, made: Prediction, answers: Answers) -> str:
     fix = next((f"; a cure: {fix.change}" for fix in suggest_fixes(made.name, conf, answers)), "")
     return f"{made.name}: glibc OK, {made.libc} {made.code}: {made.why}{fix}"
-
-
-def _command(pod: PodView, name: str) -> str:
-    vantage = pod.vantage
-    place = f" --pod={vantage.namespace}/{vantage.name}" if vantage.kind == "pod" and vantage.namespace else ""
-    return f"dualstack-exporter resolve {name}{place}"
 
 
 def _files(snapshot: Snapshot) -> dict[ResolvConf, list[PodView]]:

@@ -146,8 +146,9 @@ def _key(lookup: Lookup) -> tuple[Address, str, str, Purpose]:
 
 
 def _sent(lookups: Iterable[Lookup]) -> list[Lookup]:
-    """What was asked of nameservers that pods use or that dns.servers names; a reference is neither."""
-    return [one for one in lookups if is_sent(one) and one.question.purpose is not Purpose.REFERENCE]
+    """What was asked one by one of nameservers that pods use or that dns.servers names; a reference is neither."""
+    others = {Purpose.REFERENCE, Purpose.PARALLEL}
+    return [one for one in lookups if is_sent(one) and one.question.purpose not in others]
 
 
 def _decisive(lookups: list[Lookup], domain: str) -> list[Lookup]:

@@ -1,11 +1,12 @@
-"""The cause that the cluster's DNS shows of Services: an IPv6 ClusterIP without its AAAA. A rule over two rounds; pure.
+"""What the cluster's DNS says of Services: no AAAA for an IPv6 ClusterIP, or another one. Rules over two rounds; pure.
 
 Role cluster asks for it (plan/questions.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
 from exporter.config.schema import AaaaPolicy
 from exporter.diagnosis.engine.preconditions import bounded, lacking
@@ -29,6 +30,20 @@ NEGATIVE = frozenset({LookupOutcome.NODATA, LookupOutcome.NXDOMAIN})
 
 def service_aaaa_missing(view: RuleInput) -> Judgement:
     """A Service has an IPv6 ClusterIP and the cluster DNS, which knows it, no AAAA; info where on purpose."""
+    on_purpose = view.expect.aaaa is AaaaPolicy.BLOCKED
+    return _lasting(view, Cause.SERVICE_AAAA_MISSING, _denied, Severity.INFO if on_purpose else None)
+
+
+def service_aaaa_wrong(view: RuleInput) -> Judgement:
+    """The cluster DNS gives an AAAA for a Service that is not its ClusterIP."""
+    return _lasting(view, Cause.SERVICE_AAAA_WRONG, _wrong, None)
+
+
+Chosen: TypeAlias = Callable[[list[Lookup], Mapping[str, Service]], dict[str, list[Lookup]]]
+
+
+def _lasting(view: RuleInput, cause: Cause, chosen: Chosen, severity: Severity | None) -> Judgement:
+    """The Services whose AAAA answers are among the chosen ones, in two rounds."""
     reason = lacking(view.inventory, ResourceKind.SERVICES)
     if reason is not None:
         return reason
@@ -40,21 +55,21 @@ def service_aaaa_missing(view: RuleInput) -> Judgement:
         return nothing_asked(view)
     if not earlier:
         return Reason.TOO_FEW_SAMPLES
-    before = _denied(earlier, wanted)
+    before = chosen(earlier, wanted)
     lasting = {
         name: asked[-1]
-        for name, asked in _denied(now, wanted).items()
+        for name, asked in chosen(now, wanted).items()
         if any(one is not asked[-1] for one in before.get(name, ()))
     }
     if not lasting:
         return ()
     first = lasting[min(lasting)].question
     return found(
-        Cause.SERVICE_AAAA_MISSING,
+        cause,
         [Subject.of(SubjectKind.SERVICE, wanted[name].key) for name in lasting],
         evidence=bounded(_shown(one, wanted[name], now) for name, one in sorted(lasting.items())),
         command=f"dig @{first.server.address} {first.name} A {first.name} AAAA",
-        severity=Severity.INFO if view.expect.aaaa is AaaaPolicy.BLOCKED else None,
+        severity=severity,
     )
 
 
@@ -77,10 +92,25 @@ def _denied(lookups: list[Lookup], wanted: Mapping[str, Service]) -> dict[str, l
     return grouped(denied, lambda one: one.question.name)
 
 
+def _wrong(lookups: list[Lookup], wanted: Mapping[str, Service]) -> dict[str, list[Lookup]]:
+    """The last AAAA of each Service if it has an address that is not the Service's; :: is no address at all."""
+    last = {one.question.name: one for one in lookups if one.question.qtype == "AAAA" and one.reply is not None}
+    return {
+        name: [one]
+        for name, one in last.items()
+        if name in wanted
+        and one.reply is not None
+        and any(a not in wanted[name].cluster_ips and not a.is_unspecified for a in one.reply.addresses)
+    }
+
+
 def _shown(one: Lookup, service: Service, lookups: Iterable[Lookup]) -> str:
     address = next(a for a in service.cluster_ips if family_of(a) is Family.V6)
     question = one.question
     text = f"{question.name} has ClusterIP {address}, {called(question.server)} says AAAA {describe(one)}"
+    within = {int(a) for a in service.cluster_ips if family_of(a) is Family.V4}
+    if one.reply is not None and any(int(a) & 0xFFFFFFFF in within for a in one.reply.addresses):
+        text += ", made of its IPv4 ClusterIP (dns64)"
     for pointer in lookups:
         if pointer.question.qtype == "PTR" and pointer.question.name == address.reverse_pointer:
             names = ", ".join(pointer.reply.names[:2]) if pointer.reply is not None else ""
