@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from exporter.catalogue.metric import FinishedRound, Metric, Row, Rows, by_label, counter, gauge, one
 from exporter.diagnosis.vxlan_peers import expect_peers, peer_states
-from exporter.kernel.decode.vxlan import DEVICES
 from exporter.model.facts import AddressFact, HostFacts, LinkFact, NatFacts, PeerState, VxlanDevice
 from exporter.model.family import FAMILIES, Family
 from exporter.model.report import Snapshot
@@ -69,9 +68,8 @@ def tunnel_peers(snapshot: Snapshot) -> Mapping[str, Counter[PeerState]]:
     vxlan, routes = snapshot.kernel.vxlan, snapshot.kernel.routes or ()
     peers: dict[str, Counter[PeerState]] = {}
     for device in vxlan.devices.values() if vxlan is not None else ():
-        family = DEVICES.get(device.name)
-        if family is not None and not device.flow_based:
-            expected = expect_peers(snapshot.inventory, snapshot.node, family)
+        if not device.flow_based:
+            expected = expect_peers(snapshot.inventory, snapshot.node, device.name)
             peers[device.name] = Counter(p.state for p in peer_states(device, expected, routes))
     return peers
 

@@ -1,22 +1,29 @@
 """Compares a tunnel device with what it should have for each peer, for the tunnel rules and the peers' metric. Pure.
 
-Felix writes three things per remote node (felix/dataplane/linux/vxlan_mgr.go): a route per block through the peer's
-tunnel address, a permanent neighbour from that address to the peer's MAC, and a forwarding entry from that MAC to the
-peer's node address. Without an inventory kernel/decode/tunnel_peers.py compares the device with itself.
+Felix (felix/dataplane/linux/vxlan_mgr.go) and flannel (pkg/backend/vxlan/vxlan_network.go) write three things per
+remote node: a route per block or podCIDR through the peer's tunnel address, a permanent neighbour from that address to
+the peer's MAC, and a forwarding entry from that MAC to the peer's node address. Without an inventory
+kernel/decode/tunnel_peers.py compares the device with itself.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+from exporter.diagnosis.host_links import RouteTable
 from exporter.kernel.decode.tunnel_peers import PeerFinding, compare_with_itself, is_host
+from exporter.kernel.decode.vxlan import tunnel_family
 from exporter.model.cluster.calico import IPPool, VxlanMode
 from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.node import Node
 from exporter.model.facts import PeerState, RouteFact, VxlanDevice
 from exporter.model.family import Address, Family, Net, contains, family_of
 from exporter.model.grouping import grouped
+
+FLANNEL = "flannel"  # how the names of its devices begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +35,7 @@ class PeerExpectation:
     mac: str | None = None
     node: Address | None = None
     blocks: tuple[Net, ...] = ()  # those reached through the tunnel: not CrossSubnet's direct ones
+    may_be_direct: bool = False  # flannel with DirectRouting reaches it without the tunnel, by its node address
 
 
 def tunnel_mac(node: str, family: Family) -> str:
@@ -37,36 +45,56 @@ def tunnel_mac(node: str, family: Family) -> str:
     return (b"f" + digest[:5]).hex(":")
 
 
-def expect_peers(inventory: Inventory, own: str, family: Family) -> tuple[PeerExpectation, ...] | None:
-    """The peers that node `own` should know, by Node annotations and confirmed blocks; None where nodes were not read.
+def expect_peers(inventory: Inventory, own: str, device: str) -> tuple[PeerExpectation, ...] | None:
+    """The peers that this tunnel device of node `own` should know; None where nodes were not read.
 
     A peer without a tunnel address of the family is left out: that it lacks one is another finding. Callers check
     whether a peer is Ready and how old its objects are.
     """
-    if inventory.nodes is None:
+    family = tunnel_family(device)
+    if inventory.nodes is None or family is None:
         return None
+    peers = (node for node in inventory.nodes if node.name != own)
+    if device.startswith(FLANNEL):
+        return tuple(made for peer in peers if (made := _flannel_peer(peer, family)) is not None)
+    return tuple(_calico_peers(inventory, own, family, peers))
+
+
+def _flannel_peer(peer: Node, family: Family) -> PeerExpectation | None:
+    """By its annotations and podCIDR: the tunnel address is the network's own (pkg/backend/vxlan/vxlan_network.go)."""
+    cidr, flannel = peer.pod_cidr(family), peer.flannel
+    if cidr is None or flannel is None or flannel.backend != "vxlan" or family not in flannel.macs:
+        return None
+    return PeerExpectation(
+        name=peer.name,
+        tunnel=cidr.network_address,
+        mac=flannel.macs[family],
+        node=flannel.address(family),
+        blocks=(cidr,),
+        may_be_direct=True,
+    )
+
+
+def _calico_peers(inventory: Inventory, own: str, family: Family, peers: Iterable[Node]) -> Iterator[PeerExpectation]:
+    """By Node annotations and confirmed blocks."""
     here = inventory.node(own)
     mine = here.calico_address(family) if here else None
     confirmed = (b for b in inventory.block_affinities or () if b.confirmed and not b.deleted)
     blocks = grouped((b for b in confirmed if family_of(b.cidr) is family), lambda block: block.node)
-    found = []
-    for peer in inventory.nodes:
+    for peer in peers:
         tunnel = peer.tunnel_address(family)
-        if peer.name == own or tunnel is None:
+        if tunnel is None:
             continue
         theirs = peer.calico_address(family)
         near = mine is not None and theirs is not None and theirs.ip in mine.network
         held = [block.cidr for block in blocks.get(peer.name, ())]
-        found.append(
-            PeerExpectation(
-                name=peer.name,
-                tunnel=tunnel,
-                mac=peer.tunnel_macs.get(family) or tunnel_mac(peer.name, family),
-                node=theirs.ip if theirs else None,
-                blocks=tuple(cidr for cidr in held if _is_tunnelled(inventory.pools, cidr, near=near)),
-            )
+        yield PeerExpectation(
+            name=peer.name,
+            tunnel=tunnel,
+            mac=peer.tunnel_macs.get(family) or tunnel_mac(peer.name, family),
+            node=theirs.ip if theirs else None,
+            blocks=tuple(cidr for cidr in held if _is_tunnelled(inventory.pools, cidr, near=near)),
         )
-    return tuple(found)
 
 
 def _is_tunnelled(pools: Sequence[IPPool] | None, block: Net, *, near: bool) -> bool:
@@ -93,15 +121,29 @@ def peer_states(
         return tuple(compare_with_itself(device, routes))
     neighbours = {n.address: n.mac for n in device.neighbours}
     over = {(r.destination, r.gateway) for r in device.routes if r.type == "unicast"}
-    return tuple(_compare(device, neighbours, over, expected) for expected in expectations)
+    beside = {(r.destination, r.gateway) for r in routes} if any(e.may_be_direct for e in expectations) else set()
+    stands = lru_cache(maxsize=1)(lambda: RouteTable((*routes, *device.routes)))  # needed where a route is missing
+    return tuple(
+        PeerFinding(expected.name, PeerState.COMPLETE)
+        if expected.may_be_direct and all((block, expected.node) in beside for block in expected.blocks)
+        else _compare(device, neighbours, over, stands, expected)
+        for expected in expectations
+    )
 
 
 def _compare(
-    device: VxlanDevice, neighbours: Mapping[Address, str], over: set[tuple[Net, Address | None]], peer: PeerExpectation
+    device: VxlanDevice,
+    neighbours: Mapping[Address, str],
+    over: set[tuple[Net, Address | None]],
+    stands: Callable[[], RouteTable],
+    peer: PeerExpectation,
 ) -> PeerFinding:
     missing = [b for b in peer.blocks if (b, peer.tunnel) not in over and not (is_host(b) and (b, None) in over)]
     if missing:
-        return PeerFinding(peer.name, PeerState.MISSING_ROUTE, f"no route to {missing[0]} via {peer.tunnel}")
+        instead = _describe(stands().match(missing[0].network_address))
+        return PeerFinding(
+            peer.name, PeerState.MISSING_ROUTE, f"no route to {missing[0]} via {peer.tunnel}; instead {instead}"
+        )
     mac = neighbours.get(peer.tunnel)
     if mac is None:
         return PeerFinding(peer.name, PeerState.MISSING_NEIGHBOR, f"no neighbour {peer.tunnel}")
@@ -113,3 +155,15 @@ def _compare(
     if peer.node is not None and destination != peer.node:
         return PeerFinding(peer.name, PeerState.WRONG_DESTINATION, f"{mac} leads to {destination}, not {peer.node}")
     return PeerFinding(peer.name, PeerState.COMPLETE)
+
+
+def _describe(route: RouteFact | None) -> str:
+    """The route as `ip route` prints it."""
+    if route is None:
+        return "none"
+    kind = f"{route.type} " if route.type != "unicast" else ""
+    return (
+        f"{kind}{route.destination}"
+        + (f" via {route.gateway}" if route.gateway else "")
+        + (f" dev {route.link}" if route.link else "")
+    )

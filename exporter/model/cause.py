@@ -125,6 +125,10 @@ class Cause(StrEnum):
         severity=INFO, family=None)
     NODE_IPV6_DISABLED = auto(), _spec(ON_NODE, "IPv6 is disabled by sysctl on the node.")
     NODE_NO_IPV6_ADDRESS = auto(), _spec(ON_NODE, "The node has no usable global IPv6 address.")
+    NODE_IP_MISMATCH = auto(), _spec(
+        ON_NODE, "An IPv6 address by which the cluster knows the node is on no link of the node.", compares=True)
+    LINK_MTU_BELOW_IPV6_MINIMUM = auto(), _spec(
+        ON_NODE, "A link of the node or of a pod has an MTU below 1280, so the kernel disables IPv6 on it.")
     NODE_NO_IPV6_DEFAULT_ROUTE = auto(), _spec(ON_NODE, "The node has no IPv6 default route.")
     NODE_FORWARDING_OFF = auto(), _spec(ON_NODE, "The node does not forward IPv6.")
     NODE_ACCEPT_RA_IGNORED = auto(), _spec(
@@ -140,10 +144,11 @@ class Cause(StrEnum):
     NAT_KUBE_PROXY_MISSING = auto(), _spec(
         ON_NODE, "IPv6 Services exist, but kube-proxy has no IPv6 rules on the node.", compares=True)
     VXLAN_DEVICE_MISSING = auto(), _spec(
-        ON_NODE, "vxlan-v6.calico should exist on the node but does not.", compares=True)
-    VXLAN_DEVICE_DOWN = auto(), _spec(ON_NODE, "vxlan-v6.calico is down.", compares=True)
+        ON_NODE, "The tunnel device for IPv6 should exist on the node but does not.", compares=True)
+    VXLAN_DEVICE_DOWN = auto(), _spec(ON_NODE, "The tunnel device for IPv6 is down.", compares=True)
     VXLAN_MISCONFIGURED = auto(), _spec(
-        ON_NODE, "The settings of vxlan-v6.calico differ from those that Calico should have set.", compares=True)
+        ON_NODE, "The settings of the tunnel device for IPv6 differ from those that the CNI should have set.",
+        compares=True)
     VXLAN_PEER_INCOMPLETE = auto(), _spec(
         ON_NODE, "The route, neighbour and forwarding entry of a tunnel peer are incomplete or do not match.",
         compares=True)
@@ -154,6 +159,9 @@ class Cause(StrEnum):
     POD_IPV6_ADDRESS_UNUSABLE = auto(), _spec(
         POD, "A pod's IPv6 address cannot be used (tentative, failed duplicate detection, or link-local only).")
     POD_IP_MISMATCH = auto(), _spec(POD, "An address in status.podIPs is on no interface of the pod.", compares=True)
+    POD_MTU_ABOVE_TUNNEL = auto(), _spec(
+        POD, "A pod's MTU is above that of its tunnel: it was created before the MTU was known or changed.",
+        severity=INFO)
     POD_NO_IPV6_DEFAULT_ROUTE = auto(), _spec(POD, "A pod has an IPv6 address but no IPv6 default route.")
     POD_LISTENS_IPV4_ONLY = auto(), _spec(
         POD, "An IPv6 Service sends to a port on which its pod listens over IPv4 only.", severity=INFO, compares=True)

@@ -61,6 +61,7 @@ class Inet6Conf:
     forwarding: int
     accept_ra: int
     disable_ipv6: int
+    force_forwarding: int = 0  # Linux 6.17: what arrives here is forwarded although all.forwarding is 0; older: 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +208,7 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VxlanDevice:
-    """vxlan-v6.calico or vxlan.calico in the kernel (linux/if_link.h IFLA_VXLAN_*)."""
+    """A tunnel device of Calico or flannel in the kernel (linux/if_link.h IFLA_VXLAN_*)."""
 
     name: str
     up: bool
@@ -241,7 +242,7 @@ class PeerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VxlanFacts:
-    """Both tunnel devices; a name that is absent from `devices` does not exist in the kernel."""
+    """The tunnel devices of both families; a name that is absent from `devices` does not exist in the kernel."""
 
     devices: Mapping[str, VxlanDevice] = field(default_factory=dict)
     bpf: bool = False  # link bpfin.cali exists: the eBPF dataplane

@@ -14,7 +14,7 @@ from exporter.model.subject import Subject, SubjectKind
 
 
 def unsupported_families(inventory: Inventory, node: str) -> frozenset[tuple[str, Family]]:
-    """(pod subject, family) for a node's pods that lack the family by age, or by annotation of pod or namespace."""
+    """(pod subject, family) for a node's pods that lack the family by age, or by choice of pod or namespace."""
     choosing = {space.name for space in inventory.namespaces or () if space.address_choice}
     since = {family: first_pool(inventory, node, family) for family in FAMILIES}
     return frozenset(
@@ -23,7 +23,7 @@ def unsupported_families(inventory: Inventory, node: str) -> frozenset[tuple[str
         if pod.ips
         for family in {*FAMILIES} - {family_of(address) for address in pod.ips}
         if pod.address_choice or pod.namespace in choosing or is_older(pod, since[family])
-    )
+    ) | frozenset((pod.subject, Family.V6) for pod in inventory.local_pods(node) if pod.disables_ipv6)
 
 
 def first_pool(inventory: Inventory, node: str, family: Family) -> float | None:

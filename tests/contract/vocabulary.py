@@ -14,7 +14,6 @@ from exporter.catalogue.kernel import ADDRESS_STATES
 from exporter.catalogue.metric import Type
 from exporter.catalogue.probes import LIBCS
 from exporter.diagnosis.census import Resource
-from exporter.kernel.decode.vxlan import DEVICES
 from exporter.model.cause import Cause, Role, Scope, Severity
 from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.dns import BlockKind
@@ -56,7 +55,7 @@ VALUES: dict[str, set[str]] = {
     "request": {"any", "4", "6"},
     "result": {"OK", "EAI_NONAME", "EAI_NODATA", "EAI_AGAIN", "EAI_FAIL"},
     "backend": set(Backend),
-    "device": set(DEVICES),
+    "device": {"vxlan.calico", "vxlan-v6.calico", "flannel.1", "flannel-v6.1"},
     "role": set(Role),
     "reader": {*Reader, *ResourceKind},
     "resource": {*Resource, *ResourceKind},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tests.kernel import calico_network as network
 from tests.kernel import namespaces
+from tests.kernel.calico_nodes import FABRIC_MTU, POD_MTU
 
 if TYPE_CHECKING:
     from tests.kernel.calico import Lab
@@ -108,6 +109,50 @@ def _enable_pod_link(lab: Lab, node: LabNode) -> None:
     _restore_pod(lab, node)
 
 
+def _pod_mtu(mtu: int) -> Act:
+    """Both ends of the pod's link."""
+
+    def act(_: Lab, node: LabNode) -> None:
+        pod = node.pods[0]
+        line = f"link set {{}} mtu {mtu}"
+        namespaces.batch({node.netns: [line.format(pod.link)], pod.netns: [line.format("eth0")]})
+
+    return act
+
+
+def _restore_pod_link(lab: Lab, node: LabNode) -> None:
+    _pod_mtu(POD_MTU)(lab, node)
+    namespaces.batch({node.netns: network.pod_routes(node)})
+    namespaces.configure({node.netns: network.pod_sysctls(node)})
+    _restore_pod(lab, node)
+
+
+def _force_forwarding(value: int) -> Act:
+    """On every link of the node but that of the first pod; the kernel has it since Linux 6.17."""
+
+    def act(lab: Lab, node: LabNode) -> None:
+        links = ("eth0", TUNNEL, *(pod.link for pod in node.pods[1:]))
+        paths = {f"net/ipv6/conf/{link}/force_forwarding": value for link in links}
+        known = lab.run(node.netns, "ls", "/proc/sys/net/ipv6/conf/eth0")
+        settings: dict[str, object] = {"net/ipv6/conf/all/forwarding": 1 - value}
+        namespaces.configure({node.netns: settings | (paths if "force_forwarding" in known else {})})
+
+    return act
+
+
+def _too_big_dropped(lab: Lab, node: LabNode) -> None:
+    """A pod with a larger MTU than its tunnel, which never learns of it."""
+    _pod_mtu(FABRIC_MTU)(lab, node)
+    rule = "icmpv6 type packet-too-big drop"
+    table = f"table ip6 lab {{ chain fault {{ type filter hook input priority 0;\n{rule}\n}}\n}}\n"
+    _nft(lab, node.pods[0].netns, table)
+
+
+def _too_big_heard(lab: Lab, node: LabNode) -> None:
+    _nft(lab, node.pods[0].netns, "delete table ip6 lab\n")
+    _pod_mtu(POD_MTU)(lab, node)
+
+
 def _fabric_mtu(mtu: int) -> Act:
     """The switch's ports: it drops what is larger, without a word."""
     return lambda lab, _: namespaces.batch({lab.fabric: [f"link set to-{n.name} mtu {mtu}" for n in lab.nodes]})
@@ -182,9 +227,20 @@ STATE_FAULTS: dict[str, tuple[Act, Act]] = {
     "vxlan_down": (_ip(f"link set {TUNNEL} down"), _remake_tunnel),
     "vxlan_wrong_vni": (lambda lab, node: _remake_tunnel(lab, node, vni=4097), _remake_tunnel),
     "vxlan_mtu_small": (_ip(f"link set {TUNNEL} mtu 1280"), _ip(f"link set {TUNNEL} mtu 1430")),
+    "vxlan_mtu_below_minimum": (_ip(f"link set {TUNNEL} mtu 1200"), _remake_tunnel),
     "vxlan_address_removed": (
         _ip(f"address delete {{node.tunnel6}}/128 dev {TUNNEL}"),
         _ip(f"address replace {{node.tunnel6}}/128 dev {TUNNEL} nodad"),
+    ),
+    "route_to_peer_direct": (
+        _ip(
+            f"route delete {{peer.block6}} dev {TUNNEL}",
+            "route add {peer.block6} via {peer.address6} dev eth0 proto 80 onlink metric 1024",
+        ),
+        _ip(
+            "route delete {peer.block6} dev eth0",
+            f"route replace {{peer.block6}} via {{peer.tunnel6}} dev {TUNNEL} onlink metric 1024",
+        ),
     ),
     "route_to_peer_removed": (
         _ip(f"route delete {{peer.block6}} dev {TUNNEL}"),
@@ -213,6 +269,9 @@ STATE_FAULTS: dict[str, tuple[Act, Act]] = {
         _pod_sysctl("net/ipv6/conf/eth0/disable_ipv6", 1),
         _enable_pod_link,
     ),
+    "pod_mtu_below_minimum": (_pod_mtu(1200), _restore_pod_link),
+    "pod_mtu_above_tunnel": (_pod_mtu(FABRIC_MTU), _pod_mtu(POD_MTU)),
+    "pod_mtu_above_tunnel_unknown_to_it": (_too_big_dropped, _too_big_heard),
     "pod_route_removed": (
         _ip("route delete {pod.address6}/128 dev {pod.link}"),
         _ip("route replace {pod.address6}/128 dev {pod.link} metric 1024"),
@@ -221,6 +280,7 @@ STATE_FAULTS: dict[str, tuple[Act, Act]] = {
         lambda lab, node: _nft(lab, node.pods[0].netns, _MESH),
         lambda lab, node: _nft(lab, node.pods[0].netns, "delete table ip6 nat\n"),
     ),
+    "forwarding_forced_in_part": (_force_forwarding(1), _force_forwarding(0)),
     "forwarding_off": (_sysctl("net/ipv6/conf/all/forwarding", 0), _sysctl("net/ipv6/conf/all/forwarding", 1)),
     "default_route_removed": (
         _ip("route delete default via 2001:db8:1::1 dev eth0"),

@@ -16,7 +16,7 @@ from exporter.kernel.read.readers import read_host
 from exporter.model.facts import AddressFact, HostFacts
 from exporter.model.family import Family
 from tests.kernel.direct_broker import DirectBroker
-from tests.kernel.namespaces import batch, call_inside, configure, create, delete, unique_prefix
+from tests.kernel.namespaces import batch, call_inside, configure, create, delete, run_inside, unique_prefix
 
 pytestmark = pytest.mark.real
 
@@ -121,6 +121,51 @@ async def test_what_a_router_advertised_is_known_as_such(pair: tuple[str, str]) 
     (link,) = [each for each in facts.links or () if each.name == "eth0"]
     assert link.inet6 is not None
     assert (link.inet6.accept_ra, link.inet6.forwarding) == (1, 0)
+
+
+async def test_forwarding_that_is_forced_on_a_link_is_read(pair: tuple[str, str]) -> None:
+    host, _ = pair
+    if "force_forwarding" not in run_inside(host, "ls", "/proc/sys/net/ipv6/conf/eth0"):
+        pytest.skip("needs Linux 6.17")
+    configure({host: {"net/ipv6/conf/eth0/force_forwarding": 1}})
+    links = {each.name: each.inet6 for each in (await facts_of(host)).links or ()}
+    forced = {name: conf is not None and conf.force_forwarding for name, conf in links.items()}
+    assert (forced["eth0"], forced["lo"]) == (1, 0)
+
+
+async def test_a_link_below_the_minimum_has_no_ipv6(pair: tuple[str, str]) -> None:
+    """What link_mtu_below_ipv6_minimum says of the kernel."""
+    host, _ = pair
+    batch({host: ["address add 2001:db8::7/64 dev eth0 nodad", "link set eth0 mtu 1279"]})
+    assert await address_of(host, "2001:db8::7/64") is None
+    (link,) = [each for each in (await facts_of(host)).links or () if each.name == "eth0"]
+    assert (link.mtu, link.inet6) == (1279, None)
+
+
+async def test_flannels_tunnel_is_read_as_calicos_is(pair: tuple[str, str]) -> None:
+    host, _ = pair
+    mac, end, node = "0a:58:00:00:00:02", "fd00:10:42:2::", "2001:db8::2"
+    batch(
+        {
+            host: [
+                "address add 2001:db8::7/64 dev eth0 nodad",
+                "link add flannel-v6.1 type vxlan id 1 dev eth0 local 2001:db8::7 dstport 8472 nolearning",
+                "link set flannel-v6.1 mtu 1430 up",
+                "address add fd00:10:42:1::/128 dev flannel-v6.1 nodad",
+                f"neigh add {end} lladdr {mac} dev flannel-v6.1 nud permanent",
+                f"route add {end}/64 via {end} dev flannel-v6.1 onlink",
+            ]
+        }
+    )
+    batch({host: [f"fdb add {mac} dev flannel-v6.1 dst {node} self permanent"]}, "bridge")
+    facts = await facts_of(host)
+    assert facts.vxlan is not None
+    device = facts.vxlan.devices["flannel-v6.1"]
+    assert (device.vni, device.port, str(device.local), device.parent) == (1, 8472, "2001:db8::7", "eth0")
+    assert [str(route.gateway) for route in device.routes if route.gateway] == [end]
+    assert [neighbour.mac for neighbour in device.neighbours if str(neighbour.address) == end] == [mac]
+    assert str(device.fdb[mac]) == node
+    assert "flannel-v6.1" not in {route.link for route in facts.routes or ()}
 
 
 async def test_several_next_hops_and_foreign_gateways_are_read(pair: tuple[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 
+from tests.kernel import calico_network as network
 from tests.kernel import namespaces
 from tests.kernel.calico_faults import FAULTS as LAB_FAULTS
 from tests.kernel.calico_nodes import GATEWAY6
@@ -11,6 +12,7 @@ from tests.lab import edits
 from tests.lab.cluster import Cluster
 from tests.lab.fault import DNS_SILENT, EBPF, NAT_BACKENDS, UNREACHABLE, Act, Fault, Scope, by, of_lab, warning
 
+FORWARDING, SMALL = "node_forwarding_off", "link_mtu_below_ipv6_minimum"
 PEER = "vxlan_peer_incomplete"
 TUNNEL = (UNREACHABLE, DNS_SILENT)  # what a lost tunnel, or a lost pod, leads to
 SLOW_DAD = {"accept_dad": 1, "dad_transmits": 200, "router_solicitation_delay": 0}
@@ -145,6 +147,18 @@ def _pod_ip_of_the_api(cluster: Cluster) -> None:
     cluster.change(edits.pod_ips(pod.name, pod.address4, "fd00:10:244:1::99"))
 
 
+def _disabled_by_choice(cluster: Cluster) -> None:
+    pod, switch = cluster.node.pods[1], "net/ipv6/conf/all/disable_ipv6"
+    asked = {"sysctls": [{"name": switch.replace("/", "."), "value": "1"}]}
+    cluster.change(edits.spec("Pod", pod.name, securityContext=asked))
+
+    def undo() -> None:
+        namespaces.configure({pod.netns: {switch: 0}})
+        namespaces.batch({pod.netns: network.pod_network(pod)})
+
+    cluster.apply(lambda: namespaces.configure({pod.netns: {switch: 1}}), undo)
+
+
 def _listens_ipv4_only(cluster: Cluster) -> None:
     pod = cluster.node.pods[1]
     cluster.serve(pod.netns, *cluster.as_pod(pod.netns), "8080/4")
@@ -160,15 +174,26 @@ NODE_FAULTS: tuple[Fault, ...] = (
     _node("vxlan_down", "vxlan_device_down", "vxlan-v6.calico is down", *TUNNEL),
     _node("vxlan_wrong_vni", "vxlan_misconfigured", "vxlan-v6.calico has another VNI", *TUNNEL),
     _node("vxlan_mtu_small", "vxlan_misconfigured", "vxlan-v6.calico has a smaller MTU than the pods"),
+    _node("vxlan_mtu_below_minimum", SMALL, "vxlan-v6.calico has an MTU below 1280", *TUNNEL, "vxlan_misconfigured"),
     _node("vxlan_address_removed", "vxlan_misconfigured", "vxlan-v6.calico has lost its address"),
+    Fault(
+        "route_to_peer_direct", Scope.NODE, "a direct route to one peer's block is left from CrossSubnet",
+        of_lab("route_to_peer_direct"), warning(PEER), evidence={PEER: "dev eth0"},
+    ),
     _node("route_to_peer_removed", PEER, "the route to one peer's block is gone", *TUNNEL),
     _node("neighbour_of_peer_removed", PEER, "the neighbour of one peer is gone", *TUNNEL),
     _node("wrong_mac_of_peer", PEER, "the neighbour of one peer has another MAC", *TUNNEL),
     _node("fdb_of_peer_removed", PEER, "the forwarding entry of one peer is gone", *TUNNEL, apart=True),
     _node("wrong_destination_of_peer", PEER, "the forwarding entry of one peer leads to another node", *TUNNEL),
+    _node("forwarding_forced_in_part", FORWARDING, "forwarding is forced on all links but one pod's", *TUNNEL),
     _node("forwarding_off", "node_forwarding_off", "IPv6 forwarding is off", *TUNNEL),
     _node("default_route_removed", "node_no_ipv6_default_route", "the IPv6 default route is gone", UNREACHABLE),
     _node("node_address_removed", "node_no_ipv6_address", "the node has lost its IPv6 address", *TUNNEL),
+    Fault(
+        "node_address_of_the_api_absent", Scope.NODE, "the Node has an InternalIP that the node does not have",
+        lambda cluster: cluster.change(edits.addresses(cluster.node.name, cluster.node.address4, "2001:db8:1::99")),
+        warning("node_ip_mismatch"), evidence={"node_ip_mismatch": "2001:db8:1::99"},
+    ),
     Fault(
         "node_address_tentative", Scope.NODE, "the node's IPv6 address stays tentative", _node_tentative,
         warning("node_no_ipv6_address"), by("node_no_ipv6_address", *TUNNEL), ipv6=False,
@@ -199,6 +224,24 @@ POD_FAULTS: tuple[Fault, ...] = (
     _pod("pod_default_route_removed", "pod_no_ipv6_default_route", "one pod has no IPv6 default route"),
     _pod("pod_ipv6_disabled", "pod_ipv6_disabled", "IPv6 is off by sysctl in one pod"),
     _pod("pod_link_ipv6_disabled", "pod_ipv6_disabled", "IPv6 is off by sysctl on one pod's link"),
+    Fault(
+        "pod_ipv6_disabled_by_choice", Scope.POD, "one pod's own sysctls disable IPv6", _disabled_by_choice, {},
+        infos=("pod_ipv6_disabled",),
+    ),
+    Fault(
+        "pod_mtu_below_minimum", Scope.POD, "one pod's link has an MTU below 1280", of_lab("pod_mtu_below_minimum"),
+        warning(SMALL), by(SMALL, *TUNNEL, "pod_ipv6_missing"), ipv6=False,
+    ),
+    Fault(
+        "pod_mtu_above_tunnel", Scope.POD, "one pod's MTU is above that of the tunnel", of_lab("pod_mtu_above_tunnel"),
+        {}, infos=("pod_mtu_above_tunnel",),
+    ),
+    Fault(
+        "pod_mtu_above_tunnel_unknown_to_it", Scope.POD,
+        "one pod's MTU is above that of the tunnel, and it gets no Packet Too Big",
+        of_lab("pod_mtu_above_tunnel_unknown_to_it"), warning("pod_mtu_above_tunnel"),
+        by("pod_mtu_above_tunnel", "ipv6_mtu_blackhole"), detect=3,
+    ),
     Fault(
         "pod_address_tentative", Scope.POD, "one pod's IPv6 address stays tentative",
         _pod_address(SLOW_DAD, taken=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from exporter.model.cluster.calico import (
     VxlanMode,
 )
 from exporter.model.cluster.inventory import ResourceKind, Unreadable
-from exporter.model.cluster.node import Node
+from exporter.model.cluster.node import FlannelNode, Node
 from exporter.model.cluster.pod import Namespace, Pod
 from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
 from exporter.model.family import Family
@@ -99,6 +100,42 @@ def test_node_details(metadata: dict[str, Any], status: Any, field: str, expecte
     assert getattr(read(ResourceKind.NODES, Node, status=status, **metadata), field) == expected
 
 
+OF_FLANNEL = {
+    f"flannel.alpha.coreos.com/{key}": value
+    for key, value in {
+        "backend-type": "vxlan",
+        "backend-data": '{"VNI":1,"VtepMAC":"0A:58:00:00:00:01"}',
+        "backend-v6-data": '{"VNI":1,"VtepMAC":"0a:58:00:00:00:02"}',
+        "public-ip": "192.0.2.1",
+        "public-ipv6": "2001:db8::1",
+        "kube-subnet-manager": "true",
+    }.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {}),
+        ({"backend-v6-data": "null"}, {"vnis": {V4: 1}, "macs": {V4: "0a:58:00:00:00:01"}}),
+        ({"backend-v6-data": '{"VNI": "one", "VtepMAC": 7}'}, {"vnis": {V4: 1}, "macs": {V4: "0a:58:00:00:00:01"}}),
+        ({"backend-v6-data": "[" * 5000}, {"vnis": {V4: 1}, "macs": {V4: "0a:58:00:00:00:01"}}),
+        ({"public-ipv6-overwrite": "2001:db8::1"}, {"overwritten": True}),
+        ({"public-ipv6": "<nil>"}, {"addresses": (ip_address("192.0.2.1"),)}),
+    ],
+)
+def test_flannels_annotations(changes: dict[str, str], expected: dict[str, Any]) -> None:
+    whole = FlannelNode(
+        backend="vxlan",
+        addresses=(ip_address("192.0.2.1"), ip_address("2001:db8::1")),
+        vnis={V4: 1, V6: 1},
+        macs={V4: "0a:58:00:00:00:01", V6: "0a:58:00:00:00:02"},
+    )
+    notes = OF_FLANNEL | {f"flannel.alpha.coreos.com/{key}": value for key, value in changes.items()}
+    assert read(ResourceKind.NODES, Node, annotations=notes).flannel == replace(whole, **expected)
+    assert read(ResourceKind.NODES, Node, annotations={"other.example.org/backend-type": "vxlan"}).flannel is None
+
+
 def test_pods_of_every_state_are_read() -> None:
     pods = {
         pod.labels.get("app") or pod.labels.get("k8s-app") or key: pod
@@ -147,6 +184,41 @@ def test_pod_addresses_in_any_order_and_shape(status: Any, expected: list[str]) 
 )  # fmt: skip
 def test_pod_annotations(annotations: dict[str, str], field: str, expected: Any) -> None:
     assert getattr(read(ResourceKind.PODS, Pod, annotations=annotations), field) == expected
+
+
+SWITCH = "net.ipv6.conf.eth0.disable_ipv6"
+
+
+def with_sysctls(*pairs: tuple[str, str]) -> dict[str, Any]:
+    return {"securityContext": {"sysctls": [{"name": name, "value": value} for name, value in pairs]}}
+
+
+def tuned(key: str, value: str) -> dict[str, str]:
+    """A pod that has Multus pass a sysctl to the CNI's tuning plugin."""
+    return {key: f'[{{"name": "v4only", "cni-args": {{"sysctl": {{"{SWITCH}": "{value}"}}}}}}]'}
+
+
+NETWORKS = "k8s.v1.cni.cncf.io/networks"
+
+
+@pytest.mark.parametrize(
+    ("spec", "annotations", "disables"),
+    [
+        ({}, {}, False),
+        (with_sysctls(("net.ipv6.conf.all.disable_ipv6", "1")), {}, True),
+        (with_sysctls(("net/ipv6/conf/eth0/disable_ipv6", " 1")), {}, True),  # Kubernetes takes slashes as well
+        (with_sysctls(("net.ipv6.conf.all.disable_ipv6", "0")), {}, False),
+        (with_sysctls(("net.ipv6.conf.all.forwarding", "1")), {}, False),
+        ({"securityContext": {"sysctls": [None, {"name": 7}]}}, {}, False),
+        ({}, tuned(NETWORKS, "1"), True),
+        ({}, tuned("v1.multus-cni.io/default-network", "1"), True),
+        ({}, tuned(NETWORKS, "0"), False),
+        ({}, tuned("example.org/notes", "1"), False),
+        ({}, {NETWORKS: f"{SWITCH} is what we want"}, False),
+    ],
+)
+def test_a_pod_may_switch_ipv6_off_itself(spec: Any, annotations: dict[str, str], disables: bool) -> None:
+    assert read(ResourceKind.PODS, Pod, spec, annotations=annotations).disables_ipv6 is disables
 
 
 def test_a_mirror_pod_shows_its_components_flags() -> None:

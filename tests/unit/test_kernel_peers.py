@@ -131,19 +131,19 @@ def cluster(mode: VxlanMode, *, prefix: int = 64) -> Inventory:
 
 
 def test_expectations_come_from_annotations_and_confirmed_blocks_of_vxlan_pools() -> None:
-    assert expect_peers(NO_INVENTORY, "a", Family.V6) is None
-    (peer,) = expect_peers(cluster(VxlanMode.ALWAYS), "a", Family.V6) or ()
+    assert expect_peers(NO_INVENTORY, "a", "vxlan-v6.calico") is None
+    (peer,) = expect_peers(cluster(VxlanMode.ALWAYS), "a", "vxlan-v6.calico") or ()
     assert peer == PeerExpectation(
         name="b", tunnel=TUNNEL, mac=tunnel_mac("b", Family.V6), node=ip_address("2001:db8:2::1"), blocks=(BLOCK,)
     )
-    (four,) = expect_peers(cluster(VxlanMode.ALWAYS), "a", Family.V4) or ()
+    (four,) = expect_peers(cluster(VxlanMode.ALWAYS), "a", "vxlan.calico") or ()
     assert (four.tunnel, four.blocks) == (ip_address("10.244.2.64"), (ip_network("10.244.2.64/26"),))
 
 
 def test_cross_subnet_expects_tunnel_routes_of_far_peers_alone() -> None:
-    (far,) = expect_peers(cluster(VxlanMode.CROSS_SUBNET), "a", Family.V6) or ()
+    (far,) = expect_peers(cluster(VxlanMode.CROSS_SUBNET), "a", "vxlan-v6.calico") or ()
     assert far.blocks == (BLOCK,)
-    (near,) = expect_peers(cluster(VxlanMode.CROSS_SUBNET, prefix=32), "a", Family.V6) or ()
+    (near,) = expect_peers(cluster(VxlanMode.CROSS_SUBNET, prefix=32), "a", "vxlan-v6.calico") or ()
     assert near.blocks == ()
-    (never,) = expect_peers(cluster(VxlanMode.NEVER), "a", Family.V6) or ()
+    (never,) = expect_peers(cluster(VxlanMode.NEVER), "a", "vxlan-v6.calico") or ()
     assert never.blocks == ()

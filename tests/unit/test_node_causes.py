@@ -5,17 +5,19 @@ not read.
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 import pytest
 
+from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.rules.judging import rules_of
 from exporter.diagnosis.rules.node import host as host_rules
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.node import FlannelNode
 from exporter.model.facts import AddressFact, HostFacts, Inet6Conf, LinkFact, RouteFact
-from exporter.model.family import parse_net
+from exporter.model.family import Family, parse_net
 from exporter.model.probe import Group
 from exporter.model.reason import Reason
 from exporter.model.vantage import PodState
@@ -91,6 +93,7 @@ def link(name: str = "eth0", **changes: int) -> LinkFact:
 
 DISABLED, NO_ADDRESS = Cause.NODE_IPV6_DISABLED, Cause.NODE_NO_IPV6_ADDRESS
 NO_ROUTE, FORWARDING = Cause.NODE_NO_IPV6_DEFAULT_ROUTE, Cause.NODE_FORWARDING_OFF
+MISMATCH, FORCED = Cause.NODE_IP_MISMATCH, Inet6Conf(forwarding=0, accept_ra=0, disable_ipv6=0, force_forwarding=1)
 RA, POD_ROUTE = Cause.NODE_ACCEPT_RA_IGNORED, Cause.POD_ROUTE_MISSING
 V4_ONLY = ADDRESSES[:1]
 TUNNEL = AddressFact(link="vxlan-v6.calico", interface=ip_interface("fd01:0:0:13::/128"), scope="global")
@@ -114,8 +117,10 @@ def routes(*v6: RouteFact) -> tuple[RouteFact, ...]:
         (host(addresses=(*V4_ONLY, replace(ADDRESS, tentative=True))), NO_ADDRESS, "on eth0 is tentative"),
         (host(addresses=(*V4_ONLY, replace(ADDRESS, tentative=True, dadfailed=True))), NO_ADDRESS, "dadfailed"),
         (host(addresses=(*V4_ONLY, TUNNEL)), NO_ADDRESS, "no global IPv6 address"),
-        (host(addresses=(*V4_ONLY, replace(ADDRESS, interface=ip_interface("fd12::13/64")))), None, ""),  # a ULA counts
-        (host(addresses=(*V4_ONLY, replace(ADDRESS, link="lo", interface=ip_interface("2001:db8::1/128")))), None, ""),
+        (host(addresses=(*V4_ONLY, replace(ADDRESS, interface=ip_interface("fd12::13/64")))), MISMATCH,
+            "2001:db8:10::13"),  # a ULA counts as an address
+        (host(addresses=(*V4_ONLY, replace(ADDRESS, link="lo", interface=ip_interface("2001:db8::1/128")))), MISMATCH,
+            "2001:db8:10::13"),
         (host(addresses=(*ADDRESSES, replace(ADDRESS, dadfailed=True))), None, ""),
         (host(routes=routes()), NO_ROUTE, "no ::/0, and has 0.0.0.0/0"),
         (host(routes=routes(replace(DEFAULT6, type="unreachable"))), NO_ROUTE, "no ::/0"),
@@ -244,3 +249,102 @@ def test_a_host_that_is_no_node_need_not_forward() -> None:
     off = host(all_conf=conf(forwarding=0))
     assert said(FORWARDING, node_view(off, replace(cluster(), nodes=None, pools=None))) is Reason.NO_INVENTORY
     assert only(FORWARDING, node_view(off, cluster(nodes=NODES, pools=None))).subjects == ("node/ra",)
+
+
+def forced(*names: str, among: tuple[str, ...] = ("eth0", "cali2", "cali3")) -> HostFacts:
+    """A node whose all.forwarding is 0 and that forces forwarding on the named links."""
+    off = conf(forwarding=0)
+    links = tuple(
+        replace(HEALTHY_ETH0, name=name, inet6=FORCED if name in names else off) for name in (*among, "docker0")
+    )
+    return host(all_conf=off, links=links)
+
+
+@pytest.mark.parametrize(
+    ("facts", "lacking"),
+    [
+        (forced("eth0", "cali2", "cali3"), None),  # docker0 carries nothing of pods
+        (forced("eth0", "cali2"), "cali3"),
+        (forced("cali2", "cali3"), "eth0"),
+        (forced("eth0", "cali2", "cali3", among=("eth0", "cali2", "cali3", "vxlan-v6.calico")), "vxlan-v6.calico"),
+    ],
+)
+def test_forwarding_may_be_forced_on_the_links_of_pods(facts: HostFacts, lacking: str | None) -> None:
+    if lacking is None:
+        assert said(FORWARDING, node_view(facts)) == ()
+    else:
+        assert f"net.ipv6.conf.{lacking}.force_forwarding = 0" in only(FORWARDING, node_view(facts)).evidence
+
+
+def test_forwarding_of_single_links_forwards_nothing() -> None:
+    facts = host(all_conf=conf(forwarding=0), links=(link(),))
+    assert only(FORWARDING, node_view(facts)).evidence == (
+        "net.ipv6.conf.all.forwarding = 0",
+        "net.ipv4.ip_forward = 1",
+    )
+
+
+def of_families(seen_by: RuleInput, *, ipv4: bool | None) -> RuleInput:
+    return replace(seen_by, snapshot=replace(seen_by.snapshot, families={Family.V4: ipv4, Family.V6: True}))
+
+
+V6_ALONE = host(routes=POD_ROUTES, addresses=ADDRESSES[1:])
+
+
+@pytest.mark.parametrize(
+    ("facts", "ipv4", "found"),
+    [
+        (V6_ALONE, False, True),
+        (V6_ALONE, None, True),
+        (V6_ALONE, True, False),  # IPv4 is meant to be and has no route either: the node leads nowhere
+        (host(routes=POD_ROUTES), None, False),  # it has an IPv4 address
+        (host(routes=POD_ROUTES), False, True),
+        (replace(V6_ALONE, routes=(DEFAULT6, *POD_ROUTES)), False, False),
+    ],
+)
+def test_a_default_route_needs_no_twin_of_ipv4_where_that_is_not_expected(
+    facts: HostFacts, ipv4: bool | None, found: bool
+) -> None:
+    assert bool(said(NO_ROUTE, of_families(node_view(facts), ipv4=ipv4))) is found
+
+
+def test_pods_with_global_addresses_need_the_default_route() -> None:
+    public = inside(addresses=(ip_address("2001:db8:77::2"),))
+    for pods, severity in (([public], Severity.WARNING), ([inside()], Severity.INFO)):
+        seen_by = node_view(host(routes=routes()), cluster(pools=()), pods)
+        assert only(NO_ROUTE, seen_by).severity is severity
+
+
+def renamed(**changes: Any) -> Inventory:
+    return cluster(nodes=tuple(replace(n, **changes) if n.name == "ra" else n for n in NODES))
+
+
+GONE_ADDRESS = ip_address("2001:db8:99::13")
+FLANNEL_NODE = FlannelNode(backend="vxlan", addresses=(GONE_ADDRESS,))
+
+
+@pytest.mark.parametrize(
+    ("inventory", "evidence"),
+    [
+        (cluster(), None),
+        (renamed(internal_ips=(ip_address("10.0.10.13"), GONE_ADDRESS)), "InternalIP 2001:db8:99::13"),
+        (renamed(calico_addresses=(ip_interface("2001:db8:99::13/64"),)), "projectcalico.org/IPv6Address"),
+        (renamed(flannel=FLANNEL_NODE), "flannel.alpha.coreos.com/public-ipv6"),
+        (renamed(flannel=replace(FLANNEL_NODE, overwritten=True)), None),  # somebody set another one on purpose
+        (renamed(internal_ips=(ip_address("10.9.9.9"),)), None),  # IPv4 is none of its business
+        (renamed(internal_ips=(ip_address("fe80::1"),)), None),  # another cause
+    ],
+)
+def test_an_address_by_which_the_cluster_knows_the_node(inventory: Inventory, evidence: str | None) -> None:
+    if evidence is None:
+        assert said(MISMATCH, node_view(inventory=inventory)) == ()
+        return
+    found = only(MISMATCH, node_view(inventory=inventory))
+    assert evidence in found.evidence[0]
+    assert "2001:db8:10::13 (eth0)" in found.evidence[0]
+
+
+def test_a_node_without_any_address_or_unknown_has_no_wrong_one() -> None:
+    assert said(MISMATCH, node_view(host(addresses=V4_ONLY))) == ()
+    assert said(MISMATCH, node_view(inventory=cluster(nodes=NODES[:2]))) is Reason.NOT_APPLICABLE
+    assert said(MISMATCH, node_view(inventory=cluster(nodes=None))) is Reason.NO_INVENTORY

@@ -17,6 +17,7 @@ from exporter.model.facts import AddressFact, ListeningSocket, PodFacts, Reader,
 from exporter.model.reason import Reason
 from exporter.model.report import PodView
 from exporter.model.vantage import PodState, Vantage
+from exporter.plan.family_support import unsupported_families
 from tests.unit.cluster_scene import POOL4, POOL6, service
 from tests.unit.node_scene import (
     BORN,
@@ -256,3 +257,15 @@ def test_each_pod_is_matched_once_a_round(monkeypatch: pytest.MonkeyPatch) -> No
         seen = node_view(pods=pods)
         assert holding(STATES, seen) == {Cause.POD_IPV6_MISSING: Severity.WARNING}
         assert matched == ["web", "db"] * rounds
+
+
+def test_a_pod_that_asks_for_no_ipv6_is_no_warning() -> None:
+    chosen = cluster(pods=(replace(WEB, disables_ipv6=True), DB))
+    off = namespace(disable_ipv6=True)
+    seen = node_view(inventory=chosen, pods=[inside("web", off), inside("db")])
+    found = only(Cause.POD_IPV6_DISABLED, seen)
+    assert found.severity is Severity.INFO
+    assert "its own spec" in found.evidence[0]
+    other = node_view(inventory=chosen, pods=[inside("web"), inside("db", off)])
+    assert only(Cause.POD_IPV6_DISABLED, other).severity is Severity.WARNING
+    assert unsupported_families(chosen, "ra") == {("pod/default/web", V6)}

@@ -15,13 +15,17 @@ from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.calico import BlockAffinity, Felix, FelixConfiguration, VxlanMode
 from exporter.model.cluster.inventory import Inventory, ResourceKind
-from exporter.model.facts import AddressFact, LinkFact, Neighbour, Reader, ReaderStatus, VxlanFacts
+from exporter.model.cluster.node import FlannelNode, Node
+from exporter.model.facts import AddressFact, LinkFact, Neighbour, Reader, ReaderStatus, RouteFact, VxlanFacts
+from exporter.model.family import Net
 from exporter.model.reason import Reason
 from tests.unit.cluster_scene import NODES, POOL4, POOL6
 from tests.unit.node_scene import (
     BLOCKS,
     BORN,
     DEVICE,
+    NUMBER,
+    V4,
     V6,
     cluster,
     device,
@@ -62,6 +66,8 @@ def seen(vxlan: VxlanFacts | None = None, inventory: Inventory | None = None, **
         (tunnels(addresses=()), WRONG, f"address {TUNNEL_OF['ra']} is not on it"),
         (tunnels(mtu=1431), WRONG, "MTU 1431 is above that of eth0 (1500) - 70"),
         (tunnels(mtu=1429), WRONG, "MTU 1429 is below that of pod/default/"),
+        (tunnels(mac="66:00:00:00:00:01"), WRONG, f"should be {tunnel_mac('ra', V6)}"),
+        (tunnels(mac=tunnel_mac("ra", V6)), None, ""),
         # Of several the first.
         (tunnels(up=False, vni=42), DOWN, "IFF_UP"),
         (tunnels(vni=42, fdb={}), WRONG, "VNI"),
@@ -224,7 +230,135 @@ def test_the_device_is_compared_once_a_round(monkeypatch: pytest.MonkeyPatch) ->
         compared.append(node)
         return effective(inventory, node)
 
-    monkeypatch.setattr("exporter.diagnosis.rules.node.vxlan.effective", counted)
+    monkeypatch.setattr("exporter.diagnosis.tunnels.effective", counted)
     for rounds in (1, 2):
         assert holding(TUNNEL_RULES, seen(tunnels(vni=42))) == {WRONG: Severity.WARNING}
         assert len(compared) == rounds
+
+
+def test_a_direct_route_that_stands_instead_is_named() -> None:
+    far = tuple(r for r in device().routes if r.gateway != TUNNEL_OF[ANUBIS])
+    left = RouteFact(destination=BLOCKS[ANUBIS], link="eth0", gateway=ip_address("2001:db8:10::11"), protocol=80)
+    facts = host(vxlan=tunnels(routes=far))
+    view = node_view(replace(facts, routes=(*(facts.routes or ()), left)), now=NOW)
+    assert f"instead {BLOCKS[ANUBIS]} via 2001:db8:10::11 dev eth0" in only(PEER, view).evidence[0]
+    assert "instead ::/0" in only(PEER, node_view(facts, now=NOW)).evidence[0]
+
+
+# flannel: what the annotations of its nodes say, and the device that belongs to them.
+MACS = {name: f"0a:58:00:00:00:{number:02x}" for name, number in NUMBER.items()}
+FLANNEL = "flannel-v6.1"
+
+
+def flannel_nodes(**changes: Any) -> tuple[Node, ...]:
+    return tuple(
+        replace(
+            n, created=BORN, calico_addresses=(), tunnel_addresses=(),
+            flannel=replace(
+                FlannelNode(
+                    backend="vxlan", addresses=n.internal_ips, vnis={V4: 1, V6: 1}, macs={V6: MACS[n.name]}
+                ),
+                **changes,
+            ),
+        )
+        for n in NODES
+    )  # fmt: skip
+
+
+def flannel_cluster(**changes: Any) -> Inventory:
+    empty: dict[str, Any] = {"pools": (), "block_affinities": (), "felix": (), "calico_node": None, "cni": None}
+    return cluster(**{**empty, "nodes": flannel_nodes(), **changes})
+
+
+PEERS = {n.name: n for n in flannel_nodes() if n.name != "ra"}
+
+
+def end_of(name: str) -> Net:
+    cidr = PEERS[name].pod_cidr(V6)
+    assert cidr is not None
+    return cidr
+
+
+def flannel(**changes: Any) -> VxlanFacts:
+    """As flannel leaves it (pkg/backend/vxlan): the tunnel address is the first of the podCIDR."""
+    made = device(
+        name=FLANNEL, vni=1, port=8472, mac=MACS["ra"],
+        addresses=(AddressFact(link=FLANNEL, interface=ip_interface("fd01:0:0:13::/128"), scope="global"),),
+        routes=tuple(
+            RouteFact(destination=end_of(n), link=FLANNEL, gateway=end_of(n).network_address) for n in PEERS
+        ),
+        neighbours=tuple(Neighbour(end_of(n).network_address, MACS[n], permanent=True) for n in PEERS),
+        fdb={MACS[n]: ip_address(f"2001:db8:10::{NUMBER[n]}") for n in PEERS},
+    )  # fmt: skip
+    return VxlanFacts({FLANNEL: replace(made, **changes)})
+
+
+@pytest.mark.parametrize(
+    ("vxlan", "cause", "evidence"),
+    [
+        (flannel(), None, ""),
+        (NO_DEVICE, MISSING, "there is no link flannel-v6.1"),
+        (flannel(up=False), DOWN, "flannel-v6.1: IFF_UP clear"),
+        (flannel(vni=2), WRONG, "VNI 2, should be 1"),
+        (flannel(port=4789), WRONG, "port 4789, should be 8472"),
+        (flannel(local=ip_address("2001:db8:10::99")), WRONG, "local 2001:db8:10::99, should be 2001:db8:10::13"),
+        (flannel(parent=""), WRONG, "no parent"),
+        (flannel(addresses=()), WRONG, "address fd01:0:0:13:: is not on it"),
+        (flannel(mac="66:00:00:00:00:01"), WRONG, "MAC 66:00:00:00:00:01, should be"),
+        (flannel(mtu=1431), WRONG, "MTU 1431 is above"),
+        (flannel(mtu=1300), WRONG, "MTU 1300 is below that of pod/default/"),
+        (flannel(routes=()), PEER, "no route to fd01:0:0:11::/64 via fd01:0:0:11::"),
+        (flannel(neighbours=()), PEER, "no neighbour fd01:0:0:11::"),
+        (flannel(fdb={}), PEER, "no forwarding entry"),
+    ],
+)
+def test_flannels_device_is_judged_by_the_nodes_annotations(
+    vxlan: VxlanFacts, cause: Cause | None, evidence: str
+) -> None:
+    view = seen(vxlan, flannel_cluster())
+    assert holding(TUNNEL_RULES, view) == ({} if cause is None else {cause: Severity.WARNING})
+    if cause is not None:
+        assert any(evidence in line for line in only(cause, view).evidence)
+
+
+def test_flannels_pods_have_the_mtu_of_ipv4s_tunnel_by_design() -> None:
+    pods = [inside("web", namespace(links=(LinkFact(index=3, name="eth0", up=True, lower_up=True, mtu=1450),)))]
+    for vxlan in (flannel(), flannel(mtu=1430)):
+        assert holding((*TUNNEL_RULES, Cause.POD_MTU_ABOVE_TUNNEL), seen(vxlan, flannel_cluster(), pods=pods)) == {}
+
+
+def test_windows_nodes_need_another_port_of_flannel() -> None:
+    nodes = flannel_nodes(vnis={V6: 4096})
+    made = {"flannel-v6.4096": replace(flannel().devices[FLANNEL], name="flannel-v6.4096", vni=4096, port=4789)}
+    assert said(WRONG, seen(VxlanFacts(made), flannel_cluster(nodes=nodes))) == ()
+
+
+def test_flannel_with_direct_routing_reaches_peers_without_the_tunnel() -> None:
+    direct = tuple(
+        RouteFact(destination=end_of(n), link="eth0", gateway=ip_address(f"2001:db8:10::{NUMBER[n]}")) for n in PEERS
+    )
+    facts = host(vxlan=flannel(routes=(), neighbours=(), fdb={}))
+    view = node_view(replace(facts, routes=(*(facts.routes or ()), *direct)), flannel_cluster(), now=NOW)
+    assert said(PEER, view) == ()
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        flannel_nodes(backend="host-gw"),
+        flannel_nodes(vnis={V4: 1}, macs={}),  # flannel carries IPv4 alone: another cause
+        tuple(replace(n, pod_cidrs=n.pod_cidrs[:1]) for n in flannel_nodes()),
+    ],
+    ids=["another backend", "IPv4 alone", "no IPv6 podCIDR"],
+)
+def test_flannel_that_makes_no_tunnel_for_ipv6(nodes: tuple[Node, ...]) -> None:
+    for cause in TUNNEL_RULES:
+        assert said(cause, seen(NO_DEVICE, flannel_cluster(nodes=nodes))) is Reason.NOT_APPLICABLE
+
+
+def test_calicos_pools_come_before_annotations_that_flannel_left() -> None:
+    nodes = tuple(
+        replace(old, calico_addresses=n.calico_addresses, tunnel_addresses=n.tunnel_addresses)
+        for old, n in zip(flannel_nodes(), NODES, strict=True)
+    )
+    assert holding(TUNNEL_RULES, seen(inventory=cluster(nodes=nodes))) == {}

@@ -141,10 +141,12 @@ def _follow(finding: Finding, reasons: list[_Explainer], node: str) -> Explained
 def _may_be(found: Found, finding: Finding, pair: Pair) -> bool:
     """Whether the cause fits what was seen: an echo that came back shows that nothing cuts the path.
 
-    A Service is dialled by TCP only; a tunnel's wrong MTU affects full-size packets only.
+    A Service is dialled by TCP only; the wrong MTU of a tunnel or a pod affects full-size packets only.
     """
     if finding.cause is Cause.IPV6_MTU_BLACKHOLE:
-        return found.cause is Cause.VXLAN_MISCONFIGURED
+        return found.cause in {Cause.VXLAN_MISCONFIGURED, Cause.POD_MTU_ABOVE_TUNNEL}
+    if found.cause is Cause.POD_MTU_ABOVE_TUNNEL:
+        return False
     if finding.cause in {Cause.IPV6_TCP_BLOCKED, Cause.IPV6_TLS_FAILED}:
         return _is_service(pair.destination)
     return True
@@ -157,6 +159,8 @@ def _accounts_for(found: Found, subject: Subject, node: str) -> bool:
     if found.cause is Cause.DNS_AAAA_BLOCKED and subject.is_a(SubjectKind.SERVICE):
         return not CLUSTER_SERVERS.isdisjoint(found.subjects)
     nodes = _nodes(found)
+    if any(s.is_a(SubjectKind.POD) for s in found.subjects) and (subject.is_a(SubjectKind.POD) or not nodes):
+        return subject in found.subjects
     if not nodes or not node:
         return True
     if subject.is_a(SubjectKind.NODE):
@@ -201,7 +205,7 @@ def _covers(found: Found, pair: Pair, node: str) -> bool:
 def _from(vantages: From, found: Found, pair: Pair) -> bool:
     match vantages:
         case From.OWN_POD:
-            return pair.vantage in found.subjects
+            return pair.vantage.is_a(SubjectKind.POD) and pair.vantage in found.subjects
         case From.PODS:
             return pair.vantage.is_a(SubjectKind.POD)
         case From.HOST:

@@ -17,6 +17,7 @@ from exporter.inventory.parse.fields import (
     flag,
     interface,
     items,
+    json_mapping,
     mapping,
     moment,
     name_of,
@@ -27,17 +28,21 @@ from exporter.inventory.parse.fields import (
     text,
 )
 from exporter.model.cluster.component import ComponentFlags
-from exporter.model.cluster.node import Node
+from exporter.model.cluster.node import FlannelNode, Node
 from exporter.model.cluster.pod import ContainerPort, Namespace, Pod
 from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, ServiceCIDR, ServicePort
 from exporter.model.family import Address, Family
 from exporter.model.subject import Subject, SubjectKind
 
 CALICO = "projectcalico.org/"
+FLANNEL = "flannel.alpha.coreos.com/"
 FAMILIES_ANNOTATION = "dualstack-exporter/families"
 ADDRESS_CHOICES = tuple(
     f"cni.projectcalico.org/{key}" for key in ("ipv4pools", "ipv6pools", "ipFamilies", "ipAddrs", "ipAddrsNoIpam")
 )
+NETWORK_ANNOTATIONS = ("k8s.v1.cni.cncf.io/networks", "v1.multus-cni.io/default-network")
+_SWITCH = re.compile(r"net[./]ipv6[./]conf[./][^./\s\"]{1,64}[./]disable_ipv6")
+_TUNED = re.compile(_SWITCH.pattern + r'"\s{0,8}:\s{0,8}"?1\b')
 SERVICE_NAME = "kubernetes.io/service-name"
 MAX_ENDPOINTS = 1_000  # the API's own limit of one slice
 MAX_PORTS = 100
@@ -65,6 +70,7 @@ def parse_node(source: Mapping[str, Any]) -> Node:
         calico_addresses=tuple(address for address in calico if address is not None),
         tunnel_addresses=addresses(notes.get(CALICO + key) for key in ("IPv4VXLANTunnelAddr", "IPv6VXLANTunnelAddr")),
         tunnel_macs=_tunnel_macs(notes),
+        flannel=_flannel(notes),
         # Only WireGuard for IPv6 replaces the IPv6 tunnel.
         wireguard=bool(notes.get(CALICO + "WireguardPublicKeyV6") or notes.get(CALICO + "IPv6WireguardInterfaceAddr")),
         windows=system == "windows",
@@ -81,6 +87,24 @@ def _tunnel_macs(notes: Mapping[str, Any]) -> Mapping[Family, str]:
     named = {Family.V4: "VXLANTunnelMACAddr", Family.V6: "VXLANTunnelMACAddrV6"}
     given = {family: text(notes.get(CALICO + key)).strip().lower() for family, key in named.items()}
     return {family: mac for family, mac in given.items() if _MAC.fullmatch(mac)}
+
+
+def _flannel(notes: Mapping[str, Any]) -> FlannelNode | None:
+    """The annotations of flannel; backend-data is JSON, null for a family that flannel does not carry."""
+    given = {key.removeprefix(FLANNEL): text(value) for key, value in notes.items() if key.startswith(FLANNEL)}
+    if not given:
+        return None
+    named = {Family.V4: "backend-data", Family.V6: "backend-v6-data"}
+    data = {family: json_mapping(given.get(key, "")) for family, key in named.items()}
+    numbers = {family: number(each.get("VNI")) for family, each in data.items()}
+    macs = {family: text(each.get("VtepMAC")).lower() for family, each in data.items()}
+    return FlannelNode(
+        backend=intern(given.get("backend-type", "")[:32]),
+        addresses=addresses(given.get(key) for key in ("public-ip", "public-ipv6")),
+        overwritten="public-ipv6-overwrite" in given,
+        vnis={family: vni for family, vni in numbers.items() if vni is not None},
+        macs={family: mac for family, mac in macs.items() if _MAC.fullmatch(mac)},
+    )
 
 
 def parse_namespace(source: Mapping[str, Any]) -> Namespace:
@@ -123,6 +147,7 @@ def parse_pod(source: Mapping[str, Any]) -> Pod:
         dns_servers=addresses(items(mapping(spec.get("dnsConfig")).get("nameservers"))),
         families=parse_families(notes.get(FAMILIES_ANNOTATION)),
         address_choice=_chooses_addresses(notes),
+        disables_ipv6=_disables_ipv6(spec, notes),
         static_uid=text(notes.get("kubernetes.io/config.hash")),
         service_account=intern(name_of(spec.get("serviceAccountName"))),
         component=_component(namespace, name, containers, node),
@@ -165,6 +190,15 @@ def _component(namespace: str, name: str, containers: list[Mapping[str, Any]], n
 
 def _chooses_addresses(notes: Mapping[str, Any]) -> bool:
     return any(key in notes for key in ADDRESS_CHOICES) if notes else False
+
+
+def _disables_ipv6(spec: Mapping[str, Any], notes: Mapping[str, Any]) -> bool:
+    """By spec.securityContext.sysctls, or by cni-args of Multus' annotations for the tuning plugin."""
+    own = objects(mapping(spec.get("securityContext")).get("sysctls"))
+    if any(_SWITCH.fullmatch(text(each.get("name"))) and text(each.get("value")).strip() == "1" for each in own):
+        return True
+    networks = (text(notes.get(key)) for key in NETWORK_ANNOTATIONS)
+    return any(_TUNED.search(value) is not None for value in networks if "disable_ipv6" in value)
 
 
 def parse_families(value: object) -> tuple[Family, ...] | None:

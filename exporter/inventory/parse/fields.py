@@ -7,6 +7,7 @@ hand-written files), so a parser must read a dict through these only.
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from typing import Any
 from exporter.model import EMPTY
 from exporter.model.family import FAMILIES, Address, Family, Interface, Net, parse_address, parse_net
 
+JSON_LIMIT = 4096
 NAME_LIMIT = 253  # the longest name Kubernetes gives (RFC 1123 subdomain)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _TRUE = frozenset({"true", "yes", "on", "1", "enabled"})
@@ -43,6 +45,14 @@ def text(value: object) -> str:
 def texts(value: object) -> tuple[str, ...]:
     """The strings of a list; what is not a string is left out."""
     return tuple(item for item in items(value) if isinstance(item, str))
+
+
+def json_mapping(value: str) -> Mapping[str, Any]:
+    """The object that a short JSON text has, as in an annotation; else an empty one."""
+    try:
+        return mapping(json.loads(value)) if len(value) <= JSON_LIMIT else _NOTHING
+    except (ValueError, RecursionError):
+        return _NOTHING
 
 
 def name_of(value: object) -> str:

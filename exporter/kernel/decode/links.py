@@ -31,6 +31,7 @@ _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_INET6_CONF = 2
 _DEVCONF_FORWARDING, _DEVCONF_ACCEPT_RA, _DEVCONF_DISABLE_IPV6 = 0, 3, 26
 _DEVCONF_NEEDED = _DEVCONF_DISABLE_IPV6 + 1
+_DEVCONF_FORCE_FORWARDING = 59  # since Linux 6.17
 _IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _F_DADFAILED, _F_DEPRECATED, _F_TENTATIVE, _F_PERMANENT = 0x08, 0x20, 0x40, 0x80
@@ -90,10 +91,12 @@ def _inet6_conf(af_spec: bytes | None) -> Inet6Conf | None:
         return None
     if len(values) < 4 * _DEVCONF_NEEDED:
         raise ParseError("IFLA_INET6_CONF is too short")
+    forces = len(values) > 4 * _DEVCONF_FORCE_FORWARDING
     return Inet6Conf(
         forwarding=_I32.unpack_from(values, 4 * _DEVCONF_FORWARDING)[0],
         accept_ra=_I32.unpack_from(values, 4 * _DEVCONF_ACCEPT_RA)[0],
         disable_ipv6=_I32.unpack_from(values, 4 * _DEVCONF_DISABLE_IPV6)[0],
+        force_forwarding=_I32.unpack_from(values, 4 * _DEVCONF_FORCE_FORWARDING)[0] if forces else 0,
     )
 
 

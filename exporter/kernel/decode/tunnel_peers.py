@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from exporter.kernel.decode.vxlan import DEVICES
+from exporter.kernel.decode.vxlan import tunnel_family
 from exporter.model.facts import PeerState, RouteFact, VxlanDevice
 from exporter.model.family import Family, Net, family_of
 
@@ -40,7 +40,7 @@ def compare_with_itself(
         r.destination.network_address for r in device.routes if r.gateway is None and is_host(r.destination)
     } - local
     direct = {r.gateway for r in routes if r.gateway is not None and r.type == "unicast"}
-    family = DEVICES.get(device.name, Family.V6)
+    family = tunnel_family(device.name) or Family.V6
     peers = {a for a in (*gateways, *neighbours) if family_of(a) is family and not a.is_link_local}
     orphans = set(device.fdb) - set(neighbours.values())
     for tunnel in sorted(peers, key=int):

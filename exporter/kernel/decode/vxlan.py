@@ -1,13 +1,15 @@
-"""Parses Calico's tunnel devices: settings, neighbours, forwarding database (linux/if_link.h, linux/neighbour.h). Pure.
+"""Parses tunnel devices: settings, neighbours, forwarding database (linux/if_link.h, linux/neighbour.h). Pure.
 
 What a device should have for each peer is judged in tunnel_peers.py and diagnosis/vxlan_peers.py.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.netlink import (
@@ -23,7 +25,7 @@ from exporter.kernel.decode.netlink import (
 from exporter.model.facts import LinkFact, Neighbour, VxlanDevice
 from exporter.model.family import Address, Family
 
-DEVICES: Mapping[str, Family] = {"vxlan-v6.calico": Family.V6, "vxlan.calico": Family.V4}
+_NAMES = re.compile(r"(?:vxlan|flannel)(-v6)?\.(?:calico|[0-9]{1,8})")  # flannel's end in their VNI
 BPF_LINK = "bpfin.cali"
 
 _RTM_NEWNEIGH = frozenset({28})
@@ -35,6 +37,13 @@ _NUD_PERMANENT = 0x80
 _NUD_UNUSED = 0x01 | 0x20 | 0x40  # NUD_INCOMPLETE, NUD_FAILED, NUD_NOARP
 _VXLAN_ID, _VXLAN_LINK, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 3, 4, 7, 15
 _VXLAN_LOCAL6, _VXLAN_COLLECT_METADATA = 17, 25
+
+
+@lru_cache(maxsize=4096)  # asked for the link of every route
+def tunnel_family(link: str) -> Family | None:
+    """The family that a tunnel device of this name carries; None for other links."""
+    found = _NAMES.fullmatch(link)
+    return None if found is None else Family.V6 if found[1] else Family.V4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

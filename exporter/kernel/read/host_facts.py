@@ -18,12 +18,12 @@ from exporter.kernel.decode.links import parse_addresses, split_links
 from exporter.kernel.decode.routes import parse_routes
 from exporter.kernel.decode.vxlan import (
     BPF_LINK,
-    DEVICES,
     VxlanSettings,
     make_device,
     parse_fdb,
     parse_neighbours,
     parse_settings,
+    tunnel_family,
 )
 from exporter.kernel.read import requests
 from exporter.kernel.read.route_cache import CachedEntries
@@ -135,7 +135,7 @@ class ReaderStatuses:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """The links, and the settings of those that are Calico's tunnel devices."""
+    """The links, and the settings of those that are tunnel devices of Calico and flannel."""
 
     links: tuple[LinkFact, ...]
     settings: Mapping[str, VxlanSettings]
@@ -146,7 +146,7 @@ class Links:
 
     @property
     def tunnels(self) -> tuple[LinkFact, ...]:
-        return tuple(link for link in self.links if link.name in DEVICES)
+        return tuple(link for link in self.links if tunnel_family(link.name))
 
     def has(self, name: str) -> bool:
         return any(link.name == name for link in self.links)
@@ -157,7 +157,7 @@ def read_links(answers: VisitAnswers) -> Links:
     settings = {}
     for link, info in split_links(answers.data(requests.LINKS)):
         links.append(link)
-        if link.name in DEVICES and link.kind == "vxlan":
+        if tunnel_family(link.name) and link.kind == "vxlan":
             settings[link.name] = parse_settings(info)
     return Links(tuple(links), settings)
 
@@ -191,7 +191,7 @@ def read_vxlan(
     second: VisitAnswers,
     kept: CachedEntries | None = None,
 ) -> VxlanFacts:
-    """Calico's tunnel devices, as far as they exist. `routes`: the main table, where it was read."""
+    """The tunnel devices of Calico and flannel, as far as they exist. `routes`: the main table, where it was read."""
     by_index = {link.index: link for link in links.links}
     devices = {}
     for link in links.tunnels:
@@ -237,7 +237,7 @@ def read_network(
     facts = HostFacts(
         links=links.links if links else None,
         addresses=addresses,
-        routes=routes if kept or routes is None else tuple(r for r in routes if r.link not in DEVICES),
+        routes=routes if kept or routes is None else tuple(r for r in routes if not tunnel_family(r.link)),
         limits=KernelCounters(kernel_release=os.uname().release),
     )
     for row in HOST_READERS:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from exporter.kernel.decode.vxlan import DEVICES
+from exporter.kernel.decode.vxlan import tunnel_family
 from exporter.model.facts import HostFacts, LinkFact, RouteFact, VxlanDevice
 
 FULL_EVERY = 300.0  # seconds after which all is read again, whatever was announced
@@ -58,5 +58,5 @@ def keep(before: HostFacts | None, now: float) -> CachedEntries | None:
 
 
 def tunnels_of(links: tuple[LinkFact, ...]) -> frozenset[tuple[int, str]]:
-    """Index and name of Calico's tunnel devices."""
-    return frozenset((link.index, link.name) for link in links if link.name in DEVICES)
+    """Index and name of the tunnel devices."""
+    return frozenset((link.index, link.name) for link in links if tunnel_family(link.name))

@@ -7,8 +7,22 @@ from dataclasses import dataclass, field
 
 from exporter.model import EMPTY
 from exporter.model.cluster.component import ComponentFlags
-from exporter.model.family import Address, Family, Interface, Net, first_of
+from exporter.model.family import Address, Family, Interface, Net, family_of, first_of
 from exporter.model.subject import Subject, SubjectKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlannelNode:
+    """flannel's annotations of a node: where the other nodes' tunnels to it end (flannel, pkg/subnet/kube)."""
+
+    backend: str = ""  # backend-type: vxlan | host-gw | wireguard | ...
+    addresses: tuple[Address, ...] = ()  # public-ip and public-ipv6
+    overwritten: bool = False  # public-ipv6-overwrite: another address than the device's own
+    vnis: Mapping[Family, int] = field(default_factory=dict)  # of backend-data and backend-v6-data
+    macs: Mapping[Family, str] = field(default_factory=dict)
+
+    def address(self, family: Family) -> Address | None:
+        return first_of(family, self.addresses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +39,7 @@ class Node:
     calico_addresses: tuple[Interface, ...] = ()  # IPv4Address and IPv6Address, with prefix length
     tunnel_addresses: tuple[Address, ...] = ()  # IPv4VXLANTunnelAddr and IPv6VXLANTunnelAddr
     tunnel_macs: Mapping[Family, str] = field(default_factory=dict)  # VXLANTunnelMACAddr(V6) where annotated
+    flannel: FlannelNode | None = None
     wireguard: bool = False
     windows: bool = False
     virtual: bool = False  # label type=virtual-kubelet: no exporter runs there
@@ -50,6 +65,10 @@ class Node:
     def tunnel_address(self, family: Family) -> Address | None:
         """Calico's VXLAN tunnel address of the family, if the node has one."""
         return first_of(family, self.tunnel_addresses)
+
+    def pod_cidr(self, family: Family) -> Net | None:
+        """The first podCIDR of the family."""
+        return next((net for net in self.pod_cidrs if family_of(net) is family), None)
 
     def calico_address(self, family: Family) -> Interface | None:
         """Calico's own address of the node (annotation IPv4Address or IPv6Address)."""

@@ -38,6 +38,7 @@ class Pod:
     dns_servers: tuple[Address, ...] = ()  # spec.dnsConfig.nameservers
     families: tuple[Family, ...] | None = None  # annotation dualstack-exporter/families
     address_choice: bool = False  # pools or ipFamilies chosen by annotation on the pod
+    disables_ipv6: bool = False  # the sysctls of its spec, or of the tuning plugin in its networks, switch IPv6 off
     static_uid: str = ""  # annotation kubernetes.io/config.hash: the uid in a static pod's cgroup
     service_account: str = ""
     component: ComponentFlags | None = None  # the flags it shows, where it runs a Kubernetes component

@@ -6,15 +6,20 @@ With IPv6 off there is no address, and without an address no route is needed: on
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv6Address, ip_network
+from ipaddress import IPv6Address
 from operator import attrgetter
 
 from exporter.diagnosis.endpoints import services_behind
+from exporter.diagnosis.engine.preconditions import listed, unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
+from exporter.diagnosis.host_links import ipv6_tunnels, links_to, own_link, own_route, route_table, way_out
+from exporter.diagnosis.rules.cluster.pools import UNIQUE_LOCAL
 from exporter.diagnosis.rules.judging import found, inspected, reader_reason, reason_of_no_pods, this_node
 from exporter.model.cause import Cause, Severity
-from exporter.model.facts import HostFacts, LinkFact, PodFacts, Reader, RouteFact
-from exporter.model.family import Family
+from exporter.model.cluster.inventory import ResourceKind
+from exporter.model.cluster.node import Node
+from exporter.model.facts import AddressFact, HostFacts, LinkFact, PodFacts, Reader, RouteFact
+from exporter.model.family import Address, Family
 from exporter.model.probe import Group
 from exporter.model.reason import Reason
 from exporter.model.vantage import Vantage
@@ -22,6 +27,7 @@ from exporter.model.vantage import Vantage
 TUNNELS = ("vxlan", "cali", "tunl", "wireguard", "nodelocaldns", "kube-ipvs")
 # Felix takes a pod's addresses from status.podIPs and removes the routes of others (felix's removeExternalRoutes).
 UNREPORTED = "; cni.projectcalico.org/podIPs names it and status.podIPs does not"
+SHOWN = 5
 EXPIRING = 600.0  # seconds left on a route that nothing renews
 
 
@@ -31,7 +37,7 @@ def node_ipv6_disabled(view: RuleInput) -> Judgement:
     if facts.all_conf is None or facts.links is None:
         return reader_reason(view, Reader.LINKS)
     where = ["net.ipv6.conf.all.disable_ipv6 = 1"] if facts.all_conf.disable_ipv6 else []
-    own = _own_link(view, facts)
+    own = own_link(view, facts)
     if own is not None and own.inet6 is not None and own.inet6.disable_ipv6:
         where.append(f"net.ipv6.conf.{own.name}.disable_ipv6 = 1")
     return found(
@@ -47,7 +53,7 @@ def node_no_ipv6_address(view: RuleInput) -> Judgement:
     facts = view.snapshot.kernel
     if facts.addresses is None:
         return reader_reason(view, Reader.ADDRESSES)
-    own = [a for a in facts.addresses if a.family is Family.V6 and a.is_global and not a.link.startswith(TUNNELS)]
+    own = _own_addresses(facts.addresses)
     if _ipv6_is_disabled(view) or any(a.usable for a in own):
         return ()
     flaws = [f"{a.interface} on {a.link} is {'a duplicate (dadfailed)' if a.dadfailed else 'tentative'}" for a in own]
@@ -59,29 +65,98 @@ def node_no_ipv6_address(view: RuleInput) -> Judgement:
     )
 
 
+def _own_addresses(addresses: Iterable[AddressFact]) -> list[AddressFact]:
+    """The host's own global IPv6 addresses: not those of tunnels and gateways of pods."""
+    return [a for a in addresses if a.family is Family.V6 and a.is_global and not a.link.startswith(TUNNELS)]
+
+
+def node_ip_mismatch(view: RuleInput) -> Judgement:
+    """An IPv6 InternalIP of the Node, or the address that the CNI announces for it, is on no link of the host."""
+    addresses = view.snapshot.kernel.addresses
+    if addresses is None:
+        return reader_reason(view, Reader.ADDRESSES)
+    node = view.inventory.node(view.node)
+    if node is None:
+        return unread(view.inventory, ResourceKind.NODES) if view.inventory.nodes is None else Reason.NOT_APPLICABLE
+    if _ipv6_is_disabled(view) or _holds(node_no_ipv6_address(view)):
+        return ()
+    held = {a.interface.ip for a in addresses}
+    named = {**{f"InternalIP {ip} of the Node": ip for ip in node.internal_ips}, **_announced(node)}
+    absent = [name for name, ip in named.items() if ip.version == 6 and not ip.is_link_local and ip not in held]
+    present = listed(f"{a.interface.ip} ({a.link})" for a in _own_addresses(addresses) if a.usable)
+    return found(
+        Cause.NODE_IP_MISMATCH,
+        [this_node(view)],
+        evidence=[f"{name} is on no link of the node, which has {present}" for name in absent],
+        command=f"ip -6 address show scope global; kubectl get node {view.node} -o yaml",
+    )
+
+
+def _announced(node: Node) -> dict[str, Address]:
+    """The address that other nodes use for this one, as the CNI's annotations have it."""
+    calico = node.calico_address(Family.V6)
+    flannel = node.flannel.address(Family.V6) if node.flannel is not None and not node.flannel.overwritten else None
+    named = {
+        "projectcalico.org/IPv6Address": calico.ip if calico is not None else None,
+        "flannel.alpha.coreos.com/public-ipv6": flannel,
+    }
+    return {f"{ip} of annotation {name}": ip for name, ip in named.items() if ip is not None}
+
+
 def node_no_ipv6_default_route(view: RuleInput) -> Judgement:
-    """No IPv6 default route beside an IPv4 one. A warning where a pool's NAT or an outside target needs it."""
+    """No IPv6 default route, while IPv4 has one or is not expected. A warning where pods or an outside target need it.
+
+    Pods need it if their IPv6 is masqueraded here, or if their addresses are global, so that this node routes them.
+    """
     facts = view.snapshot.kernel
     if facts.routes is None:
         return reader_reason(view, Reader.ROUTES)
-    if _ipv6_is_disabled(view) or _holds(node_no_ipv6_address(view)):
+    if _ipv6_is_disabled(view) or _holds(node_no_ipv6_address(view)) or facts.default_routes(Family.V6):
         return ()
-    if facts.default_routes(Family.V6) or not facts.default_routes(Family.V4):
+    has_ipv4 = bool(facts.default_routes(Family.V4))
+    if not has_ipv4 and _wants_ipv4(view):
         return ()
-    pools = [p.name for p in view.inventory.enabled_pools(Family.V6) if p.nat_outgoing]
-    outside = {o.target.name for o in view.snapshot.kept if o.family is Family.V6 and o.target.group is Group.OUTSIDE}
-    needed = [f"pool {n} has natOutgoing" for n in pools] + [f"target {n} names IPv6" for n in sorted(outside)]
+    needed = _needs_default_route(view)
     return found(
         Cause.NODE_NO_IPV6_DEFAULT_ROUTE,
         [this_node(view)],
-        evidence=["the main table has no ::/0, and has 0.0.0.0/0", *needed[:5]],
+        evidence=["the main table has no ::/0" + (", and has 0.0.0.0/0" if has_ipv4 else ""), *needed[:5]],
         command="ip -6 route show default",
         severity=Severity.WARNING if needed else Severity.INFO,
     )
 
 
+def _wants_ipv4(view: RuleInput) -> bool:
+    """Whether the node is meant to have IPv4; where that is not known, whether it has an address of it."""
+    expected = view.expected(Family.V4)
+    if expected is not None:
+        return expected
+    return any(a.family is Family.V4 and a.is_global for a in view.snapshot.kernel.addresses or ())
+
+
+def _needs_default_route(view: RuleInput) -> list[str]:
+    """What would use the route."""
+    pools = [p.name for p in view.inventory.enabled_pools(Family.V6) if p.nat_outgoing]
+    outside = {o.target.name for o in view.snapshot.kept if o.family is Family.V6 and o.target.group is Group.OUTSIDE}
+    routed = (f"{pod.subject} has {ip}" for pod, _ in inspected(view) for ip in pod.addresses if _is_routed(ip))
+    return [
+        *(f"pool {name} has natOutgoing" for name in pools),
+        *(f"target {name} names IPv6" for name in sorted(outside)),
+        *sorted(routed)[:1],
+    ]
+
+
+def _is_routed(address: Address) -> bool:
+    """Whether the address is one that networks outside may route: not a unique local one."""
+    return isinstance(address, IPv6Address) and address not in UNIQUE_LOCAL and not address.is_link_local
+
+
 def node_forwarding_off(view: RuleInput) -> Judgement:
-    """IPv6 forwarding off on a node that has pods. Felix sets it once at its start and does not repair it."""
+    """IPv6 forwarding off on a node that has pods. Felix sets it once at its start and does not repair it.
+
+    The kernel forwards what arrives on a link where all.forwarding is set, or force_forwarding of the link (ip6_forward
+    of net/ipv6/ip6_output.c, Linux 6.17). `forwarding` of a single link forwards nothing.
+    """
     facts = view.snapshot.kernel
     if facts.all_conf is None:
         return reader_reason(view, Reader.LINKS)
@@ -89,10 +164,22 @@ def node_forwarding_off(view: RuleInput) -> Judgement:
         return Reason.NO_INVENTORY  # a host that is no node need not forward
     if facts.all_conf.forwarding or _ipv6_is_disabled(view):
         return ()
+    links = [(link.name, link.inet6) for link in facts.links or () if link.name in _links_of_pods(view)]
+    forced = [name for name, conf in links if conf is not None and conf.force_forwarding]
+    off = [name for name, conf in links if conf is not None and not conf.force_forwarding]
+    if forced and not off:
+        return ()
     evidence = ["net.ipv6.conf.all.forwarding = 0", *(["net.ipv4.ip_forward = 1"] if facts.forwarding_v4 else [])]
+    evidence += [f"net.ipv6.conf.{name}.force_forwarding = 0" for name in off[:SHOWN] if forced]
     return found(
         Cause.NODE_FORWARDING_OFF, [this_node(view)], evidence=evidence, command="sysctl net.ipv6.conf.all.forwarding"
     )
+
+
+def _links_of_pods(view: RuleInput) -> frozenset[str]:
+    """The links on which packets from and to pods arrive: the way out, the tunnels, and the pods' own."""
+    to_pods = links_to(view, (ip for pod, _ in inspected(view) for ip in pod.addresses if ip.version == 6))
+    return way_out(view) | to_pods | {device.name for device in ipv6_tunnels(view)}
 
 
 def node_accept_ra_ignored(view: RuleInput) -> Judgement:
@@ -129,15 +216,6 @@ def _holds(judgement: Judgement) -> bool:
     return bool(judgement) and not isinstance(judgement, Reason)
 
 
-def _own_link(view: RuleInput, facts: HostFacts) -> LinkFact | None:
-    """The link that has an InternalIP of the node, else that of the IPv4 default route."""
-    node = view.inventory.node(view.node)
-    internal = set(node.internal_ips) if node is not None else set()
-    names = [a.link for a in facts.addresses or () if a.interface.ip in internal]
-    names += [r.link for r in facts.default_routes(Family.V4) or ()]
-    return next((link for link in facts.links or () if link.name in names[:1]), None)
-
-
 def _ignores_ra(link: LinkFact) -> bool:
     return link.inet6 is not None and link.inet6.forwarding == 1 and link.inet6.accept_ra < 2
 
@@ -172,7 +250,7 @@ def pod_route_missing(view: RuleInput) -> Judgement:
         return reason_of_no_pods(view)
     if view.inventory.pods is None:
         return Reason.NO_INVENTORY
-    missing = [] if _ipv6_is_disabled(view) else list(_missing(view, pods, routes))
+    missing = [] if _ipv6_is_disabled(view) else list(_missing(view, pods))
     if not missing:
         return ()
     affected = dict.fromkeys(pod for pod, _, _ in missing)
@@ -185,36 +263,14 @@ def pod_route_missing(view: RuleInput) -> Judgement:
     )
 
 
-def _missing(
-    view: RuleInput, pods: Iterable[tuple[Vantage, PodFacts]], routes: Iterable[RouteFact]
-) -> Iterator[tuple[Vantage, IPv6Address, str]]:
+def _missing(view: RuleInput, pods: Iterable[tuple[Vantage, PodFacts]]) -> Iterator[tuple[Vantage, IPv6Address, str]]:
     """Addresses that a pod has and that the API or Calico names, and to which no route leads."""
-    table = _RoutesByLength(r for r in routes if r.family is Family.V6)
     annotated = {p.subject: p.annotated_ips for p in view.inventory.local_pods(view.node)}
     for pod, facts in pods:
         own = {a.interface.ip for a in facts.addresses}
         for address in dict.fromkeys((*pod.addresses, *annotated.get(pod.subject, ()))):
-            if isinstance(address, IPv6Address) and address in own and (problem := table.problem(address)):
+            if isinstance(address, IPv6Address) and address in own and own_route(view, address) is None:
+                route = route_table(view).match(address)
+                falls = route.destination if route is not None and route.type == "blackhole" else None
+                problem = "no route of its own" + (f", it falls into blackhole {falls}" if falls else "")
                 yield pod, address, problem + ("" if address in pod.addresses else UNREPORTED)
-
-
-class _RoutesByLength:
-    """Longest-prefix match over a frozen set of routes."""
-
-    def __init__(self, routes: Iterable[RouteFact]) -> None:
-        self._table: dict[int, dict[int, RouteFact]] = {}
-        for route in routes:
-            prefix = route.destination
-            self._table.setdefault(prefix.prefixlen, {})[int(prefix.network_address)] = route
-
-    def problem(self, address: IPv6Address) -> str:
-        """Empty when a specific unicast route leads there; else what is found instead."""
-        for length in sorted(self._table, reverse=True):
-            net = ip_network((address, length), strict=False)
-            route = self._table[length].get(int(net.network_address))
-            if route is None:
-                continue
-            if route.type == "blackhole":
-                return f"no route of its own, it falls into blackhole {route.destination}"
-            return "no route of its own" if route.is_default or route.type != "unicast" else ""
-        return "no route of its own"

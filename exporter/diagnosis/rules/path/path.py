@@ -216,12 +216,13 @@ def _is_silent_over_v6(dial: PathSample) -> bool:
 def _blackhole(view: RuleInput) -> list[_Shown]:
     """A peer, or two destinations, from the same vantage or not."""
     standing = _standing(view, Cause.IPV6_MTU_BLACKHOLE)
-    lost = [t for t in probes_of(view).pairs if t.shows(_loses_full_size, standing)]
+    lost = [t for t in probes_of(view).pairs if t.shows(loses_full_size, standing)]
     enough = any(t.now.group is Group.PEERS for t in lost) or len({t.now.destination for t in lost}) > 1
-    return [_Shown(t, _loses_full_size) for t in lost] if enough else []
+    return [_Shown(t, loses_full_size) for t in lost] if enough else []
 
 
-def _loses_full_size(dial: PathSample) -> bool:
+def loses_full_size(dial: PathSample) -> bool:
+    """A small echo came back and a full-size one got no answer, not even Packet Too Big."""
     echo = dial.seen.get((V6, Layer.ICMP))
     return echo is not None and echo.counted and echo.outcome is Outcome.OK and echo.full_size is Outcome.TIMEOUT
 

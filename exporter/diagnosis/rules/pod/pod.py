@@ -80,7 +80,7 @@ def _match_pods(view: RuleInput) -> Judgement:
         return reader_reason(view, Reader.PODS)
     if _has_no_pool(view):
         return Reason.NOT_APPLICABLE
-    exempt, older = _exempt(view), _older_than_ipv6(view)
+    exempt, older, switched_off = lacks_by_choice(view), _older_than_ipv6(view), _switched_off(view)
     matches: dict[tuple[Cause, Severity | None], list[tuple[Vantage, str]]] = {}
     for pod, facts in pods:
         match = first_match(pod, facts) if Family.V6 in pod.families and pod.subject not in exempt else None
@@ -88,7 +88,9 @@ def _match_pods(view: RuleInput) -> Judgement:
             continue
         cause, text = match
         severity = None
-        if pod.uid in older and cause is not Cause.POD_NO_IPV6_DEFAULT_ROUTE:
+        if cause is Cause.POD_IPV6_DISABLED and pod.subject in switched_off:
+            severity, text = Severity.INFO, f"{text}, as the sysctls of its own spec or of its networks ask for"
+        elif pod.uid in older and cause is not Cause.POD_NO_IPV6_DEFAULT_ROUTE:
             severity, text = Severity.INFO, f"{text}; older than IPv6 on its node: restart it"
         matches.setdefault((cause, severity), []).append((pod, text))
     usual_first = sorted(matches.items(), key=lambda item: item[0][1] is not None)
@@ -131,7 +133,12 @@ def _finding(
     )
 
 
-def _exempt(view: RuleInput) -> frozenset[Subject]:
+def _switched_off(view: RuleInput) -> frozenset[Subject]:
+    """Pods that ask for disable_ipv6 themselves."""
+    return frozenset(p.subject for p in view.inventory.local_pods(view.node) if p.disables_ipv6)
+
+
+def lacks_by_choice(view: RuleInput) -> frozenset[Subject]:
     """Pods whose pools or families were chosen by annotation, on themselves or their namespace."""
     spaces = {n.name for n in view.inventory.namespaces or () if n.address_choice}
     return frozenset(p.subject for p in view.inventory.pods or () if p.address_choice or p.namespace in spaces)

@@ -1,0 +1,75 @@
+"""Which links of the host carry the traffic of its pods: longest match over its routes, way out, tunnels. Pure.
+
+For rules of scope node and pod. Routes are those of the main table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from ipaddress import ip_network
+
+from exporter.diagnosis.engine.rule_input import RuleInput
+from exporter.kernel.decode.vxlan import tunnel_family
+from exporter.model.facts import HostFacts, LinkFact, RouteFact, VxlanDevice
+from exporter.model.family import Address, Family
+
+
+class RouteTable:
+    """Longest-prefix match over a frozen set of routes of both families."""
+
+    def __init__(self, routes: Iterable[RouteFact]) -> None:
+        self._table: dict[Family, dict[int, dict[int, RouteFact]]] = {family: {} for family in Family}
+        for route in routes:
+            prefix = route.destination
+            self._table[route.family].setdefault(prefix.prefixlen, {})[int(prefix.network_address)] = route
+
+    def match(self, address: Address) -> RouteFact | None:
+        """The route with the longest prefix that contains the address; it may be the default route."""
+        table = self._table[Family.V6 if address.version == 6 else Family.V4]
+        for length in sorted(table, reverse=True):
+            route = table[length].get(int(ip_network((address, length), strict=False).network_address))
+            if route is not None:
+                return route
+        return None
+
+
+@lru_cache(maxsize=1)
+def route_table(view: RuleInput) -> RouteTable:
+    """The host's routes, without those over the tunnel devices."""
+    return RouteTable(view.snapshot.kernel.routes or ())
+
+
+def own_route(view: RuleInput, address: Address) -> RouteFact | None:
+    """The unicast route that leads to the address, unless that is the default route."""
+    route = route_table(view).match(address)
+    return route if route is not None and not route.is_default and route.type == "unicast" else None
+
+
+def links_to(view: RuleInput, addresses: Iterable[Address]) -> frozenset[str]:
+    """The links to which routes of their own send these addresses."""
+    return frozenset(route.link for a in addresses if (route := own_route(view, a)) is not None)
+
+
+def own_link(view: RuleInput, facts: HostFacts) -> LinkFact | None:
+    """The link that has an InternalIP of the node, else that of a default route."""
+    node = view.inventory.node(view.node)
+    internal = set(node.internal_ips) if node is not None else set()
+    names = [a.link for a in facts.addresses or () if a.interface.ip in internal]
+    names += [r.link for family in Family for r in facts.default_routes(family) or ()]
+    return next((link for link in facts.links or () if link.name in names[:1]), None)
+
+
+def ipv6_tunnels(view: RuleInput) -> tuple[VxlanDevice, ...]:
+    """The tunnel devices that carry IPv6; none where they were not read."""
+    facts = view.snapshot.kernel.vxlan
+    devices = facts.devices.values() if facts is not None else ()
+    return tuple(device for device in devices if tunnel_family(device.name) is Family.V6)
+
+
+def way_out(view: RuleInput) -> frozenset[str]:
+    """The links of the IPv6 default routes; without such a route the node's own link, where it is known."""
+    facts = view.snapshot.kernel
+    names = frozenset(route.link for route in facts.default_routes(Family.V6) or ())
+    own = own_link(view, facts)
+    return names or (frozenset({own.name}) if own is not None else frozenset())
