@@ -54,7 +54,7 @@ class ReaderStatus:
     vanished: bool = False  # the namespace is gone
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inet6Conf:
     """IFLA_INET6_CONF (linux/ipv6.h), the fields that matter here."""
 

@@ -47,6 +47,7 @@ from tests.unit.cluster_scene import POOL6, V4, V6, changed, endpoints, node, se
 ME, PODS = "ra", 12
 LOSS = 0.003  # of probes
 APART = 24 * 31.0  # seconds between two losses of one pair: six probes of a pod in its turn
+FORWARDING = Inet6Conf(forwarding=1, accept_ra=0, disable_ipv6=0)
 DOMAIN = "cluster.local"
 DNS = (ip_address("10.152.183.10"), ip_address("fd98::10"))
 SEARCH = (f"default.svc.{DOMAIN}", DOMAIN)
@@ -211,7 +212,7 @@ class HealthyWorld:
         me = next(n for n in self._nodes if n.name == ME)
         local = [ip for pod in inventory.local_pods(ME) for ip in pod.ips if ip.version == 6]
         return HostFacts(
-            links=(LinkFact(index=2, name="eth0", up=True, lower_up=True, mtu=1500, inet6=Inet6Conf(1, 0, 0)),),
+            links=(LinkFact(index=2, name="eth0", up=True, lower_up=True, mtu=1500, inet6=FORWARDING),),
             addresses=tuple(AddressFact(link="eth0", interface=each, scope="global") for each in me.calico_addresses),
             routes=(
                 RouteFact(destination=ip_network("0.0.0.0/0"), link="eth0", gateway=ip_address("10.0.10.1")),

@@ -115,9 +115,22 @@ HOST_FACTS = HostFacts(
     links=(
         LinkFact(index=1, name="lo", up=True, lower_up=True, mtu=65536, loopback=True),
         LinkFact(
-            index=2, name="ens3", up=True, lower_up=True, mtu=1500, mac="52:54:00:00:00:0a", inet6=Inet6Conf(1, 2, 0)
+            index=2,
+            name="ens3",
+            up=True,
+            lower_up=True,
+            mtu=1500,
+            mac="52:54:00:00:00:0a",
+            inet6=Inet6Conf(forwarding=1, accept_ra=2, disable_ipv6=0),
         ),
-        LinkFact(index=7, name="cali0a1b2c3d4e5", up=True, lower_up=True, mtu=1430, inet6=Inet6Conf(1, 1, 0)),
+        LinkFact(
+            index=7,
+            name="cali0a1b2c3d4e5",
+            up=True,
+            lower_up=True,
+            mtu=1430,
+            inet6=Inet6Conf(forwarding=1, accept_ra=1, disable_ipv6=0),
+        ),
     ),
     addresses=(
         AddressFact(link="ens3", interface=ip_interface("192.0.2.10/24"), scope="global"),

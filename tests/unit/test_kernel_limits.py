@@ -11,7 +11,7 @@ from exporter.model.facts import Inet6Conf
 
 def test_switches_of_all_links_are_read() -> None:
     text = b"ipv6.forwarding 1\nipv6.accept_ra 2\nipv6.disable_ipv6 0\nipv4.forwarding 1\n"
-    assert parse_all_conf(text) == (Inet6Conf(1, 2, 0), True)
+    assert parse_all_conf(text) == (Inet6Conf(forwarding=1, accept_ra=2, disable_ipv6=0), True)
 
 
 def test_a_kernel_without_ipv6_has_it_disabled() -> None:

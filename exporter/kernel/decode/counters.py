@@ -49,9 +49,10 @@ def parse_all_conf(data: bytes) -> tuple[Inet6Conf | None, bool | None]:
     """
     found = parse_values(data)
     forwarding = found.get("ipv4.forwarding")
-    names = ("ipv6.forwarding", "ipv6.accept_ra", "ipv6.disable_ipv6")
-    if all(name in found for name in names):
-        conf: Inet6Conf | None = Inet6Conf(*(found[name] for name in names))
+    given = {name: found.get(f"ipv6.{name}") for name in ("forwarding", "accept_ra", "disable_ipv6")}
+    values = {name: value for name, value in given.items() if value is not None}
+    if len(values) == len(given):
+        conf: Inet6Conf | None = Inet6Conf(**values)
     else:
-        conf = _OFF if forwarding is not None and not any(name in found for name in names) else None
+        conf = _OFF if forwarding is not None and not values else None
     return conf, None if forwarding is None else forwarding != 0
