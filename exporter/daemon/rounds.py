@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, inf
 
 from exporter.config.schema import Config
@@ -72,6 +72,7 @@ class Rounds:
             self._results = result_history.of_targets(self._results, {t.name for t in config.targets})
         if config.dns != self.config.dns:
             self._history = NO_HISTORY
+        self._memory = replace(self._memory, severities={})  # what is wrong may now be intended
         self.config = config
         self.pace = pace
         self.target_resolver.configure(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from exporter.diagnosis.rules.path import PATH_RULES
@@ -10,7 +12,7 @@ from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Observation, Outcome, Target
 from exporter.model.reason import Reason
 from exporter.model.report import Pair
-from exporter.model.vantage import PodState
+from exporter.model.vantage import PodState, Vantage
 from tests.unit.cluster_scene import HEALTHY, changed, endpoints, service
 from tests.unit.cluster_scene import pod as cluster_pod
 from tests.unit.scene import HOST, pod, seen, target, view
@@ -122,12 +124,46 @@ def test_a_target_is_down_only_where_every_family_was_tried_and_failed() -> None
     assert set(found(policed)) == set()
 
 
-def test_where_ipv4_is_not_meant_to_be_one_target_suffices_unless_its_group_says_otherwise() -> None:
-    six = pod("six", families=(Family.V6,))
-    silent, fine = "icmp6=timeout tcp6=timeout", "icmp6=ok tcp6=ok"
-    assert Cause.IPV6_UNREACHABLE in found([*seen(six, PYPI, silent), *seen(six, SERVICE, "tcp6=ok")])
-    assert Cause.IPV6_UNREACHABLE not in found([*seen(six, PYPI, silent), *seen(six, CRATES, fine)])
-    assert Cause.IPV6_UNREACHABLE not in found([*seen(WEB, PYPI, silent), *seen(WEB, SERVICE, "tcp6=ok tcp4=ok")])
+SIX, OTHER_SIX = (pod(name, families=(Family.V6,)) for name in ("six", "other-six"))
+SILENT6, FINE6 = "icmp6=timeout tcp6=timeout", "icmp6=ok tcp6=ok"
+ANUBIS, DIS = (target("peers", Group.PEERS, peer=name) for name in ("anubis", "dis"))
+
+
+@pytest.mark.parametrize(
+    ("made", "fails"),
+    [
+        # One dead target is no fault of IPv6, alone in its group or not.
+        ([(SIX, PYPI, SILENT6), (SIX, SERVICE, "tcp6=ok")], set()),
+        ([(SIX, PYPI, SILENT6), (SIX, CRATES, FINE6)], set()),
+        ([(SIX, PYPI, SILENT6), (OTHER_SIX, PYPI, SILENT6), (SIX, SERVICE, "tcp6=ok")], set()),
+        # Two of a group are; of peers, which may be down, all.
+        ([(SIX, PYPI, SILENT6), (SIX, CRATES, SILENT6), (SIX, SERVICE, "tcp6=ok")], {"target/pypi", "target/crates"}),
+        ([(SIX, BABEL, SILENT6), (SIX, ANUBIS, SILENT6), (SIX, SERVICE, "tcp6=ok")], {"peer/babel", "peer/anubis"}),
+        ([(SIX, BABEL, SILENT6), (SIX, ANUBIS, SILENT6), (SIX, DIS, FINE6)], set()),
+        # Nor is a target dead that answers another vantage, and not all are where nothing arrives.
+        ([(SIX, PYPI, SILENT6), (OTHER_SIX, PYPI, FINE6), (SIX, SERVICE, "tcp6=ok")], {"target/pypi"}),
+        ([(SIX, PYPI, SILENT6), (SIX, SERVICE, "tcp6=timeout")], {"target/pypi", "target/service"}),
+    ],
+)  # fmt: skip
+def test_where_ipv4_is_not_meant_to_be_a_dead_target_is_no_fault_of_ipv6(
+    made: list[tuple[Vantage, Target, str]], fails: set[str]
+) -> None:
+    causes = found([o for place, to, said in made for o in seen(place, to, said)])
+    assert {p.destination for p in causes.get(Cause.IPV6_UNREACHABLE, ())} == fails
+
+
+def test_a_peer_that_pods_dial_in_turn_is_down_while_the_others_answer() -> None:
+    """A pod dials another peer each time; the one that answered was dialled once."""
+    kept, before = seen(SIX, BABEL, SILENT6), seen(SIX, ANUBIS, FINE6)
+    seen_by = view(kept=kept, before=before)
+    history = ((*kept, *before), tuple(kept))
+    seen_by = replace(seen_by, snapshot=replace(seen_by.snapshot, history=history))
+    assert PATH_RULES[Cause.IPV6_UNREACHABLE](seen_by) == ()
+
+
+def test_with_ipv4_meant_to_be_a_target_that_has_ipv6_alone_shows_nothing_by_itself() -> None:
+    causes = found([*seen(WEB, PYPI, SILENT6), *seen(WEB, SERVICE, "tcp6=ok tcp4=ok")])
+    assert Cause.IPV6_UNREACHABLE not in causes
 
 
 def test_a_peer_that_fails_over_both_families_is_down_and_no_path_cause() -> None:

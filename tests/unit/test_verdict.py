@@ -16,6 +16,7 @@ from exporter.diagnosis.rules.judging import found as found_of
 from exporter.diagnosis.rules.path import PATH_RULES
 from exporter.model.cause import Cause, Role, Severity
 from exporter.model.cluster.service import Service
+from exporter.model.family import Family
 from exporter.model.probe import Layer, Observation
 from exporter.model.reason import Reason
 from exporter.model.report import Finding, Found, Pair, PodView
@@ -72,6 +73,24 @@ def test_a_finding_stands_at_once_and_goes_after_two_rounds_not_holding() -> Non
 def test_one_round_without_it_does_not_restart_its_age() -> None:
     held = (a_finding(Cause.NODE_FORWARDING_OFF),)
     assert {v.causes[0].since for v in run(held, (), held)} == {1000.0}
+
+
+def test_the_severity_of_a_cause_that_stands_only_rises() -> None:
+    """Within ten minutes, for the subjects that it was seen of."""
+    said: list[set[tuple[str, Severity]]] = []
+    memory = Memory()
+    seen_as = [Severity.WARNING, Severity.CRITICAL] * 3 + [Severity.WARNING] * 21
+    for number, severity in enumerate(seen_as):
+        findings = (
+            a_finding(Cause.DNS_UNREACHABLE, "server/one", severity=severity),
+            a_finding(Cause.DNS_UNREACHABLE, "server/two", severity=Severity.WARNING),
+        )
+        verdict, memory = judge(view(now=1000.0 + 30.0 * number), memory, rules=rules(dns_unreachable=findings))
+        said.append({(s, c.finding.severity) for c in verdict.causes for s in c.finding.subjects})
+    worse, better = (
+        {("server/one", s), ("server/two", Severity.WARNING)} for s in (Severity.CRITICAL, Severity.WARNING)
+    )
+    assert said == [better, *[worse] * 25, better]
 
 
 def test_what_cannot_be_checked_keeps_its_value_five_minutes_and_is_then_absent() -> None:
@@ -334,6 +353,18 @@ def test_a_nameserver_that_is_silent_over_ipv4_is_explained_by_nothing_about_ipv
     both = explain((replace(dns, pairs=frozenset({lost, over_ipv6})), a_finding(Cause.NODE_IPV6_DISABLED, "node/ra")))
     assert both[0].by is None
     assert both[0].finding.pairs == {lost}
+
+
+@pytest.mark.parametrize(("family", "explained"), [(Family.V6, True), (Family.V4, False)])
+def test_a_target_that_is_down_follows_from_the_way_to_it(family: Family, explained: bool) -> None:
+    """Where it was dialled over IPv6 alone. One that fails over IPv4 as well is down."""
+    pairs = {Pair(Subject("node/ra"), Subject("target/pypi"), each) for each in (Family.V6, family)}
+    down = a_finding(Cause.TARGET_DOWN, "target/pypi", pairs=tuple(pairs), severity=Severity.INFO)
+    root = a_finding(Cause.NODE_NO_IPV6_DEFAULT_ROUTE, "node/ra")
+    path = a_finding(Cause.IPV6_UNREACHABLE, "node/ra", "target/pypi",
+        pairs=(Pair(Subject("node/ra"), Subject("target/pypi"), Family.V6),))  # fmt: skip
+    assert (explain((root, down))[1].by is Cause.NODE_NO_IPV6_DEFAULT_ROUTE) is explained
+    assert (explain((path, down))[1].by is Cause.IPV6_UNREACHABLE) is explained
 
 
 def test_a_cause_that_is_explained_hands_over_its_root() -> None:

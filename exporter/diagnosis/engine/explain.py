@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from exporter.diagnosis.endpoints import API_TARGET, DNS_SERVER, DNS_TARGET, NODE_LOCAL_SERVER, OWN_TARGET
 from exporter.diagnosis.engine.explanations import (
-    DNS_SYMPTOMS,
     FOLLOWS,
+    LAST_SYMPTOMS,
     PATH_CAUSES,
     REACHES,
     SYMPTOMS,
@@ -89,10 +89,11 @@ def escalated(explained: tuple[Explained, ...]) -> tuple[Explained, ...]:
     for item in explained:
         if item.by is not None and not item.elsewhere:
             worst[item.by] = max(worst.get(item.by, Severity.INFO), item.finding.severity, key=lambda s: s.rank)
-    return tuple(item if item.by else _escalate(item, worst.get(item.finding.cause)) for item in explained)
+    return tuple(item if item.by else raised(item, worst.get(item.finding.cause)) for item in explained)
 
 
-def _escalate(item: Explained, severity: Severity | None) -> Explained:
+def raised(item: Explained, severity: Severity | None) -> Explained:
+    """With this severity, if that is higher than its own."""
     if severity is None or severity.rank <= item.finding.severity.rank:
         return item
     return replace(item, finding=replace(item.finding, severity=severity))
@@ -101,7 +102,7 @@ def _escalate(item: Explained, severity: Severity | None) -> Explained:
 def _depth(cause: Cause) -> int:
     """Roots first: stated causes, then what follows from them, then path symptoms, then dns symptoms."""
     if cause in SYMPTOMS:
-        return len(Cause) + (cause in DNS_SYMPTOMS)
+        return len(Cause) + (cause in LAST_SYMPTOMS)
     return 1 + max(map(_depth, FOLLOWS[cause])) if cause in FOLLOWS else 0
 
 
@@ -113,7 +114,7 @@ def _explain_one(finding: Finding, known: Iterable[_Explainer], node: str) -> Ex
         return _follow(finding, [k for k in ordered if k.found.cause in FOLLOWS[finding.cause]], node)
     if finding.cause not in SYMPTOMS or not finding.pairs:
         return Explained(finding=finding)
-    usable = [k for k in ordered if k.found.cause not in PATH_CAUSES or finding.cause in DNS_SYMPTOMS]
+    usable = [k for k in ordered if k.found.cause not in PATH_CAUSES or finding.cause in LAST_SYMPTOMS]
     cover = {
         pair: next((k for k in usable if _may_be(k.found, finding, pair) and _covers(k.found, pair, node)), None)
         for pair in sorted(finding.pairs)

@@ -95,5 +95,6 @@ FOLLOWS: dict[Cause, tuple[Cause, ...]] = {
 }
 
 # Findings with pairs that may be explained: path and dns symptoms, never a cause that the kernel or the API states.
-DNS_SYMPTOMS = frozenset({C.DNS_UNREACHABLE, C.DNS_QUERIES_LOST})  # path causes may explain these as well
-SYMPTOMS = frozenset({*PATH_CAUSES, *DNS_SYMPTOMS})
+DNS_SYMPTOMS = frozenset({C.DNS_UNREACHABLE, C.DNS_QUERIES_LOST})
+LAST_SYMPTOMS = DNS_SYMPTOMS | {C.TARGET_DOWN}  # path causes may explain these as well
+SYMPTOMS = frozenset({*PATH_CAUSES, *LAST_SYMPTOMS})

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from exporter.diagnosis.chance import chance_of
 from exporter.diagnosis.endpoints import destinations_of
-from exporter.diagnosis.engine.explain import Explained, escalated, explain
+from exporter.diagnosis.engine.explain import Explained, escalated, explain, raised
 from exporter.diagnosis.engine.explanations import PATH_CAUSES
 from exporter.diagnosis.engine.rule_input import NO_CHANCE, Chance, Judgement, Rule, RuleInput
 from exporter.model.cause import Cause, Severity
@@ -26,7 +27,9 @@ from exporter.model.vantage import PodState
 
 CLEAR_AFTER = 2  # rounds not holding
 KEEP_UNCHECKED = 300.0  # seconds that a value outlives the last check
+KEEP_SEVERITY = 600.0  # seconds that a cause which stands keeps its worst severity
 ACCOUNTED_FOR = 1800.0  # seconds for which failures stay accounted for: longer than dials are remembered
+Severities: TypeAlias = Mapping[tuple[Cause, Subject], tuple[Severity, float]]
 # Reasons for which a cause no longer applies; for the others it could not be seen.
 INAPPLICABLE = frozenset(
     {Reason.NOT_APPLICABLE, Reason.SINGLE_STACK, Reason.NO_TARGET, Reason.NO_PEER, Reason.NO_PODS, Reason.POLICY}
@@ -51,13 +54,14 @@ class Trace:
 class Memory:
     """What is remembered of each cause, and since when those that are not found yet contradict the inventory.
 
-    `roots`: the causes that explained pairs in the last round, which was judged at `judged`; `accounted`
-    and `chance` as in RuleInput. Times are Unix seconds.
+    `roots`: the causes that explained pairs in the last round, which was judged at `judged`; `severities`: the worst of
+    each cause and subject, and when it was last so. `accounted` and `chance` as in RuleInput. Times are Unix seconds.
     """
 
     traces: Mapping[Cause, Trace] = field(default_factory=dict)
     suspected: Mapping[Cause, float] = field(default_factory=dict)
     roots: Mapping[Pair, Cause] = field(default_factory=dict)
+    severities: Severities = field(default_factory=dict)
     accounted: Mapping[Pair, float] = field(default_factory=dict)
     chance: Chance = NO_CHANCE
     judged: float = 0.0
@@ -93,6 +97,8 @@ def judge(
     judged = {cause: judged[cause] for cause in checked}  # in the order of the table
     traces = {cause: one.trace for cause, one in judged.items() if one.trace is not None}
     explained = escalated(_explain(view, traces, elsewhere))
+    severities = _worst(explained, memory.severities, view.now)
+    explained = _steady(explained, severities)
     causes = tuple(
         CauseReport(
             finding=item.finding,
@@ -108,11 +114,31 @@ def judge(
         traces=traces,
         suspected={cause: one.suspected for cause, one in judged.items() if one.suspected is not None},
         roots={pair: root for item in explained for pair, root in item.roots.items()},
+        severities=severities,
         accounted=view.accounted,
         chance=view.chance,
         judged=view.now,
     )
     return Verdict(causes, frozenset(traces), unchecked), memory
+
+
+def _worst(explained: tuple[Explained, ...], before: Severities, now: float) -> Severities:
+    """The severity of each cause and subject that is reported, or was worse within ten minutes, and when it was so."""
+    worst: dict[tuple[Cause, Subject], tuple[Severity, float]] = {}
+    for item in explained:
+        for subject in item.finding.subjects:
+            key, severity = (item.finding.cause, subject), item.finding.severity
+            then, at = before.get(key, (severity, now))
+            worst[key] = (then, at) if then.rank > severity.rank and now - at <= KEEP_SEVERITY else (severity, now)
+    return worst
+
+
+def _steady(explained: tuple[Explained, ...], worst: Severities) -> tuple[Explained, ...]:
+    """Each with the worst severity of its subjects: a label that changes back and forth is a new series each time."""
+    return tuple(
+        raised(item, max((worst[item.finding.cause, s][0] for s in item.finding.subjects), key=lambda s: s.rank))
+        for item in explained
+    )
 
 
 def _judge(cause: Cause, view: RuleInput, memory: Memory, rule: Rule) -> _Judged:

@@ -27,7 +27,6 @@ from exporter.diagnosis.samples import (
 )
 from exporter.model.cause import Cause
 from exporter.model.family import FAMILIES
-from exporter.model.grouping import grouped
 from exporter.model.probe import Group, Layer, Observation, Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import Pair
@@ -85,11 +84,13 @@ def target_down(view: RuleInput) -> Judgement:
     if not down:
         return ()
     shown = sorted(down)[:SHOWN]
+    failed = [o for o in view.snapshot.kept if o.target.subject in down and o.counted]
     return found(
         Cause.TARGET_DOWN,
         down,
         evidence=[f"{subject} failed over every family, from every vantage, in two probes" for subject in shown],
-        command=probe_command(next((o for o in view.snapshot.kept if o.target.subject in down), None)),
+        command=probe_command(next(iter(failed), None)),
+        pairs=[Pair(o.vantage.subject, o.target.subject, o.family) for o in failed],
     )
 
 
@@ -186,19 +187,31 @@ def _unreachable(view: RuleInput) -> list[_Shown]:
     pairs = probes_of(view).pairs
     proved = [t for t in _spared(view) if t.pair not in blocked and t.shows(_is_silent_over_v6_only, standing)]
     lone = [t for t in pairs if t.pair not in blocked and not t.now.has_ipv4 and t.shows(_is_silent_over_v6, standing)]
-    companions = grouped((*proved, *lone), _origin)
-    # Where IPv4 is not meant to be, nothing can prove that a target is up: at least its whole group must fail.
-    arrived = {_origin(t) for t in pairs if any(d.arrives(V6) for d in t.dials[:2])}
-    joined = [t for t in lone if len({other.now.destination for other in companions[_origin(t)]}) > 1]
-    sole = [t for t in lone if not t.now.wants_ipv4 and _origin(t) not in arrived]
-    return [
-        *(_Shown(t, _is_silent_over_v6_only) for t in proved),
-        *(_Shown(t, _is_silent_over_v6) for t in (*joined, *sole)),
-    ]
+    alive = [t for t in lone if not _may_be_down(view, t, [*proved, *lone])]
+    return [*(_Shown(t, _is_silent_over_v6_only) for t in proved), *(_Shown(t, _is_silent_over_v6) for t in alive)]
 
 
-def _origin(recent: RepeatedSample) -> tuple[str, Group]:
-    return recent.now.vantage.key, recent.now.group
+def _may_be_down(view: RuleInput, t: RepeatedSample, failing: Iterable[RepeatedSample]) -> bool:
+    """Whether the destination itself may be down; no IPv4 proves that it is up.
+
+    It is the path where others of its group fail as well (of peers, all), where nothing at all arrives from the
+    vantage, and where the destination answers all other vantages. The last two are asked where IPv4 is not meant to be.
+    """
+    probes = probes_of(view)
+    arrived = {_origin(d) for d in (*probes.now, *probes.before) if d.arrives(V6)}
+    failing_there = {o.now.destination: o.now.group for o in failing if o.now.vantage.key == t.now.vantage.key}
+    if sum(group is t.now.group for group in failing_there.values()) > 1:
+        return t.now.group is Group.PEERS and _origin(t.now) in arrived
+    if t.now.wants_ipv4 or not all(map(_is_silent_over_v6, t.dials)):
+        return True
+    others = [o for o in probes.pairs if o.now.destination == t.now.destination and o is not t]
+    answered = bool(others) and all(d.arrives(V6) for o in others for d in o.dials)
+    isolated = len(failing_there) > 1 and t.now.vantage.key not in {key for key, _ in arrived}
+    return not answered and not isolated
+
+
+def _origin(dial: PathSample) -> tuple[str, Group]:
+    return dial.vantage.key, dial.group
 
 
 def _is_silent_over_v6_only(dial: PathSample) -> bool:
