@@ -37,7 +37,7 @@ from exporter.model.facts import (
     VxlanFacts,
 )  # fmt: skip
 from exporter.model.family import FAMILIES, Address, Family
-from exporter.model.probe import Check, Group, Layer, Lookup, LookupOutcome, Observation, Outcome, Question
+from exporter.model.probe import Check, Group, Layer, Lookup, LookupOutcome, Observation, Outcome, Question, Together
 from exporter.model.report import PodView
 from exporter.model.vantage import Netns, PodState, Vantage
 from exporter.probes.runner import Deadline
@@ -262,6 +262,9 @@ class HealthyWorld:
 
     async def ask_all(self, questions: Sequence[Question], _: Deadline) -> tuple[Lookup, ...]:
         return tuple(self._answer(question) for question in questions)
+
+    async def ask_together(self, asked: Sequence[Together], _: Deadline) -> tuple[tuple[Lookup, ...], ...]:
+        return tuple(tuple(map(self._answer, one.questions)) for one in asked)
 
     def _answer(self, question: Question) -> Lookup:
         if self._silent or self._loses("dns", question.name, question.qtype):
