@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from exporter.report.reference import markdown
 from tests.lab.cluster import Cluster
-from tests.lab.dataplanes import EbpfLab
-from tests.lab.fault import ALL, APART, EBPF, HERE, Fault
+from tests.lab.fault import ALL, APART, HERE, LABS, Fault
 from tests.lab.faults import FAULTS, PAIRS
 from tests.lab.measure import Measured, measure, settle
 
@@ -66,7 +65,7 @@ def measured(faults: Iterable[Fault]) -> Iterator[tuple[str, Measured]]:
             ]
             if not rows:
                 continue
-            with Cluster(lab=EbpfLab() if backend == EBPF else None, backend=backend, roles=roles) as cluster:
+            with Cluster(lab=LABS[backend]() if backend in LABS else None, backend=backend, roles=roles) as cluster:
                 for fault in rows:
                     settle(cluster)
                     yield f"{backend}, {WAYS[roles]}", measure(cluster, fault)

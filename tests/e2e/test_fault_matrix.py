@@ -15,8 +15,7 @@ import pytest
 
 from exporter.model.cause import Cause
 from tests.lab.cluster import Cluster
-from tests.lab.dataplanes import EbpfLab
-from tests.lab.fault import ALL, APART, EBPF, HERE, Fault, Scope
+from tests.lab.fault import ALL, APART, HERE, LABS, Fault, Scope
 from tests.lab.faults import FAULTS, PAIRS
 from tests.lab.measure import ROUNDS, Measured, measure, settle
 
@@ -37,7 +36,7 @@ def clusters() -> Iterator[Clusters]:
             if (backend, roles) not in kept:
                 stack.close()
                 kept.clear()
-                lab = EbpfLab() if backend == EBPF else None
+                lab = LABS[backend]() if backend in LABS else None
                 cluster = Cluster(lab=lab, backend=backend, roles=roles)
                 kept[backend, roles] = stack.enter_context(cluster)
                 settle(cluster)
@@ -65,7 +64,7 @@ ROWS = [
     *(("iptables-nft", APART, fault) for fault in chain(FAULTS.values(), PAIRS.values()) if fault.apart),
     *(
         (backend, ALL, fault)
-        for backend in ("iptables-legacy", "nftables", EBPF)
+        for backend in ("iptables-legacy", "nftables", *LABS)
         for fault in FAULTS.values()
         if backend in fault.backends
     ),

@@ -64,6 +64,8 @@ class Lab:
     node_count: int = 3
     pod_count: int = 2
     prefix: str = field(default_factory=namespaces.unique_prefix)
+    tunnel6: str = TUNNEL6
+    tunnel4: str = TUNNEL4
 
     def __post_init__(self) -> None:
         self.fabric, self.gateway, self.outside = (self.prefix + each for each in ("fabric", "gateway", "outside"))
@@ -213,7 +215,7 @@ class Lab:
             pools=self.nat_pools6 if six else (POOL4,),
             all_pools=(POOL6,) if six else (POOL4,),
             all_set=self.all_set,
-            tunnel=TUNNEL6 if six else TUNNEL4,
+            tunnel=self.tunnel6 if six else self.tunnel4,
             service=SERVICE6 if six else SERVICE4,
             endpoints=tuple(n.pods[0].address6 if six else n.pods[0].address4 for n in self.nodes if n.pods),
             pod_range=POOL6 if six else POOL4,

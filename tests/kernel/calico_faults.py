@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
 Act = Callable[["Lab", "LabNode"], None]
 
-TUNNEL = "vxlan-v6.calico"
 POOL = "fd00:10:244::/48"
 MASQ_SET = "cali60masq-ipam-pools"
 SMALL_MTU = 1400
 
 
 def _ip(*lines: str) -> Act:
-    """`ip` lines in the node's namespace; {peer}, {pod} and {node} are put in."""
+    """`ip` lines in the node's namespace; {lab}, {peer}, {pod} and {node} are put in."""
     return lambda lab, node: namespaces.batch({node.netns: [_fill(line, lab, node) for line in lines]})
 
 
@@ -40,7 +39,7 @@ def _pod_ip(*lines: str) -> Act:
 
 
 def _fill(line: str, lab: Lab, node: LabNode) -> str:
-    return line.format(peer=lab.peers(node)[0], other=lab.peers(node)[-1], pod=node.pods[0], node=node)
+    return line.format(lab=lab, peer=lab.peers(node)[0], other=lab.peers(node)[-1], pod=node.pods[0], node=node)
 
 
 def _sysctl(path: str, value: int) -> Act:
@@ -79,7 +78,7 @@ def _write_rules(lab: Lab, node: LabNode) -> None:
 def _remake_tunnel(lab: Lab, node: LabNode, **settings: int) -> None:
     """As Felix: on any mismatch delete and make anew."""
     links = namespaces.run("ip", "-n", node.netns, "-br", "link", "show")
-    gone = [f"link delete {TUNNEL}"] if f"{TUNNEL} " in links else []
+    gone = [f"link delete {lab.tunnel6}"] if f"{lab.tunnel6} " in links else []
     namespaces.batch({node.netns: [*gone, *lab.tunnel(node, six=True, **settings)]})
     namespaces.batch({node.netns: lab.tunnel_entries(node)}, "bridge")
 
@@ -131,7 +130,7 @@ def _force_forwarding(value: int) -> Act:
     """On every link of the node but that of the first pod; the kernel has it since Linux 6.17."""
 
     def act(lab: Lab, node: LabNode) -> None:
-        links = ("eth0", TUNNEL, *(pod.link for pod in node.pods[1:]))
+        links = ("eth0", lab.tunnel6, *(pod.link for pod in node.pods[1:]))
         paths = {f"net/ipv6/conf/{link}/force_forwarding": value for link in links}
         known = lab.run(node.netns, "ls", "/proc/sys/net/ipv6/conf/eth0")
         settings: dict[str, object] = {"net/ipv6/conf/all/forwarding": 1 - value}
@@ -182,7 +181,7 @@ def _outside_open(lab: Lab, node: LabNode) -> None:
 
 
 def _tunnel_drops_tcp(lab: Lab, node: LabNode) -> None:
-    rule = f'iifname "{TUNNEL}" meta l4proto tcp drop'
+    rule = f'iifname "{lab.tunnel6}" meta l4proto tcp drop'
     _nft(
         lab, node.netns, f"table ip6 lab {{ chain fault {{ type filter hook prerouting priority -300;\n{rule}\n}}\n}}\n"
     )
@@ -223,44 +222,44 @@ STATE_FAULTS: dict[str, tuple[Act, Act]] = {
         _firewall(("-F PREROUTING", "-F OUTPUT", "-F KUBE-SERVICES"), ("delete table ip6 kube-proxy",)),
         _write_rules,
     ),
-    "vxlan_deleted": (_ip(f"link delete {TUNNEL}"), _remake_tunnel),
-    "vxlan_down": (_ip(f"link set {TUNNEL} down"), _remake_tunnel),
+    "vxlan_deleted": (_ip("link delete {lab.tunnel6}"), _remake_tunnel),
+    "vxlan_down": (_ip("link set {lab.tunnel6} down"), _remake_tunnel),
     "vxlan_wrong_vni": (lambda lab, node: _remake_tunnel(lab, node, vni=4097), _remake_tunnel),
-    "vxlan_mtu_small": (_ip(f"link set {TUNNEL} mtu 1280"), _ip(f"link set {TUNNEL} mtu 1430")),
-    "vxlan_mtu_below_minimum": (_ip(f"link set {TUNNEL} mtu 1200"), _remake_tunnel),
+    "vxlan_mtu_small": (_ip("link set {lab.tunnel6} mtu 1280"), _ip("link set {lab.tunnel6} mtu 1430")),
+    "vxlan_mtu_below_minimum": (_ip("link set {lab.tunnel6} mtu 1200"), _remake_tunnel),
     "vxlan_address_removed": (
-        _ip(f"address delete {{node.tunnel6}}/128 dev {TUNNEL}"),
-        _ip(f"address replace {{node.tunnel6}}/128 dev {TUNNEL} nodad"),
+        _ip("address delete {node.tunnel6}/128 dev {lab.tunnel6}"),
+        _ip("address replace {node.tunnel6}/128 dev {lab.tunnel6} nodad"),
     ),
     "route_to_peer_direct": (
         _ip(
-            f"route delete {{peer.block6}} dev {TUNNEL}",
+            "route delete {peer.block6} dev {lab.tunnel6}",
             "route add {peer.block6} via {peer.address6} dev eth0 proto 80 onlink metric 1024",
         ),
         _ip(
             "route delete {peer.block6} dev eth0",
-            f"route replace {{peer.block6}} via {{peer.tunnel6}} dev {TUNNEL} onlink metric 1024",
+            "route replace {peer.block6} via {peer.tunnel6} dev {lab.tunnel6} onlink metric 1024",
         ),
     ),
     "route_to_peer_removed": (
-        _ip(f"route delete {{peer.block6}} dev {TUNNEL}"),
-        _ip(f"route replace {{peer.block6}} via {{peer.tunnel6}} dev {TUNNEL} onlink metric 1024"),
+        _ip("route delete {peer.block6} dev {lab.tunnel6}"),
+        _ip("route replace {peer.block6} via {peer.tunnel6} dev {lab.tunnel6} onlink metric 1024"),
     ),
     "neighbour_of_peer_removed": (
-        _ip(f"neigh delete {{peer.tunnel6}} dev {TUNNEL}"),
-        _ip(f"neigh replace {{peer.tunnel6}} lladdr {{peer.mac6}} dev {TUNNEL} nud permanent"),
+        _ip("neigh delete {peer.tunnel6} dev {lab.tunnel6}"),
+        _ip("neigh replace {peer.tunnel6} lladdr {peer.mac6} dev {lab.tunnel6} nud permanent"),
     ),
     "wrong_mac_of_peer": (
-        _ip(f"neigh replace {{peer.tunnel6}} lladdr 66:00:00:00:00:01 dev {TUNNEL} nud permanent"),
-        _ip(f"neigh replace {{peer.tunnel6}} lladdr {{peer.mac6}} dev {TUNNEL} nud permanent"),
+        _ip("neigh replace {peer.tunnel6} lladdr 66:00:00:00:00:01 dev {lab.tunnel6} nud permanent"),
+        _ip("neigh replace {peer.tunnel6} lladdr {peer.mac6} dev {lab.tunnel6} nud permanent"),
     ),
     "fdb_of_peer_removed": (
-        _bridge(f"fdb delete {{peer.mac6}} dev {TUNNEL} dst {{peer.address6}} self"),
-        _bridge(f"fdb replace {{peer.mac6}} dev {TUNNEL} dst {{peer.address6}} self permanent"),
+        _bridge("fdb delete {peer.mac6} dev {lab.tunnel6} dst {peer.address6} self"),
+        _bridge("fdb replace {peer.mac6} dev {lab.tunnel6} dst {peer.address6} self permanent"),
     ),
     "wrong_destination_of_peer": (
-        _bridge(f"fdb replace {{peer.mac6}} dev {TUNNEL} dst {{other.address6}} self permanent"),
-        _bridge(f"fdb replace {{peer.mac6}} dev {TUNNEL} dst {{peer.address6}} self permanent"),
+        _bridge("fdb replace {peer.mac6} dev {lab.tunnel6} dst {other.address6} self permanent"),
+        _bridge("fdb replace {peer.mac6} dev {lab.tunnel6} dst {peer.address6} self permanent"),
     ),
     "pod_address_removed": (_pod_ip("address delete {pod.address6}/128 dev eth0"), _restore_pod),
     "pod_default_route_removed": (_pod_ip("route delete default via fe80::ecee:eeff:feee:eeee dev eth0"), _restore_pod),

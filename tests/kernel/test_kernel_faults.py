@@ -153,7 +153,7 @@ async def test_an_incomplete_peer_is_named_with_what_is_wrong(lab: Lab, fault: s
     lab.fault(fault)
     facts = await host_facts(lab)
     broken, *others = lab.nodes[1:]
-    expected = expect_peers(lab_inventory(lab), lab.nodes[0].name, Family.V6)
+    expected = expect_peers(lab_inventory(lab), lab.nodes[0].name, TUNNEL6)
     states = {p.name: p.state for p in peer_states(tunnel_of(facts), expected)}
     assert states == {broken.name: PEER_STATES[fault], **{n.name: PeerState.COMPLETE for n in others}}
     if fault != "wrong_destination_of_peer":  # nothing on this node says which address is right
@@ -209,6 +209,6 @@ async def test_direct_routes_of_cross_subnet_are_no_fault() -> None:
         facts = await host_facts(lab)
         tunnel = tunnel_of(facts)
         assert not [r for r in tunnel.routes if r.gateway is not None]
-        expected = expect_peers(lab_inventory(lab), lab.nodes[0].name, Family.V6)
+        expected = expect_peers(lab_inventory(lab), lab.nodes[0].name, TUNNEL6)
         assert [p.state for p in peer_states(tunnel, expected)] == [PeerState.COMPLETE]
         assert [p.state for p in peer_states(tunnel, None, facts.routes or ())] == [PeerState.COMPLETE]

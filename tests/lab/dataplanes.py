@@ -1,16 +1,18 @@
-"""The Calico lab as other kinds of installation leave it: the eBPF dataplane, no encapsulation, global pod addresses
-without NAT.
+"""The Calico lab as other kinds of installation leave it: flannel, the eBPF dataplane, no encapsulation, global pod
+addresses without NAT.
 
 Its nodes can also be left out of kube-proxy's endpoints, as they are when their pods go.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tests.kernel import namespaces
 from tests.kernel.calico import Lab
-from tests.kernel.calico_nodes import POOL4, POOL6, TUNNEL4, TUNNEL6, LabNode
+from tests.kernel.calico_nodes import POOL4, POOL6, PORT, TUNNEL4, TUNNEL6, VNI, LabNode
 from tests.kernel.calico_rules import NatInput
 
 SERVICE_RANGE4, SERVICE_RANGE6 = "10.96.0.0/16", "fd00:10:96::/112"
@@ -31,6 +33,10 @@ class ServingLab(Lab):
 
     pool6 = POOL6
     serving: frozenset[str] | None = None
+
+    def in_objects(self, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The cluster's objects as this kind of installation has them."""
+        return objects
 
     def nat_input(self, *, six: bool) -> NatInput:
         pods = [n.pods[0] for n in self.nodes if self.serving is None or n.name in self.serving]
@@ -61,6 +67,62 @@ class EbpfLab(ServingLab):
                 text = MARKING.format(family=family, pool=pool, services=services, mark=MARK)
                 self.run(node.netns, "nft", "-f", "-", text=text)
             namespaces.batch({node.netns: ["link add bpfin.cali type veth peer name bpfout.cali"]})
+
+
+@dataclass
+class FlannelLab(ServingLab):
+    """flannel's VXLAN backend: its devices, and each node's podCIDR with its first address as the tunnel's.
+
+    Who masquerades is the same as in Calico's lab.
+    """
+
+    tunnel6: str = "flannel-v6.1"
+    tunnel4: str = "flannel.1"
+
+    def tunnel(self, node: LabNode, *, six: bool, vni: int = VNI, mtu: int = 0) -> list[str]:
+        return self._renamed(super().tunnel(node, six=six, vni=vni - VNI + 1, mtu=mtu))
+
+    def tunnel_entries(self, node: LabNode) -> list[str]:
+        return self._renamed(super().tunnel_entries(node))
+
+    def _renamed(self, lines: list[str]) -> list[str]:
+        names = {TUNNEL6: self.tunnel6, TUNNEL4: self.tunnel4, f"dstport {PORT}": "dstport 8472"}
+        for before, after in names.items():
+            lines = [line.replace(before, after) for line in lines]
+        return lines
+
+    def in_objects(self, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Nothing of Calico; flannel's annotations and its ConfigMap (Documentation/kube-flannel.yml)."""
+        nodes = {node.name: node for node in self.nodes}
+        left = [each for each in objects if "projectcalico.org" not in each["apiVersion"]]
+        for each in left:
+            name, kind = each["metadata"]["name"], each["kind"]
+            if kind == "Node":
+                each["metadata"]["annotations"] = _flannel_annotations(nodes[name])
+            elif kind == "Pod":
+                each["metadata"].get("annotations", {}).pop("cni.projectcalico.org/podIPs", None)
+            elif name == "calico-config":
+                each["metadata"] |= {"name": "kube-flannel-cfg", "namespace": "kube-flannel"}
+                each["data"] = {"cni-conf.json": FLANNEL_CNI, "net-conf.json": FLANNEL_NET}
+        return left
+
+
+FLANNEL_CNI = """{"name": "cbr0", "cniVersion": "0.3.1", "plugins": [{"type": "flannel", "delegate":
+{"hairpinMode": true, "isDefaultGateway": true}}, {"type": "portmap", "capabilities": {"portMappings": true}}]}"""
+FLANNEL_NET = f"""{{"Network": "{POOL4}", "IPv6Network": "{POOL6}", "EnableIPv6": true, "Backend":
+{{"Type": "vxlan"}}}}"""
+
+
+def _flannel_annotations(node: LabNode) -> dict[str, str]:
+    data = {"backend-data": node.mac4, "backend-v6-data": node.mac6}
+    notes = {
+        "backend-type": "vxlan",
+        "kube-subnet-manager": "true",
+        "public-ip": node.address4,
+        "public-ipv6": node.address6,
+        **{key: json.dumps({"VNI": 1, "VtepMAC": mac}) for key, mac in data.items()},
+    }
+    return {f"flannel.alpha.coreos.com/{key}": value for key, value in notes.items()}
 
 
 class RoutedLab(ServingLab):

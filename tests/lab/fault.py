@@ -12,11 +12,14 @@ from exporter.diagnosis.engine.explanations import PATH_CAUSES
 from exporter.model.cause import Cause
 from exporter.plan.result_history import DIALS
 from tests.lab.cluster import Cluster
+from tests.lab.dataplanes import EbpfLab, FlannelLab, ServingLab
 
 Act = Callable[[Cluster], object]
-NFT, LEGACY, NFTABLES, EBPF = "iptables-nft", "iptables-legacy", "nftables", "ebpf"
+NFT, LEGACY, NFTABLES, EBPF, FLANNEL = "iptables-nft", "iptables-legacy", "nftables", "ebpf", "flannel"
 HERE = (NFT,)  # the backend does not matter
 NAT_BACKENDS = (NFT, LEGACY, NFTABLES)
+TUNNELS = (NFT, FLANNEL)  # where the CNI whose tunnel it is matters
+LABS: Mapping[str, Callable[[], ServingLab]] = {EBPF: EbpfLab, FLANNEL: FlannelLab}  # others: Calico's, of a backend
 ALL, APART = ("all",), ("node", "cluster")  # how the roles run: in one process, or as separate ones
 UNREACHABLE, DNS_SILENT = "ipv6_unreachable", "dns_unreachable"
 

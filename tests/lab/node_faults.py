@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+from functools import partial
 
 from tests.kernel import calico_network as network
 from tests.kernel import namespaces
@@ -10,9 +11,21 @@ from tests.kernel.calico_faults import FAULTS as LAB_FAULTS
 from tests.kernel.calico_nodes import GATEWAY6
 from tests.lab import edits
 from tests.lab.cluster import Cluster
-from tests.lab.fault import DNS_SILENT, EBPF, NAT_BACKENDS, UNREACHABLE, Act, Fault, Scope, by, of_lab, warning
+from tests.lab.fault import (
+    DNS_SILENT,
+    EBPF,
+    NAT_BACKENDS,
+    TUNNELS,
+    UNREACHABLE,
+    Act,
+    Fault,
+    Scope,
+    by,
+    of_lab,
+    warning,
+)
 
-FORWARDING, SMALL = "node_forwarding_off", "link_mtu_below_ipv6_minimum"
+FORWARDING, SMALL, WRONG = "node_forwarding_off", "link_mtu_below_ipv6_minimum", "vxlan_misconfigured"
 PEER = "vxlan_peer_incomplete"
 TUNNEL = (UNREACHABLE, DNS_SILENT)  # what a lost tunnel, or a lost pod, leads to
 SLOW_DAD = {"accept_dad": 1, "dad_transmits": 200, "router_solicitation_delay": 0}
@@ -29,6 +42,9 @@ def _nat(name: str, cause: str, says: str, *, ebpf: bool = False, apart: bool = 
 
 def _node(name: str, cause: str, says: str, *symptoms: str, **more: object) -> Fault:
     return Fault(name, Scope.NODE, says, of_lab(name), warning(cause), by(cause, *symptoms), ipv6=not symptoms, **more)  # type: ignore[arg-type]  # fields of Fault
+
+
+_tunnel = partial(_node, backends=TUNNELS)
 
 
 def _pod(name: str, cause: str, says: str, *, apart: bool = False) -> Fault:
@@ -170,21 +186,21 @@ NODE_FAULTS: tuple[Fault, ...] = (
     _nat("chain_unhooked", "nat_chain_unhooked", "POSTROUTING does not reach Calico's chains", ebpf=True),
     _nat("pool_not_in_set", "nat_pool_not_in_set", "the rule's source set lacks the pool"),
     _nat("services_removed", "nat_kube_proxy_missing", "kube-proxy has no IPv6 rules"),
-    _node("vxlan_deleted", "vxlan_device_missing", "vxlan-v6.calico is deleted", *TUNNEL, apart=True),
-    _node("vxlan_down", "vxlan_device_down", "vxlan-v6.calico is down", *TUNNEL),
-    _node("vxlan_wrong_vni", "vxlan_misconfigured", "vxlan-v6.calico has another VNI", *TUNNEL),
-    _node("vxlan_mtu_small", "vxlan_misconfigured", "vxlan-v6.calico has a smaller MTU than the pods"),
-    _node("vxlan_mtu_below_minimum", SMALL, "vxlan-v6.calico has an MTU below 1280", *TUNNEL, "vxlan_misconfigured"),
-    _node("vxlan_address_removed", "vxlan_misconfigured", "vxlan-v6.calico has lost its address"),
+    _tunnel("vxlan_deleted", "vxlan_device_missing", "the tunnel device is deleted", *TUNNEL, apart=True),
+    _tunnel("vxlan_down", "vxlan_device_down", "the tunnel device is down", *TUNNEL),
+    _tunnel("vxlan_wrong_vni", "vxlan_misconfigured", "the tunnel device has another VNI", *TUNNEL),
+    _tunnel("vxlan_mtu_small", "vxlan_misconfigured", "the tunnel device has a smaller MTU than the pods"),
+    _tunnel("vxlan_mtu_below_minimum", SMALL, "the tunnel device has an MTU below 1280", *TUNNEL, WRONG),
+    _tunnel("vxlan_address_removed", "vxlan_misconfigured", "the tunnel device has lost its address"),
     Fault(
         "route_to_peer_direct", Scope.NODE, "a direct route to one peer's block is left from CrossSubnet",
         of_lab("route_to_peer_direct"), warning(PEER), evidence={PEER: "dev eth0"},
     ),
-    _node("route_to_peer_removed", PEER, "the route to one peer's block is gone", *TUNNEL),
-    _node("neighbour_of_peer_removed", PEER, "the neighbour of one peer is gone", *TUNNEL),
-    _node("wrong_mac_of_peer", PEER, "the neighbour of one peer has another MAC", *TUNNEL),
-    _node("fdb_of_peer_removed", PEER, "the forwarding entry of one peer is gone", *TUNNEL, apart=True),
-    _node("wrong_destination_of_peer", PEER, "the forwarding entry of one peer leads to another node", *TUNNEL),
+    _tunnel("route_to_peer_removed", PEER, "the route to one peer's block is gone", *TUNNEL),
+    _tunnel("neighbour_of_peer_removed", PEER, "the neighbour of one peer is gone", *TUNNEL),
+    _tunnel("wrong_mac_of_peer", PEER, "the neighbour of one peer has another MAC", *TUNNEL),
+    _tunnel("fdb_of_peer_removed", PEER, "the forwarding entry of one peer is gone", *TUNNEL, apart=True),
+    _tunnel("wrong_destination_of_peer", PEER, "the forwarding entry of one peer leads to another node", *TUNNEL),
     _node("forwarding_forced_in_part", FORWARDING, "forwarding is forced on all links but one pod's", *TUNNEL),
     _node("forwarding_off", "node_forwarding_off", "IPv6 forwarding is off", *TUNNEL),
     _node("default_route_removed", "node_no_ipv6_default_route", "the IPv6 default route is gone", UNREACHABLE),

@@ -40,7 +40,7 @@ CONTROL_PLANE = {
 
 def cluster_objects(lab: ServingLab, dns: LabPod) -> list[Object]:
     """Everything, healthy."""
-    return [
+    made = [
         *(_node(node) for node in lab.nodes),
         *(pod_object(lab, pod, node, app_of(pod, node)) for node in lab.nodes for pod in node.pods),
         *(_static_pod(name, lab.nodes[-1], arguments) for name, arguments in CONTROL_PLANE.items()),
@@ -60,6 +60,7 @@ def cluster_objects(lab: ServingLab, dns: LabPod) -> list[Object]:
         meta("ServiceCIDR", "networking.k8s.io/v1", "kubernetes", spec={"cidrs": [SERVICE_RANGE4, SERVICE_RANGE6]}),
         network_policy("from-anywhere", {"ingress": [{"from": [block(cidr) for cidr in ("0.0.0.0/0", "::/0")]}]}),
     ]
+    return lab.in_objects(made)
 
 
 def app_of(pod: LabPod, node: LabNode) -> str:
