@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from exporter.catalogue.metric import Metric, by_label, counter, gauge, one
+from exporter.model.cni.network import PodNetwork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,7 @@ class ExporterState:
     version: str = ""
     revision: str = ""
     python: str = ""
+    network: PodNetwork | None = None  # of the last round's inventory
     last_round: float | None = None  # when the last finished round ended
     round_seconds: float | None = None
     round_complete: bool | None = None  # False: cut by its deadline
@@ -32,6 +34,10 @@ class ExporterState:
 EXPORTER: tuple[Metric[ExporterState], ...] = (
     gauge("exporter_info", "Node and role of this exporter.", ("node", "role"),
           lambda state: [((state.node, state.role), 1)]),
+    gauge("exporter_cni_info",
+          "The recognised pod network (CNI) of the cluster, and what gives its pods addresses. It is unknown if none "
+          "or more than one was found.", ("cni", "ipam"),
+          lambda state: [((state.network.cni, state.network.ipam), 1)] if state.network else []),
     gauge("exporter_build_info", "Version, source revision and Python version of this exporter.",
           ("version", "revision", "python"), lambda state: [((state.version, state.revision, state.python), 1)]),
     gauge("exporter_last_round_timestamp_seconds",

@@ -36,6 +36,7 @@ from exporter.digest.publisher import DigestPublisher
 from exporter.inventory.fetching import happens_within
 from exporter.inventory.source import InventorySource
 from exporter.model.cause import Role
+from exporter.model.cluster.inventory import InventoryOrigin
 from exporter.model.report import Report
 from exporter.plan.round_plan import Pace, pace_of
 from exporter.report.document import document_of, to_json
@@ -93,7 +94,9 @@ class Daemon:
         synced = {kind.value: at for kind, at in inventory.read_at.items()}
         if not synced and inventory.synced is not None:
             synced = {"inventory": inventory.synced}
-        return replace(self._state, errors=dict(self._errors), inventory_synced=synced)
+        seen = self._report is not None and self._report.snapshot.inventory.source is not InventoryOrigin.NONE
+        network = self._report.network if self._report is not None and seen else None
+        return replace(self._state, errors=dict(self._errors), inventory_synced=synced, network=network)
 
     @property
     def ready(self) -> bool:

@@ -283,6 +283,7 @@ class Rounds:
         return Report(
             snapshot=snapshot,
             families=family_reports(snapshot),
+            network=rule_input.network,
             causes=verdict.causes,
             checked=verdict.checked,
             unchecked=verdict.unchecked,

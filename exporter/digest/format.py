@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from exporter.digest.codec import CodecError, decode, encode
 from exporter.digest.projection import project
@@ -21,6 +21,7 @@ from exporter.model.reason import Reason
 from exporter.model.report import CauseReport, Found
 from exporter.model.subject import Subject
 
+_T = TypeVar("_T")
 VERSION = 1  # N; 0 never existed, so there is no N-1 yet
 AGE = "Dualstack-Inventory-Age"  # header: age of the inventory in seconds
 MEDIA = "application/vnd.dualstack-exporter.digest.v{}+json"
@@ -122,11 +123,17 @@ def merge(own: Inventory, digest: Digest | None) -> Inventory:
         current_at=None,
         pods=own.pods,
         nodes=None if rest.nodes is None and own.nodes is None else tuple(nodes[name] for name in sorted(nodes)),
-        cni=None if own.cni is None and rest.cni is None else (*(own.cni or ()), *(rest.cni or ())),
+        cni=_both(own.cni, rest.cni),
         components=own.components,
+        cni_signs=_both(own.cni_signs, rest.cni_signs),
         unread=unread,
         unreadable=own.unreadable,
         unreadable_count=own.unreadable_count,
         read_at=own.read_at,
         read_seconds=own.read_seconds,
     )
+
+
+def _both(own: tuple[_T, ...] | None, rest: tuple[_T, ...] | None) -> tuple[_T, ...] | None:
+    """The node's own first; None where neither was read."""
+    return None if own is None and rest is None else (*(own or ()), *(rest or ()))

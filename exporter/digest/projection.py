@@ -51,6 +51,7 @@ def project(inventory: Inventory, now: float) -> Inventory:
         installation=inventory.installation,
         corefile=_corefile(inventory.corefile),
         cni=inventory.cni,
+        cni_signs=inventory.cni_signs,
         cluster_pod_cidrs=inventory.cluster_pod_cidrs,
         cluster_service_cidrs=inventory.cluster_service_cidrs,
         unread=inventory.unread,
@@ -75,7 +76,9 @@ def _recent(moment: float | None, now: float) -> float | None:
 
 def _node(node: Node, now: float) -> Node:
     created, changed = _recent(node.created, now), _recent(node.changed, now)
-    return replace(node, uid="", labels=EMPTY, created=created, changed=changed, kubelet_version="", components=())
+    return replace(
+        node, uid="", labels=EMPTY, created=created, changed=changed, kubelet_version="", components=(), cni_signs=()
+    )
 
 
 def _block(block: BlockAffinity, now: float) -> BlockAffinity:

@@ -10,18 +10,20 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any, TypeAlias, TypeVar
 
-from exporter.inventory.parse.configmaps import ConfigMap, read_config_maps
+from exporter.inventory.parse.calico import DaemonSet
+from exporter.inventory.parse.configmaps import ConfigMap, ConfigMapContents, read_config_maps
 from exporter.inventory.parse.objects import Parsed
 from exporter.inventory.parse.policies import PolicyDraft
 from exporter.inventory.parse.policy_selection import select_pods
 from exporter.inventory.parse.selectors import SelectorError, parse_calico
-from exporter.model.cluster.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
+from exporter.model.cluster.calico import BlockAffinity, FelixConfiguration, Installation, IPAMBlock, IPPool
 from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind, Unreadable
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.pod import Namespace, Pod
 from exporter.model.cluster.selector import EVERYTHING, matches
 from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
+from exporter.model.cni.profile import CniSign
 from exporter.model.reason import Reason
 
 MAX_NOTES = 50
@@ -51,6 +53,7 @@ def build_inventory(
     maps = parsed.of(ResourceKind.CONFIG_MAPS, ConfigMap, QUALIFIED)
     contents = read_config_maps(maps or ())
     pools = parsed.of(ResourceKind.IP_POOLS, IPPool, NAME)
+    sets = parsed.of(ResourceKind.CALICO_DAEMONSET, DaemonSet, QUALIFIED)
     notes: list[Unreadable] = [*parsed.notes, *contents.unreadable]
     flags = _merge_components(nodes or (), pods or (), (*contents.components, *components))
     no_source = pods is None and maps is None  # of component arguments
@@ -69,11 +72,12 @@ def build_inventory(
         block_affinities=parsed.of(ResourceKind.BLOCK_AFFINITIES, BlockAffinity, lambda b: (str(b.cidr), b.node)),
         ipam_blocks=parsed.of(ResourceKind.IPAM_BLOCKS, IPAMBlock, lambda b: str(b.cidr)),
         felix=parsed.of(ResourceKind.FELIX, FelixConfiguration, NAME),
-        calico_node=parsed.one(ResourceKind.CALICO_DAEMONSET, CalicoNode, attrgetter("namespace")),
+        calico_node=next((each.calico for each in sets or () if each.calico is not None), None),
         installation=parsed.one(ResourceKind.INSTALLATION, Installation, str),
         corefile=contents.corefile,
         cni=None if maps is None and not cni else (*cni, *contents.cni),
         components=None if no_source and not flags else flags,
+        cni_signs=None if nodes is None and no_source and sets is None else _merge_signs(nodes, pods, sets, contents),
         cluster_pod_cidrs=contents.pod_cidrs,
         cluster_service_cidrs=contents.service_cidrs,
         unread={kind: Reason.NO_INVENTORY for kind in ResourceKind if kind not in objects} | dict(unread or {}),
@@ -118,6 +122,20 @@ def _select_nodes(pools: Iterable[IPPool], nodes: Sequence[Node] | None, notes: 
                     answers[text] = frozenset(node.name for node in nodes if matches(selector, node.labels.get))
         found.append(replace(pool, nodes=answers[text]))
     return tuple(found)
+
+
+def _merge_signs(
+    nodes: Iterable[Node] | None, pods: Iterable[Pod] | None, sets: Iterable[DaemonSet] | None, maps: ConfigMapContents
+) -> tuple[CniSign, ...]:
+    """Those that say the same once: a CNI has an agent and annotations on every node."""
+    every = (
+        *(each.sign for each in sets or ()),
+        *(pod.cni_sign for pod in pods or () if pod.cni_sign is not None and not pod.deleting),
+        *maps.cni_signs,
+        *(sign for node in nodes or () for sign in node.cni_signs),
+    )
+    found = {(s.cni, s.place, *sorted(s.settings.items()), *sorted(s.unseen)): s for s in reversed(every)}
+    return tuple(reversed(found.values()))
 
 
 def _merge_components(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from exporter.model.cause import Cause, Role, Scope, Severity
 from exporter.model.cluster.inventory import Inventory
+from exporter.model.cni.network import UNKNOWN_NETWORK, PodNetwork
 from exporter.model.dns import BlockKind, ResolvConf
 from exporter.model.facts import HostFacts, PodFacts, ReaderStatus
 from exporter.model.family import Family
@@ -143,6 +144,7 @@ class Report:
 
     snapshot: Snapshot
     families: Mapping[Family, FamilyReport]
+    network: PodNetwork = UNKNOWN_NETWORK
     causes: tuple[CauseReport, ...] = ()
     checked: frozenset[Cause] = frozenset()  # those that this role could check
     unchecked: tuple[Unchecked, ...] = ()

@@ -48,6 +48,7 @@ PROMISED = {
     "reader_duration_seconds": "reader",
     "series_truncated": "metric",
     "exporter_info": "node role",
+    "exporter_cni_info": "cni ipam",
     "exporter_build_info": "version revision python",
     "exporter_last_round_timestamp_seconds": "",
     "exporter_round_duration_seconds": "",

@@ -19,7 +19,10 @@ from exporter.model.report import Snapshot
 from tests.unit import recorded
 
 # service_aaaa_missing asks the cluster's DNS; here only the inventory is judged.
-RULES = {**CLUSTER_RULES, Cause.SERVICE_AAAA_MISSING: lambda _: Reason.NO_VANTAGE}
+RULES = {
+    **CLUSTER_RULES,
+    **dict.fromkeys((Cause.SERVICE_AAAA_MISSING, Cause.SERVICE_AAAA_WRONG), lambda _: Reason.NO_VANTAGE),
+}
 V6_POOL = "pool/default-ipv6-ippool"
 SINGLE_STACK_SERVICES = (
     "service/default/db",

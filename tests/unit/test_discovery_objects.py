@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import pytest
 
+from exporter.inventory.parse.calico import DaemonSet
 from exporter.inventory.parse.objects import identify, parse_object
 from exporter.model.cluster.calico import (
     BlockAffinity,
-    CalicoNode,
     FelixConfiguration,
     Installation,
     IPAMBlock,
@@ -406,8 +406,9 @@ def test_the_environment_of_calico_node_is_read_and_what_comes_from_elsewhere_is
     value = parse_object(
         ResourceKind.CALICO_DAEMONSET, {"metadata": {"name": "calico-node", "namespace": "calico-system"}, "spec": spec}
     )
-    assert isinstance(value, CalicoNode)
-    assert (value.namespace, value.env["FELIX_IPV6SUPPORT"], value.env_unseen) == (
+    assert isinstance(value, DaemonSet)
+    assert value.calico is not None
+    assert (value.namespace, value.calico.env["FELIX_IPV6SUPPORT"], value.calico.env_unseen) == (
         "calico-system",
         "false",
         frozenset({"IP6", "*"}),
@@ -433,7 +434,7 @@ def test_objects_of_no_interest_are_none() -> None:
             "spec": {"calicoNetwork": {"linuxDataplane": "BPF", "ipPools": [{"cidr": "fd00::/48"}]}},
         },
     )
-    assert value == Installation((ip_network("fd00::/48"),))
+    assert value == Installation(pools=(ip_network("fd00::/48"),), ebpf=True)
 
 
 @pytest.mark.parametrize(

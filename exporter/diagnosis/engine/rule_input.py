@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeAlias
 
 from exporter.config.schema import AaaaPolicy, ControlName, ServiceExpectation
+from exporter.diagnosis.network import pod_network
 from exporter.model.cause import Cause, Role
 from exporter.model.cluster.inventory import Inventory
+from exporter.model.cni.network import PodNetwork
 from exporter.model.family import Family
 from exporter.model.reason import Reason
 from exporter.model.report import Finding, Pair, Snapshot
@@ -74,9 +77,19 @@ class RuleInput:
     def role(self) -> Role:
         return self.snapshot.role
 
+    @property
+    def network(self) -> PodNetwork:
+        """What runs the cluster's pod network."""
+        return _network_of(self)
+
     def expected(self, family: Family) -> bool | None:
         """Whether pods of this cluster are meant to have the family; None: not known."""
         return self.snapshot.families.get(family)
+
+
+@lru_cache(maxsize=2)
+def _network_of(view: RuleInput) -> PodNetwork:
+    return pod_network(view.inventory)
 
 
 Judgement: TypeAlias = tuple[Finding, ...] | Reason

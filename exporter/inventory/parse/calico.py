@@ -6,9 +6,11 @@ One API object to one frozen value. Field names and defaults after api/pkg/apis/
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from exporter.inventory.parse.fields import flag, items, mapping, moment, name_of, nets, number, text, texts
+from exporter.inventory.parse.fields import flag, items, mapping, moment, name_of, nets, number, objects, text, texts
+from exporter.inventory.parse.networks import agent_of, agent_sign
 from exporter.model.cluster.calico import (
     BlockAffinity,
     CalicoNode,
@@ -19,7 +21,19 @@ from exporter.model.cluster.calico import (
     IPPool,
     VxlanMode,
 )
+from exporter.model.cni.profile import CniSign
 from exporter.model.family import Family, Net, family_of, parse_net
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonSet:
+    """A CNI's DaemonSet: what it shows of the CNI, and calico-node's environment."""
+
+    namespace: str
+    name: str
+    sign: CniSign
+    calico: CalicoNode | None = None
+
 
 BLOCK_SIZES = {Family.V4: 26, Family.V6: 122}
 DEFAULT_USES = frozenset({"Workload", "Tunnel"})
@@ -107,17 +121,29 @@ def parse_felix(source: Mapping[str, Any]) -> FelixConfiguration:
             ipv6_support=flag(spec.get("ipv6Support")),
             vxlan_vni=number(spec.get("vxlanVNI")),
             vxlan_port=number(spec.get("vxlanPort")),
+            bpf_enabled=flag(spec.get("bpfEnabled")),
         ),
     )
 
 
-def parse_daemonset(source: Mapping[str, Any]) -> CalicoNode | None:
-    """The calico-node DaemonSet's environment; None for any other DaemonSet."""
+def parse_daemonset(source: Mapping[str, Any]) -> DaemonSet | None:
+    """A CNI's DaemonSet, with the environment of calico-node where it runs that; None for any other DaemonSet."""
     metadata = mapping(source.get("metadata"))
-    if name_of(metadata.get("name")) not in DAEMONSETS:
+    namespace, name = name_of(metadata.get("namespace")), name_of(metadata.get("name"))
+    profile = agent_of(name)
+    if profile is None:
         return None
-    template = mapping(mapping(mapping(source.get("spec")).get("template")).get("spec"))
-    containers = [c for c in map(mapping, items(template.get("containers"))) if c.get("name") == "calico-node"]
+    containers = objects(mapping(mapping(mapping(source.get("spec")).get("template")).get("spec")).get("containers"))
+    own = [c for c in containers if c.get("name") == "calico-node"]
+    return DaemonSet(
+        namespace=namespace,
+        name=name,
+        sign=agent_sign(profile, containers, f"daemonset {namespace}/{name}"),
+        calico=_calico_node(namespace, own) if name in DAEMONSETS else None,
+    )
+
+
+def _calico_node(namespace: str, containers: list[Mapping[str, Any]]) -> CalicoNode:
     env: dict[str, str] = {}
     unseen: set[str] = set()
     for container in containers:
@@ -129,7 +155,7 @@ def parse_daemonset(source: Mapping[str, Any]) -> CalicoNode | None:
                 unseen.add(name)
             elif name:
                 env[name] = text(each.get("value"))
-    return CalicoNode(name_of(metadata.get("namespace")), env, frozenset(unseen))
+    return CalicoNode(namespace, env, frozenset(unseen))
 
 
 def parse_installation(source: Mapping[str, Any]) -> Installation | None:
@@ -137,6 +163,12 @@ def parse_installation(source: Mapping[str, Any]) -> Installation | None:
     metadata = mapping(source.get("metadata"))
     if metadata.get("name") != "default":
         return None
-    network = mapping(mapping(source.get("spec")).get("calicoNetwork"))
+    spec = mapping(source.get("spec"))
+    network, cni = mapping(spec.get("calicoNetwork")), mapping(spec.get("cni"))
     pools: tuple[Net, ...] = nets(mapping(pool).get("cidr") for pool in items(network.get("ipPools")))
-    return Installation(pools)
+    return Installation(
+        pools=pools,
+        cni_type=name_of(cni.get("type")),
+        ipam=name_of(mapping(cni.get("ipam")).get("type")),
+        ebpf=network.get("linuxDataplane") == "BPF",
+    )

@@ -28,7 +28,7 @@ MAX_ARGUMENTS = 500
 MAX_NOTE = 64 << 10
 
 
-def _flags(words: list[str]) -> Iterator[tuple[str, str | None]]:
+def command_line(words: list[str]) -> Iterator[tuple[str, str | None]]:
     """Go's flags: --name=value, --name value, and --name without a value; one dash or two."""
     for word, following in pairwise([*words[:MAX_ARGUMENTS], "-"]):
         if word.startswith("-"):
@@ -38,7 +38,7 @@ def _flags(words: list[str]) -> Iterator[tuple[str, str | None]]:
 
 def arguments_of(words: list[str]) -> dict[str, str]:
     """The relevant flags; one without a value is true. The last of a name wins."""
-    found = {name: "true" if value is None else value for name, value in _flags(words) if name in RELEVANT}
+    found = {name: "true" if value is None else value for name, value in command_line(words) if name in RELEVANT}
     return {name: value.strip("\"'")[:MAX_VALUE] for name, value in found.items()}
 
 
@@ -77,18 +77,25 @@ def parse_node_arguments(annotations: Mapping[str, Any], *, node: str) -> tuple[
 
     Defaults are not among them (k3s issue 6516), and stay unknown.
     """
-    return tuple(flags for key in NODE_ARGUMENTS for flags in _noted(annotations.get(key), key, node))
+    return tuple(flags for key, words in noted_words(annotations).items() for flags in _noted(words, key, node))
 
 
-def _noted(note: object, key: str, node: str) -> Iterator[ComponentFlags]:
-    if not isinstance(note, str) or len(note) > MAX_NOTE:
-        return
-    try:
-        words = texts(json.loads(note))[:MAX_ARGUMENTS]
-    except (ValueError, RecursionError):
-        return
+def noted_words(annotations: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """The command lines of k3s and RKE2 that a node's annotations have, by annotation."""
+    found = {}
+    for key in NODE_ARGUMENTS:
+        note = annotations.get(key)
+        if isinstance(note, str) and len(note) <= MAX_NOTE:
+            try:
+                found[key] = texts(json.loads(note))[:MAX_ARGUMENTS]
+            except (ValueError, RecursionError):
+                continue
+    return found
+
+
+def _noted(words: tuple[str, ...], key: str, node: str) -> Iterator[ComponentFlags]:
     known = _SERVER_FLAGS if words[:1] == ("server",) else _NODE_FLAGS
-    given = [(name, value) for name, value in _flags([*words[1:]]) if value is not None]
+    given = [(name, value) for name, value in command_line([*words[1:]]) if value is not None]
     found: dict[str, dict[str, str]] = {component: {} for component in sorted(COMPONENTS)}
     for name, value in given:
         for component, argument in known.get(name, ()):

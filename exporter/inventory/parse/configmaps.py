@@ -14,18 +14,21 @@ from exporter.inventory.corefile.corefile import KEY, read_corefile
 from exporter.inventory.document import InventoryDocumentError, read_documents
 from exporter.inventory.parse.components import parse_cni_config, parse_kube_proxy, parse_kubeadm
 from exporter.inventory.parse.fields import mapping, name_of, string_map
+from exporter.inventory.parse.networks import config_map_signs, is_config_of_a_cni
 from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.cluster.corefile import Corefile
 from exporter.model.cluster.inventory import ResourceKind, Unreadable
+from exporter.model.cni.profile import CniSign
 from exporter.model.family import Net
 from exporter.model.subject import Subject, SubjectKind
 
 MAX_DATA = 1 << 20  # the API server's own limit of a ConfigMap
 CUSTOM = "coredns-custom"
-CALICO_CONFIG, CNI_KEY = "calico-config", "cni_network_config"
+CNI_KEY = "cni_network_config"
+CALICO_CONFIGS = frozenset({"calico-config", "canal-config", "rke2-canal-config"})
 KUBEADM = "kubeadm-config"
 KUBE_PROXY = "kube-proxy"
-NAMES = frozenset({CUSTOM, CALICO_CONFIG, KUBEADM, KUBE_PROXY})
+NAMES = frozenset({CUSTOM, *CALICO_CONFIGS, KUBEADM, KUBE_PROXY})
 NODE_LOCAL = "node-local-dns"
 
 
@@ -48,6 +51,7 @@ class ConfigMapContents:
     node_local: Corefile | None
     cni: list[CniConfig] = field(default_factory=list)
     components: list[ComponentFlags] = field(default_factory=list)
+    cni_signs: list[CniSign] = field(default_factory=list)
     pod_cidrs: tuple[Net, ...] = ()
     service_cidrs: tuple[Net, ...] = ()
     unreadable: list[Unreadable] = field(default_factory=list)
@@ -58,7 +62,7 @@ def parse_config_map(source: Mapping[str, Any]) -> ConfigMap | str | None:
     metadata = mapping(source.get("metadata"))
     data = string_map(source.get("data"))
     name = name_of(metadata.get("name"))
-    if name not in NAMES and KEY not in data:
+    if name not in NAMES and KEY not in data and not is_config_of_a_cni(name):
         return None
     if sum(map(len, data.values())) > MAX_DATA:
         return "larger than 1 MiB"
@@ -74,8 +78,9 @@ def read_config_maps(maps: Iterable[ConfigMap]) -> ConfigMapContents:
     node_local = next((each for each in corefiles if each.name == NODE_LOCAL), None)
     found = ConfigMapContents(corefile=_corefile(coredns, custom), node_local=_corefile(node_local, custom))
     for each in by_name:
+        found.cni_signs += config_map_signs(each.name, each.data, each.subject)
         # Without that key another plugin writes the file.
-        if each.name == CALICO_CONFIG and each.data.get(CNI_KEY):
+        if each.name in CALICO_CONFIGS and each.data.get(CNI_KEY):
             cni = parse_cni_config(each.data[CNI_KEY], source=each.subject)
             found.cni.append(replace(cni, subject=each.subject))
         elif each.name == KUBEADM:

@@ -27,19 +27,18 @@ from exporter.inventory.parse.fields import (
     string_map,
     text,
 )
+from exporter.inventory.parse.networks import node_signs, pod_sign, subnets_of
 from exporter.model.cluster.component import ComponentFlags
 from exporter.model.cluster.node import FlannelNode, Node
 from exporter.model.cluster.pod import ContainerPort, Namespace, Pod
 from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, ServiceCIDR, ServicePort
+from exporter.model.cni import FAMILY_ANNOTATIONS
 from exporter.model.family import Address, Family
 from exporter.model.subject import Subject, SubjectKind
 
 CALICO = "projectcalico.org/"
 FLANNEL = "flannel.alpha.coreos.com/"
 FAMILIES_ANNOTATION = "dualstack-exporter/families"
-ADDRESS_CHOICES = tuple(
-    f"cni.projectcalico.org/{key}" for key in ("ipv4pools", "ipv6pools", "ipFamilies", "ipAddrs", "ipAddrsNoIpam")
-)
 NETWORK_ANNOTATIONS = ("k8s.v1.cni.cncf.io/networks", "v1.multus-cni.io/default-network")
 _SWITCH = re.compile(r"net[./]ipv6[./]conf[./][^./\s\"]{1,64}[./]disable_ipv6")
 _TUNED = re.compile(_SWITCH.pattern + r'"\s{0,8}:\s{0,8}"?1\b')
@@ -77,6 +76,8 @@ def parse_node(source: Mapping[str, Any]) -> Node:
         virtual=labels.get("type") == "virtual-kubelet",
         kubelet_version=intern(name_of(info.get("kubeletVersion"))),
         components=parse_node_arguments(notes, node=name),
+        cni_signs=node_signs(notes, Subject.of(SubjectKind.NODE, name)),
+        subnets=subnets_of(notes),
     )
 
 
@@ -128,6 +129,7 @@ def parse_pod(source: Mapping[str, Any]) -> Pod:
     node = intern(name_of(spec.get("nodeName")))
     given = [each.get("ip") for each in objects(status.get("podIPs"))] or [status.get("podIP")]
     ips = addresses(given)
+    host_network = flag(spec.get("hostNetwork")) is True
     return Pod(
         namespace=namespace,
         name=name,
@@ -135,7 +137,7 @@ def parse_pod(source: Mapping[str, Any]) -> Pod:
         node=node,
         phase=intern(text(status.get("phase"))[:16]),
         ready=_ready_condition(status) is not None,
-        host_network=flag(spec.get("hostNetwork")) is True,
+        host_network=host_network,
         deleting=bool(metadata.get("deletionTimestamp")),
         created=moment(metadata.get("creationTimestamp")),
         started=moment(status.get("startTime")),
@@ -151,6 +153,7 @@ def parse_pod(source: Mapping[str, Any]) -> Pod:
         static_uid=text(notes.get("kubernetes.io/config.hash")),
         service_account=intern(name_of(spec.get("serviceAccountName"))),
         component=_component(namespace, name, containers, node),
+        cni_sign=pod_sign(metadata, containers, Subject.of(SubjectKind.POD, namespace, name)) if host_network else None,
     )
 
 
@@ -189,7 +192,7 @@ def _component(namespace: str, name: str, containers: list[Mapping[str, Any]], n
 
 
 def _chooses_addresses(notes: Mapping[str, Any]) -> bool:
-    return any(key in notes for key in ADDRESS_CHOICES) if notes else False
+    return not FAMILY_ANNOTATIONS.isdisjoint(notes)
 
 
 def _disables_ipv6(spec: Mapping[str, Any], notes: Mapping[str, Any]) -> bool:

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from exporter.inventory.parse import calico, core, policies
+from exporter.inventory.parse.calico import DaemonSet
 from exporter.inventory.parse.configmaps import ConfigMap, parse_config_map
 from exporter.inventory.parse.fields import mapping, name_of, text
 from exporter.inventory.parse.policies import PolicyDraft
 from exporter.inventory.parse.selectors import SelectorError
-from exporter.model.cluster.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
+from exporter.model.cluster.calico import BlockAffinity, FelixConfiguration, Installation, IPAMBlock, IPPool
 from exporter.model.cluster.inventory import ResourceKind, Unreadable
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.pod import Namespace, Pod
@@ -22,7 +23,7 @@ from exporter.model.cluster.policy import PolicyKind
 from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
 
 _CoreObject: TypeAlias = Node | Pod | Namespace | Service | EndpointSlice | ServiceCIDR
-_CalicoObject: TypeAlias = IPPool | BlockAffinity | IPAMBlock | FelixConfiguration | CalicoNode | Installation
+_CalicoObject: TypeAlias = IPPool | BlockAffinity | IPAMBlock | FelixConfiguration | DaemonSet | Installation
 Parsed: TypeAlias = _CoreObject | _CalicoObject | PolicyDraft | ConfigMap
 _Parse: TypeAlias = Callable[[Mapping[str, Any]], Parsed | str | None]
 MAX_PROBLEM = 200

@@ -74,6 +74,7 @@ class Felix:
     ipv6_support: bool | None = None
     vxlan_vni: int | None = None
     vxlan_port: int | None = None
+    bpf_enabled: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,11 @@ class CalicoNode:
     env_unseen: frozenset[str] = frozenset()  # valueFrom or envFrom: cannot be seen
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
     """tigera Installation `default`: an operator-installed Calico."""
 
     pools: tuple[Net, ...] = ()
+    cni_type: str = ""  # spec.cni.type: Calico | GKE | AmazonVPC | AzureVNET, "" where it is left to the operator
+    ipam: str = ""  # spec.cni.ipam.type: Calico | HostLocal | AmazonVPC | AzureVNET
+    ebpf: bool = False  # linuxDataplane: BPF

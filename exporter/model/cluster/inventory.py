@@ -18,6 +18,7 @@ from exporter.model.cluster.node import Node
 from exporter.model.cluster.pod import Namespace, Pod
 from exporter.model.cluster.policy import Policy
 from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
+from exporter.model.cni.profile import CniSign
 from exporter.model.family import Family, Net
 from exporter.model.reason import Reason
 
@@ -91,6 +92,7 @@ class Inventory:
     corefile: Corefile | None = None
     cni: tuple[CniConfig, ...] | None = None
     components: tuple[ComponentFlags, ...] | None = None
+    cni_signs: tuple[CniSign, ...] | None = None  # of all objects, those alike once
     cluster_pod_cidrs: tuple[Net, ...] = ()  # kubeadm-config podSubnet
     cluster_service_cidrs: tuple[Net, ...] = ()  # kubeadm-config serviceSubnet
     unread: Mapping[ResourceKind, Reason] = field(default_factory=dict)

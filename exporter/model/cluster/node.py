@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from exporter.model import EMPTY
 from exporter.model.cluster.component import ComponentFlags
+from exporter.model.cni.profile import CniSign
 from exporter.model.family import Address, Family, Interface, Net, family_of, first_of
 from exporter.model.subject import Subject, SubjectKind
 
@@ -45,6 +46,8 @@ class Node:
     virtual: bool = False  # label type=virtual-kubelet: no exporter runs there
     kubelet_version: str = ""  # as reported: v1.36.2, v1.30.4+k3s1
     components: tuple[ComponentFlags, ...] = ()  # arguments that k3s and RKE2 write into its annotations
+    cni_signs: tuple[CniSign, ...] = ()
+    subnets: tuple[Net, ...] = ()  # of its pods, as its CNI notes them where that is not podCIDRs
 
     @property
     def subject(self) -> Subject:

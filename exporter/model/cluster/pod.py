@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from exporter.model import EMPTY
 from exporter.model.cluster.component import ComponentFlags
+from exporter.model.cni.profile import CniSign
 from exporter.model.family import Address, Family
 from exporter.model.subject import Subject, SubjectKind
 
@@ -41,6 +42,7 @@ class Pod:
     disables_ipv6: bool = False  # the sysctls of its spec, or of the tuning plugin in its networks, switch IPv6 off
     static_uid: str = ""  # annotation kubernetes.io/config.hash: the uid in a static pod's cgroup
     service_account: str = ""
+    cni_sign: CniSign | None = None  # where it is an agent of a CNI
     component: ComponentFlags | None = None  # the flags it shows, where it runs a Kubernetes component
 
     @property

@@ -1,0 +1,38 @@
+"""Calico, with its own IPAM unless shown otherwise. Where another CNI gives addresses, Calico is there for policy.
+
+The switches of its IPAM (assign_ipv4, assign_ipv6) are in the CNI configuration: model/cluster/component.py.
+"""
+
+from exporter.model.cni.profile import Cni, CniProfile, Effect, Place, Switch
+from exporter.model.family import Family
+
+PROFILE = CniProfile(
+    cni=Cni.CALICO,
+    plugins=frozenset({"calico"}),
+    agents=("calico-node",),
+    config_maps=("calico-config",),
+    node_annotations=("projectcalico.org/IPv",),
+    links=("cali*", "tunl0", "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "wg-v6.cali", "bpf*.cali"),
+    ipam="calico-ipam",
+    uses_pod_cidrs=False,
+    tunnels={Family.V4: "vxlan.calico", Family.V6: "vxlan-v6.calico"},
+    family_annotations=tuple(
+        f"cni.projectcalico.org/{key}" for key in ("ipv4pools", "ipv6pools", "ipFamilies", "ipAddrs", "ipAddrsNoIpam")
+    ),
+    switches=(
+        # calico-node's own: with backend none it routes nothing (Canal, GKE, VPC CNI).
+        *(
+            Switch(
+                effect=Effect.POLICY_ALONE,
+                place=place,
+                names=(name,),
+                on=frozenset({"none"}),
+                off=frozenset({"bird", "vxlan"}),
+            )
+            for place, name in (
+                (Place.AGENT, "CALICO_NETWORKING_BACKEND"),
+                (Place.CONFIG_MAP, "calico_backend"),
+            )
+        ),
+    ),
+)

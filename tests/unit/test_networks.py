@@ -1,0 +1,155 @@
+"""Small clusters of each CNI, as their documentation has them (tests/data/networks): what is recognised in each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from exporter.catalogue.exporter import EXPORTER, ExporterState
+from exporter.diagnosis.network import pod_network
+from exporter.digest.codec import decode, encode
+from exporter.digest.format import Digest, merge
+from exporter.digest.projection import project
+from exporter.inventory.file import load_file
+from exporter.inventory.parse.components import parse_cni_config
+from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, InventoryOrigin
+from exporter.model.cni import OWN_LINKS, PROFILES
+from exporter.model.cni.network import ServiceProxy
+from exporter.model.cni.profile import Cni, Effect
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "networks"
+UNKNOWN = (Cni.UNKNOWN, "", ServiceProxy.UNKNOWN)
+P = ServiceProxy
+NETWORKS: dict[str, tuple[Cni, str, ServiceProxy]] = {
+    "calico": (Cni.CALICO, "calico-ipam", P.NFTABLES),
+    "calico-assigns-ipv4-only": (Cni.CALICO, "calico-ipam", P.UNKNOWN),
+    "calico-v3": (Cni.CALICO, "calico-ipam", P.UNKNOWN),
+    "calico-host-local": (Cni.CALICO, "host-local", P.UNKNOWN),
+    "calico-gke": UNKNOWN,
+    "calico-aks": (Cni.UNKNOWN, "azure-vnet", P.UNKNOWN),
+    "flannel": (Cni.FLANNEL, "host-local", P.NFTABLES),
+    "flannel-off": (Cni.FLANNEL, "host-local", P.UNKNOWN),
+    "flannel-no-masquerade": (Cni.FLANNEL, "host-local", P.UNKNOWN),
+    "flannel-unreadable": (Cni.FLANNEL, "host-local", P.UNKNOWN),
+    "canal": (Cni.FLANNEL, "host-local", P.IPTABLES),
+    "canal-off": (Cni.FLANNEL, "host-local", P.UNKNOWN),
+    "k3s": (Cni.FLANNEL, "host-local", P.IPTABLES),
+    "k3s-no-masquerade": (Cni.FLANNEL, "host-local", P.IPTABLES),
+    "k3s-cilium": (Cni.CILIUM, "cluster-pool", P.CILIUM),
+    "cilium": (Cni.CILIUM, "cluster-pool", P.CILIUM),
+    "cilium-off": (Cni.CILIUM, "kubernetes", P.CILIUM),
+    "cilium-no-masquerade": (Cni.CILIUM, "cluster-pool", P.CILIUM),
+    "cilium-global": (Cni.CILIUM, "cluster-pool", P.CILIUM),
+    "cilium-chained": (Cni.AWS_VPC_CNI, "aws-vpc-cni", P.UNKNOWN),
+    "ovn-kubernetes": (Cni.OVN_KUBERNETES, "ovn-kubernetes", P.NONE),
+    "ovn-kubernetes-off": (Cni.OVN_KUBERNETES, "ovn-kubernetes", P.NONE),
+    "kube-ovn": (Cni.KUBE_OVN, "kube-ovn", P.UNKNOWN),
+    "kube-ovn-off": (Cni.KUBE_OVN, "kube-ovn", P.UNKNOWN),
+    "antrea": (Cni.ANTREA, "host-local", P.NFTABLES),
+    "antrea-no-snat": (Cni.ANTREA, "host-local", P.UNKNOWN),
+    "antrea-ipv4-pods": (Cni.ANTREA, "host-local", P.UNKNOWN),
+    "kube-router": (Cni.KUBE_ROUTER, "host-local", P.NONE),
+    "kube-router-off": (Cni.KUBE_ROUTER, "host-local", P.NONE),
+    "kube-router-firewall": (Cni.FLANNEL, "host-local", P.UNKNOWN),
+    "aws-vpc-cni": (Cni.AWS_VPC_CNI, "aws-vpc-cni", P.UNKNOWN),
+    "aws-vpc-cni-ipv4": (Cni.AWS_VPC_CNI, "aws-vpc-cni", P.UNKNOWN),
+    "aws-vpc-cni-off": (Cni.AWS_VPC_CNI, "aws-vpc-cni", P.UNKNOWN),
+    "kindnet": (Cni.KINDNET, "host-local", P.NFTABLES),
+    "kindnet-ipv4-pods": (Cni.KINDNET, "host-local", P.UNKNOWN),
+    "two": UNKNOWN,
+    "migrated": (Cni.CILIUM, "cluster-pool", P.CILIUM),
+    "half-migrated": UNKNOWN,
+    "unknown": UNKNOWN,
+    "unknown-ipv4-pods": UNKNOWN,
+}
+
+
+def cluster(name: str) -> Inventory:
+    return load_file(DATA / f"{name}.yaml")
+
+
+def test_every_file_has_its_line() -> None:
+    assert sorted(NETWORKS) == sorted(path.stem for path in DATA.glob("*.yaml"))
+    assert {cni for cni, _, _ in NETWORKS.values()} == set(Cni)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_the_network_is_recognised_and_evidence_says_by_what(name: str) -> None:
+    network = pod_network(cluster(name))
+    assert (network.cni, network.ipam, network.proxy) == NETWORKS[name]
+    assert network.evidence
+    assert all(line.isprintable() for line in network.evidence)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_a_node_learns_the_same_from_the_digest(name: str) -> None:
+    digest = decode(Inventory, encode(project(cluster(name), now=0.0)))
+    node = merge(Inventory(source=InventoryOrigin.KUBERNETES, cni_signs=()), Digest(digest))
+    found = pod_network(node)
+    assert (found.cni, found.ipam) == NETWORKS[name][:2]
+
+
+@pytest.mark.parametrize("name", ["two", "half-migrated"])
+def test_of_two_nothing_is_guessed_and_both_are_named(name: str) -> None:
+    network = pod_network(cluster(name))
+    assert "flannel" in network.evidence[0]
+    assert network.uses_pod_cidrs is None
+    assert network.profile is None
+
+
+def test_what_was_not_read_is_not_said_to_be_missing() -> None:
+    assert pod_network(NO_INVENTORY).evidence == ("no object that would show the CNI was read",)
+
+
+@pytest.mark.parametrize("name", ["calico-gke", "calico-aks", "canal", "canal-off"])
+def test_calico_for_policy_alone(name: str) -> None:
+    assert pod_network(cluster(name)).calico_alone_for_policy
+
+
+@pytest.mark.parametrize("name", ["calico", "calico-host-local", "flannel", "half-migrated", "unknown"])
+def test_not_for_policy_alone(name: str) -> None:
+    assert not pod_network(cluster(name)).calico_alone_for_policy
+
+
+@pytest.mark.parametrize(
+    ("name", "uses"),
+    [("flannel", True), ("calico-host-local", True), ("calico", False), ("cilium", False), ("cilium-off", True),
+     ("kube-ovn", False), ("aws-vpc-cni", False), ("antrea", True), ("unknown", None)],
+)  # fmt: skip
+def test_whether_addresses_come_from_pod_cidrs(name: str, uses: bool | None) -> None:
+    assert pod_network(cluster(name)).uses_pod_cidrs is uses
+
+
+def test_a_document_that_cannot_be_read_says_nothing_of_its_switches() -> None:
+    network = pod_network(cluster("flannel-unreadable"))
+    assert network.switch(Effect.IPV6) is None
+    assert "cannot be seen" in network.switches[Effect.IPV6][0].text
+
+
+def test_the_nodes_own_configuration_tells_the_ipam_of_a_cni_that_is_not_known() -> None:
+    config = parse_cni_config('{"plugins": [{"type": "ptp", "ipam": {"type": "host-local"}}]}', source="/etc/cni/x")
+    network = pod_network(replace(cluster("unknown"), cni=(config,)))
+    assert (network.cni, network.ipam, network.uses_pod_cidrs) == (Cni.UNKNOWN, "host-local", True)
+
+
+def test_links_of_a_cni_are_not_the_hosts_and_the_bridge_of_openshift_is() -> None:
+    def own(link: str) -> bool:
+        return any(fnmatchcase(link, pattern) for pattern in OWN_LINKS)
+
+    assert all(map(own, ("lo", "docker0", "br-0123456789ab", "cni0", "cilium_host", "flannel-v6.1", "ovn-k8s-mp0")))
+    assert not any(map(own, ("eth0", "ens5", "br-ex", "br0", "bond0", "enp1s0", "wlan0")))
+
+
+def test_each_profile_is_found_by_its_own_name() -> None:
+    assert {cni: profile.cni for cni, profile in PROFILES.items()} == {cni: cni for cni in PROFILES}
+    assert set(PROFILES) == set(Cni) - {Cni.UNKNOWN}
+
+
+def test_the_metric_has_the_network_once_a_round_has_finished() -> None:
+    state = ExporterState(node="ra", role="cluster", network=pod_network(cluster("flannel")))
+    metric = next(m for m in EXPORTER if m.name == "dualstack_exporter_cni_info")
+    assert list(metric.rows(state)) == [(("flannel", "host-local"), 1)]
+    assert list(metric.rows(ExporterState(node="ra", role="cluster"))) == []
