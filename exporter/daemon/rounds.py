@@ -23,7 +23,7 @@ from exporter.diagnosis.rules.registry import RULES
 from exporter.inventory.kubernetes.watch_state import api_readings
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin
 from exporter.model.grouping import grouped
-from exporter.model.probe import Group, Lookup, Observation, Purpose, Question, Together
+from exporter.model.probe import Check, Group, Lookup, Observation, Purpose, Question, Together
 from exporter.model.report import Found, PodView, Report, Snapshot
 from exporter.model.vantage import Vantage
 from exporter.plan import parallel, repeats, result_history
@@ -210,23 +210,22 @@ class Rounds:
     async def _resolve_and_dial(
         self, plan: RoundPlan, group: ResolutionGroup, deadline: Deadline
     ) -> tuple[tuple[Observation, ...], tuple[Lookup, ...]]:
-        """Resolve target names once per distinct resolv.conf, then dial them from all vantages that share it."""
+        """Resolve target names for the vantages that share a resolv.conf, then dial them from these."""
         hosts = tuple(dict.fromkeys(t.host for t in group.targets))
-        answers = await asyncio.gather(
-            *(
-                self.target_resolver.resolve(host, group.asked_from, group.conf, group.servers, deadline)
-                for host in hosts
-            )
-        )
-        resolved = dict(zip(hosts, answers, strict=True))
-        targets = [
-            (t, with_addresses(t, (known := resolved[t.host]).addresses, plan.context.families, known.others))
-            for t in group.targets
-            if not resolved[t.host].waits
-        ]
-        observations = await self.runner.check_all(named_checks(plan, group, targets), deadline)
+        answers = await asyncio.gather(*(self.target_resolver.resolve_for(h, group, deadline) for h in hosts))
+        resolved = {host: by_vantage for host, (by_vantage, _) in zip(hosts, answers, strict=True)}
+        checks: list[Check] = []
+        for vantage in group.vantages:
+            known = {host: by_vantage[vantage.key] for host, by_vantage in resolved.items()}
+            targets = [
+                (t, with_addresses(t, known[t.host].addresses, plan.context.families, known[t.host].others))
+                for t in group.targets
+                if not known[t.host].waits
+            ]
+            checks += named_checks(plan, vantage, targets)
+        observations = await self.runner.check_all(checks, deadline)
         self.target_resolver.doubt(group, failed_hosts(observations))
-        return observations, tuple(lookup for answer in answers for lookup in answer.lookups)
+        return observations, tuple(lookup for _, made in answers for lookup in made)
 
     def _remember(self, plan: RoundPlan, present: StillPresent) -> None:
         """Keep results by vantage, those of the API server under a key of their own, and answers by question."""

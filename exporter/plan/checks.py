@@ -10,7 +10,6 @@ from exporter.config.schema import TargetConfig, VantageKind
 from exporter.model.family import Family
 from exporter.model.probe import Check, Group, Layer, Target, Timeouts
 from exporter.model.vantage import PodState, Vantage
-from exporter.plan.name_resolution import ResolutionGroup
 from exporter.plan.round_plan import RoundPlan
 from exporter.plan.targets import inside, outside
 
@@ -29,15 +28,11 @@ def direct_checks(plan: RoundPlan) -> tuple[Check, ...]:
 
 
 def named_checks(
-    plan: RoundPlan, group: ResolutionGroup, targets: Sequence[tuple[TargetConfig, Target]]
+    plan: RoundPlan, vantage: Vantage, targets: Sequence[tuple[TargetConfig, Target]]
 ) -> tuple[Check, ...]:
-    """Dials of the vantages of one group to its targets, now that these have addresses."""
-    pods = [v for v in group.vantages if v.kind == "pod"]
-    from_host = [made for t, made in targets if VantageKind.HOST in t.vantages] if not pods else []
-    return (
-        *host_checks(plan, from_host),
-        *pod_checks(plan, pods, [made for t, made in targets if VantageKind.POD in t.vantages]),
-    )
+    """Dials of a vantage to its targets, now that these have addresses."""
+    chosen = [made for t, made in targets if VantageKind(vantage.kind) in t.vantages]
+    return host_checks(plan, chosen) if vantage.kind == "host" else pod_checks(plan, [vantage], chosen)
 
 
 def host_checks(plan: RoundPlan, targets: Iterable[Target]) -> tuple[Check, ...]:

@@ -1,7 +1,9 @@
 """Which target names are resolved for whom, in which order, and how long an answer may be used. Pure.
 
-probes/target_resolver.py carries it out. Names are asked once per distinct resolv.conf. A vantage whose own nameservers
-may not be asked dials the addresses that the host's resolver gives: its path can still be tested.
+probes/target_resolver.py carries it out. Names are asked once per distinct resolv.conf, by one of its pods and by the
+host, of the same nameservers: a pod decides what answers in its own namespace, so that no pod's answers may lead
+another pod's dials. Where the two disagree, each pod asks for itself. A vantage whose own nameservers may not be asked
+dials the addresses that the host's resolver gives: its path can still be tested.
 """
 
 from __future__ import annotations
@@ -28,13 +30,17 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolutionGroup:
-    """Vantages that share a resolv.conf, the targets they dial by name, and who asks whom for the names."""
+    """Vantages that share a resolv.conf, the targets they dial by name, and who asks whom for the names.
+
+    `witness`: the host, which can ask the same nameservers; None where it cannot, or asks anyway.
+    """
 
     vantages: tuple[Vantage, ...]
     targets: tuple[TargetConfig, ...]
     asked_from: Vantage
     conf: ResolvConf
     servers: tuple[Nameserver, ...]
+    witness: Vantage | None = None
 
 
 def resolution_groups(plan: RoundPlan) -> tuple[ResolutionGroup, ...]:
@@ -45,7 +51,10 @@ def resolution_groups(plan: RoundPlan) -> tuple[ResolutionGroup, ...]:
     for views in ([context.host], *grouped(context.sampled, lambda view: view.resolv_conf).values()):
         wanted = [t for t in targets if VantageKind(views[0].vantage.kind) in t.vantages]
         if wanted:
-            source, servers = _resolver_of(views[0], context.host, context.known, plan.pods_by_uid)
+            source, servers = _resolver_of(
+                rotated(views, plan.number)[0], context.host, context.known, plan.pods_by_uid
+            )
+            others = source is not context.host and not any(map(_is_of_the_namespace, servers))
             groups.append(
                 ResolutionGroup(
                     vantages=tuple(v.vantage for v in views),
@@ -53,6 +62,7 @@ def resolution_groups(plan: RoundPlan) -> tuple[ResolutionGroup, ...]:
                     asked_from=source.vantage,
                     conf=source.resolv_conf or ResolvConf(),
                     servers=servers,
+                    witness=context.host.vantage if others else None,
                 )
             )
     return rotated(groups, plan.number)
@@ -68,6 +78,11 @@ def _resolver_of(
         if servers:
             return each, servers
     return host, ()
+
+
+def _is_of_the_namespace(server: Nameserver) -> bool:
+    """Whether the address means another server in another network namespace."""
+    return server.address.is_loopback or server.address.is_link_local
 
 
 def lifetime(lookup: Lookup) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import TypeAlias, cast
 
@@ -33,9 +34,9 @@ from exporter.plan.name_resolution import (
     lifetime,
 )
 from exporter.probes.runner import Deadline, ProbeRunner
-from exporter.probes.target_resolver import AT_MOST, PAIR, TargetResolver, candidates, question_timeout
+from exporter.probes.target_resolver import AT_MOST, EQUAL, PAIR, Resolved, TargetResolver, candidates, question_timeout
 from tests.unit.plan_scene import conf, config
-from tests.unit.scene import HOST
+from tests.unit.scene import HOST, pod
 
 A, AAAA = ip_address("192.0.2.80"), ip_address("2001:db8::80")
 V4, V6 = Family.V4, Family.V6
@@ -230,6 +231,78 @@ async def test_what_is_no_destination_over_ipv6_is_not_dialled_and_hides_nothing
     only = World(lambda q: A if q.qtype == "A" else ip_address(bogus))
     assert await only.resolve() == {V4: A, V6: None}
     assert set(only.names) == {"web.test"}, "the name was answered: the search list is not gone through"
+
+
+PODS = tuple(pod(name) for name in ("a", "b", "c"))
+LIE = ip_address("203.0.113.9")
+
+
+def of_pods(number: int = 0, *, witness: bool = True) -> ResolutionGroup:
+    """Three pods with one resolv.conf; the first that is asked changes from round to round."""
+    asked = PODS[number % len(PODS)]
+    return replace(naming("web.test"), vantages=PODS, asked_from=asked, witness=HOST if witness else None)
+
+
+async def resolved_for(world: World, group: ResolutionGroup) -> tuple[dict[str, Resolved], tuple[Lookup, ...]]:
+    """By the pod's name."""
+    found, lookups = await world.resolution.resolve_for("web.test", group, NEVER)
+    return {vantage.name: found[vantage.key] for vantage in PODS}, lookups
+
+
+def lying(question: Question) -> Address:
+    """Pod b answers for the nameserver's address on its own loopback."""
+    if question.vantage.name == "b" and question.qtype == "A":
+        return LIE
+    return A if question.qtype == "A" else AAAA
+
+
+@pytest.mark.parametrize("witness", [True, False])
+@pytest.mark.parametrize("ttl", [0, 3600])
+async def test_no_pods_answers_lead_another_pods_dials(witness: bool, ttl: int) -> None:
+    world = World(lying)
+    world.nameservers.ttl = ttl
+    for number in range(6):
+        found, _ = await resolved_for(world, of_pods(number, witness=witness))
+        assert found["a"].addresses == found["c"].addresses == {V4: A, V6: AAAA}
+        assert found["b"].addresses[V4] in {A, LIE}
+        world.now += 30
+
+
+async def test_pods_that_are_told_the_same_as_the_host_are_not_asked_each() -> None:
+    world = World(lambda q: BOTH[q.qtype])
+    world.nameservers.ttl = 0
+    for number in range(6):
+        found, lookups = await resolved_for(world, of_pods(number))
+        assert [each.addresses for each in found.values()] == [{V4: A, V6: AAAA}] * 3
+        assert {one.question.vantage.kind for one in lookups} == ({"host"} if number else {"host", "pod"})
+        world.now += 30
+    world.now += EQUAL
+    _, lookups = await resolved_for(world, of_pods())
+    assert {one.question.vantage.kind for one in lookups} == {"host", "pod"}, "that is not believed for ever"
+
+
+@pytest.mark.parametrize("said", [LookupOutcome.NODATA, LookupOutcome.TIMEOUT, None])
+async def test_what_the_host_is_not_told_is_asked_by_each_pod(said: LookupOutcome | None) -> None:
+    """A view for pods alone, or a nameserver that the host does not reach."""
+    world = World(lambda q: BOTH[q.qtype] if q.vantage.kind == "pod" else said)
+    found, lookups = await resolved_for(world, of_pods())
+    assert [each.addresses for each in found.values()] == [{V4: A, V6: AAAA}] * 3
+    assert {one.question.vantage.name for one in lookups} >= {"a", "b", "c"}
+
+
+async def test_pods_that_disagree_with_the_host_take_turns_within_the_budget() -> None:
+    world = World(lying)
+    world.nameservers.ttl = 0
+    resolved: set[str] = set()
+    for number in range(12):
+        group, before = of_pods(1), len(world.nameservers.asked)
+        world.resolution.allow(6, [group])
+        found, _ = await resolved_for(world, group)
+        assert len(world.nameservers.asked) - before <= 6
+        assert all(each.addresses[V4] == A for name, each in found.items() if name != "b" and not each.waits)
+        resolved |= {name for name, each in found.items() if not each.waits} if number else set()
+        world.now += 30
+    assert resolved == {"a", "b", "c"}
 
 
 async def test_a_missing_family_is_told_from_one_that_nobody_answered() -> None:
