@@ -9,7 +9,7 @@ from exporter.cli.vantage import VantageContext, run_at_vantage
 from exporter.daemon.options import CommandError, Options
 from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
 from exporter.model.probe import Check, Group, Layer, Lookup, Nameserver, Observation, Outcome, Target, Timeouts
-from exporter.probes.target_resolver import TargetResolver
+from exporter.probes.resolution.target_resolver import TargetResolver
 
 FAMILIES_ASKED = {"any": FAMILIES, "4": (Family.V4,), "6": (Family.V6,)}
 LITERAL_TLS = (

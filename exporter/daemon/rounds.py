@@ -34,8 +34,8 @@ from exporter.plan.questions import answer_lifetime, known_names, questions
 from exporter.plan.result_history import StillPresent, drop_vanished
 from exporter.plan.round_plan import PROBED, Pace, RoundPlan, dial_lifetime, result_lifetime, round_context
 from exporter.plan.targets import with_addresses
+from exporter.probes.resolution.target_resolver import TargetResolver, question_timeout
 from exporter.probes.runner import Deadline, ProbeRunner
-from exporter.probes.target_resolver import TargetResolver, question_timeout
 from exporter.vantage import Inspection, Inspector
 from exporter.vantage.pod_namespaces import departures
 

@@ -15,8 +15,8 @@ from exporter.daemon.rounds import Rounds
 from exporter.inventory.source import FileSource, InventorySource, NoSource
 from exporter.plan.round_plan import Pace
 from exporter.probes.ports import BrokerNetwork, LocalNetwork
+from exporter.probes.resolution.target_resolver import TargetResolver, question_timeout
 from exporter.probes.runner import ProbeRunner
-from exporter.probes.target_resolver import TargetResolver, question_timeout
 from exporter.probes.tls import TlsContexts
 from exporter.telemetry.logs import InternalErrors
 from exporter.vantage import Inspector

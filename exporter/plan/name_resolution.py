@@ -1,9 +1,9 @@
 """Which target names are resolved for whom, in which order, and how long an answer may be used. Pure.
 
-probes/target_resolver.py carries it out. Names are asked once per distinct resolv.conf, by one of its pods and by the
-host, of the same nameservers: a pod decides what answers in its own namespace, so that no pod's answers may lead
-another pod's dials. Where the two disagree, each pod asks for itself. A vantage whose own nameservers may not be asked
-dials the addresses that the host's resolver gives: its path can still be tested.
+probes/resolution/target_resolver.py carries it out. Names are asked once per distinct resolv.conf, by one of its pods
+and by the host, of the same nameservers: a pod decides what answers in its own namespace, so that no pod's answers may
+lead another pod's dials. Where the two disagree, each pod asks for itself. A vantage whose own nameservers may not be
+asked dials the addresses that the host's resolver gives: its path can still be tested.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from exporter.config.load import load_config
 from exporter.daemon.rounds import Rounds
 from exporter.model.cause import Cause
 from exporter.plan.round_plan import Pace
+from exporter.probes.resolution.target_resolver import TargetResolver
 from exporter.probes.runner import ProbeRunner
-from exporter.probes.target_resolver import TargetResolver
 from exporter.vantage import Inspector
 from tests.simulation.healthy_world import CONFIG, HealthyWorld
 

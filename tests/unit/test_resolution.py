@@ -33,8 +33,16 @@ from exporter.plan.name_resolution import (
     failed_hosts,
     lifetime,
 )
+from exporter.probes.resolution.target_resolver import (
+    AT_MOST,
+    EQUAL,
+    PAIR,
+    Resolved,
+    TargetResolver,
+    candidates,
+    question_timeout,
+)
 from exporter.probes.runner import Deadline, ProbeRunner
-from exporter.probes.target_resolver import AT_MOST, EQUAL, PAIR, Resolved, TargetResolver, candidates, question_timeout
 from tests.unit.plan_scene import conf, config
 from tests.unit.scene import HOST, pod
 

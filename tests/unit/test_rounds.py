@@ -24,8 +24,8 @@ from exporter.model.vantage import PodState, Vantage
 from exporter.plan.repeats import TIMES
 from exporter.plan.round_plan import Pace
 from exporter.probes.dns_reply import judge
+from exporter.probes.resolution.target_resolver import TargetResolver
 from exporter.probes.runner import Deadline, ProbeRunner
-from exporter.probes.target_resolver import TargetResolver
 from exporter.vantage import Inspection, Inspector
 from tests.unit.plan_scene import a_pod, cluster, conf, config
 from tests.unit.scene import HOST, V4, V6, pod

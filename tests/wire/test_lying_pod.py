@@ -28,8 +28,8 @@ from exporter.model.report import PodView
 from exporter.model.vantage import Netns, Vantage
 from exporter.plan.round_plan import Pace
 from exporter.probes.ports import PortAllocator, make_socket
+from exporter.probes.resolution.target_resolver import TargetResolver
 from exporter.probes.runner import ProbeRunner
-from exporter.probes.target_resolver import TargetResolver
 from exporter.probes.tls import TlsContexts
 from exporter.telemetry.logs import InternalErrors
 from exporter.vantage import Inspection, Inspector

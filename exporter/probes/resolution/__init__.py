@@ -1,0 +1,1 @@
+"""How the exporter itself resolves the names of targets before it dials them. Above the probes' runner."""
