@@ -5,12 +5,15 @@ For rules of scope node and pod. Routes are those of the main table.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from fnmatch import translate
 from functools import lru_cache
 from ipaddress import ip_network
 
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.kernel.decode.vxlan import tunnel_family
+from exporter.model.cni import OWN_LINKS
 from exporter.model.facts import HostFacts, LinkFact, RouteFact, VxlanDevice
 from exporter.model.family import Address, Family
 
@@ -32,6 +35,16 @@ class RouteTable:
             if route is not None:
                 return route
         return None
+
+
+# An address on the loopback may be the node's own, as routing daemons announce it.
+_NOT_OWN = re.compile("|".join(translate(pattern) for pattern in OWN_LINKS if pattern != "lo"))
+
+
+@lru_cache(maxsize=4096)
+def is_of_pod_network(link: str) -> bool:
+    """Whether a link of this name belongs to a CNI, a container runtime or Kubernetes, so is none of the host's own."""
+    return _NOT_OWN.match(link) is not None
 
 
 @lru_cache(maxsize=1)

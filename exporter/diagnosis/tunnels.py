@@ -16,6 +16,8 @@ from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.model.cluster.calico import VxlanMode
 from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.cluster.node import FlannelNode, Node
+from exporter.model.cni.network import PodNetwork
+from exporter.model.cni.profile import Cni
 from exporter.model.family import Address, Family
 from exporter.model.reason import Reason
 
@@ -46,19 +48,24 @@ class ExpectedTunnel:
         return self.name == CALICO
 
 
-def expected_tunnel(inventory: Inventory, name: str) -> ExpectedTunnel | Reason:
-    """The device that this node should have; a Reason where that is unknown, or it should have none."""
+def expected_tunnel(inventory: Inventory, network: PodNetwork, name: str) -> ExpectedTunnel | Reason:
+    """The device that this node should have; a Reason where that is unknown, or it should have none.
+
+    Annotations and pools of a CNI that runs the pod network no more, or is there for policy alone, ask for none.
+    """
     node = inventory.node(name)
+    may_be = {network.cni} if network.cni is not Cni.UNKNOWN else {Cni.CALICO, Cni.FLANNEL}
     pools = [
         pool.name
         for pool in inventory.enabled_pools(Family.V6)
         if pool.vxlan_mode is not VxlanMode.NEVER and pool.selects(name)
     ]
-    if pools:
+    if pools and Cni.CALICO in may_be:
         return _calico(inventory, name, node, pools)
-    if node is not None and node.flannel is not None:
+    if node is not None and node.flannel is not None and Cni.FLANNEL in may_be:
         return _flannel(node, node.flannel)
-    return Reason.NOT_APPLICABLE if inventory.pools is not None else unread(inventory, ResourceKind.IP_POOLS)
+    unknown = Cni.CALICO in may_be and inventory.pools is None
+    return unread(inventory, ResourceKind.IP_POOLS) if unknown else Reason.NOT_APPLICABLE
 
 
 def _calico(inventory: Inventory, name: str, node: Node | None, pools: list[str]) -> ExpectedTunnel:

@@ -16,7 +16,7 @@ from exporter.model.subject import Subject, SubjectKind
 def unsupported_families(inventory: Inventory, node: str) -> frozenset[tuple[str, Family]]:
     """(pod subject, family) for a node's pods that lack the family by age, or by choice of pod or namespace."""
     choosing = {space.name for space in inventory.namespaces or () if space.address_choice}
-    since = {family: first_pool(inventory, node, family) for family in FAMILIES}
+    since = {family: family_since(inventory, node, family) for family in FAMILIES}
     return frozenset(
         (Subject.of(SubjectKind.POD, pod.key), family)
         for pod in inventory.local_pods(node)
@@ -26,9 +26,15 @@ def unsupported_families(inventory: Inventory, node: str) -> frozenset[tuple[str
     ) | frozenset((pod.subject, Family.V6) for pod in inventory.local_pods(node) if pod.disables_ipv6)
 
 
-def first_pool(inventory: Inventory, node: str, family: Family) -> float | None:
-    """When the first pool of the family that selects the node was created; None if unknown."""
-    made = (p.created for p in inventory.pools or () if family_of(p.cidr) is family and p.selects(node))
+def family_since(inventory: Inventory, node: str, family: Family) -> float | None:
+    """Since when pods of the node get the family; None if unknown.
+
+    It is when the first pool of the family that selects the node was created, and without such pools when the oldest
+    pod was that has an address of the family.
+    """
+    pools = [p for p in inventory.pools or () if family_of(p.cidr) is family and p.selects(node)]
+    pods = (pod for pod in inventory.local_pods(node) if not pod.host_network and family in map(family_of, pod.ips))
+    made = (p.created for p in pools) if pools else (pod.created for pod in pods)
     return min((created for created in made if created), default=None)
 
 

@@ -89,6 +89,27 @@ def _restore_node(lab: Lab, node: LabNode) -> None:
     _remake_tunnel(lab, node)
 
 
+def _other_addresses_left(_: Lab, node: LabNode) -> None:
+    """The node loses its address; those on links of CNIs and container runtimes stay."""
+    links = {"cilium_host": "veth peer name cilium_net", "cni0": "bridge", "docker0": "bridge", "ovn-k8s-mp0": "bridge"}
+    lines = [
+        line
+        for number, (link, kind) in enumerate(links.items())
+        for line in (
+            f"link add {link} type {kind}",
+            f"link set {link} up",
+            f"address add fd00:77:{number}::1/64 dev {link} nodad",
+        )
+    ]
+    namespaces.batch({node.netns: [*lines, f"address delete {node.address6}/64 dev eth0"]})
+
+
+def _restore_beside_the_cnis(lab: Lab, node: LabNode) -> None:
+    gone = [f"link delete {link}" for link in ("cilium_host", "cni0", "docker0", "ovn-k8s-mp0")]
+    namespaces.batch({node.netns: gone})
+    _restore_node(lab, node)
+
+
 def _restore_pod(lab: Lab, node: LabNode) -> None:
     namespaces.batch({node.pods[0].netns: network.pod_network(node.pods[0])})
 
@@ -286,6 +307,7 @@ STATE_FAULTS: dict[str, tuple[Act, Act]] = {
         _ip("route replace default via 2001:db8:1::1 dev eth0"),
     ),
     "node_address_removed": (_ip("address delete {node.address6}/64 dev eth0"), _restore_node),
+    "node_address_removed_beside_the_cnis": (_other_addresses_left, _restore_beside_the_cnis),
     "node_ipv6_disabled": (_sysctl("net/ipv6/conf/all/disable_ipv6", 1), _enable_node),
 }
 

@@ -205,6 +205,10 @@ NODE_FAULTS: tuple[Fault, ...] = (
     _node("forwarding_off", "node_forwarding_off", "IPv6 forwarding is off", *TUNNEL),
     _node("default_route_removed", "node_no_ipv6_default_route", "the IPv6 default route is gone", UNREACHABLE),
     _node("node_address_removed", "node_no_ipv6_address", "the node has lost its IPv6 address", *TUNNEL),
+    _node(
+        "node_address_removed_beside_the_cnis", "node_no_ipv6_address",
+        "the node has lost its IPv6 address, and links of CNIs keep theirs", *TUNNEL,
+    ),
     Fault(
         "node_address_of_the_api_absent", Scope.NODE, "the Node has an InternalIP that the node does not have",
         lambda cluster: cluster.change(edits.addresses(cluster.node.name, cluster.node.address4, "2001:db8:1::99")),

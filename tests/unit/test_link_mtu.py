@@ -62,6 +62,8 @@ V4_ROUTE = route("10.1.13.2/32", "cali2")
         (host(links=links(eth0=1279)), [inside()], ("node/ra",)),
         # Without IPv6 on the link there is no default route over it: the node's own link is known by its InternalIP.
         (host(links=links(eth0=1279), routes=(DEFAULT4,), addresses=ADDRESSES[:1]), [inside()], ("node/ra",)),
+        # A node of IPv6 alone has then no address and no route that would show the way out.
+        (host(links=links(link("docker0", 1200), eth0=1279), routes=(), addresses=()), [inside()], ("node/ra",)),
         (host(links=links(link("docker0", 1200), link(DEVICE, 1430))), [inside()], ()),
         (host(links=links(link(DEVICE, 1210))), [inside()], ("node/ra",)),
         (host(links=links(link(DEVICE, 1210, up=False))), [inside()], ()),  # a device that is down is another cause

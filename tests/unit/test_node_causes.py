@@ -16,6 +16,7 @@ from exporter.diagnosis.rules.node import host as host_rules
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin
 from exporter.model.cluster.node import FlannelNode
+from exporter.model.cni.profile import Cni, CniSign, Place
 from exporter.model.facts import AddressFact, HostFacts, Inet6Conf, LinkFact, RouteFact
 from exporter.model.family import Family, parse_net
 from exporter.model.probe import Group
@@ -348,3 +349,33 @@ def test_a_node_without_any_address_or_unknown_has_no_wrong_one() -> None:
     assert said(MISMATCH, node_view(host(addresses=V4_ONLY))) == ()
     assert said(MISMATCH, node_view(inventory=cluster(nodes=NODES[:2]))) is Reason.NOT_APPLICABLE
     assert said(MISMATCH, node_view(inventory=cluster(nodes=None))) is Reason.NO_INVENTORY
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "vxlan-v6.calico", "cali0123456789a", "tunl0", "wg-v6.cali", "flannel-v6.1", "flannel.1", "cni0", "cilium_host",
+        "cilium_vxlan", "ovn-k8s-mp0", "ovn0", "antrea-gw0", "kube-bridge", "kube-dummy-if", "docker0",
+        "br-0123456789ab", "kube-ipvs0", "nodelocaldns", "virbr0",
+    ],
+)  # fmt: skip
+def test_addresses_on_links_of_the_pod_network_are_none_of_the_hosts(link: str) -> None:
+    of_network = replace(ADDRESS, link=link, interface=ip_interface("fd77::1/64"))
+    assert only(NO_ADDRESS, node_view(host(addresses=(*V4_ONLY, of_network)))).subjects == ("node/ra",)
+
+
+@pytest.mark.parametrize("link", ["eth0", "bond0.7", "br-ex", "br0", "wg0", "tailscale0", "dummy0", "lo", "vlan10"])
+def test_addresses_on_other_links_are_the_hosts(link: str) -> None:
+    assert said(NO_ADDRESS, node_view(host(addresses=(*V4_ONLY, replace(ADDRESS, link=link))))) == ()
+
+
+def test_a_cni_that_masquerades_needs_the_default_route() -> None:
+    def signed(value: str) -> Inventory:
+        sign = CniSign(
+            cni=Cni.CILIUM, place=Place.CONFIG_MAP, source="configmap/kube-system/cilium-config",
+            settings={"enable-ipv6": "true", "enable-ipv6-masquerade": value},
+        )  # fmt: skip
+        return cluster(pools=(), block_affinities=(), felix=(), calico_node=None, cni=None, cni_signs=(sign,))
+
+    for value, severity in (("true", Severity.WARNING), ("false", Severity.INFO)):
+        assert only(NO_ROUTE, node_view(host(routes=routes()), signed(value))).severity is severity

@@ -13,6 +13,7 @@ from exporter.diagnosis.rules.pod import pod
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.pod import ContainerPort, Namespace
 from exporter.model.cluster.service import ServicePort
+from exporter.model.cni.profile import Cni, CniSign, Place
 from exporter.model.facts import AddressFact, ListeningSocket, PodFacts, Reader, ReaderStatus
 from exporter.model.reason import Reason
 from exporter.model.report import PodView
@@ -269,3 +270,37 @@ def test_a_pod_that_asks_for_no_ipv6_is_no_warning() -> None:
     other = node_view(inventory=chosen, pods=[inside("web"), inside("db", off)])
     assert only(Cause.POD_IPV6_DISABLED, other).severity is Severity.WARNING
     assert unsupported_families(chosen, "ra") == {("pod/default/web", V6)}
+
+
+def of_another_cni(**changes: Any) -> Any:
+    """flannel gives the addresses; Calico is there for policies, without a pool."""
+    signs = (CniSign(cni=Cni.FLANNEL, place=Place.AGENT, source="daemonset/kube-flannel/kube-flannel-ds"),)
+    empty: dict[str, Any] = {"pools": (), "block_affinities": (), "cni": None, "cni_signs": signs}
+    return cluster(**{**empty, **changes})
+
+
+@pytest.mark.parametrize("facts", [NO_IPV6, namespace(disable_ipv6=True)], ids=["address", "sysctl"])
+def test_calico_for_policy_alone_excuses_no_pod(facts: PodFacts) -> None:
+    seen = node_view(inventory=of_another_cni(), pods=[inside("web", facts), inside("db")])
+    assert list(holding(STATES, seen).values()) == [Severity.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("web", "born", "severity"),
+    [
+        (WEB.ips[:1], BORN - 1, Severity.INFO),  # older than the first pod of the node that got IPv6
+        (WEB.ips[:1], BORN, Severity.WARNING),
+        (WEB.ips, BORN - 1, Severity.WARNING),  # it had IPv6 and lost it
+    ],
+)
+def test_without_pools_the_first_pod_that_got_ipv6_shows_since_when(web: Any, born: float, severity: Severity) -> None:
+    inventory = of_another_cni(pods=(replace(WEB, ips=web, created=born), DB))
+    seen = node_view(inventory=inventory, pods=[inside("web", NO_IPV6, addresses=web), inside("db")])
+    assert only(Cause.POD_IPV6_MISSING, seen).severity is severity
+    assert (("pod/default/web", V6) in unsupported_families(inventory, "ra")) is (severity is Severity.INFO)
+
+
+def test_where_no_pod_of_the_node_has_ipv6_none_is_too_old_for_it() -> None:
+    old = tuple(replace(p, ips=p.ips[:1], created=BORN - 1) for p in (WEB, DB))
+    seen = node_view(inventory=of_another_cni(pods=old), pods=[inside("web", NO_IPV6, addresses=WEB.ips[:1])])
+    assert only(Cause.POD_IPV6_MISSING, seen).severity is Severity.WARNING

@@ -16,6 +16,7 @@ from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.calico import BlockAffinity, Felix, FelixConfiguration, VxlanMode
 from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.cluster.node import FlannelNode, Node
+from exporter.model.cni.profile import Cni, CniSign, Place
 from exporter.model.facts import AddressFact, LinkFact, Neighbour, Reader, ReaderStatus, RouteFact, VxlanFacts
 from exporter.model.family import Net
 from exporter.model.reason import Reason
@@ -362,3 +363,23 @@ def test_calicos_pools_come_before_annotations_that_flannel_left() -> None:
         for old, n in zip(flannel_nodes(), NODES, strict=True)
     )
     assert holding(TUNNEL_RULES, seen(inventory=cluster(nodes=nodes))) == {}
+
+
+def signed(cni: Cni) -> tuple[CniSign, ...]:
+    return (CniSign(cni=cni, place=Place.AGENT, source="daemonset/kube-system/agent"),)
+
+
+def test_annotations_and_pools_of_a_cni_that_runs_no_more_ask_for_no_tunnel() -> None:
+    left = flannel_cluster(cni_signs=signed(Cni.CILIUM))
+    policy = cluster(block_affinities=(), cni=None, cni_signs=signed(Cni.AWS_VPC_CNI))
+    for inventory in (left, policy):
+        for cause in TUNNEL_RULES:
+            assert said(cause, seen(NO_DEVICE, inventory)) is Reason.NOT_APPLICABLE
+
+
+def test_canal_has_calicos_policies_and_flannels_tunnel() -> None:
+    canal = flannel_cluster(
+        felix=cluster().felix, calico_node=cluster().calico_node, cni_signs=signed(Cni.FLANNEL), pools=(POOL4, POOL6)
+    )
+    assert only(MISSING, seen(NO_DEVICE, canal)).evidence[0].endswith("there is no link flannel-v6.1")
+    assert holding(TUNNEL_RULES, seen(flannel(), canal)) == {}

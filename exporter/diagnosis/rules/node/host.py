@@ -12,19 +12,27 @@ from operator import attrgetter
 from exporter.diagnosis.endpoints import services_behind
 from exporter.diagnosis.engine.preconditions import listed, unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
-from exporter.diagnosis.host_links import ipv6_tunnels, links_to, own_link, own_route, route_table, way_out
+from exporter.diagnosis.host_links import (
+    ipv6_tunnels,
+    is_of_pod_network,
+    links_to,
+    own_link,
+    own_route,
+    route_table,
+    way_out,
+)
 from exporter.diagnosis.rules.cluster.pools import UNIQUE_LOCAL
 from exporter.diagnosis.rules.judging import found, inspected, reader_reason, reason_of_no_pods, this_node
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.cluster.node import Node
+from exporter.model.cni.profile import Effect
 from exporter.model.facts import AddressFact, HostFacts, LinkFact, PodFacts, Reader, RouteFact
 from exporter.model.family import Address, Family
 from exporter.model.probe import Group
 from exporter.model.reason import Reason
 from exporter.model.vantage import Vantage
 
-TUNNELS = ("vxlan", "cali", "tunl", "wireguard", "nodelocaldns", "kube-ipvs")
 # Felix takes a pod's addresses from status.podIPs and removes the routes of others (felix's removeExternalRoutes).
 UNREPORTED = "; cni.projectcalico.org/podIPs names it and status.podIPs does not"
 SHOWN = 5
@@ -66,8 +74,8 @@ def node_no_ipv6_address(view: RuleInput) -> Judgement:
 
 
 def _own_addresses(addresses: Iterable[AddressFact]) -> list[AddressFact]:
-    """The host's own global IPv6 addresses: not those of tunnels and gateways of pods."""
-    return [a for a in addresses if a.family is Family.V6 and a.is_global and not a.link.startswith(TUNNELS)]
+    """The host's own global IPv6 addresses: not those on links of the pod network."""
+    return [a for a in addresses if a.family is Family.V6 and a.is_global and not is_of_pod_network(a.link)]
 
 
 def node_ip_mismatch(view: RuleInput) -> Judgement:
@@ -138,10 +146,12 @@ def _needs_default_route(view: RuleInput) -> list[str]:
     """What would use the route."""
     pools = [p.name for p in view.inventory.enabled_pools(Family.V6) if p.nat_outgoing]
     outside = {o.target.name for o in view.snapshot.kept if o.family is Family.V6 and o.target.group is Group.OUTSIDE}
+    masquerades = view.network.switch(Effect.MASQUERADE_IPV6)
     routed = (f"{pod.subject} has {ip}" for pod, _ in inspected(view) for ip in pod.addresses if _is_routed(ip))
     return [
         *(f"pool {name} has natOutgoing" for name in pools),
         *(f"target {name} names IPv6" for name in sorted(outside)),
+        *([masquerades.text] if masquerades is not None and masquerades.on else []),
         *sorted(routed)[:1],
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
-from exporter.diagnosis.host_links import ipv6_tunnels, links_to, way_out
+from exporter.diagnosis.host_links import ipv6_tunnels, is_of_pod_network, links_to, way_out
 from exporter.diagnosis.rules.judging import found, inspected, reader_reason, reason_of_no_pods, this_node
 from exporter.diagnosis.rules.path.path import loses_full_size
 from exporter.diagnosis.rules.pod.pod import lacks_by_choice
@@ -85,8 +85,10 @@ def _pods_with_ipv6(view: RuleInput) -> Iterator[tuple[Vantage, PodFacts]]:
 
 
 def _links_of_node(view: RuleInput) -> frozenset[str]:
-    """The way out, and the IPv6 tunnel with its parent."""
-    return way_out(view) | {name for device in ipv6_tunnels(view) for name in (device.name, device.parent)}
+    """The way out, and the IPv6 tunnel with its parent. Where nothing shows the way out: the host's own links."""
+    links = view.snapshot.kernel.links or ()
+    outside = way_out(view) or frozenset(link.name for link in links if not is_of_pod_network(link.name))
+    return outside | {name for device in ipv6_tunnels(view) for name in (device.name, device.parent)}
 
 
 def _own_links(facts: PodFacts) -> frozenset[str]:

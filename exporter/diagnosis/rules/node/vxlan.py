@@ -65,7 +65,7 @@ def vxlan_peer_incomplete(view: RuleInput) -> Judgement:
 
 @lru_cache(maxsize=1)
 def _wanted(view: RuleInput) -> ExpectedTunnel | Reason:
-    return expected_tunnel(view.inventory, view.node)
+    return expected_tunnel(view.inventory, view.network, view.node)
 
 
 @lru_cache(maxsize=1)

@@ -6,19 +6,20 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from exporter.diagnosis.endpoints import services_behind
-from exporter.diagnosis.engine.preconditions import has_calico_ipam
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
+from exporter.diagnosis.network import CALICO_IPAM
 from exporter.diagnosis.rules.judging import INSPECTED, found, inspected, only, reader_reason, reason_of_no_pods
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.pod import Pod
 from exporter.model.cluster.service import Service, ServicePort
+from exporter.model.cni.profile import Cni
 from exporter.model.facts import PodFacts, Reader
 from exporter.model.family import Family, family_of
 from exporter.model.reason import Reason
 from exporter.model.report import Finding
 from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
-from exporter.plan.family_support import first_pool, is_older
+from exporter.plan.family_support import family_since, is_older
 
 SHOWN = 5
 
@@ -147,14 +148,14 @@ def lacks_by_choice(view: RuleInput) -> frozenset[Subject]:
 def _has_no_pool(view: RuleInput) -> bool:
     """No IPv6 pool, even a disabled one, selects this node: its pods need no IPv6. Only Calico's IPAM uses pools."""
     pools = view.inventory.pools
-    if pools is None or has_calico_ipam(view.inventory) is False:
+    if pools is None or (view.network.cni, view.network.ipam) != (Cni.CALICO, CALICO_IPAM):
         return False
     return not any(p.family is Family.V6 and p.selects(view.node) for p in pools)
 
 
 def _older_than_ipv6(view: RuleInput) -> frozenset[str]:
-    """The uids of pods that are older than the node's first IPv6 pool and have no IPv6: one that had IPv6 lost it."""
-    since = first_pool(view.inventory, view.node, Family.V6)
+    """The uids of pods that are older than IPv6 on the node and have none: one that had IPv6 lost it."""
+    since = family_since(view.inventory, view.node, Family.V6)
     local = view.inventory.local_pods(view.node)
     return frozenset(p.uid for p in local if Family.V6 not in map(family_of, p.ips) and is_older(p, since))
 
