@@ -30,9 +30,17 @@ class VantageContext:
 
     config: Config
     vantage: Vantage
-    conf: ResolvConf
+    own_conf: ResolvConf | None
     runner: ProbeRunner
     deadline: Deadline
+
+    @property
+    def conf(self) -> ResolvConf:
+        """The place's own; for a pod never the host's, with which its programs resolve nothing."""
+        if self.own_conf is None:
+            pod = self.vantage.subject.removeprefix("pod/")
+            raise CommandError(f"--pod={pod}: its resolv.conf was not read ({self.vantage.state.value})")
+        return self.own_conf
 
 
 def run_at_vantage(options: Options, work: Callable[[VantageContext], Awaitable[T]]) -> T:
@@ -46,7 +54,9 @@ def run_at_vantage(options: Options, work: Callable[[VantageContext], Awaitable[
         found = VantageContext(
             config=config,
             vantage=view.vantage,
-            conf=view.resolv_conf or inspection.host_resolv_conf or ResolvConf(),
+            own_conf=view.resolv_conf
+            if options.pod
+            else view.resolv_conf or inspection.host_resolv_conf or ResolvConf(),
             runner=build_runner(broker, InternalErrors()),
             deadline=Deadline(asyncio.get_running_loop().time() + config.round.timeout),
         )

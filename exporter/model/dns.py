@@ -23,6 +23,7 @@ class Reply:
     ra: bool = True
     tc: bool = False
     answers: int = 0
+    extras: int = 0  # of these, DNAME and RRSIG records, which only accompany others (RFC 6672, RFC 4035)
     additionals: int = 0
     addresses: tuple[Address, ...] = ()
     names: tuple[str, ...] = ()  # of MX or PTR records, where those were asked

@@ -2,8 +2,8 @@
 
 Used by questions.py. Each name is asked for A, AAAA, and MX: the MX answer shows whether this server puts an SOA into
 negative answers (RFC 2308). A random sibling is asked for A and AAAA: NXDOMAIN is about a name, not a type, so a
-correct server gives it to both. The AAAA of ipv4only.arpa shows DNS64 (RFC 7050). Names inside the cluster's domain
-need no outside network.
+correct server gives it to both. The AAAA of ipv4only.arpa shows DNS64 (RFC 7050), and beside its A whether one zone
+alone lacks AAAA. Names inside the cluster's domain need no outside network.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from exporter.model.cluster.inventory import Inventory, InventoryOrigin
 from exporter.model.cluster.service import Service
 from exporter.model.cluster.well_known import OWN_SERVICE, dns_services
 from exporter.model.dns import ResolvConf
-from exporter.model.dns_name import casefold, is_within
+from exporter.model.dns_name import casefold, is_within, zone
 from exporter.model.family import family_of, parse_address
 from exporter.plan.round_plan import RoundPlan
 
@@ -85,7 +85,10 @@ def verdict_set(*, canary: str, domain: str, names: Iterable[str], random: str) 
     outside = [name for name in control if not is_within(name, domain)]
     if outside:
         wanted += _sibling(random, outside[0])
-        wanted.append(WantedQuestion(DNS64_NAME, "AAAA", DNS64_NAME if DNS64_NAME in outside else CANARY))
+        label = DNS64_NAME if DNS64_NAME in outside else CANARY
+        wanted.append(WantedQuestion(DNS64_NAME, "AAAA", label))
+        if len({zone(name) for name in outside}) == 1:  # what is withheld of one zone alone may be that zone's fault
+            wanted.append(WantedQuestion(DNS64_NAME, "A", label))
     return tuple(dict.fromkeys(wanted))
 
 

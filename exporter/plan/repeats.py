@@ -116,7 +116,7 @@ def _is_odd(one: Lookup, other: Lookup) -> bool:
         return one.outcome is LookupOutcome.NODATA and other.outcome is LookupOutcome.NXDOMAIN
     if not is_real(other.reply):
         return False
-    proper = reply.soa_authority and not reply.ede and reply.answers <= len(reply.chain)
+    proper = reply.soa_authority and not reply.ede and reply.answers - reply.extras <= len(reply.chain)
     return one.outcome is LookupOutcome.NXDOMAIN or not proper
 
 

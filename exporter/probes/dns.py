@@ -2,7 +2,7 @@
 
 From a Question to a Lookup. It asks only the server it was given, and sends nothing if the question is not allowed. The
 query is sent again once, at half its time, with the same id, so that one lost datagram is no failure; where losses are
-counted it is sent once.
+counted it is sent once. A server without EDNS (RFC 6891 section 7: FORMERR, NOTIMP, or silence) is asked without it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,39 @@ from itertools import zip_longest
 import dns.message
 
 from exporter.broker.protocol.messages import SocketKind
-from exporter.model.dns import Reply
-from exporter.model.family import Family
-from exporter.model.probe import Lookup, LookupOutcome, Outcome, Question, Together
+from exporter.model.dns import FORMERR, NOTIMP, Reply
+from exporter.model.family import Address, Family
+from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Outcome, Question, Together
 from exporter.probes.dns_reply import MAX_REPLY, build_query, judge, read_reply
 from exporter.probes.outcome import EXPECTED, PhaseError, describe, lookup_outcome_of, read_error, watch_errors
 from exporter.probes.ports import Network, open_socket, readable
 from exporter.probes.tcp import connect, receive, send
 
 MAX_DATAGRAM = 4096  # bytes: more than three times the size that queries ask for
+EDNS_KNOWN = 600.0  # seconds for which it is known whether a server speaks EDNS
 MAX_STRAYS = 256  # datagrams that are not a reply to the question, until it fails
 
 KINDS = {Family.V4: (SocketKind.UDP4, SocketKind.TCP4), Family.V6: (SocketKind.UDP6, SocketKind.TCP6)}
 
 
-async def ask(question: Question, network: Network) -> Lookup:
+class EdnsMemory:
+    """Which nameservers answer questions with an OPT record, and which only without one; for a while."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Address, tuple[bool, float]] = {}
+
+    def knows(self, server: Nameserver) -> bool | None:
+        speaks, at = self._seen.get(server.address, (None, 0.0))
+        return speaks if time.monotonic() - at < EDNS_KNOWN else None
+
+    def note(self, server: Nameserver, *, speaks: bool) -> None:
+        self._seen = {a: seen for a, seen in self._seen.items() if time.monotonic() - seen[1] < EDNS_KNOWN}
+        self._seen[server.address] = speaks, time.monotonic()
+
+
+async def ask(question: Question, network: Network, memory: EdnsMemory | None = None) -> Lookup:
     """Ask within `question.timeout` seconds, TCP included. `seconds` is from the first datagram to the last reply."""
+    memory = memory or EdnsMemory()
     if not question.allowed:
         return Lookup(question=question, outcome=LookupOutcome.NOT_ALLOWED, time=time.time())
     udp, tcp = KINDS[question.server.family]
@@ -41,17 +58,21 @@ async def ask(question: Question, network: Network) -> Lookup:
     datagram: Reply | None = None  # the truncated one
     reply: Reply | None = None
     try:
-        query = build_query(question)
+        query = _query(question, memory)
         sock, _ = await open_socket(network, question.vantage, udp, seconds=question.timeout)
         with sock:
             started = time.perf_counter()
-            received = await _ask_datagram(sock, question, query, seconds=deadline - time.monotonic())
+            received = await _ask_datagram(sock, question, query, memory, seconds=deadline - time.monotonic())
+            if query.edns >= 0 and received.rcode in {FORMERR, NOTIMP}:
+                plain = build_query(question, edns=False)
+                received = await _ask_datagram(sock, question, plain, memory, seconds=deadline - time.monotonic())
+                memory.note(question.server, speaks=received.rcode in {FORMERR, NOTIMP})
         if received.tc:
             datagram = received
             sock, _ = await open_socket(network, question.vantage, tcp, seconds=deadline - time.monotonic())
             with sock:
                 async with timeout(deadline - time.monotonic()):
-                    received = await _ask_stream(sock, question, query)
+                    received = await _ask_stream(sock, question, _query(question, memory))
         reply, outcome, detail = received, judge(received), ""
     except EXPECTED as error:
         outcome, detail = lookup_outcome_of(error), describe(error)
@@ -69,19 +90,32 @@ async def ask(question: Question, network: Network) -> Lookup:
     )
 
 
+def _query(question: Question, memory: EdnsMemory) -> dns.message.Message:
+    return build_query(question, edns=question.edns and memory.knows(question.server) is not False)
+
+
 async def _ask_datagram(
-    sock: socket.socket, question: Question, query: dns.message.Message, *, seconds: float
+    sock: socket.socket, question: Question, query: dns.message.Message, memory: EdnsMemory, *, seconds: float
 ) -> Reply:
-    """A connected socket: the kernel drops what comes from another address or port."""
-    wire = query.to_wire()
+    """A connected socket: the kernel drops what comes from another address or port.
+
+    A server that is not known to answer questions with EDNS is sent the second datagram without it.
+    """
+    plain = build_query(question, edns=False)
+    plain.id = query.id
+    last = query if query.edns < 0 or memory.knows(question.server) else plain
     watch_errors(sock)
     sock.connect((str(question.server.address), question.server.port))
     strays = iter(range(MAX_STRAYS))
-    for _ in range(question.sends):
+    for number in range(question.sends):
+        sent = last if number else query
         with suppress(TimeoutError):
             async with timeout(seconds / question.sends):
-                sock.send(wire)
-                return (await _await_reply(sock, (query,), strays))[1]
+                sock.send(sent.to_wire())
+                reply = (await _await_reply(sock, (query,), strays))[1]
+                if query.edns >= 0 and reply.rcode not in {FORMERR, NOTIMP}:
+                    memory.note(question.server, speaks=sent is query or reply.additionals > 0)
+                return reply
     raise TimeoutError(f"no reply within {seconds:.3g} s")
 
 
@@ -93,7 +127,7 @@ async def ask_together(asked: Together, network: Network) -> tuple[Lookup, ...]:
     started, failed, detail = time.perf_counter(), LookupOutcome.NOT_ALLOWED, ""
     try:
         if first.allowed:
-            queries = [build_query(question) for question in asked.questions]
+            queries = [build_query(question, edns=question.edns) for question in asked.questions]
             sock, _ = await open_socket(network, first.vantage, KINDS[first.server.family][0], seconds=first.timeout)
             with sock:
                 started = time.perf_counter()

@@ -19,7 +19,7 @@ import dns.name
 from dns.edns import EDE
 from dns.flags import AA, QR, RA, TC
 from dns.rdataclass import IN
-from dns.rdatatype import AAAA, CNAME, MX, OPT, PTR, SOA, A
+from dns.rdatatype import AAAA, CNAME, DNAME, MX, OPT, PTR, RRSIG, SOA, A
 
 from exporter.model.dns import FORMERR, NOERROR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.family import Address
@@ -41,13 +41,13 @@ QUESTION_MAY_LACK = {FORMERR, SERVFAIL, NOTIMP, REFUSED}  # from a server that d
 RCODES = {NXDOMAIN: LookupOutcome.NXDOMAIN, SERVFAIL: LookupOutcome.SERVFAIL, REFUSED: LookupOutcome.REFUSED}
 
 
-def build_query(question: Question) -> dns.message.Message:
+def build_query(question: Question, *, edns: bool) -> dns.message.Message:
     """A query with a random id, recursion desired. PhaseError(LOCAL) if a long search domain makes the name invalid."""
     try:
         name = dns.name.from_text(question.name)
     except (dns.exception.DNSException, UnicodeError) as error:
         raise PhaseError(Outcome.LOCAL, f"no DNS name: {printable(question.name)} ({error})") from error
-    return dns.message.make_query(name, question.qtype, use_edns=question.edns, payload=EDNS_PAYLOAD)
+    return dns.message.make_query(name, question.qtype, use_edns=edns, payload=EDNS_PAYLOAD)
 
 
 def read_reply(query: dns.message.Message, wire: bytes, *, limit: int = MAX_REPLY) -> Reply | None:
@@ -99,7 +99,8 @@ def _read(query: dns.message.Message, wire: bytes, header: _Header) -> Reply | N
         name, kind, rdclass = reader.question()
         if (name.lower(), kind, rdclass) != (asked, wanted, IN):
             return None
-    sets = _sets(reader, list(reader.records(header.answers)), {wanted, CNAME})
+    answer = list(reader.records(header.answers))
+    sets = _sets(reader, answer, {wanted, CNAME})
     authority = list(reader.records(header.authorities))
     additional = list(reader.records(header.additionals))
     extended, ede = _edns(reader, additional)
@@ -121,6 +122,7 @@ def _read(query: dns.message.Message, wire: bytes, header: _Header) -> Reply | N
         addresses=addresses,
         names=names,
         chain=chain,
+        extras=sum(r.kind in {DNAME, RRSIG} for r in answer),
         soa_authority=any(r.kind == SOA for r in authority),
         soa_additional=any(r.kind == SOA for r in additional),
         ede=ede,

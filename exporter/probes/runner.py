@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Question, Timeouts, Together
 from exporter.probes import run_check
-from exporter.probes.dns import ask, ask_together
+from exporter.probes.dns import EdnsMemory, ask, ask_together
 from exporter.probes.outcome import observe
 from exporter.probes.ports import Network
 from exporter.probes.tls import TlsContexts
@@ -51,6 +51,7 @@ class ProbeRunner:
         self._contexts = contexts
         self._errors = errors
         self._clock = clock
+        self._edns = EdnsMemory()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self.overrun = False
 
@@ -104,7 +105,7 @@ class ProbeRunner:
 
     async def _ask(self, question: Question) -> Lookup:
         try:
-            return discount_lookup_stall(await ask(question, self._network))
+            return discount_lookup_stall(await ask(question, self._network, self._edns))
         except Exception:
             self._errors.count("dns")
             log.exception("a lookup failed in an unexpected way", extra=fields(server=question.server.label))

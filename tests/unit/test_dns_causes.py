@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from exporter.config.schema import AaaaPolicy
+from exporter.config.schema import AaaaPolicy, ControlName
 from exporter.diagnosis.engine.rule_input import Expectations, RuleInput
 from exporter.diagnosis.rules.dns import DNS_RULES
 from exporter.diagnosis.rules.dns.servers import aaaa_blocks
@@ -147,3 +147,35 @@ def test_only_aaaa_may_be_withheld_on_purpose() -> None:
     other = found(Cause.DNS_A_BLOCKED, view(answers("A", EMPTY, EMPTY), purpose))
     assert other is not None
     assert other.severity is Severity.CRITICAL
+
+
+@pytest.mark.parametrize(
+    ("reply", "control", "kind"),
+    [
+        (None, None, "dropped"),
+        (Reply(rcode=SERVFAIL), Reply(rcode=SERVFAIL), "servfail"),
+        (MISSING, MISSING, "blanket_nxdomain"),
+        (None, ABSENT, None),  # the zone's own servers are silent
+        (Reply(rcode=SERVFAIL), ABSENT, None),
+        (MISSING, ABSENT, None),
+        (DATA["AAAA"], None, None),  # ipv4only.arpa alone has an odd server
+        (DATA["AAAA"], MISSING, None),
+    ],
+)
+def test_of_names_in_one_zone_ipv4only_arpa_decides(reply: Said, control: Said, kind: str | None) -> None:
+    lookups = [asked(f"www.{ONE}", "A", DATA["A"]), asked(f"www.{ONE}", "AAAA", reply), asked(CONTROL, "A", DATA["A"])]
+    names = (ControlName(name=f"www.{ONE}"),)
+    seen = view([*lookups, asked(CONTROL, "AAAA", control)], Expectations(control_names=names))
+    finding = found(Cause.DNS_AAAA_BLOCKED, seen)
+    assert (finding is not None) is (kind is not None)
+    assert finding is None or kind in finding.evidence[0]
+
+
+def test_what_accompanies_an_answer_is_no_other_record_in_its_place() -> None:
+    """A CNAME made by a DNAME, with signatures, that leads to a name with A alone."""
+    chain = Reply(answers=4, extras=3, chain=("www.else.test",), soa_authority=True)
+    with_a = Reply(answers=5, extras=3, chain=("www.else.test",), addresses=DATA["A"].addresses)
+    for more, blocked in ((0, False), (1, True)):
+        said = replace(chain, answers=chain.answers + more)
+        seen = view([one for n in (ONE, TWO) for one in (asked(n, "A", with_a), asked(n, "AAAA", said))])
+        assert (found(Cause.DNS_AAAA_BLOCKED, seen) is not None) is blocked

@@ -209,4 +209,7 @@ def test_the_set_is_complete_and_without_repeats() -> None:
         *(("pypi.org", q) for q in ("A", "AAAA", "MX")),
         *(("xq.pypi.org", q) for q in ("A", "AAAA")),
         ("ipv4only.arpa", "AAAA"),
+        ("ipv4only.arpa", "A"),  # where one zone outside is known
     }
+    two = verdict_set(canary="", domain="", names=["pypi.org", "debian.test"], random="xq")
+    assert [w.qtype for w in two if w.name == "ipv4only.arpa"] == ["AAAA"]

@@ -20,7 +20,7 @@ import pytest
 from exporter.model.dns import NOTIMP
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Lookup, LookupOutcome, Together
-from exporter.probes.dns import MAX_DATAGRAM, MAX_STRAYS, ask, ask_together
+from exporter.probes.dns import MAX_DATAGRAM, MAX_STRAYS, EdnsMemory, ask, ask_together
 from exporter.probes.dns_reply import MAX_REPLY
 from exporter.probes.ports import LocalNetwork
 from tests.unit import hostile_dns
@@ -271,8 +271,56 @@ async def test_silence_is_a_timeout_after_one_retransmission_with_the_same_id(fa
     assert lookup.outcome is LookupOutcome.TIMEOUT
     assert lookup.reply is None
     assert_ended_after(0.3, lookup.seconds)
-    assert len(queries) == 2
-    assert queries[0] == queries[1]
+    first, second = map(dns.message.from_wire, queries)
+    assert (first.id, first.question) == (second.id, second.question)
+    assert (first.edns, second.edns) == (0, -1), "a server without EDNS may be silent to an OPT record"
+
+
+@both_families
+@pytest.mark.parametrize("rcode", [dns.rcode.FORMERR, dns.rcode.NOTIMP, None])
+async def test_a_server_without_edns_is_asked_without_it_and_that_is_remembered(
+    family: Family, rcode: dns.rcode.Rcode | None
+) -> None:
+    seen: list[int] = []
+
+    def old(query: bytes) -> list[bytes]:
+        seen.append(dns.message.from_wire(query).edns)
+        if seen[-1] < 0:
+            return [right(query)]
+        if rcode is None:
+            return []
+        refusal = respond(query, rcode=rcode)
+        refusal.use_edns(-1)
+        return [refusal.to_wire()]
+
+    memory = EdnsMemory()
+    async with scripted(family, old) as port:
+        for sends in (2, 1):
+            question = make_question(family, port, "x.test", timeout=4, sends=sends)
+            assert (await ask(question, LocalNetwork(), memory)).outcome is LookupOutcome.ANSWER
+    assert seen == [0, -1, -1]
+
+
+async def test_a_lost_datagram_of_a_server_with_edns_is_sent_again_with_it() -> None:
+    seen: list[int] = []
+
+    def losing(query: bytes) -> list[bytes]:
+        seen.append(dns.message.from_wire(query).edns)
+        return [right(query)] if len(seen) % 2 else []
+
+    memory = EdnsMemory()
+    async with scripted(Family.V6, losing) as port:
+        for _ in range(2):
+            question = make_question(Family.V6, port, "x.test", timeout=4)
+            assert (await ask(question, LocalNetwork(), memory)).outcome is LookupOutcome.ANSWER
+    assert seen == [0, 0, 0]
+
+
+async def test_what_fails_with_and_without_edns_is_told_as_it_is() -> None:
+    async with scripted(Family.V6, lambda q: [respond(q, rcode=dns.rcode.NOTIMP).to_wire()]) as port:
+        lookup = await look_up(Family.V6, port, "x.test", timeout=4)
+    assert lookup.reply is not None
+    assert (lookup.outcome, lookup.reply.rcode) == (LookupOutcome.RCODE, NOTIMP)
 
 
 @both_families
@@ -575,6 +623,18 @@ async def test_cancelling_over_udp_and_over_tcp_leaves_no_socket_open(family: Fa
             await asyncio.wait_for(arrived.wait(), 60)
             await cancel(task)
             network.assert_all_closed()
+
+
+async def test_records_that_only_accompany_others_are_told_apart() -> None:
+    records = (
+        ("old.test.", "DNAME", "new.test."), ("x.old.test.", "CNAME", "x.new.test."),
+        ("x.new.test.", "AAAA", RECORDS["AAAA"]),
+    )  # fmt: skip
+    async with scripted(Family.V6, lambda q: [respond(q, *records).to_wire()]) as port:
+        reply = (await look_up(Family.V6, port, "x.old.test", "AAAA")).reply
+    assert reply is not None
+    assert (reply.answers, reply.extras, reply.chain) == (3, 1, ("x.new.test",))
+    assert list(map(str, reply.addresses)) == [RECORDS["AAAA"]]
 
 
 @both_families

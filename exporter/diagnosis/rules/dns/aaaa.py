@@ -150,7 +150,7 @@ def _of_the_resolver(case: _Case, seen: dict[str, Evidence]) -> dict[str, Eviden
     Such names, and any of one foreign zone only, show nothing about the resolver while it answers that type, with a
     record or properly without, for a name outside their zones.
     """
-    foreign = [name for name in seen if not case.is_trusted(name)]
+    foreign = [name for name in seen if not case.truth.inside(name)]
     answered = case.of(AnswerSign.SERVED, AnswerSign.ABSENT)
     if all(any(_same_zone(one, name) for name in foreign) for one in answered):
         return seen

@@ -156,7 +156,7 @@ def _negative_sign(reply: Reply, other: Reply, *, signed: bool) -> tuple[Sign, s
     """
     if reply.soa_additional and not reply.soa_authority:
         return BlockKind.FILTERED, "; the SOA of a response policy zone is in the additional section"
-    if reply.answers > len(reply.chain):
+    if reply.answers - reply.extras > len(reply.chain):
         return BlockKind.FILTERED, "; records of another type came in its place"
     marked = FILTERED_EDE & set(reply.ede) and not FILTERED_EDE & set(other.ede)
     if signed and not reply.soa_authority:

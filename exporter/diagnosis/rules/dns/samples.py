@@ -153,7 +153,7 @@ def known_records(view: RuleInput, asked: tuple[Lookup, ...]) -> KnownRecords:
     for name, types in _referenced(view, asked).items():
         stated[name] = stated.get(name, frozenset()) | types
     expected = {casefold(name.name): frozenset[str](name.expect) for name in view.expect.control_names}
-    return KnownRecords(domain=domain, stated=stated, expected=expected or {DNS64_NAME: frozenset({"A"})})
+    return KnownRecords(domain=domain, stated=stated, expected={DNS64_NAME: frozenset({"A"}), **expected})
 
 
 @lru_cache(maxsize=2)
