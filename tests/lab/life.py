@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.lab import edits, events, variants
-from tests.lab.dataplanes import EbpfLab, GlobalLab, RoutedLab, ServingLab
+from tests.lab.dataplanes import EbpfLab, FlannelLab, GlobalLab, RoutedLab, ServingLab
 from tests.lab.dns_faults import mode
 from tests.lab.events import objects
 from tests.lab.fault import Act, all_of
@@ -197,6 +197,8 @@ SCENARIOS: dict[str, Scenario] = {
             roles=("node", "cluster"),
             ipv4=None,
         ),
+        Scenario("forwarding_forced", "each link forwards by its own switch", base=variants.forwarding_forced),
+        Scenario("flannel", "flannel's VXLAN tunnels", lab=FlannelLab),
         Scenario("ipv6_first", "IPv6 as the primary family", base=variants.ipv6_first),
     )
 }

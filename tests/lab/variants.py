@@ -180,6 +180,16 @@ def ipv6_alone(cluster: Cluster) -> None:
         root.resolv_conf(f"nameserver {cluster.resolver.address6}\nsearch default.svc.cluster.local\noptions ndots:5\n")
 
 
+def forwarding_forced(cluster: Cluster) -> None:
+    """A node that forwards by the switch of each link (Linux 6.17), not by the one of all; older kernels: as usual."""
+    netns = cluster.node.netns
+    switches = "/proc/sys/net/ipv6/conf"
+    if "force_forwarding" in namespaces.run_inside(netns, "ls", f"{switches}/eth0"):
+        links = set(namespaces.run_inside(netns, "ls", switches).split()) - {"all", "default"}
+        forced: dict[str, object] = {f"net/ipv6/conf/{link}/force_forwarding": 1 for link in links}
+        namespaces.configure({netns: {"net/ipv6/conf/all/forwarding": 0, **forced}})
+
+
 def ipv6_first(cluster: Cluster) -> None:
     """The same cluster with IPv6 as its primary family."""
 

@@ -320,6 +320,11 @@ def renamed(**changes: Any) -> Inventory:
     return cluster(nodes=tuple(replace(n, **changes) if n.name == "ra" else n for n in NODES))
 
 
+def of_flannel(annotations: FlannelNode) -> Inventory:
+    empty: dict[str, Any] = {"pools": (), "block_affinities": (), "felix": (), "calico_node": None, "cni": None}
+    return replace(renamed(flannel=annotations, calico_addresses=()), **empty)
+
+
 GONE_ADDRESS = ip_address("2001:db8:99::13")
 FLANNEL_NODE = FlannelNode(backend="vxlan", addresses=(GONE_ADDRESS,))
 
@@ -330,8 +335,9 @@ FLANNEL_NODE = FlannelNode(backend="vxlan", addresses=(GONE_ADDRESS,))
         (cluster(), None),
         (renamed(internal_ips=(ip_address("10.0.10.13"), GONE_ADDRESS)), "InternalIP 2001:db8:99::13"),
         (renamed(calico_addresses=(ip_interface("2001:db8:99::13/64"),)), "projectcalico.org/IPv6Address"),
-        (renamed(flannel=FLANNEL_NODE), "flannel.alpha.coreos.com/public-ipv6"),
-        (renamed(flannel=replace(FLANNEL_NODE, overwritten=True)), None),  # somebody set another one on purpose
+        (of_flannel(FLANNEL_NODE), "flannel.alpha.coreos.com/public-ipv6"),
+        (of_flannel(replace(FLANNEL_NODE, overwritten=True)), None),  # somebody set another one on purpose
+        (renamed(flannel=FLANNEL_NODE), None),  # left from before Calico
         (renamed(internal_ips=(ip_address("10.9.9.9"),)), None),  # IPv4 is none of its business
         (renamed(internal_ips=(ip_address("fe80::1"),)), None),  # another cause
     ],

@@ -26,7 +26,7 @@ from exporter.diagnosis.rules.judging import found, inspected, reader_reason, re
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.cluster.node import Node
-from exporter.model.cni.profile import Effect
+from exporter.model.cni.profile import Cni, Effect
 from exporter.model.facts import AddressFact, HostFacts, LinkFact, PodFacts, Reader, RouteFact
 from exporter.model.family import Address, Family
 from exporter.model.probe import Group
@@ -89,7 +89,7 @@ def node_ip_mismatch(view: RuleInput) -> Judgement:
     if _ipv6_is_disabled(view) or _holds(node_no_ipv6_address(view)):
         return ()
     held = {a.interface.ip for a in addresses}
-    named = {**{f"InternalIP {ip} of the Node": ip for ip in node.internal_ips}, **_announced(node)}
+    named = {**{f"InternalIP {ip} of the Node": ip for ip in node.internal_ips}, **_announced(view, node)}
     absent = [name for name, ip in named.items() if ip.version == 6 and not ip.is_link_local and ip not in held]
     present = listed(f"{a.interface.ip} ({a.link})" for a in _own_addresses(addresses) if a.usable)
     return found(
@@ -100,14 +100,14 @@ def node_ip_mismatch(view: RuleInput) -> Judgement:
     )
 
 
-def _announced(node: Node) -> dict[str, Address]:
-    """The address that other nodes use for this one, as the CNI's annotations have it."""
-    calico = node.calico_address(Family.V6)
-    flannel = node.flannel.address(Family.V6) if node.flannel is not None and not node.flannel.overwritten else None
-    named = {
-        "projectcalico.org/IPv6Address": calico.ip if calico is not None else None,
-        "flannel.alpha.coreos.com/public-ipv6": flannel,
-    }
+def _announced(view: RuleInput, node: Node) -> dict[str, Address]:
+    """The address that other nodes use for this one, by the CNI's annotations; those of an earlier CNI may be stale."""
+    calico, flannel = node.calico_address(Family.V6), node.flannel
+    named: dict[str, Address | None] = {}
+    if calico is not None and view.network.cni in {Cni.CALICO, Cni.UNKNOWN}:
+        named["projectcalico.org/IPv6Address"] = calico.ip
+    if flannel is not None and not flannel.overwritten and view.network.cni in {Cni.FLANNEL, Cni.UNKNOWN}:
+        named["flannel.alpha.coreos.com/public-ipv6"] = flannel.address(Family.V6)
     return {f"{ip} of annotation {name}": ip for name, ip in named.items() if ip is not None}
 
 
