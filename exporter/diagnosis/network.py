@@ -214,11 +214,19 @@ def _switches(signs: Iterable[CniSign]) -> dict[Cni, dict[Effect, tuple[SwitchSt
 def _state(switch: Switch, sign: CniSign) -> SwitchState | None:
     name = next((name for name in switch.names if name in sign.settings), None)
     if name is None and not sign.unseen.isdisjoint(switch.names):
-        return SwitchState(on=None, text=f"{sign.source}: {switch.names[0]} cannot be seen", subject=sign.subject)
+        text = f"{sign.source}: {switch.names[0]} cannot be seen"
+        return SwitchState(on=None, text=text, subject=sign.subject, source=sign.source)
     value = switch.default if name is None else sign.settings[name]
     if value is None:
         return None
     lowered = value.lower()
     on = True if lowered in switch.on else False if lowered in switch.off else None
-    written = f"{name or switch.names[0]} {value}" if name else f"{switch.names[0]} absent (default {value})"
-    return SwitchState(on=on, text=f"{sign.source}: {written}", subject=sign.subject, value=value)
+    written = f"{name} {value}" if name else f"{switch.names[0]} absent (default {value})"
+    return SwitchState(
+        on=on,
+        text=f"{sign.source}: {written}",
+        subject=sign.subject,
+        source=sign.source,
+        explicit=name is not None,
+        value=value,
+    )

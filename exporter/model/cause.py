@@ -178,11 +178,14 @@ class Cause(StrEnum):
     IPPOOL_NAT_OUTGOING_OFF = auto(), _spec(
         WIDE, "An IPv6 pool of unique local addresses has natOutgoing disabled, so pods cannot reach the outside "
         "over IPv6.", severity=INFO, roles=BOTH)
+    CNI_IPV6_MASQUERADE_OFF = auto(), _spec(
+        WIDE, "Pods have unique local IPv6 addresses that the CNI does not masquerade, so they cannot reach the "
+        "outside over IPv6.", severity=INFO, roles=BOTH)
     IPPOOL_VXLAN_MODE_MISMATCH = auto(), _spec(
         WIDE, "The IPv4 and IPv6 pools of the same nodes differ in vxlanMode.", severity=INFO, roles=BOTH)
     COREDNS_TEMPLATE_BLOCKS_AAAA = auto(), _spec(WIDE, "The Corefile filters out AAAA records.")
     CNI_NOT_ASSIGNING_IPV6 = auto(), _spec(
-        WIDE, "The CNI configuration does not assign IPv6 addresses, although an IPv6 pool exists.", roles=BOTH)
+        WIDE, "The CNI does not assign IPv6 addresses, although IPv6 is expected.", roles=BOTH)
     FELIX_IPV6_OFF = auto(), _spec(WIDE, "Felix has IPv6 support disabled on these nodes (ipv6Support).")
     CIDR_OVERLAP = auto(), _spec(WIDE, "Address ranges of different kinds overlap.", family=None)
     CIDR_UNSUITABLE = auto(), _spec(

@@ -9,7 +9,7 @@ from tests.lab.cluster import Cluster
 from tests.lab.dataplanes import SERVICE_RANGE4, SERVICE_RANGE6
 from tests.lab.dns_faults import TEMPLATE, template
 from tests.lab.fault import DNS_SILENT, UNREACHABLE, Act, Fault, Scope, all_of, by, critical, of_lab, warning
-from tests.lab.objects import block, ipam_block, meta, network_policy, service_object
+from tests.lab.objects import Object, block, ipam_block, meta, network_policy, service_object
 from tests.lab.path_faults import filtered
 from tests.lab.settings import Settings
 
@@ -86,6 +86,23 @@ def _without_tunnel(cluster: Cluster) -> None:
     )
     for node in cluster.lab.nodes:
         cluster.lab.fault("vxlan_deleted", node)
+
+
+def _antrea_without_snat(cluster: Cluster) -> None:
+    """Antrea in Calico's place, with addresses of the same ranges."""
+
+    def replaced(found: list[Object]) -> None:
+        gone = {"IPPool", "BlockAffinity", "IPAMBlock", "FelixConfiguration", "DaemonSet", "Installation"}
+        found[:] = [o for o in found if o["kind"] not in gone and o["metadata"]["name"] != "calico-config"]
+        for each in found:
+            notes = each["metadata"].get("annotations", {})
+            for key in [key for key in notes if key.startswith("projectcalico.org/")]:
+                del notes[key]
+        found.append(
+            meta("ConfigMap", "v1", "antrea-config", "kube-system", data={"antrea-agent.conf": "noSNAT: true"})
+        )
+
+    cluster.change(replaced)
 
 
 REJECTED = f"ip6 daddr {SERVICE6} reject"
@@ -186,6 +203,15 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
         "nat_outgoing_off_unseen", Scope.CLUSTER,
         "the unique local IPv6 pool has no natOutgoing, and packets still get outside",
         objects(edits.spec("IPPool", POOL, natOutgoing=False)), {}, infos=("ippool_nat_outgoing_off",),
+    ),
+    Fault(
+        "masquerade_off", Scope.CLUSTER, "Antrea with noSNAT: unique local addresses do not get outside",
+        all_of(_antrea_without_snat, _no_nat), warning("cni_ipv6_masquerade_off"),
+        by("cni_ipv6_masquerade_off", UNREACHABLE), ipv6=False, detect=2, apart=True,
+    ),
+    Fault(
+        "masquerade_off_unseen", Scope.CLUSTER, "Antrea with noSNAT, and packets still get outside",
+        _antrea_without_snat, {}, infos=("cni_ipv6_masquerade_off",),
     ),
     Fault(
         "vxlan_mode_differs", Scope.CLUSTER, "the IPv6 pool wants no VXLAN, and nothing else carries its packets",

@@ -15,6 +15,8 @@ from exporter.model.cause import Cause, Role, Scope, Severity
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.cluster.pod import Pod
 from exporter.model.cluster.service import Service
+from exporter.model.cni.network import PodNetwork
+from exporter.model.cni.profile import Cni
 from exporter.model.dns import BlockKind
 from exporter.model.facts import (
     HostFacts,
@@ -353,6 +355,7 @@ def own() -> ExporterState:
         version="1.0.0",
         revision="0123abc",
         python="3.11.7",
+        network=PodNetwork(cni=Cni.FLANNEL, ipam="host-local"),
         last_round=NOW,
         round_seconds=3.2,
         round_complete=True,

@@ -32,7 +32,10 @@ SINGLE_STACK_SERVICES = (
     "service/shop/cart",
 )
 # The files hold no IPAMBlocks, and only kubeadm's show component arguments.
-SILENT = {Cause.SERVICE_AAAA_MISSING, Cause.IPPOOL_EXHAUSTED, Cause.CONTROL_PLANE_FLAGS}
+SILENT = {
+    Cause.SERVICE_AAAA_MISSING, Cause.SERVICE_AAAA_WRONG, Cause.CNI_IPV6_MASQUERADE_OFF, Cause.IPPOOL_EXHAUSTED,
+    Cause.CONTROL_PLANE_FLAGS,
+}  # fmt: skip
 
 
 def verdict(inventory: Inventory, expect: Expectations | None = None) -> Verdict:

@@ -9,16 +9,22 @@ from pathlib import Path
 import pytest
 
 from exporter.catalogue.exporter import EXPORTER, ExporterState
+from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
+from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.network import pod_network
+from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.digest.codec import decode, encode
 from exporter.digest.format import Digest, merge
 from exporter.digest.projection import project
 from exporter.inventory.file import load_file
 from exporter.inventory.parse.components import parse_cni_config
+from exporter.model.cause import Cause, Role, Severity
 from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, InventoryOrigin
 from exporter.model.cni import OWN_LINKS, PROFILES
 from exporter.model.cni.network import ServiceProxy
 from exporter.model.cni.profile import Cni, Effect
+from exporter.model.reason import Reason
+from exporter.model.report import Finding, Snapshot
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "networks"
 UNKNOWN = (Cni.UNKNOWN, "", ServiceProxy.UNKNOWN)
@@ -64,6 +70,29 @@ NETWORKS: dict[str, tuple[Cni, str, ServiceProxy]] = {
     "half-migrated": UNKNOWN,
     "unknown": UNKNOWN,
     "unknown-ipv4-pods": UNKNOWN,
+}
+
+
+WARNS = Severity.WARNING
+ASSIGNS, MASQUERADES = Cause.CNI_NOT_ASSIGNING_IPV6, Cause.CNI_IPV6_MASQUERADE_OFF
+# What is found in a cluster; every other has no cause at all.
+FOUND: dict[str, list[tuple[Cause, Severity, str]]] = {
+    "calico-assigns-ipv4-only": [(ASSIGNS, WARNS, "configmap/kube-system/calico-config")],
+    "flannel-off": [(ASSIGNS, WARNS, "configmap/kube-flannel/kube-flannel-cfg")],
+    "flannel-no-masquerade": [(MASQUERADES, Severity.INFO, "node/n1")],
+    "flannel-unreadable": [(ASSIGNS, WARNS, "node/n1")],  # by the pods
+    "canal-off": [(ASSIGNS, WARNS, "configmap/kube-system/canal-config")],
+    "k3s-no-masquerade": [(MASQUERADES, Severity.INFO, "node/n1")],
+    "cilium-off": [(ASSIGNS, WARNS, "configmap/kube-system/cilium-config")],
+    "cilium-no-masquerade": [(MASQUERADES, Severity.INFO, "configmap/kube-system/cilium-config")],
+    "ovn-kubernetes-off": [(ASSIGNS, WARNS, "node/n1")],
+    "kube-ovn-off": [(ASSIGNS, WARNS, "node/n1")],
+    "antrea-no-snat": [(MASQUERADES, Severity.INFO, "configmap/kube-system/antrea-config")],
+    "antrea-ipv4-pods": [(ASSIGNS, WARNS, "node/n1")],
+    "kube-router-off": [(ASSIGNS, WARNS, "node/n1")],
+    "aws-vpc-cni-off": [(ASSIGNS, WARNS, "node/n1")],
+    "kindnet-ipv4-pods": [(ASSIGNS, WARNS, "node/n1")],
+    "unknown-ipv4-pods": [(ASSIGNS, WARNS, "node/n1")],
 }
 
 
@@ -153,3 +182,66 @@ def test_the_metric_has_the_network_once_a_round_has_finished() -> None:
     metric = next(m for m in EXPORTER if m.name == "dualstack_exporter_cni_info")
     assert list(metric.rows(state)) == [(("flannel", "host-local"), 1)]
     assert list(metric.rows(ExporterState(node="ra", role="cluster"))) == []
+
+
+def judged(inventory: Inventory, role: Role = Role.CLUSTER) -> dict[Cause, Judgement]:
+    families = families_expected(inventory, None)
+    snapshot = Snapshot(
+        node="n1",
+        role=role,
+        started=0.0,
+        finished=0.0,
+        complete=True,
+        inventory=inventory,
+        host=None,
+        families=families,
+    )
+    view = RuleInput(now=0.0, snapshot=snapshot)
+    return {
+        cause: rule(view) if cause.spec.family is None or families[cause.spec.family] else Reason.SINGLE_STACK
+        for cause, rule in CLUSTER_RULES.items()
+    }
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_each_has_its_cause_and_no_other(name: str) -> None:
+    found = [f for j in judged(cluster(name)).values() if not isinstance(j, Reason) for f in j]
+    assert [(f.cause, f.severity, f.subjects[0]) for f in found] == FOUND.get(name, [])
+    assert all(f.evidence and f.command for f in found)
+
+
+@pytest.mark.parametrize("name", ["calico-gke", "calico-aks", "canal", "flannel", "cilium", "aws-vpc-cni", "kindnet"])
+def test_causes_of_calicos_pools_do_not_apply_elsewhere(name: str) -> None:
+    results = judged(cluster(name))
+    pools = [cause for cause in results if cause.value.startswith("ippool")] + [Cause.CALICO_NODE_ADDRESS_MISSING]
+    assert {cause: results[cause] for cause in pools} == dict.fromkeys(pools, Reason.NOT_APPLICABLE)
+
+
+def test_a_switch_that_contradicts_the_pods_is_information() -> None:
+    inventory = replace(cluster("flannel-off"), pods=cluster("flannel").pods)
+    (finding,) = found_of(judged(inventory)[ASSIGNS])
+    assert finding.severity is Severity.INFO
+    assert "EnableIPv6 absent (default false)" in finding.evidence[0]
+
+
+def test_nodes_without_pod_cidrs_are_a_fault_where_pods_get_their_addresses_from_them() -> None:
+    inventory = cluster("kindnet")
+    bare = tuple(replace(node, pod_cidrs=node.pod_cidrs[:1]) for node in inventory.nodes or ())
+    (finding,) = found_of(judged(replace(inventory, nodes=bare))[Cause.NODE_POD_CIDR_MISSING])
+    assert (finding.severity, finding.subjects) == (WARNS, ("node/n1", "node/n2"))
+
+
+def test_one_node_without_is_information_where_they_are_not_used() -> None:
+    first, second = cluster("kube-ovn-off").nodes or ()
+    inventory = replace(cluster("kube-ovn-off"), nodes=(first, replace(second, pod_cidrs=())))
+    (finding,) = found_of(judged(inventory)[Cause.NODE_POD_CIDR_MISSING])
+    assert (finding.severity, finding.subjects) == (Severity.INFO, ("node/n2",))
+
+
+def test_a_node_leaves_the_cluster_s_objects_to_the_cluster_exporter() -> None:
+    assert judged(cluster("flannel-off"), Role.NODE)[ASSIGNS] is Reason.NOT_APPLICABLE
+
+
+def found_of(judgement: Judgement) -> tuple[Finding, ...]:
+    assert not isinstance(judgement, Reason)
+    return judgement

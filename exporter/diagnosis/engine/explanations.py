@@ -62,7 +62,7 @@ REACHES: tuple[Reach, ...] = (
     Reach(TUNNEL_CAUSES, From.ANYWHERE, To.PEERS),
     Reach((C.VXLAN_PEER_INCOMPLETE,), From.ANYWHERE, To.OWN_PEER),
     Reach((C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF, C.IPPOOL_VXLAN_MODE_MISMATCH), From.ANYWHERE, To.PEERS),
-    Reach((*NAT_CAUSES, C.IPPOOL_NAT_OUTGOING_OFF), From.PODS, To.OUTSIDE),
+    Reach((*NAT_CAUSES, C.IPPOOL_NAT_OUTGOING_OFF, C.CNI_IPV6_MASQUERADE_OFF), From.PODS, To.OUTSIDE),
     Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.ANYWHERE, To.OUTSIDE),
     # Measured: the host looks up a route before a ClusterIP is translated, and a tunnel cannot send from an address
     # that no longer exists.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from exporter.diagnosis.network import CALICO_IPAM, pod_network
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.cluster.node import Node
+from exporter.model.cni.profile import Cni
 from exporter.model.reason import Reason
 
 FIELDS: Mapping[ResourceKind, str] = {
@@ -48,13 +50,11 @@ def has_calico(inventory: Inventory) -> bool | None:
 
 
 def has_calico_ipam(inventory: Inventory) -> bool | None:
-    """Whether pod addresses come from Calico's pools rather than from the nodes' podCIDRs."""
-    named = {config.ipam for config in inventory.cni or () if config.main_plugin == "calico" and config.ipam}
-    if named:
-        return "calico-ipam" in named
-    if inventory.block_affinities or inventory.ipam_blocks:
-        return True
-    return has_calico(inventory)
+    """Whether pod addresses come from Calico's pools rather than from the nodes' podCIDRs; None: not known."""
+    network = pod_network(inventory)
+    if network.cni is Cni.UNKNOWN and not network.calico_alone_for_policy and not network.ipam:
+        return False if has_calico(inventory) is False else None
+    return network.ipam == CALICO_IPAM
 
 
 def pod_nodes(inventory: Inventory) -> tuple[Node, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from types import ModuleType
 
-from exporter.diagnosis.engine.preconditions import lacking
+from exporter.diagnosis.engine.preconditions import has_calico_ipam, lacking
 from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.inventory import ResourceKind
@@ -20,12 +20,18 @@ INSPECTED = frozenset({PodState.ELIGIBLE, PodState.INTERCEPTED})
 
 
 def needs(*kinds: ResourceKind) -> Callable[[Rule], Rule]:
-    """Call the rule only with a current inventory in which these kinds of objects were read; else return the Reason."""
+    """Call the rule only with a current inventory in which these kinds of objects were read; else return the Reason.
+
+    One that needs Calico's pools does not apply where pods have no addresses from them.
+    """
 
     def decorate(rule: Rule) -> Rule:
         @wraps(rule)
         def checked(view: RuleInput) -> Judgement:
-            return lacking(view.inventory, *kinds) or rule(view)
+            reason = lacking(view.inventory)
+            if reason is None and ResourceKind.IP_POOLS in kinds and has_calico_ipam(view.inventory) is False:
+                reason = Reason.NOT_APPLICABLE  # whatever pools there are, no pod has an address from them
+            return reason or lacking(view.inventory, *kinds) or rule(view)
 
         return checked
 

@@ -66,6 +66,7 @@ def parse_pool(source: Mapping[str, Any]) -> IPPool | str:
         block_size=number(spec.get("blockSize")) or BLOCK_SIZES[family_of(cidr)],
         node_selector=text(spec.get("nodeSelector")).strip() or "all()",
         allowed_uses=frozenset(texts(spec.get("allowedUses"))) or DEFAULT_USES,
+        namespace_selector=text(spec.get("namespaceSelector")).strip(),
         automatic=text(spec.get("assignmentMode")) != "Manual",
         created=moment(metadata.get("creationTimestamp")),
     )

@@ -35,7 +35,10 @@ def agent_sign(profile: CniProfile, containers: Sequence[Mapping[str, Any]], sou
     """The settings of a CNI's DaemonSet or pod: environment and arguments."""
     wanted = _names(profile, Place.AGENT)
     found: dict[str, str] = {}
-    unseen = {name for name in wanted if any(items(each.get("envFrom")) for each in containers)}
+    # Where nothing at all is given, the image decides.
+    hidden = not any(items(each.get(kind)) for each in containers for kind in ("command", "args", "env"))
+    brought = any(items(each.get("envFrom")) for each in containers)
+    unseen = {name for name in wanted if hidden or (brought and not name.startswith("-"))}
     for container in containers:
         for each in objects(container.get("env"))[:MAX_ENV]:
             name = text(each.get("name"))

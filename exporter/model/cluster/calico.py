@@ -32,6 +32,7 @@ class IPPool:
     nodes: frozenset[str] | None = None  # names of the nodes it selects; None: every node (selector all())
     allowed_uses: frozenset[str] = frozenset({"Workload", "Tunnel"})
     automatic: bool = True  # assignmentMode: whether it gives addresses to pods that do not name it
+    namespace_selector: str = ""  # as text; without one it gives addresses to the pods of every namespace
     created: float | None = None
     changed: float | None = None
 
@@ -42,6 +43,12 @@ class IPPool:
     @property
     def subject(self) -> Subject:
         return Subject.of(SubjectKind.POOL, self.name)
+
+    @property
+    def assigns_by_itself(self) -> bool:
+        """Whether any workload that names no pool may get an address of it."""
+        every = self.namespace_selector in ("", "all()")
+        return not self.disabled and self.automatic and every and "Workload" in self.allowed_uses
 
     def selects(self, node: str) -> bool:
         """Whether the pool's nodeSelector takes this node."""

@@ -29,6 +29,8 @@ class SwitchState:
 
     on: bool | None
     text: str  # for people: the object, the setting, its value
+    source: str = ""  # the object
+    explicit: bool = False  # not the default
     subject: Subject | None = None
     value: str = ""
 
@@ -55,9 +57,9 @@ class PodNetwork:
         return self.profile.uses_pod_cidrs if self.ipam == self.profile.ipam else False
 
     def switch(self, effect: Effect) -> SwitchState | None:
-        """The first of its switches whose state is known, off before on."""
+        """Of its switches whose state is known, one that is set before a default, and one that is off before one on."""
         known = [state for state in self.switches.get(effect, ()) if state.on is not None]
-        return min(known, key=lambda state: bool(state.on), default=None)
+        return min(known, key=lambda state: (not state.explicit, bool(state.on)), default=None)
 
     def gives(self, family: Family) -> bool | None:
         """Whether the CNI's own switch lets pods have the family; None: it has none, or it cannot be seen."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.diagnosis.engine.preconditions import bounded, counted, has_calico_ipam, listed, pod_nodes
+from exporter.diagnosis.engine.preconditions import bounded, counted, listed, pod_nodes
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.cause import Cause, Severity
@@ -16,23 +16,27 @@ YOUNG = 120.0  # seconds in which a node that joins gets its podCIDRs and Calico
 
 @needs(ResourceKind.NODES)
 def node_pod_cidr_missing(view: RuleInput) -> Judgement:
-    """A node without IPv6 podCIDR while others have one; info under Calico's own IPAM, which does not use podCIDRs."""
-    nodes = _settled(view)
+    """A node without IPv6 podCIDR while others have one, or all where pods get their addresses from podCIDRs.
+
+    Info where the CNI is known not to use them: then a cluster without any is as it should be.
+    """
+    nodes, uses = _settled(view), view.network.uses_pod_cidrs
     without = [node for node in nodes if not any(family_of(net) is Family.V6 for net in node.pod_cidrs)]
-    if len(without) == len(nodes):
+    if len(without) == len(nodes) and not uses:
         return ()
-    calico = has_calico_ipam(view.inventory)
-    note = ("pod addresses come from Calico's pools, which do not use podCIDRs",) if calico else ()
+    network = f"{view.network.cni}, ipam {view.network.ipam}"
+    notes = {False: f"pods do not get their addresses from podCIDRs ({network})",
+             True: f"pods get their addresses from podCIDRs ({network})", None: ""}  # fmt: skip
     return found(
         Cause.NODE_POD_CIDR_MISSING,
         (node.subject for node in without),
         evidence=[
             f"{counted(len(nodes) - len(without), 'node')} of {len(nodes)} have an IPv6 podCIDR",
             *bounded(f"{n.subject}: spec.podCIDRs [{listed(map(str, n.pod_cidrs))}]" for n in without),
-            *note,
+            *filter(None, (notes[uses],)),
         ],
         command="kubectl get nodes -o custom-columns=NAME:.metadata.name,PODCIDRS:.spec.podCIDRs",
-        severity=Severity.INFO if calico else None,
+        severity=Severity.INFO if uses is False else None,
     )
 
 

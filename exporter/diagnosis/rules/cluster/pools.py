@@ -57,13 +57,14 @@ def _no_nodes(inventory: Inventory) -> Reason | None:
 
 @needs(ResourceKind.IP_POOLS)
 def ippool_ipv6_missing(view: RuleInput) -> Judgement:
-    """IPv6 is expected and no enabled IPv6 pool selects some node: its pods get no IPv6 address."""
+    """IPv6 is expected and no enabled IPv6 pool gives some node's pods addresses by itself, in every namespace."""
     reason = _no_nodes(view.inventory)
     if reason is not None:
         return reason
     if not view.expected(Family.V6):
         return Reason.SINGLE_STACK if view.expected(Family.V6) is False else Reason.NO_INVENTORY
-    pools, nodes = _pools(view.inventory, Family.V6), _linux_nodes(view.inventory)
+    pools = [pool for pool in _pools(view.inventory, Family.V6) if pool.assigns_by_itself]
+    nodes = _linux_nodes(view.inventory)
     selected = frozenset(name for pool in pools for name in pool.nodes or ())
     without = [node for node in nodes if node.name not in selected]
     if any(pool.nodes is None for pool in pools):
@@ -73,7 +74,7 @@ def ippool_ipv6_missing(view: RuleInput) -> Judgement:
         Cause.IPPOOL_IPV6_MISSING,
         (node.subject for node in without),
         evidence=[
-            f"{counted(len(without), 'node')} of {len(nodes)} without an enabled IPv6 pool: {names}",
+            f"{counted(len(without), 'node')} of {len(nodes)} without an IPv6 pool that assigns by itself: {names}",
             *_unusable_pools(view.inventory),
         ],
         command=POOLS_COMMAND,
@@ -87,7 +88,8 @@ def _unusable_pools(inventory: Inventory) -> tuple[str, ...]:
         return ("there is no IPv6 pool",)
     return bounded(
         f"{p.subject}: cidr {p.cidr}, disabled {str(p.disabled).lower()}, nodeSelector {p.node_selector},"
-        f" allowedUses [{listed(sorted(p.allowed_uses))}]"
+        f" allowedUses [{listed(sorted(p.allowed_uses))}]{'' if p.automatic else ', assignmentMode Manual'}"
+        f"{f', namespaceSelector {p.namespace_selector}' if p.namespace_selector else ''}"
         for p in pools
     )
 

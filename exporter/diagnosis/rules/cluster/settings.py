@@ -1,4 +1,4 @@
-"""Causes in the settings of Calico and CoreDNS: CNI configuration, Felix, Corefile. Pure rules; cluster exporter."""
+"""Causes in the settings of Felix and CoreDNS. Pure rules; cluster exporter."""
 
 from __future__ import annotations
 
@@ -6,54 +6,17 @@ from exporter.config.schema import AaaaPolicy
 from exporter.diagnosis.engine.preconditions import bounded, counted, has_calico, pod_nodes, unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.felix import ipv6_support, sets_ipv6_support, unseen_environment
-from exporter.diagnosis.rules.cluster.control_plane import source_subject
 from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.cause import Cause, Severity
-from exporter.model.cluster.component import CniConfig
 from exporter.model.cluster.corefile import AaaaBlock, AaaaTreatment, Corefile
 from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.family import Family
 from exporter.model.reason import Reason
 from exporter.model.subject import Subject, SubjectKind
 
-CALICO_IPAM = "calico-ipam"
 DNS64_ANSWERS = frozenset(
     {AaaaTreatment.NODATA, AaaaTreatment.FILTERED, AaaaTreatment.REFUSED, AaaaTreatment.REWRITTEN}
 )
-
-
-@needs(ResourceKind.IP_POOLS)
-def cni_not_assigning_ipv6(view: RuleInput) -> Judgement:
-    """Calico's assign_ipv6 is not the string "true" while an IPv6 pool exists. A node judges its own file."""
-    if not view.inventory.cni:
-        return unread(view.inventory, ResourceKind.CONFIG_MAPS)
-    calico = [c for c in view.inventory.cni if c.main_plugin == "calico" and c.ipam in ("", CALICO_IPAM)]
-    if not calico:
-        broken = any(config.error and not config.main_plugin for config in view.inventory.cni)
-        return Reason.READER_FAILED if broken else Reason.NOT_APPLICABLE
-    pool = next((p for p in view.inventory.pools or () if p.family is Family.V6), None)
-    off = [config for config in calico if not config.assign_ipv6]
-    if pool is None or not off:
-        return ()
-    return found(
-        Cause.CNI_NOT_ASSIGNING_IPV6,
-        (source_subject(config, view.node) for config in off),
-        evidence=[*bounded(map(_cni_evidence, off)), f"{pool.subject}: cidr {pool.cidr}"],
-        command=_cni_command(off[0]),
-    )
-
-
-def _cni_evidence(config: CniConfig) -> str:
-    text = config.assign_ipv6_text
-    written = "absent (off)" if text is None else f'"{text}"'
-    return f"{config.source}: ipam.assign_ipv6 {written}{f'; {config.error}' if config.error else ''}"
-
-
-def _cni_command(config: CniConfig) -> str:
-    shown = config.subject
-    if shown is None:
-        return f"grep -A5 ipam {config.source}"
-    return f"kubectl -n {shown.namespace} get configmap {shown.name} -o jsonpath='{{.data.cni_network_config}}'"
 
 
 @needs(ResourceKind.NODES)

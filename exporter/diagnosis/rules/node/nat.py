@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from exporter.diagnosis.engine.preconditions import unread
+from exporter.diagnosis.engine.preconditions import has_calico_ipam, unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, only, reader_reason, this_node
 from exporter.model.cause import Cause
@@ -75,8 +75,9 @@ def _services_v6(view: RuleInput) -> int | None:
 @lru_cache(maxsize=1)
 def _match_pools(view: RuleInput) -> Judgement:
     """The IPv6 pools that are not masqueraded; all for the same cause, as they share one chain."""
-    if view.inventory.pools is None:
-        return unread(view.inventory, ResourceKind.IP_POOLS)
+    if view.inventory.pools is None or has_calico_ipam(view.inventory) is False:
+        calico = has_calico_ipam(view.inventory) is not False
+        return unread(view.inventory, ResourceKind.IP_POOLS) if calico else Reason.NOT_APPLICABLE
     pools = [p for p in view.inventory.enabled_pools(Family.V6) if p.nat_outgoing]
     if not pools:
         return ()

@@ -21,6 +21,11 @@ def ippool_nat_outgoing_off(view: RuleInput) -> Judgement:
     return _with_damage(view, Cause.IPPOOL_NAT_OUTGOING_OFF, _outside_fails_from_pods_only(view))
 
 
+def cni_ipv6_masquerade_off(view: RuleInput) -> Judgement:
+    """A warning where an outside IPv6 target fails from pods and passes from the host."""
+    return _with_damage(view, Cause.CNI_IPV6_MASQUERADE_OFF, _outside_fails_from_pods_only(view))
+
+
 def ippool_vxlan_mode_mismatch(view: RuleInput) -> Judgement:
     """A warning where this node's cross-node IPv6 fails."""
     return _with_damage(view, Cause.IPPOOL_VXLAN_MODE_MISMATCH, _cross_node_fails(view))
