@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from exporter.model.dns import ResolvConf
-from exporter.model.family import Address, parse_address
+from exporter.model.family import Address, parse_scoped
 
 NAMESERVER_LIMIT = 3  # MAXNS of both
 NDOTS_LIMIT, TIMEOUT_LIMIT, ATTEMPTS_LIMIT = 15, 30, 5  # RES_MAXNDOTS, RES_MAXRETRANS, RES_MAXRETRY
@@ -51,9 +51,9 @@ def _values(lines: Iterable[str], *keywords: str) -> Iterable[tuple[str, list[st
 
 
 def _nameservers(lines: Iterable[str]) -> tuple[Address, ...]:
-    """The first three that are addresses; a scope ("%eth0") is dropped, text after the address ignored."""
+    """The first three that are addresses, link-local ones with their link; text after the address is ignored."""
     texts = (re.split("[;#]", words[0], maxsplit=1)[0] for _, words in _values(lines, "nameserver") if words)
-    found = (address for text in texts if (address := parse_address(text)) is not None)
+    found = (address for text in texts if (address := parse_scoped(text)) is not None)
     return tuple(islice(found, NAMESERVER_LIMIT))
 
 

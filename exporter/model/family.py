@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import TypeAlias, TypeVar
@@ -24,6 +25,7 @@ class Family(StrEnum):
         return Family.V6 if self is Family.V4 else Family.V4
 
 
+LINK = re.compile(r"[!-$&-~]{1,15}")  # a link's name or number (IFNAMSIZ of linux/if.h)
 FAMILIES = (Family.V4, Family.V6)
 
 
@@ -64,6 +66,13 @@ def parse_address(text: object) -> Address | None:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+def parse_scoped(text: str) -> Address | None:
+    """The same, with the link of a link-local address ("fe80::53%eth0"), which names nobody without it (RFC 4007)."""
+    address, link = parse_address(text), text.partition("%")[2].strip()
+    local = isinstance(address, ipaddress.IPv6Address) and address.is_link_local
+    return ipaddress.IPv6Address(f"{address}%{link}") if local and LINK.fullmatch(link) else address
 
 
 def parse_net(text: object) -> Net | None:

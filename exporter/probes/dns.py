@@ -22,7 +22,7 @@ from exporter.model.family import Address, Family
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Outcome, Question, Together
 from exporter.probes.dns_reply import MAX_REPLY, build_query, judge, read_reply
 from exporter.probes.outcome import EXPECTED, PhaseError, describe, lookup_outcome_of, read_error, watch_errors
-from exporter.probes.ports import Network, open_socket, readable
+from exporter.probes.ports import Network, destination, open_socket, readable
 from exporter.probes.tcp import connect, receive, send
 
 MAX_DATAGRAM = 4096  # bytes: more than three times the size that queries ask for
@@ -105,7 +105,7 @@ async def _ask_datagram(
     plain.id = query.id
     last = query if query.edns < 0 or memory.knows(question.server) else plain
     watch_errors(sock)
-    sock.connect((str(question.server.address), question.server.port))
+    sock.connect(destination(sock, question.server.address, question.server.port))
     strays = iter(range(MAX_STRAYS))
     for number in range(question.sends):
         sent = last if number else query
@@ -156,7 +156,7 @@ async def _ask_at_once(
 ) -> None:
     """Collect the replies until all are here; what came by then is kept when the time is over or an error comes."""
     watch_errors(sock)
-    sock.connect((str(first.server.address), first.server.port))
+    sock.connect(destination(sock, first.server.address, first.server.port))
     strays = iter(range(MAX_STRAYS))
     async with timeout(first.timeout):
         for query in queries:

@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import secrets
 import socket
+import struct
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import Protocol, TypeAlias
 
 from exporter.broker.client.requests import BrokerClient, BrokerGone
 from exporter.broker.protocol.messages import HOME, NamespaceRef, SocketKind
 from exporter.broker.sockets import new_socket
+from exporter.model.family import Address
 from exporter.model.vantage import Vantage
 
 FIRST_NUMBER, LAST_NUMBER = 32768, 60999  # the kernel's default net.ipv4.ip_local_port_range
 SPAN = LAST_NUMBER - FIRST_NUMBER + 1
 UNUSED_FOR = 180.0  # seconds; conntrack keeps a NAT decision for 120 s (nf_conntrack_udp_timeout_stream)
 BIND_TRIES = 16
+SIOCGIFINDEX, IFREQ = 0x8933, struct.Struct("=16si20x")  # linux/sockios.h, struct ifreq of linux/if.h
 
 IPV6_KINDS = frozenset({SocketKind.TCP6, SocketKind.UDP6, SocketKind.ICMP6})
 
@@ -176,6 +181,25 @@ def _bind(sock: socket.socket, kind: SocketKind, numbers: PortAllocator, *, name
             raise NoSocketError(error.errno or errno.EIO) from error
         return number
     raise NoSocketError(errno.EADDRINUSE, f"{BIND_TRIES} source ports in a row were taken")
+
+
+def destination(sock: socket.socket, address: Address, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """Where to connect this socket: a link-local address through its link, by name or number.
+
+    The socket's own namespace knows the link. One that is not there leaves the scope open, as glibc does: then
+    connect() fails.
+    """
+    link = address.scope_id if isinstance(address, IPv6Address) else None
+    if link is None:
+        return str(address), port
+    if link.isdecimal():
+        number = int(link) & 0xFFFFFFFF
+    else:
+        try:
+            number = IFREQ.unpack(fcntl.ioctl(sock, SIOCGIFINDEX, IFREQ.pack(link.encode(), 0)))[1]
+        except OSError:
+            number = 0
+    return str(address).partition("%")[0], port, 0, number
 
 
 async def readable(sock: socket.socket) -> None:

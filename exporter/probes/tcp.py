@@ -17,7 +17,7 @@ from typing import TypeVar
 from exporter.model.family import Address
 from exporter.model.probe import Outcome
 from exporter.probes.outcome import PhaseError, read_error, watch_errors
-from exporter.probes.ports import readable, writable
+from exporter.probes.ports import destination, readable, writable
 
 CHUNK = 16 * 1024  # bytes, one TLS record
 T = TypeVar("T")
@@ -26,7 +26,7 @@ T = TypeVar("T")
 async def connect(sock: socket.socket, address: Address, port: int) -> None:
     """The TCP handshake. An ICMP error is more precise than the errno that the kernel makes of it, so it goes first."""
     watch_errors(sock)
-    failure = sock.connect_ex((str(address), port))
+    failure = sock.connect_ex(destination(sock, address, port))
     if failure == errno.EINPROGRESS:
         await writable(sock)
         failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

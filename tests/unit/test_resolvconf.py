@@ -38,7 +38,11 @@ def test_nothing_in_it_gives_the_defaults_and_no_nameserver(content: bytes) -> N
         (b"nameserver\t2001:db8::1 \t", ["2001:db8::1"]),
         (b"nameserver   192.0.2.1 # the first", ["192.0.2.1"]),
         (b"nameserver 192.0.2.1#53", ["192.0.2.1"]),
-        (b"nameserver fe80::1%eth0", ["fe80::1"]),
+        (b"nameserver fe80::1%eth0", ["fe80::1%eth0"]),
+        (b"nameserver fe80::1%3", ["fe80::1%3"]),
+        (b"nameserver fe80::1", ["fe80::1"]),
+        (b"nameserver fe80::1%a-name-that-is-too-long", ["fe80::1"]),
+        (b"nameserver 2001:db8::1%eth0", ["2001:db8::1"]),  # only a link-local address has a link
         (b"nameserver ::ffff:192.0.2.1", ["192.0.2.1"]),
         (b" nameserver 192.0.2.1", []),  # a keyword stands at the line's beginning
         (b"nameserver192.0.2.1", []),

@@ -19,13 +19,14 @@ import pytest
 
 from exporter.model.dns import NOTIMP
 from exporter.model.family import FAMILIES, Family
-from exporter.model.probe import Lookup, LookupOutcome, Together
+from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Together
 from exporter.probes.dns import MAX_DATAGRAM, MAX_STRAYS, EdnsMemory, ask, ask_together
 from exporter.probes.dns_reply import MAX_REPLY
 from exporter.probes.ports import LocalNetwork
 from tests.unit import hostile_dns
 from tests.wire.loopback import DOMAIN, LOOPBACK, Answering, Noting, assert_ended_after, cancel, closed_port, serve
 from tests.wire.nameserver import Script, bind9, make_question, scripted
+from tests.wire.namespaces import NamespaceNetwork, Row
 
 both_families = pytest.mark.parametrize("family", FAMILIES)
 RECORDS = {"A": "192.0.2.1", "AAAA": "2001:db8::1"}
@@ -661,3 +662,33 @@ async def test_questions_sent_together_leave_one_socket_and_each_gets_its_own_re
             assert [one.outcome is LookupOutcome.TIMEOUT for one in made] == lost
             assert [one.reply is None for one in made] == lost
             assert len({dns.message.from_wire(q).id for q in held[-2:]}) == 2
+
+
+async def test_a_link_local_nameserver_is_asked_through_the_link_of_the_vantage(row: Row) -> None:
+    """By name and by number, which only the vantage's namespace knows; without a link it is unreachable."""
+    address = "fe80::53"
+    row.router.ip(f"addr add {address}/64 dev r0 nodad")
+    index = row.client.inside(socket.if_nametoindex, "c0")
+
+    def bound() -> socket.socket:
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        sock.bind((address, 0, 0, socket.if_nametoindex("r0")))
+        return sock
+
+    async def serve_one(server: socket.socket) -> None:
+        query, client = await asyncio.get_running_loop().sock_recvfrom(server, 512)
+        await asyncio.get_running_loop().sock_sendto(server, right(query), client)
+
+    outcomes = {}
+    try:
+        with row.router.inside(bound) as server:
+            for link in ("%c0", f"%{index}", "%gone", ""):
+                name = Nameserver(ip_address(f"{address}{link}"), "fake", server.getsockname()[1])
+                question = make_question(Family.V6, 0, "x.test", vantage=row.vantage, server=name, timeout=8)
+                task = asyncio.create_task(serve_one(server))
+                outcomes[link] = (await ask(question, NamespaceNetwork(row.client))).outcome
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+    finally:
+        row.router.ip(f"addr del {address}/64 dev r0")
+    assert list(outcomes.values()) == [LookupOutcome.ANSWER] * 2 + [LookupOutcome.UNREACHABLE] * 2
