@@ -21,7 +21,8 @@ from exporter.model.cluster.pod import Namespace
 from exporter.model.cluster.policy import Policy, PolicyKind
 from exporter.model.cluster.service import EndpointSlice, Service
 from exporter.model.cluster.well_known import OWN_SERVICE, dns_services
-from exporter.model.family import Family, family_of
+from exporter.model.family import Address, Family, family_of
+from exporter.plan.peer_pods import peer_pods
 
 # Services with IPv6 beyond the DNS's: more are left out, and the cause pod_listens_ipv4_only does not see them.
 MAX_SERVICES = 5_000
@@ -35,10 +36,11 @@ def project(inventory: Inventory, now: float) -> Inventory:
     """The part of the cluster that every node needs."""
     dns = dns_services(inventory)
     read = inventory.services
+    pods = peer_pods(inventory)
     return Inventory(
         source=InventoryOrigin.DIGEST,
         stale=inventory.stale,
-        nodes=_if_read(inventory.nodes, lambda nodes: (_node(each, now) for each in nodes)),
+        nodes=_if_read(inventory.nodes, lambda nodes: (_node(each, now, pods.get(each.name, ())) for each in nodes)),
         namespaces=_if_read(inventory.namespaces, _namespaces),
         services=_if_read(inventory.services, lambda services: _services(services, dns)),
         endpoint_slices=_if_read(inventory.endpoint_slices, lambda slices: _slices(slices, dns)),
@@ -74,11 +76,10 @@ def _recent(moment: float | None, now: float) -> float | None:
     return moment if moment is not None and now - moment < RECENT else None
 
 
-def _node(node: Node, now: float) -> Node:
+def _node(node: Node, now: float, pods: tuple[Address, ...]) -> Node:
     created, changed = _recent(node.created, now), _recent(node.changed, now)
-    return replace(
-        node, uid="", labels=EMPTY, created=created, changed=changed, kubelet_version="", components=(), cni_signs=()
-    )
+    known = replace(node, uid="", labels=EMPTY, created=created, changed=changed, kubelet_version="", components=())
+    return replace(known, cni_signs=(), pod_addresses=pods)
 
 
 def _block(block: BlockAffinity, now: float) -> BlockAffinity:

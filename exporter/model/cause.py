@@ -120,6 +120,8 @@ class Cause(StrEnum):
     IPV6_MTU_BLACKHOLE = auto(), _spec(
         PATH, "Small IPv6 packets arrive, but full-size ones are dropped without an ICMPv6 error.")
     IPV6_TLS_FAILED = auto(), _spec(PATH, "TCP over IPv6 connects but TLS fails, while TLS over IPv4 works.")
+    TARGET_REFUSES_IPV6 = auto(), _spec(
+        PATH, "A target refuses TCP over IPv6 but accepts it over IPv4, so it does not listen on IPv6.")
     TARGET_DOWN = auto(), _spec(
         PATH, "A target fails over every family that it has, so the target is at fault, not a family.",
         severity=INFO, family=None)

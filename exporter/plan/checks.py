@@ -10,8 +10,9 @@ from exporter.config.schema import TargetConfig, VantageKind
 from exporter.model.family import Family
 from exporter.model.probe import Check, Group, Layer, Target, Timeouts
 from exporter.model.vantage import PodState, Vantage
-from exporter.plan.round_plan import RoundPlan
-from exporter.plan.targets import inside, outside
+from exporter.plan.peer_pods import peer_pods
+from exporter.plan.round_plan import RoundPlan, rotated
+from exporter.plan.targets import at_pods, inside, outside
 
 
 def direct_checks(plan: RoundPlan) -> tuple[Check, ...]:
@@ -41,13 +42,20 @@ def host_checks(plan: RoundPlan, targets: Iterable[Target]) -> tuple[Check, ...]
 
 
 def pod_checks(plan: RoundPlan, pods: Sequence[Vantage], targets: Sequence[Target]) -> tuple[Check, ...]:
-    """Every given target from each pod, but only one peer (the next one each round), and no API server."""
+    """Every given target from each pod, but no API server, and only one peer: the next one each round.
+
+    One that just failed comes a second time, beside the next.
+    """
     peers = [t for t in targets if t.group is Group.PEERS]
+    known = peer_pods(plan.context.inventory) if peers else {}
+    peers = [at_pods(t, known.get(t.peer, ())) for t in peers]
     others = [t for t in targets if t.group not in {Group.PEERS, Group.APISERVER}]
     unsupported = plan.context.unsupported_families
     checks: list[Check] = []
     for index, pod in enumerate(pods):
-        dialled = [*others, peers[(index + plan.number) % len(peers)]] if peers else others
+        turn = rotated(peers, index + plan.number)
+        again = [t for t in turn[1:] if t.subject == plan.context.peers_again.get(pod.key)]
+        dialled = [*others, *turn[:1], *again]
         if pod.state is PodState.INTERCEPTED:  # its connections would end at a local proxy
             dialled = [replace(t, layers=(Layer.ICMP,)) for t in dialled if Layer.ICMP in t.layers]
         supported = [f for f in plan.context.families if f in pod.families and (pod.subject, f) not in unsupported]

@@ -19,6 +19,7 @@ from exporter.model.family import Address, Family
 from exporter.model.grouping import grouped
 from exporter.model.probe import NEUTRAL, Group, Layer, Lookup, Observation, Outcome, Purpose
 from exporter.model.report import PodView
+from exporter.model.subject import Subject
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan.family_support import under_policy
 
@@ -230,6 +231,18 @@ def of_targets(history: ResultHistory, names: Container[str]) -> ResultHistory:
             for key, one in history.vantages.items()
         }
     )
+
+
+def peers_again(history: ResultHistory) -> dict[str, Subject]:
+    """By vantage key the peer that its last dial failed to reach for the first time: nothing is decided on one dial."""
+    found = {}
+    for key, kept in history.vantages.items():
+        before = {o.target.subject for o in kept.before}
+        failed = (o.target.subject for o in kept.observations if o.target.peer and o.counted and not o.passed)
+        peer = next((subject for subject in failed if subject not in before), None)
+        if peer is not None:
+            found[key] = peer
+    return found
 
 
 def choose_sample(eligible: Iterable[Vantage], history: ResultHistory, size: int) -> tuple[Vantage, ...]:

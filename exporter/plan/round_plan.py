@@ -16,9 +16,10 @@ from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.pod import Pod
 from exporter.model.family import FAMILIES, Family
 from exporter.model.report import PodView
+from exporter.model.subject import Subject
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan.family_support import unsupported_families
-from exporter.plan.result_history import DIALS, ResultHistory, choose_sample, rotation
+from exporter.plan.result_history import DIALS, ResultHistory, choose_sample, peers_again, rotation
 from exporter.plan.servers import KnownServers, known_servers
 
 PROBED = frozenset({PodState.ELIGIBLE, PodState.INTERCEPTED})
@@ -86,6 +87,7 @@ class RoundContext:
     now: float
     probes_locally: bool
     unsupported_families: frozenset[tuple[str, Family]]
+    peers_again: Mapping[str, Subject]  # by vantage key
 
     @property
     def sampled(self) -> tuple[PodView, ...]:
@@ -134,6 +136,7 @@ def round_context(
         now=now,
         probes_locally=probes_locally,
         unsupported_families=unsupported_families(inventory, config.node_name),
+        peers_again=peers_again(history),
     )
 
 

@@ -7,7 +7,7 @@ nodes as it probes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from exporter.config.schema import Config, Expectation, TargetConfig
@@ -15,6 +15,7 @@ from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.well_known import OWN_SERVICE, dns_endpoints, dns_services
 from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
+from exporter.model.grouping import grouped
 from exporter.model.probe import Group, Layer, Target
 from exporter.plan.round_plan import rotated
 
@@ -74,6 +75,14 @@ def peers(inventory: Inventory, config: Config, families: tuple[Family, ...], no
         if target is not None:
             found.append(replace(target, layers=tuple(config.peers.layers), peer=node.name))
     return tuple(found)
+
+
+def at_pods(target: Target, pods: Sequence[Address]) -> Target:
+    """A peer as pods dial it: at one of its node's pods, and a second one; over a family that none has, at its node."""
+    by_family = grouped((a for a in pods if family_of(a) in target.addresses), family_of)
+    first = {family: addresses[0] for family, addresses in by_family.items()}
+    others = {family: tuple(addresses[1:]) for family, addresses in by_family.items()}
+    return replace(target, addresses={**target.addresses, **first}, others=others)
 
 
 def _routable(address: Address | None) -> Address | None:

@@ -1,6 +1,7 @@
 """The probes, and the table of the layers that each of them serves. Between the runner and the network.
 
-A probe tries one address. Of a name with several, each is tried in turn until one arrives, as applications do.
+A probe tries one address. Of a name with several, each is tried in turn until one arrives, as applications do; a peer
+is tried at each of the given pods.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ async def _try_each(check: Check, probe: Probe, network: Network, contexts: TlsC
     """The result of the first address that arrives, else of the first one. They share the check's time evenly."""
     addresses = (check.address, *check.target.others.get(check.family, ()))[:ADDRESSES]
     deadline = time.monotonic() + check.timeouts.whole
+    arrived = ARRIVED | {Outcome.REFUSED} if check.target.peer else ARRIVED
     results: list[list[Observation]] = []
     for number, address in enumerate(addresses):
         left, limits = max(0.0, deadline - time.monotonic()), dict(check.timeouts.layers)
@@ -54,6 +56,6 @@ async def _try_each(check: Check, probe: Probe, network: Network, contexts: TlsC
         results.append(
             await probe(replace(check, at=address, timeouts=Timeouts(limits, whole=left)), network, contexts)
         )
-        if results[-1][0].outcome in ARRIVED | NEUTRAL:
+        if results[-1][0].outcome in arrived | NEUTRAL:
             return results[-1]
     return results[0]

@@ -158,7 +158,8 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
             filtered("node", "ip6", "output", REJECTED, priority=-300),
             filtered("node", "ip6", "prerouting", REJECTED, priority=-300),
         ),
-        warning("endpointslice_ipv6_missing"), ipv6=False, apart=True,
+        warning("endpointslice_ipv6_missing"), by("endpointslice_ipv6_missing", "target_refuses_ipv6"),
+        ipv6=False, apart=True,
     ),
     Fault(
         "loadbalancer_of_ipv4", Scope.CLUSTER, "a dual-stack LoadBalancer got an IPv4 address alone",

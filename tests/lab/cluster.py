@@ -161,7 +161,7 @@ class Cluster:
 
     def serve(self, namespace: str, *places: str) -> None:
         """Let another listener take the place of the one in this namespace, until heal()."""
-        self._undo.append(lambda: self._listen(namespace, *self._usual(namespace)))
+        self._undo.append(lambda: self._listen(namespace, *self.usual(namespace)))
         self._listen(namespace, *places)
 
     def answer_dns(self, namespace: str, *addresses: str) -> None:
@@ -240,12 +240,12 @@ class Cluster:
         for family in ("IPv4", "IPv6"):
             self._issue(OUTSIDE_NAME, f"server-{family}.pem")
         for namespace in (self.lab.outside, *self.pod_roots):
-            self._listen(namespace, *self._usual(namespace), wait=False)
+            self._listen(namespace, *self.usual(namespace), wait=False)
         for process in self._listeners.values():
             self._wait(process)
         self.answer_dns(self.resolver.netns, self.resolver.address4, self.resolver.address6)
 
-    def _usual(self, namespace: str) -> tuple[str, ...]:
+    def usual(self, namespace: str) -> tuple[str, ...]:
         """What listens in a namespace while all is well."""
         if namespace == self.lab.outside:
             return tuple(f"443/{n}+{self._directory / f'server-IPv{n}.pem'}" for n in (4, 6))

@@ -47,6 +47,10 @@ def _wrong_certificate(cluster: Cluster) -> None:
     cluster.certify_ipv6("somebody-else.test")
 
 
+def _without_ipv6_listener(cluster: Cluster) -> None:
+    cluster.serve(cluster.lab.outside, *(place for place in cluster.usual(cluster.lab.outside) if "/4" in place))
+
+
 # Everything to the node's own addresses but what it tunnels for its pods: the node is up, and answers nobody.
 DEAF = ("udp dport 4789 accept", "meta l4proto { tcp, udp, icmp, ipv6-icmp } drop")
 PEER_DEAF = filtered("peer", "inet", "input", *DEAF)
@@ -99,6 +103,10 @@ PATH_FAULTS: tuple[Fault, ...] = (
     Fault(
         "tls_wrong_name_over_ipv6", Scope.PATH, "over IPv6 another server answers, with another certificate",
         _wrong_certificate, warning("ipv6_tls_failed"), detect=2,
+    ),
+    Fault(
+        "outside_listens_on_ipv4_alone", Scope.PATH, "the outside server listens on IPv4 alone",
+        _without_ipv6_listener, warning("target_refuses_ipv6"), ipv6=False, detect=2,
     ),
     Fault(
         "egress_policy_of_ipv4", Scope.PATH, "an egress policy allows IPv4 alone, and what enforces it drops IPv6",

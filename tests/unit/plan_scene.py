@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -15,6 +15,7 @@ from exporter.model.cluster.service import Service, ServicePort
 from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Family
 from exporter.model.report import PodView
+from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
 from exporter.plan.round_plan import Pace, RoundContext, RoundPlan
 from exporter.plan.servers import KnownServers
@@ -37,6 +38,8 @@ API = Service(
 )
 DOMAIN = "cluster.local"
 NO_SERVERS = KnownServers({})
+
+NO_PEERS: Mapping[str, Subject] = {}
 
 
 def config(text: str = "") -> Config:
@@ -65,6 +68,7 @@ def round_plan(
     families: tuple[Family, ...] = FAMILIES,
     number: int = 0,
     unsupported: frozenset[tuple[str, Family]] = frozenset(),
+    again: Mapping[str, Subject] = NO_PEERS,
 ) -> RoundPlan:
     """A round in which all given pods are sampled."""
     context = RoundContext(
@@ -77,6 +81,7 @@ def round_plan(
         now=7200.0,
         probes_locally=True,
         unsupported_families=unsupported,
+        peers_again=again,
     )
     return RoundPlan(number=number, config=cfg or config(), pace=Pace(interval=30.0, timeout=25.0), context=context)
 

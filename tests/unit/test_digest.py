@@ -42,6 +42,7 @@ from exporter.model.report import CauseReport, Finding, Found
 from exporter.model.subject import Subject
 from exporter.plan.aaaa_questions import cluster_domain, random_label
 from exporter.plan.family_support import under_policy
+from exporter.plan.peer_pods import peer_pods
 from exporter.plan.servers import known_servers
 from exporter.plan.targets import inside
 from tests.unit import recorded
@@ -140,6 +141,15 @@ def test_a_node_is_told_what_the_pods_of_the_others_show() -> None:
     del document["inventory"]["pod_families"]
     older = merge(alone, read_digest(json.dumps(document).encode()))
     assert families_expected(older, None) == dict.fromkeys(FAMILIES), "an older cluster role leaves it open"
+
+
+def test_a_node_is_told_where_to_dial_the_pods_of_the_others() -> None:
+    whole = recorded.cluster("healthy-dual-stack")
+    told = merge(own_part(whole, "ra"), read_digest(write_digest(whole, (), NOW)))
+    others = {node.name for node in whole.nodes or ()} - {"ra"}
+    assert {n: a for n, a in peer_pods(told).items() if n in others} == {
+        n: a for n, a in peer_pods(whole).items() if n in others
+    }
 
 
 def test_without_a_digest_everything_but_the_node_s_own_is_awaited() -> None:

@@ -44,6 +44,8 @@ FINE = "icmp6=ok tcp6=ok tcp4=ok"
         ("icmp6=timeout tcp6=timeout tcp4=ok", Cause.IPV6_UNREACHABLE),
         ("icmp6=unreachable tcp6=unreachable tcp4=ok", Cause.IPV6_UNREACHABLE),
         ("tcp6=timeout tcp4=ok", Cause.IPV6_UNREACHABLE),
+        ("tcp6=refused tcp4=ok", Cause.TARGET_REFUSES_IPV6),
+        ("tcp6=reset tcp4=ok", None),
         ("icmp6=timeout tcp6=timeout tcp4=timeout", Cause.TARGET_DOWN),
         ("icmp6=timeout tcp6=timeout", Cause.TARGET_DOWN),  # a target that has IPv6 alone
         ("icmp6=vanished tcp6=vanished tcp4=ok", None),
@@ -193,6 +195,41 @@ def test_a_service_with_endpoints_on_a_lost_node_fails_by_chance(peer: str, doub
     assert isinstance(said, tuple)
     assert ("target/service" in said[0].subjects) is not doubtful
     assert "target/pypi" in said[0].subjects
+
+
+REFUSED, ANSWERED = "tcp6=refused tcp4=ok", "tcp6=ok tcp4=ok"
+
+
+@pytest.mark.parametrize(
+    ("rounds", "refuses"),
+    [
+        ([REFUSED] * 2, True),
+        ([REFUSED, ANSWERED], False),  # a process that restarts refuses for a moment
+        ([REFUSED, REFUSED, "tcp6=ok tcp4=refused"], False),  # over either family
+        ([REFUSED, ANSWERED, REFUSED, ANSWERED, ANSWERED, ANSWERED], False),
+    ],
+)
+def test_a_target_that_refuses_ipv6_does_so_in_two_rounds(rounds: list[str], refuses: bool) -> None:
+    history = tuple(tuple(seen(WEB, SERVICE, said)) for said in rounds)
+    seen_by = view(kept=history[0], before=history[1])
+    seen_by = replace(seen_by, snapshot=replace(seen_by.snapshot, history=history))
+    said = PATH_RULES[Cause.TARGET_REFUSES_IPV6](seen_by)
+    expected = {Pair(WEB.subject, SERVICE.subject, Family.V6)} if refuses else None
+    assert (said[0].pairs if isinstance(said, tuple) and said else None) == expected
+
+
+def test_some_of_several_endpoints_that_refuse_ipv6_are_seen_by_how_often_they_do() -> None:
+    places = [pod(f"p{n}") for n in range(3)]
+    kept = [o for place in places for o in seen(place, SERVICE, REFUSED)]
+    fine = [o for place in places for o in seen(place, SERVICE, ANSWERED)]
+    seen_by = view(kept=kept, before=fine)
+    for history, found_too in (((kept, fine, fine), False), ((kept, fine, kept, fine), True)):
+        some = replace(seen_by, snapshot=replace(seen_by.snapshot, history=tuple(map(tuple, history))))
+        assert bool(PATH_RULES[Cause.TARGET_REFUSES_IPV6](some)) is found_too
+
+
+def test_a_peer_that_refuses_proves_the_path() -> None:
+    assert found(seen(WEB, BABEL, "icmp6=ok tcp6=refused tcp4=ok")) == {}
 
 
 def test_fewer_than_half_blocked_are_no_cause_unless_all_of_one_vantage() -> None:

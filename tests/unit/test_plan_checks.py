@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given
@@ -10,10 +11,12 @@ from hypothesis import strategies as st
 
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Group, Layer
+from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import PodState
 from exporter.plan.checks import host_checks, pod_checks
 from exporter.plan.round_plan import SPREAD, Pace
-from tests.unit.plan_scene import round_plan
+from exporter.plan.targets import inside
+from tests.unit.plan_scene import a_node, a_pod, cluster, round_plan
 from tests.unit.scene import V4, V6, pod, target
 
 WEB = target("web")
@@ -36,6 +39,23 @@ def test_a_pod_dials_one_peer_at_a_time_and_never_the_api_server() -> None:
             assert len({c.target.peer for c in checks if c.vantage == each and c.target.peer}) == 1
     asked = {c.target.peer for checks in turns for c in checks if c.vantage == pods[0] and c.target.peer}
     assert asked == {"n0", "n1", "n2"}
+
+
+def test_a_peer_that_just_failed_is_dialled_a_second_time_beside_the_next() -> None:
+    pods = [pod(f"p{n}") for n in range(2)]
+    checks = pod_checks(round_plan(again={pods[1].key: PEERS[0].subject}), pods, PEERS)
+    assert {(c.vantage.name, c.target.peer) for c in checks} == {("p0", "n0"), ("p1", "n1"), ("p1", "n0")}
+    gone = pod_checks(round_plan(again={pods[1].key: Subject.of(SubjectKind.PEER, "gone")}), pods, PEERS)
+    assert {(c.vantage.name, c.target.peer) for c in gone} == {("p0", "n0"), ("p1", "n1")}
+
+
+def test_pods_dial_a_peer_at_its_pods_and_the_host_at_its_node() -> None:
+    nodes = (a_node("n0", 1), a_node("n1", 2), a_node("ra", 9))
+    there = a_pod("web", node="n0", ready=True, ips=(ip_address("10.1.0.2"), ip_address("fd01::2")))
+    plan = round_plan(inventory=cluster(nodes=nodes, pods=(there,)))
+    peers = [t for t in inside(plan.context.inventory, plan.config, FAMILIES, 7200.0) if t.peer == "n0"]
+    assert {str(c.address) for c in host_checks(plan, peers)} == {"10.42.1.1", "fd42::1:1"}
+    assert {str(c.address) for c in pod_checks(plan, [pod("p0")], peers)} == {"10.1.0.2", "fd01::2"}
 
 
 def test_a_pod_behind_a_mesh_is_pinged_only() -> None:

@@ -19,6 +19,7 @@ from exporter.plan.result_history import (
     choose_sample,
     keep_answers,
     keep_results,
+    peers_again,
     rotation,
 )
 from tests.unit.scene import HOST, pod, seen, target
@@ -207,3 +208,18 @@ def test_a_store_never_outgrows_what_is_present() -> None:
             store, {web.key: probe(web, PASS)}, present=[web.key], now=30.0 * number, keep=1e9, remember=1e9
         )
     assert len(store.vantages) == 1
+
+
+def test_a_peer_is_dialled_again_after_its_first_failure_alone() -> None:
+    to_peer = target("peers", Group.PEERS, peer="n0")
+    place = pod("p0")
+    said = []
+    store = EMPTY
+    for number, words in enumerate(
+        ["icmp6=ok tcp6=refused", "icmp6=timeout tcp6=timeout", "icmp6=timeout tcp6=timeout"]
+    ):
+        to = target("peers", Group.PEERS, peer="n1") if number == 0 else to_peer
+        made = {place.key: tuple(seen(place, to, words))}
+        store = keep_results(store, made, present=[place.key], now=30.0 * number, keep=90.0, remember=90.0)
+        said.append(peers_again(store))
+    assert said == [{}, {place.key: to_peer.subject}, {}]

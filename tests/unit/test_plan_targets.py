@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,11 +15,23 @@ from hypothesis import strategies as st
 
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin
 from exporter.model.cluster.node import Node
+from exporter.model.cluster.policy import Policy, PolicyKind
 from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, ServicePort
 from exporter.model.cluster.well_known import dns_endpoints, dns_services
 from exporter.model.family import FAMILIES, Address, Family
 from exporter.model.probe import Group, Layer, Target
-from exporter.plan.targets import apiserver, cluster_dns, inside, outside, own_service, peers, ring, with_addresses
+from exporter.plan.peer_pods import peer_pods
+from exporter.plan.targets import (
+    apiserver,
+    at_pods,
+    cluster_dns,
+    inside,
+    outside,
+    own_service,
+    peers,
+    ring,
+    with_addresses,
+)
 from tests.unit.plan_scene import API, KUBE_DNS, OWN, a_node, a_pod, cluster, config
 
 V4, V6 = Family.V4, Family.V6
@@ -204,3 +217,46 @@ def test_a_name_waits_for_its_resolution_and_tls_proves_it() -> None:
     ((target, made),) = outside(cfg, FAMILIES)
     assert made is None
     assert with_addresses(target, {V4: A}, FAMILIES).server_name == "web.test"
+
+
+FOUR = [ip_address(f"10.1.0.{n}") for n in range(9)]
+SIX = [ip_address(f"fd01::{n}") for n in range(9)]
+THERE: dict[str, Any] = {"node": "n0", "ready": True}
+
+
+def test_a_node_is_known_by_two_of_its_pods_for_each_family() -> None:
+    pods = (
+        a_pod("a-single", ips=(FOUR[1],), **THERE),
+        *(a_pod(f"d-{n}", ips=(FOUR[n], SIX[n]), **THERE) for n in (2, 3, 4)),
+        a_pod("e-six", ips=(SIX[5],), **THERE),
+    )
+    known = peer_pods(cluster(pods=pods, nodes=(a_node("n0"), a_node("n1"))))
+    assert known == {"n0": (FOUR[2], SIX[2], FOUR[3], SIX[3])}
+    assert peer_pods(cluster(pods=tuple(reversed(pods)), nodes=(a_node("n0"),))) == known
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        {"host_network": True}, {"phase": "Pending"}, {"ready": False}, {"deleting": True}, {"runtime_class": "kata"},
+        {"ips": ()}, {"ips": (ip_address("fe80::1"),)},
+    ],
+)  # fmt: skip
+def test_a_pod_that_may_not_answer_is_no_way_to_its_node(which: dict[str, Any]) -> None:
+    pod = a_pod("web", **{"ips": (FOUR[1], SIX[1]), **THERE, **which})
+    assert peer_pods(cluster(pods=(pod,), nodes=(a_node("n0"),))) == {}
+
+
+@pytest.mark.parametrize(("namespace", "known"), [("default", False), ("", False), ("other", True)])
+def test_a_pod_that_a_policy_may_protect_is_none_either(namespace: str, known: bool) -> None:
+    policy = Policy(kind=PolicyKind.KUBERNETES, namespace=namespace, name="deny")
+    pod = a_pod("web", ips=(FOUR[1], SIX[1]), **THERE)
+    assert bool(peer_pods(cluster(pods=(pod,), policies=(policy,)))) is known
+
+
+def test_over_a_family_that_no_pod_of_it_has_a_peer_is_dialled_at_its_node() -> None:
+    (peer,) = peers(cluster(nodes=(a_node("n0", 1), a_node("ra", 9))), config(), FAMILIES, NOW)
+    dialled = at_pods(peer, (FOUR[1], FOUR[2]))
+    assert dialled.addresses == {V4: FOUR[1], V6: ip_address("fd42::1:1")}
+    assert dialled.others == {V4: (FOUR[2],)}
+    assert at_pods(peer, ()) == peer

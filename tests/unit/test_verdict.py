@@ -367,6 +367,20 @@ def test_a_target_that_is_down_follows_from_the_way_to_it(family: Family, explai
     assert (explain((path, down))[1].by is Cause.IPV6_UNREACHABLE) is explained
 
 
+def test_a_refusal_follows_from_a_pod_that_listens_on_ipv4_alone_which_is_then_a_warning() -> None:
+    behind = frozenset({Subject("target/service")})
+    pair = (Pair(Subject("node/ra"), Subject("target/service"), Family.V6),)
+    deaf = replace(a_finding(Cause.POD_LISTENS_IPV4_ONLY, "pod/default/web", severity=Severity.INFO),
+        affects_destinations=behind)  # fmt: skip
+    refusal = a_finding(Cause.TARGET_REFUSES_IPV6, "node/ra", "target/service", pairs=pair)
+    silence = a_finding(Cause.IPV6_UNREACHABLE, "node/ra", "target/service", pairs=pair)
+    listening, refused = escalated(explain((deaf, refusal)))
+    assert (refused.by, listening.finding.severity) == (Cause.POD_LISTENS_IPV4_ONLY, Severity.WARNING)
+    assert escalated(explain((deaf, silence)))[1].by is None
+    forwarding = a_finding(Cause.NODE_IPV6_DISABLED, "node/ra")
+    assert explain((forwarding, refusal))[1].by is None
+
+
 def test_a_cause_that_is_explained_hands_over_its_root() -> None:
     lost = a_finding(Cause.NODE_NO_IPV6_DEFAULT_ROUTE, "node/ra")
     ignored = a_finding(Cause.NODE_ACCEPT_RA_IGNORED, "node/ra")

@@ -93,6 +93,15 @@ async def test_the_addresses_of_a_name_are_tried_until_one_arrives(layers: tuple
     assert (observation.outcome, observation.address) == (Outcome.OK, LOOPBACK[Family.V4])
 
 
+async def test_a_pod_of_a_peer_that_refuses_has_been_reached() -> None:
+    with closed_port(Family.V4) as port, socket.create_server((str(SECOND), port)):
+        others = {Family.V4: (SECOND,)}
+        (pod,) = await run(make_check(Family.V4, port, group=Group.PEERS, peer="babel", others=others))
+        (name,) = await run(make_check(Family.V4, port, others=others))
+    assert (pod.outcome, pod.passed, pod.address) == (Outcome.REFUSED, True, LOOPBACK[Family.V4])
+    assert (name.outcome, name.address) == (Outcome.OK, SECOND)
+
+
 async def test_an_address_that_is_silent_leaves_time_for_the_next() -> None:
     """The first one may take half of the whole, although its own layer has more."""
     with black_hole(Family.V4) as port, socket.create_server((str(SECOND), port)):

@@ -16,6 +16,7 @@ from exporter.diagnosis.engine.explanations import (
     LAST_SYMPTOMS,
     PATH_CAUSES,
     REACHES,
+    REFUSES,
     SYMPTOMS,
     From,
     To,
@@ -68,7 +69,7 @@ def explain(findings: tuple[Finding, ...], elsewhere: Iterable[Found] = (), *, n
     result: dict[int, Explained] = {}
     for index in sorted(range(len(findings)), key=lambda i: _depth(findings[i].cause)):
         made = result[index] = _explain_one(findings[index], [*known, *told], node)
-        if findings[index].severity is not Severity.INFO:
+        if findings[index].severity is not Severity.INFO or findings[index].cause in REFUSES:
             known.append(_witness(made, told))
     return tuple(result[i] for i in range(len(findings)))
 
@@ -148,6 +149,8 @@ def _may_be(found: Found, finding: Finding, pair: Pair) -> bool:
         return found.cause in {Cause.VXLAN_MISCONFIGURED, Cause.POD_MTU_ABOVE_TUNNEL}
     if found.cause is Cause.POD_MTU_ABOVE_TUNNEL:
         return False
+    if Cause.TARGET_REFUSES_IPV6 is finding.cause or found.cause is Cause.POD_LISTENS_IPV4_ONLY:
+        return finding.cause is Cause.TARGET_REFUSES_IPV6 and found.cause in REFUSES
     if finding.cause in {Cause.IPV6_TCP_BLOCKED, Cause.IPV6_TLS_FAILED}:
         return _is_service(pair.destination)
     return True

@@ -51,7 +51,7 @@ POD_CAUSES = (
 TUNNEL_CAUSES = (C.VXLAN_DEVICE_MISSING, C.VXLAN_DEVICE_DOWN, C.VXLAN_MISCONFIGURED)
 NO_IPV6_ON_LINK = (C.NODE_IPV6_DISABLED, C.LINK_MTU_BELOW_IPV6_MINIMUM)
 NAT_CAUSES = (C.NAT_CHAIN_UNHOOKED, C.NAT_MASQUERADE_MISSING, C.NAT_POOL_NOT_IN_SET)
-PATH_CAUSES = (C.IPV6_TCP_BLOCKED, C.IPV6_UNREACHABLE, C.IPV6_MTU_BLACKHOLE, C.IPV6_TLS_FAILED)
+PATH_CAUSES = (C.IPV6_TCP_BLOCKED, C.IPV6_UNREACHABLE, C.IPV6_MTU_BLACKHOLE, C.IPV6_TLS_FAILED, C.TARGET_REFUSES_IPV6)
 
 REACHES: tuple[Reach, ...] = (
     Reach((*POD_CAUSES, C.POD_ROUTE_MISSING, C.LINK_MTU_BELOW_IPV6_MINIMUM), From.OWN_POD, To.ANYTHING),
@@ -93,6 +93,9 @@ FOLLOWS: dict[Cause, tuple[Cause, ...]] = {
     **dict.fromkeys(NAT_CAUSES, (C.FELIX_IPV6_OFF,)),  # Felix then repairs none of what it otherwise does every 90 s
     C.SERVICE_AAAA_MISSING: (C.COREDNS_TEMPLATE_BLOCKS_AAAA, C.DNS_AAAA_BLOCKED),
 }
+
+# Who refuses was reached: only what is behind the address explains it. The first is info until it explains something.
+REFUSES = frozenset({C.POD_LISTENS_IPV4_ONLY, C.ENDPOINTSLICE_IPV6_MISSING})
 
 # Findings with pairs that may be explained: path and dns symptoms, never a cause that the kernel or the API states.
 DNS_SYMPTOMS = frozenset({C.DNS_UNREACHABLE, C.DNS_QUERIES_LOST})

@@ -45,6 +45,7 @@ class Node:
     windows: bool = False
     virtual: bool = False  # label type=virtual-kubelet: no exporter runs there
     kubelet_version: str = ""  # as reported: v1.36.2, v1.30.4+k3s1
+    pod_addresses: tuple[Address, ...] = ()  # of a few of its pods, where only the digest knows
     components: tuple[ComponentFlags, ...] = ()  # arguments that k3s and RKE2 write into its annotations
     cni_signs: tuple[CniSign, ...] = ()
     subnets: tuple[Net, ...] = ()  # of its pods, as its CNI notes them where that is not podCIDRs

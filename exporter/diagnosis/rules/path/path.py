@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-from exporter.diagnosis.chance import unequal
+from exporter.diagnosis.chance import LOSSES, unequal
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found
 from exporter.diagnosis.samples import (
@@ -27,6 +27,7 @@ from exporter.diagnosis.samples import (
 )
 from exporter.model.cause import Cause
 from exporter.model.family import FAMILIES
+from exporter.model.grouping import grouped
 from exporter.model.probe import Group, Layer, Observation, Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import Pair
@@ -74,6 +75,11 @@ def ipv6_tls_failed(view: RuleInput) -> Judgement:
     return _judge(view, Cause.IPV6_TLS_FAILED, _tls_failed, "TLS over IPv6 {tls6}, over IPv4 {tls4}")
 
 
+def target_refuses_ipv6(view: RuleInput) -> Judgement:
+    """TCP over IPv6 is refused where it connects over IPv4, to a target that is no peer: it does not listen on IPv6."""
+    return _judge(view, Cause.TARGET_REFUSES_IPV6, _refusing, "TCP over IPv6 {tcp6}, over IPv4 {tcp4}")
+
+
 def target_down(view: RuleInput) -> Judgement:
     """A target fails over every family it has, from every vantage: it is the target (or the peer), not a family."""
     if not view.snapshot.kept:
@@ -108,6 +114,7 @@ def _unknown(view: RuleInput, cause: Cause) -> Reason | None:
         Cause.IPV6_TLS_FAILED: (Layer.TLS,),
         Cause.IPV6_MTU_BLACKHOLE: (Layer.ICMP,),
         Cause.IPV6_TCP_BLOCKED: (Layer.TCP,),
+        Cause.TARGET_REFUSES_IPV6: (Layer.TCP,),
     }.get(cause, (Layer.TCP, Layer.ICMP))
     tried = (o for o in view.snapshot.kept if o.target.expect_reachable)
     made = [o for o in tried if o.family is V6 and o.layer in layers]
@@ -249,6 +256,30 @@ def _fails_in_tls(dial: PathSample) -> bool:
     if dial.vantage.state is PodState.INTERCEPTED or dial.outcome(V6, Layer.TCP) is not Outcome.OK:
         return False
     return dial.outcome(V6, Layer.TLS) not in {None, Outcome.OK} and dial.outcome(V4, Layer.TLS) is Outcome.OK
+
+
+def _refusing(view: RuleInput) -> list[_Shown]:
+    """By destination: a process that ends refuses now and then, over either family."""
+    standing = _standing(view, Cause.TARGET_REFUSES_IPV6)
+    shown: list[_Shown] = []
+    for pool in grouped(probes_of(view).pairs, lambda t: t.now.destination).values():
+        alone, over_ipv4 = (sum(t.times(holds) for t in pool) for holds in (_refuses_ipv6, _refuses_ipv4))
+        always = all(map(_refuses_ipv6, (d for t in pool for d in t.dials[:2])))
+        if SPARED * over_ipv4 <= alone and (always or alone >= LOSSES or any(t.pair in standing for t in pool)):
+            shown += [_Shown(t, _refuses_ipv6) for t in pool if t.shows(_refuses_ipv6, standing)]
+    return shown
+
+
+def _refuses_ipv6(dial: PathSample) -> bool:
+    return (
+        dial.group is not Group.PEERS
+        and dial.outcome(V6, Layer.TCP) is Outcome.REFUSED
+        and dial.outcome(V4, Layer.TCP) is Outcome.OK
+    )
+
+
+def _refuses_ipv4(dial: PathSample) -> bool:
+    return dial.outcome(V4, Layer.TCP) is Outcome.REFUSED
 
 
 def _down(observations: Iterable[Observation]) -> set[Subject]:

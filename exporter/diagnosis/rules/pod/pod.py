@@ -68,6 +68,7 @@ def pod_listens_ipv4_only(view: RuleInput) -> Judgement:
         (pod.subject for pod, _ in deaf),
         evidence=[f"{pod.subject}: {text}" for pod, text in deaf[:SHOWN]],
         command=f"kubectl exec -n {deaf[0][0].namespace} {deaf[0][0].name} -- ss -ltn",
+        affects_destinations=services_behind(view.inventory, [pod for pod, _ in deaf]),
     )
 
 
