@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from exporter.config.schema import Config
 from exporter.diagnosis.engine.preconditions import has_calico_ipam
 from exporter.diagnosis.engine.rule_input import Expectations
+from exporter.diagnosis.network import CALICO_IPAM, pod_network
 from exporter.model.cluster.calico import IPPool
 from exporter.model.cluster.component import CniConfig
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.family import FAMILIES, Family, contains, family_of, parse_net
 from exporter.model.reason import Reason
 
-CALICO, CALICO_IPAM = "calico", "calico-ipam"
+CALICO = "calico"
 WORKLOAD = "Workload"
 POOL_CIDRS = {Family.V4: "CALICO_IPV4POOL_CIDR", Family.V6: "CALICO_IPV6POOL_CIDR"}  # read when the first pool is made
 NO_POOLS = "NO_DEFAULT_POOLS"
@@ -59,8 +60,13 @@ def _named(inventory: Inventory) -> Iterator[Family]:
         yield from (Family.V6,) if config.assign_ipv6 else ()
     yield from _families_of_declared_pools(inventory)
     yield from families_of_pods(inventory)
-    yield from (family_of(net) for node in inventory.nodes or () for net in node.pod_cidrs)
-    yield from (family_of(net) for each in inventory.service_cidrs or () for net in each.cidrs)
+    network = pod_network(inventory)
+    if network.uses_pod_cidrs is not False:
+        yield from (family_of(net) for node in inventory.nodes or () for net in node.pod_cidrs)
+    if network.profile is not None and network.profile.subnet_annotations:
+        yield from (family_of(net) for node in inventory.nodes or () for net in node.subnets)
+    yield from (family for family in FAMILIES if network.declares(family))
+    yield from (family_of(net) for each in inventory.service_cidrs or () if each.ready for net in each.cidrs)
     yield from map(family_of, (*inventory.cluster_pod_cidrs, *inventory.cluster_service_cidrs))
     # Before ServiceCIDR objects existed, the Services' own addresses show the range.
     yield from (family_of(address) for service in inventory.services or () for address in service.cluster_ips)

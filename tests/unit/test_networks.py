@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,14 @@ from exporter.inventory.file import load_file
 from exporter.inventory.parse.components import parse_cni_config
 from exporter.model.cause import Cause, Role, Severity
 from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, InventoryOrigin
+from exporter.model.cluster.service import ServiceCIDR
 from exporter.model.cni import OWN_LINKS, PROFILES
 from exporter.model.cni.network import ServiceProxy
 from exporter.model.cni.profile import Cni, Effect
+from exporter.model.family import Family
 from exporter.model.reason import Reason
 from exporter.model.report import Finding, Snapshot
+from tests.unit.cluster_scene import V4, V6
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "networks"
 UNKNOWN = (Cni.UNKNOWN, "", ServiceProxy.UNKNOWN)
@@ -245,3 +249,46 @@ def test_a_node_leaves_the_cluster_s_objects_to_the_cluster_exporter() -> None:
 def found_of(judgement: Judgement) -> tuple[Finding, ...]:
     assert not isinstance(judgement, Reason)
     return judgement
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("aws-vpc-cni", {V6: True, V4: False}),  # ENABLE_IPv4 is written down as false
+        ("aws-vpc-cni-ipv4", {V6: False, V4: True}),
+        ("ovn-kubernetes", {V6: True, V4: True}),
+        ("unknown-ipv4-pods", {V6: True, V4: True}),
+    ],
+)
+def test_the_expectation_follows_the_evidence(name: str, expected: dict[Family, bool]) -> None:
+    # Whatever the file does not have was read and is empty.
+    whole = replace(cluster(name), unread={}, cni=(), pools=())
+    assert families_expected(whole, None) == expected
+
+
+ONLY_IPV4 = ServiceCIDR("kubernetes", (ip_network("10.96.0.0/16"),))
+
+
+@pytest.mark.parametrize(("name", "names"), [("kindnet-ipv4-pods", True), ("kube-ovn-off", False), ("unknown", True)])
+def test_pod_cidrs_name_a_family_unless_the_cni_does_not_use_them(name: str, names: bool) -> None:
+    inventory = replace(cluster(name), service_cidrs=(ONLY_IPV4,), unread={}, cni=(), pools=())
+    assert families_expected(inventory, None)[V6] is names
+
+
+def test_a_service_range_that_is_not_ready_names_none() -> None:
+    waiting = ServiceCIDR("extra", (ip_network("fd96::/112"),), ready=False)
+    inventory = replace(cluster("kube-ovn-off"), service_cidrs=(ONLY_IPV4, waiting), unread={}, cni=(), pools=())
+    assert families_expected(inventory, None)[V6] is False
+
+
+def test_a_switch_that_somebody_turned_on_names_its_family_and_a_default_none() -> None:
+    def named(name: str) -> frozenset[Family]:
+        bare = replace(
+            cluster(name), nodes=(), pods=(), services=(), service_cidrs=(), unread={}, cni=(), pools=(),
+            components=(), cluster_pod_cidrs=(), cluster_service_cidrs=(),
+        )  # fmt: skip
+        return frozenset(family for family, value in families_expected(bare, None).items() if value)
+
+    assert named("cilium") == {V4, V6}
+    assert named("flannel") == {V6}  # EnableIPv4 is on unless it is turned off
+    assert named("flannel-off") == frozenset()

@@ -105,6 +105,9 @@ CONFIG_MAPS = (
     *map(_config_map, ("coredns", "coredns-custom", "rke2-coredns-rke2-coredns", "node-local-dns")),
     CALICO_CONFIG,
     *map(_config_map, ("kubeadm-config", "kube-proxy")),
+    # Switches of other CNIs; flannel's manifest has a namespace of its own.
+    *map(_config_map, ("cilium-config", "antrea-config", "canal-config", "rke2-canal-config")),
+    _config_map("kube-flannel-cfg", ""),
     _config_map("dns-default", "openshift-dns", optional=True),  # OpenShift's CoreDNS, granted by that overlay only
 )
 

@@ -274,4 +274,6 @@ def _endpoint(source: Mapping[str, Any], namespace: str) -> Endpoint:
 
 def parse_service_cidr(source: Mapping[str, Any]) -> ServiceCIDR:
     metadata, spec = mapping(source.get("metadata")), mapping(source.get("spec"))
-    return ServiceCIDR(name_of(metadata.get("name")), nets(items(spec.get("cidrs"))))
+    conditions = objects(mapping(source.get("status")).get("conditions"))
+    refused = any(each.get("type") == "Ready" and each.get("status") == "False" for each in conditions)
+    return ServiceCIDR(name_of(metadata.get("name")), nets(items(spec.get("cidrs"))), not refused)

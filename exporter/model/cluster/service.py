@@ -65,3 +65,4 @@ class EndpointSlice:
 class ServiceCIDR:
     name: str
     cidrs: tuple[Net, ...]
+    ready: bool = True  # False: its condition says so

@@ -61,10 +61,10 @@ class PodNetwork:
         known = [state for state in self.switches.get(effect, ()) if state.on is not None]
         return min(known, key=lambda state: (not state.explicit, bool(state.on)), default=None)
 
-    def gives(self, family: Family) -> bool | None:
-        """Whether the CNI's own switch lets pods have the family; None: it has none, or it cannot be seen."""
+    def declares(self, family: Family) -> bool:
+        """Whether somebody turned the CNI's switch for the family on; a default declares nothing."""
         state = self.switch(Effect.IPV6 if family is Family.V6 else Effect.IPV4)
-        return None if state is None else state.on
+        return state is not None and state.explicit and state.on is True
 
 
 UNKNOWN_NETWORK = PodNetwork()
