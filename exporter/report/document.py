@@ -69,6 +69,7 @@ class Document:
     causes: tuple[CauseEntry, ...] = ()
     unchecked: tuple[tuple[str, str], ...] = ()
     probes: tuple[ProbeEntry, ...] = ()
+    network: str = ""  # the pod network, and by what it is known; empty where it is not
     blind: str = ""  # why nothing of the inventory was ever read; empty where something was, or none is configured
 
     @property
@@ -97,6 +98,7 @@ def document_of(report: Report) -> Document:
         causes=tuple(_cause_entry(item) for item in report.causes),
         unchecked=tuple((u.cause.value, u.reason.value) for u in report.unchecked),
         probes=tuple(_probe_entry(o) for o in snapshot.kept or snapshot.observations),
+        network=report.network.described,
         blind=(inventory.problem or "no data was received") if inventory.came is Came.NOTHING else "",
     )
 
@@ -153,6 +155,7 @@ def encode(document: Document) -> dict[str, Any]:
         "causes": [{**_members(cause), "since": rfc3339(cause.since)} for cause in document.causes],
         "unchecked": [{"cause": cause, "reason": reason} for cause, reason in document.unchecked],
         "probes": [_members(probe) for probe in document.probes],
+        **({"network": document.network} if document.network else {}),
         **({"inventory": {"problem": document.blind}} if document.blind else {}),
     }
 
@@ -220,6 +223,7 @@ def parse(body: bytes) -> Document:
         causes=tuple(_parse_cause(item) for item in fields.members("causes")),
         unchecked=tuple((item.text("cause"), item.text("reason")) for item in fields.members("unchecked")),
         probes=tuple(_parse_probe(item) for item in fields.members("probes")),
+        network=fields.text("network") if "network" in fields else "",
         blind=fields.member("inventory").text("problem") if "inventory" in fields else "",
     )
 

@@ -96,6 +96,7 @@ def write(documents: Iterable[Document], *, missing: Iterable[str] = (), style: 
     reports = sorted(documents, key=lambda d: (d.role != Role.CLUSTER, d.node))
     blocks = (
         node_lines(reports, missing, style),
+        _networks(reports, style),
         *(_cause(group, reports, style) for group in _unexplained(reports)),
         _verdict(reports, style),
         _unchecked(reports, style),
@@ -116,6 +117,13 @@ def node_lines(reports: Sequence[Document], missing: Iterable[str], style: Style
         if states[node] is None:
             notes = ["no report received"]
         yield f"[{style.clean(node)}] {marks}" + (style.paint(f"  ({', '.join(notes)})", DIM) if notes else "")
+
+
+def _networks(reports: Sequence[Document], style: Style) -> Iterator[str]:
+    """What the first report takes the pod network for."""
+    network = next((report.network for report in reports if report.network), "")
+    if network:
+        yield from style.wrap(f"pod network: {network}")
 
 
 def _unexplained(reports: Sequence[Document]) -> list[_Entries]:

@@ -27,7 +27,9 @@ from exporter.model.cni.network import ServiceProxy
 from exporter.model.cni.profile import Cni, Effect
 from exporter.model.family import Family
 from exporter.model.reason import Reason
-from exporter.model.report import Finding, Snapshot
+from exporter.model.report import Finding, Report, Snapshot
+from exporter.report.document import document_of, parse, to_json
+from exporter.report.text import write
 from tests.unit.cluster_scene import V4, V6
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "networks"
@@ -292,3 +294,15 @@ def test_a_switch_that_somebody_turned_on_names_its_family_and_a_default_none() 
     assert named("cilium") == {V4, V6}
     assert named("flannel") == {V6}  # EnableIPv4 is on unless it is turned off
     assert named("flannel-off") == frozenset()
+
+
+def test_report_and_text_say_which_network_it_is_and_by_what() -> None:
+    inventory = cluster("flannel-off")
+    snapshot = Snapshot(
+        node="", role=Role.CLUSTER, started=0.0, finished=0.0, complete=True, inventory=inventory, host=None
+    )  # fmt: skip
+    document = document_of(Report(snapshot=snapshot, families={}, network=pod_network(inventory)))
+    said = "flannel, IPAM host-local, by pod/kube-flannel/kube-flannel-ds-x7k2p"
+    assert parse(to_json(document).encode()).network == said
+    assert f"pod network: {said}" in write([document])
+    assert not pod_network(cluster("two")).described

@@ -56,6 +56,13 @@ class PodNetwork:
             return None
         return self.profile.uses_pod_cidrs if self.ipam == self.profile.ipam else False
 
+    @property
+    def described(self) -> str:
+        """In one line for a person; empty where the CNI is not known."""
+        if self.cni is Cni.UNKNOWN:
+            return ""
+        return f"{self.cni}, IPAM {self.ipam or 'unknown'}, by {'; '.join(self.evidence[:3])}"
+
     def switch(self, effect: Effect) -> SwitchState | None:
         """Of its switches whose state is known, one that is set before a default, and one that is off before one on."""
         known = [state for state in self.switches.get(effect, ()) if state.on is not None]

@@ -118,7 +118,10 @@ def _families(report: Report) -> Html:
         verdict = element("div", element("b", f"{family.value} {words}"), why)
         shown = element("span", sign, class_="sign", aria_hidden="true")
         cards.append(element("div", shown, verdict, class_=f"family {kind}"))
-    return element("section", *cards, class_="families", aria_label="Families")
+    network = (
+        [element("p", f"Pod network: {report.network.described}", class_="soft")] if report.network.described else []
+    )
+    return element("section", *cards, *network, class_="families", aria_label="Families")
 
 
 def _why(report: Report, family: Family) -> str:
