@@ -210,6 +210,18 @@ def test_endpoint_slices_of_a_service_with_ipv6(slices: Any, expected: tuple[str
     assert subjects(Cause.ENDPOINTSLICE_IPV6_MISSING, changed(endpoint_slices=slices)) == expected
 
 
+def test_endpoints_that_are_no_pods_are_information() -> None:
+    by_hand = changed(endpoint_slices=(endpoints("web", "192.0.2.5"),))
+    assert severity(Cause.ENDPOINTSLICE_IPV6_MISSING, by_hand) is Severity.INFO
+    assert severity(Cause.ENDPOINTSLICE_IPV6_MISSING, changed(endpoint_slices=(WEB4,))) is not Severity.INFO
+
+
+def test_a_headless_service_without_selector_has_families_by_default_alone() -> None:
+    headless = service("web", cluster_ips=(), selector={})
+    inventory = changed(services=(headless,), endpoint_slices=(endpoints("web", "192.0.2.5"),))
+    assert subjects(Cause.ENDPOINTSLICE_IPV6_MISSING, inventory) == ()
+
+
 def test_pods_without_ipv6_are_not_the_endpoint_slices_fault() -> None:
     inventory = changed(endpoint_slices=(WEB4,), pods=(pod("web", "ra", "10.1.13.2"),))
     assert subjects(Cause.ENDPOINTSLICE_IPV6_MISSING, inventory) == ()

@@ -107,15 +107,11 @@ def test_the_recorded_mixed_cluster_has_all_of_its_causes() -> None:
         (Cause.NODE_INTERNAL_IP_MISSING, Severity.WARNING, ("node/ra",)),
         (Cause.CALICO_NODE_ADDRESS_MISSING, Severity.WARNING, ("node/ra",)),
         # The pods behind legacy-api-dual have IPv4 alone: not the slices' fault.
-        (
-            Cause.ENDPOINTSLICE_IPV6_MISSING,
-            Severity.WARNING,
-            ("service/default/headless-no-selector", "service/default/no-selector"),
-        ),
         (Cause.LOADBALANCER_IPV6_MISSING, Severity.WARNING, ("service/default/web-lb-v4ingress",)),
         (Cause.FELIX_IPV6_OFF, Severity.WARNING, ("node/babel",)),
         (Cause.NODE_POD_CIDR_MISSING, Severity.INFO, ("node/ra",)),
         (Cause.SERVICE_IPV6_MISSING, Severity.INFO, ("service/default/db-v4", "service/default/legacy-api")),
+        (Cause.ENDPOINTSLICE_IPV6_MISSING, Severity.INFO, ("service/default/no-selector",)),
         (Cause.IPPOOL_NAT_OUTGOING_OFF, Severity.INFO, ("pool/lan-v6",)),
         (Cause.IPPOOL_VXLAN_MODE_MISMATCH, Severity.INFO, ("pool/lan-v6",)),
         (Cause.NETWORK_POLICY_IPV6_GAP, Severity.INFO, ("policy/shop/egress-v4-only",)),

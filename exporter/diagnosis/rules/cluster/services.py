@@ -67,6 +67,7 @@ def endpointslice_ipv6_missing(view: RuleInput) -> Judgement:
         (service, ready[service.key, Family.V4])
         for service in view.inventory.services or ()
         if service.type != EXTERNAL_NAME and Family.V6 in service.families
+        if service.selector or service.cluster_ips  # else headless without selector: its families are a default
         if (service.key, Family.V4) in ready and (service.key, Family.V6) not in ready
     ]
     behind = {endpoint.pod for _, endpoints in suspects for endpoint in endpoints}
@@ -79,6 +80,8 @@ def endpointslice_ipv6_missing(view: RuleInput) -> Judgement:
     ]
     if not lacking:
         return ()
+    of_pods = [(service, endpoints) for service, endpoints in lacking if any(e.pod for e in endpoints)]
+    lacking = of_pods or lacking
     first = lacking[0][0]
     return found(
         Cause.ENDPOINTSLICE_IPV6_MISSING,
@@ -86,6 +89,7 @@ def endpointslice_ipv6_missing(view: RuleInput) -> Judgement:
         evidence=bounded(_endpoint_evidence(service, endpoints, able) for service, endpoints in lacking),
         command=f"kubectl -n {first.namespace} get endpointslices -l kubernetes.io/service-name={first.name}",
         affects_destinations=destinations_of(view.inventory, {service.subject for service, _ in lacking}),
+        severity=None if of_pods else Severity.INFO,
     )
 
 
