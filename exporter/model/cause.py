@@ -168,9 +168,9 @@ class Cause(StrEnum):
     POD_LISTENS_IPV4_ONLY = auto(), _spec(
         POD, "An IPv6 Service sends to a port on which its pod listens over IPv4 only.", severity=INFO, compares=True)
     NODE_POD_CIDR_MISSING = auto(), _spec(WIDE, "A node has no IPv6 podCIDR, while other nodes have one.")
-    NODE_INTERNAL_IP_MISSING = auto(), _spec(WIDE, "A node has no usable IPv6 InternalIP, while other nodes have one.")
+    NODE_INTERNAL_IP_MISSING = auto(), _spec(WIDE, "A node has no usable IPv6 InternalIP.")
     CALICO_NODE_ADDRESS_MISSING = auto(), _spec(
-        WIDE, "Calico has not assigned the IPv6 addresses that a node's tunnel needs.")
+        WIDE, "Calico has no IPv6 address of a node, or none of its tunnel.")
     SERVICE_IPV6_MISSING = auto(), _spec(WIDE, "A Service has only one family in a dual-stack cluster.")
     ENDPOINTSLICE_IPV6_MISSING = auto(), _spec(
         WIDE, "A Service with IPv6 has ready IPv4 endpoints but no IPv6 endpoints.")

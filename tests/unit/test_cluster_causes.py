@@ -15,9 +15,10 @@ from exporter.diagnosis.engine.rule_input import Expectations
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.calico import CalicoNode, Felix, FelixConfiguration, VxlanMode
-from exporter.model.cluster.component import CniConfig
+from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.cluster.corefile import AaaaBlock, AaaaTreatment, Corefile
 from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, ResourceKind
+from exporter.model.cluster.node import Node
 from exporter.model.cluster.policy import Gap, Policy, PolicyKind
 from exporter.model.family import Family
 from exporter.model.reason import Reason
@@ -130,9 +131,19 @@ def test_a_node_needs_an_ipv6_internal_ip_beyond_the_link(ips: tuple[str, ...], 
     assert subjects(Cause.NODE_INTERNAL_IP_MISSING, inventory) == expected
 
 
-def test_internal_ips_that_no_node_has_are_no_cause() -> None:
-    inventory = changed(nodes=tuple(replace(n, internal_ips=n.internal_ips[:1]) for n in NODES))
-    assert subjects(Cause.NODE_INTERNAL_IP_MISSING, inventory) == ()
+@pytest.mark.parametrize("nodes", [NODES, NODES[:1]], ids=["all", "a single one"])
+def test_an_internal_ip_that_no_node_has_is_missing_on_every_node(nodes: tuple[Node, ...]) -> None:
+    inventory = changed(nodes=tuple(replace(n, internal_ips=n.internal_ips[:1]) for n in nodes))
+    assert subjects(Cause.NODE_INTERNAL_IP_MISSING, inventory) == tuple(n.subject for n in nodes)
+
+
+def test_the_evidence_of_a_missing_internal_ip_has_the_argument_for_it() -> None:
+    given = {"node-ip": str(RA.internal_ips[0])}
+    kubelet = ComponentFlags(component="kubelet", source="/args/kubelet", arguments=given, node="ra")
+    inventory = replace(with_node(internal_ips=RA.internal_ips[:1]), components=(kubelet,))
+    found = judge(Cause.NODE_INTERNAL_IP_MISSING, inventory)
+    assert not isinstance(found, Reason)
+    assert found[0].evidence[-1] == f"kubelet (/args/kubelet): --node-ip={RA.internal_ips[0]}"
 
 
 @pytest.mark.parametrize("field", ["calico_addresses", "tunnel_addresses"])
@@ -146,13 +157,32 @@ def test_a_node_without_calicos_addresses_cannot_bring_its_tunnel_up(field: str)
     [
         (POOL4,),
         (POOL4, replace(POOL6, disabled=True)),
-        (POOL4, replace(POOL6, vxlan_mode=VxlanMode.NEVER)),
         (POOL4, replace(POOL6, nodes=frozenset({"anubis", "babel"}))),
     ],
 )
-def test_without_an_ipv6_tunnel_on_the_node_its_addresses_may_lack(pools: Any) -> None:
+def test_without_an_ipv6_pool_on_the_node_its_addresses_may_lack(pools: Any) -> None:
     inventory = replace(with_node(tunnel_addresses=(), calico_addresses=()), pools=pools)
     assert subjects(Cause.CALICO_NODE_ADDRESS_MISSING, inventory) == ()
+
+
+def test_a_pool_without_encapsulation_needs_the_nodes_own_address_alone() -> None:
+    pools = (POOL4, replace(POOL6, vxlan_mode=VxlanMode.NEVER))
+    without_tunnel = replace(with_node(tunnel_addresses=()), pools=pools)
+    assert subjects(Cause.CALICO_NODE_ADDRESS_MISSING, without_tunnel) == ()
+    without_own = replace(with_node(tunnel_addresses=(), calico_addresses=()), pools=pools)
+    found = judge(Cause.CALICO_NODE_ADDRESS_MISSING, without_own)
+    assert not isinstance(found, Reason)
+    assert found[0].subjects == ("node/ra",)
+    assert "IPv6VXLANTunnelAddr" not in found[0].evidence[0]
+
+
+def test_services_that_asked_for_both_families_stand_first() -> None:
+    single = [service(f"a{n}", (V4,)) for n in range(3)]
+    asked = service("web", (V4,), family_policy="PreferDualStack")
+    found = judge(Cause.SERVICE_IPV6_MISSING, changed(services=(*single, asked)))
+    assert not isinstance(found, Reason)
+    assert found[0].subjects == ("service/default/web", *(each.subject for each in single))
+    assert found[0].evidence[1].startswith("service/default/web: ipFamilyPolicy PreferDualStack")
 
 
 def test_windows_nodes_have_no_ipv6_tunnel() -> None:
@@ -403,8 +433,8 @@ def test_evidence_stays_short_however_many_are_affected() -> None:
     found = judge(Cause.NODE_INTERNAL_IP_MISSING, changed(nodes=(*NODES, *crowd)))
     assert not isinstance(found, Reason)
     assert len(found[0].subjects) == 300
-    assert len(found[0].evidence) == 12
-    assert found[0].evidence[-1] == "and 290 more"
+    assert len(found[0].evidence) == 13
+    assert found[0].evidence[-2] == "and 290 more"
 
 
 @pytest.mark.parametrize(

@@ -335,7 +335,9 @@ X = ("pod/kube-system/x",)
     ],
 )  # fmt: skip
 def test_arguments_that_are_wrong(shown: tuple[ComponentFlags, ...], expected: tuple[str, ...], said: str) -> None:
-    found = judge(Cause.CONTROL_PLANE_FLAGS, shows(*shown))
+    # Judged are a gate by the version and podCIDRs that nobody gives by the nodes.
+    nodes = tuple(replace(n, kubelet_version="v1.30.4+k3s1", pod_cidrs=()) for n in NODES)
+    found = judge(Cause.CONTROL_PLANE_FLAGS, replace(shows(*shown), nodes=nodes))
     assert not isinstance(found, Reason)
     assert found[0].subjects == expected
     assert found[0].severity is Severity.WARNING
@@ -356,3 +358,24 @@ def test_a_cluster_of_one_family_needs_arguments_of_that_one() -> None:
 
 def test_where_no_argument_is_visible_nothing_is_said() -> None:
     assert judge(Cause.CONTROL_PLANE_FLAGS, shows()) is Reason.NO_INVENTORY
+
+
+@pytest.mark.parametrize(
+    ("gate", "image", "kubelet", "gone"),
+    [
+        ("IPv6DualStack", "v1.22.17", "", False),
+        ("IPv6DualStack", "v1.25.0", "v1.22.17", True),
+        ("MultiCIDRRangeAllocator", "", "v1.28.3", False),
+        ("CloudDualStackNodeIPs", "1", "v1.33.2", True),
+        ("CloudDualStackNodeIPs", "", "", False),
+        ("Unheard", "v1.33.2", "v1.33.2", False),
+    ],
+)
+def test_a_gate_is_judged_by_the_version_of_its_component(gate: str, image: str, kubelet: str, gone: bool) -> None:
+    nodes = tuple(replace(n, kubelet_version=kubelet) for n in NODES)
+    shown = replace(flags("kube-proxy", feature_gates=f"{gate}=true"), version=image)
+    assert bool(subjects(Cause.CONTROL_PLANE_FLAGS, replace(shows(shown), nodes=nodes))) is gone
+
+
+def test_another_controller_may_give_the_pod_cidrs() -> None:
+    assert subjects(Cause.CONTROL_PLANE_FLAGS, shows(manager(PODS, allocate_node_cidrs="false"))) == ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import wraps
 from types import ModuleType
 
@@ -57,9 +57,14 @@ def found(
     severity: Severity | None = None,
     pairs: Iterable[Pair] = (),
     affects_destinations: Iterable[Subject] = (),
+    first: Collection[Subject] = (),
 ) -> tuple[Finding, ...]:
-    """One finding, of the cause's usual severity unless another is given; none where no subject or no evidence is."""
-    affected, shown = tuple(sorted(set(subjects))), tuple(evidence)
+    """One finding, of the cause's usual severity unless another is given; none where no subject or no evidence is.
+
+    `first`: the subjects that a person would fix before the others.
+    """
+    affected = tuple(sorted(set(subjects), key=lambda subject: (subject not in first, subject)))
+    shown = tuple(evidence)
     if not affected or not shown:
         return ()
     return (

@@ -48,7 +48,9 @@ def component_flags(container: Mapping[str, Any], *, pod: Subject, node: str = "
     program = words[0].rpartition("/")[2] if words else ""
     if program not in COMPONENTS:
         return None
-    return ComponentFlags(component=program, source=pod, subject=pod, arguments=arguments_of(words[1:]), node=node)
+    version = text(container.get("image")).partition("@")[0].rpartition(":")[2]
+    arguments = arguments_of(words[1:])
+    return ComponentFlags(component=program, source=pod, subject=pod, arguments=arguments, node=node, version=version)
 
 
 def parse_arguments_file(content: str, *, component: str, path: str, node: str) -> ComponentFlags:

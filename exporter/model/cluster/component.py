@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -35,3 +36,13 @@ class ComponentFlags:
     subject: Subject | None = None  # the object; None for a file of the node
     arguments: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # name without dashes -> value
     node: str = ""
+    version: str = ""  # the tag of the container's image, where that shows the arguments
+
+
+_VERSION = re.compile(r"v?(\d{1,3})\.(\d{1,4})(?:\D|$)", re.ASCII)
+
+
+def release_of(version: str) -> tuple[int, int] | None:
+    """Major and minor version of v1.36.2+k3s1."""
+    match = _VERSION.match(version)
+    return None if match is None else (int(match[1]), int(match[2]))

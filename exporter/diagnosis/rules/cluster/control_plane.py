@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.diagnosis.engine.preconditions import bounded, listed, unread
+from exporter.diagnosis.engine.preconditions import bounded, listed, pod_nodes, unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.cause import Cause
-from exporter.model.cluster.component import CniConfig, ComponentFlags
+from exporter.model.cluster.component import CniConfig, ComponentFlags, release_of
 from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.family import FAMILIES, Family, Net, family_of, parse_address, parse_net
 from exporter.model.grouping import grouped
@@ -26,7 +26,7 @@ RANGES = {
 AGREEING = ("service-cluster-ip-range", "cluster-cidr")
 # Feature gates about address families that are gone, and since which Kubernetes version; a component refuses to start
 # with them.
-REMOVED_GATES = {"IPv6DualStack": "1.25", "MultiCIDRRangeAllocator": "1.29", "CloudDualStackNodeIPs": "1.32"}
+REMOVED_GATES = {"IPv6DualStack": (1, 25), "MultiCIDRRangeAllocator": (1, 29), "CloudDualStackNodeIPs": (1, 32)}
 TRUE = frozenset({"true", "t", "1"})  # strconv.ParseBool, in lower case
 _OBJECTS = (SubjectKind.POD, SubjectKind.CONFIGMAP)  # kinds of objects that show arguments
 
@@ -73,18 +73,33 @@ def _problems(flags: ComponentFlags, wanted: frozenset[Family], inventory: Inven
         if nets and missing:
             yield f"{where}: --{name}={flags.arguments[name]} names no {listed(sorted(missing))}"
     if flags.component == "kube-controller-manager":
-        yield from (f"{where}: {problem}" for problem in _manager_problems(flags))
+        yield from (f"{where}: {problem}" for problem in _manager_problems(flags, wanted, inventory))
     if flags.component == "kubelet":
         yield from (f"{where}: {problem}" for problem in _kubelet_problems(flags, wanted, inventory))
+    release = _release_of(flags, inventory)
     for gate in flags.arguments.get("feature-gates", "").split(","):
-        name = gate.partition("=")[0].strip()
-        if name in REMOVED_GATES:
-            yield f"{where}: feature gate {name} does not exist since Kubernetes {REMOVED_GATES[name]}"
+        removed = REMOVED_GATES.get(name := gate.partition("=")[0].strip())
+        if removed is not None and release is not None and release >= removed:
+            yield f"{where}: feature gate {name} does not exist since Kubernetes {removed[0]}.{removed[1]}"
 
 
-def _manager_problems(flags: ComponentFlags) -> Iterator[str]:
+def _release_of(flags: ComponentFlags, inventory: Inventory) -> tuple[int, int] | None:
+    """By its image, else at least that of its node's kubelet, else of the oldest kubelet: none is older than those."""
+    node = inventory.node(flags.node)
+    kubelets = (release_of(n.kubelet_version) for n in ([node] if node is not None else inventory.nodes or ()))
+    return release_of(flags.version) or min(filter(None, kubelets), default=None)
+
+
+def _lack_pod_cidrs(wanted: frozenset[Family], inventory: Inventory) -> bool:
+    """Whether some node has no podCIDR of an expected family; where nodes were not read, it may be so."""
+    return inventory.nodes is None or any(
+        wanted - {family_of(net) for net in node.pod_cidrs} for node in pod_nodes(inventory)
+    )
+
+
+def _manager_problems(flags: ComponentFlags, wanted: frozenset[Family], inventory: Inventory) -> Iterator[str]:
     nets = networks(flags, "cluster-cidr")
-    if nets and not allocates(flags):
+    if nets and not allocates(flags) and _lack_pod_cidrs(wanted, inventory):
         given = flags.arguments.get("allocate-node-cidrs")
         shown = f"--allocate-node-cidrs={given}" if given is not None else "no --allocate-node-cidrs"
         yield f"--cluster-cidr is given and {shown}: nodes get no podCIDR"

@@ -42,19 +42,24 @@ def node_pod_cidr_missing(view: RuleInput) -> Judgement:
 
 @needs(ResourceKind.NODES)
 def node_internal_ip_missing(view: RuleInput) -> Judgement:
-    """A node without IPv6 InternalIP, or with a link-local one only, while others have one."""
+    """A node without IPv6 InternalIP, or with a link-local one only. The evidence has the arguments for it."""
     nodes = _settled(view)
     without = [
         node for node in nodes if not any(family_of(a) is Family.V6 and not a.is_link_local for a in node.internal_ips)
     ]
-    if len(without) == len(nodes):
-        return ()
+    names = {node.name for node in without}
+    declared = [
+        f"{flags.component} ({flags.source}): --node-ip={flags.arguments['node-ip']}"
+        for flags in view.inventory.components or ()
+        if flags.node in names and flags.arguments.get("node-ip")
+    ]
     return found(
         Cause.NODE_INTERNAL_IP_MISSING,
         (node.subject for node in without),
         evidence=[
             f"{counted(len(nodes) - len(without), 'node')} of {len(nodes)} have an IPv6 InternalIP",
             *bounded(_internal_ips(node) for node in without),
+            *bounded(declared or ("InternalIPs come from the kubelet's --node-ip or from the cloud provider",)),
         ],
         command="kubectl get nodes -o custom-columns=NAME:.metadata.name,ADDRESSES:.status.addresses[*].address",
     )
@@ -67,13 +72,16 @@ def _internal_ips(node: Node) -> str:
 
 @needs(ResourceKind.NODES, ResourceKind.IP_POOLS)
 def calico_node_address_missing(view: RuleInput) -> Judgement:
-    """A node that an IPv6 VXLAN pool selects and that lacks an address Felix needs to bring the tunnel up."""
-    pools = [p for p in view.inventory.enabled_pools(Family.V6) if p.vxlan_mode is not VxlanMode.NEVER]
+    """A node that an IPv6 pool selects and that lacks its own IPv6 address, or with VXLAN that of its tunnel."""
+    pools = sorted(view.inventory.enabled_pools(Family.V6), key=lambda pool: pool.vxlan_mode is VxlanMode.NEVER)
     lacking: list[tuple[Node, list[str], IPPool]] = []
     for node in _settled(view):
         pool = next((p for p in pools if p.selects(node.name)), None)
-        lacks = [name for name, value in node.tunnel_annotations.items() if value is None]
-        if pool is not None and lacks and not node.windows:
+        if pool is None or node.windows:
+            continue
+        needed = list(node.tunnel_annotations.items())[: 1 if pool.vxlan_mode is VxlanMode.NEVER else None]
+        lacks = [name for name, value in needed if value is None]
+        if lacks:
             lacking.append((node, lacks, pool))
     if not lacking:
         return ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
@@ -13,7 +12,7 @@ from exporter.diagnosis.rules.cluster.control_plane import allocates, networks, 
 from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.cause import Cause
 from exporter.model.cluster.calico import IPPool
-from exporter.model.cluster.component import ComponentFlags
+from exporter.model.cluster.component import ComponentFlags, release_of
 from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.family import Family, Net, family_of
 from exporter.model.reason import Reason
@@ -27,7 +26,6 @@ BITMAPS_GONE = (1, 34)
 BLOCK_SIZES = {Family.V4: (20, 32), Family.V6: (116, 128)}  # libcalico-go/lib/clientv3/ippool.go
 NODE_MASK = {Family.V4: ("node-cidr-mask-size-ipv4", 24), Family.V6: ("node-cidr-mask-size-ipv6", 64)}
 MASK_DIFFERENCE = 16  # kube-controller-manager's clusterSubnetMaxDiff
-_VERSION = re.compile(r"v?(\d{1,3})\.(\d{1,4})(?:\D|$)", re.ASCII)
 COMMAND = "kubectl get ippools,servicecidrs -o yaml; kubectl get nodes -o wide"
 
 
@@ -104,19 +102,13 @@ def _refusing_large(inventory: Inventory) -> str:
     kube-apiserver did while it kept its ClusterIPs in bitmaps (validateClusterIPFlags; the gate
     DisableAllocatorDualWrite is on since 1.34), kubeadm still does. A kubelet is never newer than its API server.
     """
-    releases = [release for each in inventory.nodes or () if (release := _release(each.kubelet_version))]
+    releases = [release for each in inventory.nodes or () if (release := release_of(each.kubelet_version))]
     newest = max(releases, default=None)
     if newest is None or newest < BITMAPS_GONE:
         known = "" if newest is None else f" (kubelets here are at most {newest[0]}.{newest[1]})"
         return f"kubeadm and kube-apiserver before {BITMAPS_GONE[0]}.{BITMAPS_GONE[1]}{known}"
     kubeadm = inventory.cluster_service_cidrs or any(each.subject == KUBEADM for each in inventory.components or ())
     return f"kube-apiserver {newest[0]}.{newest[1]} takes it, kubeadm and older ones" if kubeadm else ""
-
-
-def _release(version: str) -> tuple[int, int] | None:
-    """Major and minor version of v1.36.2+k3s1."""
-    match = _VERSION.match(version)
-    return None if match is None else (int(match[1]), int(match[2]))
 
 
 def _pool_problems(pool: IPPool) -> Iterator[str]:

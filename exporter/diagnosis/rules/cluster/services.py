@@ -17,6 +17,7 @@ from exporter.model.family import Family, family_of
 
 API_SERVICE = "default/kubernetes"  # made by the API server, always of its primary family
 EXTERNAL_NAME = "ExternalName"
+PREFERS = "PreferDualStack"  # asked for both families and stayed with one
 
 
 @needs(ResourceKind.SERVICES)
@@ -25,7 +26,7 @@ def service_ipv6_missing(view: RuleInput) -> Judgement:
     v4_only = [service for service in view.inventory.services or () if _is_v4_only(service)]
     asking = _dual_stack_namespaces({s.namespace for s in v4_only}, view.expect)
     breaking = [service for service in v4_only if service.namespace in asking]
-    shown = breaking or v4_only
+    shown = sorted(breaking or v4_only, key=lambda s: (s.family_policy != PREFERS, s.subject))
     namespaces = counted(len({service.namespace for service in shown}), "namespace")
     return found(
         Cause.SERVICE_IPV6_MISSING,
@@ -41,6 +42,7 @@ def service_ipv6_missing(view: RuleInput) -> Judgement:
         command="kubectl get services -A"
         " -o custom-columns=NS:.metadata.namespace,NAME:.metadata.name,POLICY:.spec.ipFamilyPolicy",
         severity=None if breaking else Severity.INFO,
+        first=frozenset(s.subject for s in shown if s.family_policy == PREFERS),
     )
 
 
