@@ -52,6 +52,7 @@ def project(inventory: Inventory, now: float) -> Inventory:
         calico_node=_calico_node(inventory.calico_node),
         installation=inventory.installation,
         corefile=_corefile(inventory.corefile),
+        node_local=_corefile(inventory.node_local),
         cni=inventory.cni,
         cni_signs=inventory.cni_signs,
         cluster_pod_cidrs=inventory.cluster_pod_cidrs,
@@ -126,10 +127,8 @@ def _calico_node(daemonset: CalicoNode | None) -> CalicoNode | None:
 
 
 def _corefile(corefile: Corefile | None) -> Corefile | None:
-    """Its domains; what it withholds is among the found causes."""
-    if corefile is None:
-        return None
-    return Corefile(namespace=corefile.namespace, name=corefile.name, cluster_domains=corefile.cluster_domains)
+    """Its domains and addresses; what it withholds is among the found causes."""
+    return None if corefile is None else replace(corefile, blocks=(), dns64=False, errors=())
 
 
 def restrictions(policies: Iterable[Policy]) -> tuple[Policy, ...]:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from exporter.inventory.parse.calico import DaemonSet
 from exporter.inventory.parse.configmaps import ConfigMap, ConfigMapContents, read_config_maps
+from exporter.inventory.parse.dns_use import dns_use
 from exporter.inventory.parse.objects import Parsed
 from exporter.inventory.parse.policies import PolicyDraft
 from exporter.inventory.parse.policy_selection import select_pods
@@ -51,9 +52,10 @@ def build_inventory(
     namespaces = parsed.of(ResourceKind.NAMESPACES, Namespace, NAME)
     drafts = parsed.of(ResourceKind.POLICIES, PolicyDraft, attrgetter("key"))
     maps = parsed.of(ResourceKind.CONFIG_MAPS, ConfigMap, QUALIFIED)
-    contents = read_config_maps(maps or ())
     pools = parsed.of(ResourceKind.IP_POOLS, IPPool, NAME)
     sets = parsed.of(ResourceKind.CALICO_DAEMONSET, DaemonSet, QUALIFIED)
+    services = parsed.of(ResourceKind.SERVICES, Service, QUALIFIED)
+    contents = read_config_maps(maps or (), dns_use(services or (), pods or (), sets or ()))
     notes: list[Unreadable] = [*parsed.notes, *contents.unreadable]
     flags = _merge_components(nodes or (), pods or (), (*contents.components, *components))
     no_source = pods is None and maps is None  # of component arguments
@@ -64,7 +66,7 @@ def build_inventory(
         nodes=nodes,
         pods=pods,
         namespaces=namespaces,
-        services=parsed.of(ResourceKind.SERVICES, Service, QUALIFIED),
+        services=services,
         endpoint_slices=parsed.of(ResourceKind.ENDPOINT_SLICES, EndpointSlice, QUALIFIED),
         service_cidrs=parsed.of(ResourceKind.SERVICE_CIDRS, ServiceCIDR, NAME),
         policies=None if drafts is None else select_pods(drafts, pods or (), namespaces or ()),
@@ -129,7 +131,7 @@ def _merge_signs(
 ) -> tuple[CniSign, ...]:
     """Those that say the same once: a CNI has an agent and annotations on every node."""
     every = (
-        *(each.sign for each in sets or ()),
+        *(each.sign for each in sets or () if each.sign is not None),
         *(pod.cni_sign for pod in pods or () if pod.cni_sign is not None and not pod.deleting),
         *maps.cni_signs,
         *(sign for node in nodes or () for sign in node.cni_signs),

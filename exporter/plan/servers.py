@@ -19,6 +19,7 @@ from exporter.model.family import Address, Net
 from exporter.model.probe import Nameserver
 
 NODE_LOCAL = ip_address("169.254.20.10")
+MAX_CACHES = 20
 CLUSTER_DNS, NODE_LOCAL_LABEL, HOST, OTHER = "cluster_dns", "node_local", "host", "other"
 
 
@@ -45,9 +46,18 @@ def known_servers(inventory: Inventory, config: Config, host: ResolvConf | None)
     labels.update(dict.fromkeys(dns_endpoints(inventory, services), CLUSTER_DNS))
     labels.update({a: CLUSTER_DNS for s in services for a in s.cluster_ips})
     if inventory.pods is not None or inventory.services is not None:
-        labels[NODE_LOCAL] = NODE_LOCAL_LABEL
+        caches = dict.fromkeys((NODE_LOCAL, *_node_caches(inventory)), NODE_LOCAL_LABEL)
+        labels.update({a: label for a, label in caches.items() if labels.get(a) != CLUSTER_DNS})
     labels.update({s.address: s.name for s in config.dns.servers if s.address is not None})
     return KnownServers(labels, tuple(config.dns.allow))
+
+
+def _node_caches(inventory: Inventory) -> tuple[Address, ...]:
+    """The addresses of NodeLocal DNSCache: -localip of its pods where the cluster's DNS is, and its `bind` lines."""
+    trusted = {"kube-system", *(service.namespace for service in dns_services(inventory))}
+    shown = (a for p in inventory.pods or () if p.dns is not None and p.namespace in trusted for a in p.dns.local_ips)
+    bound = inventory.node_local.binds if inventory.node_local is not None else ()
+    return tuple(dict.fromkeys((*shown, *bound)))[:MAX_CACHES]
 
 
 def servers_of(conf: ResolvConf, known: KnownServers, pod: Pod | None = None) -> tuple[tuple[Nameserver, bool], ...]:

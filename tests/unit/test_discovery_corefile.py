@@ -131,7 +131,9 @@ TEMPLATE = "template IN AAAA . {\n rcode NOERROR\n}"
         (server("rewrite type A AAAA\nrewrite type ANY HINFO"), []),
         # dns64 stands before all of them and asks for A where they gave nothing.
         (server("dns64 {\n allow_ipv4\n}", TEMPLATE), []),
-        (server("dns64 {\n allow_ipv4\n}", "template IN AAAA { rcode NXDOMAIN }"),
+        (server("dns64 {\n allow_ipv4\n}", "template IN AAAA { rcode NXDOMAIN }"), []),
+        (server("dns64 {\n allow_ipv4\n}",
+            'template IN AAAA {\n rcode NXDOMAIN\n authority ". 60 IN SOA a. b. 1 1 1 1 1"\n}'),
             [(".", "template", AaaaTreatment.NXDOMAIN, 5, True)]),
         # hosts: a name of IPv4 alone has no AAAA then.
         (server("hosts {\n 10.0.0.1 a.test b.test\n 2001:db8::1 a.test\n fallthrough\n}"),

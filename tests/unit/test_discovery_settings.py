@@ -261,7 +261,7 @@ def test_the_clusters_corefile_is_found_among_several() -> None:
     test = config_map("default", "my-coredns", ". { }")
     ours = config_map("kube-system", "coredns", ".:53 {\n kubernetes cluster.local\n}")
     rke2 = config_map("kube-system", "rke2-coredns-rke2-coredns", ".:53 {\n}")
-    cache = config_map("kube-system", "node-local-dns", ".:53 {\n template IN AAAA\n}")
+    cache = config_map("kube-system", "node-local-dns", ".:53 {\n bind 169.254.20.10\n template IN AAAA\n}")
     openshift = config_map("openshift-dns", "dns-default", ".:5353 {\n}")
     found = read(test, cache, ours)
     assert found.corefile is not None

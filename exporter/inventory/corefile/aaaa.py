@@ -8,18 +8,36 @@ that already decides a zone is never reached. Semantics follow the plugins' own 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv6Address, ip_address
+from itertools import chain
 
-from exporter.inventory.corefile.syntax import ROOT, Directive, ServerBlock, lies_in_any, zones_of
+from exporter.inventory.corefile.syntax import (
+    DEFAULT_PORT,
+    ROOT,
+    Directive,
+    ServerBlock,
+    lies_in_any,
+    meet,
+    within,
+    zones_of,
+)
 from exporter.model.cluster.corefile import AaaaBlock, AaaaTreatment
 from exporter.model.family import Family, family_of, parse_address, parse_net
 
 TEXT_LIMIT = 160
 MAX_HOSTS = 20
+MAX_FORWARDED = 20  # server blocks behind one forward, and blocks of each
+MAX_CHAIN = 5
 ACL_ACTIONS = {"block": AaaaTreatment.REFUSED, "filter": AaaaTreatment.FILTERED, "drop": AaaaTreatment.DROPPED}
-# dns64 makes AAAA of A where the plugins behind it gave none; not of NXDOMAIN, and it needs some message
-# (plugin/dns64).
-NOT_SYNTHESIZED = frozenset({AaaaTreatment.NXDOMAIN, AaaaTreatment.SERVFAIL, AaaaTreatment.DROPPED})
+# These answer nothing by themselves: a server block of them alone fails.
+NEVER_ANSWER = frozenset(
+    (
+        "view", "errors", "log", "cache", "metadata", "debug", "reload", "prometheus", "loadbalance", "loop", "ready",
+        "health", "bind", "bufsize", "header", "nsid", "minimal", "timeouts", "tls", "cancel", "dnstap", "trace",
+    )
+)  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,86 +45,150 @@ class _QueryPath:
     """How far AAAA (and A) queries come through one server block."""
 
     server: ServerBlock
+    only_aaaa: bool  # views send A elsewhere
     answered: list[str] = field(default_factory=list)  # zones in which AAAA queries come no further
-    a_answered: list[str] = field(default_factory=list)  # zones in which A queries come no further
     blocks: list[AaaaBlock] = field(default_factory=list)
+    final: list[AaaaBlock] = field(default_factory=list)  # of them, those of which dns64 makes no AAAA
 
     def reaches(self, zone: str) -> bool:
         return not lies_in_any(zone, self.answered)
 
-    def block(self, directive: Directive, zone: str, treatment: AaaaTreatment, *, limited: bool) -> None:
-        self.blocks.append(
-            AaaaBlock(
-                zone=zone,
-                plugin=directive.plugin,
-                fate=treatment,
-                line=directive.line,
-                text=directive.text[:TEXT_LIMIT],
-                file=directive.file,
-                all_names=zone == ROOT and not limited and not any(self.server.of("view")),
-            )
+    def block(
+        self, directive: Directive, zone: str, treatment: AaaaTreatment, *, limited: bool = False, final: bool = False
+    ) -> None:
+        found = AaaaBlock(
+            zone=zone,
+            plugin=directive.plugin,
+            fate=treatment,
+            line=directive.line,
+            text=directive.text[:TEXT_LIMIT],
+            file=directive.file,
+            all_names=zone == ROOT and not limited and self.server.takes("AAAA") is True,
         )
+        self.blocks.append(found)
+        self.final += [found] if final else []
 
 
-def withheld(server: ServerBlock) -> list[AaaaBlock]:
-    """The directives of this server block that withhold AAAA and are reached."""
-    path = _QueryPath(server=server)
-    for run in (_run_rewrite, _run_acl, _run_template, _run_hosts):
-        run(path)
-    dns64 = list(server.of("dns64"))
-    # dns64 answers clients that ask over IPv6, with allow_ipv4 all clients.
+class Withholding:
+    """What the server blocks of one Corefile withhold; a server block may forward to another one's port."""
+
+    def __init__(self, servers: Sequence[ServerBlock]) -> None:
+        self._ports: dict[str, list[ServerBlock]] = {}
+        for server in servers:
+            self._ports.setdefault(server.port, []).append(server)
+        self._known: dict[int, list[AaaaBlock]] = {}
+
+    def of(self, server: ServerBlock, depth: int = 0) -> list[AaaaBlock]:
+        """The directives that withhold AAAA from whom this server block serves, and are reached."""
+        if id(server) in self._known or server.takes("AAAA") is False:
+            return self._known.get(id(server), [])
+        self._known[id(server)] = []  # a chain that comes back here ends
+        elsewhere = server.takes("A") is False or set(self._taken(server, "A")) == set(server.zones)
+        path = _QueryPath(server=server, only_aaaa=elsewhere, answered=self._taken(server, "AAAA"))
+        for run in (_run_view, _run_rewrite, _run_acl, _run_template, _run_hosts):
+            run(path)
+        if depth < MAX_CHAIN:
+            self._run_forward(path, depth)
+        self._known[id(server)] = _behind_dns64(path)
+        return self._known[id(server)]
+
+    def _taken(self, server: ServerBlock, qtype: str) -> list[str]:
+        """The zones of which an earlier server block of that port takes the type by its view."""
+        found: set[str] = set()
+        for other in self._ports[server.port]:
+            if other is server:
+                break
+            found.update(other.zones if other.takes(qtype) and any(other.of("view")) else ())
+        return [zone for zone in server.zones if zone in found]
+
+    def _run_forward(self, path: _QueryPath, depth: int) -> None:
+        """Targets that are this process: what the server blocks of that port withhold holds here as well."""
+        own = tuple(zone for each in path.server.of("kubernetes") for zone in zones_of(each.arguments))
+        for directive in path.server.of("forward"):
+            targets = [_local_port(each) for each in directive.arguments[1:]]
+            inner = [each for port in dict.fromkeys(targets) for each in self._ports.get(port, ())]
+            for block in [b for each in inner[:MAX_FORWARDED] for b in self.of(each, depth + 1)[:MAX_FORWARDED]]:
+                zones = meet([block.zone], path.server.zones_in(directive.arguments[:1]))
+                for zone in filter(path.reaches, zones):
+                    certain = block.all_names and zone == ROOT and all(targets) and path.server.takes("AAAA") is True
+                    path.blocks.append(replace(block, zone=zone, all_names=certain, except_zones=own))
+                    lasts = block.fate in (AaaaTreatment.DROPPED, AaaaTreatment.NXDOMAIN, AaaaTreatment.UNUSABLE)
+                    path.final += path.blocks[-1:] if lasts else []
+
+
+def _local_port(target: str) -> str:
+    """The port of a forward's target on loopback, over plain DNS; empty for any other."""
+    target = target.removeprefix("dns://")
+    host, _, port = (target, "", DEFAULT_PORT) if parse_address(target) else target.rpartition(":")
+    address = parse_address(host.strip("[]"))
+    return port if address is not None and address.is_loopback else ""
+
+
+def _behind_dns64(path: _QueryPath) -> list[AaaaBlock]:
+    """dns64 makes an AAAA of A for clients that ask over IPv6, with allow_ipv4 for all clients.
+
+    It does so after any message but an NXDOMAIN with SOA and an answer with AAAA; SERVFAIL of template and a dropped
+    query leave no message (plugin/dns64, responseShouldDNS64; tried with CoreDNS 1.13).
+    """
+    dns64 = list(path.server.of("dns64"))
     if not dns64:
         return path.blocks
     if any(line[0] == "allow_ipv4" for directive in dns64 for line in directive.body):
-        return [block for block in path.blocks if block.fate in NOT_SYNTHESIZED]
-    return [replace(block, ipv4_clients_only=block.fate not in NOT_SYNTHESIZED) for block in path.blocks]
+        return path.final
+    return [replace(block, ipv4_clients_only=block not in path.final) for block in path.blocks]
+
+
+def _run_view(path: _QueryPath) -> None:
+    """A view that takes AAAA alone into a server block without any plugin that answers."""
+    if path.only_aaaa and all(each.plugin in NEVER_ANSWER for each in path.server.directives):
+        for zone in path.server.zones:
+            path.block(next(path.server.of("view")), zone, AaaaTreatment.SERVFAIL, final=True)
 
 
 def _run_rewrite(path: _QueryPath) -> None:
-    """Only `rewrite [stop|continue] type AAAA X` changes the type; the answer then has X records."""
+    """Only `rewrite [stop|continue] type X Y` changes the type; the answer then has Y records."""
+    asked, changed = "AAAA", None
     for directive in path.server.of("rewrite"):
         words = list(directive.arguments)
         if len(words) < 2:
             words += [word for line in directive.body for word in line]
-        if words and words[0].lower() in ("stop", "continue"):
-            del words[0]
-        if len(words) == 3 and words[0].lower() == "type" and words[1].upper() == "AAAA" and words[2].upper() != "AAAA":
-            for zone in filter(path.reaches, path.server.zones):
-                path.block(directive, zone, AaaaTreatment.REWRITTEN, limited=False)
-                path.answered.append(zone)
+        mode = words.pop(0).lower() if words and words[0].lower() in ("stop", "continue") else "stop"
+        if len(words) == 3 and words[0].lower() == "type" and words[1].upper() == asked:
+            asked, changed = words[2].upper(), directive
+            if mode == "stop":
+                break
+    for zone in filter(path.reaches, path.server.zones if changed is not None and asked != "AAAA" else ()):
+        assert changed is not None
+        path.block(changed, zone, AaaaTreatment.REWRITTEN)
+        path.answered.append(zone)
+
+
+# acl: policies in order; the first whose type and source fit decides, and `allow` ends acl for the zone
 
 
 def _run_acl(path: _QueryPath) -> None:
-    """Policies in order; the first whose type and source fit decides, and `allow` ends acl for the zone."""
     allowed: list[str] = []
     for directive in path.server.of("acl"):
+        policies = [_acl_policy(line) for line in directive.body]
+        for policy in policies:
+            if policy.action not in ("allow", *ACL_ACTIONS):
+                path.server.errors.append(f"line {directive.line}: acl does not know {policy.action[:40]}")
         for zone in path.server.zones_in(directive.arguments):
             if path.reaches(zone) and not lies_in_any(zone, allowed):
-                _apply_policies(path, directive, zone, allowed)
+                _apply_policies(path, directive, zone, policies, allowed)
 
 
-def _apply_policies(path: _QueryPath, directive: Directive, zone: str, allowed: list[str]) -> None:
-    a_allowed = lies_in_any(zone, path.a_answered)
-    for line in directive.body:
-        action, types, every_client = _acl_policy(line)
-        takes_aaaa, takes_a = (not types or bool(types & {each, "*"}) for each in ("AAAA", "A"))
-        if action == "allow":
-            a_allowed = a_allowed or (takes_a and every_client)
-            if takes_aaaa and every_client:
-                allowed.append(zone)
-                return
-        elif action not in ACL_ACTIONS:
-            path.server.errors.append(f"line {directive.line}: acl does not know {line[0][:40]}")
-        elif takes_aaaa:
-            if not takes_a or a_allowed:
-                path.block(directive, zone, ACL_ACTIONS[action], limited=not every_client)
-            if every_client:
-                path.answered.append(zone)
-                return
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Policy:
+    action: str
+    types: frozenset[str]  # none: all
+    families: frozenset[Family]  # whose clients it all takes
+
+    def takes(self, qtype: str) -> bool:
+        return not self.types or bool(self.types & {qtype, "*"})
 
 
-def _acl_policy(line: tuple[str, ...]) -> tuple[str, frozenset[str], bool]:
-    """One policy: action, types (none: all), and whether it applies to every client."""
+def _acl_policy(line: tuple[str, ...]) -> _Policy:
     sections: dict[str, list[str]] = {}
     current: list[str] = []
     for word in line[1:]:
@@ -116,37 +198,122 @@ def _acl_policy(line: tuple[str, ...]) -> tuple[str, frozenset[str], bool]:
             current.append(word)
     sources = sections.get("net", ["*"])
     whole = {family_of(net) for net in map(parse_net, sources) if net is not None and net.prefixlen == 0}
-    return line[0].lower(), frozenset(sections.get("type", [])), "*" in sources or len(whole) == 2
+    families = frozenset(Family) if "*" in sources else frozenset(whole)
+    return _Policy(action=line[0].lower(), types=frozenset(sections.get("type", [])), families=families)
+
+
+def _apply_policies(
+    path: _QueryPath, directive: Directive, zone: str, policies: Sequence[_Policy], allowed: list[str]
+) -> None:
+    a_refused = not path.only_aaaa and _refuses_a(policies)
+    a_allowed = path.only_aaaa
+    spared = False  # some clients are allowed
+    left = set(Family)
+    for policy in policies:
+        if policy.action == "allow":
+            a_allowed = a_allowed or (policy.takes("A") and policy.families == set(Family))
+        if policy.action not in ("allow", *ACL_ACTIONS) or not policy.takes("AAAA"):
+            continue
+        left -= policy.families
+        if policy.action == "allow":
+            spared = True
+        elif not a_refused and (a_allowed or not policy.takes("A")):
+            drops = policy.action == "drop"
+            path.block(directive, zone, ACL_ACTIONS[policy.action], limited=spared or bool(left), final=drops)
+        if not left:
+            (allowed if policy.action == "allow" else path.answered).append(zone)
+            return
+
+
+def _refuses_a(policies: Sequence[_Policy]) -> bool:
+    """Whether no client gets A either: then the families are treated alike."""
+    left = set(Family)
+    for policy in policies:
+        if policy.takes("A") and policy.action == "allow":
+            return False
+        left -= policy.families if policy.takes("A") and policy.action in ACL_ACTIONS and policy.types else set()
+    return not left
+
+
+# template
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ATemplate:
+    """What one template does to A queries of a zone."""
+
+    zone: str
+    regexes: frozenset[str]
+    data: bool  # it answers with addresses
+    ends: bool  # no A query of the zone goes on
+    refuses: bool  # names that match no regex get SERVFAIL
+
+    def settles(self, zone: str) -> bool:
+        return self.ends and within(zone, self.zone)
 
 
 def _run_template(path: _QueryPath) -> None:
+    read: list[tuple[Directive, _Template, list[str]]] = []
     for directive in path.server.of("template"):
         if len(directive.arguments) < 2:
             path.server.errors.append(f"line {directive.line}: template needs a class and a type")
-            continue
-        dns_class, qtype, *written = directive.arguments
-        if dns_class not in ("IN", "ANY") or qtype not in ("AAAA", "A", "ANY"):
-            continue
-        template = _read_template(directive, path.server.errors)
-        for zone in path.server.zones_in(written):
-            if qtype == "A":
-                path.a_answered += [] if template.limited and template.passes_on(zone) else [zone]
-            elif path.reaches(zone):
-                _apply_template(path, directive, zone, template)
+        elif directive.arguments[0] in ("IN", "ANY") and directive.arguments[1] in ("AAAA", "A", "ANY"):
+            written = directive.arguments[2:]
+            zones = path.server.zones_in(written)
+            if any("{" in zone for zone in written):
+                path.server.errors.append(f"line {directive.line}: a zone of template is not known")
+            template = _read_template(directive, path.server.errors)
+            read += [(directive, template, zones)] if template.rcode in RCODES else []
+    a_templates = [_a_templates(each) for each in read]
+    for at, (directive, template, zones) in enumerate(read):
+        if directive.arguments[1] != "A":
+            # One for all types treats A differently only where another template took A before.
+            others = a_templates if directive.arguments[1] == "AAAA" else a_templates[:at]
+            for zone in filter(path.reaches, zones):
+                _apply_template(path, directive, zone, template, [] if path.only_aaaa else list(chain(*others)))
 
 
-def _apply_template(path: _QueryPath, directive: Directive, zone: str, template: _Template) -> None:
+def _a_templates(read: tuple[Directive, _Template, list[str]]) -> list[_ATemplate]:
+    directive, template, zones = read
+    found = []
+    for zone in zones if directive.arguments[1] != "AAAA" else ():
+        limited = template.limited(zone)
+        refuses = limited and not template.passes_on(zone)
+        regexes = frozenset(map(_plain, template.regexes))
+        ends = refuses or not limited
+        found.append(_ATemplate(zone=zone, regexes=regexes, data=template.gives("A"), ends=ends, refuses=refuses))
+    return found
+
+
+def _apply_template(
+    path: _QueryPath, directive: Directive, zone: str, template: _Template, others: list[_ATemplate]
+) -> None:
     """One template that AAAA queries of the zone meet. Type ANY withholds only where A is treated differently."""
-    refuses_rest = template.limited and not template.passes_on(zone)
-    aaaa_only = directive.arguments[1] == "AAAA" or lies_in_any(zone, path.a_answered)
-    answers_a_only = bool(template.answers) and template.treatment is not None and template.rcode == "NOERROR"
-    if (aaaa_only or answers_a_only) and refuses_rest:
-        # Names that match no regex get SERVFAIL: with the matching ones, or without them, that is nearly all.
-        path.block(directive, zone, AaaaTreatment.SERVFAIL, limited=template.treatment is None)
-    elif (aaaa_only or answers_a_only) and template.treatment is not None:
-        path.block(directive, zone, template.treatment, limited=template.limited)
-    if refuses_rest or not template.limited:
+    limited, treatment = template.limited(zone), template.treatment
+    refuses_rest = limited and not template.passes_on(zone)
+    answers_a_only = bool(template.answers) and treatment is not None and template.rcode == "NOERROR"
+    by_type = directive.arguments[1] == "AAAA" or path.only_aaaa or any(each.settles(zone) for each in others)
+    if by_type or answers_a_only:
+        alike = treatment is None or _is_data(zone, template, others)
+        if refuses_rest and not any(each.settles(zone) and each.refuses for each in others):
+            # Names that match no regex get SERVFAIL: with the matching ones, or without them, that is nearly all.
+            path.block(directive, zone, AaaaTreatment.SERVFAIL, limited=alike, final=True)
+        elif treatment is not None and not alike:
+            path.block(directive, zone, treatment, limited=limited, final=template.final)
+    if refuses_rest or not limited:
         path.answered.append(zone)
+
+
+def _is_data(zone: str, template: _Template, others: list[_ATemplate]) -> bool:
+    """Whether templates make the zone's A as well: names of which only A has data, or both families without data."""
+    settling = [each for each in others if each.settles(zone)]
+    near = [each for each in others if within(zone, each.zone) or within(each.zone, zone)]
+    own = frozenset(map(_plain, template.regexes))
+    empty = template.treatment is AaaaTreatment.NODATA
+    if settling and (empty or not any(each.data for each in settling)):
+        return True
+    twins = [each for each in near if each.data is empty]
+    return bool(own) and template.treatment is not None and own <= {regex for each in twins for regex in each.regexes}
 
 
 def _run_hosts(path: _QueryPath) -> None:
@@ -173,9 +340,30 @@ RCODES = frozenset(
         "NOTZONE", "BADSIG", "BADVERS", "BADKEY", "BADTIME", "BADMODE", "BADNAME", "BADALG", "BADTRUNC", "BADCOOKIE",
     )
 )  # fmt: skip
-EVERY_NAME = frozenset({".*", "^.*$", "(.*)", "^(.*)$", ".", "^.*", ".*$", r".*\.", r"^.*\.$", ".+", "^.+$"})
+EVERY_NAME = frozenset({"", ".*", ".", ".+", r".*\..*", r".+\..+", r"(?:.*)", "(.*)", "(.+)"})
 # An answer line of a template may take its type from the question.
-_ANSWERS_AAAA = re.compile(r"\b(?:AAAA|CNAME|DNAME)\b|\{\{-?\s*\.Type\s*-?\}\}")
+_OTHER_ANSWER = re.compile(r"\b(?:CNAME|DNAME)\b|\{\{-?\s*\.Type\s*-?\}\}")
+_RECORD = re.compile(r"\b(A|AAAA)\s+(\S.*?)\s*$")
+_NAMED_GROUP = re.compile(r"\?P?<\w+>")
+
+
+def _plain(regex: str) -> str:
+    """A regex without what makes no difference for the names of a zone: anchors, names of groups, the final dot."""
+    text = _NAMED_GROUP.sub("", regex).removeprefix("(?i)").removeprefix("^").removesuffix("$")
+    for dot in ("[.]?", r"\.?", "[.]", r"\."):
+        if text.endswith(dot):
+            return text.removesuffix(dot)
+    return text
+
+
+def _is_address(text: str) -> bool:
+    """Whether a record's address can be dialled, as far as it is written out."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return True
+    mapped = isinstance(address, IPv6Address) and address.ipv4_mapped is not None
+    return not (address.is_unspecified or address.is_loopback or mapped)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -183,21 +371,40 @@ class _Template:
     regexes: list[str] = field(default_factory=list)
     conditions: list[str] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
+    authority: list[str] = field(default_factory=list)
     rcode: str = "NOERROR"
     falls_through: tuple[str, ...] | None = None
 
-    @property
-    def limited(self) -> bool:
-        return bool(self.conditions) or (bool(self.regexes) and not EVERY_NAME.intersection(self.regexes))
+    def limited(self, zone: str) -> bool:
+        """Whether it takes only some names of the zone."""
+        dotted = "" if zone == ROOT else re.escape(zone)
+        every = EVERY_NAME | {f".*{dotted}", rf".*\.{dotted}", rf".+\.{dotted}", rf"(.*\.)?{dotted}"}
+        return bool(self.conditions) or (bool(self.regexes) and every.isdisjoint(map(_plain, self.regexes)))
+
+    def gives(self, qtype: str) -> bool:
+        """Whether it answers with addresses, or with a name that may have them."""
+        return self.rcode != "SERVFAIL" and any(
+            _OTHER_ANSWER.search(answer)
+            or any(record[1] == qtype and _is_address(record[2]) for record in _RECORD.finditer(answer))
+            for answer in self.answers
+        )
 
     @property
     def treatment(self) -> AaaaTreatment | None:
         """What it does to AAAA; None where it answers with addresses."""
-        if self.rcode == "SERVFAIL":
-            return AaaaTreatment.SERVFAIL
-        if any(_ANSWERS_AAAA.search(answer) for answer in self.answers):
+        if self.gives("AAAA"):
             return None
+        if self.rcode == "NOERROR" and any(
+            record[1] == "AAAA" for record in map(_RECORD.search, self.answers) if record
+        ):
+            return AaaaTreatment.UNUSABLE
         return AFTER_RCODE.get(self.rcode, AaaaTreatment.SERVFAIL)
+
+    @property
+    def final(self) -> bool:
+        """Whether dns64 in front of it makes no AAAA."""
+        denies = self.rcode == "NXDOMAIN" and any(" SOA " in record for record in self.authority)
+        return denies or self.rcode == "SERVFAIL" or self.treatment is AaaaTreatment.UNUSABLE
 
     def passes_on(self, zone: str) -> bool:
         """Whether names of the zone that no regex matches go on to the next template and plugin."""
@@ -207,6 +414,7 @@ class _Template:
 def _read_template(directive: Directive, errors: list[str]) -> _Template:
     template = _Template()
     lists = {"match": template.regexes, "answer": template.answers, "expr": template.conditions}
+    lists["authority"] = template.authority
     for line in directive.body:
         words = list(line)
         while words:

@@ -5,29 +5,36 @@ Called by parse/configmaps.py. Reads what the text means; diagnosis decides whet
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from exporter.inventory.corefile.aaaa import withheld
+from exporter.inventory.corefile.aaaa import Withholding
 from exporter.inventory.corefile.syntax import DEFAULT_PORT, Files, ServerBlock, SyntaxParser, within, zones_of
 from exporter.model.cluster.corefile import AaaaBlock, Corefile
 
 MAX_ERRORS = 20
 MAX_BLOCKS = 200
+MAX_BINDS = 20
 KEY = "Corefile"
 
 
 def read_corefile(
-    namespace: str, name: str, data: Mapping[str, str], custom: Mapping[str, str] | None = None
+    namespace: str,
+    name: str,
+    data: Mapping[str, str],
+    custom: Mapping[str, str] | None = None,
+    ports: Collection[str] = (),
 ) -> Corefile:
-    """The ConfigMap's Corefile. `data` are its keys, `custom` those of ConfigMap coredns-custom for imports."""
+    """The ConfigMap's Corefile. `data` are its keys, `custom` those of ConfigMap coredns-custom for imports.
+
+    `ports`: where its pods are asked, as the DNS Service's targetPort says.
+    """
     parser = SyntaxParser(data.get(KEY, ""), _files(data, custom or {}))
     servers = [block for block in parser.parse() if block.zones]
-    # Pods ask port 53, or the one port there is (OpenShift's 5353 behind the Service).
-    if any(server.port == DEFAULT_PORT for server in servers):
-        servers = [server for server in servers if server.port == DEFAULT_PORT]
-    found = [(server, withheld(server)) for server in servers]
+    withholding = Withholding(servers)
+    servers = _asked(servers, ports)
+    found = [(server, withholding.of(server)) for server in servers]
     errors = [*parser.errors, *(error for server in servers for error in server.errors)]
     return Corefile(
         namespace=namespace,
@@ -35,8 +42,17 @@ def read_corefile(
         cluster_domains=_cluster_domains(servers),
         blocks=tuple(_except_served_elsewhere(found))[:MAX_BLOCKS],
         dns64=any(any(server.of("dns64")) for server in servers),
+        binds=tuple(dict.fromkeys(a for s in servers for a in s.binds))[:MAX_BINDS],
         errors=tuple(dict.fromkeys(errors))[:MAX_ERRORS],
     )
+
+
+def _asked(servers: list[ServerBlock], ports: Collection[str]) -> list[ServerBlock]:
+    """Those on the port that pods ask: the Service's, else 53, else any (OpenShift's 5353 behind the Service)."""
+    for wanted in (ports, (DEFAULT_PORT,)):
+        if found := [server for server in servers if server.port in wanted]:
+            return found
+    return servers
 
 
 def _files(data: Mapping[str, str], custom: Mapping[str, str]) -> Files:
@@ -60,7 +76,10 @@ def _except_served_elsewhere(found: list[tuple[ServerBlock, list[AaaaBlock]]]) -
         others = {zone for other, _ in found if other is not server for zone in other.zones} - blocked
         for block in blocks:
             yield replace(
-                block, except_zones=tuple(sorted(z for z in others if z != block.zone and within(z, block.zone)))
+                block,
+                except_zones=tuple(
+                    sorted({*block.except_zones, *(z for z in others if z != block.zone and within(z, block.zone))})
+                ),
             )
 
 

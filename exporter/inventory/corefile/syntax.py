@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
 
-from exporter.model.family import parse_net
+from exporter.model.family import Address, parse_address, parse_net
 
 ROOT = "."
 DEFAULT_PORT = "53"
 MAX_LENGTH = 1 << 20
 MAX_IMPORTS = 1_000
 MAX_TOKENS = 100_000
+MAX_REPEATED = 5_000  # words that imports of something imported before may add
 
 Files: TypeAlias = Callable[[str], Mapping[str, str] | None]
 """From an import's pattern to the matching files, name to content; None where a plain path is not known."""
@@ -77,6 +78,18 @@ class ServerBlock:
         plain = [key for key in self.keys if "://" not in key or key.startswith("dns://")]
         return list(dict.fromkeys(zones_of(plain)))
 
+    @cached_property
+    def binds(self) -> list[Address]:
+        """The addresses of its `bind` lines; names of interfaces are left out."""
+        words = (word for directive in self.of("bind") for word in directive.arguments)
+        return [address for address in map(parse_address, words) if address is not None]
+
+    def takes(self, qtype: str) -> bool | None:
+        """Whether its views let queries of the type in: all of them, none, or (None) some or unknown."""
+        lines = (line for view in self.of("view") for line in view.body if line[0] == "expr")
+        said = [_view_takes(" ".join(line[1:]), qtype) for line in lines]
+        return False if False in said else None if None in said else True
+
     def of(self, plugin: str) -> Iterator[Directive]:
         return (directive for directive in self.directives if directive.plugin == plugin)
 
@@ -84,6 +97,29 @@ class ServerBlock:
         """The block's zones as far as a directive's own zones limit them."""
         given = list(written)
         return meet(self.zones, zones_of(given)) if given else self.zones
+
+
+# `view`'s expression language (expr-lang.org), as far as it compares the query type alone
+_TYPE_IS = re.compile(r"type\(\)\s*(==|!=|in|not in)\s*(\[[^\]]*\]|['\"]?\w+['\"]?)")
+_NESTED = re.compile(r"\([^()]*(?:\|\||&&)")
+
+
+def _view_takes(expression: str, qtype: str) -> bool | None:
+    text = re.sub(r"\bor\b", "||", re.sub(r"\band\b", "&&", expression))
+    if _NESTED.search(text):
+        return None
+    options = []
+    for option in text.split("||"):
+        terms = [_term_takes(term.strip(), qtype) for term in option.split("&&")]
+        options.append(False if False in terms else None if None in terms else True)
+    return True if True in options else None if None in options else False
+
+
+def _term_takes(term: str, qtype: str) -> bool | None:
+    found = _TYPE_IS.fullmatch(term)
+    if found is None:
+        return None
+    return (qtype in re.findall(r"\w+", found[2])) is (found[1] in ("==", "in"))
 
 
 def tokenize(content: str, file: str) -> list[Token]:
@@ -107,6 +143,9 @@ class SyntaxParser:
         self._files = files
         self._snippets: dict[str, list[Token]] = {}
         self._imports = 0
+        self._imported_before: set[str] = set()
+        self._repeated = 0
+        self._open: list[tuple[str, int]] = []  # imports whose words are being read, with the words left behind them
         self._tokens = tokenize(content[:MAX_LENGTH], "Corefile")
         if len(content) > MAX_LENGTH or len(self._tokens) >= MAX_TOKENS:
             self.errors.append("too long; the end was not read")
@@ -121,6 +160,8 @@ class SyntaxParser:
                 self._snippets[block.keys[0][1:-1]] = self._snippet()
                 continue
             self._directives(block)
+            if any("{" in key or "}" in key for key in block.keys):
+                self.errors.append(f"{' '.join(block.keys)[:40]}: the zone is not known or no domain name")
             blocks += [block] if block.keys else []
         return blocks
 
@@ -209,13 +250,20 @@ class SyntaxParser:
         has_argument = self._at + 1 < len(self._tokens) and not self._starts_line(self._at + 1)
         pattern = self._tokens[self._at + 1].text if has_argument else ""
         self._imports += 1
-        if self._imports > MAX_IMPORTS or len(self._tokens) > MAX_TOKENS:
+        left = len(self._tokens) - self._at
+        self._open = [(name, behind) for name, behind in self._open if behind < left]
+        words = self._imported(pattern, word.line) if pattern else []
+        self._repeated += len(words) if pattern in self._imported_before else 0
+        full = len(self._tokens) + len(words) > MAX_TOKENS or self._repeated > MAX_REPEATED
+        if full or self._imports > MAX_IMPORTS or any(name == pattern for name, _ in self._open):
             self.errors.append(f"line {word.line}: too many imports")
             self._at = len(self._tokens)
             return
         if not pattern:
             self.errors.append(f"line {word.line}: import without argument")
-        self._tokens[self._at : self._at + 1 + has_argument] = self._imported(pattern, word.line) if pattern else []
+        self._imported_before.add(pattern)
+        self._open.append((pattern, left - 1 - has_argument))
+        self._tokens[self._at : self._at + 1 + has_argument] = words
 
     def _imported(self, pattern: str, line: int) -> list[Token]:
         if pattern in self._snippets:
@@ -237,7 +285,9 @@ def zones_of(texts: Iterable[str]) -> list[str]:
 def _zone_of(text: str) -> str:
     name = text.partition("://")[2] or text
     head, colon, tail = name.rpartition(":")
-    name = head if colon and tail.isdigit() else name
+    name = head if colon and (tail.isdigit() or tail.startswith("{")) else name
+    if "{" in name or "}" in name:
+        return ""  # a placeholder whose value is not known, or a brace without a blank: no domain name
     if parse_net(name) is not None:
         return ""  # CIDR notation of a reverse zone
     name = name.rstrip(".").lower()

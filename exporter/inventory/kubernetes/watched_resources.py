@@ -102,7 +102,7 @@ CALICO_DAEMONSET = WatchedResource(kind=ResourceKind.CALICO_DAEMONSET, api_versi
 INSTALLATION = WatchedResource(kind=ResourceKind.INSTALLATION, api_versions=("operator.tigera.io/v1",), name="default")
 CALICO_CONFIG = _config_map("calico-config")
 CONFIG_MAPS = (
-    *map(_config_map, ("coredns", "coredns-custom", "rke2-coredns-rke2-coredns", "node-local-dns")),
+    *map(_config_map, ("coredns", "coredns-custom", "rke2-coredns-rke2-coredns", "node-local-dns", "nodelocaldns")),
     CALICO_CONFIG,
     *map(_config_map, ("kubeadm-config", "kube-proxy")),
     # Switches of other CNIs; flannel's manifest has a namespace of its own.

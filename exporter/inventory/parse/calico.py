@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from exporter.inventory.parse.dns_process import dns_process
 from exporter.inventory.parse.fields import flag, items, mapping, moment, name_of, nets, number, objects, text, texts
 from exporter.inventory.parse.networks import agent_of, agent_sign
 from exporter.model.cluster.calico import (
@@ -21,18 +22,20 @@ from exporter.model.cluster.calico import (
     IPPool,
     VxlanMode,
 )
+from exporter.model.cluster.corefile import DnsProcess
 from exporter.model.cni.profile import CniSign
 from exporter.model.family import Family, Net, family_of, parse_net
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonSet:
-    """A CNI's DaemonSet: what it shows of the CNI, and calico-node's environment."""
+    """A CNI's DaemonSet: what it shows of the CNI, and calico-node's environment. Or that of a DNS cache."""
 
     namespace: str
     name: str
-    sign: CniSign
+    sign: CniSign | None = None
     calico: CalicoNode | None = None
+    dns: DnsProcess | None = None  # of a node cache
 
 
 BLOCK_SIZES = {Family.V4: 26, Family.V6: 122}
@@ -128,13 +131,15 @@ def parse_felix(source: Mapping[str, Any]) -> FelixConfiguration:
 
 
 def parse_daemonset(source: Mapping[str, Any]) -> DaemonSet | None:
-    """A CNI's DaemonSet, with the environment of calico-node where it runs that; None for any other DaemonSet."""
+    """A CNI's DaemonSet, with the environment of calico-node where it runs that; a DNS cache; None for any other."""
     metadata = mapping(source.get("metadata"))
     namespace, name = name_of(metadata.get("namespace")), name_of(metadata.get("name"))
     profile = agent_of(name)
+    spec = mapping(mapping(mapping(source.get("spec")).get("template")).get("spec"))
     if profile is None:
-        return None
-    containers = objects(mapping(mapping(mapping(source.get("spec")).get("template")).get("spec")).get("containers"))
+        dns = dns_process(spec)
+        return DaemonSet(namespace=namespace, name=name, dns=dns) if dns is not None and dns.node_cache else None
+    containers = objects(spec.get("containers"))
     own = [c for c in containers if c.get("name") == "calico-node"]
     return DaemonSet(
         namespace=namespace,

@@ -6,13 +6,14 @@ a second ConfigMap).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from exporter.inventory.corefile.corefile import KEY, read_corefile
 from exporter.inventory.document import InventoryDocumentError, read_documents
 from exporter.inventory.parse.components import parse_cni_config, parse_kube_proxy, parse_kubeadm
+from exporter.inventory.parse.dns_use import DnsUse
 from exporter.inventory.parse.fields import mapping, name_of, string_map
 from exporter.inventory.parse.networks import config_map_signs, is_config_of_a_cni
 from exporter.model.cluster.component import CniConfig, ComponentFlags
@@ -28,8 +29,9 @@ CNI_KEY = "cni_network_config"
 CALICO_CONFIGS = frozenset({"calico-config", "canal-config", "rke2-canal-config"})
 KUBEADM = "kubeadm-config"
 KUBE_PROXY = "kube-proxy"
+NOT_KNOWN = DnsUse()
 NAMES = frozenset({CUSTOM, *CALICO_CONFIGS, KUBEADM, KUBE_PROXY})
-NODE_LOCAL = "node-local-dns"
+MAX_COREFILES = 20  # read to find the node cache by its `bind` lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +71,11 @@ def parse_config_map(source: Mapping[str, Any]) -> ConfigMap | str | None:
     return ConfigMap(name_of(metadata.get("namespace")), name, data)
 
 
-def read_config_maps(maps: Iterable[ConfigMap]) -> ConfigMapContents:
-    """Everything that the ConfigMaps contain about the cluster."""
+def read_config_maps(maps: Iterable[ConfigMap], dns: DnsUse = NOT_KNOWN) -> ConfigMapContents:
+    """Everything that the ConfigMaps contain about the cluster. `dns`: which of several CoreDNS pods ask."""
     by_name = sorted(maps, key=lambda each: (each.namespace, each.name))
-    custom = {each.namespace: each.data for each in by_name if each.name == CUSTOM}
-    corefiles = [each for each in by_name if KEY in each.data and each.name != CUSTOM]
-    coredns = min((each for each in corefiles if each.name != NODE_LOCAL), key=_preference, default=None)
-    node_local = next((each for each in corefiles if each.name == NODE_LOCAL), None)
-    found = ConfigMapContents(corefile=_corefile(coredns, custom), node_local=_corefile(node_local, custom))
+    corefile, node_local = _corefiles(by_name, dns)
+    found = ConfigMapContents(corefile=corefile, node_local=node_local)
     for each in by_name:
         found.cni_signs += config_map_signs(each.name, each.data, each.subject)
         # Without that key another plugin writes the file.
@@ -93,6 +92,31 @@ def read_config_maps(maps: Iterable[ConfigMap]) -> ConfigMapContents:
     return found
 
 
+def _corefiles(maps: list[ConfigMap], dns: DnsUse) -> tuple[Corefile | None, Corefile | None]:
+    """The Corefile of the DNS Service's pods and that of the node cache: by what mounts it, else by what it says."""
+    custom = {each.namespace: each.data for each in maps if each.name == CUSTOM}
+    every = [each for each in maps if KEY in each.data and each.name != CUSTOM]
+
+    def read(each: ConfigMap, ports: Collection[str] = ()) -> Corefile:
+        return read_corefile(each.namespace, each.name, each.data, custom.get(each.namespace), ports)
+
+    mounted = [each for each in every if (each.namespace, each.name) in dns.config_maps]
+    caches = [read(each) for each in every if (each.namespace, each.name) in dns.node_cache_maps - dns.config_maps]
+    rest = [each for each in every if each not in mounted and (not dns.namespaces or each.namespace in dns.namespaces)]
+    if not caches:
+        caches = [found for found in map(read, rest[:MAX_COREFILES]) if _is_node_cache(found, dns)]
+    cached = {(each.namespace, each.name) for each in caches}
+    # Pods that do not show what they mount: kube-system/coredns, or what else has a Corefile beside their Service.
+    shown = mounted or ([] if dns.config_maps else [e for e in rest if (e.namespace, e.name) not in cached])
+    coredns = min(shown, key=_preference, default=None)
+    return None if coredns is None else read(coredns, dns.ports), next(iter(caches), None)
+
+
+def _is_node_cache(found: Corefile, dns: DnsUse) -> bool:
+    """Whether all of its server blocks bind addresses that only a cache on the node has: link-local, or a Service's."""
+    return bool(found.binds) and all(each.is_link_local or each in dns.service_addresses for each in found.binds)
+
+
 def _preference(each: ConfigMap) -> tuple[bool, bool, bool, str]:
     """The cluster's CoreDNS is kube-system/coredns, else a name with that word in it, else OpenShift's dns-default."""
     return (
@@ -101,10 +125,6 @@ def _preference(each: ConfigMap) -> tuple[bool, bool, bool, str]:
         each.namespace not in ("kube-system", "openshift-dns"),
         each.subject,
     )
-
-
-def _corefile(each: ConfigMap | None, custom: Mapping[str, Mapping[str, str]]) -> Corefile | None:
-    return None if each is None else read_corefile(each.namespace, each.name, each.data, custom.get(each.namespace))
 
 
 def _yaml(each: ConfigMap, key: str, problems: list[Unreadable]) -> Any:

@@ -11,6 +11,7 @@ from sys import intern
 from typing import Any
 
 from exporter.inventory.parse.components import component_flags, parse_node_arguments
+from exporter.inventory.parse.dns_process import dns_process
 from exporter.inventory.parse.fields import (
     addresses,
     families,
@@ -152,6 +153,7 @@ def parse_pod(source: Mapping[str, Any]) -> Pod:
         disables_ipv6=_disables_ipv6(spec, notes),
         static_uid=text(notes.get("kubernetes.io/config.hash")),
         service_account=intern(name_of(spec.get("serviceAccountName"))),
+        dns=dns_process(spec),
         component=_component(namespace, name, containers, node),
         cni_sign=pod_sign(metadata, containers, Subject.of(SubjectKind.POD, namespace, name)) if host_network else None,
     )

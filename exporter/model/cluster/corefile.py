@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from exporter.model.family import Address
+
 
 class AaaaTreatment(StrEnum):
     """What a Corefile does with AAAA in a zone."""
@@ -16,6 +18,16 @@ class AaaaTreatment(StrEnum):
     DROPPED = "dropped"
     REWRITTEN = "rewritten"
     FILTERED = "filtered"
+    UNUSABLE = "unusable"  # an answer of ::, loopback or an IPv4-mapped address
+
+
+@dataclass(frozen=True, slots=True)
+class DnsProcess:
+    """What a pod's or DaemonSet's spec shows of the CoreDNS, or node cache built on it, that it runs."""
+
+    config_maps: tuple[str, ...]  # mounted, in the pod's namespace
+    local_ips: tuple[Address, ...] = ()  # -localip: NodeLocal DNSCache's own addresses on each node
+    node_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +35,7 @@ class AaaaBlock:
     """One directive of a Corefile that withholds AAAA, as CoreDNS would run it."""
 
     zone: str  # "." for all names
-    plugin: str  # template | rewrite | acl | hosts
+    plugin: str  # template | rewrite | acl | hosts | view
     fate: AaaaTreatment
     line: int  # 1-based, in `file`
     text: str  # the directive as written, shortened
@@ -42,4 +54,5 @@ class Corefile:
     cluster_domains: tuple[str, ...] = ()  # zones of the kubernetes plugin, without the reverse ones
     blocks: tuple[AaaaBlock, ...] = ()
     dns64: bool = False
+    binds: tuple[Address, ...] = ()  # the addresses of its `bind` lines
     errors: tuple[str, ...] = ()  # what could not be read

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from exporter.model import EMPTY
 from exporter.model.cluster.component import ComponentFlags
+from exporter.model.cluster.corefile import DnsProcess
 from exporter.model.cni.profile import CniSign
 from exporter.model.family import Address, Family
 from exporter.model.subject import Subject, SubjectKind
@@ -43,6 +44,7 @@ class Pod:
     static_uid: str = ""  # annotation kubernetes.io/config.hash: the uid in a static pod's cgroup
     service_account: str = ""
     cni_sign: CniSign | None = None  # where it is an agent of a CNI
+    dns: DnsProcess | None = None  # where it runs CoreDNS
     component: ComponentFlags | None = None  # the flags it shows, where it runs a Kubernetes component
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.service import Service
 from exporter.model.family import Address
@@ -12,9 +14,14 @@ DNS_NAMES = frozenset({"kube-dns", "coredns", "rke2-coredns-rke2-coredns", "dns-
 
 def dns_services(inventory: Inventory) -> tuple[Service, ...]:
     """The Services of the cluster's DNS, by their label or well-known name."""
+    return select_dns_services(inventory.services or ())
+
+
+def select_dns_services(services: Iterable[Service]) -> tuple[Service, ...]:
+    """Those of the cluster's DNS among these."""
     return tuple(
         s
-        for s in inventory.services or ()
+        for s in services
         if s.labels.get("k8s-app") in {"kube-dns", "coredns"} or s.name in DNS_NAMES
         if not s.ports or any(p.port == 53 for p in s.ports)
     )

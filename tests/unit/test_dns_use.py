@@ -1,0 +1,126 @@
+"""Which of several CoreDNS pods ask, by Services, pods, DaemonSets and `bind` lines; and which cache may be asked."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from exporter.inventory.inventory_builder import build_inventory
+from exporter.inventory.parse.objects import identify, parse_object
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
+from exporter.plan.servers import known_servers
+from tests.unit.plan_scene import config
+
+PLAIN = ".:53 {\n kubernetes cluster.local\n forward . /etc/resolv.conf\n}\n"
+BLOCKING = ".:53 {\n template IN AAAA .\n forward . /etc/resolv.conf\n}\n"
+LABELS = {"k8s-app": "kube-dns"}
+
+
+def metadata(name: str, namespace: str = "kube-system", **more: Any) -> dict[str, Any]:
+    return {"name": name, "namespace": namespace, **more}
+
+
+def config_map(name: str, corefile: str, namespace: str = "kube-system") -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(name, namespace),
+        "data": {"Corefile": corefile},
+    }
+
+
+def service(target: int | str = 53) -> dict[str, Any]:
+    spec = {"clusterIPs": ["10.96.0.10"], "selector": LABELS, "ports": [{"port": 53, "targetPort": target}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata("kube-dns", labels=LABELS), "spec": spec}
+
+
+def spec(mounts: str, *args: str, host: bool = False, image: str = "coredns", port: int = 53) -> dict[str, Any]:
+    ports = [{"name": "dns", "containerPort": port, "protocol": "UDP"}]
+    volumes = [{"name": "config", "configMap": {"name": mounts}}]
+    return {
+        "hostNetwork": host,
+        "containers": [{"image": image, "args": list(args), "ports": ports}],
+        "volumes": volumes,
+    }
+
+
+def pod(name: str, shown: dict[str, Any], namespace: str = "kube-system", **labels: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata(name, namespace, labels=labels), "spec": shown}
+
+
+def cache(mounts: str, local: str, **more: Any) -> dict[str, Any]:
+    return spec(mounts, "-localip", local, "-conf", "/etc/Corefile", host=True, **more)
+
+
+DNS_POD = pod("dns-1", spec("mounted", "-conf", "/etc/coredns/Corefile"), **{"k8s-app": "kube-dns"})
+
+
+def inventory(*sources: dict[str, Any]) -> Inventory:
+    objects: dict[ResourceKind, list[Any]] = {}
+    for each in sources:
+        kind = identify(each)
+        assert kind is not None
+        objects.setdefault(kind, []).append(parse_object(kind, each))
+    return build_inventory(objects, source=InventoryOrigin.FILE)
+
+
+def names(found: Inventory) -> tuple[str | None, str | None]:
+    return found.corefile and found.corefile.name, found.node_local and found.node_local.name  # type: ignore[return-value]
+
+
+def test_the_dns_services_pods_decide_not_the_name() -> None:
+    maps = config_map("coredns", BLOCKING), config_map("mounted", PLAIN), config_map("coredns", BLOCKING, "lan")
+    assert names(inventory(*maps, service(), DNS_POD)) == ("mounted", None)
+
+
+def test_a_coredns_beside_another_dns_server_is_not_the_clusters() -> None:
+    dnsmasq = pod("dns-1", spec("kube-dns", image="dnsmasq"), **{"k8s-app": "kube-dns"})
+    lan = pod("lan", spec("coredns", "-conf", "x"), "lan")
+    assert names(inventory(service(), dnsmasq, lan, config_map("coredns", BLOCKING, "lan"))) == (None, None)
+
+
+@pytest.mark.parametrize("target", [8053, "dns"])
+def test_the_port_behind_the_service_is_the_one_that_is_asked(target: int | str) -> None:
+    both = BLOCKING.replace(":53", ":8053") + PLAIN.replace(".:53", "corp.test:53")
+    shown = spec("mounted", "-conf", "x", port=8053)
+    found = inventory(service(target), pod("dns-1", shown, **{"k8s-app": "kube-dns"}), config_map("mounted", both))
+    assert found.corefile is not None
+    assert [block.all_names for block in found.corefile.blocks] == [True]
+
+
+@pytest.mark.parametrize("address", ["169.254.25.10", "169.254.10.11", "fd00:53::10"])
+def test_a_node_cache_under_any_name_and_address_is_read_and_may_be_asked(address: str) -> None:
+    maps = config_map("mounted", PLAIN), config_map("some-cache-3f2a", BLOCKING)
+    daemonset = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": metadata("some-cache"),
+        "spec": {"template": {"spec": cache("some-cache-3f2a", address)}},
+    }
+    assert names(inventory(service(), DNS_POD, *maps, daemonset)) == ("mounted", "some-cache-3f2a")
+    found = inventory(service(), DNS_POD, *maps, pod("cache-x", cache("some-cache-3f2a", f"{address},10.96.0.10")))
+    assert names(found) == ("mounted", "some-cache-3f2a")
+    labels = known_servers(found, config(), None).labels
+    assert labels[ip_address(address)] == "node_local"
+    assert labels[ip_address("10.96.0.10")] == "cluster_dns"
+
+
+def test_of_a_cache_that_no_pod_shows_the_bind_lines_tell() -> None:
+    bound = config_map("dns-of-nodes", BLOCKING.replace("{", "{\n bind 169.254.25.10", 1))
+    found = inventory(service(), config_map("coredns", PLAIN), bound)
+    assert names(found) == ("coredns", "dns-of-nodes")
+    assert known_servers(found, config(), None).labels[ip_address("169.254.25.10")] == "node_local"
+
+
+def test_a_name_alone_makes_no_node_cache() -> None:
+    found = inventory(service(), DNS_POD, config_map("mounted", PLAIN), config_map("node-local-dns", BLOCKING))
+    assert names(found) == ("mounted", None)
+
+
+def test_a_pod_elsewhere_or_without_the_hosts_network_allows_no_address() -> None:
+    elsewhere = pod("x", cache("c", "192.0.2.66"), "team")
+    inside = pod("y", spec("c", "-localip", "192.0.2.67"))
+    labels = known_servers(inventory(service(), elsewhere, inside), config(), None).labels
+    assert labels.keys().isdisjoint({ip_address("192.0.2.66"), ip_address("192.0.2.67")})
