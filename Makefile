@@ -7,7 +7,7 @@ REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 CONTAINER_TOOL ?= $(shell command -v podman || command -v docker)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fast lint format lock bench demo image archive publish manifest alerts dashboards pictures reference
+.PHONY: help run test fast lint format lock libc-worlds bench demo image archive publish manifest alerts dashboards pictures reference
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ format: ## format the Python sources
 
 lock: ## update the lock files to the newest versions
 	scripts/lock
+
+libc-worlds: ## 4,000 worlds of damaged and 2,000 of usual DNS replies, against the glibc and musl of this machine (root)
+	DAMAGED_WORLDS=4000 LIBC_WORLDS=2000 .venv/bin/python -m pytest -q tests/wire/test_libc_truth.py
 
 bench: ## measure the cost of reading the kernel against the usual tools; prints one table
 	scripts/bench

@@ -134,7 +134,7 @@ class World:
                     word = self.words.get((name, qtype, server), "nx")
                     given = answer(word, name, qtype, edns=edns, seconds=DELAYS[index])
                     found[name, qtype, server] = (
-                        Answer(NoReply.REFUSED, NoReply.REFUSED) if server in self.closed else given
+                        Answer(NoReply.REFUSED, stream=NoReply.REFUSED) if server in self.closed else given
                     )
         return found
 

@@ -78,7 +78,7 @@ def _join(name: str, domain: str) -> str:
 
 def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str) -> Result:
     """What glibc returns for request any, 4 or 6 with ai_flags 0. Raises UnaskedError if it needs an unasked answer."""
-    walk = SearchWalk(answers)
+    walk = SearchWalk(answers, "glibc_any" if request == "any" else "glibc")
     no_aaaa = "no-aaaa" in conf.options
     call = _GlibcCall(
         transaction=Transaction(conf=conf, walk=walk),
@@ -86,7 +86,7 @@ def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str) -> 
         discard=no_aaaa and request == "6",
     )
     error = call.search(name)
-    addresses = tuple(address for reply in call.replies for address in reply.addresses)
+    addresses = _addresses(call.replies)
     if not call.replies:
         code = call.code_of(error, request)
         why = f"{call.reason}: {MEANINGS[code]}"
@@ -96,6 +96,14 @@ def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str) -> 
         code = "EAI_NODATA" if request == "4" else "EAI_NONAME"
         why = f"{call.decider} answers with records that hold no address: glibc stops there"
     return Result(code=code, addresses=addresses, seconds=walk.seconds, candidate=call.decider, why=why)
+
+
+def _addresses(replies: list[Reply]) -> tuple[Address, ...]:
+    """dns-host.c, gaih_getanswer: a broken first reply fails all; a broken second one, unless the first has some."""
+    broken = [reply.broken for reply in replies]
+    if any(broken) and (broken[0] or not replies[0].addresses):
+        return ()
+    return tuple(address for reply in replies for address in reply.addresses)
 
 
 @dataclass(slots=True, kw_only=True)

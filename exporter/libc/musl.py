@@ -2,8 +2,7 @@
 
 Follows musl 1.2.5 and, with `since_1_2_4` off, 1.2.3 (src/network/lookup_name.c, res_msend.c, resolvconf.c). All
 nameservers are asked at once and the first NOERROR or NXDOMAIN per type counts. It knows no options in resolv.conf but
-ndots, timeout and attempts. Not modelled: the hosts file, AI_ADDRCONFIG, and that 1.2.3 takes records of another type
-for addresses.
+ndots, timeout and attempts. Not modelled: the hosts file and AI_ADDRCONFIG.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
 from exporter.model.dns_name import casefold, is_encodable
 
 MAX_TIMEOUT = 60
+MAX_ADDRESSES = 48  # MAXADDRS of lookup.h; since 1.2.4 AAAA is read before A
 MAX_TEXT = 255  # name, dot and search domain, in lookup_name.c's buffer
 NEVER = float("inf")
 
@@ -32,7 +32,9 @@ def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
 
 def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str, *, since_1_2_4: bool) -> Result:
     """What musl returns for request any, 4 or 6 with ai_flags 0. Raises UnaskedError if it needs an unasked answer."""
-    call = _MuslCall(conf=conf, walk=SearchWalk(answers), since_1_2_4=since_1_2_4)
+    call = _MuslCall(
+        conf=conf, walk=SearchWalk(answers, "musl" if since_1_2_4 else "musl_1_2_3"), since_1_2_4=since_1_2_4
+    )
     made, candidate = Result(code="", why="the name is empty or ends in two dots"), ""
     for candidate in candidates(name, conf):
         made = call.ask(candidate, QTYPES[request])
@@ -72,9 +74,10 @@ class _MuslCall:
             if reply.rcode == NXDOMAIN:
                 why = f"no candidate exists; the last, {candidate}, got NXDOMAIN for {qtype}"
                 return Result(code="", why=why)
-        addresses = tuple(address for reply in replies if reply is not None for address in reply.addresses)
+        ordered = reversed(replies) if self.since_1_2_4 else replies
+        addresses = tuple(address for reply in ordered if reply is not None for address in reply.addresses)
         if addresses:
-            return Result(code="OK", why=f"{candidate} has an address", addresses=addresses)
+            return Result(code="OK", why=f"{candidate} has an address", addresses=addresses[:MAX_ADDRESSES])
         shown = " and ".join(f"{qtype} NOERROR without an address" for qtype in qtypes)
         why = f"{candidate} gets {shown}: for musl the name exists, and it stops there"
         return Result(code="EAI_NODATA" if self.since_1_2_4 else "EAI_NONAME", why=why)
@@ -96,7 +99,8 @@ class _MuslCall:
     def _race(self, candidate: str, qtype: str) -> _Arrival:
         """The first usable reply of all nameservers. A nameserver that was not asked counts as the slowest."""
         servers = nameservers(self.conf.musl_nameservers or self.conf.nameservers)
-        known = [a for a in (self.walk.answers.get((casefold(candidate), qtype, s)) for s in servers) if a is not None]
+        found = (self.walk.answers.get((casefold(candidate), qtype, server)) for server in servers)
+        known = [answer.seen_by(self.walk.libc) for answer in found if answer is not None]
         usable = [(a.seconds, reply, a) for a in known if (reply := _usable(a.datagram)) is not None]
         if not usable:
             if len(known) < len(servers):

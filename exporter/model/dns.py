@@ -33,6 +33,7 @@ class Reply:
     ede: tuple[int, ...] = ()
     ttl: int | None = None
     negative_ttl: int | None = None
+    broken: bool = False  # as a libc reads it: its answers end in the middle
 
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5

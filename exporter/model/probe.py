@@ -222,6 +222,15 @@ class Together:
     start: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One message with the id of the query, as it came, whatever is in it."""
+
+    seconds: float
+    wire: bytes
+    stream: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
     question: Question
@@ -232,6 +241,7 @@ class Lookup:
     time: float = 0.0
     truncated: bool = False  # the UDP reply had TC set, and TCP was used
     datagram: Reply | None = None  # where truncated: the UDP reply that TCP replaced; musl 1.2.3 uses that one
+    heard: tuple[Heard, ...] = ()  # of a prediction alone: what a libc would have received
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

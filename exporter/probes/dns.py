@@ -19,7 +19,7 @@ import dns.message
 from exporter.broker.protocol.messages import SocketKind
 from exporter.model.dns import FORMERR, NOTIMP, Reply
 from exporter.model.family import Address, Family
-from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Outcome, Question, Together
+from exporter.model.probe import Heard, Lookup, LookupOutcome, Nameserver, Outcome, Purpose, Question, Together
 from exporter.probes.dns_reply import MAX_REPLY, build_query, judge, read_reply
 from exporter.probes.outcome import EXPECTED, PhaseError, describe, lookup_outcome_of, read_error, watch_errors
 from exporter.probes.ports import Network, destination, open_socket, readable
@@ -27,6 +27,7 @@ from exporter.probes.tcp import connect, receive, send
 
 MAX_DATAGRAM = 4096  # bytes: more than three times the size that queries ask for
 EDNS_KNOWN = 600.0  # seconds for which it is known whether a server speaks EDNS
+MAX_HEARD = 4  # messages with the query's id that are kept for the prediction
 MAX_STRAYS = 256  # datagrams that are not a reply to the question, until it fails
 
 KINDS = {Family.V4: (SocketKind.UDP4, SocketKind.TCP4), Family.V6: (SocketKind.UDP6, SocketKind.TCP6)}
@@ -57,22 +58,23 @@ async def ask(question: Question, network: Network, memory: EdnsMemory | None = 
     started: float | None = None
     datagram: Reply | None = None  # the truncated one
     reply: Reply | None = None
+    heard: list[Heard] = []
     try:
         query = _query(question, memory)
         sock, _ = await open_socket(network, question.vantage, udp, seconds=question.timeout)
         with sock:
             started = time.perf_counter()
-            received = await _ask_datagram(sock, question, query, memory, seconds=deadline - time.monotonic())
+            received = await _ask_datagram(sock, question, query, memory, heard, seconds=deadline - time.monotonic())
             if query.edns >= 0 and received.rcode in {FORMERR, NOTIMP}:
-                plain = build_query(question, edns=False)
-                received = await _ask_datagram(sock, question, plain, memory, seconds=deadline - time.monotonic())
+                plain, left = build_query(question, edns=False), deadline - time.monotonic()
+                received = await _ask_datagram(sock, question, plain, memory, heard, seconds=left)
                 memory.note(question.server, speaks=received.rcode in {FORMERR, NOTIMP})
         if received.tc:
             datagram = received
             sock, _ = await open_socket(network, question.vantage, tcp, seconds=deadline - time.monotonic())
             with sock:
                 async with timeout(deadline - time.monotonic()):
-                    received = await _ask_stream(sock, question, _query(question, memory))
+                    received = await _ask_stream(sock, question, _query(question, memory), heard)
         reply, outcome, detail = received, judge(received), ""
     except EXPECTED as error:
         outcome, detail = lookup_outcome_of(error), describe(error)
@@ -87,6 +89,7 @@ async def ask(question: Question, network: Network, memory: EdnsMemory | None = 
         time=time.time(),
         truncated=datagram is not None,
         datagram=datagram,
+        heard=tuple(heard) if question.purpose is Purpose.PREDICTION else (),
     )
 
 
@@ -95,7 +98,13 @@ def _query(question: Question, memory: EdnsMemory) -> dns.message.Message:
 
 
 async def _ask_datagram(
-    sock: socket.socket, question: Question, query: dns.message.Message, memory: EdnsMemory, *, seconds: float
+    sock: socket.socket,
+    question: Question,
+    query: dns.message.Message,
+    memory: EdnsMemory,
+    heard: list[Heard],
+    *,
+    seconds: float,
 ) -> Reply:
     """A connected socket: the kernel drops what comes from another address or port.
 
@@ -107,12 +116,13 @@ async def _ask_datagram(
     watch_errors(sock)
     sock.connect(destination(sock, question.server.address, question.server.port))
     strays = iter(range(MAX_STRAYS))
+    started = time.perf_counter()
     for number in range(question.sends):
         sent = last if number else query
         with suppress(TimeoutError):
             async with timeout(seconds / question.sends):
                 sock.send(sent.to_wire())
-                reply = (await _await_reply(sock, (query,), strays))[1]
+                reply = (await _await_reply(sock, (query,), strays, heard, started))[1]
                 if query.edns >= 0 and reply.rcode not in {FORMERR, NOTIMP}:
                     memory.note(question.server, speaks=sent is query or reply.additionals > 0)
                 return reply
@@ -167,7 +177,11 @@ async def _ask_at_once(
 
 
 async def _await_reply(
-    sock: socket.socket, queries: Sequence[dns.message.Message], strays: Iterator[int]
+    sock: socket.socket,
+    queries: Sequence[dns.message.Message],
+    strays: Iterator[int],
+    heard: list[Heard] | None = None,
+    started: float = 0.0,
 ) -> tuple[dns.message.Message, Reply]:
     """The first reply to one of these, and which; each other datagram uses up one of `strays`.
 
@@ -183,6 +197,8 @@ async def _await_reply(
                 raise reason from None
             continue
         for query in queries:
+            if heard is not None and len(heard) < MAX_HEARD and wire[:2] == query.id.to_bytes(2, "big"):
+                heard.append(Heard(time.perf_counter() - started, wire))
             reply = read_reply(query, wire, limit=MAX_DATAGRAM)
             if reply is not None:
                 return query, reply
@@ -191,7 +207,7 @@ async def _await_reply(
             raise PhaseError(Outcome.PROTOCOL, detail)
 
 
-async def _ask_stream(sock: socket.socket, question: Question, query: dns.message.Message) -> Reply:
+async def _ask_stream(sock: socket.socket, question: Question, query: dns.message.Message, heard: list[Heard]) -> Reply:
     """Over TCP there is one reply, and it must be ours."""
     await connect(sock, question.server.address, question.server.port)
     wire = query.to_wire()
@@ -199,7 +215,10 @@ async def _ask_stream(sock: socket.socket, question: Question, query: dns.messag
     length = int.from_bytes(await _receive_exactly(sock, 2), "big")
     if length > MAX_REPLY:
         raise PhaseError(Outcome.PROTOCOL, f"a reply of more than {MAX_REPLY} bytes")
-    reply = read_reply(query, await _receive_exactly(sock, length))
+    message = await _receive_exactly(sock, length)
+    if message[:2] == query.id.to_bytes(2, "big"):
+        heard.append(Heard(0.0, message, stream=True))
+    reply = read_reply(query, message)
     if reply is None:
         raise PhaseError(Outcome.PROTOCOL, "the reply is to another question")
     return reply

@@ -34,6 +34,8 @@ Script = dict[tuple[str, str, str], dict[str, Any]]
 
 def respond(query: bytes, spec: dict[str, Any]) -> bytes:
     """The scripted message as reply to this query; it carries an OPT record if the query does."""
+    if "raw" in spec:
+        return query[:2] + bytes.fromhex(spec["raw"])
     request = dns.message.from_wire(query)
     question = request.question[0]
     response = dns.message.make_response(request, recursion_available=spec["ra"])

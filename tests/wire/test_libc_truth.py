@@ -8,11 +8,13 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from exporter.libc.resolver import Libc, predict
+from tests.damaged_worlds import DamagedWorld, draw_damaged
 from tests.worlds import World, address, draw
 
 HERE = Path(__file__).parent
@@ -20,6 +22,7 @@ PROGRAM = HERE.parent / "data" / "resolver" / "getaddrinfo.c"
 SERVERS = tuple(address(text) for text in ("127.0.53.1", "127.0.53.2", "127.0.53.3", "fd00:53::1"))
 CLOSED = frozenset({address("127.0.53.9")})
 WORLDS = int(os.environ.get("LIBC_WORLDS", "150"))
+DAMAGED_WORLDS, DAMAGED_SEED = int(os.environ.get("DAMAGED_WORLDS", "200")), 1304
 LIMIT = 240  # seconds for all worlds of one libc
 CODES = {0: "OK", -2: "EAI_NONAME", -3: "EAI_AGAIN", -4: "EAI_FAIL", -5: "EAI_NODATA"}
 
@@ -42,7 +45,7 @@ def musl_libc(program: Path) -> Libc:
     return Libc.MUSL if tuple(map(int, version.groups())) >= (1, 2, 4) else Libc.MUSL_1_2_3
 
 
-def ask_libc(program: Path, worlds: list[World]) -> list[tuple[str, list[str], float]]:
+def ask_libc(program: Path, worlds: Sequence[World | DamagedWorld]) -> list[tuple[str, list[str], float]]:
     """What the program got in each world: code, sorted addresses, seconds."""
     work = {
         "addresses": [str(server) for server in (*SERVERS, *CLOSED)],
@@ -81,7 +84,8 @@ def test_prediction_equals_what_the_real_libc_returns(compiler: list[str], tmp_p
     worlds = [draw(rng, index, SERVERS, CLOSED) for index in range(WORLDS)]
 
     # A world is asked again only where it differs: a stalled machine passes, a wrong model does not.
-    left, wrong = worlds, []
+    left: list[World | DamagedWorld] = list(worlds)
+    wrong: list[tuple[World | DamagedWorld, str]] = []
     for _ in range(4):
         wrong = disagreements(libc, left, ask_libc(program, left))
         if not wrong:
@@ -92,9 +96,9 @@ def test_prediction_equals_what_the_real_libc_returns(compiler: list[str], tmp_p
 
 
 def disagreements(
-    libc: Libc, worlds: list[World], truths: list[tuple[str, list[str], float]]
-) -> list[tuple[World, str]]:
-    wrong = []
+    libc: Libc, worlds: Sequence[World | DamagedWorld], truths: list[tuple[str, list[str], float]]
+) -> list[tuple[World | DamagedWorld, str]]:
+    wrong: list[tuple[World | DamagedWorld, str]] = []
     for world, (code, found, seconds) in zip(worlds, truths, strict=True):
         prediction = predict(libc, world.name, world.conf, world.answers(libc), request=world.request)
         assert prediction is not None
@@ -102,3 +106,19 @@ def disagreements(
         if (prediction.code, sorted(prediction.addresses)) != (code, found) or not same_time:
             wrong.append((world, f"{world}\n  {libc}: {code} {found} {seconds}\n  predicted: {prediction}"))
     return wrong
+
+
+@pytest.mark.parametrize("compiler", [["gcc"], ["musl-gcc"]], ids=["glibc", "musl"])
+def test_prediction_equals_the_real_libc_on_damaged_replies(compiler: list[str], tmp_path: Path) -> None:
+    program = compile_program(compiler, tmp_path)
+    libc = Libc.GLIBC if compiler == ["gcc"] else musl_libc(program)
+    rng = random.Random(DAMAGED_SEED)
+    worlds = [draw_damaged(rng, index, SERVERS[0]) for index in range(DAMAGED_WORLDS)]
+
+    # As above: what differs is asked again, which a stalled machine passes and a wrong model does not.
+    wrong = disagreements(libc, worlds, ask_libc(program, worlds))
+    for _ in range(3):
+        left = [world for world, _ in wrong]
+        wrong = disagreements(libc, left, ask_libc(program, left)) if left else []
+
+    assert not wrong, f"{len(wrong)} of {len(worlds)}\n" + "\n".join(text for _, text in wrong[:5])
