@@ -42,7 +42,7 @@ class CauseSpec:
 
     `says` names what is wrong in one sentence. `severity` is the usual one; `family` it is about (None: either);
     `roles` check it, and role all checks every cause. `compares`: it compares the kernel with the inventory, so that an
-    inventory at least as new must show it as well.
+    inventory at least as new must show it as well. `stated`: the API states it, though it is of scope dns.
     """
 
     scope: Scope
@@ -51,11 +51,12 @@ class CauseSpec:
     family: Family | None
     roles: frozenset[Role]
     compares: bool
+    stated: bool = False
 
     @property
     def needs_two_rounds(self) -> bool:
         """Not where the kernel or the API states it: then one round suffices."""
-        return self.compares or self.scope in {Scope.DNS, Scope.PATH}
+        return self.compares or (self.scope in {Scope.DNS, Scope.PATH} and not self.stated)
 
     def is_checked_by(self, role: Role) -> bool:
         return role is Role.ALL or role in self.roles
@@ -77,10 +78,13 @@ def _spec(
     family: Family | None = V6,
     roles: frozenset[Role] | None = None,
     compares: bool = False,
+    stated: bool = False,
 ) -> CauseSpec:
     """Unless `roles` are given, role cluster checks what is cluster-wide and role node everything else."""
     roles = roles or (CLUSTER_ROLE if scope is WIDE else NODE_ROLE)
-    return CauseSpec(scope=scope, says=says, severity=severity, family=family, roles=roles, compares=compares)
+    return CauseSpec(
+        scope=scope, says=says, severity=severity, family=family, roles=roles, compares=compares, stated=stated
+    )
 
 
 class Cause(StrEnum):
@@ -113,6 +117,9 @@ class Cause(StrEnum):
         DNS, "A Service has an IPv6 ClusterIP, but the cluster DNS has no AAAA record for it.", roles=CLUSTER_ROLE)
     SERVICE_AAAA_WRONG = auto(), _spec(
         DNS, "The AAAA record that the cluster DNS returns for a Service is not its ClusterIP.", roles=CLUSTER_ROLE)
+    DNS_SERVICE_NO_ENDPOINTS = auto(), _spec(
+        DNS, "The cluster's DNS Service has no ready endpoint.", severity=CRITICAL, family=None, roles=CLUSTER_ROLE,
+        stated=True)
     DNS_PARALLEL_QUERIES_LOST = auto(), _spec(
         DNS, "One reply is lost if A and AAAA are queried together from one socket, as C libraries do.", family=None)
     IPV6_TCP_BLOCKED = auto(), _spec(PATH, "ICMPv6 works but TCP over IPv6 does not, while TCP over IPv4 works.")

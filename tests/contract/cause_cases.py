@@ -61,7 +61,8 @@ def case(name: str, series: Iterable[dict[str, str]], checks: Iterable[dict[str,
 
 
 CRITICAL_BY_ITSELF = (
-    Cause.DNS_AAAA_BLOCKED, Cause.DNS_A_BLOCKED, Cause.DNS_UNREACHABLE, Cause.COREDNS_TEMPLATE_BLOCKS_AAAA,
+    Cause.DNS_AAAA_BLOCKED, Cause.DNS_A_BLOCKED, Cause.DNS_UNREACHABLE, Cause.DNS_SERVICE_NO_ENDPOINTS,
+    Cause.COREDNS_TEMPLATE_BLOCKS_AAAA,
 )  # fmt: skip
 
 

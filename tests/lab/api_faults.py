@@ -116,6 +116,11 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
         objects(edits.corefile("template IN AAAA example.com {\n        rcode NOERROR\n    }")), warning(TEMPLATE),
     ),
     Fault(
+        "dns_service_without_endpoints", Scope.CLUSTER, "no endpoint of the DNS Service is ready; its address answers",
+        objects(edits.endpoints("kube-dns-ipv4"), edits.endpoints("kube-dns-ipv6")),
+        critical("dns_service_no_endpoints"),
+    ),
+    Fault(
         "pod_cidr_missing", Scope.CLUSTER, "one node has no IPv6 podCIDR, under Calico's own IPAM",
         objects(edits.spec("Node", "node-b", podCIDRs=["10.244.2.64/26"])), {}, infos=("node_pod_cidr_missing",),
     ),

@@ -47,7 +47,10 @@ V4_CIDR = (ip_network("10.1.13.0/24"),)
 
 @pytest.mark.parametrize("cause", CLUSTER_RULES)
 def test_a_healthy_cluster_has_no_cause(cause: Cause) -> None:
-    reasons = {Cause.IPPOOL_EXHAUSTED: Reason.NO_INVENTORY, Cause.CNI_IPV6_MASQUERADE_OFF: Reason.NOT_APPLICABLE}
+    reasons = {
+        Cause.IPPOOL_EXHAUSTED: Reason.NO_INVENTORY,
+        **dict.fromkeys((Cause.CNI_IPV6_MASQUERADE_OFF, Cause.DNS_SERVICE_NO_ENDPOINTS), Reason.NOT_APPLICABLE),
+    }
     assert judge(cause, HEALTHY) == reasons.get(cause, ())
 
 

@@ -133,7 +133,7 @@ def test_a_single_stack_cluster_leaves_every_ipv6_cause_unchecked() -> None:
     assert families_expected(inventory, None) == {Family.V4: True, Family.V6: False}
     found = verdict(inventory)
     assert {each.reason for each in found.unchecked} == {Reason.SINGLE_STACK}
-    assert found.checked == {Cause.CIDR_OVERLAP, Cause.CIDR_UNSUITABLE}
+    assert found.checked == {Cause.DNS_SERVICE_NO_ENDPOINTS, Cause.CIDR_OVERLAP, Cause.CIDR_UNSUITABLE}
 
 
 @pytest.mark.parametrize("scenario", [s for s in recorded.SCENARIOS if s != "single-stack-v4"])

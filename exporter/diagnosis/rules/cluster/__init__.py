@@ -1,6 +1,16 @@
-"""Rules of scope cluster: what the API's objects show, without service_aaaa_missing, which needs answers. Pure."""
+"""Rules of role cluster that need only the API's objects: of scope cluster, and dns_service_no_endpoints. Pure."""
 
-from exporter.diagnosis.rules.cluster import control_plane, networks, nodes, policies, pools, ranges, services, settings
+from exporter.diagnosis.rules.cluster import (
+    control_plane,
+    dns_service,
+    networks,
+    nodes,
+    policies,
+    pools,
+    ranges,
+    services,
+    settings,
+)
 from exporter.diagnosis.rules.judging import rules_of
 
-CLUSTER_RULES = rules_of(control_plane, networks, nodes, policies, pools, ranges, services, settings)
+CLUSTER_RULES = rules_of(control_plane, dns_service, networks, nodes, policies, pools, ranges, services, settings)
