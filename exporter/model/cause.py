@@ -178,6 +178,8 @@ class Cause(StrEnum):
     NODE_INTERNAL_IP_MISSING = auto(), _spec(WIDE, "A node has no usable IPv6 InternalIP.")
     CALICO_NODE_ADDRESS_MISSING = auto(), _spec(
         WIDE, "Calico has no IPv6 address of a node, or none of its tunnel.")
+    CALICO_NODE_ADDRESS_WRONG = auto(), _spec(
+        WIDE, "Calico uses the same IPv6 address for several nodes, so traffic to them goes to the wrong one.")
     SERVICE_IPV6_MISSING = auto(), _spec(WIDE, "A Service has only one family in a dual-stack cluster.")
     ENDPOINTSLICE_IPV6_MISSING = auto(), _spec(
         WIDE, "A Service with IPv6 has ready IPv4 endpoints but no IPv6 endpoints.")

@@ -147,6 +147,15 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
         apart=True,
     ),
     Fault(
+        "tunnel_address_shared", Scope.CLUSTER,
+        "Calico detected the same IPv6 address on two other nodes, one of which is not Ready",
+        objects(
+            edits.annotation("Node", "node-c", "projectcalico.org/IPv6Address", "2001:db8:1::12/128"),
+            edits.status("Node", "node-c", conditions=[{"type": "Ready", "status": "False"}]),
+        ),
+        warning("calico_node_address_wrong"),
+    ),
+    Fault(
         "services_single_stack", Scope.CLUSTER, "a Service of IPv4 alone, where nobody asks for more",
         objects(edits.added(LONE)), {}, infos=("service_ipv6_missing",),
     ),

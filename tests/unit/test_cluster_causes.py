@@ -5,7 +5,7 @@ silent.
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
@@ -186,6 +186,19 @@ def test_services_that_asked_for_both_families_stand_first() -> None:
     assert not isinstance(found, Reason)
     assert found[0].subjects == ("service/default/web", *(each.subject for each in single))
     assert found[0].evidence[1].startswith("service/default/web: ipFamilyPolicy PreferDualStack")
+
+
+def test_nodes_with_the_same_calico_address_are_named_whatever_its_prefix_length() -> None:
+    vip = replace(BABEL, calico_addresses=(*BABEL.calico_addresses[:1], ip_interface("2001:db8:10::11/128")))
+    inventory = changed(nodes=(ANUBIS, vip, RA))
+    assert subjects(Cause.CALICO_NODE_ADDRESS_WRONG, inventory) == ("node/anubis", "node/babel")
+
+
+def test_a_shared_calico_address_of_ipv4_is_another_matter_and_none_at_all_is_not_calico() -> None:
+    same = replace(BABEL, calico_addresses=(ANUBIS.calico_addresses[0], BABEL.calico_addresses[1]))
+    assert judge(Cause.CALICO_NODE_ADDRESS_WRONG, changed(nodes=(ANUBIS, same, RA))) == ()
+    bare = tuple(replace(each, calico_addresses=()) for each in NODES)
+    assert judge(Cause.CALICO_NODE_ADDRESS_WRONG, changed(nodes=bare)) is Reason.NOT_APPLICABLE
 
 
 def test_windows_nodes_have_no_ipv6_tunnel() -> None:

@@ -61,7 +61,11 @@ REACHES: tuple[Reach, ...] = (
     Reach((C.NODE_IPV6_DISABLED,), From.ANYWHERE, To.PEERS),  # as other nodes see it: for inhibition
     Reach(TUNNEL_CAUSES, From.ANYWHERE, To.PEERS),
     Reach((C.VXLAN_PEER_INCOMPLETE,), From.ANYWHERE, To.OWN_PEER),
-    Reach((C.CALICO_NODE_ADDRESS_MISSING, C.FELIX_IPV6_OFF, C.IPPOOL_VXLAN_MODE_MISMATCH), From.ANYWHERE, To.PEERS),
+    Reach(
+        (C.CALICO_NODE_ADDRESS_MISSING, C.CALICO_NODE_ADDRESS_WRONG, C.FELIX_IPV6_OFF, C.IPPOOL_VXLAN_MODE_MISMATCH),
+        From.ANYWHERE,
+        To.PEERS,
+    ),
     Reach((*NAT_CAUSES, C.IPPOOL_NAT_OUTGOING_OFF, C.CNI_IPV6_MASQUERADE_OFF), From.PODS, To.OUTSIDE),
     Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.ANYWHERE, To.OUTSIDE),
     # Measured: the host looks up a route before a ClusterIP is translated, and a tunnel cannot send from an address

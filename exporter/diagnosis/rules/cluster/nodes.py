@@ -10,6 +10,8 @@ from exporter.model.cluster.calico import IPPool, VxlanMode
 from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.cluster.node import Node
 from exporter.model.family import Family, family_of
+from exporter.model.grouping import grouped
+from exporter.model.reason import Reason
 
 YOUNG = 120.0  # seconds in which a node that joins gets its podCIDRs and Calico's addresses
 
@@ -94,6 +96,26 @@ def calico_node_address_missing(view: RuleInput) -> Judgement:
             for node, lacks, pool in lacking
         ),
         command=f"kubectl get node {lacking[0][0].name} -o jsonpath='{{.metadata.annotations}}'",
+    )
+
+
+@needs(ResourceKind.NODES)
+def calico_node_address_wrong(view: RuleInput) -> Judgement:
+    """Nodes with the same annotation IPv6Address: Calico detected one that moves between them, as a VIP."""
+    annotated = [
+        (address.ip, node) for node in pod_nodes(view.inventory) if (address := node.calico_address(Family.V6))
+    ]
+    if not annotated:
+        return Reason.NOT_APPLICABLE
+    shared = {ip: each for ip, each in grouped(annotated, lambda item: item[0]).items() if len(each) > 1}
+    return found(
+        Cause.CALICO_NODE_ADDRESS_WRONG,
+        (node.subject for each in shared.values() for _, node in each),
+        evidence=bounded(
+            f"annotation projectcalico.org/IPv6Address is {ip} on {listed(node.subject for _, node in each)}"
+            for ip, each in shared.items()
+        ),
+        command="kubectl get nodes -o yaml | grep projectcalico.org/IPv6Address",
     )
 
 
