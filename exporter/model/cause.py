@@ -180,6 +180,8 @@ class Cause(StrEnum):
         WIDE, "Calico has no IPv6 address of a node, or none of its tunnel.")
     CALICO_NODE_ADDRESS_WRONG = auto(), _spec(
         WIDE, "Calico uses the same IPv6 address for several nodes, so traffic to them goes to the wrong one.")
+    SERVICE_CIDR_IPV6_MISSING = auto(), _spec(
+        WIDE, "Services are meant to be dual-stack, but no ServiceCIDR of IPv6 is Ready, so they get no IPv6 address.")
     SERVICE_IPV6_MISSING = auto(), _spec(WIDE, "A Service has only one family in a dual-stack cluster.")
     ENDPOINTSLICE_IPV6_MISSING = auto(), _spec(
         WIDE, "A Service with IPv6 has ready IPv4 endpoints but no IPv6 endpoints.")

@@ -270,6 +270,12 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
         warning("cidr_overlap"),
     ),
     Fault(
+        "service_cidr_of_ipv4", Scope.CLUSTER, "kube-apiserver has both Service ranges, its ServiceCIDR IPv4 alone",
+        objects(edits.added(meta("ServiceCIDR", "networking.k8s.io/v1", "kubernetes",
+            spec={"cidrs": [SERVICE_RANGE4]}))),
+        warning("service_cidr_ipv6_missing"),
+    ),
+    Fault(
         "range_unsuitable", Scope.CLUSTER, "an IPv6 Service range that kubeadm refuses",
         objects(edits.added(meta("ServiceCIDR", "networking.k8s.io/v1", "extra", spec={"cidrs": ["fc00:96::/64"]}))),
         {}, infos=("cidr_unsuitable",),

@@ -20,6 +20,7 @@ from exporter.model.cluster.corefile import AaaaBlock, AaaaTreatment, Corefile
 from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, ResourceKind
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.policy import Gap, Policy, PolicyKind
+from exporter.model.cluster.service import ServiceCIDR
 from exporter.model.family import Family
 from exporter.model.reason import Reason
 from tests.unit.cluster_scene import (
@@ -276,6 +277,34 @@ def test_pods_without_ipv6_are_not_the_endpoint_slices_fault() -> None:
 @pytest.mark.parametrize("single", [service("web", (V4,)), service("web", (), type="ExternalName")])
 def test_services_without_ipv6_need_no_ipv6_endpoints(single: Any) -> None:
     assert subjects(Cause.ENDPOINTSLICE_IPV6_MISSING, changed(services=(single,), endpoint_slices=(WEB4,))) == ()
+
+
+V4_RANGE, V6_RANGE = ip_network("10.152.183.0/24"), ip_network("fd98::/108")
+
+
+@pytest.mark.parametrize(
+    ("ranges", "changes", "missing"),
+    [
+        ((ServiceCIDR("kubernetes", (V4_RANGE,)),), {}, True),
+        ((ServiceCIDR("kubernetes", (V4_RANGE, V6_RANGE), ready=False),), {}, True),
+        ((ServiceCIDR("kubernetes", (V4_RANGE,)), ServiceCIDR("more", (V6_RANGE,))), {}, False),
+        ((), {}, True),
+        ((ServiceCIDR("kubernetes", (V4_RANGE,)),), {"components": None}, True),  # a Service has an IPv6 ClusterIP
+        ((ServiceCIDR("kubernetes", (V4_RANGE,)),), {"services": ()}, True),  # kube-apiserver has both ranges
+        ((ServiceCIDR("kubernetes", (V4_RANGE,)),), {"components": None, "services": (service("a", (V4,)),)}, False),
+        # A headless Service without selector is given both families in a cluster of one as well.
+        ((ServiceCIDR("kubernetes", (V4_RANGE,)),),
+         {"components": None, "services": (service("a", BOTH, cluster_ips=()),)}, False),
+    ],
+)  # fmt: skip
+def test_dual_stack_services_need_a_ready_range_of_ipv6(ranges: Any, changes: dict[str, Any], *, missing: bool) -> None:
+    expected = ("service/default/kubernetes",) if missing else ()
+    assert subjects(Cause.SERVICE_CIDR_IPV6_MISSING, changed(service_cidrs=ranges, **changes)) == expected
+
+
+def test_before_service_cidrs_existed_none_is_missing() -> None:
+    before = changed(service_cidrs=None, unread={ResourceKind.SERVICE_CIDRS: Reason.NOT_APPLICABLE})
+    assert judge(Cause.SERVICE_CIDR_IPV6_MISSING, before) is Reason.NOT_APPLICABLE
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
-from exporter.diagnosis.engine.preconditions import bounded, has_calico, listed, unread
+from exporter.diagnosis.engine.preconditions import bounded, counted, has_calico, listed, unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
-from exporter.diagnosis.ranges import KUBEADM, RangeKind, meet, node_ranges, overlaps, pod_ranges, service_ranges
+from exporter.diagnosis.ranges import (
+    API_SERVICE,
+    KUBEADM,
+    RangeKind,
+    meet,
+    node_ranges,
+    overlaps,
+    pod_ranges,
+    service_ranges,
+)
 from exporter.diagnosis.rules.cluster.control_plane import allocates, networks, source_subject
 from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.cause import Cause
@@ -44,6 +53,39 @@ def cidr_overlap(view: RuleInput) -> Judgement:
             f"{outer[0].label} contains {listed((each.label for each in inner), 3)}" for outer, inner in pairs
         ),
         command=COMMAND,
+    )
+
+
+@needs(ResourceKind.SERVICE_CIDRS)
+def service_cidr_ipv6_missing(view: RuleInput) -> Judgement:
+    """kube-apiserver's arguments or ClusterIPs are dual-stack, and no ServiceCIDR of IPv6 is Ready."""
+    inventory = view.inventory
+    ranges = inventory.service_cidrs or ()
+    if any(each.ready and Family.V6 in map(family_of, each.cidrs) for each in ranges):
+        return ()
+    flag = "service-cluster-ip-range"
+    asking = [
+        f"{each.component} ({each.source}): --{flag}={each.arguments[flag]}"
+        for each in inventory.components or ()
+        if each.component == "kube-apiserver" and Family.V6 in map(family_of, networks(each, flag))
+    ]
+    having = [each.subject for each in inventory.services or () if Family.V6 in map(family_of, each.cluster_ips)]
+    if having:
+        asking.append(f"{counted(len(having), 'Service')} with an IPv6 ClusterIP: {listed(having, 3)}")
+    return found(
+        Cause.SERVICE_CIDR_IPV6_MISSING,
+        (API_SERVICE,) if asking else (),
+        evidence=bounded(
+            (
+                *(
+                    f"ServiceCIDR {r.name}: {listed(map(str, r.cidrs))}, {'' if r.ready else 'not '}Ready"
+                    for r in ranges
+                ),
+                *(() if ranges else ("there is no ServiceCIDR",)),
+                *asking,
+            )
+        ),
+        command="kubectl get servicecidrs -o yaml",
     )
 
 
