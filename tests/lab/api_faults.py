@@ -308,7 +308,8 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
             edits.arguments(
                 "kube-apiserver-node-c", f"--service-cluster-ip-range={SERVICE_RANGE4},{SERVICE_RANGE6}",
                 "--feature-gates=IPv6DualStack=true",
-            )
+            ),
+            edits.status("Node", "node-c", nodeInfo={"kubeletVersion": "v1.36.2"}),
         ),
         warning("control_plane_flags"), evidence={"control_plane_flags": "IPv6DualStack"},
     ),

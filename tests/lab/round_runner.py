@@ -25,6 +25,7 @@ from exporter.config.load import load_config
 from exporter.config.schema import Config
 from exporter.daemon.rounds import Rounds
 from exporter.daemon.wiring import build_rounds
+from exporter.diagnosis.engine.rule_input import NO_CHANCE
 from exporter.diagnosis.rules.dns import steadiness as dns_steady
 from exporter.digest.publisher import DigestPublisher
 from exporter.digest.source import DigestClient, DigestedSource
@@ -194,6 +195,7 @@ async def obey(
             continue
         if line.strip() == "forget":
             steady.now += 3600.0
+            rounds._memory = replace(rounds._memory, chance=NO_CHANCE)  # of 15 minutes, by the clock that tests share
             continue
         steady.now += PACE.interval
         if digest is not None:
