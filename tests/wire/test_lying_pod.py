@@ -44,6 +44,7 @@ PORT = 8080
 CONFIG = f"""
 families: [IPv4]
 dns: {{names: []}}
+timeouts: {{dns: 5s}}
 targets: [{{name: web, host: web.test, port: {PORT}, layers: [tcp], vantages: [pod], timeout: 3s}}]
 """
 
@@ -163,6 +164,7 @@ async def test_a_pod_that_lies_to_itself_leads_no_other_pods_connections() -> No
                 dialled[o.vantage.name].add((o.address, o.outcome))
             asked |= {one.question.vantage.name for one in report.snapshot.lookups if one.reply is not None}
             now[0] += 30.0
-    assert dialled["b"] == dialled["c"] == {(WEB, Outcome.OK)}
+    for honest in ("b", "c"):  # a busy machine may leave a question unanswered: then nothing is dialled
+        assert dialled[honest] - {(None, Outcome.NO_ADDRESS)} == {(WEB, Outcome.OK)}
     assert (ELSEWHERE, Outcome.OK) in dialled[LIAR], "it was asked, and dials by its own answers"
     assert asked >= {*PODS, HOST.name}
