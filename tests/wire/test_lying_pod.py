@@ -33,7 +33,7 @@ from exporter.probes.runner import ProbeRunner
 from exporter.probes.tls import TlsContexts
 from exporter.telemetry.logs import InternalErrors
 from exporter.vantage import Inspection, Inspector
-from tests.kernel.namespaces import unique_prefix
+from tests.kernel.namespaces import configure, unique_prefix
 from tests.wire.loopback import HOST
 from tests.wire.namespaces import Namespace, execute
 
@@ -44,7 +44,6 @@ PORT = 8080
 CONFIG = f"""
 families: [IPv4]
 dns: {{names: []}}
-timeouts: {{dns: 5s}}
 targets: [{{name: web, host: web.test, port: {PORT}, layers: [tcp], vantages: [pod], timeout: 3s}}]
 """
 
@@ -70,7 +69,8 @@ def wired() -> Iterator[dict[str, Namespace]]:
             execute("ip", "netns", "add", namespace.name)
         made["server"].ip(
             "link set lo up",
-            "link add bridge type bridge",
+            # Without an address of its own it takes that of its lowest port, which changes what the pods have learnt.
+            "link add bridge address 02:00:00:00:00:53 type bridge",
             *(f"addr add {a}/24 dev bridge" for a in (DNS, WEB, ELSEWHERE)),
             "link set bridge up",
         )
@@ -81,6 +81,8 @@ def wired() -> Iterator[dict[str, Namespace]]:
             )
             made[name].ip("link set lo up", f"addr add 10.99.5.{number}/24 dev eth0", "link set eth0 up")
             execute("ip", "netns", "exec", made[name].name, "ping", "-c1", "-w9", "-i0.1", "-q", str(DNS))
+        # Otherwise its kernel answers ARP requests for that address, and the others lose the nameserver.
+        configure({made[LIAR].name: {"net/ipv4/conf/all/arp_ignore": 1}})
         made[LIAR].ip(f"addr add {DNS}/32 dev lo")
         yield made
     finally:
@@ -164,7 +166,6 @@ async def test_a_pod_that_lies_to_itself_leads_no_other_pods_connections() -> No
                 dialled[o.vantage.name].add((o.address, o.outcome))
             asked |= {one.question.vantage.name for one in report.snapshot.lookups if one.reply is not None}
             now[0] += 30.0
-    for honest in ("b", "c"):  # a busy machine may leave a question unanswered: then nothing is dialled
-        assert dialled[honest] - {(None, Outcome.NO_ADDRESS)} == {(WEB, Outcome.OK)}
+    assert dialled["b"] == dialled["c"] == {(WEB, Outcome.OK)}
     assert (ELSEWHERE, Outcome.OK) in dialled[LIAR], "it was asked, and dials by its own answers"
     assert asked >= {*PODS, HOST.name}
