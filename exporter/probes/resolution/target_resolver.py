@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from math import inf
@@ -98,7 +98,9 @@ class TargetResolver:
         now = self._clock()
         self._known = {k: v for k, v in self._known.items() if now - v.time < OLDEST}
         self._proved = {k: at for k, at in self._proved.items() if now - at < EQUAL}
-        self._admitted = admitted(self._due(groups), self._costs, PAIR, self._left)
+        groups = tuple(groups)
+        costs = {**self._costs, **{key: max(2 * PAIR, self._costs.get(key, 0)) for key in self._unproved(groups)}}
+        self._admitted = admitted(self._due(groups), costs, PAIR, self._left)
 
     def due(self, groups: Iterable[ResolutionGroup]) -> int:
         """How many questions these names may need now; 0 for fresh answers, and if no server may be asked."""
@@ -147,7 +149,7 @@ class TargetResolver:
         """
         assert group.witness is not None
         vantages = [group.witness]
-        if self._clock() - self._proved.get(key, -inf) >= EQUAL:
+        if not self._is_proved(key):
             vantages.append(group.asked_from)
         made = await asyncio.gather(*(self._ask(name, v, group.conf, group.servers, deadline) for v in vantages))
         lookups = tuple(lookup for each in made for lookup in each.lookups)
@@ -213,6 +215,16 @@ class TargetResolver:
                 if not any(all(e is not None and self._is_fresh(e) for e in each) for each in (known, own)):
                     due.setdefault(key, min(-inf if e is None else e.time for e in known))
         return due
+
+    def _unproved(self, groups: Iterable[ResolutionGroup]) -> Iterator[Key]:
+        """The names of which a pod is asked as well as the host."""
+        for group in groups:
+            if group.witness is not None and len(group.vantages) > 1:
+                keys = (_key(target.host, group.conf, group.servers) for target in group.targets)
+                yield from (key for key in keys if not self._is_proved(key))
+
+    def _is_proved(self, key: Key) -> bool:
+        return self._clock() - self._proved.get(key, -inf) < EQUAL
 
     def _is_fresh(self, known: Resolved) -> bool:
         return not known.doubted and self._clock() < known.until and known.complete
