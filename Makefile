@@ -32,7 +32,7 @@ lock: ## update the lock files to the newest versions
 	scripts/lock
 
 libc-worlds: ## 4,000 worlds of damaged and 2,000 of usual DNS replies, against the glibc and musl of this machine (root)
-	DAMAGED_WORLDS=4000 LIBC_WORLDS=2000 .venv/bin/python -m pytest -q tests/wire/test_libc_truth.py
+	DAMAGED_WORLDS=4000 LIBC_WORLDS=2000 scripts/test tests/wire/test_libc_truth.py
 
 bench: ## measure the cost of reading the kernel against the usual tools; prints one table
 	scripts/bench

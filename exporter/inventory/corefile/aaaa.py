@@ -7,12 +7,11 @@ that already decides a zone is never reached. Semantics follow the plugins' own 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv6Address, ip_address
 from itertools import chain
 
+from exporter.inventory.corefile.acl import ACL_ACTIONS, AclPolicy, acl_policy, refuses_a
 from exporter.inventory.corefile.syntax import (
     DEFAULT_PORT,
     ROOT,
@@ -23,14 +22,14 @@ from exporter.inventory.corefile.syntax import (
     within,
     zones_of,
 )
+from exporter.inventory.corefile.template import RCODES, Template, plain, read_template
 from exporter.model.cluster.corefile import AaaaBlock, AaaaTreatment
-from exporter.model.family import Family, family_of, parse_address, parse_net
+from exporter.model.family import Family, family_of, parse_address
 
 TEXT_LIMIT = 160
 MAX_HOSTS = 20
 MAX_FORWARDED = 20  # server blocks behind one forward, and blocks of each
 MAX_CHAIN = 5
-ACL_ACTIONS = {"block": AaaaTreatment.REFUSED, "filter": AaaaTreatment.FILTERED, "drop": AaaaTreatment.DROPPED}
 # These answer nothing by themselves: a server block of them alone fails.
 NEVER_ANSWER = frozenset(
     (
@@ -169,7 +168,7 @@ def _run_rewrite(path: _QueryPath) -> None:
 def _run_acl(path: _QueryPath) -> None:
     allowed: list[str] = []
     for directive in path.server.of("acl"):
-        policies = [_acl_policy(line) for line in directive.body]
+        policies = [acl_policy(line) for line in directive.body]
         for policy in policies:
             if policy.action not in ("allow", *ACL_ACTIONS):
                 path.server.errors.append(f"line {directive.line}: acl does not know {policy.action[:40]}")
@@ -178,34 +177,10 @@ def _run_acl(path: _QueryPath) -> None:
                 _apply_policies(path, directive, zone, policies, allowed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Policy:
-    action: str
-    types: frozenset[str]  # none: all
-    families: frozenset[Family]  # whose clients it all takes
-
-    def takes(self, qtype: str) -> bool:
-        return not self.types or bool(self.types & {qtype, "*"})
-
-
-def _acl_policy(line: tuple[str, ...]) -> _Policy:
-    sections: dict[str, list[str]] = {}
-    current: list[str] = []
-    for word in line[1:]:
-        if word.lower() in ("type", "net"):
-            current = sections.setdefault(word.lower(), [])
-        else:
-            current.append(word)
-    sources = sections.get("net", ["*"])
-    whole = {family_of(net) for net in map(parse_net, sources) if net is not None and net.prefixlen == 0}
-    families = frozenset(Family) if "*" in sources else frozenset(whole)
-    return _Policy(action=line[0].lower(), types=frozenset(sections.get("type", [])), families=families)
-
-
 def _apply_policies(
-    path: _QueryPath, directive: Directive, zone: str, policies: Sequence[_Policy], allowed: list[str]
+    path: _QueryPath, directive: Directive, zone: str, policies: Sequence[AclPolicy], allowed: list[str]
 ) -> None:
-    a_refused = not path.only_aaaa and _refuses_a(policies)
+    a_refused = not path.only_aaaa and refuses_a(policies)
     a_allowed = path.only_aaaa
     spared = False  # some clients are allowed
     left = set(Family)
@@ -223,16 +198,6 @@ def _apply_policies(
         if not left:
             (allowed if policy.action == "allow" else path.answered).append(zone)
             return
-
-
-def _refuses_a(policies: Sequence[_Policy]) -> bool:
-    """Whether no client gets A either: then the families are treated alike."""
-    left = set(Family)
-    for policy in policies:
-        if policy.takes("A") and policy.action == "allow":
-            return False
-        left -= policy.families if policy.takes("A") and policy.action in ACL_ACTIONS and policy.types else set()
-    return not left
 
 
 # template
@@ -253,7 +218,7 @@ class _ATemplate:
 
 
 def _run_template(path: _QueryPath) -> None:
-    read: list[tuple[Directive, _Template, list[str]]] = []
+    read: list[tuple[Directive, Template, list[str]]] = []
     for directive in path.server.of("template"):
         if len(directive.arguments) < 2:
             path.server.errors.append(f"line {directive.line}: template needs a class and a type")
@@ -262,7 +227,7 @@ def _run_template(path: _QueryPath) -> None:
             zones = path.server.zones_in(written)
             if any("{" in zone for zone in written):
                 path.server.errors.append(f"line {directive.line}: a zone of template is not known")
-            template = _read_template(directive, path.server.errors)
+            template = read_template(directive, path.server.errors)
             read += [(directive, template, zones)] if template.rcode in RCODES else []
     a_templates = [_a_templates(each) for each in read]
     for at, (directive, template, zones) in enumerate(read):
@@ -273,20 +238,20 @@ def _run_template(path: _QueryPath) -> None:
                 _apply_template(path, directive, zone, template, [] if path.only_aaaa else list(chain(*others)))
 
 
-def _a_templates(read: tuple[Directive, _Template, list[str]]) -> list[_ATemplate]:
+def _a_templates(read: tuple[Directive, Template, list[str]]) -> list[_ATemplate]:
     directive, template, zones = read
     found = []
     for zone in zones if directive.arguments[1] != "AAAA" else ():
         limited = template.limited(zone)
         refuses = limited and not template.passes_on(zone)
-        regexes = frozenset(map(_plain, template.regexes))
+        regexes = frozenset(map(plain, template.regexes))
         ends = refuses or not limited
         found.append(_ATemplate(zone=zone, regexes=regexes, data=template.gives("A"), ends=ends, refuses=refuses))
     return found
 
 
 def _apply_template(
-    path: _QueryPath, directive: Directive, zone: str, template: _Template, others: list[_ATemplate]
+    path: _QueryPath, directive: Directive, zone: str, template: Template, others: list[_ATemplate]
 ) -> None:
     """One template that AAAA queries of the zone meet. Type ANY withholds only where A is treated differently."""
     limited, treatment = template.limited(zone), template.treatment
@@ -304,11 +269,11 @@ def _apply_template(
         path.answered.append(zone)
 
 
-def _is_data(zone: str, template: _Template, others: list[_ATemplate]) -> bool:
+def _is_data(zone: str, template: Template, others: list[_ATemplate]) -> bool:
     """Whether templates make the zone's A as well: names of which only A has data, or both families without data."""
     settling = [each for each in others if each.settles(zone)]
     near = [each for each in others if within(zone, each.zone) or within(each.zone, zone)]
-    own = frozenset(map(_plain, template.regexes))
+    own = frozenset(map(plain, template.regexes))
     empty = template.treatment is AaaaTreatment.NODATA
     if settling and (empty or not any(each.data for each in settling)):
         return True
@@ -329,104 +294,3 @@ def _run_hosts(path: _QueryPath) -> None:
         without = [name for name, families in named.items() if families == {Family.V4} and path.reaches(name)]
         for name in [name for name in without if lies_in_any(name, zones)][:MAX_HOSTS]:
             path.block(directive, name, AaaaTreatment.NODATA, limited=True)
-
-
-# One `template` directive (plugin/template)
-
-AFTER_RCODE = {"NOERROR": AaaaTreatment.NODATA, "NXDOMAIN": AaaaTreatment.NXDOMAIN, "REFUSED": AaaaTreatment.REFUSED}
-RCODES = frozenset(
-    (
-        "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
-        "NOTZONE", "BADSIG", "BADVERS", "BADKEY", "BADTIME", "BADMODE", "BADNAME", "BADALG", "BADTRUNC", "BADCOOKIE",
-    )
-)  # fmt: skip
-EVERY_NAME = frozenset({"", ".*", ".", ".+", r".*\..*", r".+\..+", r"(?:.*)", "(.*)", "(.+)"})
-# An answer line of a template may take its type from the question.
-_OTHER_ANSWER = re.compile(r"\b(?:CNAME|DNAME)\b|\{\{-?\s*\.Type\s*-?\}\}")
-_RECORD = re.compile(r"\b(A|AAAA)\s+(\S.*?)\s*$")
-_NAMED_GROUP = re.compile(r"\?P?<\w+>")
-
-
-def _plain(regex: str) -> str:
-    """A regex without what makes no difference for the names of a zone: anchors, names of groups, the final dot."""
-    text = _NAMED_GROUP.sub("", regex).removeprefix("(?i)").removeprefix("^").removesuffix("$")
-    for dot in ("[.]?", r"\.?", "[.]", r"\."):
-        if text.endswith(dot):
-            return text.removesuffix(dot)
-    return text
-
-
-def _is_address(text: str) -> bool:
-    """Whether a record's address can be dialled, as far as it is written out."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return True
-    mapped = isinstance(address, IPv6Address) and address.ipv4_mapped is not None
-    return not (address.is_unspecified or address.is_loopback or mapped)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Template:
-    regexes: list[str] = field(default_factory=list)
-    conditions: list[str] = field(default_factory=list)
-    answers: list[str] = field(default_factory=list)
-    authority: list[str] = field(default_factory=list)
-    rcode: str = "NOERROR"
-    falls_through: tuple[str, ...] | None = None
-
-    def limited(self, zone: str) -> bool:
-        """Whether it takes only some names of the zone."""
-        dotted = "" if zone == ROOT else re.escape(zone)
-        every = EVERY_NAME | {f".*{dotted}", rf".*\.{dotted}", rf".+\.{dotted}", rf"(.*\.)?{dotted}"}
-        return bool(self.conditions) or (bool(self.regexes) and every.isdisjoint(map(_plain, self.regexes)))
-
-    def gives(self, qtype: str) -> bool:
-        """Whether it answers with addresses, or with a name that may have them."""
-        return self.rcode != "SERVFAIL" and any(
-            _OTHER_ANSWER.search(answer)
-            or any(record[1] == qtype and _is_address(record[2]) for record in _RECORD.finditer(answer))
-            for answer in self.answers
-        )
-
-    @property
-    def treatment(self) -> AaaaTreatment | None:
-        """What it does to AAAA; None where it answers with addresses."""
-        if self.gives("AAAA"):
-            return None
-        if self.rcode == "NOERROR" and any(
-            record[1] == "AAAA" for record in map(_RECORD.search, self.answers) if record
-        ):
-            return AaaaTreatment.UNUSABLE
-        return AFTER_RCODE.get(self.rcode, AaaaTreatment.SERVFAIL)
-
-    @property
-    def final(self) -> bool:
-        """Whether dns64 in front of it makes no AAAA."""
-        denies = self.rcode == "NXDOMAIN" and any(" SOA " in record for record in self.authority)
-        return denies or self.rcode == "SERVFAIL" or self.treatment is AaaaTreatment.UNUSABLE
-
-    def passes_on(self, zone: str) -> bool:
-        """Whether names of the zone that no regex matches go on to the next template and plugin."""
-        return self.falls_through is not None and lies_in_any(zone, self.falls_through)
-
-
-def _read_template(directive: Directive, errors: list[str]) -> _Template:
-    template = _Template()
-    lists = {"match": template.regexes, "answer": template.answers, "expr": template.conditions}
-    lists["authority"] = template.authority
-    for line in directive.body:
-        words = list(line)
-        while words:
-            key = words.pop(0)
-            if key == "rcode":  # takes one word; a block on one line may go on behind it
-                template.rcode = words.pop(0) if words else "NOERROR"
-                continue
-            if key == "fallthrough":
-                template.falls_through = tuple(zones_of(words)) if words else (ROOT,)
-            elif key in lists:
-                lists[key] += words
-            words = []
-    if template.rcode not in RCODES:
-        errors.append(f"line {directive.line}: template does not know rcode {template.rcode[:40]}")
-    return template
