@@ -84,7 +84,8 @@ class Rounds:
     @property
     def undecided(self) -> bool:
         """Whether the kernel contradicts the inventory in a way that needs another round to confirm."""
-        return any(not self._memory.traces[cause].findings for cause in self._memory.suspected)
+        found = {(c, s) for c, trace in self._memory.traces.items() for f in trace.findings for s in f.subjects}
+        return any((c, s) not in found for c, subjects in self._memory.suspected.items() for s in subjects)
 
     async def run(self, source: Callable[[], Inventory], remote_findings: tuple[Found, ...] = ()) -> Report:
         """One round. `source` returns the current inventory, which is read again at the end, for pods that ended.
@@ -121,7 +122,7 @@ class Rounds:
             )
         try:
             async with asyncio.timeout(self.pace.patience):
-                return await self.inspector.inspect(inventory)
+                return await self.inspector.inspect(inventory, anew=bool(self._memory.suspected))
         except TimeoutError:
             raise UnfinishedError(f"no answer from the broker within {self.pace.patience:g} s") from None
 

@@ -51,7 +51,7 @@ def pod_network(inventory: Inventory) -> PodNetwork:
         calico_alone_for_policy=alone
         or (profile is not None and profile.cni is not Cni.CALICO and _shows_calico(inventory)),
     )
-    return replace(network, proxy=_proxy(inventory, network))
+    return replace(network, proxy=_proxy(inventory, network, switches.get(Cni.CILIUM, {})))
 
 
 def _resolved(shown: _Shown) -> PodNetwork:
@@ -130,7 +130,7 @@ def _without_policy_alone(
     for cni in shown:
         states = switches.get(cni, {})
         alone = any(state.on for state in states.get(Effect.POLICY_ALONE, ()))
-        chain = next((s for s in states.get(Effect.CHAINED_TO, ()) if s.value not in OWN_CHAINS), None)
+        chain = _chain_of(states)
         if cni is Cni.CALICO:
             alone = _is_calico_for_policy_alone(shown, inventory, backend_none=alone)
         if chain is not None:
@@ -140,6 +140,11 @@ def _without_policy_alone(
         if chain is not None or alone:
             del left[cni]
     return {cni: lines for cni, lines in left.items() if cni is not Cni.UNKNOWN} or left
+
+
+def _chain_of(states: Mapping[Effect, tuple[SwitchState, ...]]) -> SwitchState | None:
+    """The switch by which it is in a chain behind another CNI, which gives pods their network."""
+    return next((s for s in states.get(Effect.CHAINED_TO, ()) if s.value not in OWN_CHAINS), None)
 
 
 def _is_calico_for_policy_alone(shown: _Shown, inventory: Inventory, *, backend_none: bool) -> bool:
@@ -182,10 +187,14 @@ def _ipam(inventory: Inventory, cni: Cni, own: Mapping[Effect, tuple[SwitchState
     return named or PROFILES[cni].ipam
 
 
-def _proxy(inventory: Inventory, network: PodNetwork) -> ServiceProxy:
+def _proxy(inventory: Inventory, network: PodNetwork, cilium: Mapping[Effect, tuple[SwitchState, ...]]) -> ServiceProxy:
+    """`cilium`: its switches, for it may serve Services in a chain behind another CNI as well."""
     replaces = network.switch(Effect.REPLACES_KUBE_PROXY)
+    serves = any(state.on for state in cilium.get(Effect.REPLACES_KUBE_PROXY, ()))
+    if serves and (network.cni is Cni.CILIUM or _chain_of(cilium) is not None):
+        return ServiceProxy.CILIUM
     if replaces is not None and replaces.on:
-        return ServiceProxy.CILIUM if network.cni is Cni.CILIUM else ServiceProxy.NONE
+        return ServiceProxy.NONE
     installation = inventory.installation
     if effective(inventory, "").bpf_enabled or (installation is not None and installation.ebpf):
         return ServiceProxy.EBPF

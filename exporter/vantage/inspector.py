@@ -67,14 +67,15 @@ class Inspector:
         """Use this configuration from the next inspection on."""
         self._config = config
 
-    async def inspect(self, inventory: Inventory) -> Inspection:
-        """The host's facts, every pod's facts and files."""
+    async def inspect(self, inventory: Inventory, *, anew: bool = False) -> Inspection:
+        """The host's facts, every pod's facts and files. `anew`: no copy of an earlier round will do."""
         began = self._clock()
         listing = await self._listing(inventory)
         vantages = locate(listing, inventory, self._config, began)
         listed = status_of_listing(listing.refused, vantages, self._broker.welcome, self._clock() - began)
         lsm = is_confined(self._broker.welcome.lsm)
-        self._facts, readings = await read_host(self._broker, previous=self._facts, changes=self._monitor, lsm=lsm)
+        previous = self._facts and replace(self._facts, legacy=None if anew else self._facts.legacy)
+        self._facts, readings = await read_host(self._broker, previous=previous, changes=self._monitor, lsm=lsm)
         context = InspectionContext(
             broker=self._broker,
             own=read_own_resolv_conf(),

@@ -164,7 +164,7 @@ class HealthyWorld:
 
     # the inspector
 
-    async def inspect(self, inventory: Inventory) -> Inspection:
+    async def inspect(self, inventory: Inventory, **_: bool) -> Inspection:
         pods = tuple(self._view(pod) for pod in inventory.local_pods(ME))
         return Inspection(
             host=Vantage(kind="host", namespace="", name=ME, netns=None),

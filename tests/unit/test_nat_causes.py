@@ -11,7 +11,9 @@ import pytest
 from exporter.diagnosis.rules.judging import rules_of
 from exporter.diagnosis.rules.node import nat as nat_rules
 from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.calico import Felix, FelixConfiguration
 from exporter.model.cluster.inventory import Inventory, ResourceKind
+from exporter.model.cni.profile import Cni, CniSign, Place
 from exporter.model.facts import (
     Backend,
     HostFacts,
@@ -179,6 +181,34 @@ def test_kube_proxy_knows_the_services_of_ipv6(facts: HostFacts, inventory: Inve
         assert "kube-proxy (mode" in found.evidence[0]
     else:
         assert said(PROXY, seen) == expected
+
+
+CILIUM = CniSign(
+    cni=Cni.CILIUM,
+    place=Place.CONFIG_MAP,
+    source="configmap kube-system/cilium-config",
+    settings={"kube-proxy-replacement": "true"},
+)
+CHAINED = replace(CILIUM, settings={**CILIUM.settings, "cni-chaining-mode": "aws-cni"})
+NO_CALICO: dict[str, Any] = {
+    "pools": (), "felix": (), "block_affinities": (), "cni": (), "calico_node": None, "installation": None
+}  # fmt: skip
+EBPF = (FelixConfiguration("default", Felix(bpf_enabled=True)),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (NO_CALICO | {"cni_signs": (CILIUM,)}, Reason.NOT_APPLICABLE),
+        (NO_CALICO | {"cni_signs": (CHAINED,)}, Reason.NOT_APPLICABLE),
+        ({"felix": EBPF}, Reason.NOT_APPLICABLE),
+        (NO_CALICO | {"cni_signs": (replace(CILIUM, settings={"kube-proxy-replacement": "false"}),)}, "found"),
+    ],
+)  # fmt: skip
+def test_what_a_kube_proxy_left_behind_is_no_kube_proxy(changes: dict[str, Any], expected: Any) -> None:
+    """Rules of IPv4 days stay where the CNI took over."""
+    judged = said(PROXY, node_view(proxy(six=False), cluster(**changes)))
+    assert (judged if isinstance(judged, Reason) else "found" if judged else ()) == expected
 
 
 def test_a_reader_that_failed_says_why() -> None:

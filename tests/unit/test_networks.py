@@ -55,7 +55,7 @@ NETWORKS: dict[str, tuple[Cni, str, ServiceProxy]] = {
     "cilium-off": (Cni.CILIUM, "kubernetes", P.CILIUM),
     "cilium-no-masquerade": (Cni.CILIUM, "cluster-pool", P.CILIUM),
     "cilium-global": (Cni.CILIUM, "cluster-pool", P.CILIUM),
-    "cilium-chained": (Cni.AWS_VPC_CNI, "aws-vpc-cni", P.UNKNOWN),
+    "cilium-chained": (Cni.AWS_VPC_CNI, "aws-vpc-cni", P.CILIUM),
     "ovn-kubernetes": (Cni.OVN_KUBERNETES, "ovn-kubernetes", P.NONE),
     "ovn-kubernetes-off": (Cni.OVN_KUBERNETES, "ovn-kubernetes", P.NONE),
     "kube-ovn": (Cni.KUBE_OVN, "kube-ovn", P.UNKNOWN),

@@ -20,6 +20,7 @@ from exporter.model.dns import REFUSED, Reply
 from exporter.model.family import Family
 from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question, Together
 from exporter.model.report import PodView, Report
+from exporter.model.subject import Subject
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan.repeats import TIMES
 from exporter.plan.round_plan import Pace
@@ -47,6 +48,7 @@ class World:
         self.checks: list[Check] = []
         self.questions: list[Question] = []
         self.together: list[int] = []
+        self.anew: list[bool] = []
         self.overrun = False
         self.interval = pace.interval if pace else 30.0
         self.now, self.ticks = 1_000_000.0, 0.0
@@ -63,7 +65,8 @@ class World:
     def configure(self, _: Config) -> None:
         """Nothing to do."""
 
-    async def inspect(self, _: Inventory) -> Inspection:
+    async def inspect(self, _: Inventory, *, anew: bool = False) -> Inspection:
+        self.anew.append(anew)
         if self.hangs:
             await asyncio.Event().wait()
         return Inspection(
@@ -349,3 +352,14 @@ async def test_a_pod_that_opted_out_of_a_family_is_not_dialled_from_over_it() ->
     world.views = (PodView(vantage=a_vantage("web", V4), resolv_conf=conf()), world.views[1])
     await world.run()
     assert {c.family for c in world.checks if c.vantage.name == "web"} == {V4}
+
+
+async def test_what_contradicts_the_inventory_is_read_anew_in_the_next_round() -> None:
+    """A copy of the legacy tables from before a change would contradict it in two rounds running."""
+    world = World()
+    world.rounds._memory = replace(
+        world.rounds._memory, suspected={Cause.NAT_MASQUERADE_MISSING: {Subject("pool/v6"): world.now}}
+    )
+    await world.run()
+    await world.run()
+    assert world.anew == [True, False]

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from exporter.diagnosis.engine.verdict import Memory, judge
 from exporter.diagnosis.felix import effective
 from exporter.diagnosis.rules.judging import rules_of
 from exporter.diagnosis.rules.node import vxlan as tunnel_rules
+from exporter.diagnosis.rules.registry import RULES
 from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.calico import BlockAffinity, Felix, FelixConfiguration, VxlanMode
@@ -383,3 +385,17 @@ def test_canal_has_calicos_policies_and_flannels_tunnel() -> None:
     )
     assert only(MISSING, seen(NO_DEVICE, canal)).evidence[0].endswith("there is no link flannel-v6.1")
     assert holding(TUNNEL_RULES, seen(flannel(), canal)) == {}
+
+
+def test_a_tunnel_that_no_pool_asks_for_any_more_is_forgotten_after_two_rounds() -> None:
+    """A pool goes from VXLAN to none and Felix removes the device: found while the older inventory stands, then not."""
+    without = cluster(pools=(POOL4, replace(POOL6, vxlan_mode=VxlanMode.NEVER)))
+    memory, found = Memory(), []
+    for number, inventory in enumerate((cluster(), cluster(), without, without)):
+        now = NOW + 30.0 * number
+        given = seen(NO_DEVICE, replace(inventory, current_at=now))
+        verdict, memory = judge(
+            replace(given, now=now, snapshot=replace(given.snapshot, inspected=now)), memory, rules=RULES
+        )
+        found.append(MISSING in {c.finding.cause for c in verdict.causes})
+    assert found == [False, True, True, False]

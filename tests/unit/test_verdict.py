@@ -201,6 +201,39 @@ def test_a_contradiction_counts_in_two_rounds_running() -> None:
     assert compared((999.0, True), (1029.0, False), (1059.0, True), (1089.0, True)) == [False, False, False, True]
 
 
+def test_each_subject_waits_for_an_inventory_of_its_own() -> None:
+    """A node that was added is no fault of the tunnel because another peer of it is broken."""
+    memory, said = Memory(), []
+    for now, moment, peers in (
+        (1000.0, 999.0, ("peer/old",)),
+        (1030.0, 1029.0, ("peer/old",)),
+        (1060.0, 1059.0, ("peer/old", "peer/new")),
+        (1090.0, 1050.0, ("peer/old", "peer/new")),  # an inventory from before the new one was seen
+        (1120.0, 1119.0, ("peer/old",)),
+        (1150.0, 1149.0, ("peer/old", "peer/new")),
+        (1180.0, 1179.0, ("peer/old", "peer/new")),
+    ):
+        seen = view(now=now, inventory=changed(current_at=moment))
+        seen = replace(seen, snapshot=replace(seen.snapshot, inspected=now - 2.0))
+        finding = replace(
+            a_finding(Cause.VXLAN_PEER_INCOMPLETE, *peers), evidence=tuple(f"{peer} has no route" for peer in peers)
+        )
+        verdict, memory = judge(seen, memory, rules=rules(vxlan_peer_incomplete=(finding,)))
+        said.append([(c.finding.subjects, len(c.finding.evidence)) for c in verdict.causes])
+    old, both = [(("peer/old",), 1)], [(("peer/new", "peer/old"), 2)]
+    assert said == [[], old, old, old, old, old, both]
+
+
+def test_another_contradiction_than_that_of_the_round_before_waits_as_well() -> None:
+    memory = Memory()
+    for now, pool in ((1000.0, "pool/one"), (1030.0, "pool/two")):
+        seen = view(now=now, inventory=changed(current_at=now - 1.0))
+        seen = replace(seen, snapshot=replace(seen.snapshot, inspected=now - 2.0))
+        finding = (a_finding(Cause.NAT_MASQUERADE_MISSING, pool),)
+        verdict, memory = judge(seen, memory, rules=rules(nat_masquerade_missing=finding))
+        assert found(verdict) == set()
+
+
 def test_an_inventory_of_no_moment_is_as_it_was_given() -> None:
     assert compared((None, True), (None, True)) == [False, True]
 

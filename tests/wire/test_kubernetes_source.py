@@ -5,17 +5,21 @@ for.
 from __future__ import annotations
 
 import copy
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from exporter.inventory.file import load_text
+from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.kubernetes import watch_state as standing
 from exporter.inventory.kubernetes.watch_state import api_readings
 from exporter.inventory.kubernetes.watched_resources import watched_resources
 from exporter.model.cause import Role
-from exporter.model.cluster.inventory import ResourceKind
+from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
 from tests.unit import recorded
 from tests.wire.kubernetes_api import KubernetesApi, serving
@@ -74,6 +78,32 @@ async def test_changes_arrive_through_the_watch(tmp_path: Path, monkeypatch: pyt
         api.delete("v1", "pods", f"{pod['metadata']['namespace']}/new-one")
         await until(lambda: all(p.name != "new-one" for p in source.current().pods or ()))
         assert len([a for a in api.requests if not a.watch]) == asked
+
+
+async def test_what_is_not_in_the_inventory_yet_is_later_than_its_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Building takes seconds in a big cluster; meanwhile the kernel may already show a change that was read."""
+    api, began, go_on = recorded_api(), threading.Event(), threading.Event()
+
+    def build(*objects: Any, **more: Any) -> Inventory:
+        began.set()
+        assert go_on.wait(20)
+        return build_inventory(*objects, **more)
+
+    async with serving(api) as port, following(tmp_path, port) as source:
+        monkeypatch.setattr("exporter.inventory.kubernetes.source.build_inventory", build)
+        pod = copy.deepcopy(recorded.listed("pods")[0])
+        pod["metadata"] |= {"name": "new-one", "uid": "u"}
+        changed = time.time()
+        api.put("v1", "pods", pod)
+        await until(began.is_set)
+        shown = source.current()
+        assert shown.current_at is not None
+        assert shown.current_at < changed
+        go_on.set()
+        await until(lambda: any(p.name == "new-one" for p in source.current().pods or ()))
+        await until(lambda: (source.current().current_at or 0.0) >= changed)
 
 
 async def test_an_object_that_only_leaves_the_selection_is_gone_without_having_been_deleted(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ async def test_a_pod_that_lies_to_itself_leads_no_other_pods_connections() -> No
         )
 
         class Seeing:
-            async def inspect(self, _: object) -> Inspection:
+            async def inspect(self, _: object, **__: bool) -> Inspection:
                 return seen
 
         now = [1000.0]

@@ -108,7 +108,7 @@ class Bench:
             steady=lambda: self.now,
         )
 
-    async def inspect(self, _: object) -> Inspection:
+    async def inspect(self, _: object, **__: bool) -> Inspection:
         """As Inspector: the host alone, with BIND as its nameserver."""
         return Inspection(
             host=HOST, pods=(), host_facts=None, host_resolv_conf=ResolvConf(nameservers=(SERVER[V4],)), readings=()

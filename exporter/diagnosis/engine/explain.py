@@ -135,7 +135,7 @@ def _follow(finding: Finding, reasons: list[_Explainer], node: str) -> Explained
     ]
     left = tuple(s for s, by in zip(finding.subjects, cover, strict=True) if by is None)
     if left or not cover:
-        return Explained(finding=finding if left == finding.subjects else _without(finding, left))
+        return Explained(finding=finding if left == finding.subjects else without(finding, left))
     first = reasons[min(i for i in cover if i is not None)]
     return Explained(finding=finding, by=first.root, elsewhere=first.found.elsewhere)
 
@@ -185,7 +185,7 @@ def _narrow(finding: Finding, left: frozenset[Pair]) -> Finding:
     return replace(finding, pairs=left, subjects=tuple(s for s in finding.subjects if s in kept) or tuple(sorted(kept)))
 
 
-def _without(finding: Finding, left: tuple[Subject, ...]) -> Finding:
+def without(finding: Finding, left: tuple[Subject, ...]) -> Finding:
     """What is left of a finding, with only its own evidence where lines begin with their subject."""
     own = tuple(line for line in finding.evidence if line.startswith(tuple(f"{subject} " for subject in left)))
     return replace(finding, subjects=left, evidence=own or finding.evidence)

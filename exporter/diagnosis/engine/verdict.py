@@ -1,11 +1,11 @@
 """From a snapshot to the report's causes: runs the rules, remembers findings over rounds, applies explanation. Pure.
 
 The last step of diagnosis. Memory is a frozen value passed from round to round. A finding appears at once (rules of
-scope dns and path compare two rounds themselves), unless it compares the kernel with the inventory: then in the second
-round in a row, once the inventory is newer than what the kernel showed first, so that a change made through the API is
-no fault while it spreads. A finding ends after two rounds in which it did not hold or did not apply, and keeps its last
-value for five minutes when it cannot be checked. A finding that is only remembered leaves out pods that no longer exist
-and pairs whose failures are accounted for, because they followed from a cause that is over.
+scope dns and path compare two rounds themselves), unless it compares the kernel with the inventory: then each subject
+counts in its second round in a row, once the inventory is newer than what the kernel showed first, so that a change
+made through the API is no fault while it spreads. A finding ends after two rounds in which it did not hold or did not
+apply, and keeps its last value for five minutes when it cannot be checked. A finding that is only remembered leaves out
+pods that no longer exist and pairs whose failures are accounted for, because they followed from a cause that is over.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from exporter.diagnosis.chance import chance_of
 from exporter.diagnosis.endpoints import destinations_of
-from exporter.diagnosis.engine.explain import Explained, escalated, explain, raised
+from exporter.diagnosis.engine.explain import Explained, escalated, explain, raised, without
 from exporter.diagnosis.engine.explanations import PATH_CAUSES
 from exporter.diagnosis.engine.rule_input import NO_CHANCE, Chance, Judgement, Rule, RuleInput
 from exporter.model.cause import Cause, Severity
@@ -52,14 +52,14 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What is remembered of each cause, and since when those that are not found yet contradict the inventory.
+    """What is remembered of each cause, and since when subjects that do not count yet contradict the inventory.
 
     `roots`: the causes that explained pairs in the last round, which was judged at `judged`; `severities`: the worst of
     each cause and subject, and when it was last so. `accounted` and `chance` as in RuleInput. Times are Unix seconds.
     """
 
     traces: Mapping[Cause, Trace] = field(default_factory=dict)
-    suspected: Mapping[Cause, float] = field(default_factory=dict)
+    suspected: Mapping[Cause, Mapping[Subject, float]] = field(default_factory=dict)
     roots: Mapping[Pair, Cause] = field(default_factory=dict)
     severities: Severities = field(default_factory=dict)
     accounted: Mapping[Pair, float] = field(default_factory=dict)
@@ -76,11 +76,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """One cause in one round: what is remembered of it, why it was not checked, since when it is suspected."""
+    """One cause in one round: what is remembered of it, why it was not checked, since when what is suspected."""
 
     trace: Trace | None
     reason: Reason | None = None
-    suspected: float | None = None
+    suspected: Mapping[Subject, float] = field(default_factory=dict)
 
 
 def judge(
@@ -112,7 +112,7 @@ def judge(
     unchecked = tuple(Unchecked(c, one.reason) for c, one in judged.items() if one.trace is None and one.reason)
     memory = Memory(
         traces=traces,
-        suspected={cause: one.suspected for cause, one in judged.items() if one.suspected is not None},
+        suspected={cause: one.suspected for cause, one in judged.items() if one.suspected},
         roots={pair: root for item in explained for pair, root in item.roots.items()},
         severities=severities,
         accounted=view.accounted,
@@ -144,15 +144,29 @@ def _steady(explained: tuple[Explained, ...], worst: Severities) -> tuple[Explai
 def _judge(cause: Cause, view: RuleInput, memory: Memory, rule: Rule) -> _Judged:
     judgement = _not_expected(cause, view) or rule(view)
     before = memory.traces.get(cause)
-    suspected = None
-    if cause.spec.compares and judgement and not isinstance(judgement, Reason) and not (before and before.findings):
-        # New: until the round before found it as well, and the inventory is newer than what the kernel showed then.
-        suspected = memory.suspected.get(cause, view.snapshot.inspected)
-        current = view.inventory.current_at
-        if cause not in memory.suspected or (current is not None and current <= suspected):
-            judgement = ()
+    suspected: Mapping[Subject, float] = {}
+    if cause.spec.compares and not isinstance(judgement, Reason):
+        judgement, suspected = _confirmed(judgement, before, memory.suspected.get(cause, {}), view)
     reason = judgement if isinstance(judgement, Reason) else None
     return _Judged(_remember(before, judgement, view), reason, suspected)
+
+
+def _confirmed(
+    judgement: tuple[Finding, ...], before: Trace | None, suspected: Mapping[Subject, float], view: RuleInput
+) -> tuple[tuple[Finding, ...], Mapping[Subject, float]]:
+    """What counts of a comparison of the kernel with the inventory, and since when its new subjects contradict.
+
+    A new one counts if the round before found it as well, and the inventory is newer than what the kernel showed then.
+    """
+    standing = {s for f in before.findings for s in f.subjects} if before is not None else set()
+    new = {s for f in judgement for s in f.subjects} - standing
+    since = {s: suspected.get(s, view.snapshot.inspected) for s in new}
+    current = view.inventory.current_at
+    waiting = {s for s in new if s not in suspected or (current is not None and current <= since[s])}
+    if not waiting:
+        return judgement, since
+    left = (without(f, tuple(s for s in f.subjects if s not in waiting)) for f in judgement)
+    return tuple(f for f in left if f.subjects), since
 
 
 def _not_expected(cause: Cause, view: RuleInput) -> Reason | None:

@@ -63,6 +63,7 @@ class KubernetesSource(InventorySource):
             )
             for watched in resources
         }
+        self._built = (-1, 0.0)  # the store's version that the Inventory was built of, and when that was
         self._inventory = Inventory(
             source=InventoryOrigin.KUBERNETES, unread=dict.fromkeys(ResourceKind, Reason.API_UNAVAILABLE)
         )
@@ -78,6 +79,9 @@ class KubernetesSource(InventorySource):
                 moments.append(state.current_at(now) or state.last_current)
                 read_at[watched.kind] = min(state.last_current, read_at.get(watched.kind, state.last_current))
                 seconds[watched.kind] = state.seconds + seconds.get(watched.kind, 0.0)
+        version, built = self._built
+        if version != self._store.version:
+            moments.append(built)  # what came since is not in the Inventory yet
         stale = any(state.stale(now) for state in states.values())
         error = why_failing(states.values(), now)
         return replace(
@@ -124,6 +128,7 @@ class KubernetesSource(InventorySource):
             began = loop.time()
             if wanted != built:
                 built = wanted
+                version, now = self._store.version, self._clock()
                 # On a thread: with 150,000 pods it takes a second, and probes are timed meanwhile.
                 self._inventory = await asyncio.to_thread(
                     build_inventory,
@@ -133,6 +138,7 @@ class KubernetesSource(InventorySource):
                     cni=cni,
                     components=arguments,
                 )
+                self._built = (version, now)
             if complete:
                 self._complete.set()
             took = loop.time() - began

@@ -13,6 +13,7 @@ from exporter.diagnosis.rules.judging import found, only, reader_reason, this_no
 from exporter.model.cause import Cause
 from exporter.model.cluster.calico import IPPool
 from exporter.model.cluster.inventory import ResourceKind
+from exporter.model.cni.network import ServiceProxy
 from exporter.model.facts import Backend, NatBackend, NatFacts, Reader
 from exporter.model.family import Family, family_of
 from exporter.model.reason import Reason
@@ -23,6 +24,7 @@ COMMANDS = {
     Backend.IPTABLES_LEGACY: "ip6tables-legacy -t nat -S cali-nat-outgoing && ipset list cali60masq-ipam-pools",
     Backend.NFTABLES: f"{_NFTABLES_CHAIN} && nft list set ip6 calico cali60masq-ipam-pools",
 }
+NO_KUBE_PROXY = frozenset({ServiceProxy.CILIUM, ServiceProxy.EBPF, ServiceProxy.NONE})
 
 
 def nat_chain_unhooked(view: RuleInput) -> Judgement:
@@ -41,13 +43,13 @@ def nat_pool_not_in_set(view: RuleInput) -> Judgement:
 
 
 def nat_kube_proxy_missing(view: RuleInput) -> Judgement:
-    """IPv6 ClusterIPs exist and this node has no IPv6 service rules; mode ipvs is judged by its own table."""
+    """IPv6 ClusterIPs exist and kube-proxy has no IPv6 service rules here; mode ipvs is judged by its own table."""
     count = _services_v6(view)
     if not count:
         return () if count == 0 else unread(view.inventory, ResourceKind.SERVICES)
     facts = view.snapshot.kernel.kube_proxy
-    if facts is not None and facts.mode == "none":
-        return Reason.NOT_APPLICABLE
+    if view.network.proxy in NO_KUBE_PROXY or (facts is not None and facts.mode == "none"):
+        return Reason.NOT_APPLICABLE  # what rules there are, a kube-proxy that is gone has left them
     present = facts.services.get(Family.V6) if facts is not None else None
     if facts is None or present is None:
         return reader_reason(view, Reader.KUBE_PROXY)
