@@ -10,7 +10,7 @@ CONTAINER_TOOL ?= $(shell command -v podman || command -v docker)
 .PHONY: help run test fast lint format lock libc-worlds bench demo image archive publish manifest alerts dashboards pictures reference
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## set up and start the exporter on port 10046
 	scripts/run

@@ -33,8 +33,8 @@ def services_behind(inventory: Inventory, pods: Iterable[Vantage]) -> frozenset[
 def services_on(inventory: Inventory, nodes: Collection[str]) -> frozenset[Subject]:
     """Destinations, as subjects, that have a ready endpoint on one of these nodes.
 
-    A digest names no endpoint's node, so the address decides, by the node's blocks. The exporter's own Service, whose
-    endpoints no digest carries, has one on every node.
+    A digest names no endpoint's node, so the address decides, by the node's blocks or podCIDRs. The exporter's own
+    Service, whose endpoints no digest carries, has one on every node.
     """
     if not nodes:
         return frozenset()
@@ -42,6 +42,8 @@ def services_on(inventory: Inventory, nodes: Collection[str]) -> frozenset[Subje
     pods = (pod for pod in inventory.pods or () if pod.node in nodes and not pod.host_network)
     addresses = {*(a for e in slices for a in e.addresses), *(a for pod in pods for a in pod.ips)}
     blocks = [b.cidr for b in inventory.block_affinities or () if b.node in nodes and b.confirmed and not b.deleted]
+    if not inventory.block_affinities:  # those of Calico's IPAM lie anywhere in its pools, whatever podCIDRs nodes have
+        blocks = [net for n in inventory.nodes or () if n.name in nodes for net in (*n.pod_cidrs, *n.subnets)]
 
     def is_there(address: Address) -> bool:
         return address in addresses or any(address.version == b.version and address in b for b in blocks)

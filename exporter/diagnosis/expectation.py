@@ -20,7 +20,6 @@ from exporter.model.family import FAMILIES, Family, contains, family_of, parse_n
 from exporter.model.reason import Reason
 
 CALICO = "calico"
-WORKLOAD = "Workload"
 POOL_CIDRS = {Family.V4: "CALICO_IPV4POOL_CIDR", Family.V6: "CALICO_IPV6POOL_CIDR"}  # read when the first pool is made
 NO_POOLS = "NO_DEFAULT_POOLS"
 # For these reasons, an exporter that lacks the blocks reads the pods of all nodes.
@@ -127,7 +126,7 @@ def _usable(inventory: Inventory) -> Iterable[IPPool]:
     return (
         pool
         for pool in inventory.pools or ()
-        if not pool.disabled and pool.automatic and WORKLOAD in pool.allowed_uses and (pool.nodes is None or pool.nodes)
+        if not pool.disabled and pool.automatic and pool.is_for_workloads and (pool.nodes is None or pool.nodes)
     )
 
 

@@ -174,7 +174,7 @@ class Cause(StrEnum):
     POD_NO_IPV6_DEFAULT_ROUTE = auto(), _spec(POD, "A pod has an IPv6 address but no IPv6 default route.")
     POD_LISTENS_IPV4_ONLY = auto(), _spec(
         POD, "An IPv6 Service sends to a port on which its pod listens over IPv4 only.", severity=INFO, compares=True)
-    NODE_POD_CIDR_MISSING = auto(), _spec(WIDE, "A node has no IPv6 podCIDR, while other nodes have one.")
+    NODE_POD_CIDR_MISSING = auto(), _spec(WIDE, "A node has no IPv6 podCIDR.")
     NODE_INTERNAL_IP_MISSING = auto(), _spec(WIDE, "A node has no usable IPv6 InternalIP.")
     CALICO_NODE_ADDRESS_MISSING = auto(), _spec(
         WIDE, "Calico has no IPv6 address of a node, or none of its tunnel.")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.cluster.pod import Pod
 from exporter.model.family import Address, Family, family_of
+from exporter.model.reason import Reason
 
 PODS = 2  # for each family: when one does not answer, the other decides
 
@@ -31,6 +32,8 @@ def peer_pods(inventory: Inventory) -> Mapping[str, tuple[Address, ...]]:
 
 def _answering(inventory: Inventory) -> Iterable[Pod]:
     """Running pods outside the reach of policies, those with most families first: always the same ones."""
+    if inventory.unread.get(ResourceKind.POLICIES) in (Reason.NO_PERMISSION, Reason.API_UNAVAILABLE):
+        return ()
     guarded = {policy.namespace for policy in inventory.policies or ()}
     if "" in guarded:
         return ()

@@ -19,7 +19,7 @@ import dns.message
 from exporter.broker.protocol.messages import SocketKind
 from exporter.model.dns import FORMERR, NOTIMP, Reply
 from exporter.model.family import Address, Family
-from exporter.model.probe import Heard, Lookup, LookupOutcome, Nameserver, Outcome, Purpose, Question, Together
+from exporter.model.probe import Heard, Lookup, LookupOutcome, Outcome, Purpose, Question, Together
 from exporter.probes.dns_reply import MAX_REPLY, build_query, judge, read_reply
 from exporter.probes.outcome import EXPECTED, PhaseError, describe, lookup_outcome_of, read_error, watch_errors
 from exporter.probes.ports import Network, destination, open_socket, readable
@@ -34,18 +34,34 @@ KINDS = {Family.V4: (SocketKind.UDP4, SocketKind.TCP4), Family.V6: (SocketKind.U
 
 
 class EdnsMemory:
-    """Which nameservers answer questions with an OPT record, and which only without one; for a while."""
+    """Which nameservers answer questions with an OPT record, and which only without one; for a while.
+
+    Each vantage by itself: an address may be another server in another network namespace, and no pod may decide how
+    others ask.
+    """
 
     def __init__(self) -> None:
-        self._seen: dict[Address, tuple[bool, float]] = {}
+        self._seen: dict[tuple[str, Address], tuple[bool | None, float]] = {}
 
-    def knows(self, server: Nameserver) -> bool | None:
-        speaks, at = self._seen.get(server.address, (None, 0.0))
+    def knows(self, question: Question) -> bool | None:
+        speaks, at = self._seen.get(_asked(question), (None, 0.0))
         return speaks if time.monotonic() - at < EDNS_KNOWN else None
 
-    def note(self, server: Nameserver, *, speaks: bool) -> None:
-        self._seen = {a: seen for a, seen in self._seen.items() if time.monotonic() - seen[1] < EDNS_KNOWN}
-        self._seen[server.address] = speaks, time.monotonic()
+    def note(self, question: Question, *, speaks: bool) -> None:
+        now = time.monotonic()
+        self._seen = {key: seen for key, seen in self._seen.items() if now - seen[1] < EDNS_KNOWN}
+        self._seen[_asked(question)] = speaks, now
+
+    def note_silence(self, question: Question) -> None:
+        """It answered the second datagram, without an OPT record: the first one was lost, or twice it was no chance."""
+        if _asked(question) in self._seen:
+            self.note(question, speaks=False)
+        else:
+            self._seen[_asked(question)] = None, time.monotonic()
+
+
+def _asked(question: Question) -> tuple[str, Address]:
+    return question.vantage.key, question.server.address
 
 
 async def ask(question: Question, network: Network, memory: EdnsMemory | None = None) -> Lookup:
@@ -68,7 +84,7 @@ async def ask(question: Question, network: Network, memory: EdnsMemory | None = 
             if query.edns >= 0 and received.rcode in {FORMERR, NOTIMP}:
                 plain, left = build_query(question, edns=False), deadline - time.monotonic()
                 received = await _ask_datagram(sock, question, plain, memory, heard, seconds=left)
-                memory.note(question.server, speaks=received.rcode in {FORMERR, NOTIMP})
+                memory.note(question, speaks=received.rcode in {FORMERR, NOTIMP})
         if received.tc:
             datagram = received
             sock, _ = await open_socket(network, question.vantage, tcp, seconds=deadline - time.monotonic())
@@ -94,7 +110,7 @@ async def ask(question: Question, network: Network, memory: EdnsMemory | None = 
 
 
 def _query(question: Question, memory: EdnsMemory) -> dns.message.Message:
-    return build_query(question, edns=question.edns and memory.knows(question.server) is not False)
+    return build_query(question, edns=question.edns and memory.knows(question) is not False)
 
 
 async def _ask_datagram(
@@ -112,7 +128,7 @@ async def _ask_datagram(
     """
     plain = build_query(question, edns=False)
     plain.id = query.id
-    last = query if query.edns < 0 or memory.knows(question.server) else plain
+    last = query if query.edns < 0 or memory.knows(question) else plain
     watch_errors(sock)
     sock.connect(destination(sock, question.server.address, question.server.port))
     strays = iter(range(MAX_STRAYS))
@@ -124,7 +140,10 @@ async def _ask_datagram(
                 sock.send(sent.to_wire())
                 reply = (await _await_reply(sock, (query,), strays, heard, started))[1]
                 if query.edns >= 0 and reply.rcode not in {FORMERR, NOTIMP}:
-                    memory.note(question.server, speaks=sent is query or reply.additionals > 0)
+                    if sent is query or reply.additionals > 0:
+                        memory.note(question, speaks=True)
+                    else:
+                        memory.note_silence(question)
                 return reply
     raise TimeoutError(f"no reply within {seconds:.3g} s")
 

@@ -129,6 +129,11 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
         objects(edits.addresses("node-b", "10.99.0.12")), warning("node_internal_ip_missing"),
     ),
     Fault(
+        "internal_ip_missing_everywhere", Scope.CLUSTER, "no node has an IPv6 InternalIP",
+        objects(*(edits.addresses(f"node-{letter}", f"10.99.0.1{number}") for number, letter in enumerate("abc", 1))),
+        warning("node_internal_ip_missing"), evidence={"node_internal_ip_missing": "0 nodes of 3"},
+    ),
+    Fault(
         "internal_ip_link_local", Scope.CLUSTER, "one node has a link-local IPv6 InternalIP",
         objects(edits.addresses("node-b", "10.99.0.12", "fe80::12")), warning("node_internal_ip_missing"),
         evidence={"node_internal_ip_missing": "link-local"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 from functools import partial
+from pathlib import Path
 
 from tests.kernel import calico_network as network
 from tests.kernel import namespaces
@@ -25,6 +26,7 @@ from tests.lab.fault import (
     warning,
 )
 
+FORCE_FORWARDING = Path("/proc/sys/net/ipv6/conf/all/force_forwarding")  # since Linux 6.17; before, forwarding is off
 FORWARDING, SMALL, WRONG = "node_forwarding_off", "link_mtu_below_ipv6_minimum", "vxlan_misconfigured"
 PEER = "vxlan_peer_incomplete"
 TUNNEL = (UNREACHABLE, DNS_SILENT)  # what a lost tunnel, or a lost pod, leads to
@@ -201,7 +203,10 @@ NODE_FAULTS: tuple[Fault, ...] = (
     _tunnel("wrong_mac_of_peer", PEER, "the neighbour of one peer has another MAC", *TUNNEL),
     _tunnel("fdb_of_peer_removed", PEER, "the forwarding entry of one peer is gone", *TUNNEL, apart=True),
     _tunnel("wrong_destination_of_peer", PEER, "the forwarding entry of one peer leads to another node", *TUNNEL),
-    _node("forwarding_forced_in_part", FORWARDING, "forwarding is forced on all links but one pod's", *TUNNEL),
+    _node(
+        "forwarding_forced_in_part", FORWARDING, "forwarding is forced on all links but one pod's", *TUNNEL,
+        evidence={FORWARDING: "force_forwarding"} if FORCE_FORWARDING.exists() else {},
+    ),
     _node("forwarding_off", "node_forwarding_off", "IPv6 forwarding is off", *TUNNEL),
     _node("default_route_removed", "node_no_ipv6_default_route", "the IPv6 default route is gone", UNREACHABLE),
     _node("node_address_removed", "node_no_ipv6_address", "the node has lost its IPv6 address", *TUNNEL),

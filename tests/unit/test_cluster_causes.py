@@ -21,6 +21,7 @@ from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, ResourceKi
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.policy import Gap, Policy, PolicyKind
 from exporter.model.cluster.service import ServiceCIDR
+from exporter.model.cni.profile import Cni, CniSign, Place
 from exporter.model.family import Family
 from exporter.model.reason import Reason
 from tests.unit.cluster_scene import (
@@ -198,6 +199,10 @@ def test_nodes_with_the_same_calico_address_are_named_whatever_its_prefix_length
 def test_a_shared_calico_address_of_ipv4_is_another_matter_and_none_at_all_is_not_calico() -> None:
     same = replace(BABEL, calico_addresses=(ANUBIS.calico_addresses[0], BABEL.calico_addresses[1]))
     assert judge(Cause.CALICO_NODE_ADDRESS_WRONG, changed(nodes=(ANUBIS, same, RA))) == ()
+    sign = CniSign(cni=Cni.CILIUM, place=Place.AGENT, source="daemonset/kube-system/cilium")
+    gone = replace(changed(nodes=(ANUBIS, replace(BABEL, calico_addresses=ANUBIS.calico_addresses), RA)),
+        cni_signs=(sign,), cni=None, calico_node=None)  # fmt: skip
+    assert judge(Cause.CALICO_NODE_ADDRESS_WRONG, gone) is Reason.NOT_APPLICABLE, "left by a former Calico"
     bare = tuple(replace(each, calico_addresses=()) for each in NODES)
     assert judge(Cause.CALICO_NODE_ADDRESS_WRONG, changed(nodes=bare)) is Reason.NOT_APPLICABLE
 

@@ -209,6 +209,8 @@ NETWORKS = "k8s.v1.cni.cncf.io/networks"
         (with_sysctls(("net/ipv6/conf/eth0/disable_ipv6", " 1")), {}, True),  # Kubernetes takes slashes as well
         (with_sysctls(("net.ipv6.conf.all.disable_ipv6", "0")), {}, False),
         (with_sysctls(("net.ipv6.conf.all.forwarding", "1")), {}, False),
+        (with_sysctls(("net.ipv6.conf.lo.disable_ipv6", "1")), {}, False),  # no link of the pod network
+        ({}, {k: v.replace("eth0", "net1") for k, v in tuned(NETWORKS, "1").items()}, False),
         ({"securityContext": {"sysctls": [None, {"name": 7}]}}, {}, False),
         ({}, tuned(NETWORKS, "1"), True),
         ({}, tuned("v1.multus-cni.io/default-network", "1"), True),

@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_interface, ip_network
 import pytest
 
 from exporter.diagnosis.vxlan_peers import PeerExpectation, expect_peers, peer_states, tunnel_mac
+from exporter.kernel.decode.vxlan import tunnel_family
 from exporter.model.cluster.calico import BlockAffinity, IPPool, VxlanMode
 from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, InventoryOrigin
 from exporter.model.cluster.node import Node
@@ -147,3 +148,16 @@ def test_cross_subnet_expects_tunnel_routes_of_far_peers_alone() -> None:
     assert near.blocks == ()
     (never,) = expect_peers(cluster(VxlanMode.NEVER), "a", "vxlan-v6.calico") or ()
     assert never.blocks == ()
+
+
+@pytest.mark.parametrize(
+    ("link", "family"),
+    [
+        ("vxlan.calico", Family.V4), ("vxlan-v6.calico", Family.V6), ("flannel.1", Family.V4),
+        ("flannel-v6.4096", Family.V6), ("vxlan.100", None), ("vxlan-v6.7", None), ("flannel.calico", None),
+        ("vxlan100", None), ("eth0.100", None),
+    ],
+)  # fmt: skip
+def test_a_tunnel_device_is_known_by_the_name_that_its_cni_gives_it(link: str, family: Family | None) -> None:
+    """`vxlan.100` may be anybody's: a VLAN of it, or a VXLAN that an administrator made."""
+    assert tunnel_family(link) is family

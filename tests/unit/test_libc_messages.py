@@ -15,6 +15,8 @@ from exporter.model.dns import NXDOMAIN, REFUSED, ResolvConf
 from exporter.model.family import parse_address
 from exporter.model.probe import Heard, Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.vantage import Vantage
+from tests.damaged_worlds import encoded
+from tests.unit.hostile_dns import record
 
 NAME = "app.test"
 FOUR = bytes([192, 0, 2, 1])
@@ -24,14 +26,6 @@ A, CNAME, AAAA = 1, 5, 28
 SERVER = Nameserver(parse_address("127.0.0.2"), "host")  # type: ignore[arg-type]
 CONF = ResolvConf(nameservers=(SERVER.address,), timeout=1, attempts=1)
 BUDGET = 0.05  # seconds of CPU for what takes at most 5 ms on an idle machine; without a bound it takes 200 and more
-
-
-def encoded(name: str) -> bytes:
-    return b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
-
-
-def record(owner: bytes, kind: int, data: bytes) -> bytes:
-    return owner + struct.pack("!HHIH", kind, 1, 60, len(data)) + data
 
 
 def message(*records: bytes, kind: int = A, rcode: int = 0, question: bool = True) -> bytes:

@@ -19,6 +19,7 @@ from exporter.digest.format import Digest, merge
 from exporter.digest.projection import project
 from exporter.inventory.file import load_file
 from exporter.inventory.parse.components import parse_cni_config
+from exporter.inventory.parse.networks import config_map_signs
 from exporter.model.cause import Cause, Role, Severity
 from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, InventoryOrigin
 from exporter.model.cluster.service import ServiceCIDR
@@ -28,6 +29,7 @@ from exporter.model.cni.profile import Cni, Effect
 from exporter.model.family import Family
 from exporter.model.reason import Reason
 from exporter.model.report import Finding, Report, Snapshot
+from exporter.model.subject import Subject, SubjectKind
 from exporter.report.document import document_of, parse, to_json
 from exporter.report.text import write
 from tests.unit.cluster_scene import V4, V6
@@ -306,3 +308,15 @@ def test_report_and_text_say_which_network_it_is_and_by_what() -> None:
     assert parse(to_json(document).encode()).network == said
     assert f"pod network: {said}" in write([document])
     assert not pod_network(cluster("two")).described
+
+
+def test_a_tenants_config_map_is_no_setting_of_the_pod_network() -> None:
+    """kube-flannel-cfg is read in every namespace, for flannel's manifest has one of its own."""
+    data = {"net-conf.json": '{"EnableIPv6": true}'}
+    signs = {
+        namespace: list(config_map_signs("kube-flannel-cfg", data, Subject.of(SubjectKind.CONFIGMAP, namespace, "x")))
+        for namespace in ("kube-flannel", "kube-system", "shop")
+    }
+    assert {namespace: len(found) for namespace, found in signs.items()} == {
+        "kube-flannel": 1, "kube-system": 1, "shop": 0,
+    }  # fmt: skip

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.model.cluster.inventory import Inventory, InventoryOrigin
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.policy import Policy, PolicyKind
 from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, ServicePort
 from exporter.model.cluster.well_known import dns_endpoints, dns_services
 from exporter.model.family import FAMILIES, Address, Family
 from exporter.model.probe import Group, Layer, Target
+from exporter.model.reason import Reason
 from exporter.plan.peer_pods import peer_pods
 from exporter.plan.targets import (
     apiserver,
@@ -252,6 +253,13 @@ def test_a_pod_that_a_policy_may_protect_is_none_either(namespace: str, known: b
     policy = Policy(kind=PolicyKind.KUBERNETES, namespace=namespace, name="deny")
     pod = a_pod("web", ips=(FOUR[1], SIX[1]), **THERE)
     assert bool(peer_pods(cluster(pods=(pod,), policies=(policy,)))) is known
+
+
+@pytest.mark.parametrize(("reason", "known"), [(Reason.NO_PERMISSION, False), (Reason.NO_INVENTORY, True)])
+def test_where_policies_may_not_be_read_any_pod_may_be_protected(reason: Reason, known: bool) -> None:
+    pod = a_pod("web", ips=(FOUR[1], SIX[1]), **THERE)
+    unread = {ResourceKind.POLICIES: reason}
+    assert bool(peer_pods(cluster(pods=(pod,), policies=None, unread=unread))) is known
 
 
 def test_over_a_family_that_no_pod_of_it_has_a_peer_is_dialled_at_its_node() -> None:

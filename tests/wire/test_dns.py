@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import ip_address
 
 import dns.edns
@@ -296,10 +297,13 @@ async def test_a_server_without_edns_is_asked_without_it_and_that_is_remembered(
 
     memory = EdnsMemory()
     async with scripted(family, old) as port:
-        for sends in (2, 1):
-            question = make_question(family, port, "x.test", timeout=4, sends=sends)
-            assert (await ask(question, LocalNetwork(), memory)).outcome is LookupOutcome.ANSWER
-    assert seen == [0, -1, -1]
+        question = make_question(family, port, "x.test", timeout=4)
+        other = replace(question, vantage=replace(question.vantage, kind="pod", uid="other"))
+        for each in (question, question, replace(question, sends=1)):
+            assert (await ask(each, LocalNetwork(), memory)).outcome is LookupOutcome.ANSWER
+    # Silence may be a lost datagram: only the second time it shows the server.
+    assert seen == ([0, -1, 0, -1, -1] if rcode is None else [0, -1, -1, -1])
+    assert (memory.knows(question), memory.knows(other)) == (False, None), "each vantage learns by itself"
 
 
 async def test_a_lost_datagram_of_a_server_with_edns_is_sent_again_with_it() -> None:
@@ -653,7 +657,9 @@ async def test_questions_sent_together_leave_one_socket_and_each_gets_its_own_re
 
     async with scripted(family, backwards) as whole, scripted(family, first_alone) as half:
         for port, lost in ((whole, [False, False]), (half, [False, True])):
-            asked = Together(tuple(make_question(family, port, "x.test", t, timeout=0.4) for t in ("A", "AAAA")))
+            # The missing reply is waited for; the others come as late as a busy machine lets them.
+            limit = 1.5 if any(lost) else 8
+            asked = Together(tuple(make_question(family, port, "x.test", t, timeout=limit) for t in ("A", "AAAA")))
             network = Noting()
             made = await ask_together(asked, network)
             assert len(network.made) == 1

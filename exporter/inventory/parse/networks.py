@@ -63,6 +63,8 @@ def config_map_signs(name: str, data: Mapping[str, str], subject: Subject) -> It
     for profile in PROFILES.values():
         if not any(fnmatchcase(name, each) for each in profile.config_maps):
             continue
+        if profile.namespaces and subject.namespace not in profile.namespaces:
+            continue
         found, unseen = {}, set()
         for setting in _names(profile, Place.CONFIG_MAP):
             entry, _, path = setting.partition(": ")

@@ -25,7 +25,7 @@ from exporter.kernel.decode.netlink import (
 from exporter.model.facts import LinkFact, Neighbour, VxlanDevice
 from exporter.model.family import Address, Family
 
-_NAMES = re.compile(r"(?:vxlan|flannel)(-v6)?\.(?:calico|[0-9]{1,8})")  # flannel's end in their VNI
+_NAMES = re.compile(r"vxlan(-v6)?\.calico|flannel(-v6)?\.[0-9]{1,8}")  # flannel's end in their VNI
 BPF_LINK = "bpfin.cali"
 
 _RTM_NEWNEIGH = frozenset({28})
@@ -43,7 +43,7 @@ _VXLAN_LOCAL6, _VXLAN_COLLECT_METADATA = 17, 25
 def tunnel_family(link: str) -> Family | None:
     """The family that a tunnel device of this name carries; None for other links."""
     found = _NAMES.fullmatch(link)
-    return None if found is None else Family.V6 if found[1] else Family.V4
+    return None if found is None else Family.V6 if any(found.groups()) else Family.V4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

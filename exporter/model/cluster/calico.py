@@ -45,10 +45,14 @@ class IPPool:
         return Subject.of(SubjectKind.POOL, self.name)
 
     @property
+    def is_for_workloads(self) -> bool:
+        return "Workload" in self.allowed_uses
+
+    @property
     def assigns_by_itself(self) -> bool:
         """Whether any workload that names no pool may get an address of it."""
         every = self.namespace_selector in ("", "all()")
-        return not self.disabled and self.automatic and every and "Workload" in self.allowed_uses
+        return not self.disabled and self.automatic and every and self.is_for_workloads
 
     def selects(self, node: str) -> bool:
         """Whether the pool's nodeSelector takes this node."""

@@ -4,7 +4,6 @@ The switches of its IPAM (assign_ipv4, assign_ipv6) are in the CNI configuration
 """
 
 from exporter.model.cni.profile import Cni, CniProfile, Effect, Place, Switch
-from exporter.model.family import Family
 
 PROFILE = CniProfile(
     cni=Cni.CALICO,
@@ -15,7 +14,6 @@ PROFILE = CniProfile(
     links=("cali*", "tunl0", "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "wg-v6.cali", "bpf*.cali"),
     ipam="calico-ipam",
     uses_pod_cidrs=False,
-    tunnels={Family.V4: "vxlan.calico", Family.V6: "vxlan-v6.calico"},
     family_annotations=tuple(
         f"cni.projectcalico.org/{key}" for key in ("ipv4pools", "ipv6pools", "ipFamilies", "ipAddrs", "ipAddrsNoIpam")
     ),

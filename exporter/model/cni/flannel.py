@@ -6,16 +6,15 @@ net-conf.json says otherwise; --ip-masq masquerades both families. k3s: pkg/agen
 """
 
 from exporter.model.cni.profile import Cni, CniProfile, Effect, Place, Switch
-from exporter.model.family import Family
 
 PROFILE = CniProfile(
     cni=Cni.FLANNEL,
     plugins=frozenset({"flannel"}),
     agents=("kube-flannel*", "canal", "rke2-canal"),
     config_maps=("kube-flannel-cfg", "canal-config", "rke2-canal-config"),
+    namespaces=("kube-flannel", "kube-system"),  # not a tenant's: kube-flannel-cfg is read in every namespace
     node_annotations=("flannel.alpha.coreos.com/",),
     links=("flannel*", "cni0", "cbr0"),
-    tunnels={Family.V4: "flannel.1", Family.V6: "flannel-v6.1"},
     switches=(
         Switch(effect=Effect.IPV4, place=Place.CONFIG_MAP, names=("net-conf.json: EnableIPv4",), default="true"),
         Switch(effect=Effect.IPV6, place=Place.CONFIG_MAP, names=("net-conf.json: EnableIPv6",), default="false"),

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from exporter.model import EMPTY
-from exporter.model.family import Family
 from exporter.model.subject import Subject
 
 TRUE = frozenset({"true", "strict", "1", "yes"})
@@ -78,12 +77,12 @@ class CniProfile:
     plugins: frozenset[str]  # `type` of its main plugin in CNI configuration
     agents: tuple[str, ...]  # names of its DaemonSets
     config_maps: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()  # where its ConfigMaps count; none: wherever they are read
     node_annotations: tuple[str, ...] = ()  # prefixes
     subnet_annotations: tuple[str, ...] = ()  # of a Node: the ranges of its pods, in any notation
     links: tuple[str, ...] = ()  # its own links: addresses on them are none of the host
     ipam: str = "host-local"  # unless something shows another
     uses_pod_cidrs: bool = True  # with that IPAM
-    tunnels: Mapping[Family, str] = field(default_factory=dict)  # VXLAN device of each family
     family_annotations: tuple[str, ...] = ()  # of a pod or namespace: it chose its pools, subnets or families
     replaces_kube_proxy: bool = False
     switches: tuple[Switch, ...] = ()

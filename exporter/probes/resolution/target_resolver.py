@@ -82,7 +82,7 @@ class TargetResolver:
         self._left = inf  # questions in the round's budget
 
     def configure(self, names: Sequence[str], timeout: float) -> None:
-        """After a reload: keep only these names, and nothing older than an hour. `timeout`: seconds for a question."""
+        """After a reload: keep only these names, and nothing that is too old. `timeout`: seconds for a question."""
         now = self._clock()
         self._known = {k: v for k, v in self._known.items() if k[0][1] in names and now - v.time < OLDEST}
         self._costs = {k: v for k, v in self._costs.items() if k[1] in names}
@@ -123,7 +123,9 @@ class TargetResolver:
         if group.asked_from.kind == "host" or fresh or is_within(name, LOCALHOST):
             made = await self.resolve(name, group.asked_from, group.conf, group.servers, deadline)
             return {v.key: made for v in group.vantages}, made.lookups
-        known = {v.key: self._known.get((key, v.key), shared) for v in group.vantages}
+        own = {v.key: self._known.get((key, v.key)) for v in group.vantages}
+        known = {k: max((each for each in (one, shared) if each), key=lambda e: e.time, default=None)
+                 for k, one in own.items()}  # fmt: skip
         if self._admitted is not None and key not in self._admitted:
             return {owner: self._while_waiting(each, ()) for owner, each in known.items()}, ()
         lookups: tuple[Lookup, ...] = ()

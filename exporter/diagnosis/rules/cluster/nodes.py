@@ -9,6 +9,7 @@ from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.calico import IPPool, VxlanMode
 from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.cluster.node import Node
+from exporter.model.cni.profile import Cni
 from exporter.model.family import Family, family_of
 from exporter.model.grouping import grouped
 from exporter.model.reason import Reason
@@ -105,8 +106,8 @@ def calico_node_address_wrong(view: RuleInput) -> Judgement:
     annotated = [
         (address.ip, node) for node in pod_nodes(view.inventory) if (address := node.calico_address(Family.V6))
     ]
-    if not annotated:
-        return Reason.NOT_APPLICABLE
+    if not annotated or view.network.cni not in {Cni.CALICO, Cni.UNKNOWN}:
+        return Reason.NOT_APPLICABLE  # annotations outlive a Calico that has gone
     shared = {ip: each for ip, each in grouped(annotated, lambda item: item[0]).items() if len(each) > 1}
     return found(
         Cause.CALICO_NODE_ADDRESS_WRONG,

@@ -28,13 +28,12 @@ from exporter.model.family import Family, Net, contains, family_of
 from exporter.model.reason import Reason
 
 UNIQUE_LOCAL = IPv6Network("fc00::/7")  # RFC 4193
-WORKLOAD = "Workload"
 POOLS_COMMAND = "kubectl get ippools -o yaml"
 
 
 def _pools(inventory: Inventory, family: Family) -> list[IPPool]:
     """The enabled pools of a family that give pods their addresses."""
-    return [p for p in inventory.enabled_pools(family) if WORKLOAD in p.allowed_uses]
+    return [p for p in inventory.enabled_pools(family) if p.is_for_workloads]
 
 
 def _share_nodes(one: IPPool, other: IPPool) -> bool:
