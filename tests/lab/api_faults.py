@@ -298,14 +298,16 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "controller_manager_allocates_nothing", Scope.CLUSTER,
-        "kube-controller-manager has cluster-cidr and no allocate-node-cidrs",
+        "kube-controller-manager has no allocate-node-cidrs, and a node has no IPv6 podCIDR",
         objects(
             edits.arguments(
                 "kube-controller-manager-node-c", f"--service-cluster-ip-range={SERVICE_RANGE4},{SERVICE_RANGE6}",
                 f"--cluster-cidr=10.244.0.0/16,{POOL6}",
-            )
+            ),
+            edits.spec("Node", "node-b", podCIDRs=["10.244.2.64/26"]),
         ),
-        warning("control_plane_flags"), evidence={"control_plane_flags": "allocate-node-cidrs"},
+        warning("control_plane_flags"), infos=("node_pod_cidr_missing",),
+        evidence={"control_plane_flags": "allocate-node-cidrs"},
     ),
     Fault(
         "feature_gate_removed", Scope.CLUSTER, "kube-apiserver has a feature gate that no longer exists",
