@@ -191,7 +191,8 @@ async def test_one_kind_with_hostile_answers_leaves_the_others_and_is_told(tmp_p
             ],
         }
     ).encode()  # fmt: skip
-    api.answer_next(lists("pods"), answering(page))
+    # On a busy machine a list may miss its deadline: its repetition meets the same answer.
+    api.answer_next(lists("pods"), *[answering(page)] * 20)
     async with serving(api) as port, following(tmp_path, port, [NODES, PODS]) as source:
         assert names(source) == NODE_NAMES
         assert {pod.name for pod in source.current().pods or ()} <= {"odd", "mapped"}
