@@ -15,7 +15,7 @@ from math import ceil, inf
 from exporter.config.schema import Config
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.engine.verdict import Memory, judge
-from exporter.diagnosis.expectation import expectations, families_expected
+from exporter.diagnosis.expectation import expectations, families_expected, family_evidence
 from exporter.diagnosis.families import family_reports
 from exporter.diagnosis.rules.dns.searchlist import predictions
 from exporter.diagnosis.rules.dns.servers import aaaa_blocks
@@ -250,6 +250,7 @@ class Rounds:
         """`times`: when the round began, and when the inspection of this machine ended."""
         started, inspected = times
         probes_here = self.inspector is not None or inventory.source is InventoryOrigin.KUBERNETES
+        evidence = family_evidence(inventory, self.config.families)
         return Snapshot(
             node=self.config.node_name,
             role=self.config.role,
@@ -271,7 +272,8 @@ class Rounds:
             host_facts=inspection.host_facts,
             host_resolv_conf=inspection.host_resolv_conf,
             readings=(*inspection.readings, *api_readings(inventory)),
-            families=families_expected(inventory, self.config.families),
+            families=families_expected(inventory, self.config.families, evidence),
+            family_evidence=evidence,
         )
 
     def _judge(self, snapshot: Snapshot, remote_findings: tuple[Found, ...]) -> Report:

@@ -8,6 +8,7 @@ pool shows no intent. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from exporter.config.schema import Config
 from exporter.diagnosis.engine.preconditions import has_calico_ipam
@@ -16,9 +17,12 @@ from exporter.diagnosis.network import CALICO_IPAM, pod_network
 from exporter.model.cluster.calico import IPPool
 from exporter.model.cluster.component import CniConfig
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
-from exporter.model.family import FAMILIES, Family, contains, family_of, parse_net
+from exporter.model.family import FAMILIES, Address, Family, Net, contains, family_of, parse_net
+from exporter.model.grouping import grouped
 from exporter.model.reason import Reason
 
+Evidence: TypeAlias = Mapping[Family, tuple[str, ...]]
+CONFIGURED = "the exporter's configuration names it (families)"
 CALICO = "calico"
 POOL_CIDRS = {Family.V4: "CALICO_IPV4POOL_CIDR", Family.V6: "CALICO_IPV6POOL_CIDR"}  # read when the first pool is made
 NO_POOLS = "NO_DEFAULT_POOLS"
@@ -31,47 +35,83 @@ def expectations(config: Config) -> Expectations:
     return Expectations(config.expect.services, config.dns.aaaa, config.dns.names or ())
 
 
-def families_expected(inventory: Inventory, configured: Sequence[Family] | None) -> Mapping[Family, bool | None]:
+def families_expected(
+    inventory: Inventory, configured: Sequence[Family] | None, evidence: Evidence | None = None
+) -> Mapping[Family, bool | None]:
     """As configured; else (None: auto) as the cluster names the family.
 
     True: a podCIDR, a service range, the CNI configuration, the address of a pod of the pod network, or a pool that was
-    asked for names it. False: all of these could be read and none does. None: not known.
+    asked for names it. False: all of these could be read and none does. None: not known. `evidence` is that of
+    family_evidence, where the caller has it.
     """
     if configured is not None:
         return {family: family in configured for family in FAMILIES}
-    named = set(_named(inventory))
-    unknown = frozenset(FAMILIES) if _is_incomplete(inventory) else _families_left_open(inventory)
-    return {family: True if family in named else None if family in unknown else False for family in FAMILIES}
+    named = family_evidence(inventory, configured) if evidence is None else evidence
+    unknown = frozenset(FAMILIES) if _unread(inventory) else _families_left_open(inventory)
+    return {family: True if named[family] else None if family in unknown else False for family in FAMILIES}
+
+
+def family_evidence(inventory: Inventory, configured: Sequence[Family] | None) -> Evidence:
+    """What names each family: clauses that continue "IPv6 is expected because ...", one of each kind at most."""
+    if configured is not None:
+        return {family: (CONFIGURED,) if family in configured else () for family in FAMILIES}
+    named = grouped(_named(inventory), lambda clause: clause[0])
+    return {family: tuple(text for _, text in named.get(family, ())) for family in FAMILIES}
 
 
 def families_of_pods(inventory: Inventory) -> frozenset[Family]:
     """The families that pods have addresses of: by the pods, by the blocks of pools that assign, or by the digest."""
-    seen = {family_of(address) for pod in inventory.pods or () if not pod.host_network for address in pod.ips}
-    used = [block.cidr for block in inventory.ipam_blocks or () if block.pods]
-    assigned = (p.cidr for p in _assigning(inventory) if any(contains(p.cidr, block) for block in used))
-    return frozenset({*seen, *map(family_of, assigned), *(inventory.pod_families or ())})
+    return frozenset(family for family, _ in _named_by_pods(inventory))
 
 
-def _named(inventory: Inventory) -> Iterator[Family]:
+def _named(inventory: Inventory) -> Iterator[tuple[Family, str]]:
+    network = pod_network(inventory)
+    nodes = inventory.nodes or ()
+    yield from ((family, text) for family in FAMILIES if (text := network.declaration(family)))
     for config in _cni(inventory):
         # assign_ipv4 is on by default, and then shows nothing.
-        yield from (Family.V4,) if config.assign_ipv4 and config.assign_ipv4_text is not None else ()
-        yield from (Family.V6,) if config.assign_ipv6 else ()
-    yield from _families_of_declared_pools(inventory)
-    yield from families_of_pods(inventory)
-    network = pod_network(inventory)
+        if config.assign_ipv4 and config.assign_ipv4_text is not None:
+            yield Family.V4, f"{config.source} has assign_ipv4: true"
+        if config.assign_ipv6:
+            yield Family.V6, f"{config.source} has assign_ipv6: true"
     if network.uses_pod_cidrs is not False:
-        yield from (family_of(net) for node in inventory.nodes or () for net in node.pod_cidrs)
+        yield from _first_of_each("node/{} has the podCIDR {}", ((n.name, net) for n in nodes for net in n.pod_cidrs))
     if network.profile is not None and network.profile.subnet_annotations:
-        yield from (family_of(net) for node in inventory.nodes or () for net in node.subnets)
-    yield from (family for family in FAMILIES if network.declares(family))
-    yield from (family_of(net) for each in inventory.service_cidrs or () if each.ready for net in each.cidrs)
-    yield from map(family_of, (*inventory.cluster_pod_cidrs, *inventory.cluster_service_cidrs))
+        yield from _first_of_each("node/{} has the subnet {}", ((n.name, net) for n in nodes for net in n.subnets))
+    ranges = ((each.name, net) for each in inventory.service_cidrs or () if each.ready for net in each.cidrs)
+    yield from _first_of_each("ServiceCIDR {} has {}", ranges)
     # Before ServiceCIDR objects existed, the Services' own addresses show the range.
-    yield from (family_of(address) for service in inventory.services or () for address in service.cluster_ips)
+    addresses = ((each.key, address) for each in inventory.services or () for address in each.cluster_ips)
+    yield from _first_of_each("service/{} has the address {}", addresses)
+    yield from _first_of_each("{} is {}", (("podSubnet of kubeadm", net) for net in inventory.cluster_pod_cidrs))
+    yield from _first_of_each(
+        "{} is {}", (("serviceSubnet of kubeadm", net) for net in inventory.cluster_service_cidrs)
+    )
+    yield from _named_by_pools(inventory)
+    yield from _named_by_pods(inventory)
 
 
-def _is_incomplete(inventory: Inventory) -> bool:
+def _named_by_pods(inventory: Inventory) -> Iterator[tuple[Family, str]]:
+    pods = (pod for pod in inventory.pods or () if not pod.host_network)
+    yield from _first_of_each("pod/{} has the address {}", ((pod.key, address) for pod in pods for address in pod.ips))
+    used = [block.cidr for block in inventory.ipam_blocks or () if block.pods]
+    assigned = ((p.name, p.cidr) for p in _assigning(inventory) if any(contains(p.cidr, block) for block in used))
+    yield from _first_of_each("pods have addresses of IPPool {} ({})", assigned)
+    yield from ((family, "pods of other nodes have addresses of it") for family in inventory.pod_families or ())
+
+
+def _first_of_each(text: str, owned: Iterable[tuple[str, Address | Net]]) -> Iterator[tuple[Family, str]]:
+    """The first of each family, as a clause; a cluster has many nodes and pods, and one of them is evidence enough."""
+    missing = set(FAMILIES)
+    for owner, value in owned:
+        if (family := family_of(value)) in missing:
+            missing.remove(family)
+            yield family, text.format(owner, value)
+        if not missing:
+            return
+
+
+def _unread(inventory: Inventory) -> bool:
     """Whether something that could name a family was not read."""
     needed = {
         ResourceKind.IP_POOLS: inventory.pools,
@@ -85,14 +125,17 @@ def _is_incomplete(inventory: Inventory) -> bool:
     )
 
 
-def _families_of_declared_pools(inventory: Inventory) -> frozenset[Family]:
-    """Those of the pools that assign and that were asked for.
+def _named_by_pools(inventory: Inventory) -> Iterator[tuple[Family, str]]:
+    """By the pools that assign and that were asked for.
 
     Where the CNI configuration nevertheless does not assign IPv6, the evidence is contradictory: IPv6 is expected, and
     cni_not_assigning_ipv6 reports what is missing. But IPv4 is assigned by default: that it is off is intended.
     """
-    found = {family_of(pool.cidr) for pool in _usable(inventory) if _is_declared(pool, inventory)}
-    return frozenset(found - {Family.V4} if _is_refused(inventory, Family.V4) else found)
+    refused = _is_refused(inventory, Family.V4)
+    for pool in _usable(inventory):
+        family = family_of(pool.cidr)
+        if (asker := _asker(pool, inventory)) and not (refused and family is Family.V4):
+            yield family, f"{asker} IPPool {pool.name} ({pool.cidr})"
 
 
 def _families_left_open(inventory: Inventory) -> frozenset[Family]:
@@ -135,12 +178,14 @@ def _assigning(inventory: Inventory) -> Iterable[IPPool]:
     return (pool for pool in _usable(inventory) if not _is_refused(inventory, family_of(pool.cidr)))
 
 
-def _is_declared(pool: IPPool, inventory: Inventory) -> bool:
-    """Whether the CNI configuration names the pool, the Installation lists it, or calico-node was told to make it."""
-    if any(each in (pool.name, str(pool.cidr)) for config in _cni(inventory) for each in config.pools):
-        return True
+def _asker(pool: IPPool, inventory: Inventory) -> str:
+    """What asked for the pool: the CNI configuration, the Installation, or the settings of calico-node; else empty."""
+    for config in _cni(inventory):
+        if {pool.name, str(pool.cidr)} & {*config.pools}:
+            return f"{config.source} names"
     if inventory.installation is not None and pool.cidr in inventory.installation.pools:
-        return True
+        return "the Installation lists"
     env = inventory.calico_node.env if inventory.calico_node is not None else {}
-    configured = parse_net(env.get(POOL_CIDRS[family_of(pool.cidr)]))
-    return configured == pool.cidr and env.get(NO_POOLS, "").lower() != "true"
+    variable = POOL_CIDRS[family_of(pool.cidr)]
+    made = parse_net(env.get(variable)) == pool.cidr and env.get(NO_POOLS, "").lower() != "true"
+    return f"{variable} of calico-node asks for" if made else ""

@@ -14,6 +14,7 @@ from exporter.model.report import FamilyReport, Snapshot
 from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import PodState
 
+EVIDENCE = 3  # that a report shows
 DIALS = 3  # that decide whether a vantage reaches a target
 ANY_PEER = Subject.of(SubjectKind.PEER, "")  # in place of each peer's subject
 GROUPS = frozenset({Group.SERVICE, Group.PEERS, Group.CLUSTER_DNS, Group.OUTSIDE})
@@ -25,6 +26,7 @@ def family_reports(snapshot: Snapshot) -> dict[Family, FamilyReport]:
         family: FamilyReport(
             expected=snapshot.families.get(family),
             ok=None if snapshot.families.get(family) is False else family_ok(snapshot, family),
+            evidence=tuple(snapshot.family_evidence.get(family, ())[:EVIDENCE]),
         )
         for family in FAMILIES
     }

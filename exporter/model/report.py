@@ -100,6 +100,7 @@ class Snapshot:
     host_resolv_conf: ResolvConf | None = None
     readings: tuple[ReaderStatus, ...] = ()
     families: Mapping[Family, bool | None] = field(default_factory=dict)  # expected?
+    family_evidence: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)  # what names each
 
     @property
     def kernel(self) -> HostFacts:
@@ -120,8 +121,15 @@ class CauseReport:
 
 @dataclass(frozen=True, slots=True)
 class FamilyReport:
+    """`evidence`: why it is expected, as clauses; the first ones."""
+
     expected: bool | None
     ok: bool | None
+    evidence: tuple[str, ...] = ()
+
+    def because(self, family: Family) -> str:
+        """In one line for a person; empty where the family is not expected or nothing is known to name it."""
+        return f"{family.value} is expected because {'; '.join(self.evidence)}" if self.evidence else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -229,7 +229,9 @@ def parse(body: bytes) -> Document:
 
 
 def _parse_family(fields: _Fields) -> FamilyReport:
-    return FamilyReport(expected=fields.flag("expected"), ok=fields.flag("ok"))
+    # Exporters up to version 0.1.1 do not send the evidence.
+    evidence = fields.texts("evidence") if "evidence" in fields else ()
+    return FamilyReport(expected=fields.flag("expected"), ok=fields.flag("ok"), evidence=evidence)
 
 
 def _parse_cause(fields: _Fields) -> CauseEntry:

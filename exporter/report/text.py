@@ -120,10 +120,14 @@ def node_lines(reports: Sequence[Document], missing: Iterable[str], style: Style
 
 
 def _networks(reports: Sequence[Document], style: Style) -> Iterator[str]:
-    """What the first report takes the pod network for."""
+    """What the first report takes the pod network for, and why each family is expected."""
     network = next((report.network for report in reports if report.network), "")
     if network:
         yield from style.wrap(f"pod network: {network}")
+    for family in (Family.V6, Family.V4):
+        because = (report.families.get(family, UNKNOWN).because(family) for report in reports)
+        if text := next(filter(None, because), ""):
+            yield from style.wrap(text)
 
 
 def _unexplained(reports: Sequence[Document]) -> list[_Entries]:

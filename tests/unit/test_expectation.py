@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from exporter.diagnosis.expectation import families_expected
+from exporter.diagnosis.expectation import families_expected, family_evidence
 from exporter.diagnosis.felix import effective
 from exporter.model.cause import Cause
 from exporter.model.cluster.calico import CalicoNode, Felix, FelixConfiguration, Installation, IPAMBlock
@@ -48,22 +48,55 @@ def test_what_was_read_whole_and_names_no_family_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"),
+    ("changes", "named", "evidence"),
     [
-        ({"pools": (pool("x", "fd01::/48"),), "ipam_blocks": (block("fd01::/122", pods=1),)}, V6),
-        ({"pod_families": frozenset({V6})}, V6),
-        ({"nodes": (Node(name="ra", pod_cidrs=(ip_network("fd01::/64"),)),)}, V6),
-        ({"service_cidrs": (ServiceCIDR("x", (ip_network("fd98::/108"),)),)}, V6),
-        ({"services": (Service(namespace="a", name="b", cluster_ips=(ip_address("10.0.0.1"),)),)}, V4),
-        ({"cluster_pod_cidrs": (ip_network("fd01::/48"),)}, V6),
-        ({"cluster_service_cidrs": (ip_network("10.96.0.0/12"),)}, V4),
-        ({"cni": (CniConfig(source="x", main_plugin="calico", assign_ipv4=False, assign_ipv6=True),)}, V6),
-        ({"cni": (CniConfig(source="x", main_plugin="calico", assign_ipv4_text="true"),)}, V4),
-        ({"pods": (Pod(namespace="a", name="b", ips=(ip_address("fd01::1"),)),)}, V6),
+        (
+            {"pools": (pool("x", "fd01::/48"),), "ipam_blocks": (block("fd01::/122", pods=1),)},
+            V6,
+            "pods have addresses of IPPool x (fd01::/48)",
+        ),
+        ({"pod_families": frozenset({V6})}, V6, "pods of other nodes have addresses of it"),
+        (
+            {"nodes": (Node(name="ra", pod_cidrs=(ip_network("fd01::/64"),)),)},
+            V6,
+            "node/ra has the podCIDR fd01::/64",
+        ),
+        ({"service_cidrs": (ServiceCIDR("x", (ip_network("fd98::/108"),)),)}, V6, "ServiceCIDR x has fd98::/108"),
+        (
+            {"services": (Service(namespace="a", name="b", cluster_ips=(ip_address("10.0.0.1"),)),)},
+            V4,
+            "service/a/b has the address 10.0.0.1",
+        ),
+        ({"cluster_pod_cidrs": (ip_network("fd01::/48"),)}, V6, "podSubnet of kubeadm is fd01::/48"),
+        ({"cluster_service_cidrs": (ip_network("10.96.0.0/12"),)}, V4, "serviceSubnet of kubeadm is 10.96.0.0/12"),
+        (
+            {"cni": (CniConfig(source="x", main_plugin="calico", assign_ipv4=False, assign_ipv6=True),)},
+            V6,
+            "x has assign_ipv6: true",
+        ),
+        (
+            {"cni": (CniConfig(source="x", main_plugin="calico", assign_ipv4_text="true"),)},
+            V4,
+            "x has assign_ipv4: true",
+        ),
+        (
+            {"pods": (Pod(namespace="a", name="b", ips=(ip_address("fd01::1"),)),)},
+            V6,
+            "pod/a/b has the address fd01::1",
+        ),
     ],
 )
-def test_each_of_these_names_a_family(changes: dict[str, Any], named: Family) -> None:
-    assert families_expected(replace(NOTHING, **changes), None) == {named: True, named.other: False}
+def test_each_of_these_names_a_family(changes: dict[str, Any], named: Family, evidence: str) -> None:
+    inventory = replace(NOTHING, **changes)
+    assert families_expected(inventory, None) == {named: True, named.other: False}
+    assert family_evidence(inventory, None) == {named: (evidence,), named.other: ()}
+
+
+def test_one_clause_of_a_kind_is_evidence_enough() -> None:
+    nodes = tuple(Node(name=f"n{i}", pod_cidrs=(ip_network(f"fd01:0:0:{i}::/64"),)) for i in range(9))
+    ranges = (ServiceCIDR("x", (ip_network("fd98::/108"),)), ServiceCIDR("y", (ip_network("fd99::/108"),)))
+    found = family_evidence(replace(NOTHING, nodes=nodes, service_cidrs=ranges), None)
+    assert found[V6] == ("node/n0 has the podCIDR fd01::/64", "ServiceCIDR x has fd98::/108")
 
 
 @pytest.mark.parametrize(

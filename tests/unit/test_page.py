@@ -113,6 +113,13 @@ def test_each_state_of_a_family_has_its_sign_and_its_words(state: FamilyReport, 
     assert words in shown(replace(bad_day(), families={Family.V6: state})).text
 
 
+def test_the_page_says_why_a_family_is_expected() -> None:
+    state = FamilyReport(expected=True, ok=True, evidence=("node/a has the podCIDR fd01::/64",))
+    text = shown(replace(bad_day(), families={Family.V6: state})).text
+    assert "IPv6 is expected because node/a has the podCIDR fd01::/64" in text
+    assert "IPv4 is expected because" not in text
+
+
 def test_a_cause_says_what_is_wrong_whom_it_affects_what_it_explains_and_what_to_do() -> None:
     text = shown(bad_day()).text
     told = text[text.index("nat_masquerade_missing warning") :]

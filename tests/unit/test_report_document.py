@@ -52,7 +52,10 @@ def test_the_object_has_exactly_the_promised_members() -> None:
     assert list(data) == ["version", "node", "role", "time", "families", "causes", "unchecked", "probes"]
     assert data["version"] == 1
     assert data["time"] == "2026-11-20T10:10:30Z"
-    assert data["families"] == {"IPv4": {"expected": True, "ok": True}, "IPv6": {"expected": True, "ok": False}}
+    assert data["families"] == {
+        "IPv4": {"expected": True, "ok": True, "evidence": []},
+        "IPv6": {"expected": True, "ok": False, "evidence": []},
+    }
     assert all(
         list(cause)
         == [

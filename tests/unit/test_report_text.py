@@ -46,6 +46,23 @@ def test_an_unknown_family_is_a_question_and_an_unexpected_one_says_so() -> None
     assert write([single]).splitlines()[0] == "[node-a] IPv6:? IPv4:✓  (IPv6 is not expected)"
 
 
+def test_why_a_family_is_expected_is_told_once() -> None:
+    evidence = ("node/a has the podCIDR fd01::/64", "ServiceCIDR kubernetes has fd98::/108")
+    expected = replace(
+        BAD,
+        families={
+            Family.V4: FamilyReport(expected=True, ok=True),
+            Family.V6: FamilyReport(expected=True, ok=True, evidence=evidence),
+        },
+    )
+    text = squeezed(write([expected, replace(expected, node="node-b")]))
+    assert text.count("is expected because") == 1
+    assert (
+        "IPv6 is expected because node/a has the podCIDR fd01::/64; ServiceCIDR kubernetes has fd98::/108 critical"
+        in text
+    )
+
+
 def test_a_cause_is_told_with_everything_that_its_reader_needs() -> None:
     told = squeezed(section(write([BAD]), "warning: nat_masquerade_missing"))
     assert told == (

@@ -68,10 +68,10 @@ class PodNetwork:
         known = [state for state in self.switches.get(effect, ()) if state.on is not None]
         return min(known, key=lambda state: (not state.explicit, bool(state.on)), default=None)
 
-    def declares(self, family: Family) -> bool:
-        """Whether somebody turned the CNI's switch for the family on; a default declares nothing."""
+    def declaration(self, family: Family) -> str:
+        """The CNI's switch for the family where somebody turned it on; else empty: a default declares nothing."""
         state = self.switch(Effect.IPV6 if family is Family.V6 else Effect.IPV4)
-        return state is not None and state.explicit and state.on is True
+        return state.text if state is not None and state.explicit and state.on is True else ""
 
 
 UNKNOWN_NETWORK = PodNetwork()

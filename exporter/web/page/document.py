@@ -118,10 +118,10 @@ def _families(report: Report) -> Html:
         verdict = element("div", element("b", f"{family.value} {words}"), why)
         shown = element("span", sign, class_="sign", aria_hidden="true")
         cards.append(element("div", shown, verdict, class_=f"family {kind}"))
-    network = (
-        [element("p", f"Pod network: {report.network.described}", class_="soft")] if report.network.described else []
-    )
-    return element("section", *cards, *network, class_="families", aria_label="Families")
+    known = [f"Pod network: {report.network.described}"] if report.network.described else []
+    known += filter(None, (report.families.get(family, UNKNOWN).because(family) for family in FAMILIES))
+    notes = [element("p", text, class_="soft") for text in known]
+    return element("section", *cards, *notes, class_="families", aria_label="Families")
 
 
 def _why(report: Report, family: Family) -> str:
