@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import takewhile, zip_longest
+from itertools import product, takewhile, zip_longest
 
 from exporter.diagnosis.endpoints import services_on
 from exporter.diagnosis.engine.rule_input import Chance, RuleInput
 from exporter.diagnosis.samples import PathSample, RepeatedSample, probes_of, samples_of
 from exporter.model.family import Family
 from exporter.model.grouping import grouped
-from exporter.model.probe import Group
+from exporter.model.probe import Group, Layer
 from exporter.model.subject import Subject
 
 V4, V6 = Family.V4, Family.V6
+WEIGHED = (Layer.TCP, Layer.TLS)  # what may fail by chance: the dial, or the certificate behind it
 REMEMBERED = 900.0  # seconds
 MOST = 60  # losses kept of a destination
 # Of the losses that show one family, chance has IPv6 alone first in at most every second: six in a row are 1 in 64, and
@@ -37,12 +38,12 @@ def chance_of(view: RuleInput, before: Chance, *, since: float) -> Chance:
     doubtful = services_on(view.inventory, _lost_nodes(new))
     over = view.now - REMEMBERED
     doubted = {**{d: at for d, at in before.doubted.items() if at > over}, **dict.fromkeys(doubtful, view.now)}
-    losses = {d: tuple(one for one in kept if one[0] > over) for d, kept in before.losses.items()}
-    for sample in new:
-        family = _lost_over(sample)
-        if family is not None and sample.destination not in doubtful:
-            losses[sample.destination] = (*losses.get(sample.destination, ()), (sample.time, family))[-MOST:]
-    return Chance(doubted, {d: kept for d, kept in losses.items() if kept and d not in doubtful})
+    losses = {key: tuple(one for one in kept if one[0] > over) for key, kept in before.losses.items()}
+    for sample, layer in product(new, WEIGHED):
+        family, key = _lost_over(sample, layer), (sample.destination, layer)
+        if family is not None:
+            losses[key] = (*losses.get(key, ()), (sample.time, family))[-MOST:]
+    return Chance(doubted, {key: kept for key, kept in losses.items() if kept and key[0] not in doubtful})
 
 
 def _lost_nodes(new: Iterable[PathSample]) -> frozenset[str]:
@@ -54,44 +55,54 @@ def _lost_nodes(new: Iterable[PathSample]) -> frozenset[str]:
     )
 
 
-def _lost_over(sample: PathSample) -> Family | None:
-    return V4 if sample.is_lost(V4) else V6 if sample.is_lost_over_ipv6_alone else None
+def _lost_over(sample: PathSample, layer: Layer) -> Family | None:
+    return V4 if sample.is_lost(V4, layer) else V6 if sample.is_lost_over_ipv6_alone(layer) else None
 
 
-@lru_cache(maxsize=1)
-def unequal(view: RuleInput) -> frozenset[tuple[str, Subject]]:
+@lru_cache(maxsize=2)
+def unequal(view: RuleInput, layer: Layer = Layer.TCP) -> frozenset[tuple[str, Subject]]:
     """The pairs (vantage's key, destination) of which chance does not explain that they fail over IPv6 alone.
 
     Either the destination, from all vantages, was lost over IPv6 alone so often and over IPv4 so rarely; or all newest
     dials were lost so: to the destination from all vantages or from those of a kind, or from the vantage to wherever it
     dials. A peer is one place, which chance does not choose.
     """
-    pairs = [t for t in probes_of(view).pairs if t.now.has_ipv4 and (t.now.is_lost(V6) or t.now.arrives(V6))]
-    found = [t for t in pairs if t.now.group is Group.PEERS or _lost_often(view, t.now.destination)]
-    for pool in grouped(pairs, lambda t: t.now.vantage.key).values():
-        found += pool if _all_lost(pool, FEWEST) else ()
-    for pool in (*grouped(pairs, lambda t: t.now.destination).values(), *grouped(pairs, _kind).values()):
-        found += pool if _all_lost(pool, FEWEST + FOR_EACH_IPV4 * _times(view, pool[0].now.destination, V4)) else ()
+    made = [t for t in probes_of(view).pairs if t.now.has_ipv4]
+    pairs = [t for t in made if t.now.is_lost(V6, layer) or t.now.arrives(V6, layer)]
+    found = [t for t in pairs if t.now.group is Group.PEERS or _lost_often(view, t.now.destination, layer)]
+    for key in (_vantage, _destination, _kind):
+        for pool in grouped(pairs, key).values():
+            over_ipv4 = min(_times(view, t.now.destination, layer, V4) for t in pool)
+            found += pool if _all_lost(pool, layer, FEWEST + FOR_EACH_IPV4 * over_ipv4) else ()
     return frozenset((t.now.vantage.key, t.now.destination) for t in found)
 
 
-def _kind(recent: RepeatedSample) -> tuple[str, Subject]:
+def _vantage(recent: RepeatedSample) -> tuple[str, str]:
+    return "", recent.now.vantage.key
+
+
+def _destination(recent: RepeatedSample) -> tuple[str, str]:
+    return "", recent.now.destination
+
+
+def _kind(recent: RepeatedSample) -> tuple[str, str]:
     return recent.now.vantage.kind, recent.now.destination
 
 
-def _lost_often(view: RuleInput, destination: Subject) -> bool:
-    return _times(view, destination, V6) >= LOSSES + FOR_EACH_IPV4 * _times(view, destination, V4)
+def _lost_often(view: RuleInput, destination: Subject, layer: Layer) -> bool:
+    over_ipv6, over_ipv4 = (_times(view, destination, layer, family) for family in (V6, V4))
+    return over_ipv6 >= LOSSES + FOR_EACH_IPV4 * over_ipv4
 
 
-def _times(view: RuleInput, destination: Subject, family: Family) -> int:
-    return sum(one is family for _, one in view.chance.losses.get(destination, ()))
+def _times(view: RuleInput, destination: Subject, layer: Layer, family: Family) -> int:
+    return sum(one is family for _, one in view.chance.losses.get((destination, layer), ()))
 
 
-def _all_lost(pool: Sequence[RepeatedSample], fewest: int) -> bool:
+def _all_lost(pool: Sequence[RepeatedSample], layer: Layer, fewest: int) -> bool:
     """Whether the last two dials of each pair, and so many dials at least, were lost over IPv6 alone.
 
     Where no more dials are known and IPv4 was never lost, two are enough: nothing speaks against it.
     """
     rows = [[d for d in row if d is not None] for row in zip_longest(*(t.dials for t in pool))]
-    lost = list(takewhile(lambda row: all(d.is_lost_over_ipv6_alone for d in row), rows))
+    lost = list(takewhile(lambda row: all(d.is_lost_over_ipv6_alone(layer) for d in row), rows))
     return len(lost) >= ROUNDS and (sum(map(len, lost)) >= fewest or (lost == rows and fewest == FEWEST))

@@ -55,20 +55,24 @@ class PathSample:
         observation = self.seen.get((family, layer))
         return observation.outcome if observation is not None and observation.counted else None
 
-    def arrives(self, family: Family) -> bool:
-        """Whether TCP (or, where only echoes were sent, ICMP) arrives over the family."""
+    def arrives(self, family: Family, layer: Layer = Layer.TCP) -> bool:
+        """Whether TCP (or, where only echoes were sent, ICMP) arrives over the family; or whether TLS passes."""
+        if layer is Layer.TLS:
+            return self.outcome(family, Layer.TLS) is Outcome.OK
         if (family, Layer.TCP) in self.seen:
             return self.outcome(family, Layer.TCP) in ARRIVED
         return self.outcome(family, Layer.ICMP) is Outcome.OK
 
-    def is_lost(self, family: Family) -> bool:
-        """Whether it was dialled over the family and did not arrive."""
-        told = [self.outcome(family, layer) for layer in (Layer.TCP, Layer.ICMP)]
+    def is_lost(self, family: Family, layer: Layer = Layer.TCP) -> bool:
+        """Whether it was dialled over the family and did not arrive; or arrived, and TLS failed."""
+        if layer is Layer.TLS:
+            tcp, tls = self.outcome(family, Layer.TCP), self.outcome(family, Layer.TLS)
+            return tcp is Outcome.OK and tls not in {None, Outcome.OK}
+        told = [self.outcome(family, each) for each in (Layer.TCP, Layer.ICMP)]
         return any(told) and not self.arrives(family)
 
-    @property
-    def is_lost_over_ipv6_alone(self) -> bool:
-        return self.is_lost(Family.V6) and self.arrives(Family.V4)
+    def is_lost_over_ipv6_alone(self, layer: Layer = Layer.TCP) -> bool:
+        return self.is_lost(Family.V6, layer) and self.arrives(Family.V4, layer)
 
     @property
     def is_restricted(self) -> bool:

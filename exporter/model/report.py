@@ -31,7 +31,8 @@ class Found:
     """A cause that may explain: found in this report, or read from the digest (`elsewhere`).
 
     `pairs` are the failing (vantage, destination, family) of a path-like finding; empty for one that shows without
-    traffic. `affects_destinations`: the Services, as they are dialled, that its subjects are endpoints of.
+    traffic. `affects_destinations`: the Services, as they are dialled, that its subjects are endpoints of, and
+    targets whose names its subjects do not resolve.
     """
 
     cause: Cause

@@ -7,7 +7,7 @@ The seeds are fixed, so the counts are always the same.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from statistics import median
 
@@ -30,8 +30,19 @@ RULES: dict[Cause, Rule] = {cause: PATH_RULES.get(cause, lambda _: Reason.NOT_AP
 Dead = Callable[[int, str], float]  # the round and the family: the part of the endpoints that is dead
 
 
-def rounds(seed: int, vantages: int, count: int, dead: Dead) -> Iterator[frozenset[str]]:
-    """The destinations of which ipv6_unreachable is found, round by round."""
+SILENT = {True: "tcp{0}=timeout", False: "tcp{0}=ok"}  # what a dead endpoint shows, and a sound one
+CERTIFICATE = {True: "tcp{0}=ok tls{0}=tls_expired", False: "tcp{0}=ok tls{0}=ok"}
+
+
+def rounds(
+    seed: int,
+    vantages: int,
+    count: int,
+    dead: Dead,
+    cause: Cause = Cause.IPV6_UNREACHABLE,
+    shows: Mapping[bool, str] = SILENT,
+) -> Iterator[frozenset[str]]:
+    """The destinations of which the cause is found, round by round."""
     chance = random.Random(seed)
     places = (HOST, *(pod(f"web-{n}") for n in range(vantages - 1)))
     memory, made = Memory(), list[tuple[Observation, ...]]()
@@ -39,8 +50,7 @@ def rounds(seed: int, vantages: int, count: int, dead: Dead) -> Iterator[frozens
         now = 1000.0 + 30.0 * number
 
         def dial(place: Vantage, number: int = number, now: float = now) -> list[Observation]:
-            lost = {f: chance.random() < dead(number, f) for f in "46"}
-            words = " ".join(f"tcp{f}={'timeout' if lost[f] else 'ok'}" for f in "46")
+            words = " ".join(shows[chance.random() < dead(number, f)].format(f) for f in "46")
             both = (*seen(place, SERVICE, words), *seen(place, OUTSIDE, "tcp6=ok tcp4=ok"))
             return [replace(o, time=now - 1.0) for o in both]
 
@@ -49,20 +59,30 @@ def rounds(seed: int, vantages: int, count: int, dead: Dead) -> Iterator[frozens
         seen_now = view(kept=made[0], before=made[1] if len(made) > 1 else (), now=now, pods=pods)
         seen_now = replace(seen_now, snapshot=replace(seen_now.snapshot, history=tuple(made[:6])))
         said, memory = judge(seen_now, memory, rules=RULES)
-        found = [c.finding for c in said.causes if c.finding.cause is Cause.IPV6_UNREACHABLE]
+        found = [c.finding for c in said.causes if c.finding.cause is cause]
         yield frozenset(p.destination for finding in found for p in finding.pairs)
 
 
-@pytest.mark.parametrize("dead", [1 / 2, 1 / 3], ids=["one of two endpoints", "one of three"])
-@pytest.mark.parametrize("vantages", [1, 3, 6])
-def test_an_endpoint_that_is_dead_for_both_families_is_hardly_ever_called_a_fault_of_ipv6(
-    vantages: int, dead: float
+TCP, TLS = (Cause.IPV6_UNREACHABLE, SILENT), (Cause.IPV6_TLS_FAILED, CERTIFICATE)
+
+
+@pytest.mark.parametrize(
+    ("cause", "shows", "vantages", "dead"),
+    [
+        *((*TCP, vantages, dead) for vantages in (1, 3, 6) for dead in (1 / 2, 1 / 3)),
+        (*TLS, 1, 1 / 2),
+        (*TLS, 6, 1 / 2),
+    ],
+)
+def test_an_endpoint_that_fails_over_both_families_is_hardly_ever_called_a_fault_of_ipv6(
+    cause: Cause, shows: Mapping[bool, str], vantages: int, dead: float
 ) -> None:
-    outages = 600 // vantages
-    wrong = sum(
-        any(rounds(seed, vantages, BEFORE + DURING + AFTER, lambda n, _: dead * (BEFORE <= n < BEFORE + DURING)))
-        for seed in range(outages)
-    )
+    outages, count = 600 // vantages, BEFORE + DURING + AFTER
+
+    def during(number: int, _: str) -> float:
+        return dead * (BEFORE <= number < BEFORE + DURING)
+
+    wrong = sum(any(rounds(seed, vantages, count, during, cause, shows)) for seed in range(outages))
     assert wrong <= outages / 100
 
 

@@ -18,6 +18,7 @@ from exporter.diagnosis.engine.explanations import (
     REACHES,
     REFUSES,
     SYMPTOMS,
+    WITHHOLD,
     From,
     To,
 )
@@ -101,9 +102,9 @@ def raised(item: Explained, severity: Severity | None) -> Explained:
 
 
 def _depth(cause: Cause) -> int:
-    """Roots first: stated causes, then what follows from them, then path symptoms, then dns symptoms."""
+    """Roots first: stated causes, then what follows from them, then path symptoms, dns symptoms, and targets."""
     if cause in SYMPTOMS:
-        return len(Cause) + (cause in LAST_SYMPTOMS)
+        return len(Cause) + (cause in LAST_SYMPTOMS) + (cause is Cause.TARGET_DOWN)
     return 1 + max(map(_depth, FOLLOWS[cause])) if cause in FOLLOWS else 0
 
 
@@ -194,9 +195,10 @@ def without(finding: Finding, left: tuple[Subject, ...]) -> Finding:
 def _covers(found: Found, pair: Pair, node: str) -> bool:
     """Whether this cause accounts for the failure of this pair: by the table, or as an endpoint behind the destination.
 
-    A cause about one family explains nothing that fails over the other.
+    A cause about one family explains nothing that fails over the other; but a name without addresses has those of
+    neither, although one kind of records was withheld.
     """
-    if found.cause.spec.family not in {None, pair.family}:
+    if found.cause.spec.family not in {None, pair.family} and found.cause not in WITHHOLD:
         return False
     return pair.destination in found.affects_destinations or any(
         found.cause in reach.causes

@@ -101,6 +101,9 @@ FOLLOWS: dict[Cause, tuple[Cause, ...]] = {
 # Who refuses was reached: only what is behind the address explains it. The first is info until it explains something.
 REFUSES = frozenset({C.POD_LISTENS_IPV4_ONLY, C.ENDPOINTSLICE_IPV6_MISSING})
 
+# Resolvers that filter records explain only targets without addresses (Found.affects_destinations).
+WITHHOLD = frozenset({C.DNS_AAAA_BLOCKED, C.DNS_A_BLOCKED})
+
 # Findings with pairs that may be explained: path and dns symptoms, never a cause that the kernel or the API states.
 DNS_SYMPTOMS = frozenset({C.DNS_UNREACHABLE, C.DNS_QUERIES_LOST})
 LAST_SYMPTOMS = DNS_SYMPTOMS | {C.TARGET_DOWN}  # path causes may explain these as well

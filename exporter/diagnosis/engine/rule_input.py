@@ -17,6 +17,7 @@ from exporter.model.cause import Cause, Role
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cni.network import PodNetwork
 from exporter.model.family import Family
+from exporter.model.probe import Layer
 from exporter.model.reason import Reason
 from exporter.model.report import Finding, Pair, Snapshot
 from exporter.model.subject import Subject
@@ -36,11 +37,12 @@ class Chance:
     """What was seen of destinations that may fail by chance, over either family (diagnosis/chance.py).
 
     `doubted`: the last time (Unix seconds) that a destination had endpoints on a node that answers over no family.
-    `losses`: the dials of the last minutes that failed over IPv4, or over IPv6 alone: when, and that family.
+    `losses`: the dials of the last minutes that failed over IPv4, or over IPv6 alone, by destination and by what failed
+    (TCP, or TLS after it): when, and that family.
     """
 
     doubted: Mapping[Subject, float] = field(default_factory=dict)
-    losses: Mapping[Subject, tuple[tuple[float, Family], ...]] = field(default_factory=dict)
+    losses: Mapping[tuple[Subject, Layer], tuple[tuple[float, Family], ...]] = field(default_factory=dict)
 
 
 NO_CHANCE = Chance()

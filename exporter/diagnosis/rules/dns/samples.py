@@ -18,8 +18,9 @@ from exporter.model.cluster.service import Service
 from exporter.model.dns_name import casefold
 from exporter.model.family import FAMILIES, Address, Family, family_of
 from exporter.model.grouping import grouped
-from exporter.model.probe import Lookup, Nameserver, Purpose, Told
+from exporter.model.probe import Lookup, Nameserver, Outcome, Purpose, Told
 from exporter.model.reason import Reason
+from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
 from exporter.plan.aaaa_questions import CANARY, DNS64_NAME, RANDOM
 from exporter.plan.answer_history import UNSENT, Key, by_question
@@ -127,6 +128,27 @@ def called(server: Nameserver) -> str:
 def resolve_command(vantage: Vantage, name: str) -> str:
     place = f" --pod={vantage.namespace}/{vantage.name}" if vantage.kind == "pod" and vantage.namespace else ""
     return f"dualstack-exporter resolve {name}{place}"
+
+
+def unresolved(view: RuleInput, servers: Iterable[Nameserver], *, silent: bool) -> frozenset[Subject]:
+    """Targets that fail for lack of an address alone, and whose names these nameservers were asked for.
+
+    `silent`: only those whose names no nameserver answered anything to.
+    """
+    places = {server.address for server in servers}
+    lookups = (*view.snapshot.lookups, *view.snapshot.lookups_kept)
+    asked = grouped((o for o in lookups if o.question.purpose is Purpose.TARGET), lambda one: one.question.label)
+    names = {
+        name
+        for name, made in asked.items()
+        if any(o.question.server.address in places for o in made) and not (silent and any(o.reply for o in made))
+    }
+    dialled = grouped((o for o in view.snapshot.kept if o.counted), lambda o: o.target.subject)
+    return frozenset(
+        subject
+        for subject, made in dialled.items()
+        if made[0].target.host in names and all(o.outcome is Outcome.NO_ADDRESS for o in made)
+    )
 
 
 def nothing_asked(view: RuleInput) -> Reason:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import chain
 
 from exporter.config.schema import AaaaPolicy
 from exporter.diagnosis.engine.preconditions import bounded
@@ -23,6 +24,7 @@ from exporter.diagnosis.rules.dns.samples import (
     nothing_asked,
     restricted,
     samples,
+    unresolved,
 )
 from exporter.diagnosis.rules.judging import found
 from exporter.model.cause import Cause, Severity
@@ -86,6 +88,7 @@ def _blocked(view: RuleInput, cause: Cause, qtype: str, *, on_purpose: bool) -> 
         ),
         command=_dig(*held[0]),
         severity=Severity.INFO if on_purpose else severity,
+        affects_destinations=unresolved(view, (server for server, _ in held), silent=False),
     )
 
 
@@ -124,6 +127,7 @@ def dns_unreachable(view: RuleInput) -> Judgement:
         command=f"dig @{first.server.address} {first.name} A",
         severity=Severity.CRITICAL if len(vantages) > 1 else Severity.WARNING,
         pairs=pairs,
+        affects_destinations=unresolved(view, (o.question.server for o in chain(*pairs.values())), silent=True),
     )
 
 

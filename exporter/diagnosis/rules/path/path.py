@@ -177,15 +177,16 @@ def _follows(dial: PathSample) -> bool:
     return (V6, Layer.ICMP) not in dial.seen and tcp6 in SILENCED and tcp4 in ARRIVED
 
 
-@lru_cache(maxsize=1)
-def _spared(view: RuleInput) -> tuple[RepeatedSample, ...]:
+@lru_cache(maxsize=2)
+def _spared(view: RuleInput, layer: Layer = Layer.TCP) -> tuple[RepeatedSample, ...]:
     """The pairs that IPv6 alone fails, not chance; those that were found stay while IPv4 fails rarely."""
     standing = frozenset[Pair]().union(*view.standing.values())
+    over_ipv4, over_ipv6 = (partial(PathSample.is_lost, family=family, layer=layer) for family in (V4, V6))
     return tuple(
         t
         for t in probes_of(view).pairs
-        if (t.pair in standing or (t.now.vantage.key, t.now.destination) in unequal(view))
-        and SPARED * t.times(partial(PathSample.is_lost, family=V4)) <= t.times(partial(PathSample.is_lost, family=V6))
+        if (t.pair in standing or (t.now.vantage.key, t.now.destination) in unequal(view, layer))
+        and SPARED * t.times(over_ipv4) <= t.times(over_ipv6)
     )
 
 
@@ -249,7 +250,7 @@ def loses_full_size(dial: PathSample) -> bool:
 
 def _tls_failed(view: RuleInput) -> list[_Shown]:
     standing = _standing(view, Cause.IPV6_TLS_FAILED)
-    return [_Shown(t, _fails_in_tls) for t in probes_of(view).pairs if t.shows(_fails_in_tls, standing)]
+    return [_Shown(t, _fails_in_tls) for t in _spared(view, Layer.TLS) if t.shows(_fails_in_tls, standing)]
 
 
 def _fails_in_tls(dial: PathSample) -> bool:
