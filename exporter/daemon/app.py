@@ -31,7 +31,6 @@ from exporter.daemon.broker_session import BrokerError, BrokerSession
 from exporter.daemon.options import Options
 from exporter.daemon.rounds import Rounds, UnfinishedError
 from exporter.daemon.wiring import build_rounds
-from exporter.diagnosis.families import names
 from exporter.digest.publisher import DigestPublisher
 from exporter.inventory.fetching import happens_within
 from exporter.inventory.source import InventorySource
@@ -39,6 +38,7 @@ from exporter.model.cause import Role
 from exporter.model.cluster.inventory import InventoryOrigin
 from exporter.model.report import Report
 from exporter.plan.round_plan import Pace, pace_of
+from exporter.report.changes import changes
 from exporter.report.document import document_of, to_json
 from exporter.telemetry.logs import InternalErrors, fields
 from exporter.web.page.document import page as render_page
@@ -148,6 +148,19 @@ class Daemon:
 
     async def run(self) -> int:
         """Until SIGTERM or SIGINT (exit status 0), or until one of the tasks ends (1)."""
+        log.info(
+            "starting",
+            extra=fields(
+                version=self._state.version,
+                revision=self._state.revision,
+                python=self._state.python,
+                role=self._state.role,
+                node=self._state.node,
+                config=self.options.config_file or "none, all defaults",
+                interval=self.config.round.interval,
+                targets=len(self.config.targets),
+            ),
+        )
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -168,6 +181,7 @@ class Daemon:
                 "configuration watch": self._watch(),
             }
         )
+        log.info("stopped", extra=fields(rounds=self._state.rounds))
         return _status({task for task in ended if task.get_name() != "stop"})
 
     async def _probe(self) -> None:
@@ -224,6 +238,8 @@ class Daemon:
             log.exception("a round failed unexpectedly")
             return
         self._totals = add_round(self._totals, report)
+        for change in changes(self._report, report):
+            log.log(logging.WARNING if change.urgent else logging.INFO, change.message, extra=fields(**change.fields))
         self._report, self._finished = report, time.monotonic()
         if self._digest is not None:
             self._digest.publish(report)
@@ -236,7 +252,7 @@ class Daemon:
         if not report.snapshot.complete:
             log.warning("a round was cut by its deadline", extra=fields(timeout=self.config.round.timeout))
         self._exposition.publish(FinishedRound(report, self._totals))
-        log.debug("round finished", extra=fields(verdict=names(report.families)))
+        log.debug("round finished", extra=fields(number=self._state.rounds))
 
     async def _watch(self) -> None:
         """Reload at SIGHUP, and when the file or the symbolic link to it changes."""

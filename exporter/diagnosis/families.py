@@ -110,8 +110,3 @@ def _group_works(made: Sequence[Observation], reached: Mapping[Subject, bool]) -
         asked |= {subject for subject in reached if subject.is_a(SubjectKind.PEER)}
     verdicts = [reached[subject] for subject in asked if subject in reached]
     return any(verdicts) if verdicts else None
-
-
-def names(families: Mapping[Family, FamilyReport]) -> str:
-    """The verdict in one line, for logs."""
-    return " ".join(f"{f}={'ok' if r.ok else 'unknown' if r.ok is None else 'failing'}" for f, r in families.items())

@@ -151,13 +151,18 @@ def encode(document: Document) -> dict[str, Any]:
         "node": document.node,
         "role": document.role,
         "time": rfc3339(document.time),
-        "families": {family.value: _members(state) for family, state in document.families.items()},
+        "families": {family.value: _family(state) for family, state in document.families.items()},
         "causes": [{**_members(cause), "since": rfc3339(cause.since)} for cause in document.causes],
         "unchecked": [{"cause": cause, "reason": reason} for cause, reason in document.unchecked],
         "probes": [_members(probe) for probe in document.probes],
         **({"network": document.network} if document.network else {}),
         **({"inventory": {"problem": document.blind}} if document.blind else {}),
     }
+
+
+def _family(state: FamilyReport) -> dict[str, Any]:
+    """Without evidence, no member for it."""
+    return {name: value for name, value in _members(state).items() if name != "evidence" or value}
 
 
 def _members(entry: CauseEntry | FamilyReport | ProbeEntry) -> dict[str, Any]:
@@ -190,11 +195,15 @@ def age(seconds: float) -> str:
 
 
 def exit_code(documents: Iterable[Document], fail_on: Severity = Severity.WARNING) -> int:
-    """The exit status of `check`: 1 with an unexplained cause of this severity or above, 2 without a usable report."""
+    """The exit status of `check`: 2 without a usable report, 1 with a fault.
+
+    A fault is an unexplained cause of this severity or above, or an expected family that does not work.
+    """
     reports = tuple(documents)
     if not reports or any(report.blind for report in reports):
         return 2
-    return int(any(c.severity.rank >= fail_on.rank for report in reports for c in report.unexplained))
+    broken = any(state.expected and state.ok is False for report in reports for state in report.families.values())
+    return int(broken or any(c.severity.rank >= fail_on.rank for report in reports for c in report.unexplained))
 
 
 class ReportFormatError(ValueError):

@@ -43,7 +43,7 @@ def with_cause(severity: Severity, by: Cause | None = None, subjects: int = 1) -
         command="",
     )
     return document_of(
-        replace(bad_day(), causes=(CauseReport(finding=finding, scope=Scope.POD, since=NOW, explained_by=by),))
+        replace(quiet_day(), causes=(CauseReport(finding=finding, scope=Scope.POD, since=NOW, explained_by=by),))
     )
 
 
@@ -52,10 +52,7 @@ def test_the_object_has_exactly_the_promised_members() -> None:
     assert list(data) == ["version", "node", "role", "time", "families", "causes", "unchecked", "probes"]
     assert data["version"] == 1
     assert data["time"] == "2026-11-20T10:10:30Z"
-    assert data["families"] == {
-        "IPv4": {"expected": True, "ok": True, "evidence": []},
-        "IPv6": {"expected": True, "ok": False, "evidence": []},
-    }
+    assert data["families"] == {"IPv4": {"expected": True, "ok": True}, "IPv6": {"expected": True, "ok": False}}
     assert all(
         list(cause)
         == [
@@ -152,6 +149,19 @@ def test_an_unexplained_cause_of_enough_severity_fails_a_check(
     severity: Severity, fail_on: Severity, code: int
 ) -> None:
     assert exit_code([with_cause(severity)], fail_on) == code
+
+
+@pytest.mark.parametrize(("expected", "ok", "code"), [(True, False, 1), (True, None, 0), (None, False, 0)])
+def test_an_expected_family_that_does_not_work_fails_a_check(expected: bool | None, ok: bool | None, code: int) -> None:
+    families = {**quiet_day().families, Family.V6: FamilyReport(expected=expected, ok=ok)}
+    assert exit_code([document_of(replace(quiet_day(), families=families))], Severity.CRITICAL) == code
+
+
+def test_why_a_family_is_expected_is_in_the_report_and_survives_it() -> None:
+    named = FamilyReport(expected=True, ok=True, evidence=("node/a has the podCIDR fd01::/64",))
+    document = document_of(replace(quiet_day(), families={**quiet_day().families, Family.V6: named}))
+    assert json.loads(to_json(document))["families"]["IPv6"]["evidence"] == ["node/a has the podCIDR fd01::/64"]
+    assert parse(to_json(document).encode()) == document
 
 
 def test_an_explained_cause_fails_no_check() -> None:
