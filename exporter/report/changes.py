@@ -18,7 +18,7 @@ EVIDENCE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Notice:
     """One line: its message and its fields. `urgent`: a cause that someone has to act on."""
 
     message: str
@@ -26,7 +26,7 @@ class Change:
     urgent: bool = False
 
 
-def changes(before: Report | None, now: Report) -> Iterator[Change]:
+def changes(before: Report | None, now: Report) -> Iterator[Notice]:
     """None: now is the first round, of which everything is told, and what could be seen."""
     if before is None:
         yield _first(now)
@@ -39,7 +39,7 @@ def changes(before: Report | None, now: Report) -> Iterator[Change]:
     yield from (_ended(item, now) for cause, item in earlier.items() if cause not in current)
 
 
-def _first(now: Report) -> Change:
+def _first(now: Report) -> Notice:
     """What this exporter sees."""
     snapshot = now.snapshot
     inventory = snapshot.inventory
@@ -52,15 +52,15 @@ def _first(now: Report) -> Change:
         "causes_checked": len(now.checked),
         "causes_unchecked": len(now.unchecked),
     }
-    return Change("first round finished", seen, urgent=bool(inventory.problem))
+    return Notice("first round finished", seen, urgent=bool(inventory.problem))
 
 
-def _verdicts(before: Report | None, now: Report) -> Iterator[Change]:
+def _verdicts(before: Report | None, now: Report) -> Iterator[Notice]:
     for family in FAMILIES:
         state = now.families.get(family, UNKNOWN)
         if before is None or _verdict(before.families.get(family, UNKNOWN)) != _verdict(state):
             told = {"ip_family": family.value, "verdict": _verdict(state), "evidence": "; ".join(state.evidence)}
-            yield Change("family verdict", told, urgent=bool(state.expected) and state.ok is False)
+            yield Notice("family verdict", told, urgent=bool(state.expected) and state.ok is False)
 
 
 def _verdict(state: FamilyReport) -> str:
@@ -73,7 +73,7 @@ def _state(item: CauseReport) -> tuple[Severity, Cause | None]:
     return item.finding.severity, item.explained_by
 
 
-def _found(message: str, item: CauseReport) -> Change:
+def _found(message: str, item: CauseReport) -> Notice:
     finding = item.finding
     told = {
         "cause": finding.cause.value,
@@ -82,9 +82,9 @@ def _found(message: str, item: CauseReport) -> Change:
         "evidence": "; ".join(finding.evidence[:EVIDENCE]),
         **({"explained_by": item.explained_by.value} if item.explained_by is not None else {}),
     }
-    return Change(message, told, urgent=item.explained_by is None and finding.severity is not Severity.INFO)
+    return Notice(message, told, urgent=item.explained_by is None and finding.severity is not Severity.INFO)
 
 
-def _ended(item: CauseReport, now: Report) -> Change:
+def _ended(item: CauseReport, now: Report) -> Notice:
     lasted = age(max(0.0, now.snapshot.finished - item.since))
-    return Change("cause ends", {"cause": item.finding.cause.value, "lasted": lasted})
+    return Notice("cause ends", {"cause": item.finding.cause.value, "lasted": lasted})

@@ -7,12 +7,12 @@ from dataclasses import replace
 from exporter.model.cause import Cause, Severity
 from exporter.model.family import Family
 from exporter.model.report import FamilyReport, Report
-from exporter.report.changes import Change, changes
+from exporter.report.changes import Notice, changes
 from tests.unit.sample import bad_day, quiet_day
 
 
-def told(before: Report | None, now: Report) -> dict[str, list[Change]]:
-    lines: dict[str, list[Change]] = {}
+def told(before: Report | None, now: Report) -> dict[str, list[Notice]]:
+    lines: dict[str, list[Notice]] = {}
     for change in changes(before, now):
         lines.setdefault(change.message, []).append(change)
     return lines
