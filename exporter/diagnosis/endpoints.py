@@ -51,7 +51,7 @@ def services_on(inventory: Inventory, nodes: Collection[str]) -> frozenset[Subje
     everywhere = inventory.source is InventoryOrigin.DIGEST
     return _where(
         inventory,
-        lambda s: (everywhere and _is_own(s)) or any(map(is_there, dns_endpoints(inventory, (s,)))),
+        lambda s: (everywhere and is_own(s)) or any(map(is_there, dns_endpoints(inventory, (s,)))),
     )
 
 
@@ -66,18 +66,19 @@ def _where(inventory: Inventory, chosen: Callable[[Service], bool]) -> frozenset
     asked = (
         s
         for s in inventory.services or ()
-        if s.key in dns or s.key == API or _is_own(s) or any(p.port == 53 for p in s.ports)
+        if s.key in dns or s.key == API or is_own(s) or any(p.port == 53 for p in s.ports)
     )
     return frozenset(name for s in asked if chosen(s) for name in _called(s, is_dns=s.key in dns))
 
 
-def _is_own(service: Service) -> bool:
+def is_own(service: Service) -> bool:
+    """Whether this is the exporter's own Service that nodes probe."""
     return service.labels.get("app.kubernetes.io/name") == OWN_SERVICE
 
 
 def _called(service: Service, *, is_dns: bool) -> Iterator[Subject]:
     yield from (Subject.of(SubjectKind.SERVICE, service.key), Subject.of(SubjectKind.SERVER, service.key))
-    if _is_own(service):
+    if is_own(service):
         yield OWN_TARGET
     if is_dns:
         yield from (DNS_TARGET, DNS_SERVER)

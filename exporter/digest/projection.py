@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from exporter.diagnosis.expectation import NO_POOLS, POOL_CIDRS, families_of_pods
 from exporter.diagnosis.felix import VARIABLES
+from exporter.diagnosis.watched_services import PROXY_NAME, slices_of, watched_services
 from exporter.model import EMPTY
 from exporter.model.cluster.calico import BlockAffinity, CalicoNode, Felix
 from exporter.model.cluster.corefile import Corefile
@@ -28,7 +29,7 @@ from exporter.plan.peer_pods import peer_pods
 MAX_SERVICES = 5_000
 MAX_RESTRICTED = 50_000  # pods named one by one; beyond that their whole namespaces count as restricted
 RECENT = 600.0  # seconds for which the time of a change may still matter
-SERVICE_LABELS = frozenset({"app.kubernetes.io/name", "k8s-app"})
+SERVICE_LABELS = frozenset({"app.kubernetes.io/name", "k8s-app", PROXY_NAME})
 _T = TypeVar("_T")
 
 
@@ -43,7 +44,9 @@ def project(inventory: Inventory, now: float) -> Inventory:
         nodes=_if_read(inventory.nodes, lambda nodes: (_node(each, now, pods.get(each.name, ())) for each in nodes)),
         namespaces=_if_read(inventory.namespaces, _namespaces),
         services=_if_read(inventory.services, lambda services: _services(services, dns)),
-        endpoint_slices=_if_read(inventory.endpoint_slices, lambda slices: _slices(slices, dns)),
+        endpoint_slices=_if_read(
+            inventory.endpoint_slices, lambda slices: _slices(slices, _served(inventory, dns), now)
+        ),
         service_cidrs=inventory.service_cidrs,
         policies=_if_read(inventory.policies, restrictions),
         pools=inventory.pools,
@@ -111,11 +114,16 @@ def _services(services: Iterable[Service], dns: tuple[Service, ...]) -> Iterator
         )
 
 
-def _slices(slices: Iterable[EndpointSlice], dns: tuple[Service, ...]) -> Iterator[EndpointSlice]:
-    wanted = {(each.namespace, each.name) for each in dns}
+def _served(inventory: Inventory, dns: tuple[Service, ...]) -> frozenset[str]:
+    """The Services whose endpoints nodes need: those that answer DNS, and those whose rules they check."""
+    return frozenset({*(each.key for each in dns), *slices_of(inventory, watched_services(inventory))})
+
+
+def _slices(slices: Iterable[EndpointSlice], served: frozenset[str], now: float) -> Iterator[EndpointSlice]:
     for each in slices:
-        if (each.namespace, each.service) in wanted:
-            yield replace(each, endpoints=tuple(replace(end, node="", pod="") for end in each.endpoints))
+        if f"{each.namespace}/{each.service}" in served:
+            endpoints = tuple(replace(end, node="", pod="") for end in each.endpoints)
+            yield replace(each, endpoints=endpoints, changed=_recent(each.changed, now))
 
 
 def _calico_node(daemonset: CalicoNode | None) -> CalicoNode | None:

@@ -152,6 +152,9 @@ class Cause(StrEnum):
         compares=True)
     NAT_KUBE_PROXY_MISSING = auto(), _spec(
         ON_NODE, "IPv6 Services exist, but kube-proxy has no IPv6 rules on the node.", compares=True)
+    SERVICE_RULES_STALE = auto(), _spec(
+        ON_NODE, "kube-proxy's rules on the node do not lead to the endpoints of a Service that has ready ones.",
+        family=None, compares=True)
     VXLAN_DEVICE_MISSING = auto(), _spec(
         ON_NODE, "The tunnel device for IPv6 should exist on the node but does not.", compares=True)
     VXLAN_DEVICE_DOWN = auto(), _spec(ON_NODE, "The tunnel device for IPv6 is down.", compares=True)

@@ -191,12 +191,34 @@ class NatFacts:
         return min(self.of(family), key=lambda b: (not b.hooked, not b.chain, not b.rules, b.backend), default=None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedPort:
+    """A port of a Service, over one family, whose rules are read."""
+
+    service: str  # namespace/name
+    name: str  # of the port; empty where it has none
+    protocol: str  # in lower case
+    family: Family
+    endpoints: frozenset[tuple[Address, int]]  # all addresses and ports of its EndpointSlices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRoute:
+    """Where kube-proxy's rules lead for one port. `addresses` empty: no such chain, an empty one, or one not used."""
+
+    port: WatchedPort
+    backend: Backend
+    chain: str
+    addresses: frozenset[Address]
+
+
 @dataclass(frozen=True, slots=True)
 class KubeProxyFacts:
     """Service rules of kube-proxy: by family, whether its chains exist and are hooked."""
 
     mode: str  # iptables | nftables | ipvs | none
     services: Mapping[Family, bool | None]  # rules for services exist; None: could not be read
+    routes: tuple[ServiceRoute, ...] = ()  # of the watched ports, those that could be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +293,7 @@ class LegacyTables:
 
     copied: float  # monotonic seconds
     answers: Mapping[Family, tuple[int, bytes]] = field(default_factory=dict)
+    services: tuple[str, ...] = ()  # chains of Services that were asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

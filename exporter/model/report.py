@@ -32,7 +32,8 @@ class Found:
 
     `pairs` are the failing (vantage, destination, family) of a path-like finding; empty for one that shows without
     traffic. `affects_destinations`: the Services, as they are dialled, that its subjects are endpoints of, and
-    targets whose names its subjects do not resolve.
+    targets whose names its subjects do not resolve. `family`: the one that it breaks, where the cause may be about
+    either.
     """
 
     cause: Cause
@@ -40,6 +41,7 @@ class Found:
     subjects: tuple[Subject, ...]
     pairs: frozenset[Pair] = frozenset()
     affects_destinations: frozenset[Subject] = frozenset()
+    family: Family | None = None
     elsewhere: bool = False
 
 

@@ -11,6 +11,7 @@ from exporter.broker.client.requests import BrokerClient
 from exporter.broker.protocol.messages import NamespaceRef
 from exporter.config.schema import Config
 from exporter.diagnosis.engine.preconditions import listed
+from exporter.diagnosis.watched_services import watched_ports
 from exporter.kernel.read.readers import read_addresses, read_host
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.dns import ResolvConf
@@ -75,7 +76,10 @@ class Inspector:
         listed = status_of_listing(listing.refused, vantages, self._broker.welcome, self._clock() - began)
         lsm = is_confined(self._broker.welcome.lsm)
         previous = self._facts and replace(self._facts, legacy=None if anew else self._facts.legacy)
-        self._facts, readings = await read_host(self._broker, previous=previous, changes=self._monitor, lsm=lsm)
+        ports = watched_ports(inventory)
+        self._facts, readings = await read_host(
+            self._broker, previous=previous, changes=self._monitor, ports=ports, lsm=lsm
+        )
         context = InspectionContext(
             broker=self._broker,
             own=read_own_resolv_conf(),

@@ -40,14 +40,14 @@ def host_namespace() -> Iterator[str]:
         delete([name])
 
 
-def restore(ns: str, variant: str, text: str) -> None:
+def restore(ns: str, variant: str, text: str, *, six: bool = True) -> None:
     wait = ["-w", "30"] if variant == "legacy" else []
-    run_inside(ns, f"ip6tables-{variant}-restore", *wait, text=text)
+    run_inside(ns, f"ip{'6' if six else ''}tables-{variant}-restore", *wait, text=text)
 
 
 def write_calico(ns: str, variant: str, rules: NatInput = RULES) -> None:
     run_inside(ns, "ipset", "restore", text=ipset_restore(rules))
-    restore(ns, variant, nat_restore(rules))
+    restore(ns, variant, nat_restore(rules), six=rules.six)
 
 
 async def look(ns: str) -> tuple[HostFacts, dict[str, ReaderStatus]]:

@@ -15,6 +15,20 @@ OLD_ALL_POOLS, NEW_ALL_POOLS = "all-ipam-pools", "network-ip-pools"
 
 
 @dataclass(frozen=True)
+class KubePort:
+    """A port of a Service as kube-proxy knows it."""
+
+    service: str  # namespace/name
+    name: str
+    protocol: str
+    address: str  # ClusterIP
+    number: int
+    endpoints: tuple[str, ...]
+    target: int
+    by_chain: bool = False  # nftables mode: a chain for each endpoint, as for session affinity; else one map
+
+
+@dataclass(frozen=True)
 class NatInput:
     """What the rules of one family are made from."""
 
@@ -27,6 +41,15 @@ class NatInput:
     endpoints: tuple[str, ...]
     pod_range: str
     mark_rule: bool = False  # eBPF's form
+    more: tuple[KubePort, ...] = ()  # ports of other Services
+
+    @property
+    def ports(self) -> tuple[KubePort, ...]:
+        return (KubePort("default/web", "main", "tcp", self.service, 80, self.endpoints, 8080), *self.more)
+
+    def target(self, address: str, port: KubePort) -> str:
+        """An endpoint as DNAT has it."""
+        return f"[{address}]:{port.target}" if self.six else f"{address}:{port.target}"
 
     @property
     def prefix(self) -> str:
@@ -117,39 +140,45 @@ def _calico_lines(rules: NatInput) -> list[str]:
     return lines
 
 
+def _sha(text: str, length: int) -> str:
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode()[:length]
+
+
 def _kube_lines(rules: NatInput) -> list[str]:
-    """kube-proxy's part of table nat, with one Service."""
-    chains = ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-MARK-MASQ", "KUBE-SVC-DSWEBSERVICE0001"]
-    ends = [f"KUBE-SEP-DSWEBENDPOINT{i:03}" for i in range(len(rules.endpoints))]
-    service = "KUBE-SVC-DSWEBSERVICE0001"
+    """kube-proxy's part of table nat. A port without endpoints has no chains; what rejects it is in table filter."""
     length = 128 if rules.six else 32
-    lines = [f":{chain} - [0:0]" for chain in (*chains, *ends)]
-    lines += [
+    chains = ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-MARK-MASQ"]
+    body = [
         '-A PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES',
         '-A OUTPUT -m comment --comment "kubernetes service portals" -j KUBE-SERVICES',
         '-A POSTROUTING -m comment --comment "kubernetes postrouting rules" -j KUBE-POSTROUTING',
-        (
-            f'-A KUBE-SERVICES -d {rules.service}/{length} -p tcp -m comment --comment "default/web:http cluster IP" '
-            f"-m tcp --dport 80 -j {service}"
-        ),
-        (
-            '-A KUBE-SERVICES -m comment --comment "kubernetes service nodeports" -m addrtype --dst-type LOCAL -j '
-            "KUBE-NODEPORTS"
-        ),
         "-A KUBE-MARK-MASQ -j MARK --set-xmark 0x4000/0x4000",
         "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
         "-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0",
         "-A KUBE-POSTROUTING -j MASQUERADE --random-fully",
-        f"-A {service} ! -s {rules.pod_range} -d {rules.service}/{length} -p tcp -m tcp --dport 80 -j KUBE-MARK-MASQ",
     ]
-    for i, (end, address) in enumerate(zip(ends, rules.endpoints, strict=True)):
-        left = len(ends) - i
-        chance = f"-m statistic --mode random --probability {1 / left:.5f} " if left > 1 else ""
-        target = f"[{address}]:8080" if rules.six else f"{address}:8080"
-        lines.append(f"-A {service} {chance}-j {end}")
-        lines.append(f"-A {end} -s {address}/{length} -j KUBE-MARK-MASQ")
-        lines.append(f"-A {end} -p tcp -m tcp -j DNAT --to-destination {target}")
-    return lines
+    for port in (each for each in rules.ports if each.endpoints):
+        name, proto = f"{port.service}:{port.name}", port.protocol
+        service = f"KUBE-SVC-{_sha(name + proto, 16)}"
+        to = f"-d {port.address}/{length} -p {proto} -m {proto} --dport {port.number}"
+        chains.append(service)
+        body += [
+            f'-A KUBE-SERVICES {to} -m comment --comment "{name} cluster IP" -j {service}',
+            f"-A {service} ! -s {rules.pod_range} {to} -j KUBE-MARK-MASQ",
+        ]
+        for i, address in enumerate(port.endpoints):
+            target = rules.target(address, port)
+            end = f"KUBE-SEP-{_sha(name + proto + target, 16)}"
+            left = len(port.endpoints) - i
+            chance = f"-m statistic --mode random --probability {1 / left:.5f} " if left > 1 else ""
+            chains.append(end)
+            body += [
+                f"-A {service} {chance}-j {end}",
+                f"-A {end} -s {address}/{length} -j KUBE-MARK-MASQ",
+                f"-A {end} -p {proto} -m {proto} -j DNAT --to-destination {target}",
+            ]
+    nodeports = '-m comment --comment "kubernetes service nodeports" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS'
+    return [*(f":{chain} - [0:0]" for chain in chains), *body, f"-A KUBE-SERVICES {nodeports}"]
 
 
 def calico_nft(rules: NatInput) -> str:
@@ -164,15 +193,12 @@ def calico_nft(rules: NatInput) -> str:
             'counter masquerade fully-random comment "cali:lab_outgoing_000;"'
         )
 
-    def elements(members: Sequence[str]) -> str:
-        return f"elements = {{ {', '.join(members)} }}" if members else ""
-
     return f"""
 table {family} calico
 delete table {family} calico
 table {family} calico {{
-    set {rules.masq_set} {{ type {kind}; flags interval; {elements(rules.pools)}; }}
-    set {rules.everything_set} {{ type {kind}; flags interval; {elements(rules.all_pools)}; }}
+    set {rules.masq_set} {{ type {kind}; flags interval; {_elements(rules.pools)}; }}
+    set {rules.everything_set} {{ type {kind}; flags interval; {_elements(rules.all_pools)}; }}
     chain nat-cali-fip-snat {{ }}
     chain nat-cali-nat-outgoing {{
         {outgoing}
@@ -191,34 +217,64 @@ table {family} calico {{
 
 
 def kube_nft(rules: NatInput) -> str:
-    """kube-proxy's own table in nftables mode, with one Service, for `nft -f`."""
+    """kube-proxy's own table in nftables mode, for `nft -f`."""
     family, kind = ("ip6", "ipv6_addr") if rules.six else ("ip", "ipv4_addr")
-    chains = []
-    branches = []
-    for i, address in enumerate(rules.endpoints):
-        target = f"[{address}]:8080" if rules.six else f"{address}:8080"
-        masquerade = f"{family} saddr {address} jump mark-for-masquerade"
-        chains.append(f"chain endpoint-{i} {{ {masquerade}\n meta l4proto tcp dnat to {target}; }}")
-        branches.append(f"{i} : goto endpoint-{i}")
+    chains, elements, rejected = [], [], []
+    for port in rules.ports:
+        key = f"{port.address} . {port.protocol} . {port.number}"
+        name = f"{port.service}/{port.protocol}/{port.name}"
+        if not port.endpoints:
+            rejected.append(f"{key} : goto reject-chain")
+            continue
+        service = f"service-{_sha(name, 8)}-{name}"
+        branches = []
+        for i, address in enumerate(port.endpoints):
+            own = f"{name}__{address.replace(':', '.')}/{port.target}"
+            end = f"endpoint-{_sha(own, 8)}-{own}"
+            masquerade = f"{family} saddr {address} jump mark-for-masquerade"
+            translate = f"meta l4proto {port.protocol} dnat to {rules.target(address, port)}"
+            if port.by_chain:
+                chains.append(f"chain {end} {{ {masquerade}\n {translate}; }}")
+            branches.append(f"{i} : goto {end}")
+        choose = f"numgen random mod {len(port.endpoints)}"
+        if port.by_chain:
+            choose += f" vmap {{ {', '.join(branches)} }}"
+        else:
+            ends = ", ".join(f"{i} : {address} . {port.target}" for i, address in enumerate(port.endpoints))
+            choose = f"meta l4proto {port.protocol} dnat {family} to {choose} map {{ {ends} }}"
+        local = f"{family} daddr {port.address} {port.protocol} dport {port.number} {family} saddr != {rules.pod_range}"
+        chains.append(f"chain {service} {{ {local} jump mark-for-masquerade\n {choose}; }}")
+        elements.append(f"{key} : goto {service}")
     return f"""
 table {family} kube-proxy
 delete table {family} kube-proxy
 table {family} kube-proxy {{
     chain mark-for-masquerade {{ mark set mark or 0x4000; }}
+    chain reject-chain {{ reject; }}
     {chr(10).join(chains)}
-    chain service-web {{ numgen random mod {len(rules.endpoints)} vmap {{ {", ".join(branches)} }}; }}
     map service-ips {{
         type {kind} . inet_proto . inet_service : verdict
-        elements = {{ {rules.service} . tcp . 80 : goto service-web }}
+        {_elements(elements)}
+    }}
+    map no-endpoint-services {{
+        type {kind} . inet_proto . inet_service : verdict
+        {_elements(rejected)}
     }}
     chain services {{ {family} daddr . meta l4proto . th dport vmap @service-ips; }}
+    chain service-endpoints-check {{ {family} daddr . meta l4proto . th dport vmap @no-endpoint-services; }}
     chain masquerading {{
         mark and 0x4000 == 0 return
         mark set mark xor 0x4000
         masquerade fully-random
     }}
+    chain filter-prerouting {{ type filter hook prerouting priority -110; jump service-endpoints-check; }}
+    chain filter-output {{ type filter hook output priority -110; jump service-endpoints-check; }}
     chain nat-prerouting {{ type nat hook prerouting priority dstnat; jump services; }}
     chain nat-output {{ type nat hook output priority -100; jump services; }}
     chain nat-postrouting {{ type nat hook postrouting priority srcnat; jump masquerading; }}
 }}
 """
+
+
+def _elements(members: Sequence[str]) -> str:
+    return f"elements = {{ {', '.join(members)} }}" if members else ""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from tests.kernel import namespaces
-from tests.kernel.calico_nodes import POD_GATEWAY6, POOL6, SERVICE6
+from tests.kernel.calico_nodes import POD_GATEWAY6, POOL6
 from tests.lab import edits
 from tests.lab.cluster import Cluster
 from tests.lab.dataplanes import SERVICE_RANGE4, SERVICE_RANGE6
 from tests.lab.dns_faults import TEMPLATE, template
 from tests.lab.fault import DNS_SILENT, UNREACHABLE, Act, Fault, Scope, all_of, by, critical, of_lab, warning
 from tests.lab.objects import Object, block, ipam_block, meta, network_policy, service_object
-from tests.lab.path_faults import filtered
+from tests.lab.path_faults import SERVICE_REJECTED
 from tests.lab.settings import Settings
 
 POOL = "default-ipv6-ippool"
@@ -105,7 +105,6 @@ def _antrea_without_snat(cluster: Cluster) -> None:
     cluster.change(replaced)
 
 
-REJECTED = f"ip6 daddr {SERVICE6} reject"
 CLUSTER_FAULTS: tuple[Fault, ...] = (
     Fault(
         "template_of_corefile", Scope.CLUSTER, "the Corefile withholds AAAA, and CoreDNS has not loaded it yet",
@@ -174,8 +173,7 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
         "a Service has no IPv6 endpoints, so kube-proxy rejects its IPv6",
         all_of(
             objects(edits.endpoints("web-ipv6")),
-            filtered("node", "ip6", "output", REJECTED, priority=-300),
-            filtered("node", "ip6", "prerouting", REJECTED, priority=-300),
+            SERVICE_REJECTED,
         ),
         warning("endpointslice_ipv6_missing"), by("endpointslice_ipv6_missing", "target_refuses_ipv6"),
         ipv6=False, apart=True,

@@ -70,7 +70,7 @@ class Cluster:
     @property
     def resolver(self) -> LabPod:
         """The pod in which the cluster's DNS runs: on another node."""
-        return self.lab.nodes[1].pods[1]
+        return self.lab.resolver
 
     def __enter__(self) -> Self:
         try:

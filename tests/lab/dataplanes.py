@@ -7,15 +7,18 @@ Its nodes can also be left out of kube-proxy's endpoints, as they are when their
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from tests.kernel import namespaces
 from tests.kernel.calico import Lab
-from tests.kernel.calico_nodes import POOL4, POOL6, PORT, TUNNEL4, TUNNEL6, VNI, LabNode
-from tests.kernel.calico_rules import NatInput
+from tests.kernel.calico_nodes import POOL4, POOL6, PORT, TUNNEL4, TUNNEL6, VNI, LabNode, LabPod
+from tests.kernel.calico_rules import KubePort, NatInput
 
 SERVICE_RANGE4, SERVICE_RANGE6 = "10.96.0.0/16", "fd00:10:96::/112"
+DNS_PORTS = {"dns": "udp", "dns-tcp": "tcp"}
 MARK = "0x1800000"  # felix/bpf/tc/defs: NAT outgoing
 MARKING = """table {family} labbpf
 delete table {family} labbpf
@@ -33,6 +36,12 @@ class ServingLab(Lab):
 
     pool6 = POOL6
     serving: frozenset[str] | None = None
+    believed: Mapping[tuple[str, bool], tuple[str, ...]] = MappingProxyType({})  # of a Service over IPv6 or IPv4
+
+    @property
+    def resolver(self) -> LabPod:
+        """The pod in which the cluster's DNS runs: not on the first node. Its Service has the pod's own addresses."""
+        return self.nodes[1].pods[1]
 
     def in_objects(self, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The cluster's objects as this kind of installation has them."""
@@ -41,7 +50,20 @@ class ServingLab(Lab):
     def nat_input(self, *, six: bool) -> NatInput:
         pods = [n.pods[0] for n in self.nodes if self.serving is None or n.name in self.serving]
         ends = tuple(p.address6 if six else p.address4 for p in pods)
-        return replace(super().nat_input(six=six), endpoints=ends)
+        dns = self.resolver.address6 if six else self.resolver.address4
+        of_dns = self.believed.get(("kube-system/kube-dns", six), (dns,))
+        ports = (
+            KubePort("kube-system/kube-dns", name, protocol, dns, 53, of_dns, 53, by_chain=True)
+            for name, protocol in DNS_PORTS.items()
+        )
+        own = self.believed.get(("default/web", six), ends)
+        return replace(super().nat_input(six=six), endpoints=own, more=tuple(ports))
+
+    def mislead(self, node: LabNode, service: str, *endpoints: str, six: bool = True) -> None:
+        """Let kube-proxy of a node believe in other endpoints of a Service; write_rules() undoes it."""
+        self.believed = {(service, six): endpoints}
+        self.write_rules(node)
+        self.believed = {}
 
     def serve_from(self, *nodes: LabNode) -> None:
         """Let kube-proxy know the endpoints of these nodes alone; of all, without any."""

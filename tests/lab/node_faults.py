@@ -21,14 +21,18 @@ from tests.lab.fault import (
     Act,
     Fault,
     Scope,
+    all_of,
     by,
+    critical,
     of_lab,
     warning,
 )
+from tests.lab.path_faults import SERVICE_REJECTED
 
 FORCE_FORWARDING = Path("/proc/sys/net/ipv6/conf/all/force_forwarding")  # since Linux 6.17; before, forwarding is off
 FORWARDING, SMALL, WRONG = "node_forwarding_off", "link_mtu_below_ipv6_minimum", "vxlan_misconfigured"
 PEER = "vxlan_peer_incomplete"
+STALE, GONE, GONE4 = "service_rules_stale", "fd00:10:244:2::7f", "10.244.2.126"
 TUNNEL = (UNREACHABLE, DNS_SILENT)  # what a lost tunnel, or a lost pod, leads to
 SLOW_DAD = {"accept_dad": 1, "dad_transmits": 200, "router_solicitation_delay": 0}
 QUICK_DAD = {"accept_dad": 1, "dad_transmits": 1, "router_solicitation_delay": 0}
@@ -177,6 +181,14 @@ def _disabled_by_choice(cluster: Cluster) -> None:
     cluster.apply(lambda: namespaces.configure({pod.netns: {switch: 1}}), undo)
 
 
+def _misled(service: str, *endpoints: str, six: bool = True) -> Act:
+    """kube-proxy of the node believes in these endpoints of a Service."""
+    return lambda cluster: cluster.apply(
+        lambda: cluster.lab.mislead(cluster.node, service, *endpoints, six=six),
+        lambda: cluster.lab.write_rules(cluster.node),
+    )
+
+
 def _listens_ipv4_only(cluster: Cluster) -> None:
     pod = cluster.node.pods[1]
     cluster.serve(pod.netns, *cluster.as_pod(pod.netns), "8080/4")
@@ -188,6 +200,27 @@ NODE_FAULTS: tuple[Fault, ...] = (
     _nat("chain_unhooked", "nat_chain_unhooked", "POSTROUTING does not reach Calico's chains", ebpf=True),
     _nat("pool_not_in_set", "nat_pool_not_in_set", "the rule's source set lacks the pool"),
     _nat("services_removed", "nat_kube_proxy_missing", "kube-proxy has no IPv6 rules"),
+    Fault(
+        "service_rules_of_a_gone_endpoint", Scope.NODE,
+        "kube-proxy's rules of the DNS Service lead over IPv6 to a pod that is gone",
+        _misled("kube-system/kube-dns", GONE), warning(STALE), by(STALE, *TUNNEL), ipv6=False, backends=NAT_BACKENDS,
+        evidence={STALE: GONE}, apart=True,
+    ),
+    Fault(
+        "service_rules_of_a_gone_endpoint_over_ipv4", Scope.NODE,
+        "kube-proxy's rules of the DNS Service lead over IPv4 to a pod that is gone",
+        _misled("kube-system/kube-dns", GONE4, six=False), critical(STALE), by(STALE, DNS_SILENT), ipv4=False,
+        evidence={STALE: GONE4},
+    ),
+    Fault(
+        "service_rules_of_none", Scope.NODE, "kube-proxy knows no IPv6 endpoint of the Service and rejects it",
+        all_of(
+            _misled("default/web"),
+            SERVICE_REJECTED,
+        ),
+        warning(STALE), by(STALE, "target_refuses_ipv6"), ipv6=False, backends=NAT_BACKENDS,
+        evidence={STALE: "leads to no endpoint"},
+    ),
     _tunnel("vxlan_deleted", "vxlan_device_missing", "the tunnel device is deleted", *TUNNEL, apart=True),
     _tunnel("vxlan_down", "vxlan_device_down", "the tunnel device is down", *TUNNEL),
     _tunnel("vxlan_wrong_vni", "vxlan_misconfigured", "the tunnel device has another VNI", *TUNNEL),

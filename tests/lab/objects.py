@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.kernel.calico_nodes import POOL4, POOL6, SERVICE4, SERVICE6, LabNode, LabPod
-from tests.lab.dataplanes import SERVICE_RANGE4, SERVICE_RANGE6, ServingLab
+from tests.lab.dataplanes import DNS_PORTS, SERVICE_RANGE4, SERVICE_RANGE6, ServingLab
 
 Object = dict[str, Any]
 
@@ -137,6 +137,15 @@ def pod_object(lab: ServingLab, pod: LabPod, node: LabNode, app: str) -> Object:
 def _services(lab: ServingLab, dns: LabPod) -> list[Object]:
     servers = [node.pods[0] for node in lab.nodes]
     clients = [pod for node in lab.nodes for pod in node.pods[1:]]
+    of_dns = [
+        service_object("kube-system", "kube-dns", (dns.address4, dns.address6), 53, "53", {"k8s-app": "kube-dns"}),
+        *_slices("kube-dns", "kube-system", 53, [dns]),
+    ]
+    for each in of_dns:
+        (port,) = (each.get("spec") or each)["ports"]
+        (each.get("spec") or each)["ports"] = [
+            {**port, "name": name, "protocol": protocol.upper()} for name, protocol in DNS_PORTS.items()
+        ]
     return [
         service_object(
             "default", "web", (SERVICE4, SERVICE6), 80, "8080", {"app.kubernetes.io/name": "dualstack-exporter"}
@@ -144,8 +153,7 @@ def _services(lab: ServingLab, dns: LabPod) -> list[Object]:
         *_slices("web", "default", 8080, servers),
         service_object("default", "client", (CLIENT4, CLIENT6), 80, "8080", {}),
         *_slices("client", "default", 8080, clients),
-        service_object("kube-system", "kube-dns", (dns.address4, dns.address6), 53, "53", {"k8s-app": "kube-dns"}),
-        *_slices("kube-dns", "kube-system", 53, [dns]),
+        *of_dns,
     ]
 
 

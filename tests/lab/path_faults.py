@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from tests.kernel.calico_nodes import SERVICE6
 from tests.lab import edits
 from tests.lab.cluster import Cluster
 from tests.lab.fault import DNS_SILENT, UNREACHABLE, Act, Fault, Scope, all_of, by, of_lab, warning
@@ -36,6 +37,11 @@ def filtered(where: str, family: str, hook: str, *rules: str, priority: int = 0)
         cluster.apply(lambda: nft(text=text), lambda: nft(text=f"delete table {family} {table}\n"))
 
     return act
+
+
+SERVICE_REJECTED = all_of(  # as kube-proxy does where it knows no endpoint
+    *(filtered("node", "ip6", hook, f"ip6 daddr {SERVICE6} reject", priority=-300) for hook in ("output", "prerouting"))
+)
 
 
 def _on_peer(name: str) -> Act:

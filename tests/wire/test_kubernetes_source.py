@@ -136,13 +136,16 @@ async def test_bookmarks_of_empty_objects_move_the_version_and_nothing_else(tmp_
         await until(lambda: any(a.watch and int(a.query["resourceVersion"]) >= api.version for a in api.requests))
 
 
-async def test_a_node_reads_its_own_pods_and_the_cluster_dns_alone(tmp_path: Path) -> None:
+async def test_a_node_reads_its_own_pods_and_the_endpoints_that_every_node_needs(tmp_path: Path) -> None:
     api = recorded_api()
+    for name in ("kubernetes", "dualstack-exporter", "web"):
+        metadata = {"namespace": "default", "name": name, "labels": {"kubernetes.io/service-name": name}}
+        api.put("discovery.k8s.io/v1", "endpointslices", {"metadata": metadata, "addressType": "IPv4"})
     async with serving(api) as port, following(tmp_path, port, watched_resources(Role.NODE, "ra")) as source:
         found = source.current()
     assert {p.node for p in found.pods or ()} == {"ra"}
     assert len(found.nodes or ()) == 3
-    assert {e.service for e in found.endpoint_slices or ()} == {"kube-dns"}
+    assert {e.service for e in found.endpoint_slices or ()} == {"kube-dns", "kubernetes", "dualstack-exporter"}
     assert found.ipam_blocks is None
     assert found.corefile is None
     own = [a for a in api.requests if a.path == "/api/v1/pods"]

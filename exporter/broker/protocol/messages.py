@@ -51,7 +51,9 @@ class Topic(IntEnum):
     NFT_RULES = 12  # GETRULE, filtered by the kernel; argument: "TABLE\0CHAIN", or "TABLE"; number: family
     NFT_SET = 13  # GETSETELEM of one set; argument: "TABLE\0SET", number: family
     LEGACY_TABLES = 14  # /proc/thread-self/net/ip(6)_tables_names; number: family
-    LEGACY_CHAINS = 15  # entries of the named chains of table nat; argument: chains joined by \0, number: family
+    # Entries of the named chains of table nat; argument: chains joined by \0, number: family. Behind an empty name
+    # stand chains that come with all that they lead to.
+    LEGACY_CHAINS = 15
     IPSET = 17  # name and members of one ipset; number: index
     SOCKETS = 18  # sock_diag: listening TCP sockets of both families
     ALL_CONF = 19  # net.ipv6.conf.all and net.ipv4.ip_forward

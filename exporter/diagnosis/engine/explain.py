@@ -198,7 +198,7 @@ def _covers(found: Found, pair: Pair, node: str) -> bool:
     A cause about one family explains nothing that fails over the other; but a name without addresses has those of
     neither, although one kind of records was withheld.
     """
-    if found.cause.spec.family not in {None, pair.family} and found.cause not in WITHHOLD:
+    if not {found.cause.spec.family, found.family} <= {None, pair.family} and found.cause not in WITHHOLD:
         return False
     return pair.destination in found.affects_destinations or any(
         found.cause in reach.causes

@@ -73,7 +73,11 @@ REACHES: tuple[Reach, ...] = (
     Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_NO_IPV6_DEFAULT_ROUTE), From.HOST, To.SERVICES),
     Reach((C.NODE_NO_IPV6_ADDRESS, C.NODE_IP_MISMATCH), From.ANYWHERE, To.PEERS),
     Reach((C.NAT_KUBE_PROXY_MISSING,), From.ANYWHERE, To.SERVICES),
-    Reach((C.ENDPOINTSLICE_IPV6_MISSING, C.DNS_SERVICE_NO_ENDPOINTS), From.ANYWHERE, To.OWN_SERVICES),
+    Reach(
+        (C.SERVICE_RULES_STALE, C.ENDPOINTSLICE_IPV6_MISSING, C.DNS_SERVICE_NO_ENDPOINTS),
+        From.ANYWHERE,
+        To.OWN_SERVICES,
+    ),
     Reach(PATH_CAUSES, From.ANYWHERE, To.OWN_SERVERS),
 )
 
@@ -99,7 +103,7 @@ FOLLOWS: dict[Cause, tuple[Cause, ...]] = {
 }
 
 # Who refuses was reached: only what is behind the address explains it. The first is info until it explains something.
-REFUSES = frozenset({C.POD_LISTENS_IPV4_ONLY, C.ENDPOINTSLICE_IPV6_MISSING})
+REFUSES = frozenset({C.POD_LISTENS_IPV4_ONLY, C.ENDPOINTSLICE_IPV6_MISSING, C.SERVICE_RULES_STALE})
 
 # Resolvers that filter records explain only targets without addresses (Found.affects_destinations).
 WITHHOLD = frozenset({C.DNS_AAAA_BLOCKED, C.DNS_A_BLOCKED})

@@ -16,10 +16,11 @@ from exporter.inventory.parse.objects import Parsed, parse_object
 from exporter.model.cluster.calico import BlockAffinity, IPPool
 from exporter.model.cluster.inventory import ResourceKind, Unreadable
 from exporter.model.cluster.node import Node
+from exporter.model.cluster.service import EndpointSlice
 
 Key: TypeAlias = tuple[str, str]
 Value: TypeAlias = Parsed | Unreadable
-_CHANGING = (Node, IPPool, BlockAffinity)  # these have the time of their last change
+_CHANGING = (Node, IPPool, BlockAffinity, EndpointSlice)  # these have the time of their last change
 
 
 class ObjectStore:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from exporter.model.cause import Role
 from exporter.model.cluster.inventory import ResourceKind
-from exporter.model.cluster.well_known import DNS_NAMES
+from exporter.model.cluster.well_known import DNS_NAMES, OWN_SERVICE
 
 CRD, AGGREGATED = "crd.projectcalico.org/v1", "projectcalico.org/v3"
 CALICO = (CRD, AGGREGATED)
@@ -116,10 +116,12 @@ CLUSTER: tuple[WatchedResource, ...] = (
     IP_POOLS, BLOCK_AFFINITIES, IPAM_BLOCKS, FELIX, CALICO_DAEMONSET, INSTALLATION, *CONFIG_MAPS,
 )  # fmt: skip
 
-# A node without a digest: of pods and EndpointSlices its own and the cluster DNS's, no IPAM blocks, no Corefile.
-DNS_SLICES = replace(ENDPOINT_SLICES, labels=f"{SERVICE_NAME} in ({','.join(sorted(DNS_NAMES))})", paged=False)
+# A node without a digest: its own pods, EndpointSlices of the Services that every node needs, no IPAM blocks, no
+# Corefile.
+_NEEDED = ",".join(sorted({*DNS_NAMES, OWN_SERVICE, "kubernetes"}))
+NEEDED_SLICES = replace(ENDPOINT_SLICES, labels=f"{SERVICE_NAME} in ({_NEEDED})", paged=False)
 NODE: tuple[WatchedResource, ...] = (
-    NODES, NAMESPACES, SERVICES, DNS_SLICES, *POLICIES,
+    NODES, NAMESPACES, SERVICES, NEEDED_SLICES, *POLICIES,
     IP_POOLS, BLOCK_AFFINITIES, FELIX, CALICO_DAEMONSET, CALICO_CONFIG,
 )  # fmt: skip
 

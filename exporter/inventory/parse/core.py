@@ -230,6 +230,7 @@ def parse_service(source: Mapping[str, Any]) -> Service:
         labels=string_map(metadata.get("labels")),
         ingress_ips=addresses(each.get("ip") for each in ingress),
         ingress_hostnames=tuple(text(each.get("hostname")) for each in ingress if text(each.get("hostname"))),
+        local_only=spec.get("internalTrafficPolicy") == "Local",
     )
 
 

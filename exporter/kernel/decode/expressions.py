@@ -27,7 +27,7 @@ from exporter.kernel.decode.rules import (
     TPROXY,
     Rule,
 )
-from exporter.kernel.decode.xtables import Fields, add_match
+from exporter.kernel.decode.xtables import Fields, add_match, add_target
 from exporter.model.family import Net
 
 _NFPROTO_IPV4, _NFPROTO_IPV6 = 2, 10
@@ -157,6 +157,7 @@ class RuleReader:
         load = self._loaded(found, 2)
         name = found.text(1, "NFTA_LOOKUP_SET")
         if 3 in found:
+            self._fields["map"] = name
             if found.be32(3, "NFTA_LOOKUP_DREG") == _REG_VERDICT:
                 self._fields["branches"] = True
             self._fields["limited"] = True
@@ -189,7 +190,9 @@ class RuleReader:
         add_match(self._fields, name, found.be32(2, "NFTA_MATCH_REV"), found.get(3, b""))
 
     def target(self, found: Attributes) -> None:
-        self._fields["verdict"] = found.text(1, "NFTA_TARGET_NAME")
+        name = found.text(1, "NFTA_TARGET_NAME")
+        revision = found.be32(2, "NFTA_TARGET_REV") if 2 in found else 0
+        add_target(self._fields, name, revision, found.get(3, b""), six=self._family == _NFPROTO_IPV6)
 
     def _loaded(self, found: Attributes, kind: int) -> _Load:
         return self._registers.get(found.be32(kind, "a source register"), _OTHER)

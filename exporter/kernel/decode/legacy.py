@@ -20,7 +20,7 @@ from exporter.broker.protocol.legacy_chains import (
 from exporter.broker.protocol.wire import WireError
 from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.rules import ACCEPT, DROP, GOTO, JUMP, RETURN, Chain, Rule
-from exporter.kernel.decode.xtables import Fields, add_match
+from exporter.kernel.decode.xtables import Fields, add_match, add_target
 from exporter.model.family import Family, Net
 
 _COUNTERS = struct.Struct("=QQ")
@@ -61,8 +61,11 @@ def _parse_entry(entry: bytes, jump: str, layout: EntryLayout) -> Rule:
     while position < target:
         name, revision, info, position = _take_part(entry, position, target)
         add_match(fields, name, revision, info)
-    name, _, info, _ = _take_part(entry, target, length)
-    _add_target(fields, name, info, jump, goto=bool(entry[layout.flags] & _FLAG_GOTO))
+    name, revision, info, _ = _take_part(entry, target, length)
+    if name:
+        add_target(fields, name, revision, info, six=layout is LAYOUT6)
+    else:
+        _add_verdict(fields, info, jump, goto=bool(entry[layout.flags] & _FLAG_GOTO))
     values: Any = fields
     return Rule(**values)
 
@@ -102,10 +105,7 @@ def _prefix(address: bytes, mask: bytes) -> Net:
     return ip_network((address, length), strict=False)
 
 
-def _add_target(fields: Fields, name: str, info: bytes, jump: str, *, goto: bool) -> None:
-    if name:
-        fields["verdict"] = name
-        return
+def _add_verdict(fields: Fields, info: bytes, jump: str, *, goto: bool) -> None:
     if len(info) < VERDICT.size:
         raise ParseError("a verdict ends early")
     verdict = VERDICT.unpack_from(info)[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from exporter.model.family import Net
+from exporter.model.family import Address, Net
 
 JUMP, GOTO, RETURN, ACCEPT, DROP = "jump", "goto", "return", "accept", "drop"
 MASQUERADE, SNAT, DNAT, REDIRECT, TPROXY, MARK = "MASQUERADE", "SNAT", "DNAT", "REDIRECT", "TPROXY", "MARK"
@@ -30,6 +30,8 @@ class Rule:
     mark: bool = False  # asks for a mark
     limited: bool = False  # any further condition
     branches: bool = False  # a verdict map: may lead to chains that are not named here
+    map: str = ""  # the map that gives the verdict, or what a packet is translated to
+    to: Address | None = None  # of DNAT to one address
     packets: int = 0
     bytes: int = 0
 

@@ -1,20 +1,25 @@
-"""Whether kube-proxy's Service rules exist, per family, without reading the big chains. Pure.
+"""Whether kube-proxy's Service rules exist, per family, and where those of single ports lead; no big chain. Pure.
 
 iptables and IPVS mode: KUBE-SERVICES is hooked from PREROUTING or OUTPUT of table nat, and not empty (its use count,
 less the jumps to it). nftables mode: chain `services` of table kube-proxy is hooked and the map service-ips not empty.
-IPVS mode: its own table.
+IPVS mode: its own table. The chains of a port are known by name: iptables mode hashes the port and the endpoint
+(pkg/proxy/iptables/proxier.go), nftables mode writes them out behind a hash (pkg/proxy/nftables/proxier.go).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.netlink import AF_INET, AF_INET6, read_attributes, split_messages
 from exporter.kernel.decode.rules import GOTO, JUMP, Chain, live_rules
-from exporter.model.facts import KubeProxyFacts
-from exporter.model.family import FAMILIES, Family
+from exporter.model.facts import Backend, KubeProxyFacts, WatchedPort
+from exporter.model.family import FAMILIES, Address, Family, parse_address
 
 SERVICES = "KUBE-SERVICES"
 HOOKS = ("PREROUTING", "OUTPUT")
@@ -23,6 +28,7 @@ NATIVE_SERVICES = "services"
 NATIVE_HOOKS = ("nat-prerouting", "nat-output")
 NATIVE_MAP = "service-ips"
 IPVS_LINK = "kube-ipvs0"
+_NATIVE_ENDPOINT = re.compile(r"endpoint-[^_]{1,220}__([0-9a-f.]{2,45})/[0-9]{1,5}")
 
 _IPVS_SERVICE = 1  # IPVS_CMD_ATTR_SERVICE
 _IPVS_FAMILY = 1  # IPVS_SVC_ATTR_AF
@@ -62,6 +68,45 @@ def _is_hooked(chains: Mapping[str, Chain], hooks: tuple[str, ...], wanted: str)
 def count_jumps(chains: Mapping[str, Chain], wanted: str) -> int:
     """Rules of the chains read that lead to `wanted`: to be taken off its use count."""
     return sum(r.chain == wanted for chain in chains.values() for r in chain.rules if r.verdict in {JUMP, GOTO})
+
+
+def _hash(text: str) -> str:
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+@lru_cache(256)
+def service_chain(port: WatchedPort, backend: Backend) -> str:
+    """The chain that a port's ClusterIP leads to, unless its traffic policy is Local."""
+    if backend is Backend.NFTABLES:
+        name = f"{port.service}/{port.protocol}/{port.name}"
+        return f"service-{_hash(name)[:8]}-{name}"
+    return f"KUBE-SVC-{_hash(_port_name(port))[:16]}"
+
+
+def _port_name(port: WatchedPort) -> str:
+    return port.service + (f":{port.name}" if port.name else "") + port.protocol
+
+
+@lru_cache(256)
+def _endpoint_chains(port: WatchedPort) -> Mapping[str, Address]:
+    """The chains of the endpoints that its EndpointSlices have, in iptables mode."""
+    ends = {a: f"[{a}]" if port.family is Family.V6 else str(a) for a, _ in port.endpoints}
+    return {f"KUBE-SEP-{_hash(f'{_port_name(port)}{ends[a]}:{number}')[:16]}": a for a, number in port.endpoints}
+
+
+def endpoint_of(port: WatchedPort, chain: str) -> Address | None:
+    """The address that an endpoint's chain stands for, by its name; None where that does not tell."""
+    native = _NATIVE_ENDPOINT.fullmatch(chain)
+    if native is None:
+        return _endpoint_chains(port).get(chain)
+    return parse_address(native[1].replace(".", ":") if port.family is Family.V6 else native[1])
+
+
+def leads(chain: Chain) -> Iterator[str]:
+    """The endpoints' chains that a Service's chain names itself; what marks packets is no endpoint."""
+    return (
+        r.chain for r in chain.rules if r.verdict in {JUMP, GOTO} and r.chain.startswith(("KUBE-SEP-", "endpoint-"))
+    )
 
 
 def parse_ipvs(data: bytes) -> Mapping[Family, int]:

@@ -14,7 +14,7 @@ from exporter.kernel.decode.netlink import (
     read_nested,
     split_messages,
 )
-from exporter.model.family import Net
+from exporter.model.family import Address, Net
 
 _IPSET_CMD_LIST = frozenset({0x0607})
 _IPSET_SETNAME, _IPSET_TYPENAME, _IPSET_ADT, _IPSET_DATA = 2, 3, 8, 7
@@ -25,6 +25,8 @@ _NEWSETELEM = frozenset({0x0A0C})
 _ELEMENTS, _LIST_ELEM = 3, 1
 _ELEM_KEY, _ELEM_FLAGS, _ELEM_KEY_END = 1, 3, 10
 _DATA_VALUE = 1
+_ELEM_DATA, _DATA_VERDICT, _VERDICT_CHAIN = 2, 2, 2
+_PORT_SIZE = 4  # of a port in a concatenation, which goes by 32 bits
 _INTERVAL_END, _CATCHALL = 1, 2
 _SIZES = {4: 32, 16: 128}
 
@@ -89,6 +91,19 @@ def parse_nft_set(data: bytes) -> tuple[Net, ...] | None:
 def has_elements(data: bytes) -> bool:
     """Whether the first packet of a dump of a set's elements has any."""
     return any(True for _ in _elements(data))
+
+
+def parse_map(data: bytes) -> tuple[str | Address, ...]:
+    """What the elements of a map of nftables lead to: chains, or addresses, each with a port behind it."""
+    return tuple(each for found in _elements(data) if (each := _led_to(found.nested(_ELEM_DATA))) is not None)
+
+
+def _led_to(data: Attributes) -> str | Address | None:
+    verdict, value = data.nested(_DATA_VERDICT), data.get(_DATA_VALUE, b"")
+    if _VERDICT_CHAIN in verdict:
+        return verdict.text(_VERDICT_CHAIN, "NFTA_VERDICT_CHAIN")
+    size = len(value) - _PORT_SIZE
+    return ip_address(value[:size]) if size in _SIZES else None
 
 
 def _elements(data: bytes) -> Iterator[Attributes]:

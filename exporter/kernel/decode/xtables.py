@@ -7,9 +7,10 @@ construction.
 from __future__ import annotations
 
 import struct
+from ipaddress import ip_address
 
 from exporter.kernel.decode import ParseError
-from exporter.kernel.decode.rules import IPPROTO_TCP, IPPROTO_UDP
+from exporter.kernel.decode.rules import DNAT, IPPROTO_TCP, IPPROTO_UDP
 
 _SET = struct.Struct("=HBB")  # struct xt_set_info: index, dimension, flags
 _SET_INVERTED, _SET_FIRST_IS_SOURCE = 0x01, 0x02
@@ -20,7 +21,23 @@ _MULTIPORT_SOURCE = 0
 _MULTIPORT_SLOTS = 15
 _ANY_PORT = (0, 0xFFFF)
 
+_SIMPLE_RANGE = struct.Struct("=II4s4s")  # nf_nat_ipv4_multi_range_compat: count, flags, first and last address
+_RANGE = struct.Struct("=I16s16s")  # nf_nat_range and nf_nat_range2: flags, first and last address
+
 Fields = dict[str, object]
+
+
+def add_target(fields: Fields, name: str, revision: int, info: bytes, *, six: bool) -> None:
+    """Add what a target does; of DNAT also the address, where it is one."""
+    fields["verdict"] = name
+    if name != DNAT:
+        return
+    layout = _RANGE if revision else _SIMPLE_RANGE
+    if len(info) < layout.size:
+        raise ParseError("a NAT target is too short")
+    first, last = layout.unpack_from(info)[-2:]
+    if first == last and any(first):
+        fields["to"] = ip_address(first if six else first[:4])
 
 
 def add_match(fields: Fields, name: str, revision: int, info: bytes) -> None:

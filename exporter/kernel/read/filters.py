@@ -36,6 +36,12 @@ class Filters:
     unread: dict[Slot, Reason] = field(default_factory=dict)
     details: list[str] = field(default_factory=list)
 
+    def service_backend(self, family: Family) -> Backend | None:
+        """The variant of iptables that has the family's service rules; None where neither or both have some."""
+        slots = ((family, Backend.IPTABLES_NFT), (family, Backend.IPTABLES_LEGACY))
+        having = [slot[1] for slot in slots if slot in self.chains and services.iptables_services(self.chains[slot])]
+        return having[0] if len(having) == 1 else None
+
     def read(self, slot: Slot, fetch: Callable[[], Mapping[str, Chain]]) -> None:
         chains = attempt(fetch)
         if isinstance(chains, ReadError):
@@ -69,12 +75,12 @@ def _nft_chains(family: Family, table: str, tables: NftTables, second: VisitAnsw
         return {}
     chains = {}
     for name in requests.read_chains(table):
-        described = _describe_chain(second, requests.nft_chain(family, table, name))
+        described = describe_chain(second, requests.nft_chain(family, table, name))
         if described is not None:
             rules = nft.parse_rules(second.data(requests.nft_rules(family, table, name)))
             chains[name] = nft.make_chain(described, rules)
     for name in requests.described_chains(table):
-        described = _describe_chain(second, requests.nft_chain(family, table, name))
+        described = describe_chain(second, requests.nft_chain(family, table, name))
         if described is not None:
             chains[name] = Chain(
                 name=name, hook=None, rules=(), total=max(described.use - services.count_jumps(chains, name), 0)
@@ -82,7 +88,7 @@ def _nft_chains(family: Family, table: str, tables: NftTables, second: VisitAnsw
     return chains
 
 
-def _describe_chain(answers: VisitAnswers, topic: ReadTopic) -> nft.NftChain | None:
+def describe_chain(answers: VisitAnswers, topic: ReadTopic) -> nft.NftChain | None:
     data = answers.optional(topic)
     if data is None:
         return None

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
+from exporter.broker.protocol.messages import ReadTopic
 from exporter.kernel.decode import nft
 from exporter.kernel.decode.services import IPVS_LINK, kube_proxy_facts, parse_ipvs
 from exporter.kernel.read import filters, requests
@@ -17,6 +18,14 @@ from exporter.kernel.read import host_facts as host
 from exporter.kernel.read.filters import Filters
 from exporter.kernel.read.host_facts import ReaderStatuses
 from exporter.kernel.read.route_cache import Changes, keep, tunnels_of
+from exporter.kernel.read.service_rules import (
+    Ports,
+    endpoint_topics,
+    legacy_names,
+    service_chains,
+    service_routes,
+    service_topics,
+)
 from exporter.kernel.read.visits import ReadError, VisitAnswers, Visitor, attempt, error_of
 from exporter.model.facts import HostFacts, KubeProxyFacts, LegacyTables, NatFacts, Reader, ReaderStatus
 from exporter.model.family import FAMILIES, Family
@@ -35,11 +44,16 @@ class HostPass:
 
 
 async def pass_over_host(
-    visitor: Visitor, previous: HostFacts | None, changes: Changes | None = None, held: HostFacts | None = None
+    visitor: Visitor,
+    previous: HostFacts | None,
+    changes: Changes | None = None,
+    held: HostFacts | None = None,
+    ports: Ports = (),
 ) -> HostPass:
     """The host in three visits. Legacy tables are copied where `previous` has no copy younger than LEGACY_EVERY.
 
-    `held`: the last facts of all, whose entries are valid while `changes` is silent.
+    `held`: the last facts of all, whose entries are valid while `changes` is silent. `ports`: of Services whose rules
+    are read.
     """
     began = visitor.clock()
     # Asked before anything is read: what is announced from now on counts next time.
@@ -48,30 +62,36 @@ async def pass_over_host(
     first = await visitor.visit(host.FIRST_VISIT if kept else (*host.FIRST_VISIT, *host.ENTRIES))
     links = statuses.take(Reader.LINKS, first, lambda: host.read_links(first))
     if kept is not None and (links is None or tunnels_of(links.links) != kept.tunnels):
-        return await pass_over_host(visitor, previous, changes)  # a device came or went meanwhile
+        return await pass_over_host(visitor, previous, changes, ports=ports)  # a device came or went meanwhile
     if changes is not None and links is not None:
         changes.watch(frozenset(link.index for link in links.tunnels))  # before their entries are read
     tables = attempt(lambda: frozenset(nft.parse_tables(first.data(requests.NFT_TABLES))))
     nat_tables = {family: _has_legacy_nat(first, family) for family in FAMILIES}
     with_nat = [family for family, exists in nat_tables.items() if exists is True]
     now = visitor.clock()
-    copied = _kept_legacy(previous, with_nat, now)
+    names = legacy_names(ports)
+    copied = _kept_legacy(previous, with_nat, names, now)
     ipvs = links is not None and links.has(IPVS_LINK)
     second = await visitor.visit(
         (
             *(host.wanted_entries(links) if links and not kept else ()),
             *(() if isinstance(tables, ReadError) else requests.host_chains(tables)),
-            *(() if copied else (requests.LEGACY_CHAINS[family] for family in with_nat)),
+            *(() if isinstance(tables, ReadError) else service_topics(ports, tables)),
+            *(() if copied else (requests.legacy_chains(family, names) for family in with_nat)),
             *((requests.IPVS,) if ipvs else ()),
         )
     )
-    legacy = copied or LegacyTables(now, {family: _legacy_answer(second, family) for family in with_nat})
+    legacy = copied or LegacyTables(
+        now, {f: _legacy_answer(second, requests.legacy_chains(f, names)) for f in with_nat}, names
+    )
     found = filters.read_filters(tables, second, _legacy_data(nat_tables, legacy, lsm=visitor.lsm))
-    third = await visitor.visit((*filters.wanted_sets(found), requests.NFT_GENERATION))
+    proxy = _read_kube_proxy(statuses, found, second, ipvs=ipvs)
+    chains = service_chains(ports, proxy, found, second)
+    third = await visitor.visit((*filters.wanted_sets(found), *endpoint_topics(chains), requests.NFT_GENERATION))
     facts = replace(
         host.read_network(statuses, links, first, second, kept),
         nat=_read_nat(statuses, found, second, third),
-        kube_proxy=_read_kube_proxy(statuses, found, second, ipvs=ipvs),
+        kube_proxy=proxy and replace(proxy, routes=service_routes(chains, found, third)),
         legacy=legacy,
         entries_read=kept.read if kept else began,
     )
@@ -83,16 +103,18 @@ def _has_legacy_nat(first: VisitAnswers, family: Family) -> bool | ReadError:
     return names if isinstance(names, ReadError) else requests.IPTABLES_TABLE.encode() in names.split()
 
 
-def _kept_legacy(previous: HostFacts | None, with_nat: list[Family], now: float) -> LegacyTables | None:
-    """The last copy, while it is young and has every family that now has a nat table."""
+def _kept_legacy(
+    previous: HostFacts | None, with_nat: list[Family], names: tuple[str, ...], now: float
+) -> LegacyTables | None:
+    """The last copy, while it is young and has every family that now has a nat table, and these Services' chains."""
     before = previous.legacy if previous else None
-    if before is None or not 0 <= now - before.copied < LEGACY_EVERY:
+    if before is None or before.services != names or not 0 <= now - before.copied < LEGACY_EVERY:
         return None
     return before if all(family in before.answers for family in with_nat) else None
 
 
-def _legacy_answer(second: VisitAnswers, family: Family) -> tuple[int, bytes]:
-    answer = second.found.get(requests.LEGACY_CHAINS[family])
+def _legacy_answer(second: VisitAnswers, topic: ReadTopic) -> tuple[int, bytes]:
+    answer = second.found.get(topic)
     if second.visit_errno or answer is None:
         return second.visit_errno or errno.EIO, b""
     return answer.errno, answer.data

@@ -25,7 +25,7 @@ from exporter.kernel.read.visits import (
     attempt_optional,
     gather,
 )
-from exporter.model.facts import HostFacts, PodFacts, Reader, ReaderStatus
+from exporter.model.facts import HostFacts, PodFacts, Reader, ReaderStatus, WatchedPort
 from exporter.model.family import Address
 
 SETTLE = 0.3  # seconds before a half-written state is read again
@@ -38,6 +38,7 @@ async def read_host(
     *,
     previous: HostFacts | None = None,
     changes: Changes | None = None,
+    ports: tuple[WatchedPort, ...] = (),
     lsm: bool = False,
     clock: Clock = time.monotonic,
     settle: float = SETTLE,
@@ -45,14 +46,15 @@ async def read_host(
     """The host's facts, and each reader's status.
 
     `previous`: the facts of the round before, with the last copy of the legacy tables. `changes`: the kernel's
-    announcements; without them everything is read again. `lsm`: a security module confines the broker, so its EACCES is
-    reported as `lsm`. `settle`: seconds to wait before a second pass over a state that seems half-written.
+    announcements; without them everything is read again. `ports`: of Services whose rules are read. `lsm`: a security
+    module confines the broker, so its EACCES is reported as `lsm`. `settle`: seconds to wait before a second pass over
+    a state that seems half-written.
     """
     visitor = Visitor(broker, clock, lsm)
-    found = await pass_over_host(visitor, previous, changes, held=previous)
+    found = await pass_over_host(visitor, previous, changes, held=previous, ports=ports)
     if found.passing or has_new_gaps(found.facts, previous):
         await asyncio.sleep(settle)
-        found = await pass_over_host(visitor, previous, changes, held=found.facts)
+        found = await pass_over_host(visitor, previous, changes, held=found.facts, ports=ports)
     return found.facts, found.readings
 
 

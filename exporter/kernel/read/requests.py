@@ -32,9 +32,15 @@ NFT_CHAINS = ReadTopic(Topic.NFT_CHAINS)
 LEGACY_TABLES = {family: ReadTopic(Topic.LEGACY_TABLES, number=number) for family, number in FAMILY_NUMBERS.items()}
 
 _LEGACY_HOST_CHAINS = ("POSTROUTING", *services.HOOKS, "cali-POSTROUTING", "cali-nat-outgoing", services.SERVICES)
-LEGACY_CHAINS = {
-    f: ReadTopic(Topic.LEGACY_CHAINS, "\0".join(_LEGACY_HOST_CHAINS).encode(), FAMILY_NUMBERS[f]) for f in FAMILIES
-}
+
+
+def legacy_chains(family: Family, followed: tuple[str, ...] = ()) -> ReadTopic:
+    """The chains of the host, and the followed ones with all that they lead to: one copy of the table."""
+    names = (*_LEGACY_HOST_CHAINS, *(("", *followed) if followed else ()))
+    return ReadTopic(Topic.LEGACY_CHAINS, "\0".join(names).encode(), FAMILY_NUMBERS[family])
+
+
+LEGACY_CHAINS = {family: legacy_chains(family) for family in FAMILIES}
 
 
 def neighbours(index: int) -> ReadTopic:

@@ -33,6 +33,7 @@ class Service:
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     ingress_ips: tuple[Address, ...] = ()  # status.loadBalancer
     ingress_hostnames: tuple[str, ...] = ()
+    local_only: bool = False  # internalTrafficPolicy Local: each node serves its own endpoints
 
     @property
     def key(self) -> str:
@@ -59,6 +60,7 @@ class EndpointSlice:
     family: Family | None  # None: addressType FQDN
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[ServicePort, ...] = ()
+    changed: float | None = None  # last watch event after the first list
 
 
 @dataclass(frozen=True, slots=True)

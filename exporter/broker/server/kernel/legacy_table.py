@@ -65,14 +65,16 @@ class LegacyTable:
         return b"".join(self._encode(name) for name in dict.fromkeys(names) if self._locate(name))
 
     def encode_reachable(self, names: Iterable[bytes]) -> bytes:
-        """The named built-in chains and all that can be reached from them."""
-        waiting = [name for name in dict.fromkeys(names) if name in self._builtin]
+        """Those of the named chains that exist, and all that can be reached from them."""
+        wanted = dict.fromkeys(names)
+        self._search(wanted)
+        waiting = [name for name in wanted if name in self._starts]
         seen = set(waiting)
         encoded = []
         while waiting:
             name = waiting.pop()
             encoded.append(self._encode(name))
-            for _, _, jump in self._rules(name):
+            for _, _, jump in islice(self._rules(name), self._most(name)):
                 if jump and jump not in seen:
                     seen.add(jump)
                     waiting.append(jump)
@@ -80,7 +82,7 @@ class LegacyTable:
 
     def _encode(self, name: bytes) -> bytes:
         hook = self._builtin[name][0] if name in self._builtin else NO_HOOK
-        most = MAX_RULES if hook != NO_HOOK else MAX_USER_RULES
+        most = self._most(name)
         rules = list(islice(self._rules(name), most + 1))  # one more shows that there are more
         kept = rules[:most]
         self._left -= len(kept)
@@ -89,6 +91,9 @@ class LegacyTable:
         base = self._base
         entries = [(jump, self._memory[base + at : base + at + length]) for at, length, jump in kept]
         return encode_chain(RawChain(name=name, hook=hook, total=len(rules), rules=entries))
+
+    def _most(self, name: bytes) -> int:
+        return MAX_RULES if name in self._builtin else MAX_USER_RULES
 
     def _rules(self, name: bytes) -> Iterator[_Rule]:
         """The rules of a chain, without its policy or implicit RETURN. Notes where chains they jump to start."""
@@ -137,16 +142,21 @@ class LegacyTable:
 
     def _locate(self, name: bytes) -> bool:
         """Whether the chain exists; a chain that no rule seen so far jumps to is searched for in the whole table."""
-        if name in self._starts:
-            return True
-        if not 0 < len(name) < _ERROR_LENGTH - PART.size:
-            return False
-        for match in re.finditer(re.escape(name) + b"\0", self._memory):
+        self._search((name,))
+        return name in self._starts
+
+    def _search(self, names: Iterable[bytes]) -> None:
+        """Find where these chains start, in one pass for all that no rule seen so far jumps to."""
+        left = {name for name in names if name not in self._starts and 0 < len(name) < _ERROR_LENGTH - PART.size}
+        pattern = b"(?:" + b"|".join(map(re.escape, sorted(left))) + b")\0"
+        for match in re.finditer(pattern, self._memory) if left else ():
+            name = match[0][:-1]
             start = match.start() - self._base - PART.size + _ERROR_LENGTH
             if start % 8 == 0 and self._entry + _ERROR_LENGTH <= start <= self._size and self._name_at(start) == name:
-                self._starts[name] = start
-                return True
-        return False
+                self._starts.setdefault(name, start)
+                left.discard(name)
+                if not left:
+                    return
 
     def _name_at(self, start: int) -> bytes | None:
         try:

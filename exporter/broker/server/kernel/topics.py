@@ -61,8 +61,13 @@ def _family(topic: ReadTopic) -> int:
 
 
 def _legacy_chains(visit: Visit, topic: ReadTopic) -> bytes:
-    names = tuple(topic.argument.split(b"\0"))
-    return legacy.read_table(_family(topic), b"nat", visit.bounds.table, lambda table: table.encode_chains(names))
+    alone, _, followed = (part.split(b"\0") for part in topic.argument.partition(b"\0\0"))
+    return legacy.read_table(
+        _family(topic),
+        b"nat",
+        visit.bounds.table,
+        lambda table: table.encode_chains(alone) + table.encode_reachable(followed),
+    )
 
 
 def _legacy_reachable(visit: Visit, topic: ReadTopic) -> bytes:
