@@ -17,7 +17,7 @@ from exporter.inventory.parse.objects import Parsed
 from exporter.inventory.parse.policies import PolicyDraft
 from exporter.inventory.parse.policy_selection import select_pods
 from exporter.inventory.parse.selectors import SelectorError, parse_calico
-from exporter.model.cluster.calico import BlockAffinity, FelixConfiguration, Installation, IPAMBlock, IPPool
+from exporter.model.cluster.calico import BlockAffinity, FelixConfiguration, Installation, IPAMBlock, IPAMConfig, IPPool
 from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind, Unreadable
 from exporter.model.cluster.node import Node
@@ -73,6 +73,9 @@ def build_inventory(
         pools=None if pools is None else _select_nodes(pools, nodes, notes),
         block_affinities=parsed.of(ResourceKind.BLOCK_AFFINITIES, BlockAffinity, lambda b: (str(b.cidr), b.node)),
         ipam_blocks=parsed.of(ResourceKind.IPAM_BLOCKS, IPAMBlock, lambda b: str(b.cidr)),
+        ipam_config=None
+        if ResourceKind.IPAM_CONFIG not in objects
+        else parsed.one(ResourceKind.IPAM_CONFIG, IPAMConfig, str) or IPAMConfig(),
         felix=parsed.of(ResourceKind.FELIX, FelixConfiguration, NAME),
         calico_node=next((each.calico for each in sets or () if each.calico is not None), None),
         installation=parsed.one(ResourceKind.INSTALLATION, Installation, str),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from exporter.model.cause import Cause, Severity
-from exporter.model.cluster.calico import IPAMBlock, IPPool, VxlanMode
+from exporter.model.cluster.calico import BlockAffinity, IPAMBlock, IPAMConfig, IPPool, VxlanMode
 from exporter.model.cluster.component import ComponentFlags
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.node import Node
@@ -101,6 +101,57 @@ def test_a_pool_is_exhausted_when_a_node_has_no_address_left(
     pools: Any, blocks: Any, expected: tuple[str, ...]
 ) -> None:
     assert subjects(Cause.IPPOOL_EXHAUSTED, changed(pools=pools, ipam_blocks=blocks), families=BOTH) == expected
+
+
+STRICT, LIMITED = IPAMConfig(strict_affinity=True), IPAMConfig(strict_affinity=True, max_blocks=2)
+LARGE = (*(block(f"fd01::{i}00/122", 64, "anubis") for i in range(2)), block("fd01::200/122", 1, "babel"))
+
+
+@pytest.mark.parametrize(
+    ("pools", "blocks", "config", "expected"),
+    [
+        ((SMALL,), (FULL[0], block("fd01::40/122", 1, "anubis")), STRICT, ("node/babel", "node/ra")),
+        ((SMALL,), (FULL[0], block("fd01::40/122", 1, "anubis")), IPAMConfig(), ()),
+        ((SMALL,), (FULL[0], block("fd01::40/122", 1, "anubis")), None, ()),  # not read
+        ((SMALL,), FULL, STRICT, ("pool/small",)),  # no node can have one
+        ((SMALL,), (FULL[0],), STRICT, ()),  # a block is left to claim
+        ((SMALL, pool("more", "fd02::/64", nodes=ONE)), FULL, STRICT, ("pool/small",)),
+        ((POOL6,), LARGE, LIMITED, ("node/anubis",)),
+        (
+            (POOL6,),
+            LARGE,
+            replace(LIMITED, strict_affinity=False),
+            ("node/anubis",),
+        ),  # the limit comes before borrowing
+        ((POOL6,), LARGE, replace(LIMITED, max_blocks=3), ()),
+        ((POOL6,), LARGE, None, ()),
+        ((POOL6, replace(SMALL, disabled=True)), LARGE[1:], LIMITED, ()),
+        ((POOL6,), LARGE, IPAMConfig(allocates_blocks=False), ("node/anubis", "node/ra")),
+        ((replace(POOL6, automatic=False),), LARGE, LIMITED, ()),
+        # The built-in limit, where there is no IPAMConfig.
+        ((POOL6,), tuple(block(f"fd01::{i}00/122", 64) for i in range(20)), IPAMConfig(), ("node/ra",)),
+        ((POOL6,), tuple(block(f"fd01::{i}00/122", 64) for i in range(19)), IPAMConfig(), ()),
+    ],
+)
+def test_a_node_has_no_address_left_in_the_blocks_that_it_may_use(
+    pools: Any, blocks: Any, config: IPAMConfig | None, expected: tuple[str, ...]
+) -> None:
+    inventory = changed(pools=pools, ipam_blocks=blocks, ipam_config=config, block_affinities=())
+    assert subjects(Cause.IPPOOL_EXHAUSTED, inventory, families=BOTH) == expected
+
+
+def test_a_node_that_is_granted_a_block_has_addresses_before_the_block_is_made() -> None:
+    granted = BlockAffinity(cidr=ip_network("fd01::40/122"), node="anubis", confirmed=False)
+    inventory = changed(pools=(POOL6,), ipam_blocks=LARGE, ipam_config=LIMITED, block_affinities=(granted,))
+    assert subjects(Cause.IPPOOL_EXHAUSTED, inventory) == ()
+    of_ipv4 = replace(granted, cidr=ip_network("10.1.0.64/26"))
+    assert subjects(Cause.IPPOOL_EXHAUSTED, replace(inventory, block_affinities=(of_ipv4,))) == ("node/anubis",)
+
+
+def test_evidence_names_the_setting_by_which_a_node_has_no_address() -> None:
+    said = judge(Cause.IPPOOL_EXHAUSTED, changed(pools=(POOL6,), ipam_blocks=LARGE, ipam_config=LIMITED))
+    assert not isinstance(said, Reason)
+    assert said[0].evidence[-1] == "anubis: all addresses used in its 2 blocks, and maxBlocksPerHost is 2"
 
 
 def test_exhaustion_cannot_be_told_without_blocks() -> None:

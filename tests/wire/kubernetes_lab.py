@@ -59,8 +59,18 @@ def recorded_api(**options: Any) -> KubernetesApi:
         api.add_kind(place, resource, KINDS.get(resource, ""))
         for item in copy.deepcopy(recorded.listed(name)):
             api.put(place, resource, item)
+    api.put("crd.projectcalico.org/v1", "ipamconfigs", ipam_config("IPAMConfig"))
     api.compact()
     return api
+
+
+def ipam_config(kind: str) -> dict[str, Any]:
+    """The object as `calicoctl ipam configure` writes it; its kind differs between Calico's API groups."""
+    return {
+        "kind": kind,
+        "metadata": {"name": "default"},
+        "spec": {"strictAffinity": True, "autoAllocateBlocks": True, "maxBlocksPerHost": 4},
+    }
 
 
 def write_kubeconfig(directory: Path, server: str, token: str = "secret", **cluster: Any) -> Path:

@@ -19,11 +19,12 @@ from exporter.inventory.kubernetes import watch_state as standing
 from exporter.inventory.kubernetes.watch_state import api_readings
 from exporter.inventory.kubernetes.watched_resources import watched_resources
 from exporter.model.cause import Role
+from exporter.model.cluster.calico import IPAMConfig
 from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
 from tests.unit import recorded
 from tests.wire.kubernetes_api import KubernetesApi, serving
-from tests.wire.kubernetes_lab import following, recorded_api, until
+from tests.wire.kubernetes_lab import following, ipam_config, recorded_api, until
 
 
 async def test_it_reads_what_a_file_of_the_same_objects_holds(tmp_path: Path) -> None:
@@ -40,6 +41,7 @@ async def test_it_reads_what_a_file_of_the_same_objects_holds(tmp_path: Path) ->
     assert found.corefile is not None
     assert found.cni
     assert found.calico_node is not None
+    assert found.ipam_config == IPAMConfig(strict_affinity=True, max_blocks=4)
     assert found.uid == next(
         item["metadata"]["uid"] for item in recorded.listed("namespaces") if item["metadata"]["name"] == "kube-system"
     )
@@ -213,6 +215,22 @@ async def test_the_calico_group_that_holds_the_pools_is_read(tmp_path: Path, agg
         assert found.block_affinities
 
 
+async def test_the_ipam_configuration_has_another_name_in_the_other_group(tmp_path: Path) -> None:
+    api = recorded_api()
+    del api.collections["crd.projectcalico.org/v1", "ipamconfigs"]
+    api.put("projectcalico.org/v3", "ipamconfigurations", ipam_config("IPAMConfiguration"))
+    async with serving(api) as port, following(tmp_path, port) as source:
+        assert source.current().ipam_config == IPAMConfig(strict_affinity=True, max_blocks=4)
+
+
+async def test_without_an_object_of_it_calicos_defaults_hold(tmp_path: Path) -> None:
+    api = recorded_api()
+    del api.collections["crd.projectcalico.org/v1", "ipamconfigs"]
+    api.add_kind("crd.projectcalico.org/v1", "ipamconfigs")
+    async with serving(api) as port, following(tmp_path, port) as source:
+        assert source.current().ipam_config == IPAMConfig()
+
+
 async def test_a_cluster_without_calico_has_nothing_to_apply_calico_s_causes_to(tmp_path: Path) -> None:
     api = KubernetesApi()
     for place, resource in (("v1", "nodes"), ("v1", "pods"), ("v1", "services"), ("v1", "namespaces"),
@@ -227,6 +245,7 @@ async def test_a_cluster_without_calico_has_nothing_to_apply_calico_s_causes_to(
         ResourceKind.FELIX,
         ResourceKind.BLOCK_AFFINITIES,
         ResourceKind.IPAM_BLOCKS,
+        ResourceKind.IPAM_CONFIG,
         ResourceKind.INSTALLATION,
         ResourceKind.SERVICE_CIDRS,
     }

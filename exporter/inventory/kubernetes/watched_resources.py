@@ -96,6 +96,10 @@ POLICIES = (
 IP_POOLS = WatchedResource(kind=ResourceKind.IP_POOLS, api_versions=CALICO)
 BLOCK_AFFINITIES = WatchedResource(kind=ResourceKind.BLOCK_AFFINITIES, api_versions=CALICO, paged=True)
 IPAM_BLOCKS = WatchedResource(kind=ResourceKind.IPAM_BLOCKS, api_versions=CALICO, paged=True)
+IPAM_CONFIGS = (  # each group has a name of its own for it
+    WatchedResource(kind=ResourceKind.IPAM_CONFIG, api_versions=(CRD,)),
+    WatchedResource(kind=ResourceKind.IPAM_CONFIG, plural="ipamconfigurations", api_versions=(AGGREGATED,)),
+)
 FELIX = WatchedResource(kind=ResourceKind.FELIX, api_versions=CALICO, paged=True)
 # In kube-system or calico-system; its literal environment overrides the FelixConfiguration objects.
 CALICO_DAEMONSET = WatchedResource(kind=ResourceKind.CALICO_DAEMONSET, api_versions=("apps/v1",), name="calico-node")
@@ -113,7 +117,7 @@ CONFIG_MAPS = (
 
 CLUSTER: tuple[WatchedResource, ...] = (
     NODES, PODS, NAMESPACES, SERVICES, ENDPOINT_SLICES, SERVICE_CIDRS, *POLICIES,
-    IP_POOLS, BLOCK_AFFINITIES, IPAM_BLOCKS, FELIX, CALICO_DAEMONSET, INSTALLATION, *CONFIG_MAPS,
+    IP_POOLS, BLOCK_AFFINITIES, IPAM_BLOCKS, *IPAM_CONFIGS, FELIX, CALICO_DAEMONSET, INSTALLATION, *CONFIG_MAPS,
 )  # fmt: skip
 
 # A node without a digest: its own pods, EndpointSlices of the Services that every node needs, no IPAM blocks, no

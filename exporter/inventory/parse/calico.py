@@ -19,6 +19,7 @@ from exporter.model.cluster.calico import (
     FelixConfiguration,
     Installation,
     IPAMBlock,
+    IPAMConfig,
     IPPool,
     VxlanMode,
 )
@@ -114,6 +115,18 @@ def _is_calicos_own(attribute: Mapping[str, Any]) -> bool:
     """Whether the address is a node's tunnel's, or one that Calico reserves."""
     kind = text(mapping(attribute.get("secondary")).get("type"))
     return kind.endswith(TUNNEL) or text(attribute.get("handle_id")) == RESERVED
+
+
+def parse_ipam_config(source: Mapping[str, Any]) -> IPAMConfig | None:
+    """The IPAMConfig (projectcalico.org/v3: IPAMConfiguration) `default`; Calico reads no other."""
+    if mapping(source.get("metadata")).get("name") != "default":
+        return None
+    spec = mapping(source.get("spec"))
+    return IPAMConfig(
+        strict_affinity=flag(spec.get("strictAffinity")) is True,
+        allocates_blocks=flag(spec.get("autoAllocateBlocks")) is not False,
+        max_blocks=number(spec.get("maxBlocksPerHost")) or IPAMConfig().max_blocks,
+    )
 
 
 def parse_felix(source: Mapping[str, Any]) -> FelixConfiguration:

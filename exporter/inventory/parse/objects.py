@@ -15,7 +15,7 @@ from exporter.inventory.parse.configmaps import ConfigMap, parse_config_map
 from exporter.inventory.parse.fields import mapping, name_of, text
 from exporter.inventory.parse.policies import PolicyDraft
 from exporter.inventory.parse.selectors import SelectorError
-from exporter.model.cluster.calico import BlockAffinity, FelixConfiguration, Installation, IPAMBlock, IPPool
+from exporter.model.cluster.calico import BlockAffinity, FelixConfiguration, Installation, IPAMBlock, IPAMConfig, IPPool
 from exporter.model.cluster.inventory import ResourceKind, Unreadable
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.pod import Namespace, Pod
@@ -23,7 +23,9 @@ from exporter.model.cluster.policy import PolicyKind
 from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
 
 _CoreObject: TypeAlias = Node | Pod | Namespace | Service | EndpointSlice | ServiceCIDR
-_CalicoObject: TypeAlias = IPPool | BlockAffinity | IPAMBlock | FelixConfiguration | DaemonSet | Installation
+_CalicoObject: TypeAlias = (
+    IPPool | BlockAffinity | IPAMBlock | IPAMConfig | FelixConfiguration | DaemonSet | Installation
+)
 Parsed: TypeAlias = _CoreObject | _CalicoObject | PolicyDraft | ConfigMap
 _Parse: TypeAlias = Callable[[Mapping[str, Any]], Parsed | str | None]
 MAX_PROBLEM = 200
@@ -45,6 +47,8 @@ _CALICO_OBJECTS: Mapping[str, tuple[ResourceKind, _Parse]] = {
     "IPPool": (ResourceKind.IP_POOLS, calico.parse_pool),
     "BlockAffinity": (ResourceKind.BLOCK_AFFINITIES, calico.parse_affinity),
     "IPAMBlock": (ResourceKind.IPAM_BLOCKS, calico.parse_block),
+    "IPAMConfig": (ResourceKind.IPAM_CONFIG, calico.parse_ipam_config),
+    "IPAMConfiguration": (ResourceKind.IPAM_CONFIG, calico.parse_ipam_config),
     "FelixConfiguration": (ResourceKind.FELIX, calico.parse_felix),
 }
 _OBJECTS: Mapping[tuple[str, str], tuple[ResourceKind, _Parse]] = {

@@ -79,6 +79,15 @@ class IPAMBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IPAMConfig:
+    """How Calico gives nodes their blocks; the values are those without such an object (libcalico-go/lib/ipam)."""
+
+    strict_affinity: bool = False  # addresses of other nodes' blocks are not borrowed
+    allocates_blocks: bool = True
+    max_blocks: int = 20  # of a node and family
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Felix:
     """Felix's settings, each None where no object sets it. `diagnosis.felix.effective` merges env, node and default."""
 

@@ -11,7 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from exporter.model.cluster.calico import BlockAffinity, CalicoNode, FelixConfiguration, Installation, IPAMBlock, IPPool
+from exporter.model.cluster.calico import (
+    BlockAffinity,
+    CalicoNode,
+    FelixConfiguration,
+    Installation,
+    IPAMBlock,
+    IPAMConfig,
+    IPPool,
+)
 from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.cluster.corefile import Corefile
 from exporter.model.cluster.node import Node
@@ -36,6 +44,7 @@ class ResourceKind(StrEnum):
     IP_POOLS = "ippools"
     BLOCK_AFFINITIES = "blockaffinities"
     IPAM_BLOCKS = "ipamblocks"
+    IPAM_CONFIG = "ipamconfigs"
     FELIX = "felixconfigurations"
     CALICO_DAEMONSET = "daemonsets"
     INSTALLATION = "installations"
@@ -86,6 +95,7 @@ class Inventory:
     pools: tuple[IPPool, ...] | None = None
     block_affinities: tuple[BlockAffinity, ...] | None = None
     ipam_blocks: tuple[IPAMBlock, ...] | None = None
+    ipam_config: IPAMConfig | None = None  # with defaults where it was read and no object is there
     felix: tuple[FelixConfiguration, ...] | None = None
     calico_node: CalicoNode | None = None
     installation: Installation | None = None

@@ -5,7 +5,8 @@ Of the cluster exporter. Two pools are "of the same nodes" where their node sele
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv6Network
 
 from exporter.diagnosis.engine.preconditions import (
@@ -21,10 +22,11 @@ from exporter.diagnosis.engine.preconditions import (
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.cause import Cause, Severity
-from exporter.model.cluster.calico import IPAMBlock, IPPool
+from exporter.model.cluster.calico import IPAMBlock, IPAMConfig, IPPool
 from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.cluster.node import Node
 from exporter.model.family import Family, Net, contains, family_of
+from exporter.model.grouping import grouped
 from exporter.model.reason import Reason
 
 UNIQUE_LOCAL = IPv6Network("fc00::/7")  # RFC 4193
@@ -95,51 +97,107 @@ def _unusable_pools(inventory: Inventory) -> tuple[str, ...]:
 
 @needs(ResourceKind.IP_POOLS)
 def ippool_exhausted(view: RuleInput) -> Judgement:
-    """No free IPv6 address for pods of a node: the pools that select it are covered by blocks, and every block is full.
+    """No free IPv6 address for pods of a node in the blocks that it may use, as Calico looks for one.
 
-    Blocks of other nodes count as usable: Calico borrows from them by default.
+    It takes one of the node's blocks, then claims another up to the node's limit, then borrows from the blocks of
+    other nodes unless strictAffinity is set. Where IPAMConfig was not read, no limit and no strictness is assumed.
     """
-    reason = _no_nodes(view.inventory)
+    inventory = view.inventory
+    reason = _no_nodes(inventory)
     if reason is not None:
         return reason
-    pools = _pools(view.inventory, Family.V6)
+    pools = [pool for pool in _pools(inventory, Family.V6) if pool.automatic]
     if not pools:
         return ()
-    if not view.inventory.ipam_blocks:
-        return unread(view.inventory, ResourceKind.IPAM_BLOCKS)
-    full = _full_pools(pools, view.inventory.ipam_blocks)
-    starved = [node for node in _linux_nodes(view.inventory) if _is_starved(node, pools, full)] if full else []
-    taken = [pool for pool in pools if pool.name in full and any(pool.selects(node.name) for node in starved)]
+    if not inventory.ipam_blocks:
+        return unread(inventory, ResourceKind.IPAM_BLOCKS)
+    uses = _pool_uses(pools, inventory.ipam_blocks)
+    known = {block.cidr for block in inventory.ipam_blocks}
+    granted = {a.node for a in inventory.block_affinities or () if a.cidr.version == 6 and a.cidr not in known}
+    starved: dict[str, list[Node]] = {}
+    for node in _linux_nodes(inventory):
+        # A block that is still to be made has free addresses.
+        lack = "" if node.name in granted else _lack(node.name, uses, inventory.ipam_config or UNLIMITED)
+        if lack:
+            starved.setdefault(lack, []).append(node)
+    taken = [use for use in uses if any(use.pool.selects(node.name) for node in starved.get(FULL, ()))]
+    hungry = [node for nodes in starved.values() for node in nodes]
     return found(
         Cause.IPPOOL_EXHAUSTED,
-        (pool.subject for pool in taken),
+        (
+            *(u.pool.subject for u in taken),
+            *(n.subject for lack, nodes in starved.items() if lack != FULL for n in nodes),
+        ),
         evidence=[
-            *bounded(f"{p.subject}: cidr {p.cidr}, blockSize {p.block_size}: {full[p.name]}" for p in taken),
-            f"no free IPv6 address on {counted(len(starved), 'node')}: {listed(node.name for node in starved)}",
+            *bounded(
+                f"{use.pool.subject}: cidr {use.pool.cidr}, blockSize {use.pool.block_size}: {use}" for use in taken
+            ),
+            f"no free IPv6 address on {counted(len(hungry), 'node')}: {listed(node.name for node in hungry)}",
+            *bounded(f"{listed(n.name for n in nodes)}: {lack}" for lack, nodes in starved.items() if lack != FULL),
         ],
         command="calicoctl ipam show --show-blocks",
     )
 
 
-def _is_starved(node: Node, pools: Sequence[IPPool], full: dict[str, str]) -> bool:
-    usable = [pool for pool in pools if pool.selects(node.name)]
-    return bool(usable) and all(pool.name in full for pool in usable)
+UNLIMITED = IPAMConfig(max_blocks=1 << 63)
+FULL = "no address is free in its pools"
 
 
-def _full_pools(pools: Sequence[IPPool], blocks: Iterable[IPAMBlock]) -> dict[str, str]:
-    """The pools without a free address, with how full they are: their blocks cover them and every address is used."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PoolUse:
+    """An IPv6 pool and its blocks, by the node that has them."""
+
+    pool: IPPool
+    blocks: Mapping[str, Sequence[IPAMBlock]]
+    used: int
+    capacity: int  # of the blocks there are
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether its blocks cover it: none is left to claim."""
+        return self.capacity >= self.pool.cidr.num_addresses
+
+    @property
+    def is_full(self) -> bool:
+        return self.is_claimed and self.used >= self.capacity
+
+    def __str__(self) -> str:
+        return f"all {self.used} addresses used, in {counted(sum(map(len, self.blocks.values())), 'block')}"
+
+
+def _pool_uses(pools: Iterable[IPPool], blocks: Iterable[IPAMBlock]) -> list[_PoolUse]:
     inside: dict[Net, list[IPAMBlock]] = {pool.cidr: [] for pool in pools}
     lengths = {net.prefixlen for net in inside}
     for block in blocks:
         for length in lengths:
             if family_of(block.cidr) is Family.V6 and length <= block.cidr.prefixlen:
                 inside.get(block.cidr.supernet(new_prefix=length), []).append(block)
-    full = {}
-    for pool in pools:
-        own = inside[pool.cidr]
-        if sum(b.capacity for b in own) >= pool.cidr.num_addresses and all(b.used >= b.capacity for b in own):
-            full[pool.name] = f"all {sum(b.used for b in own)} addresses used, in {counted(len(own), 'block')}"
-    return full
+    return [
+        _PoolUse(
+            pool=pool,
+            blocks=grouped(inside[pool.cidr], lambda block: block.node),
+            used=sum(block.used for block in inside[pool.cidr]),
+            capacity=sum(block.capacity for block in inside[pool.cidr]),
+        )
+        for pool in pools
+    ]
+
+
+def _lack(node: str, uses: Iterable[_PoolUse], config: IPAMConfig) -> str:
+    """Why no address is free for a pod of the node, empty where one is."""
+    usable = [use for use in uses if use.pool.selects(node)]
+    own = [block for use in usable for block in use.blocks.get(node, ())]
+    if not usable or any(block.used < block.capacity for block in own):
+        return ""
+    if all(use.is_full for use in usable):
+        return FULL
+    if len(own) >= config.max_blocks:
+        return f"all addresses used in its {counted(len(own), 'block')}, and maxBlocksPerHost is {config.max_blocks}"
+    if not config.allocates_blocks:
+        return f"all addresses used in its {counted(len(own), 'block')}, and autoAllocateBlocks is false"
+    if config.strict_affinity and all(use.is_claimed for use in usable):
+        return "other nodes have the blocks with free addresses, and strictAffinity is true"
+    return ""
 
 
 @needs(ResourceKind.IP_POOLS)
