@@ -14,8 +14,8 @@ from exporter.inventory.parse.calico import DaemonSet
 from exporter.inventory.parse.configmaps import ConfigMap, ConfigMapContents, read_config_maps
 from exporter.inventory.parse.dns_use import dns_use
 from exporter.inventory.parse.objects import Parsed
-from exporter.inventory.parse.policies import PolicyDraft
-from exporter.inventory.parse.policy_selection import select_pods
+from exporter.inventory.parse.policies.kinds import PolicyDraft
+from exporter.inventory.parse.policies.selection import select_pods
 from exporter.inventory.parse.selectors import SelectorError, parse_calico
 from exporter.model.cluster.calico import BlockAffinity, FelixConfiguration, Installation, IPAMBlock, IPAMConfig, IPPool
 from exporter.model.cluster.component import CniConfig, ComponentFlags

@@ -7,8 +7,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any
 
-from exporter.inventory.parse.policies import BOTH as BOTH_FAMILIES
-from exporter.inventory.parse.policies import PolicyDraft
+from exporter.inventory.parse.policies.kinds import BOTH as BOTH_FAMILIES
+from exporter.inventory.parse.policies.kinds import PolicyDraft
 from exporter.inventory.parse.selectors import parse_calico
 from exporter.model.cluster.calico import BlockAffinity, Felix, FelixConfiguration, IPAMBlock, IPPool
 from exporter.model.cluster.inventory import ResourceKind

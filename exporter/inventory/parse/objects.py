@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from exporter.inventory.parse import calico, core, policies
+from exporter.inventory.parse import calico, core
 from exporter.inventory.parse.calico import DaemonSet
 from exporter.inventory.parse.configmaps import ConfigMap, parse_config_map
 from exporter.inventory.parse.fields import mapping, name_of, text
-from exporter.inventory.parse.policies import PolicyDraft
+from exporter.inventory.parse.policies import kinds
+from exporter.inventory.parse.policies.kinds import PolicyDraft
 from exporter.inventory.parse.selectors import SelectorError
 from exporter.model.cluster.calico import BlockAffinity, FelixConfiguration, Installation, IPAMBlock, IPAMConfig, IPPool
 from exporter.model.cluster.inventory import ResourceKind, Unreadable
@@ -42,8 +43,8 @@ def _policy(
 
 
 _CALICO_OBJECTS: Mapping[str, tuple[ResourceKind, _Parse]] = {
-    "NetworkPolicy": _policy(policies.parse_calico_policy, PolicyKind.CALICO),
-    "GlobalNetworkPolicy": _policy(policies.parse_calico_policy, PolicyKind.CALICO_GLOBAL),
+    "NetworkPolicy": _policy(kinds.parse_calico_policy, PolicyKind.CALICO),
+    "GlobalNetworkPolicy": _policy(kinds.parse_calico_policy, PolicyKind.CALICO_GLOBAL),
     "IPPool": (ResourceKind.IP_POOLS, calico.parse_pool),
     "BlockAffinity": (ResourceKind.BLOCK_AFFINITIES, calico.parse_affinity),
     "IPAMBlock": (ResourceKind.IPAM_BLOCKS, calico.parse_block),
@@ -62,15 +63,13 @@ _OBJECTS: Mapping[tuple[str, str], tuple[ResourceKind, _Parse]] = {
     ("apps", "DaemonSet"): (ResourceKind.CALICO_DAEMONSET, calico.parse_daemonset),
     ("operator.tigera.io", "Installation"): (ResourceKind.INSTALLATION, calico.parse_installation),
     **{(group, kind): row for group in CALICO_GROUPS for kind, row in _CALICO_OBJECTS.items()},
-    ("cilium.io", "CiliumNetworkPolicy"): _policy(policies.parse_cilium_policy, PolicyKind.CILIUM),
-    ("cilium.io", "CiliumClusterwideNetworkPolicy"): _policy(
-        policies.parse_cilium_policy, PolicyKind.CILIUM_CLUSTERWIDE
-    ),
-    ("policy.networking.k8s.io", "AdminNetworkPolicy"): _policy(policies.parse_admin_policy, PolicyKind.ADMIN),
+    ("cilium.io", "CiliumNetworkPolicy"): _policy(kinds.parse_cilium_policy, PolicyKind.CILIUM),
+    ("cilium.io", "CiliumClusterwideNetworkPolicy"): _policy(kinds.parse_cilium_policy, PolicyKind.CILIUM_CLUSTERWIDE),
+    ("policy.networking.k8s.io", "AdminNetworkPolicy"): _policy(kinds.parse_admin_policy, PolicyKind.ADMIN),
     ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"): _policy(
-        policies.parse_admin_policy, PolicyKind.BASELINE_ADMIN
+        kinds.parse_admin_policy, PolicyKind.BASELINE_ADMIN
     ),
-    ("networking.k8s.io", "NetworkPolicy"): (ResourceKind.POLICIES, policies.parse_network_policy),
+    ("networking.k8s.io", "NetworkPolicy"): (ResourceKind.POLICIES, kinds.parse_network_policy),
 }
 # Items of typed lists lack kind and group: the last row of a ResourceKind reads them.
 _UNNAMED = dict(_OBJECTS.values())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from exporter.inventory.parse.policies import PolicyDraft
+from exporter.inventory.parse.policies.kinds import PolicyDraft
 from exporter.inventory.parse.selectors import NAMESPACE_LABEL
 from exporter.model import EMPTY
 from exporter.model.cluster.pod import Namespace, Pod

@@ -1,7 +1,7 @@
 """Policies of every kind, reduced to the pods they select and what they do to each family. Pure; for objects.py.
 
-A draft still has its selectors: policy_selection.py evaluates them once pods and namespaces are known. A policy
-restricts a family if it does not allow the pods it selects to send everything everywhere (model.policy.Policy).
+A draft still has its selectors: selection.py evaluates them once pods and namespaces are known. A policy restricts a
+family if it does not allow the pods it selects to send everything everywhere (model.policy.Policy).
 The parsers raise SelectorError where a selector is not valid.
 """
 

@@ -1,0 +1,1 @@
+"""Network policies of every kind, and the pods that they select. Pure."""
