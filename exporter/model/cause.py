@@ -170,7 +170,8 @@ class Cause(StrEnum):
     POD_IPV6_MISSING = auto(), _spec(POD, "A pod has no global IPv6 address.", compares=True)
     POD_IPV6_ADDRESS_UNUSABLE = auto(), _spec(
         POD, "A pod's IPv6 address cannot be used (tentative, failed duplicate detection, or link-local only).")
-    POD_IP_MISMATCH = auto(), _spec(POD, "An address in status.podIPs is on no interface of the pod.", compares=True)
+    POD_IP_MISMATCH = auto(), _spec(
+        POD, "The addresses in status.podIPs are not those that the pod has.", roles=BOTH, compares=True)
     POD_MTU_ABOVE_TUNNEL = auto(), _spec(
         POD, "A pod's MTU is above that of its tunnel: it was created before the MTU was known or changed.",
         severity=INFO)

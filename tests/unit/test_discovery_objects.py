@@ -173,6 +173,17 @@ def test_pod_addresses_in_any_order_and_shape(status: Any, expected: list[str]) 
             (ip_address("10.1.0.2"), ip_address("fd00::2"))),
         # emptied at the end
         ({"cni.projectcalico.org/podIPs": "", "cni.projectcalico.org/podIP": ""}, "annotated_ips", ()),
+        ({"ovn.kubernetes.io/ip_address": "10.1.0.2,fd00::2"}, "annotated_ips",
+            (ip_address("10.1.0.2"), ip_address("fd00::2"))),
+        ({"k8s.ovn.org/pod-networks": '{"default": {"ip_addresses": ["10.1.0.2/24", "fd00::2/64"], "gateway_ips": '
+            '["10.1.0.1"]}, "default/lan": {"ip_addresses": ["fd77::2/64"]}}'}, "annotated_ips",
+            (ip_address("10.1.0.2"), ip_address("fd00::2"))),
+        ({"k8s.v1.cni.cncf.io/network-status": '[{"name": "lan", "ips": ["fd77::2"]}, {"default": true, "ips": '
+            '["10.1.0.2", "fd00::2"]}]'}, "annotated_ips", (ip_address("10.1.0.2"), ip_address("fd00::2"))),
+        ({"k8s.v1.cni.cncf.io/network-status": '[{"name": "lan", "ips": ["fd77::2"]}, 7]'}, "annotated_ips", ()),
+        ({"k8s.v1.cni.cncf.io/network-status": "[{"}, "annotated_ips", ()),
+        ({"k8s.ovn.org/pod-networks": '{"default": {"ip_addresses": "fd00::2"}}'}, "annotated_ips", ()),
+        ({"k8s.ovn.org/pod-networks": '{"default": 7}'}, "annotated_ips", ()),
         ({"dualstack-exporter/families": "IPv4"}, "families", (V4,)),
         ({"dualstack-exporter/families": " IPv6 , IPv4"}, "families", (V6, V4)),
         ({"dualstack-exporter/families": '["IPv4"]'}, "families", (V4,)),
@@ -184,6 +195,17 @@ def test_pod_addresses_in_any_order_and_shape(status: Any, expected: list[str]) 
 )  # fmt: skip
 def test_pod_annotations(annotations: dict[str, str], field: str, expected: Any) -> None:
     assert getattr(read(ResourceKind.PODS, Pod, annotations=annotations), field) == expected
+
+
+def test_an_annotation_that_shares_no_address_with_the_status_is_of_another_sandbox() -> None:
+    notes = {
+        "cni.projectcalico.org/podIPs": "10.9.0.2/32,fd99::2/128",
+        "ovn.kubernetes.io/ip_address": "10.1.0.2,fd00::2",
+    }
+    pod = read(ResourceKind.PODS, Pod, annotations=notes, status={"podIP": "10.1.0.2"})
+    assert pod.annotated_ips == (ip_address("10.1.0.2"), ip_address("fd00::2"))
+    same = read(ResourceKind.PODS, Pod, annotations=notes, status={"podIPs": [{"ip": "10.1.0.2"}, {"ip": "fd00::2"}]})
+    assert same.annotated_ips is same.ips
 
 
 SWITCH = "net.ipv6.conf.eth0.disable_ipv6"

@@ -78,6 +78,12 @@ NETWORKS: dict[str, tuple[Cni, str, ServiceProxy]] = {
     "two": UNKNOWN,
     "migrated": (Cni.CILIUM, "cluster-pool", P.CILIUM),
     "half-migrated": UNKNOWN,
+    "calico-unreported": (Cni.CALICO, "calico-ipam", P.NFTABLES),
+    "ovn-kubernetes-unreported": (Cni.OVN_KUBERNETES, "ovn-kubernetes", P.NONE),
+    "kube-ovn-unreported": (Cni.KUBE_OVN, "kube-ovn", P.UNKNOWN),
+    "flannel-multus": (Cni.FLANNEL, "host-local", P.NFTABLES),
+    "flannel-multus-unreported": (Cni.FLANNEL, "host-local", P.NFTABLES),
+    "migrated-annotations": (Cni.FLANNEL, "host-local", P.NFTABLES),
     "unknown": UNKNOWN,
     "unknown-ipv4-pods": UNKNOWN,
 }
@@ -103,6 +109,10 @@ FOUND: dict[str, list[tuple[Cause, Severity, str]]] = {
     "kube-router-off": [(ASSIGNS, WARNS, "node/n1")],
     "aws-vpc-cni-off": [(ASSIGNS, WARNS, "node/n1")],
     "kindnet-ipv4-pods": [(ASSIGNS, WARNS, "node/n1")],
+    "calico-unreported": [(Cause.POD_IP_MISMATCH, WARNS, "pod/default/web-1")],
+    "ovn-kubernetes-unreported": [(Cause.POD_IP_MISMATCH, WARNS, "pod/default/web-1")],
+    "kube-ovn-unreported": [(Cause.POD_IP_MISMATCH, WARNS, "pod/default/web-1")],
+    "flannel-multus-unreported": [(Cause.POD_IP_MISMATCH, WARNS, "pod/default/web-1")],
     "unknown-ipv4-pods": [(ASSIGNS, WARNS, "node/n1")],
 }
 

@@ -19,6 +19,7 @@ from exporter.inventory.parse.fields import (
     interface,
     items,
     json_mapping,
+    json_value,
     mapping,
     moment,
     name_of,
@@ -33,7 +34,7 @@ from exporter.model.cluster.component import ComponentFlags
 from exporter.model.cluster.node import FlannelNode, Node
 from exporter.model.cluster.pod import ContainerPort, Namespace, Pod
 from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, ServiceCIDR, ServicePort
-from exporter.model.cni import FAMILY_ANNOTATIONS
+from exporter.model.cni import ADDRESS_ANNOTATIONS, FAMILY_ANNOTATIONS
 from exporter.model.family import Address, Family
 from exporter.model.subject import Subject, SubjectKind
 
@@ -46,6 +47,7 @@ _TUNED = re.compile(_SWITCH.pattern + r'"\s{0,8}:\s{0,8}"?1\b')
 SERVICE_NAME = "kubernetes.io/service-name"
 MAX_ENDPOINTS = 1_000  # the API's own limit of one slice
 MAX_PORTS = 100
+MAX_NOTE = 1 << 16  # characters of a CNI's annotation
 
 
 def parse_node(source: Mapping[str, Any]) -> Node:
@@ -166,13 +168,26 @@ def _ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _annotated_addresses(notes: Mapping[str, Any], given: list[Any], ips: tuple[Address, ...]) -> tuple[Address, ...]:
-    """Calico's cni.projectcalico.org/podIPs: addresses with prefix length, by commas; emptied when the pod is deleted.
+    """The addresses that a CNI notes on the pod.
 
-    Nearly always the same text as status.podIPs, whose values are then shared: there are many pods.
+    An annotation that shares none with status.podIPs is left out: it is of a sandbox or of a CNI that has gone. Nearly
+    always they are the same, whose values are then shared: there are many pods.
     """
-    noted = text(notes.get("cni.projectcalico.org/podIPs")) or text(notes.get("cni.projectcalico.org/podIP"))
-    parts = [part.partition("/")[0] for part in noted.split(",")] if noted else []
-    return ips if parts == given else addresses(parts)
+    found: dict[Address, None] = {}
+    for note in filter(None, (text(notes.get(key)) for key in ADDRESS_ANNOTATIONS)):
+        parts = [text(part).partition("/")[0] for part in _noted_addresses(note)]
+        noted = ips if parts == given else addresses(parts)
+        found |= dict.fromkeys(noted) if not ips or not set(ips).isdisjoint(noted) else {}
+    return ips if tuple(found) == ips else tuple(found)
+
+
+def _noted_addresses(note: str) -> list[Any]:
+    """By commas; or JSON: by network (OVN-Kubernetes), or a list of networks (Multus), of which the default counts."""
+    if note.lstrip()[:1] not in ("[", "{"):
+        return note.split(",")
+    document = json_value(note, MAX_NOTE)
+    default = (each for each in objects(document) if each.get("default") is True)
+    return items(next(default, {}).get("ips")) or items(mapping(mapping(document).get("default")).get("ip_addresses"))
 
 
 def _ports(containers: list[Mapping[str, Any]]) -> tuple[ContainerPort, ...]:

@@ -47,12 +47,17 @@ def texts(value: object) -> tuple[str, ...]:
     return tuple(item for item in items(value) if isinstance(item, str))
 
 
-def json_mapping(value: str) -> Mapping[str, Any]:
-    """The object that a short JSON text has, as in an annotation; else an empty one."""
+def json_value(value: str, limit: int = JSON_LIMIT) -> Any:
+    """What a JSON text of limited length has, as in an annotation; None where it is no such text."""
     try:
-        return mapping(json.loads(value)) if len(value) <= JSON_LIMIT else _NOTHING
+        return json.loads(value) if len(value) <= limit else None
     except (ValueError, RecursionError):
-        return _NOTHING
+        return None
+
+
+def json_mapping(value: str) -> Mapping[str, Any]:
+    """The object that a short JSON text has; else an empty one."""
+    return mapping(json_value(value))
 
 
 def name_of(value: object) -> str:

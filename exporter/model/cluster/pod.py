@@ -33,7 +33,7 @@ class Pod:
     created: float | None = None
     started: float | None = None
     ips: tuple[Address, ...] = ()  # status.podIPs, else podIP; unmapped
-    annotated_ips: tuple[Address, ...] = ()  # Calico's cni.projectcalico.org/podIPs
+    annotated_ips: tuple[Address, ...] = ()  # that its CNI noted on it
     runtime_class: str = ""
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     ports: tuple[ContainerPort, ...] = ()

@@ -29,3 +29,7 @@ OWN_LINKS: tuple[str, ...] = tuple(
 FAMILY_ANNOTATIONS = frozenset(
     {"v1.multus-cni.io/default-network", *(key for p in PROFILES.values() for key in p.family_annotations)}
 )
+ADDRESS_ANNOTATIONS = (
+    *(key for profile in PROFILES.values() for key in profile.address_annotations),
+    "k8s.v1.cni.cncf.io/network-status",  # Multus
+)

@@ -17,6 +17,8 @@ PROFILE = CniProfile(
     family_annotations=tuple(
         f"cni.projectcalico.org/{key}" for key in ("ipv4pools", "ipv6pools", "ipFamilies", "ipAddrs", "ipAddrsNoIpam")
     ),
+    # Emptied when the pod ends.
+    address_annotations=("cni.projectcalico.org/podIPs", "cni.projectcalico.org/podIP"),
     switches=(
         # calico-node's own: with backend none it routes nothing (Canal, GKE, VPC CNI).
         *(

@@ -12,6 +12,7 @@ PROFILE = CniProfile(
     agents=("kube-ovn-cni",),
     node_annotations=("ovn.kubernetes.io/",),
     subnet_annotations=("ovn.kubernetes.io/cidr",),
+    address_annotations=("ovn.kubernetes.io/ip_address",),
     links=("ovn0", "br-int", "genev_sys_*", "vxlan_sys_*", "ovs-system", "mirror0", "*_h"),
     ipam="kube-ovn",
     uses_pod_cidrs=False,

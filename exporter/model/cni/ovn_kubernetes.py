@@ -12,6 +12,7 @@ PROFILE = CniProfile(
     config_maps=("ovnkube-config", "ovn-config"),
     node_annotations=("k8s.ovn.org/",),
     subnet_annotations=("k8s.ovn.org/node-subnets",),
+    address_annotations=("k8s.ovn.org/pod-networks",),
     links=("ovn-k8s-*", "br-int", "br-local", "genev_sys_*", "ovs-system"),
     ipam="ovn-kubernetes",
     uses_pod_cidrs=False,

@@ -84,6 +84,7 @@ class CniProfile:
     ipam: str = "host-local"  # unless something shows another
     uses_pod_cidrs: bool = True  # with that IPAM
     family_annotations: tuple[str, ...] = ()  # of a pod or namespace: it chose its pools, subnets or families
+    address_annotations: tuple[str, ...] = ()  # of a pod: its addresses on the cluster's network
     replaces_kube_proxy: bool = False
     switches: tuple[Switch, ...] = ()
 

@@ -5,6 +5,7 @@ from exporter.diagnosis.rules.cluster import (
     dns_service,
     networks,
     nodes,
+    pods,
     policies,
     pools,
     ranges,
@@ -13,4 +14,4 @@ from exporter.diagnosis.rules.cluster import (
 )
 from exporter.diagnosis.rules.judging import rules_of
 
-CLUSTER_RULES = rules_of(control_plane, dns_service, networks, nodes, policies, pools, ranges, services, settings)
+CLUSTER_RULES = rules_of(control_plane, dns_service, networks, nodes, pods, policies, pools, ranges, services, settings)

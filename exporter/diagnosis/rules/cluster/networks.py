@@ -95,7 +95,7 @@ def _switched_off(view: RuleInput) -> Judgement | None:
     """The switch of another CNI, or the subnets that it gave its nodes; None where neither shows anything."""
     network, inventory = view.network, view.inventory
     state = network.switch(Effect.IPV6)
-    present = Family.V6 in families_of_pods(inventory)
+    present = _some_pod_has_ipv6(inventory)
     if state is not None and state.on is False:
         # A switch that contradicts what is there was changed after the pods, or counts for something else.
         return _finding_of(Cause.CNI_NOT_ASSIGNING_IPV6, state, view, severity=Severity.INFO if present else None)
@@ -135,6 +135,12 @@ def _command_of(state: SwitchState) -> str:
     return f"kubectl -n {namespace} get {kind} {name} -o yaml"
 
 
+def _some_pod_has_ipv6(inventory: Inventory) -> bool:
+    """By its status, or by what its CNI noted on it, whether or not the API reports that."""
+    noted = (address for pod in inventory.pods or () if not pod.host_network for address in pod.annotated_ips)
+    return Family.V6 in families_of_pods(inventory) or any(family_of(address) is Family.V6 for address in noted)
+
+
 def _no_pod_has_ipv6(view: RuleInput) -> Judgement:
     """Nodes have podCIDRs of IPv6, from which the CNI may give addresses, and no pod of the cluster has one."""
     inventory = view.inventory
@@ -145,7 +151,7 @@ def _no_pod_has_ipv6(view: RuleInput) -> Judgement:
     pods = [p for p in inventory.pods or () if not p.host_network and p.ips and not p.address_choice and not p.families]
     if view.network.uses_pod_cidrs is False or not ranges or not pods:
         return Reason.NOT_APPLICABLE
-    if Family.V6 in families_of_pods(inventory):
+    if _some_pod_has_ipv6(inventory):
         return ()
     shown = pods[0]
     return found(

@@ -8,8 +8,9 @@ from functools import lru_cache
 from exporter.diagnosis.endpoints import services_behind
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.network import CALICO_IPAM
+from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.diagnosis.rules.judging import INSPECTED, found, inspected, only, reader_reason, reason_of_no_pods
-from exporter.model.cause import Cause, Severity
+from exporter.model.cause import Cause, Role, Severity
 from exporter.model.cluster.pod import Pod
 from exporter.model.cluster.service import Service, ServicePort
 from exporter.model.cni.profile import Cni
@@ -40,8 +41,14 @@ def pod_ipv6_address_unusable(view: RuleInput) -> Judgement:
 
 
 def pod_ip_mismatch(view: RuleInput) -> Judgement:
-    """An address of status.podIPs is on no interface of the pod."""
-    return only(Cause.POD_IP_MISMATCH, _match_pods(view))
+    """An address of status.podIPs is on no interface of the pod, or as the cluster exporter finds it by annotations."""
+    noted = () if view.role is Role.NODE else CLUSTER_RULES[Cause.POD_IP_MISMATCH](view)
+    if view.role is Role.CLUSTER:
+        return noted
+    seen = only(Cause.POD_IP_MISMATCH, _match_pods(view))
+    if isinstance(seen, Reason) or isinstance(noted, Reason):
+        return noted or seen if isinstance(seen, Reason) else seen
+    return (*noted, *seen)
 
 
 def pod_no_ipv6_default_route(view: RuleInput) -> Judgement:
