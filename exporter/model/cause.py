@@ -208,7 +208,7 @@ class Cause(StrEnum):
     CIDR_UNSUITABLE = auto(), _spec(
         WIDE, "An address range is not suitable for Kubernetes or Calico.", severity=INFO, family=None)
     NETWORK_POLICY_IPV6_GAP = auto(), _spec(
-        WIDE, "The ipBlocks of a network policy cover only one family.", severity=INFO)
+        WIDE, "A network policy denies one family, or its blocks cover only one.", severity=INFO)
     CONTROL_PLANE_FLAGS = auto(), _spec(
         WIDE, "A component's arguments are not dual-stack, disagree, or no longer exist.", roles=BOTH)
     # fmt: on

@@ -107,7 +107,9 @@ ABSENT = frozenset(
         "ciliumclusterwidenetworkpolicies",
         "adminnetworkpolicies",
         "baselineadminnetworkpolicies",
+        "clusternetworkpolicies",
         "installations",
+        "ipamconfigurations",
     }
 )
 

@@ -61,6 +61,9 @@ OBJECTS[ResourceKind.POLICIES] += [
          {"subject": {"pods": {"namespaceSelector": {},
              "podSelector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}},
           "egress": [{"action": "Deny", "to": [{"networks": ["10.0.0.0/8"]}], "ports": [{}]}]}),
+        ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy",
+         {"tier": "Admin", "priority": 3, "subject": {"namespaces": {"matchLabels": {"team": "a"}}},
+          "egress": [{"action": "Deny", "to": [{"networks": ["::/0"]}], "protocols": [{"tcp": {}}]}]}),
     )
 ]  # fmt: skip
 OBJECTS[ResourceKind.IPAM_BLOCKS] = [

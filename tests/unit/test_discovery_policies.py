@@ -53,6 +53,7 @@ def cidr(net: str, *excepted: str) -> dict[str, Any]:
 
 V4_WORLD, V6_WORLD = cidr("0.0.0.0/0"), cidr("::/0")
 DENIED6, OPEN6 = ("egress", V6, Gap.DENIED), ("egress", V6, Gap.OPEN)
+REFUSED6 = ("egress", V6, Gap.REFUSED)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,10 @@ def test_a_policy_of_calico_goes_by_the_order_of_its_rules(
             (OPEN6,),
         ),
         ({"egressDeny": [{"toCIDR": ["10.0.0.0/8"]}]}, ALL, (OPEN6,)),
+        ({"egressDeny": [{"toCIDR": ["::/0"]}]}, ALL, (REFUSED6,)),
+        ({"egressDeny": [{"toEntities": ["world-ipv6"]}]}, ALL, (REFUSED6,)),
+        ({"egressDeny": [{"toEntities": ["world"]}]}, ALL, ()),
+        ({"egressDeny": [{"toCIDR": ["::/0"], "toPorts": [{"ports": [{"port": "22"}]}]}]}, ALL, ()),
         ({"enableDefaultDeny": {"egress": False}, "egress": [{"toCIDR": ["10.0.0.0/8", "fc00::/7"]}]}, NONE, ()),
         ({"ingress": [{"fromEntities": ["cluster"]}]}, NONE, ()),
     ],
@@ -139,6 +144,56 @@ def test_a_policy_of_calico_goes_by_the_order_of_its_rules(
 def test_a_policy_of_cilium(spec: Any, restricts: frozenset[Family], gaps: Any) -> None:
     found = policy("cilium.io/v2", "CiliumNetworkPolicy", {"endpointSelector": {}, **spec})
     assert (found.restricts_egress, found.gaps) == (restricts, gaps)
+
+
+def rule(action: str, version: int | None = None, **rest: Any) -> dict[str, Any]:
+    return {"action": action, **({"ipVersion": version} if version else {}), **rest}
+
+
+ALLOW, DENY6, DENY4 = rule("Allow"), rule("Deny", 6), rule("Deny", 4)
+
+
+@pytest.mark.parametrize(
+    ("egress", "restricts", "gaps"),
+    [
+        ([DENY6, ALLOW], {V6}, (REFUSED6,)),
+        ([DENY4, ALLOW], {V4}, (("egress", V4, Gap.REFUSED),)),
+        ([DENY6, DENY4], ALL, ()),  # both alike
+        ([rule("Deny")], ALL, ()),
+        ([ALLOW, DENY6], NONE, ()),  # no packet gets there
+        ([rule("Log", 6), ALLOW], NONE, ()),
+        ([rule("Allow", 6), DENY6, rule("Allow", 4)], NONE, ()),
+        ([deny(nets=["::/0"]), ALLOW], {V6}, (REFUSED6,)),
+        ([deny(nets=["::/0", "0.0.0.0/0"]), ALLOW], ALL, ()),
+        ([rule("Deny", 6, protocol="UDP"), ALLOW], {V6}, ()),  # a part of it
+        ([rule("Deny", 6, destination={"ports": [5355]}), ALLOW], {V6}, ()),
+        ([rule("Deny", 6, destination={"selector": "app == 'db'"}), ALLOW], {V6}, ()),
+        ([rule("Deny", 6, source={"ports": [5355]}), ALLOW], {V6}, ()),
+        ([rule("Pass", 4), DENY6], {V6}, (REFUSED6,)),
+    ],
+)
+@pytest.mark.parametrize("version", ["crd.projectcalico.org/v1", "projectcalico.org/v3"])
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "GlobalNetworkPolicy"])
+def test_a_calico_rule_that_denies_one_version_is_said(
+    egress: Any, restricts: frozenset[Family], gaps: Any, version: str, kind: str
+) -> None:
+    found = policy(version, kind, {"types": ["Egress"], "egress": egress})
+    assert (found.restricts_egress, found.gaps) == (restricts, gaps)
+
+
+def test_a_calico_rule_that_denies_one_version_inwards_restricts_no_egress() -> None:
+    found = policy("crd.projectcalico.org/v1", "NetworkPolicy", {"ingress": [DENY6, ALLOW]})
+    assert (found.restricts_egress, found.gaps) == (NONE, (("ingress", V6, Gap.REFUSED),))
+    from_a_range = {"action": "Deny", "source": {"nets": ["::/0"]}, "destination": {"ports": [22]}}
+    found = policy("crd.projectcalico.org/v1", "NetworkPolicy", {"ingress": [from_a_range, ALLOW]})
+    assert found.gaps == ()
+
+
+@pytest.mark.parametrize("only_for_hosts", ["doNotTrack", "preDNAT"])
+def test_a_calico_policy_of_host_endpoints_alone_is_about_no_pod(only_for_hosts: str) -> None:
+    spec = {only_for_hosts: True, "applyOnForward": True, "egress": [DENY6]}
+    source = {"apiVersion": "projectcalico.org/v3", "kind": "GlobalNetworkPolicy", "metadata": {"name": "p"}}
+    assert parse_object(ResourceKind.POLICIES, {**source, "spec": spec}) is None
 
 
 def admin(action: str, *peers: Any, **rest: Any) -> dict[str, Any]:
@@ -165,6 +220,40 @@ def test_an_admin_policy_only_takes_away(egress: Any, restricts: frozenset[Famil
         "policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", {"subject": {"namespaces": {}}, "egress": egress}
     )
     assert (found.restricts_egress, found.gaps) == (restricts, gaps)
+
+
+CLUSTER = ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy")
+
+
+@pytest.mark.parametrize(
+    ("egress", "restricts", "gaps"),
+    [
+        ([], NONE, ()),
+        ([admin("Deny", {"networks": ["10.0.0.0/8"]}, protocols=[{"tcp": {}}])], {V4}, (OPEN6,)),
+        ([admin("Deny", {"networks": ["::/0"]})], {V6}, (REFUSED6,)),
+        ([admin("Deny", {"networks": ["::/0"]}, protocols=[{"tcp": {}}])], {V6}, ()),
+        ([admin("Accept", {"networks": ["::/0"]}), admin("Deny", {"networks": ["::/0"]})], NONE, ()),
+        ([admin("Deny", {"pods": {"podSelector": {}}})], ALL, ()),
+        ([admin("Accept", {"networks": ["0.0.0.0/0"]}), admin("Deny", {"networks": ["10.0.0.0/8"]})], NONE, (OPEN6,)),
+        ([admin("Pass", {"networks": ["0.0.0.0/0", "::/0"]}), admin("Deny", {"pods": {"podSelector": {}}})], NONE, ()),
+        (
+            [
+                admin("Accept", {"networks": ["0.0.0.0/0"]}, protocols=[{"udp": {"destinationPort": {"number": 53}}}]),
+                admin("Deny", {"networks": ["10.0.0.0/8"]}),
+            ],
+            {V4},
+            (OPEN6,),
+        ),
+        ([{"action": "Deny", "to": 7, "protocols": "tcp"}, None], NONE, ()),
+    ],
+)
+@pytest.mark.parametrize("tier", ["Admin", "Baseline"])
+def test_a_cluster_network_policy_is_read_as_the_admin_kinds_are(
+    egress: Any, restricts: frozenset[Family], gaps: Any, tier: str
+) -> None:
+    spec = {"tier": tier, "priority": 10, "subject": {"namespaces": {}}, "egress": egress}
+    found = policy(*CLUSTER, spec)
+    assert (found.subject, found.restricts_egress, found.gaps) == ("policy/p", restricts, gaps)
 
 
 CALICO_GLOBAL, CILIUM = (
@@ -218,6 +307,13 @@ EGRESS = {"types": ["Egress"]}
          {"subject": {"pods": {"namespaceSelector": {"matchLabels": {"team": "a"}},
              "podSelector": {"matchLabels": DB}}},
           "egress": [admin("Deny", {"pods": {}})]}, ["shop/db-1"]),
+        (*CLUSTER,
+         {"tier": "Admin", "priority": 1, "subject": {"pods": {"podSelector": {"matchLabels": WEB}}},
+          "egress": [admin("Deny", {"networks": ["0.0.0.0/0", "::/0"]})]},
+         ["blog/web-1", "shop/web-1", "shop/web-2"]),
+        (*CLUSTER,
+         {"tier": "Baseline", "priority": 1, "subject": {"namespaces": {"matchLabels": {"team": "b"}}},
+          "egress": [admin("Deny", {"networks": ["0.0.0.0/0", "::/0"]})]}, ["blog/bare", "blog/web-1"]),
     ],
 )  # fmt: skip
 def test_a_policy_selects_the_pods_its_author_means(version: str, kind: str, spec: Any, selected: list[str]) -> None:

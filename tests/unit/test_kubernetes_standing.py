@@ -221,7 +221,7 @@ def test_the_recorded_discovery_places_every_reading_of_the_cluster(name: str) -
     absent = {each.resource for each in watched_resources(Role.CLUSTER, "") if served_version(each, served) is None}
     assert absent == {
         "ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "adminnetworkpolicies",
-        "baselineadminnetworkpolicies", "ipamconfigs", "ipamconfigurations",
+        "baselineadminnetworkpolicies", "clusternetworkpolicies", "ipamconfigs", "ipamconfigurations",
         "installations", "globalnetworkpolicies", "networkpolicies",
     } - ({"networkpolicies",
         "globalnetworkpolicies"} if "networkpolicies" in (served[CRD] or ()) else set())  # fmt: skip

@@ -42,6 +42,8 @@ NETWORKS: dict[str, tuple[Cni, str, ServiceProxy]] = {
     "calico-assigns-ipv4-only": (Cni.CALICO, "calico-ipam", P.UNKNOWN),
     "calico-v3": (Cni.CALICO, "calico-ipam", P.UNKNOWN),
     "calico-host-local": (Cni.CALICO, "host-local", P.UNKNOWN),
+    "calico-denies-ipv6": (Cni.CALICO, "calico-ipam", P.UNKNOWN),
+    "calico-cluster-policies": (Cni.CALICO, "calico-ipam", P.UNKNOWN),
     "calico-strict": (Cni.CALICO, "calico-ipam", P.UNKNOWN),
     "calico-block-limit": (Cni.CALICO, "calico-ipam", P.UNKNOWN),
     "calico-gke": UNKNOWN,
@@ -94,6 +96,7 @@ ASSIGNS, MASQUERADES = Cause.CNI_NOT_ASSIGNING_IPV6, Cause.CNI_IPV6_MASQUERADE_O
 # What is found in a cluster; every other has no cause at all.
 FOUND: dict[str, list[tuple[Cause, Severity, str]]] = {
     "calico-assigns-ipv4-only": [(ASSIGNS, WARNS, "configmap/kube-system/calico-config")],
+    "calico-denies-ipv6": [(Cause.NETWORK_POLICY_IPV6_GAP, Severity.INFO, "policy/default/default.no-ipv6")],
     "calico-block-limit": [(Cause.IPPOOL_EXHAUSTED, WARNS, "node/n1")],
     "flannel-off": [(ASSIGNS, WARNS, "configmap/kube-flannel/kube-flannel-cfg")],
     "flannel-no-masquerade": [(MASQUERADES, Severity.INFO, "node/n1")],

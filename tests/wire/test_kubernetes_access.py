@@ -72,8 +72,9 @@ async def test_each_role_uses_every_declared_right_and_no_other(
         if right.group in served and not any(
             p.startswith(f"{right.group}/") and r == right.resource for p, r in api.collections
         ):
-            version = {"operator.tigera.io": "v1", "cilium.io": "v2", "policy.networking.k8s.io": "v1alpha1"}
-            api.add_kind(f"{right.group}/{version.get(right.group, 'v1')}", right.resource)
+            versions = {"cilium.io": "v2", "policy.networking.k8s.io": "v1alpha1", "clusternetworkpolicies": "v1alpha2"}
+            version = versions.get(right.resource) or versions.get(right.group, "v1")
+            api.add_kind(f"{right.group}/{version}", right.resource)
     used: set[Right] = set()
 
     def allowed(group: str, resource: str, name: str, verb: str, namespace: str) -> bool:

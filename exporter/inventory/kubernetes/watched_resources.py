@@ -92,6 +92,7 @@ POLICIES = (
     _policies("ciliumclusterwidenetworkpolicies", "cilium.io/v2"),
     _policies("adminnetworkpolicies", "policy.networking.k8s.io/v1alpha1", paged=False),
     _policies("baselineadminnetworkpolicies", "policy.networking.k8s.io/v1alpha1", paged=False),
+    _policies("clusternetworkpolicies", "policy.networking.k8s.io/v1alpha2", paged=False),
 )
 IP_POOLS = WatchedResource(kind=ResourceKind.IP_POOLS, api_versions=CALICO)
 BLOCK_AFFINITIES = WatchedResource(kind=ResourceKind.BLOCK_AFFINITIES, api_versions=CALICO, paged=True)

@@ -69,6 +69,7 @@ _OBJECTS: Mapping[tuple[str, str], tuple[ResourceKind, _Parse]] = {
     ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"): _policy(
         kinds.parse_admin_policy, PolicyKind.BASELINE_ADMIN
     ),
+    ("policy.networking.k8s.io", "ClusterNetworkPolicy"): _policy(kinds.parse_admin_policy, PolicyKind.CLUSTER),
     ("networking.k8s.io", "NetworkPolicy"): (ResourceKind.POLICIES, kinds.parse_network_policy),
 }
 # Items of typed lists lack kind and group: the last row of a ResourceKind reads them.

@@ -1,7 +1,7 @@
 """Label selectors of API objects and Calico's selector language (libcalico-go/lib/selector), as expressions. Pure.
 
 Calico has all(), global(), has(), ==, !=, in, not in, contains, starts with, ends with, !, &&, || and brackets.
-policy_selection.py evaluates the expressions against an index of pods.
+policies/selection.py evaluates the expressions against an index of pods.
 """
 
 from __future__ import annotations

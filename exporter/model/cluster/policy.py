@@ -18,13 +18,15 @@ class PolicyKind(StrEnum):
     CILIUM_CLUSTERWIDE = "CiliumClusterwideNetworkPolicy"
     ADMIN = "AdminNetworkPolicy"
     BASELINE_ADMIN = "BaselineAdminNetworkPolicy"
+    CLUSTER = "ClusterNetworkPolicy"
 
 
 class Gap(StrEnum):
-    """What happens to the family that a policy's ipBlocks leave out."""
+    """What happens to one family alone."""
 
-    DENIED = "denied"  # an allow list names one family: the other is not allowed
-    OPEN = "open"  # an except list names one family: the other is not excepted
+    DENIED = "denied"  # an allow list names the other family: this one is not allowed
+    OPEN = "open"  # an except list names the other family: this one is not excepted
+    REFUSED = "refused"  # a rule denies all of this family
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class Policy:
     selects_all: bool = False  # every pod of its namespace, or of the cluster
     selected: frozenset[str] = frozenset()  # namespace/name of the pods; evaluated only where it restricts egress
     restricts_egress: frozenset[Family] = frozenset()  # families in which not all egress is allowed
-    gaps: tuple[tuple[str, Family, Gap], ...] = ()  # (ingress or egress, the family left out, what happens to it)
+    gaps: tuple[tuple[str, Family, Gap], ...] = ()  # (ingress or egress, the family, what happens to it)
 
     @property
     def key(self) -> str:

@@ -1,4 +1,4 @@
-"""The cause that network policies show: ipBlocks that name one family. A pure rule of the cluster exporter."""
+"""The cause that network policies show: what they do to one family alone. A pure rule of the cluster exporter."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ RESOURCES = {
     PolicyKind.CILIUM_CLUSTERWIDE: "ciliumclusterwidenetworkpolicy",
     PolicyKind.ADMIN: "adminnetworkpolicy",
     PolicyKind.BASELINE_ADMIN: "baselineadminnetworkpolicy",
+    PolicyKind.CLUSTER: "clusternetworkpolicy",
 }
 EFFECTS = {
     Gap.DENIED: "its allow list names {named} only: {other} is denied",
     Gap.OPEN: "its exceptions name {named} only: {other} is open",
+    Gap.REFUSED: "a rule denies all of {other} and not {named}",
 }
 
 
 @needs(ResourceKind.POLICIES)
 def network_policy_ipv6_gap(view: RuleInput) -> Judgement:
-    """Policies that leave an expected family out: denied by an allow list, or open beside an except list. Only info."""
+    """Policies that treat an expected family unlike the other: denied, or open beside an except list. Only info."""
     gaps = [
         (policy, f"{direction}: {EFFECTS[gap].format(named=other.other, other=other)}")
         for policy in view.inventory.policies or ()
@@ -42,7 +44,7 @@ def network_policy_ipv6_gap(view: RuleInput) -> Judgement:
         Cause.NETWORK_POLICY_IPV6_GAP,
         (policy.subject for policy, _ in gaps),
         evidence=[
-            f"{counted(policies, 'policy', 'policies')} with ipBlocks of one family",
+            f"{counted(policies, 'policy', 'policies')} with rules about one family alone",
             *bounded(f"{policy.kind} {policy.key}: {effect}" for policy, effect in gaps),
         ],
         command=f"kubectl {space}get {RESOURCES[first.kind]} {first.name} -o yaml",

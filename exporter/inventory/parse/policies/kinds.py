@@ -64,6 +64,11 @@ def families_of(cidrs: Iterable[object]) -> Families:
     return frozenset(family_of(net) for net in map(parse_net, cidrs) if net is not None)
 
 
+def part_families(cidrs: Iterable[object]) -> Families:
+    """The families of which the CIDRs name a part."""
+    return frozenset(family_of(net) for net in map(parse_net, cidrs) if net is not None and net.prefixlen > 0)
+
+
 def whole_families(cidrs: Iterable[object]) -> Families:
     """The families of which the CIDRs cover every address in one piece (0.0.0.0/0, ::/0)."""
     return frozenset(family_of(net) for net in map(parse_net, cidrs) if net is not None and net.prefixlen == 0)
@@ -87,12 +92,15 @@ def family_gaps(
     excepted: Families = NONE,
     opened: Families = NONE,
     denied: Families = NONE,
+    refused: Families = NONE,
 ) -> Gaps:
-    """What happens to the family that a policy's CIDRs leave out.
+    """What happens to one family alone: the one that a rule denies as a whole (`refused`), or that CIDRs leave out.
 
-    It is denied where allow rules name one family (`named`) and no rule allows the other as a whole (`opened`), open
-    where exceptions name one (`excepted`) and the other is allowed as a whole, or deny rules name one (`denied`).
+    The latter is denied where allow rules name one family (`named`) and no rule allows the other as a whole (`opened`),
+    open where exceptions name one (`excepted`) and the other is allowed as a whole, or deny rules name one (`denied`).
     """
+    if len(refused) == 1:
+        return ((direction, next(iter(refused)), Gap.REFUSED),)
     left_out = _left_out(named)
     if left_out is not None and left_out not in opened:
         return ((direction, left_out, Gap.DENIED),)
@@ -150,7 +158,8 @@ def _allow_list_gaps(direction: str, peer_lists: list[list[Mapping[str, Any]]]) 
     return family_gaps(direction, named=families_of(cidrs), excepted=excepted, opened=whole_families(cidrs))
 
 
-# AdminNetworkPolicy and its Baseline twin (policy.networking.k8s.io): ordered rules, and what none decides is allowed
+# AdminNetworkPolicy with its Baseline twin, and ClusterNetworkPolicy with tiers in their place
+# (policy.networking.k8s.io): ordered rules, and what none decides is allowed
 
 
 def parse_admin_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDraft:
@@ -160,8 +169,10 @@ def parse_admin_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDra
     pods = mapping(subject.get("pods"))
     namespaces = pods.get("namespaceSelector") if pods else subject.get("namespaces")
     rules = rules_of(spec, EGRESS)
-    denied = families_of(net for rule in rules if rule.get("action") == "Deny" for net in _networks(rule))
-    policy = _policy(source, kind, decide(_admin_decisions(rules))[1], family_gaps(EGRESS, denied=denied))
+    denied = part_families(net for rule in rules if rule.get("action") == "Deny" for net in _networks(rule))
+    refused = decide((rule.get("action") != "Deny", _whole_networks(rule)) for rule in rules)[1]
+    gaps = family_gaps(EGRESS, denied=denied, refused=refused)
+    policy = _policy(source, kind, decide(_admin_decisions(rules))[1], gaps)
     return PolicyDraft(policy=policy, pods=parse_labels(pods.get("podSelector")), namespaces=parse_labels(namespaces))
 
 
@@ -175,8 +186,13 @@ def _admin_decisions(rules: list[Mapping[str, Any]]) -> Iterator[tuple[bool, Fam
             # A selector of pods, namespaces or nodes can mean either family.
             selects = any("networks" not in peer for peer in objects(rule.get("to")))
             yield False, BOTH if selects else families_of(_networks(rule))
-        elif not items(rule.get("ports")):
-            yield True, whole_families(_networks(rule))
+        else:
+            yield True, _whole_networks(rule)
+
+
+def _whole_networks(rule: Mapping[str, Any]) -> Families:
+    """The families of which a rule decides every destination and port; v1alpha2 calls ports protocols."""
+    return NONE if items(rule.get("ports")) or items(rule.get("protocols")) else whole_families(_networks(rule))
 
 
 # Cilium: allow lists, deny lists and entities
@@ -237,8 +253,18 @@ def _cilium_gaps(spec: Mapping[str, Any], direction: str, prefix: str) -> Gaps:
         named=families_of(cidrs),
         excepted=families_of(net for each in sets for net in texts(each.get("except"))),
         opened=whole | _opened(entity for rule in rules for entity in texts(rule.get(prefix + "Entities"))),
-        denied=families_of(_cilium_cidrs(denies, prefix)[0]),
+        denied=part_families(_cilium_cidrs(denies, prefix)[0]),
+        refused=frozenset(family for rule in denies for family in _cilium_refused(rule, prefix)),
     )
+
+
+def _cilium_refused(rule: Mapping[str, Any], prefix: str) -> Families:
+    """The families of which a deny rule takes everything outside the cluster."""
+    if items(rule.get("toPorts")) or items(rule.get("icmps")):
+        return NONE
+    cidrs, sets = _cilium_cidrs([rule], prefix)
+    whole = NONE if any(items(each.get("except")) for each in sets) else whole_families(cidrs)
+    return whole | _opened(texts(rule.get(prefix + "Entities")))
 
 
 def _cilium_cidrs(rules: list[Mapping[str, Any]], prefix: str) -> tuple[list[object], list[Mapping[str, Any]]]:
@@ -259,13 +285,15 @@ _NARROWING_PEER = (*_SELECTING, "ports", "notPorts")
 
 
 def parse_calico_policy(source: Mapping[str, Any], kind: PolicyKind) -> PolicyDraft | None:
-    """A Calico policy; None for the read-only view of a Kubernetes one (knp.default.*), which is read by itself.
+    """A Calico policy; None for one of host endpoints alone, and for the view of a Kubernetes one (knp.default.*).
 
     Service accounts are not read: a serviceAccountSelector is evaluated by their names, and counts as matching where it
     asks for other labels.
     """
     spec = mapping(source.get("spec"))
     if name_of(mapping(source.get("metadata")).get("name")).startswith("knp."):
+        return None
+    if spec.get("doNotTrack") is True or spec.get("preDNAT") is True:
         return None
     ingress, egress = rules_of(spec, INGRESS), rules_of(spec, EGRESS)
     types = texts(spec.get("types")) or tuple(t for t, rules in (("Ingress", ingress), ("Egress", egress)) if rules)
@@ -292,20 +320,19 @@ def _calico_decisions(rules: list[Mapping[str, Any]]) -> Iterator[tuple[bool, Fa
     for rule in rules:
         action = text(rule.get("action"))
         if action in _ALLOWS:
-            yield True, _allowed_whole(rule)
+            yield True, _whole(rule, "destination")
         elif action == "Deny":
             nets = texts(mapping(rule.get("destination")).get("nets"))
             yield False, _versions(rule) & (families_of(nets) if nets else BOTH)
 
 
-def _allowed_whole(rule: Mapping[str, Any]) -> Families:
-    """The families in which the rule allows everything outwards."""
-    peer, origin = mapping(rule.get("destination")), mapping(rule.get("source"))
-    if (
-        any(rule.get(key) for key in _NARROWING)
-        or any(origin.values())
-        or any(peer.get(key) for key in _NARROWING_PEER)
-    ):
+_OTHER_SIDE = {"source": "destination", "destination": "source"}
+
+
+def _whole(rule: Mapping[str, Any], side: str) -> Families:
+    """The families of which the rule decides everything, whatever the peer on that side."""
+    peer, own = mapping(rule.get(side)), mapping(rule.get(_OTHER_SIDE[side]))
+    if any(rule.get(key) for key in _NARROWING) or any(own.values()) or any(peer.get(key) for key in _NARROWING_PEER):
         return NONE
     nets = texts(peer.get("nets"))
     return _versions(rule) & (whole_families(nets) if nets else BOTH) - families_of(texts(peer.get("notNets")))
@@ -316,13 +343,18 @@ def _calico_gaps(direction: str, rules: list[Mapping[str, Any]], side: str) -> G
     denies = [mapping(rule.get(side)) for rule in rules if rule.get("action") == "Deny"]
     opened = NONE
     for rule, peer in allows:
-        opened |= _allowed_whole(rule)
+        opened |= _whole(rule, side)
         if not texts(peer.get("nets")) and not any(peer.get(key) for key in _SELECTING):
             opened |= _versions(rule)  # exclusions and ports aside
     excepted = families_of(net for _, peer in allows for net in texts(peer.get("notNets")))
     return family_gaps(
         direction,
         named=families_of(net for _, peer in allows for net in texts(peer.get("nets"))),
-        excepted=excepted | families_of(net for peer in denies for net in texts(peer.get("nets"))),
+        excepted=excepted | part_families(net for peer in denies for net in texts(peer.get("nets"))),
         opened=opened,
+        refused=decide((rule.get("action") != "Deny", _whole(rule, side)) for rule in rules if _decides(rule))[1],
     )
+
+
+def _decides(rule: Mapping[str, Any]) -> bool:
+    return rule.get("action") in (*_ALLOWS, "Deny")
