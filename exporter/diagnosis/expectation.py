@@ -17,6 +17,7 @@ from exporter.diagnosis.network import CALICO_IPAM, pod_network
 from exporter.model.cluster.calico import IPPool
 from exporter.model.cluster.component import CniConfig
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
+from exporter.model.cni.network import PodNetwork
 from exporter.model.family import FAMILIES, Address, Family, Net, contains, family_of, parse_net
 from exporter.model.grouping import grouped
 from exporter.model.reason import Reason
@@ -46,8 +47,9 @@ def families_expected(
     """
     if configured is not None:
         return {family: family in configured for family in FAMILIES}
-    named = family_evidence(inventory, configured) if evidence is None else evidence
-    unknown = frozenset(FAMILIES) if _unread(inventory) else _families_left_open(inventory)
+    network = pod_network(inventory)
+    named = _evidence(inventory, network) if evidence is None else evidence
+    unknown = frozenset(FAMILIES) if _unread(inventory) else _families_left_open(inventory, network)
     return {family: True if named[family] else None if family in unknown else False for family in FAMILIES}
 
 
@@ -55,17 +57,20 @@ def family_evidence(inventory: Inventory, configured: Sequence[Family] | None) -
     """What names each family: clauses that continue "IPv6 is expected because ...", one of each kind at most."""
     if configured is not None:
         return {family: (CONFIGURED,) if family in configured else () for family in FAMILIES}
-    named = grouped(_named(inventory), lambda clause: clause[0])
+    return _evidence(inventory, pod_network(inventory))
+
+
+def _evidence(inventory: Inventory, network: PodNetwork) -> Evidence:
+    named = grouped(_named(inventory, network), lambda clause: clause[0])
     return {family: tuple(text for _, text in named.get(family, ())) for family in FAMILIES}
 
 
 def families_of_pods(inventory: Inventory) -> frozenset[Family]:
     """The families that pods have addresses of: by the pods, by the blocks of pools that assign, or by the digest."""
-    return frozenset(family for family, _ in _named_by_pods(inventory))
+    return frozenset(family for family, _ in _named_by_pods(inventory, pod_network(inventory)))
 
 
-def _named(inventory: Inventory) -> Iterator[tuple[Family, str]]:
-    network = pod_network(inventory)
+def _named(inventory: Inventory, network: PodNetwork) -> Iterator[tuple[Family, str]]:
     nodes = inventory.nodes or ()
     yield from ((family, text) for family in FAMILIES if (text := network.declaration(family)))
     for config in _cni(inventory):
@@ -87,15 +92,17 @@ def _named(inventory: Inventory) -> Iterator[tuple[Family, str]]:
     yield from _first_of_each(
         "{} is {}", (("serviceSubnet of kubeadm", net) for net in inventory.cluster_service_cidrs)
     )
-    yield from _named_by_pools(inventory)
-    yield from _named_by_pods(inventory)
+    yield from _named_by_pools(inventory, network)
+    yield from _named_by_pods(inventory, network)
 
 
-def _named_by_pods(inventory: Inventory) -> Iterator[tuple[Family, str]]:
+def _named_by_pods(inventory: Inventory, network: PodNetwork) -> Iterator[tuple[Family, str]]:
     pods = (pod for pod in inventory.pods or () if not pod.host_network)
     yield from _first_of_each("pod/{} has the address {}", ((pod.key, address) for pod in pods for address in pod.ips))
     used = [block.cidr for block in inventory.ipam_blocks or () if block.pods]
-    assigned = ((p.name, p.cidr) for p in _assigning(inventory) if any(contains(p.cidr, block) for block in used))
+    assigned = (
+        (p.name, p.cidr) for p in _assigning(inventory, network) if any(contains(p.cidr, block) for block in used)
+    )
     yield from _first_of_each("pods have addresses of IPPool {} ({})", assigned)
     yield from ((family, "pods of other nodes have addresses of it") for family in inventory.pod_families or ())
 
@@ -125,26 +132,26 @@ def _unread(inventory: Inventory) -> bool:
     )
 
 
-def _named_by_pools(inventory: Inventory) -> Iterator[tuple[Family, str]]:
+def _named_by_pools(inventory: Inventory, network: PodNetwork) -> Iterator[tuple[Family, str]]:
     """By the pools that assign and that were asked for.
 
     Where the CNI configuration nevertheless does not assign IPv6, the evidence is contradictory: IPv6 is expected, and
     cni_not_assigning_ipv6 reports what is missing. But IPv4 is assigned by default: that it is off is intended.
     """
     refused = _is_refused(inventory, Family.V4)
-    for pool in _usable(inventory):
+    for pool in _usable(inventory, network):
         family = family_of(pool.cidr)
         if (asker := _asker(pool, inventory)) and not (refused and family is Family.V4):
             yield family, f"{asker} IPPool {pool.name} ({pool.cidr})"
 
 
-def _families_left_open(inventory: Inventory) -> frozenset[Family]:
+def _families_left_open(inventory: Inventory, network: PodNetwork) -> frozenset[Family]:
     """Those of pools that may be in use: the pods of the whole cluster are not known, neither by pods nor by blocks."""
     blocks_unread = inventory.unread.get(ResourceKind.IPAM_BLOCKS)
     sees_pods = inventory.pods is not None and (inventory.source is InventoryOrigin.FILE or blocks_unread in ALL_PODS)
     if sees_pods or inventory.pod_families is not None or inventory.ipam_blocks is not None:
         return frozenset()
-    return frozenset(family_of(pool.cidr) for pool in _assigning(inventory))
+    return frozenset(family_of(pool.cidr) for pool in _assigning(inventory, network))
 
 
 def _cni(inventory: Inventory) -> tuple[CniConfig, ...]:
@@ -162,9 +169,9 @@ def _is_refused(inventory: Inventory, family: Family) -> bool:
     return bool(configs) and not any(c.assign_ipv6 if family is Family.V6 else c.assign_ipv4 for c in configs)
 
 
-def _usable(inventory: Inventory) -> Iterable[IPPool]:
+def _usable(inventory: Inventory, network: PodNetwork) -> Iterable[IPPool]:
     """The pools that give workloads addresses without being named, on some node."""
-    if has_calico_ipam(inventory) is False:
+    if has_calico_ipam(inventory, network) is False:
         return ()
     return (
         pool
@@ -173,9 +180,9 @@ def _usable(inventory: Inventory) -> Iterable[IPPool]:
     )
 
 
-def _assigning(inventory: Inventory) -> Iterable[IPPool]:
+def _assigning(inventory: Inventory, network: PodNetwork) -> Iterable[IPPool]:
     """Those of them that the CNI configuration, where it was read, takes addresses from."""
-    return (pool for pool in _usable(inventory) if not _is_refused(inventory, family_of(pool.cidr)))
+    return (pool for pool in _usable(inventory, network) if not _is_refused(inventory, family_of(pool.cidr)))
 
 
 def _asker(pool: IPPool, inventory: Inventory) -> str:

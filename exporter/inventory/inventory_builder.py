@@ -24,6 +24,7 @@ from exporter.model.cluster.node import Node
 from exporter.model.cluster.pod import Namespace, Pod
 from exporter.model.cluster.selector import EVERYTHING, matches
 from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
+from exporter.model.cluster.well_known import SYSTEM
 from exporter.model.cni.profile import CniSign
 from exporter.model.reason import Reason
 
@@ -86,7 +87,7 @@ def build_inventory(
         cluster_pod_cidrs=contents.pod_cidrs,
         cluster_service_cidrs=contents.service_cidrs,
         unread={kind: Reason.NO_INVENTORY for kind in ResourceKind if kind not in objects} | dict(unread or {}),
-        uid=next((each.uid for each in namespaces or () if each.name == "kube-system"), ""),
+        uid=next((each.uid for each in namespaces or () if each.name == SYSTEM), ""),
         node_local=contents.node_local,
         unreadable=tuple(notes[:MAX_NOTES]),
         unreadable_count=len(notes),

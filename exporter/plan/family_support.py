@@ -29,13 +29,18 @@ def unsupported_families(inventory: Inventory, node: str) -> frozenset[tuple[str
 def family_since(inventory: Inventory, node: str, family: Family) -> float | None:
     """Since when pods of the node get the family; None if unknown.
 
-    It is when the first pool of the family that selects the node was created, and without such pools when the oldest
-    pod was that has an address of the family.
+    It is when the first pool was created that gives pods of the node addresses of the family, or gave one to a pod that
+    is still there. Without such pools it is when the oldest pod was created that has an address of the family.
     """
-    pools = [p for p in inventory.pools or () if family_of(p.cidr) is family and p.selects(node)]
-    pods = (pod for pod in inventory.local_pods(node) if not pod.host_network and family in map(family_of, pod.ips))
-    made = (p.created for p in pools) if pools else (pod.created for pod in pods)
-    return min((created for created in made if created), default=None)
+    pods = [p for p in inventory.local_pods(node) if not p.host_network and family in map(family_of, p.ips)]
+    pools = [
+        pool
+        for pool in inventory.pools or ()
+        if pool.family is family and pool.selects(node)
+        if (not pool.disabled and pool.automatic and pool.is_for_workloads)
+        or any(address in pool.cidr for pod in pods for address in pod.ips)
+    ]
+    return min((each.created for each in (pools or pods) if each.created), default=None)
 
 
 def is_older(pod: Pod, since: float | None) -> bool:

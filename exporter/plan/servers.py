@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from exporter.config.schema import Config
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.pod import Pod
-from exporter.model.cluster.well_known import dns_endpoints, dns_services
+from exporter.model.cluster.well_known import SYSTEM, dns_endpoints, dns_services
 from exporter.model.dns import ResolvConf
 from exporter.model.family import Address, Net
 from exporter.model.probe import Nameserver
@@ -54,7 +54,7 @@ def known_servers(inventory: Inventory, config: Config, host: ResolvConf | None)
 
 def _node_caches(inventory: Inventory) -> tuple[Address, ...]:
     """The addresses of NodeLocal DNSCache: -localip of its pods where the cluster's DNS is, and its `bind` lines."""
-    trusted = {"kube-system", *(service.namespace for service in dns_services(inventory))}
+    trusted = {SYSTEM, *(service.namespace for service in dns_services(inventory))}
     shown = (a for p in inventory.pods or () if p.dns is not None and p.namespace in trusted for a in p.dns.local_ips)
     bound = inventory.node_local.binds if inventory.node_local is not None else ()
     return tuple(dict.fromkeys((*shown, *bound)))[:MAX_CACHES]

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from exporter.catalogue.exporter import EXPORTER, ExporterState
+from exporter.diagnosis.engine import preconditions, rule_input
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
+from exporter.diagnosis.engine.verdict import Memory, judge
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.network import pod_network
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
+from exporter.diagnosis.rules.registry import RULES
 from exporter.digest.codec import decode, encode
 from exporter.digest.format import Digest, merge
 from exporter.digest.projection import project
@@ -24,7 +27,7 @@ from exporter.model.cause import Cause, Role, Severity
 from exporter.model.cluster.inventory import NO_INVENTORY, Inventory, InventoryOrigin
 from exporter.model.cluster.service import ServiceCIDR
 from exporter.model.cni import OWN_LINKS, PROFILES
-from exporter.model.cni.network import ServiceProxy
+from exporter.model.cni.network import PodNetwork, ServiceProxy
 from exporter.model.cni.profile import Cni, Effect
 from exporter.model.family import Family
 from exporter.model.reason import Reason
@@ -208,9 +211,22 @@ def test_the_metric_has_the_network_once_a_round_has_finished() -> None:
     assert list(metric.rows(ExporterState(node="ra", role="cluster"))) == []
 
 
-def judged(inventory: Inventory, role: Role = Role.CLUSTER) -> dict[Cause, Judgement]:
-    families = families_expected(inventory, None)
-    snapshot = Snapshot(
+def test_the_rules_of_a_round_ask_once_for_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Inventory] = []
+
+    def counted(inventory: Inventory) -> PodNetwork:
+        asked.append(inventory)
+        return pod_network(inventory)
+
+    for module in (rule_input, preconditions):
+        monkeypatch.setattr(module, "pod_network", counted, raising=False)
+    inventory = cluster("calico")
+    judge(RuleInput(now=0.0, snapshot=snapshot_of(inventory)), Memory(), rules=RULES)
+    assert asked == [inventory]
+
+
+def snapshot_of(inventory: Inventory, role: Role = Role.CLUSTER) -> Snapshot:
+    return Snapshot(
         node="n1",
         role=role,
         started=0.0,
@@ -218,11 +234,14 @@ def judged(inventory: Inventory, role: Role = Role.CLUSTER) -> dict[Cause, Judge
         complete=True,
         inventory=inventory,
         host=None,
-        families=families,
+        families=families_expected(inventory, None),
     )
-    view = RuleInput(now=0.0, snapshot=snapshot)
+
+
+def judged(inventory: Inventory, role: Role = Role.CLUSTER) -> dict[Cause, Judgement]:
+    view = RuleInput(now=0.0, snapshot=snapshot_of(inventory, role))
     return {
-        cause: rule(view) if cause.spec.family is None or families[cause.spec.family] else Reason.SINGLE_STACK
+        cause: rule(view) if cause.spec.family is None or view.expected(cause.spec.family) else Reason.SINGLE_STACK
         for cause, rule in CLUSTER_RULES.items()
     }
 

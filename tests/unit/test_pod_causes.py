@@ -286,6 +286,27 @@ def test_calico_for_policy_alone_excuses_no_pod(facts: PodFacts) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "severity"),
+    [
+        ({"cidr": ip_network("fd99::/48"), "disabled": True}, Severity.INFO),  # a leftover
+        ({"cidr": ip_network("fd99::/48"), "automatic": False}, Severity.INFO),
+        ({"cidr": ip_network("fd99::/48"), "allowed_uses": frozenset({"LoadBalancer"})}, Severity.INFO),
+        ({"cidr": ip_network("fd99::/48")}, Severity.WARNING),  # it gives addresses as well
+        ({"disabled": True}, Severity.WARNING),  # a pod still has one of it
+    ],
+)
+def test_a_pool_that_gave_no_pod_its_address_shows_not_since_when(changes: Any, severity: Severity) -> None:
+    first, second = (replace(POOL6, name=name, created=created) for name, created in (("old", BORN - 9), ("new", BORN)))
+    young = replace(DB, created=BORN + 1)
+    new = second if "cidr" in changes else replace(second, cidr=ip_network("fd77::/48"))
+    inventory = cluster(
+        pools=(replace(first, **changes), new), pods=(replace(WEB, ips=WEB.ips[:1], created=BORN - 1), young)
+    )
+    seen = node_view(inventory=inventory, pods=[inside("web", NO_IPV6, addresses=WEB.ips[:1]), inside("db")])
+    assert only(Cause.POD_IPV6_MISSING, seen).severity is severity
+
+
+@pytest.mark.parametrize(
     ("web", "born", "severity"),
     [
         (WEB.ips[:1], BORN - 1, Severity.INFO),  # older than the first pod of the node that got IPv6

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from exporter.diagnosis.network import CALICO_IPAM, pod_network
+from exporter.diagnosis.network import CALICO_IPAM
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.cluster.node import Node
+from exporter.model.cni.network import PodNetwork
 from exporter.model.cni.profile import Cni
 from exporter.model.reason import Reason
 
@@ -49,9 +50,8 @@ def has_calico(inventory: Inventory) -> bool | None:
     return None if all(each is None for each in shown) and not absent else False
 
 
-def has_calico_ipam(inventory: Inventory) -> bool | None:
+def has_calico_ipam(inventory: Inventory, network: PodNetwork) -> bool | None:
     """Whether pod addresses come from Calico's pools rather than from the nodes' podCIDRs; None: not known."""
-    network = pod_network(inventory)
     if network.cni is Cni.UNKNOWN and not network.calico_alone_for_policy and not network.ipam:
         return False if has_calico(inventory) is False else None
     return network.ipam == CALICO_IPAM

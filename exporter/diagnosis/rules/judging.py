@@ -29,7 +29,11 @@ def needs(*kinds: ResourceKind) -> Callable[[Rule], Rule]:
         @wraps(rule)
         def checked(view: RuleInput) -> Judgement:
             reason = lacking(view.inventory)
-            if reason is None and ResourceKind.IP_POOLS in kinds and has_calico_ipam(view.inventory) is False:
+            if (
+                reason is None
+                and ResourceKind.IP_POOLS in kinds
+                and has_calico_ipam(view.inventory, view.network) is False
+            ):
                 reason = Reason.NOT_APPLICABLE  # whatever pools there are, no pod has an address from them
             return reason or lacking(view.inventory, *kinds) or rule(view)
 

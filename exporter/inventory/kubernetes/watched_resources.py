@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 
 from exporter.model.cause import Role
 from exporter.model.cluster.inventory import ResourceKind
-from exporter.model.cluster.well_known import DNS_NAMES, OWN_SERVICE
+from exporter.model.cluster.well_known import DNS_NAMES, OWN_SERVICE, SYSTEM
 
 CRD, AGGREGATED = "crd.projectcalico.org/v1", "projectcalico.org/v3"
 CALICO = (CRD, AGGREGATED)
-SYSTEM = "kube-system"
 SERVICE_NAME = "kubernetes.io/service-name"
 
 

@@ -19,6 +19,7 @@ from exporter.inventory.parse.networks import config_map_signs, is_config_of_a_c
 from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.cluster.corefile import Corefile
 from exporter.model.cluster.inventory import ResourceKind, Unreadable
+from exporter.model.cluster.well_known import DNS_NAMESPACES, SYSTEM
 from exporter.model.cni.profile import CniSign
 from exporter.model.family import Net
 from exporter.model.subject import Subject, SubjectKind
@@ -120,9 +121,9 @@ def _is_node_cache(found: Corefile, dns: DnsUse) -> bool:
 def _preference(each: ConfigMap) -> tuple[bool, bool, bool, str]:
     """The cluster's CoreDNS is kube-system/coredns, else a name with that word in it, else OpenShift's dns-default."""
     return (
-        (each.namespace, each.name) != ("kube-system", "coredns"),
+        (each.namespace, each.name) != (SYSTEM, "coredns"),
         "coredns" not in each.name,
-        each.namespace not in ("kube-system", "openshift-dns"),
+        each.namespace not in DNS_NAMESPACES,
         each.subject,
     )
 

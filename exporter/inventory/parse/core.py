@@ -34,6 +34,7 @@ from exporter.model.cluster.component import ComponentFlags
 from exporter.model.cluster.node import FlannelNode, Node
 from exporter.model.cluster.pod import ContainerPort, Namespace, Pod
 from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, ServiceCIDR, ServicePort
+from exporter.model.cluster.well_known import SYSTEM
 from exporter.model.cni import ADDRESS_ANNOTATIONS, FAMILY_ANNOTATIONS
 from exporter.model.family import Address, Family
 from exporter.model.subject import Subject, SubjectKind
@@ -201,7 +202,7 @@ def _ports(containers: list[Mapping[str, Any]]) -> tuple[ContainerPort, ...]:
 
 def _component(namespace: str, name: str, containers: list[Mapping[str, Any]], node: str) -> ComponentFlags | None:
     """The flags of a Kubernetes component, as its (mirror) pod in kube-system shows them."""
-    if namespace != "kube-system":
+    if namespace != SYSTEM:
         return None
     pod = Subject.of(SubjectKind.POD, namespace, name)
     found = (component_flags(container, pod=pod, node=node) for container in containers)

@@ -9,6 +9,8 @@ from exporter.model.cluster.service import Service
 from exporter.model.family import Address
 
 OWN_SERVICE = "dualstack-exporter"
+SYSTEM = "kube-system"
+DNS_NAMESPACES = frozenset({SYSTEM, "openshift-dns"})  # what has a DNS's name elsewhere is a user's own
 DNS_NAMES = frozenset({"kube-dns", "coredns", "rke2-coredns-rke2-coredns", "dns-default"})
 
 

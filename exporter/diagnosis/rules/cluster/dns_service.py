@@ -12,10 +12,8 @@ from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.cluster.pod import Pod
 from exporter.model.cluster.service import Service
-from exporter.model.cluster.well_known import dns_endpoints, dns_services
+from exporter.model.cluster.well_known import DNS_NAMESPACES, dns_endpoints, dns_services
 from exporter.model.reason import Reason
-
-SYSTEM = frozenset({"kube-system", "openshift-dns"})  # one of the same name elsewhere is a user's own
 
 
 @needs(ResourceKind.SERVICES, ResourceKind.ENDPOINT_SLICES)
@@ -23,7 +21,7 @@ def dns_service_no_endpoints(view: RuleInput) -> Judgement:
     """No Service of the cluster's DNS has a ready endpoint; a warning where NodeLocal DNSCache answers."""
     inventory = view.inventory
     known = dns_services(inventory)
-    services = tuple(s for s in known if s.namespace in SYSTEM) or known
+    services = tuple(s for s in known if s.namespace in DNS_NAMESPACES) or known
     if not services:
         return Reason.NOT_APPLICABLE
     if dns_endpoints(inventory, services):

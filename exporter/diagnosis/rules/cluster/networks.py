@@ -45,7 +45,7 @@ def cni_not_assigning_ipv6(view: RuleInput) -> Judgement:
     network = view.network
     if network.profile is None and not view.inventory.cni and view.inventory.cni_signs is None:
         return unread(view.inventory, ResourceKind.CONFIG_MAPS)
-    applies = has_calico_ipam(view.inventory) is not False
+    applies = has_calico_ipam(view.inventory, view.network) is not False
     judgement = _calico_not_assigning(view) if applies else Reason.NOT_APPLICABLE
     if network.ipam == CALICO_IPAM or view.role is Role.NODE:
         return judgement

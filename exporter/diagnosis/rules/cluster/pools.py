@@ -13,7 +13,6 @@ from exporter.diagnosis.engine.preconditions import (
     bounded,
     counted,
     has_calico,
-    has_calico_ipam,
     lacking,
     listed,
     pod_nodes,
@@ -50,10 +49,8 @@ def _linux_nodes(inventory: Inventory) -> list[Node]:
 
 
 def _no_nodes(inventory: Inventory) -> Reason | None:
-    """Why no node can lack addresses of pools: they do not come from Calico, or nodes were not read."""
-    if has_calico(inventory) is False or has_calico_ipam(inventory) is False:
-        return Reason.NOT_APPLICABLE
-    return lacking(inventory, ResourceKind.NODES)
+    """Why no node can lack addresses of pools: there is no Calico, or nodes were not read."""
+    return Reason.NOT_APPLICABLE if has_calico(inventory) is False else lacking(inventory, ResourceKind.NODES)
 
 
 @needs(ResourceKind.IP_POOLS)

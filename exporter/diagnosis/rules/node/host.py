@@ -145,7 +145,7 @@ def _wants_ipv4(view: RuleInput) -> bool:
 def _needs_default_route(view: RuleInput) -> list[str]:
     """What would use the route."""
     pools = [p.name for p in view.inventory.enabled_pools(Family.V6) if p.nat_outgoing]
-    pools = [] if has_calico_ipam(view.inventory) is False else pools  # leftovers
+    pools = [] if has_calico_ipam(view.inventory, view.network) is False else pools  # leftovers
     outside = {o.target.name for o in view.snapshot.kept if o.family is Family.V6 and o.target.group is Group.OUTSIDE}
     masquerades = view.network.switch(Effect.MASQUERADE_IPV6)
     routed = (f"{pod.subject} has {ip}" for pod, _ in inspected(view) for ip in pod.addresses if _is_routed(ip))

@@ -77,8 +77,8 @@ def _services_v6(view: RuleInput) -> int | None:
 @lru_cache(maxsize=1)
 def _match_pools(view: RuleInput) -> Judgement:
     """The IPv6 pools that are not masqueraded; all for the same cause, as they share one chain."""
-    if view.inventory.pools is None or has_calico_ipam(view.inventory) is False:
-        calico = has_calico_ipam(view.inventory) is not False
+    calico = has_calico_ipam(view.inventory, view.network) is not False
+    if view.inventory.pools is None or not calico:
         return unread(view.inventory, ResourceKind.IP_POOLS) if calico else Reason.NOT_APPLICABLE
     pools = [p for p in view.inventory.enabled_pools(Family.V6) if p.nat_outgoing]
     if not pools:
