@@ -7,7 +7,7 @@ numbers, and written out only where evidence names them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
@@ -39,6 +39,7 @@ class Range:
     subject: Subject
     before: str
     after: str = ""
+    idle: bool = False  # a pool that nothing uses
 
     @property
     def label(self) -> str:
@@ -66,13 +67,13 @@ class Range:
         return self.length == self.where.max_prefixlen
 
 
-def pod_ranges(inventory: Inventory) -> Iterator[Range]:
-    """Pools, and the podCIDRs and pod networks that are in none of them."""
+def pod_ranges(inventory: Inventory, idle: Collection[str] = ()) -> Iterator[Range]:
+    """Pools, and the podCIDRs and pod networks that are in none of them. `idle`: pools that nothing uses, by name."""
     pools = [pool for pool in inventory.pools or () if pool.allowed_uses & POD_USES]
     for pool in pools:
-        subject = Subject.of(SubjectKind.POOL, pool.name)
-        yield Range(where=pool.cidr, kind=RangeKind.PODS, subject=subject, before=subject)
-    outside = _outside(pools)
+        subject, unused = pool.subject, pool.name in idle
+        yield Range(where=pool.cidr, kind=RangeKind.PODS, subject=subject, before=subject, idle=unused)
+    outside = _outside(pool for pool in pools if pool.name not in idle)
     yield from (_of(KUBEADM, net, RangeKind.PODS, "podSubnet") for net in filter(outside, inventory.cluster_pod_cidrs))
     for node in inventory.nodes or ():
         for net in filter(outside, node.pod_cidrs):

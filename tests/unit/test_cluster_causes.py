@@ -471,6 +471,17 @@ def test_policies_of_one_family_are_information_and_say_what_becomes_of_the_othe
     assert "ingress: its exceptions name IPv4 only: IPv6 is open" in found[0].evidence[2]
 
 
+def test_policies_that_deny_a_family_by_a_rule_of_their_own_come_last() -> None:
+    refusing = policy(("egress", V6, Gap.REFUSED), namespace="app")
+    inventory = changed(policies=(refusing, policy(("egress", V6, Gap.DENIED))))
+    found = judge(Cause.NETWORK_POLICY_IPV6_GAP, inventory)
+    assert not isinstance(found, Reason)
+    assert found[0].subjects == ("policy/shop/egress", "policy/app/egress")
+    assert found[0].severity is Severity.INFO
+    assert found[0].evidence[2].endswith("app/egress: egress: a rule denies all of IPv6 and not IPv4")
+    assert judge(Cause.NETWORK_POLICY_IPV6_GAP, inventory, families=(V4,)) == ()
+
+
 def test_policies_that_leave_out_a_family_nobody_expects_are_right() -> None:
     inventory = changed(policies=(policy(("egress", V4, Gap.DENIED)),))
     assert subjects(Cause.NETWORK_POLICY_IPV6_GAP, inventory, families=(V6,)) == ()

@@ -30,6 +30,7 @@ from tests.unit.cluster_scene import (
     changed,
     judge,
     node,
+    pod,
     pool,
     service,
     severity,
@@ -231,6 +232,51 @@ def service_range(*nets: str) -> tuple[ServiceCIDR, ...]:
 )  # fmt: skip
 def test_ranges_of_different_kinds_must_not_overlap(changes: dict[str, Any], expected: tuple[str, ...]) -> None:
     assert subjects(Cause.CIDR_OVERLAP, changed(**changes)) == expected
+
+
+LEFT = pool("left", "fd98::/64", disabled=True)  # contains the Services' range
+TAKEN = (block("fd98::/122", 3),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"pools": (POOL4, POOL6, LEFT)}, Severity.INFO),
+        ({"pools": (POOL4, POOL6, replace(LEFT, disabled=False))}, Severity.WARNING),  # the next pod may get one of it
+        ({"pools": (POOL4, POOL6, replace(LEFT, disabled=False, automatic=False))}, Severity.INFO),
+        ({"pools": (POOL4, POOL6, replace(LEFT, disabled=False, nodes=frozenset()))}, Severity.INFO),
+        ({"pools": (POOL4, POOL6, LEFT), "ipam_blocks": TAKEN}, Severity.WARNING),
+        ({"pools": (POOL4, POOL6, LEFT), "pods": (pod("old", "ra", "10.1.13.2", "fd98::7"),)}, Severity.WARNING),
+        ({"pools": (POOL4, POOL6, LEFT), "nodes": (replace(NODES[0], tunnel_addresses=(ip_address("fd98::9"),)),)},
+         Severity.WARNING),
+        ({"pools": (POOL4, POOL6, LEFT), "ipam_blocks": None, "pods": None}, Severity.WARNING),  # not known
+        # Another CNI gives addresses, and Calico's objects were left.
+        ({"pools": (POOL4, POOL6, replace(LEFT, disabled=False)), "cni": (replace(CNI, ipam="host-local"),),
+          "ipam_blocks": TAKEN}, Severity.INFO),
+    ],
+)  # fmt: skip
+def test_an_overlap_with_a_pool_that_nothing_uses_is_information(changes: dict[str, Any], expected: Severity) -> None:
+    said = judge(Cause.CIDR_OVERLAP, changed(**changes))
+    assert not isinstance(said, Reason)
+    assert [(f.severity, f.subjects) for f in said] == [(expected, ("pool/left",))]
+    assert ("nothing uses pool/left" in said[0].evidence) is (expected is Severity.INFO)
+
+
+def test_the_pool_that_calico_made_of_its_own_accord_on_an_ipv6_only_cluster_is_not_used() -> None:
+    nodes = tuple(replace(each, tunnel_addresses=(), internal_ips=(each.internal_ips[0],)) for each in NODES)
+    default = pool("default-ipv4-ippool", "10.0.0.0/16")
+    inventory = changed(pools=(default, POOL6), nodes=nodes, pods=(pod("web", "ra", "fd01:0:0:13::2"),))
+    assert severity(Cause.CIDR_OVERLAP, inventory, families=(V6,)) is Severity.INFO
+
+
+def test_pod_cidrs_in_a_pool_that_nothing_uses_are_ranges_of_their_own() -> None:
+    left = pool("left", "10.152.0.0/16", disabled=True)
+    nodes = (node("a", 1, pod_cidrs=(ip_network("10.152.183.0/26"),)),)
+    said = judge(Cause.CIDR_OVERLAP, changed(pools=(POOL4, POOL6, left), nodes=nodes, pods=()))
+    assert not isinstance(said, Reason)
+    assert [(f.severity, f.subjects) for f in said] == [
+        (Severity.WARNING, ("node/a",)), (Severity.INFO, ("pool/left",))
+    ]  # fmt: skip
 
 
 def test_pod_cidrs_inside_their_pool_are_no_overlap() -> None:

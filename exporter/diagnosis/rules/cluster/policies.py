@@ -30,22 +30,24 @@ EFFECTS = {
 def network_policy_ipv6_gap(view: RuleInput) -> Judgement:
     """Policies that treat an expected family unlike the other: denied, or open beside an except list. Only info."""
     gaps = [
-        (policy, f"{direction}: {EFFECTS[gap].format(named=other.other, other=other)}")
+        (policy, gap, f"{direction}: {EFFECTS[gap].format(named=other.other, other=other)}")
         for policy in view.inventory.policies or ()
         for direction, other, gap in policy.gaps
         if view.expected(other) is not False
     ]
     if not gaps:
         return ()
+    gaps.sort(key=lambda item: item[1] is Gap.REFUSED)  # what somebody wrote on purpose comes last
     first = gaps[0][0]
     space = f"-n {first.namespace} " if first.namespace else ""
-    policies = len({(policy.kind, policy.key) for policy, _ in gaps})
+    policies = len({(policy.kind, policy.key) for policy, _, _ in gaps})
     return found(
         Cause.NETWORK_POLICY_IPV6_GAP,
-        (policy.subject for policy, _ in gaps),
+        (policy.subject for policy, _, _ in gaps),
         evidence=[
             f"{counted(policies, 'policy', 'policies')} with rules about one family alone",
-            *bounded(f"{policy.kind} {policy.key}: {effect}" for policy, effect in gaps),
+            *bounded(f"{policy.kind} {policy.key}: {effect}" for policy, _, effect in gaps),
         ],
+        first={policy.subject for policy, gap, _ in gaps if gap is not Gap.REFUSED},
         command=f"kubectl {space}get {RESOURCES[first.kind]} {first.name} -o yaml",
     )

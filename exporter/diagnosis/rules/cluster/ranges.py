@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
-from exporter.diagnosis.engine.preconditions import bounded, counted, has_calico, listed, unread
+from exporter.diagnosis.engine.preconditions import bounded, counted, has_calico, has_calico_ipam, listed, unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.ranges import (
     API_SERVICE,
     KUBEADM,
+    Range,
     RangeKind,
     meet,
     node_ranges,
@@ -19,12 +20,13 @@ from exporter.diagnosis.ranges import (
 )
 from exporter.diagnosis.rules.cluster.control_plane import allocates, networks, source_subject
 from exporter.diagnosis.rules.judging import found, needs
-from exporter.model.cause import Cause
+from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.calico import IPPool
 from exporter.model.cluster.component import ComponentFlags, release_of
 from exporter.model.cluster.inventory import Inventory, ResourceKind
-from exporter.model.family import Family, Net, family_of
+from exporter.model.family import Family, Net, contains, family_of
 from exporter.model.reason import Reason
+from exporter.model.report import Finding
 from exporter.model.subject import Subject
 
 LINK_LOCAL: dict[Family, Net] = {Family.V4: IPv4Network("169.254.0.0/16"), Family.V6: IPv6Network("fe80::/10")}
@@ -40,19 +42,56 @@ COMMAND = "kubectl get ippools,servicecidrs -o yaml; kubectl get nodes -o wide"
 
 @needs()
 def cidr_overlap(view: RuleInput) -> Judgement:
-    """Ranges of different kinds overlap: pods, Services, node addresses."""
+    """Ranges of different kinds overlap: pods, Services, node addresses. Info for a pool that nothing uses."""
     inventory = view.inventory
-    pairs = list(overlaps([*pod_ranges(inventory), *service_ranges(inventory), *node_ranges(inventory)]))
+    pods = pod_ranges(inventory, _idle_pools(view))
+    pairs = list(overlaps([*pods, *service_ranges(inventory), *node_ranges(inventory)]))
     if not pairs:
         return _unknown(inventory) or ()
-    ranges = (each for pair in pairs for side in pair for each in side)
+    harmless = [pair for pair in pairs if any(all(each.idle for each in side) for side in pair)]
+    harmful = [pair for pair in pairs if pair not in harmless]
+    return (*_overlap(harmful, None), *_overlap(harmless, Severity.INFO))
+
+
+def _overlap(pairs: Sequence[tuple[list[Range], list[Range]]], severity: Severity | None) -> tuple[Finding, ...]:
+    ranges = [each for pair in pairs for side in pair for each in side]
+    idle = [f"nothing uses {pool}" for pool in dict.fromkeys(each.subject for each in ranges if each.idle)]
     return found(
         Cause.CIDR_OVERLAP,
         (each.subject for each in ranges if each.kind is not RangeKind.SERVICES or each.is_address),
         evidence=bounded(
-            f"{outer[0].label} contains {listed((each.label for each in inner), 3)}" for outer, inner in pairs
+            (
+                *(f"{outer[0].label} contains {listed((each.label for each in inner), 3)}" for outer, inner in pairs),
+                *(idle if severity is Severity.INFO else ()),
+            )
         ),
         command=COMMAND,
+        severity=severity,
+    )
+
+
+def _idle_pools(view: RuleInput) -> frozenset[str]:
+    """The pools that give pods no address and of which none is known to be in use."""
+    inventory = view.inventory
+    leftover = has_calico_ipam(inventory, view.network) is False
+    giving_none = [
+        pool
+        for pool in inventory.pools or ()
+        if leftover
+        or pool.disabled
+        or not pool.automatic
+        or pool.nodes == frozenset()
+        or view.expected(pool.family) is False
+    ]
+    if not giving_none or (inventory.ipam_blocks is None and inventory.pods is None):
+        return frozenset()
+    blocks = [] if leftover else [block.cidr for block in inventory.ipam_blocks or () if block.used]
+    addresses = [address for pod in inventory.pods or () if not pod.host_network for address in pod.ips]
+    addresses += [address for node in inventory.nodes or () if not leftover for address in node.tunnel_addresses]
+    return frozenset(
+        pool.name
+        for pool in giving_none
+        if not any(contains(pool.cidr, block) for block in blocks) and not any(a in pool.cidr for a in addresses)
     )
 
 
