@@ -474,5 +474,29 @@ def test_a_gate_is_judged_by_the_version_of_its_component(gate: str, image: str,
     assert bool(subjects(Cause.CONTROL_PLANE_FLAGS, replace(shows(shown), nodes=nodes))) is gone
 
 
+MICROK8S = "/var/snap/microk8s/current/args/kube-controller-manager"
+BARE = {"nodes": tuple(replace(n, pod_cidrs=()) for n in NODES)}
+
+
+@pytest.mark.parametrize(
+    ("shown", "changes", "expected"),
+    [
+        ((manager(PODS, MICROK8S, allocate_node_cidrs=""),), BARE, Severity.INFO),
+        ((manager(PODS, MICROK8S, allocate_node_cidrs=""),), {**BARE, "pods": (pod("web", "ra", "10.1.13.2"),)},
+         Severity.WARNING),  # no pod has IPv6
+        ((manager(PODS, MICROK8S, allocate_node_cidrs=""),), {**BARE, "cni": (replace(CNI, ipam="host-local"),)},
+         Severity.WARNING),
+        ((manager(PODS, MICROK8S, allocate_node_cidrs=""), flags("kube-proxy", cluster_cidr="10.1.0.0/16")), BARE,
+         Severity.WARNING),  # not all else is right
+        ((manager(PODS, allocate_node_cidrs=""),), BARE, Severity.WARNING),
+    ],
+)  # fmt: skip
+def test_microk8s_under_calicos_ipam_needs_no_pod_cidrs(
+    shown: tuple[ComponentFlags, ...], changes: dict[str, Any], expected: Severity
+) -> None:
+    inventory = replace(shows(*shown), **changes)
+    assert severity(Cause.CONTROL_PLANE_FLAGS, inventory, families=BOTH) is expected
+
+
 def test_another_controller_may_give_the_pod_cidrs() -> None:
     assert subjects(Cause.CONTROL_PLANE_FLAGS, shows(manager(PODS, allocate_node_cidrs="false"))) == ()

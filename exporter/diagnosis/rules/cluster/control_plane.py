@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 from exporter.diagnosis.engine.preconditions import bounded, listed, pod_nodes, unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
+from exporter.diagnosis.expectation import families_of_pods
+from exporter.diagnosis.network import CALICO_IPAM
 from exporter.diagnosis.rules.judging import found, needs
-from exporter.model.cause import Cause
+from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.component import CniConfig, ComponentFlags, release_of
 from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.family import FAMILIES, Family, Net, family_of, parse_address, parse_net
@@ -27,13 +29,18 @@ AGREEING = ("service-cluster-ip-range", "cluster-cidr")
 # Feature gates about address families that are gone, and since which Kubernetes version; a component refuses to start
 # with them.
 REMOVED_GATES = {"IPv6DualStack": (1, 25), "MultiCIDRRangeAllocator": (1, 29), "CloudDualStackNodeIPs": (1, 32)}
+MICROK8S = "/snap/microk8s/"  # in the path of its components' arguments
+NO_POD_CIDRS = ": nodes get no podCIDR"
 TRUE = frozenset({"true", "t", "1"})  # strconv.ParseBool, in lower case
 _OBJECTS = (SubjectKind.POD, SubjectKind.CONFIGMAP)  # kinds of objects that show arguments
 
 
 @needs()
 def control_plane_flags(view: RuleInput) -> Judgement:
-    """Visible arguments that leave out an expected family, disagree, or no longer exist."""
+    """Visible arguments that leave out an expected family, disagree, or no longer exist.
+
+    MicroK8s gives nodes no podCIDRs by default. That alone is info where pods have their addresses from Calico's pools.
+    """
     components = view.inventory.components
     if not components:
         return unread(view.inventory, ResourceKind.PODS)
@@ -42,11 +49,21 @@ def control_plane_flags(view: RuleInput) -> Judgement:
     problems += _disagreements(components)
     if not problems:
         return ()
+    by_pools = view.network.ipam == CALICO_IPAM and wanted <= families_of_pods(view.inventory)
+    harmless = by_pools and all(
+        MICROK8S in each.source and problem.endswith(NO_POD_CIDRS) for each, problem in problems
+    )
     return found(
         Cause.CONTROL_PLANE_FLAGS,
         (source_subject(flags, flags.node) for flags, _ in problems),
-        evidence=bounded(dict.fromkeys(problem for _, problem in problems)),
+        evidence=bounded(
+            (
+                *dict.fromkeys(problem for _, problem in problems),
+                *(("pods have addresses of Calico's pools, for which no podCIDR is needed",) if harmless else ()),
+            )
+        ),
         command=_command(problems[0][0]),
+        severity=Severity.INFO if harmless else None,
     )
 
 
@@ -102,7 +119,7 @@ def _manager_problems(flags: ComponentFlags, wanted: frozenset[Family], inventor
     if nets and not allocates(flags) and _lack_pod_cidrs(wanted, inventory):
         given = flags.arguments.get("allocate-node-cidrs")
         shown = f"--allocate-node-cidrs={given}" if given is not None else "no --allocate-node-cidrs"
-        yield f"--cluster-cidr is given and {shown}: nodes get no podCIDR"
+        yield f"--cluster-cidr is given and {shown}{NO_POD_CIDRS}"
     if len(set(map(family_of, nets))) == 2 and flags.arguments.get("node-cidr-mask-size", "0") != "0":
         yield "--node-cidr-mask-size is refused with two families; -ipv4 and -ipv6 take its place"
 
