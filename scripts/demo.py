@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.lab.cluster import Cluster
+from tests.lab.fault import LABS
 from tests.lab.faults import FAULTS
 
 PORT = 10046
@@ -132,7 +133,9 @@ def main() -> None:
         if not asked.once:
             input(f"\n{text} [Enter] ")
 
-    with Cluster(backend=fault.backends[0]) as cluster, exporter_in(cluster) as config:
+    backend = fault.backends[0]
+    lab = LABS[backend]() if backend in LABS else None
+    with Cluster(lab=lab, backend=backend) as cluster, exporter_in(cluster) as config:
         say(f"Three nodes, six pods; the exporter runs in {cluster.node.name}: http://localhost:{PORT}\n\nHealthy:\n")
         check(cluster, config)
         pause(f"Break it: {asked.fault} ({fault.says})?")

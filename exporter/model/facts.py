@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Self
 
 from exporter.model.family import Address, Family, Interface, Net, contains, family_of
+from exporter.model.packet_filter import Postrouting
 from exporter.model.reason import Reason
 
 
@@ -310,6 +311,7 @@ class HostFacts:
     vxlan: VxlanFacts | None = None
     limits: KernelCounters = KernelCounters()
     legacy: LegacyTables | None = None
+    postrouting: Postrouting | None = None  # None, too, where Calico's pools say what is masqueraded
     # Monotonic seconds: when routes, neighbours and forwarding entries were last read from the kernel.
     entries_read: float = 0.0
 

@@ -11,6 +11,7 @@ from exporter.broker.client.requests import BrokerClient
 from exporter.broker.protocol.messages import NamespaceRef
 from exporter.config.schema import Config
 from exporter.diagnosis.engine.preconditions import listed
+from exporter.diagnosis.rules.node.masquerade import has_other_ipam
 from exporter.diagnosis.watched_services import watched_ports
 from exporter.kernel.read.readers import read_addresses, read_host
 from exporter.model.cluster.inventory import Inventory
@@ -75,10 +76,14 @@ class Inspector:
         vantages = locate(listing, inventory, self._config, began)
         listed = status_of_listing(listing.refused, vantages, self._broker.welcome, self._clock() - began)
         lsm = is_confined(self._broker.welcome.lsm)
-        previous = self._facts and replace(self._facts, legacy=None if anew else self._facts.legacy)
-        ports = watched_ports(inventory)
+        previous = replace(self._facts, legacy=None, postrouting=None) if anew and self._facts else self._facts
         self._facts, readings = await read_host(
-            self._broker, previous=previous, changes=self._monitor, ports=ports, lsm=lsm
+            self._broker,
+            previous=previous,
+            changes=self._monitor,
+            ports=watched_ports(inventory),
+            lsm=lsm,
+            postrouting=has_other_ipam(inventory),
         )
         context = InspectionContext(
             broker=self._broker,

@@ -15,7 +15,7 @@ import pytest
 
 from exporter.model.cause import Cause
 from tests.lab.cluster import Cluster
-from tests.lab.fault import ALL, APART, HERE, LABS, Fault, Scope
+from tests.lab.fault import ALL, APART, HERE, LABS, NFT, Fault, Scope
 from tests.lab.faults import FAULTS, PAIRS
 from tests.lab.measure import ROUNDS, Measured, measure, settle
 
@@ -60,8 +60,8 @@ def held(clusters: Clusters, backend: str, roles: tuple[str, ...], fault: Fault)
 
 
 ROWS = [
-    *(("iptables-nft", ALL, fault) for fault in chain(FAULTS.values(), PAIRS.values())),
-    *(("iptables-nft", APART, fault) for fault in chain(FAULTS.values(), PAIRS.values()) if fault.apart),
+    *((NFT, ALL, fault) for fault in chain(FAULTS.values(), PAIRS.values()) if NFT in fault.backends),
+    *((NFT, APART, fault) for fault in chain(FAULTS.values(), PAIRS.values()) if fault.apart),
     *(
         (backend, ALL, fault)
         for backend in ("iptables-legacy", "nftables", *LABS)

@@ -41,6 +41,7 @@ class NatInput:
     endpoints: tuple[str, ...]
     pod_range: str
     mark_rule: bool = False  # eBPF's form
+    cni: str = ""  # flannel or cilium in Calico's place: another who masquerades the pools
     more: tuple[KubePort, ...] = ()  # ports of other Services
 
     @property
@@ -107,7 +108,7 @@ def ipset_restore(rules: NatInput) -> str:
 
 def nat_restore(rules: NatInput) -> str:
     """Table nat with kube-proxy's and Calico's rules, for ip(6)tables-restore."""
-    parts = [_kube_lines(rules), _calico_lines(rules)]
+    parts = [_kube_lines(rules), _OTHERS[rules.cni](rules) if rules.cni else _calico_lines(rules)]
     chains = [line for part in parts for line in part if line.startswith(":")]
     body = [line for part in parts for line in part if not line.startswith(":")]
     return "\n".join(["*nat", *chains, *body, "COMMIT", ""])
@@ -138,6 +139,32 @@ def _calico_lines(rules: NatInput) -> list[str]:
     lines.append('-A OUTPUT -m comment --comment "cali:tVnHkvAo15HuiPy0" -j cali-OUTPUT')
     lines.append('-A POSTROUTING -m comment --comment "cali:0i8pjzKKPyA34aQD" -j cali-POSTROUTING')
     return lines
+
+
+def _flannel_lines(rules: NatInput) -> list[str]:
+    """pkg/trafficmngr/iptables of flannel, without the rules for what comes from elsewhere."""
+    chain, multicast = "FLANNEL-POSTRTG", "ff00::/8" if rules.six else "224.0.0.0/4"
+    return [
+        f":{chain} - [0:0]",
+        f'-A POSTROUTING -m comment --comment "flanneld masq" -j {chain}',
+        f"-A {chain} -m mark --mark 0x4000/0x4000 -j RETURN",
+        f"-A {chain} -s {rules.pod_range} -d {rules.pod_range} -j RETURN",
+        *(f"-A {chain} -s {pool} ! -d {multicast} -j MASQUERADE --random-fully" for pool in rules.pools),
+    ]
+
+
+def _cilium_lines(rules: NatInput) -> list[str]:
+    """pkg/datapath/iptables of Cilium where it does not masquerade in eBPF."""
+    chain = "CILIUM_POST_nat"
+    return [
+        f":{chain} - [0:0]",
+        f'-A POSTROUTING -m comment --comment "cilium-feeder: {chain}" -j {chain}',
+        *(f"-A {chain} -s {pool} ! -d {rules.pod_range} ! -o cilium_+ -j MASQUERADE" for pool in rules.pools),
+        f"-A {chain} -m mark --mark 0xa00/0xe00 -j ACCEPT",
+    ]
+
+
+_OTHERS = {"flannel": _flannel_lines, "cilium": _cilium_lines}
 
 
 def _sha(text: str, length: int) -> str:

@@ -8,12 +8,26 @@ from tests.lab import edits
 from tests.lab.cluster import Cluster
 from tests.lab.dataplanes import SERVICE_RANGE4, SERVICE_RANGE6
 from tests.lab.dns_faults import TEMPLATE, template
-from tests.lab.fault import DNS_SILENT, UNREACHABLE, Act, Fault, Scope, all_of, by, critical, of_lab, warning
+from tests.lab.fault import (
+    DNS_SILENT,
+    FLANNEL,
+    LEGACY,
+    NFT,
+    UNREACHABLE,
+    Act,
+    Fault,
+    Scope,
+    all_of,
+    by,
+    critical,
+    of_lab,
+    warning,
+)  # fmt: skip
 from tests.lab.objects import Object, block, ipam_block, meta, network_policy, service_object
 from tests.lab.path_faults import SERVICE_REJECTED
 from tests.lab.settings import Settings
 
-POOL = "default-ipv6-ippool"
+POOL, MASQUERADE = "default-ipv6-ippool", "cni_ipv6_masquerade_off"
 LONE = service_object("default", "lone", ["10.96.0.70"], 80, "8080", {})
 
 
@@ -33,15 +47,15 @@ def pod_without_ipv6(cluster: Cluster) -> None:
     )
 
 
-def _no_nat(cluster: Cluster) -> None:
-    """What Felix writes when no IPv6 pool asks for NAT: an empty chain and an empty set."""
-    before = cluster.lab.nat_pools6
+def _no_nat(cluster: Cluster, cni: str | None = None) -> None:
+    """What Felix, or the CNI in its place, writes when no IPv6 pool asks for NAT: as Felix an empty chain and set."""
+    before, of = cluster.lab.nat_pools6, cluster.lab.cni
 
-    def set_pools(pools: tuple[str, ...]) -> None:
-        cluster.lab.nat_pools6 = pools
+    def write(pools: tuple[str, ...], cni: str) -> None:
+        cluster.lab.nat_pools6, cluster.lab.cni = pools, cni
         cluster.lab.write_rules(cluster.node)
 
-    cluster.apply(lambda: set_pools(()), lambda: set_pools(before))
+    cluster.apply(lambda: write((), of if cni is None else cni), lambda: write(before, of))
 
 
 def _prefer_dual_stack(cluster: Cluster) -> None:
@@ -88,8 +102,8 @@ def _without_tunnel(cluster: Cluster) -> None:
         cluster.lab.fault("vxlan_deleted", node)
 
 
-def _antrea_without_snat(cluster: Cluster) -> None:
-    """Antrea in Calico's place, with addresses of the same ranges."""
+def _instead_of_calico(cluster: Cluster, config: Object) -> None:
+    """The CNI with this ConfigMap in Calico's place, with addresses of the same ranges."""
 
     def replaced(found: list[Object]) -> None:
         gone = {"IPPool", "BlockAffinity", "IPAMBlock", "FelixConfiguration", "DaemonSet", "Installation"}
@@ -98,11 +112,20 @@ def _antrea_without_snat(cluster: Cluster) -> None:
             notes = each["metadata"].get("annotations", {})
             for key in [key for key in notes if key.startswith("projectcalico.org/")]:
                 del notes[key]
-        found.append(
-            meta("ConfigMap", "v1", "antrea-config", "kube-system", data={"antrea-agent.conf": "noSNAT: true"})
-        )
+        found.append(config)
 
     cluster.change(replaced)
+
+
+def _antrea_without_snat(cluster: Cluster) -> None:
+    data = {"antrea-agent.conf": "noSNAT: true"}
+    _instead_of_calico(cluster, meta("ConfigMap", "v1", "antrea-config", "kube-system", data=data))
+
+
+def _cilium_without_rule(cluster: Cluster) -> None:
+    data = {"enable-ipv6": "true", "enable-ipv6-masquerade": "true", "enable-bpf-masquerade": "false"}
+    _instead_of_calico(cluster, meta("ConfigMap", "v1", "cilium-config", "kube-system", data=data))
+    _no_nat(cluster, "cilium")
 
 
 CLUSTER_FAULTS: tuple[Fault, ...] = (
@@ -224,12 +247,22 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "masquerade_off", Scope.CLUSTER, "Antrea with noSNAT: unique local addresses do not get outside",
-        all_of(_antrea_without_snat, _no_nat), warning("cni_ipv6_masquerade_off"),
-        by("cni_ipv6_masquerade_off", UNREACHABLE), ipv6=False, detect=2, apart=True,
+        all_of(_antrea_without_snat, _no_nat), warning(MASQUERADE),
+        by(MASQUERADE, UNREACHABLE), ipv6=False, detect=2, apart=True,
     ),
     Fault(
         "masquerade_off_unseen", Scope.CLUSTER, "Antrea with noSNAT, and packets still get outside",
-        _antrea_without_snat, {}, infos=("cni_ipv6_masquerade_off",),
+        _antrea_without_snat, {}, infos=(MASQUERADE,),
+    ),
+    Fault(
+        "cilium_masquerade_removed", Scope.NODE, "Cilium has lost the rule that masquerades pods' IPv6",
+        _cilium_without_rule, warning(MASQUERADE), by(MASQUERADE, UNREACHABLE), ipv6=False, detect=2,
+        backends=(NFT, LEGACY), evidence={MASQUERADE: "CILIUM_POST_nat"}, apart=True,
+    ),
+    Fault(
+        "flannel_masquerade_removed", Scope.NODE, "flannel has lost the rule that masquerades pods' IPv6",
+        _no_nat, warning(MASQUERADE), by(MASQUERADE, UNREACHABLE), ipv6=False, detect=2,
+        backends=(FLANNEL,), evidence={MASQUERADE: "FLANNEL-POSTRTG"},
     ),
     Fault(
         "vxlan_mode_differs", Scope.CLUSTER, "the IPv6 pool wants no VXLAN, and nothing else carries its packets",

@@ -35,6 +35,7 @@ class ServingLab(Lab):
     """The lab whose Service has only the endpoints on `serving` nodes (by name; None: on all)."""
 
     pool6 = POOL6
+    cni = ""
     serving: frozenset[str] | None = None
     believed: Mapping[tuple[str, bool], tuple[str, ...]] = MappingProxyType({})  # of a Service over IPv6 or IPv4
 
@@ -57,7 +58,7 @@ class ServingLab(Lab):
             for name, protocol in DNS_PORTS.items()
         )
         own = self.believed.get(("default/web", six), ends)
-        return replace(super().nat_input(six=six), endpoints=own, more=tuple(ports))
+        return replace(super().nat_input(six=six), endpoints=own, more=tuple(ports), cni=self.cni)
 
     def mislead(self, node: LabNode, service: str, *endpoints: str, six: bool = True) -> None:
         """Let kube-proxy of a node believe in other endpoints of a Service; write_rules() undoes it."""
@@ -93,11 +94,11 @@ class EbpfLab(ServingLab):
 
 @dataclass
 class FlannelLab(ServingLab):
-    """flannel's VXLAN backend: its devices, and each node's podCIDR with its first address as the tunnel's.
-
-    Who masquerades is the same as in Calico's lab.
+    """flannel's VXLAN backend: its devices, its masquerading, each node's podCIDR with its first address as the
+    tunnel's.
     """
 
+    cni = "flannel"
     tunnel6: str = "flannel-v6.1"
     tunnel4: str = "flannel.1"
 

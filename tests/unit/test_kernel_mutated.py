@@ -55,7 +55,7 @@ PARSERS: dict[Topic, Parser] = {
 }
 
 
-MORE: tuple[Parser, ...] = (parse_listeners, parse_ipvs, sets.parse_map)
+MORE: tuple[Parser, ...] = (parse_listeners, parse_ipvs, sets.parse_map, sets.parse_branches)
 
 
 def cases() -> Iterator[tuple[str, Parser, bytes]]:

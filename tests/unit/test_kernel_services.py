@@ -7,7 +7,6 @@ import struct
 import pytest
 
 from exporter.kernel.decode import ParseError
-from exporter.kernel.decode.rules import DROP, JUMP, Chain, Rule
 from exporter.kernel.decode.services import (
     ServiceRules,
     count_jumps,
@@ -17,6 +16,7 @@ from exporter.kernel.decode.services import (
     parse_ipvs,
 )
 from exporter.model.family import Family
+from exporter.model.packet_filter import DROP, JUMP, Chain, Rule
 
 V4, V6 = Family.V4, Family.V6
 

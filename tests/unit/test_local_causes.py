@@ -5,6 +5,7 @@ two probes.
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 
@@ -14,8 +15,11 @@ from exporter.diagnosis.rules.node import node_side_causes
 from exporter.model.cause import Cause, Role, Severity
 from exporter.model.cluster.calico import VxlanMode
 from exporter.model.cluster.component import CniConfig
-from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
+from exporter.model.cluster.node import Node
+from exporter.model.cni.profile import Cni, CniSign, Place
 from exporter.model.facts import HostFacts, KubeProxyFacts
+from exporter.model.packet_filter import DROP, MASQUERADE, Chain, Fixed, NatTable, Postrouting, Rule
 from exporter.model.probe import Group, Layer, Observation
 from exporter.model.reason import Reason
 from exporter.model.subject import Subject
@@ -127,3 +131,69 @@ def test_a_node_judges_the_files_that_are_mounted_on_it_alone() -> None:
     assert severities(judge(Cause.CNI_NOT_ASSIGNING_IPV6, mounted, [])) == [Severity.WARNING]
     assert judge(Cause.CNI_NOT_ASSIGNING_IPV6, unmounted, []) is Reason.NOT_APPLICABLE
     assert judge(Cause.CONTROL_PLANE_FLAGS, HEALTHY, []) is Reason.NOT_APPLICABLE
+
+
+def flannel(*arguments: str, cidr: str = "fd42:0:0:1::/64") -> Inventory:
+    settings = dict.fromkeys(arguments, "true")
+    absent = dict.fromkeys((ResourceKind.IP_POOLS, ResourceKind.FELIX), Reason.NOT_APPLICABLE)
+    return Inventory(
+        source=InventoryOrigin.FILE,
+        nodes=(Node(name="ra", pod_cidrs=(ip_network(cidr),)),),
+        pods=(),
+        cni_signs=(CniSign(cni=Cni.FLANNEL, place=Place.AGENT, source="daemonset a/flannel", settings=settings),),
+        unread=absent,
+    )
+
+
+def rules(*made: Rule) -> HostFacts:
+    chain = Chain(name="POSTROUTING", hook=4, rules=made, total=len(made))
+    return HostFacts(
+        links=(),
+        routes=(),
+        postrouting=Postrouting(copied=0, tables=(NatTable(name="ip6 nat", chains={"POSTROUTING": chain}),)),
+    )
+
+
+MASQUERADES, KEEPS = rules(Rule(verdict=MASQUERADE)), rules(Rule(verdict=DROP, source=ip_network("fd43::/64")))
+UNCLEAR = rules(Rule(verdict=MASQUERADE, conditions=(Fixed(None, "match time"),)))
+OFF, ON = flannel(), flannel("--ip-masq")
+UNTRANSLATED = Cause.CNI_IPV6_MASQUERADE_OFF
+
+
+@pytest.mark.parametrize(
+    ("inventory", "facts", "text"),
+    [
+        (ON, KEEPS, "no rule masquerades fd42:0:0:1::2 to the outside: ip6 nat POSTROUTING"),
+        (OFF, KEEPS, "no rule masquerades fd42:0:0:1::2 to the outside: ip6 nat POSTROUTING"),
+        (ON, HostFacts(links=(), postrouting=Postrouting(copied=0)), "no table has such a chain"),
+        (OFF, UNCLEAR, "is not known: match time in ip6 nat POSTROUTING"),
+        (OFF, HostFacts(), "--ip-masq absent"),
+    ],
+)
+def test_where_pods_are_not_masqueraded_the_chains_that_were_walked_are_shown(
+    inventory: Inventory, facts: HostFacts, text: str
+) -> None:
+    for role in (Role.NODE, Role.ALL):
+        said = judge(UNTRANSLATED, inventory, FROM_PODS_ALONE, facts=facts, role=role)
+        assert severities(said) == [Severity.WARNING]
+        assert isinstance(said, tuple)
+        assert text in "; ".join(said[0].evidence)
+        assert "from the host it passes" in said[0].evidence[-1]
+    assert judge(UNTRANSLATED, inventory, [], facts=facts) == ()
+
+
+def test_a_rule_that_masquerades_counts_more_than_the_cnis_setting() -> None:
+    for inventory in (ON, OFF):
+        assert judge(UNTRANSLATED, inventory, FROM_PODS_ALONE, facts=MASQUERADES) == ()
+    assert severities(judge(UNTRANSLATED, OFF, FROM_PODS_ALONE, facts=MASQUERADES, role=Role.ALL)) == [Severity.INFO]
+
+
+def test_an_unclear_rule_is_neither_yes_nor_no() -> None:
+    assert judge(UNTRANSLATED, ON, FROM_PODS_ALONE, facts=UNCLEAR) is Reason.READER_FAILED
+    torn = replace(KEEPS, postrouting=replace(KEEPS.postrouting or Postrouting(copied=0), unread=Reason.LSM))
+    assert judge(UNTRANSLATED, ON, FROM_PODS_ALONE, facts=torn) is Reason.READER_FAILED
+
+
+def test_global_pod_addresses_need_no_masquerading() -> None:
+    routed = flannel("--ip-masq", cidr="2001:db8:1::/64")
+    assert judge(UNTRANSLATED, routed, FROM_PODS_ALONE, facts=KEEPS) == ()

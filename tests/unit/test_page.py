@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import replace
 from html.parser import HTMLParser
+from ipaddress import ip_network
 from typing import ClassVar
 
 import pytest
@@ -13,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.model.cause import Cause, Scope, Severity
-from exporter.model.cluster.inventory import Came, Inventory, InventoryOrigin
+from exporter.model.cluster.inventory import Came, Inventory, InventoryOrigin, ResourceKind
+from exporter.model.cluster.node import Node
 from exporter.model.dns import BlockKind
 from exporter.model.facts import HostFacts, Inet6Conf, ReaderStatus
 from exporter.model.family import Family
+from exporter.model.packet_filter import MASQUERADE, Chain, Condition, Fixed, NatTable, Postrouting, Rule
 from exporter.model.probe import Layer, Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import CauseReport, FamilyReport, Finding, Report
@@ -216,6 +219,26 @@ def test_names_and_the_kernel_are_told_in_short() -> None:
     assert "pool default-ipv6-ippool ✗ natOutgoing is on, but not masqueraded" in text
     assert "IPv6 default ✓ via fe80::1 on ens3, from a router advertisement, expires in 25 min" in text
     assert "peers ✗ 1 complete, 1 wrong mac" in text
+
+
+def test_whether_pods_are_masqueraded_is_told_where_it_is_not_calicos_pools_that_say_it() -> None:
+    def told(*conditions: Condition) -> str:
+        rule = Rule(verdict=MASQUERADE, conditions=conditions)
+        chain = Chain(name="POSTROUTING", hook=4, rules=(rule,), total=1)
+        tables = (NatTable(name="ip6 nat", chains={"POSTROUTING": chain}),)
+        facts = HostFacts(links=(), postrouting=Postrouting(copied=0, tables=tables))
+        day = bad_day()
+        absent = dict.fromkeys((ResourceKind.IP_POOLS, ResourceKind.FELIX), Reason.NOT_APPLICABLE)
+        ranges = (ip_network("fd42:0:0:1::/64"),)
+        plain = Inventory(
+            source=InventoryOrigin.FILE, nodes=(Node(name=day.snapshot.node, pod_cidrs=ranges),), pods=(), unread=absent
+        )
+        return shown(with_snapshot(day, host_facts=facts, inventory=plain)).text
+
+    assert "pods' IPv6 ✓ masqueraded" in told()
+    assert "pods' IPv6 not masqueraded" in told(Fixed(holds=False, text="the family"))
+    assert "pods' IPv6 ? not known: match time in ip6 nat POSTROUTING" in told(Fixed(None, "match time"))
+    assert "pods' IPv6" not in shown(bad_day()).text
 
 
 def test_what_was_not_checked_is_told_by_reason() -> None:

@@ -63,6 +63,7 @@ class Topic(IntEnum):
     # entries of built-in chains and all they lead to; argument: "TABLE\0CHAIN\0..." (nat, mangle), number: family
     LEGACY_REACHABLE = 23
     NFT_SET_HEAD = 24  # as NFT_SET, the first packet of the dump only: is the set empty?
+    NFT_BASE_CHAINS = 25  # as NFT_CHAINS, only messages of base chains leave the broker
 
 
 # Topics that are one netlink dump: protocol, type of message and body of the request (linux/netlink.h, rtnetlink.h).

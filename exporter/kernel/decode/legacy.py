@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from ipaddress import ip_network
-from typing import Any
 
 from exporter.broker.protocol.legacy_chains import (
     LAYOUT4,
@@ -19,14 +18,15 @@ from exporter.broker.protocol.legacy_chains import (
 )
 from exporter.broker.protocol.wire import WireError
 from exporter.kernel.decode import ParseError
-from exporter.kernel.decode.rules import ACCEPT, DROP, GOTO, JUMP, RETURN, Chain, Rule
-from exporter.kernel.decode.xtables import Fields, add_match, add_target
+from exporter.kernel.decode.xtables import Fields, add_match, add_target, limit
 from exporter.model.family import Family, Net
+from exporter.model.packet_filter import ACCEPT, DROP, GOTO, JUMP, RETURN, Chain, Fixed, InNet, OutLink, Rule
 
 _COUNTERS = struct.Struct("=QQ")
 _VERDICTS = {-1: DROP, -2: ACCEPT, -5: RETURN}
 _FLAG_GOTO = 0x02
-_INVERTED_SOURCE, _INVERTED_PROTOCOL = 0x08, 0x40
+_INVERTED_OUT, _INVERTED_SOURCE, _INVERTED_DESTINATION, _INVERTED_PROTOCOL = 0x02, 0x08, 0x10, 0x40
+_INTERFACE = 16
 
 
 def parse_chains(data: bytes, family: Family) -> Mapping[str, Chain]:
@@ -66,8 +66,7 @@ def _parse_entry(entry: bytes, jump: str, layout: EntryLayout) -> Rule:
         add_target(fields, name, revision, info, six=layout is LAYOUT6)
     else:
         _add_verdict(fields, info, jump, goto=bool(entry[layout.flags] & _FLAG_GOTO))
-    values: Any = fields
-    return Rule(**values)
+    return Rule(**fields)
 
 
 def _take_part(entry: bytes, start: int, end: int) -> tuple[str, int, bytes, int]:
@@ -84,18 +83,25 @@ def _add_header(fields: Fields, entry: bytes, layout: EntryLayout) -> None:
     """Addresses, interfaces and protocol of struct ipt_ip or ip6t_ip6."""
     size = layout.address
     inverted = entry[layout.inverted]
-    source, destination, source_mask = (entry[at * size : (at + 1) * size] for at in range(3))
+    source, destination, source_mask, mask = (entry[at * size : (at + 1) * size] for at in range(4))
     if any(source_mask):
         if inverted & _INVERTED_SOURCE:
-            fields["limited"] = True
+            limit(fields, InNet(_prefix(source, source_mask), destination=False, inverted=True))
         else:
             fields["source"] = _prefix(source, source_mask)
-    names = entry[layout.interfaces : layout.interfaces + 32]
-    if any(destination) or any(entry[3 * size : 4 * size]) or any(names):
-        fields["limited"] = True
+    if any(destination) or any(mask):
+        limit(fields, InNet(_prefix(destination, mask), inverted=bool(inverted & _INVERTED_DESTINATION)))
+    names = layout.interfaces
+    if any(entry[names : names + _INTERFACE]):
+        limit(fields, Fixed(None, "the link it came in by"))
+    link = entry[names + _INTERFACE : names + 2 * _INTERFACE]
+    if any(link):
+        asked = sum(map(bool, entry[names + 3 * _INTERFACE : names + 4 * _INTERFACE]))  # the NUL, too, of a whole name
+        name = _text(link[:asked].rstrip(b"\0")) + ("+" if 0 not in link[:asked] else "")
+        limit(fields, OutLink(name, bool(inverted & _INVERTED_OUT)))
     protocol = struct.unpack_from("=H", entry, layout.protocol)[0]
     if protocol and inverted & _INVERTED_PROTOCOL:
-        fields["limited"] = True
+        limit(fields, Fixed(None, "the protocol"))
     elif protocol:
         fields["protocol"] = protocol
 

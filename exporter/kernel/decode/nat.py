@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from exporter.kernel.decode.rules import MASQUERADE, SNAT, Chain, Rule, leads_to, live_rules
+from exporter.kernel.decode.rules import leads_to, live_rules
 from exporter.model.facts import Backend, NatBackend, SourceMatch
 from exporter.model.family import Family, Net
+from exporter.model.packet_filter import MASQUERADE, SNAT, Chain, Rule
 
 NATIVE_TABLE = "calico"
 NATIVE_PREFIX = "nat-"

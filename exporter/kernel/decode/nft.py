@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.expressions import RuleReader
 from exporter.kernel.decode.netlink import Attributes, read_attributes, split_messages
-from exporter.kernel.decode.rules import Chain, Rule
+from exporter.model.packet_filter import Chain, Rule
 
 NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6 = 1, 2, 10
 
 _NEWTABLE, _NEWCHAIN, _NEWRULE, _NEWGEN = 0x0A00, 0x0A03, 0x0A06, 0x0A0F
 _TABLE_NAME = 1
-_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_USE = 1, 3, 4, 6
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_USE, _CHAIN_TYPE = 1, 3, 4, 6, 7
 _HOOK_HOOKNUM = 1
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
 _GEN_ID = 1
@@ -26,12 +26,16 @@ _GEN_ID = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NftChain:
-    """A chain's description. `use` counts its rules and the rules that jump to it. `hook` None: no base chain."""
+    """A chain's description. `use` counts its rules and the rules that jump to it. `hook` None: no base chain.
+
+    `kind` of a base chain: filter, nat or route.
+    """
 
     family: int
     table: str
     name: str
     hook: int | None = None
+    kind: str = ""
     use: int = 0
 
 
@@ -72,6 +76,7 @@ def _chain(family: int, found: Attributes) -> NftChain:
         table=found.text(_CHAIN_TABLE, "NFTA_CHAIN_TABLE"),
         name=found.text(_CHAIN_NAME, "NFTA_CHAIN_NAME"),
         hook=found.nested(_CHAIN_HOOK).be32(_HOOK_HOOKNUM, "NFTA_HOOK_HOOKNUM") if _CHAIN_HOOK in found else None,
+        kind=found.text(_CHAIN_TYPE, "NFTA_CHAIN_TYPE") if _CHAIN_TYPE in found else "",
         use=found.be32(_CHAIN_USE, "NFTA_CHAIN_USE") if _CHAIN_USE in found else 0,
     )
 

@@ -1,57 +1,13 @@
-"""Rules and chains of a packet filter, whatever the backend, and walks over them. nft.py and legacy.py make them. Pure.
-
-Only what the facts need is kept: where a rule leads, which packets it takes, how many it took.
-"""
+"""Walks over the rules and chains of a packet filter, whatever the backend. nft.py and legacy.py make them. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from exporter.model.family import Address, Net
+from exporter.model.packet_filter import ENDING, GOTO, JUMP, MARK, REDIRECT, TPROXY, Chain, Rule
 
-JUMP, GOTO, RETURN, ACCEPT, DROP = "jump", "goto", "return", "accept", "drop"
-MASQUERADE, SNAT, DNAT, REDIRECT, TPROXY, MARK = "MASQUERADE", "SNAT", "DNAT", "REDIRECT", "TPROXY", "MARK"
 IPPROTO_TCP, IPPROTO_UDP = 6, 17
-ENDING = frozenset({GOTO, RETURN, ACCEPT, DROP, MASQUERADE, SNAT, DNAT, REDIRECT, TPROXY})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """`verdict`: one of the names above, another target's name, or "" where the rule only counts or sets something."""
-
-    verdict: str = ""
-    chain: str = ""  # of jump and goto
-    protocol: int | None = None  # IPPROTO_* it is limited to
-    ports: tuple[tuple[int, int], ...] | None = None  # destination ports it is limited to
-    source: Net | None = None
-    source_set: str | int | None = None  # a name in nftables, an ipset's index in iptables
-    source_inverted: bool = False
-    mark: bool = False  # asks for a mark
-    limited: bool = False  # any further condition
-    branches: bool = False  # a verdict map: may lead to chains that are not named here
-    map: str = ""  # the map that gives the verdict, or what a packet is translated to
-    to: Address | None = None  # of DNAT to one address
-    packets: int = 0
-    bytes: int = 0
-
-    @property
-    def unconditional(self) -> bool:
-        """Whether every packet that gets here takes the verdict."""
-        bound = (self.protocol, self.ports, self.source, self.source_set)
-        return not (self.mark or self.limited) and all(each is None for each in bound)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """`hook`: the netfilter hook (linux/netfilter.h) of a base chain. `total`: rules, also those that were not read."""
-
-    name: str
-    hook: int | None = None
-    rules: tuple[Rule, ...] = ()
-    total: int = 0
-
-
 _PREROUTING, _OUTPUT = 0, 3  # linux/netfilter.h NF_INET_*
 _DNS = 53
 _MOST_STEPS = 10_000

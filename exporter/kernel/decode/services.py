@@ -17,9 +17,10 @@ from functools import lru_cache
 
 from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.netlink import AF_INET, AF_INET6, read_attributes, split_messages
-from exporter.kernel.decode.rules import GOTO, JUMP, Chain, live_rules
+from exporter.kernel.decode.rules import live_rules
 from exporter.model.facts import Backend, KubeProxyFacts, WatchedPort
 from exporter.model.family import FAMILIES, Address, Family, parse_address
+from exporter.model.packet_filter import GOTO, JUMP, Chain
 
 SERVICES = "KUBE-SERVICES"
 HOOKS = ("PREROUTING", "OUTPUT")

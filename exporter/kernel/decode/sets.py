@@ -7,6 +7,7 @@ from ipaddress import ip_address, ip_network, summarize_address_range
 from typing import Any
 
 from exporter.kernel.decode import ParseError
+from exporter.kernel.decode.expressions import read_verdict
 from exporter.kernel.decode.netlink import (
     Attributes,
     list_nested,
@@ -15,6 +16,7 @@ from exporter.kernel.decode.netlink import (
     split_messages,
 )
 from exporter.model.family import Address, Net
+from exporter.model.packet_filter import Branches
 
 _IPSET_CMD_LIST = frozenset({0x0607})
 _IPSET_SETNAME, _IPSET_TYPENAME, _IPSET_ADT, _IPSET_DATA = 2, 3, 8, 7
@@ -23,16 +25,19 @@ _IPSET_NOMATCH = 0x04
 _NET_TYPES = frozenset({"hash:net", "hash:ip"})
 _NEWSETELEM = frozenset({0x0A0C})
 _ELEMENTS, _LIST_ELEM = 3, 1
-_ELEM_KEY, _ELEM_FLAGS, _ELEM_KEY_END = 1, 3, 10
+_ELEM_KEY, _ELEM_DATA, _ELEM_FLAGS, _ELEM_KEY_END = 1, 2, 3, 10
 _DATA_VALUE = 1
-_ELEM_DATA, _DATA_VERDICT, _VERDICT_CHAIN = 2, 2, 2
+_DATA_VERDICT, _VERDICT_CHAIN = 2, 2
 _PORT_SIZE = 4  # of a port in a concatenation, which goes by 32 bits
 _INTERVAL_END, _CATCHALL = 1, 2
 _SIZES = {4: 32, 16: 128}
 
 
-def parse_ipset(data: bytes) -> tuple[str, tuple[Net, ...] | None]:
-    """Name and networks of an ipset, in one or more messages; no networks where it is of a kind with something else."""
+def parse_ipset(data: bytes, *, first: bool = False) -> tuple[str, tuple[Net, ...] | None]:
+    """Name and networks of an ipset, in one or more messages; no networks where it is of a kind with something else.
+
+    `first`: those of a kind that begins with an address or network, too, for their first part.
+    """
     name: str | None = None
     kind = ""
     nets: list[Net] = []
@@ -44,7 +49,8 @@ def parse_ipset(data: bytes) -> tuple[str, tuple[Net, ...] | None]:
         nets += _ipset_members(found.get(_IPSET_ADT, b""))
     if name is None:
         raise ParseError("no ipset")
-    return name, tuple(nets) if kind in _NET_TYPES else None
+    known = kind.split(",")[0] in _NET_TYPES if first else kind in _NET_TYPES
+    return name, tuple(nets) if known else None
 
 
 def _ipset_members(adt: bytes) -> Iterator[Net]:
@@ -86,6 +92,12 @@ def parse_nft_set(data: bytes) -> tuple[Net, ...] | None:
         else:
             (ends if flags & _INTERVAL_END else starts).append(key)
     return tuple(nets + list(_join(starts, ends)))
+
+
+def parse_branches(data: bytes) -> Branches:
+    """What the elements of a verdict map of nftables say, each once."""
+    verdicts = (read_verdict(found.nested(_ELEM_DATA)) for found in _elements(data) if _ELEM_DATA in found)
+    return tuple(dict.fromkeys(verdicts))
 
 
 def has_elements(data: bytes) -> bool:

@@ -12,13 +12,13 @@ from functools import partial
 from exporter.broker.protocol.messages import ReadTopic, Topic
 from exporter.kernel.decode import ParseError, legacy, nft, services
 from exporter.kernel.decode.nat import NATIVE_TABLE, nat_backend, nat_chain_names, referred_sets
-from exporter.kernel.decode.rules import Chain
 from exporter.kernel.decode.services import ServiceRules
 from exporter.kernel.decode.sets import has_elements, parse_ipset, parse_nft_set
 from exporter.kernel.read import requests
 from exporter.kernel.read.visits import ReadError, VisitAnswers, attempt
 from exporter.model.facts import Backend, NatBackend, NatFacts
 from exporter.model.family import FAMILIES, Family, Net
+from exporter.model.packet_filter import Chain
 from exporter.model.reason import Reason
 
 Slot = tuple[Family, Backend]

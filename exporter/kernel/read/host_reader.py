@@ -17,6 +17,7 @@ from exporter.kernel.read import filters, requests
 from exporter.kernel.read import host_facts as host
 from exporter.kernel.read.filters import Filters
 from exporter.kernel.read.host_facts import ReaderStatuses
+from exporter.kernel.read.postrouting import read_postrouting
 from exporter.kernel.read.route_cache import Changes, keep, tunnels_of
 from exporter.kernel.read.service_rules import (
     Ports,
@@ -49,11 +50,13 @@ async def pass_over_host(
     changes: Changes | None = None,
     held: HostFacts | None = None,
     ports: Ports = (),
+    *,
+    postrouting: bool = False,
 ) -> HostPass:
     """The host in three visits. Legacy tables are copied where `previous` has no copy younger than LEGACY_EVERY.
 
     `held`: the last facts of all, whose entries are valid while `changes` is silent. `ports`: of Services whose rules
-    are read.
+    are read. `postrouting`: read that as well, in some visits more.
     """
     began = visitor.clock()
     # Asked before anything is read: what is announced from now on counts next time.
@@ -62,7 +65,9 @@ async def pass_over_host(
     first = await visitor.visit(host.FIRST_VISIT if kept else (*host.FIRST_VISIT, *host.ENTRIES))
     links = statuses.take(Reader.LINKS, first, lambda: host.read_links(first))
     if kept is not None and (links is None or tunnels_of(links.links) != kept.tunnels):
-        return await pass_over_host(visitor, previous, changes, ports=ports)  # a device came or went meanwhile
+        return await pass_over_host(
+            visitor, previous, changes, ports=ports, postrouting=postrouting
+        )  # a device came or went meanwhile
     if changes is not None and links is not None:
         changes.watch(frozenset(link.index for link in links.tunnels))  # before their entries are read
     tables = attempt(lambda: frozenset(nft.parse_tables(first.data(requests.NFT_TABLES))))
@@ -88,13 +93,20 @@ async def pass_over_host(
     proxy = _read_kube_proxy(statuses, found, second, ipvs=ipvs)
     chains = service_chains(ports, proxy, found, second)
     third = await visitor.visit((*filters.wanted_sets(found), *endpoint_topics(chains), requests.NFT_GENERATION))
+    before = previous.postrouting if previous else None
+    way_out = None
+    if postrouting:
+        way_out = await read_postrouting(visitor, tables, before, legacy_nat=nat_tables[Family.V6])
     facts = replace(
         host.read_network(statuses, links, first, second, kept),
         nat=_read_nat(statuses, found, second, third),
         kube_proxy=proxy and replace(proxy, routes=service_routes(chains, found, third)),
         legacy=legacy,
+        postrouting=way_out,
         entries_read=kept.read if kept else began,
     )
+    if way_out is not None and way_out.unread is not None:
+        statuses.fail(Reader.NAT, way_out.unread, way_out.detail)
     return HostPass(facts, statuses.all(), statuses.passing or _is_torn(first, third))
 
 

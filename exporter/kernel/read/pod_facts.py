@@ -15,11 +15,12 @@ from exporter.kernel.decode import legacy, nft
 from exporter.kernel.decode.counters import parse_all_conf
 from exporter.kernel.decode.links import parse_addresses, parse_links, parse_listeners
 from exporter.kernel.decode.routes import parse_routes
-from exporter.kernel.decode.rules import Chain, is_intercepted
+from exporter.kernel.decode.rules import is_intercepted
 from exporter.kernel.read import requests
 from exporter.kernel.read.visits import ReadError, VisitAnswers, attempt, attempt_optional, gather
 from exporter.model.facts import AddressFact, Inet6Conf, LinkFact, PodFacts
 from exporter.model.family import Family
+from exporter.model.packet_filter import Chain
 from exporter.model.reason import Reason
 
 FIRST_VISIT = (

@@ -42,19 +42,20 @@ async def read_host(
     lsm: bool = False,
     clock: Clock = time.monotonic,
     settle: float = SETTLE,
+    postrouting: bool = False,
 ) -> tuple[HostFacts, tuple[ReaderStatus, ...]]:
     """The host's facts, and each reader's status.
 
     `previous`: the facts of the round before, with the last copy of the legacy tables. `changes`: the kernel's
     announcements; without them everything is read again. `ports`: of Services whose rules are read. `lsm`: a security
     module confines the broker, so its EACCES is reported as `lsm`. `settle`: seconds to wait before a second pass over
-    a state that seems half-written.
+    a state that seems half-written. `postrouting`: read what packets of pods pass as they leave the host.
     """
     visitor = Visitor(broker, clock, lsm)
-    found = await pass_over_host(visitor, previous, changes, held=previous, ports=ports)
+    found = await pass_over_host(visitor, previous, changes, held=previous, ports=ports, postrouting=postrouting)
     if found.passing or has_new_gaps(found.facts, previous):
         await asyncio.sleep(settle)
-        found = await pass_over_host(visitor, previous, changes, held=found.facts, ports=ports)
+        found = await pass_over_host(visitor, previous, changes, held=found.facts, ports=ports, postrouting=postrouting)
     return found.facts, found.readings
 
 

@@ -13,13 +13,13 @@ from itertools import islice
 
 from exporter.broker.protocol.messages import ReadTopic
 from exporter.kernel.decode import nft, services
-from exporter.kernel.decode.rules import DNAT, Chain
 from exporter.kernel.decode.sets import parse_map
 from exporter.kernel.read import requests
 from exporter.kernel.read.filters import Filters, describe_chain
 from exporter.kernel.read.visits import VisitAnswers, attempt_optional
 from exporter.model.facts import Backend, KubeProxyFacts, ServiceRoute, WatchedPort
 from exporter.model.family import Address
+from exporter.model.packet_filter import DNAT, Chain
 
 Ports = tuple[WatchedPort, ...]
 _TABLES = {Backend.IPTABLES_NFT: requests.IPTABLES_TABLE, Backend.NFTABLES: services.NATIVE_TABLE}

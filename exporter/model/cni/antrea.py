@@ -12,6 +12,7 @@ PROFILE = CniProfile(
     config_maps=("antrea-config*",),
     node_annotations=("node.antrea.io/",),
     links=("antrea-*", "genev_sys_*", "vxlan_sys_*", "ovs-system"),
+    translates_elsewhere=True,
     family_annotations=("ipam.antrea.io/ippools",),
     switches=(
         # noSNAT: true turns masquerading off.

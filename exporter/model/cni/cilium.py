@@ -17,6 +17,7 @@ PROFILE = CniProfile(
     links=("cilium_*", "lxc*"),
     ipam="cluster-pool",
     uses_pod_cidrs=False,
+    translates_elsewhere=True,
     family_annotations=("ipam.cilium.io/ip-pool", "ipam.cilium.io/ipv4-pool", "ipam.cilium.io/ipv6-pool"),
     switches=(
         Switch(effect=Effect.IPV4, place=Place.CONFIG_MAP, names=("enable-ipv4",), default="true"),
@@ -26,6 +27,9 @@ PROFILE = CniProfile(
             place=Place.CONFIG_MAP,
             names=("enable-ipv6-masquerade", "masquerade"),
             default="true",
+        ),
+        Switch(
+            effect=Effect.MASQUERADE_EBPF, place=Place.CONFIG_MAP, names=("enable-bpf-masquerade",), default="false"
         ),
         Switch(effect=Effect.IPAM, place=Place.CONFIG_MAP, names=("ipam",), default="cluster-pool"),
         Switch(

@@ -15,6 +15,7 @@ PROFILE = CniProfile(
     address_annotations=("ovn.kubernetes.io/ip_address",),
     links=("ovn0", "br-int", "genev_sys_*", "vxlan_sys_*", "ovs-system", "mirror0", "*_h"),
     ipam="kube-ovn",
+    translates_elsewhere=True,
     uses_pod_cidrs=False,
     # logical_switch and ip_address are noted on every pod, chosen or not.
     family_annotations=("ovn.kubernetes.io/ip_pool",),

@@ -16,5 +16,6 @@ PROFILE = CniProfile(
     links=("ovn-k8s-*", "br-int", "br-local", "genev_sys_*", "ovs-system"),
     ipam="ovn-kubernetes",
     uses_pod_cidrs=False,
+    translates_elsewhere=True,
     replaces_kube_proxy=True,
 )

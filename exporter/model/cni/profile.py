@@ -38,6 +38,7 @@ class Effect(StrEnum):
     IPV4 = "pods get IPv4"
     IPV6 = "pods get IPv6"
     MASQUERADE_IPV6 = "pods' IPv6 is masqueraded"
+    MASQUERADE_EBPF = "masquerading is done in eBPF"
     IPAM = "where addresses come from"
     REPLACES_KUBE_PROXY = "Services work without kube-proxy"
     CHAINED_TO = "the CNI that it is chained to"
@@ -86,6 +87,7 @@ class CniProfile:
     family_annotations: tuple[str, ...] = ()  # of a pod or namespace: it chose its pools, subnets or families
     address_annotations: tuple[str, ...] = ()  # of a pod: its addresses on the cluster's network
     replaces_kube_proxy: bool = False
+    translates_elsewhere: bool = False  # in Open vSwitch, or in eBPF unless MASQUERADE_EBPF is off: no rule shows it
     switches: tuple[Switch, ...] = ()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from exporter.catalogue.kernel import address_state, pool_masqueraded, tunnel_peers
 from exporter.catalogue.metric import FinishedRound
 from exporter.diagnosis.census import Census, Progress
+from exporter.diagnosis.rules.node.masquerade import masquerade
 from exporter.model.cause import Role
 from exporter.model.cluster.inventory import InventoryOrigin
 from exporter.model.facts import HostFacts, PeerState, Reader, ReaderStatus, RouteFact, VxlanDevice
@@ -61,7 +62,7 @@ def kernel_section(report: Report) -> Html:
         return EMPTY
     cards = (
         ("Addresses and routes", list(_addressing(report, facts))),
-        ("NAT outgoing", list(_nat(report, facts))),
+        ("NAT outgoing", [*_nat(report, facts), *_masquerade(report)]),
         ("Tunnel", list(_tunnel(report, facts))),
         ("Kernel", list(_limits(facts))),
     )
@@ -123,6 +124,15 @@ def _nat(report: Report, facts: HostFacts) -> Iterator[tuple[str, Html]]:
         yield family.value, element("span", f"{live.backend.value}: {rules} in cali-nat-outgoing{hooked}{left}")
     for (_, pool), value in sorted(pool_masqueraded(FinishedRound(report))):
         yield f"pool {pool}", _sign(bool(value), "masqueraded" if value else "natOutgoing is on, but not masqueraded")
+
+
+def _masquerade(report: Report) -> Iterator[tuple[str, Html]]:
+    """What leaves the cluster, where the rules of another CNI than Calico say it."""
+    shown = masquerade(report.snapshot)
+    if shown is not None and shown.holds is None:
+        yield "pods' IPv6", _sign(good=None, words=f"? not known: {few(shown.doubts, 3)}")
+    elif shown is not None:
+        yield "pods' IPv6", _sign(good=shown.holds or None, words="masqueraded" if shown.holds else "not masqueraded")
 
 
 def _tunnel(report: Report, facts: HostFacts) -> Iterator[tuple[str, Html]]:

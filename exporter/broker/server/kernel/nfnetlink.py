@@ -32,6 +32,8 @@ _TCPDIAG_GETSOCK = 18  # the one request of sock_diag that answers for both fami
 _TCP_LISTEN = 10
 _NFT_GETTABLE, _NFT_GETCHAIN, _NFT_GETRULE, _NFT_GETSETELEM, _NFT_GETGEN = 0x0A01, 0x0A04, 0x0A07, 0x0A0D, 0x0A10
 _CHAIN_ATTRIBUTES = (1, 3)  # NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME
+_CHAIN_HOOK = 4
+_CHAIN_HAS_HOOK = frozenset({_CHAIN_HOOK, 6})  # NFTA_CHAIN_USE stands behind it
 _ATTRIBUTES = (1, 2)  # the table and the name in requests of rules and of set elements
 _IPSET_CMD_LIST = 0x0607
 _IPSET_PROTOCOL = 6
@@ -64,6 +66,26 @@ def _named(topic: ReadTopic, kinds: tuple[int, int]) -> bytes:
 def _nftables(make: Callable[[int, bytes], bytes], command: int, kinds: tuple[int, int]) -> Fetch:
     """Fetches what answers one command about the table and name of the topic."""
     return lambda visit, topic: visit.fetch(_NETLINK_NETFILTER, make(command, _named(topic, kinds)))
+
+
+def _nft_base_chains(visit: Visit, topic: ReadTopic) -> bytes:
+    """The chains with a hook, of the thousands of others that kube-proxy makes."""
+    data = visit.fetch(_NETLINK_NETFILTER, dump_request(_NFT_GETCHAIN, _nfgen(topic.number)))
+    kept = []
+    start = 0
+    while start < len(data):
+        end = start + HEADER.unpack_from(data, start)[0]
+        at = start + HEADER.size + 4
+        kind = 0
+        length = 4
+        while at < end and length >= 4 and kind not in _CHAIN_HAS_HOOK:
+            length, kind = ATTRIBUTE.unpack_from(data, at)
+            kind &= 0x3FFF
+            at += (length + 3) & -4
+        if kind == _CHAIN_HOOK:
+            kept.append(data[start:end])
+        start = (end + 3) & -4
+    return b"".join(kept)
 
 
 def _nft_set_head(visit: Visit, topic: ReadTopic) -> bytes:
@@ -115,6 +137,7 @@ TOPICS: Mapping[Topic, Fetch] = {
     Topic.NFT_GENERATION: always(_NETLINK_NETFILTER, question(_NFT_GETGEN, _nfgen(0))),
     Topic.NFT_TABLES: always(_NETLINK_NETFILTER, dump_request(_NFT_GETTABLE, _nfgen(0))),
     Topic.NFT_CHAINS: always(_NETLINK_NETFILTER, dump_request(_NFT_GETCHAIN, _nfgen(0))),
+    Topic.NFT_BASE_CHAINS: _nft_base_chains,
     Topic.NFT_CHAIN: _nftables(question, _NFT_GETCHAIN, _CHAIN_ATTRIBUTES),
     Topic.NFT_RULES: _nftables(dump_request, _NFT_GETRULE, _ATTRIBUTES),
     Topic.NFT_SET: _nftables(dump_request, _NFT_GETSETELEM, _ATTRIBUTES),

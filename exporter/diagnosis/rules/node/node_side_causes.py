@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from exporter.diagnosis.engine.preconditions import bounded, lacking, listed
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
+from exporter.diagnosis.rules.judging import found, this_node
+from exporter.diagnosis.rules.node.masquerade import masquerade
 from exporter.diagnosis.rules.node.nat import nat_kube_proxy_missing
 from exporter.diagnosis.samples import ARRIVED, PathSample, probes_of
 from exporter.model.cause import Cause, Role, Severity
@@ -22,8 +25,33 @@ def ippool_nat_outgoing_off(view: RuleInput) -> Judgement:
 
 
 def cni_ipv6_masquerade_off(view: RuleInput) -> Judgement:
-    """A warning where an outside IPv6 target fails from pods and passes from the host."""
-    return _with_damage(view, Cause.CNI_IPV6_MASQUERADE_OFF, _outside_fails_from_pods_only(view))
+    """A warning where an outside IPv6 target fails from pods and passes from the host, and no rule masquerades.
+
+    The node's rules decide, whatever the CNI's settings say; where they cannot be understood, the settings do.
+    """
+    damage = _outside_fails_from_pods_only(view)
+    judgement = _with_damage(view, Cause.CNI_IPV6_MASQUERADE_OFF, damage)
+    shown = masquerade(view.snapshot) if damage and lacking(view.inventory) is None else None
+    if shown is None:
+        return judgement
+    if shown.holds:
+        return () if view.role is Role.NODE else CLUSTER_RULES[Cause.CNI_IPV6_MASQUERADE_OFF](view)
+    if shown.holds is None:
+        said = f"whether a rule of this node masquerades them is not known: {'; '.join(bounded(shown.doubts, 3))}"
+    else:
+        pods = listed(map(str, shown.sources), 3)
+        said = f"no rule masquerades {pods} to the outside: {listed(shown.walked) or 'no table has such a chain'}"
+    if isinstance(judgement, Reason) or not judgement:
+        if shown.holds is None:
+            return judgement if isinstance(judgement, Reason) else Reason.READER_FAILED
+        return found(
+            Cause.CNI_IPV6_MASQUERADE_OFF,
+            [this_node(view)],
+            evidence=[said, *damage[:3]],
+            command="ip6tables-save -t nat; nft list ruleset | grep -A9 'type nat hook postrouting'",
+            severity=Severity.WARNING,
+        )
+    return tuple(replace(f, evidence=(said, *f.evidence)) for f in judgement)
 
 
 def ippool_vxlan_mode_mismatch(view: RuleInput) -> Judgement:
