@@ -33,15 +33,17 @@ ROUNDS = 2
 
 def chance_of(view: RuleInput, before: Chance, *, since: float) -> Chance:
     """What is known after this round; `since` is when the round before was judged."""
-    newest = samples_of(view.snapshot)[2:3]
-    new = [s for made in newest for s in made if s.time > since and not s.is_restricted]
+    history = samples_of(view.snapshot)[2:]
+    new = [s for made in history[:1] for s in made if s.time > since and not s.is_restricted]
     doubtful = services_on(view.inventory, _lost_nodes(new))
     over = view.now - REMEMBERED
     doubted = {**{d: at for d, at in before.doubted.items() if at > over}, **dict.fromkeys(doubtful, view.now)}
     losses = {key: tuple(one for one in kept if one[0] > over) for key, kept in before.losses.items()}
+    # What never arrives over IPv4 from a vantage does not fail by chance.
+    passing = {(s.vantage.key, s.destination, w) for made in history for s in made for w in WEIGHED if s.arrives(V4, w)}
     for sample, layer in product(new, WEIGHED):
         family, key = _lost_over(sample, layer), (sample.destination, layer)
-        if family is not None:
+        if family is V6 or (family is V4 and (sample.vantage.key, *key) in passing):
             losses[key] = (*losses.get(key, ()), (sample.time, family))[-MOST:]
     return Chance(doubted, {key: kept for key, kept in losses.items() if kept and key[0] not in doubtful})
 

@@ -301,3 +301,11 @@ def test_the_evidence_and_the_command_name_the_place() -> None:
     assert said[0].subjects == ("pod/default/web", "target/pypi")
     assert "pod/default/web to target/pypi (2001:db8::80)" in said[0].evidence[0]
     assert said[0].command == "dualstack-exporter probe [2001:db8::80]:443 --pod=default/web"
+
+
+def test_vantages_without_any_network_do_not_hide_that_one_lacks_ipv6() -> None:
+    """They never reach the only target over IPv4 either, which is not the chance of a dead endpoint."""
+    cut_off = [seen(pod(f"cut-{n}"), PYPI, "icmp6=unreachable tcp6=unreachable tcp4=unreachable") for n in range(9)]
+    dials = [*seen(WEB, PYPI, "icmp6=unreachable tcp6=unreachable tcp4=ok"), *(o for made in cut_off for o in made)]
+    shown = found(dials)
+    assert shown[Cause.IPV6_UNREACHABLE] == {Pair(WEB.subject, PYPI.subject, Family.V6)}
