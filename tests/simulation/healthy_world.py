@@ -14,11 +14,12 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 
 from exporter.diagnosis.vxlan_peers import tunnel_mac
+from exporter.diagnosis.watched_services import watched_ports
 from exporter.model.cluster.calico import BlockAffinity, IPAMBlock
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.pod import Pod
-from exporter.model.cluster.service import ServicePort
+from exporter.model.cluster.service import EndpointSlice, ServicePort
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
 from exporter.model.facts import (
     AddressFact,
@@ -32,6 +33,7 @@ from exporter.model.facts import (
     Neighbour,
     PodFacts,
     RouteFact,
+    ServiceRoute,
     SourceMatch,
     VxlanDevice,
     VxlanFacts,
@@ -96,6 +98,7 @@ class HealthyWorld:
         self._lost: dict[tuple[str, ...], float] = {}
         self._silent = False
         self._births = PODS
+        self._slices: dict[str, EndpointSlice] = {}
         self.inventory = self._inventory()
 
     def clock(self) -> float:
@@ -107,6 +110,7 @@ class HealthyWorld:
         self._silent = not self._silent and self._random.random() < 0.01
         self._turn_pods()
         self._turn_nodes()
+        self._routes = self._proxied(self.inventory)
         self.inventory = self._inventory()
 
     # the cluster
@@ -146,10 +150,14 @@ class HealthyWorld:
         ready = [n for n in self._nodes if n.ready]
         numbers = {n.name: i for i, n in enumerate(self._nodes, 11)}
         slices = tuple(
-            endpoints(s.name, *(f"{prefix}{numbers[n.name]}{end}" for n in ready), namespace=s.namespace)
+            replace(
+                endpoints(s.name, *(f"{prefix}{numbers[n.name]}{end}" for n in ready), namespace=s.namespace),
+                ports=s.ports,
+            )
             for s in SERVICES
             for prefix, end in (("10.1.", ".1"), ("fd01:0:0:", "::1"))
         )
+        slices = tuple(self._dated(each) for each in slices)
         blocks = [(n.name, ip_network(f"fd01:0:0:{numbers[n.name]}::/122")) for n in self._nodes]
         return changed(
             nodes=tuple(self._nodes),
@@ -161,6 +169,13 @@ class HealthyWorld:
             synced=self.now,
             uid="cluster",
         )
+
+    def _dated(self, each: EndpointSlice) -> EndpointSlice:
+        """With the time of its last change."""
+        before = self._slices.get(each.name)
+        if before is None or replace(each, changed=before.changed) != before:
+            self._slices[each.name] = replace(each, changed=None if before is None else self.now)
+        return self._slices[each.name]
 
     # the inspector
 
@@ -223,9 +238,17 @@ class HealthyWorld:
             forwarding_v4=True,
             nat=NatFacts((NatBackend(family=V6, backend=Backend.IPTABLES_NFT, chain=True, hooked=True,
                 rules=(SourceMatch(set_name="cali60masq-ipam-pools", members=(POOL6.cidr,)),)),)),
-            kube_proxy=KubeProxyFacts("iptables", {V4: True, V6: True}),
+            kube_proxy=KubeProxyFacts("iptables", {V4: True, V6: True}, self._routes),
             vxlan=VxlanFacts({"vxlan-v6.calico": _tunnel(me, peers, inventory)}),
         )  # fmt: skip
+
+    @staticmethod
+    def _proxied(inventory: Inventory) -> tuple[ServiceRoute, ...]:
+        """kube-proxy's rules: those of the inventory of one round before."""
+        return tuple(
+            ServiceRoute(port=p, backend=Backend.IPTABLES_NFT, chain="", addresses=frozenset(a for a, _ in p.endpoints))
+            for p in watched_ports(inventory)
+        )
 
     # the asker
 
