@@ -246,7 +246,7 @@ table {family} calico {{
 def kube_nft(rules: NatInput) -> str:
     """kube-proxy's own table in nftables mode, for `nft -f`."""
     family, kind = ("ip6", "ipv6_addr") if rules.six else ("ip", "ipv4_addr")
-    chains, elements, rejected = [], [], []
+    chains, elements, rejected, hairpins = [], [], [], []
     for port in rules.ports:
         key = f"{port.address} . {port.protocol} . {port.number}"
         name = f"{port.service}/{port.protocol}/{port.name}"
@@ -269,6 +269,7 @@ def kube_nft(rules: NatInput) -> str:
         else:
             ends = ", ".join(f"{i} : {address} . {port.target}" for i, address in enumerate(port.endpoints))
             choose = f"meta l4proto {port.protocol} dnat {family} to {choose} map {{ {ends} }}"
+            hairpins += [f"{end} . {end} . {port.protocol} . {port.target}" for end in port.endpoints]
         local = f"{family} daddr {port.address} {port.protocol} dport {port.number} {family} saddr != {rules.pod_range}"
         chains.append(f"chain {service} {{ {local} jump mark-for-masquerade\n {choose}; }}")
         elements.append(f"{key} : goto {service}")
@@ -279,6 +280,10 @@ table {family} kube-proxy {{
     chain mark-for-masquerade {{ mark set mark or 0x4000; }}
     chain reject-chain {{ reject; }}
     {chr(10).join(chains)}
+    set hairpin-connections {{
+        type {kind} . {kind} . inet_proto . inet_service
+        {_elements(hairpins)}
+    }}
     map service-ips {{
         type {kind} . inet_proto . inet_service : verdict
         {_elements(elements)}
@@ -290,6 +295,7 @@ table {family} kube-proxy {{
     chain services {{ {family} daddr . meta l4proto . th dport vmap @service-ips; }}
     chain service-endpoints-check {{ {family} daddr . meta l4proto . th dport vmap @no-endpoint-services; }}
     chain masquerading {{
+        ct status dnat {family} saddr . {family} daddr . meta l4proto . th dport @hairpin-connections masquerade
         mark and 0x4000 == 0 return
         mark set mark xor 0x4000
         masquerade fully-random
