@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 
-from tests.lab.objects import CNI, COREFILE, Object, pick
+from tests.kernel.calico_nodes import LabPod
+from tests.lab.objects import CNI, COREFILE, Object, pick, slice_object
 
 Edit = Callable[[list[Object]], object]
 TUNNEL_ANNOTATION = "projectcalico.org/IPv6VXLANTunnelAddr"
@@ -83,6 +84,18 @@ def endpoints(slice_name: str, names: Sequence[str] = ()) -> Edit:
     def edit(objects: list[Object]) -> None:
         found = pick(objects, "EndpointSlice", slice_name)
         found["endpoints"] = [e for e in found["endpoints"] if e["targetRef"]["name"] in names]
+
+    return edit
+
+
+def served_by(slice_name: str, pods: Sequence[LabPod]) -> Edit:
+    """Let these pods be the endpoints of an EndpointSlice."""
+
+    def edit(objects: list[Object]) -> None:
+        found = pick(objects, "EndpointSlice", slice_name)
+        six = found["addressType"] == "IPv6"
+        addresses = {pod.name: pod.address6 if six else pod.address4 for pod in pods}
+        found["endpoints"] = slice_object("", "", 0, found["addressType"], addresses)["endpoints"]
 
     return edit
 

@@ -26,15 +26,15 @@ def objects(*made: edits.Edit) -> Act:
 
 
 def serving_without(node: Callable[[Cluster], LabNode]) -> Act:
-    """The node's endpoints leave the EndpointSlices and kube-proxy's rules."""
+    """The node's endpoints leave the EndpointSlices and kube-proxy's rules; those of all other nodes are there."""
 
     def act(cluster: Cluster) -> None:
         others = [n for n in cluster.lab.nodes if n is not node(cluster)]
-        firsts = [n.pods[0].name for n in others]
-        rest = [p.name for n in others for p in n.pods[1:]]
+        firsts = [n.pods[0] for n in others]
+        rest = [p for n in others for p in n.pods[1:]]
         cluster.change(
-            *(edits.endpoints(f"web-{family}", firsts) for family in ("ipv4", "ipv6")),
-            *(edits.endpoints(f"client-{family}", rest) for family in ("ipv4", "ipv6")),
+            *(edits.served_by(f"web-{family}", firsts) for family in ("ipv4", "ipv6")),
+            *(edits.served_by(f"client-{family}", rest) for family in ("ipv4", "ipv6")),
         )
         cluster.lab.serve_from(*others)
 
