@@ -31,8 +31,8 @@ format: ## format the Python sources
 lock: ## update the lock files to the newest versions
 	scripts/lock
 
-libc-worlds: ## 4,000 worlds of damaged and 2,000 of usual DNS replies, against the glibc and musl of this machine (root)
-	DAMAGED_WORLDS=4000 LIBC_WORLDS=2000 scripts/test tests/wire/test_libc_truth.py
+libc-worlds: ## 4,000 worlds of damaged DNS replies, 2,000 of usual ones and 4,000 files, on this machine's glibc and musl (root)
+	DAMAGED_WORLDS=4000 LIBC_WORLDS=2000 CONF_WORLDS=4000 scripts/test tests/wire/test_libc_truth.py
 
 bench: ## measure the cost of reading the kernel against the usual tools; prints one table
 	scripts/bench

@@ -93,7 +93,7 @@ class DamagedWorld:
     @property
     def conf(self) -> ResolvConf:
         servers = (self.server,)
-        return ResolvConf(nameservers=servers, musl_nameservers=servers, timeout=1, attempts=1)
+        return ResolvConf(nameservers=servers, timeout=1, attempts=1)
 
     def resolv_conf(self) -> str:
         return f"nameserver {self.server}\noptions timeout:1 attempts:1\n"

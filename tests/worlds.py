@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from exporter.libc.replies import Answer, NoReply
@@ -177,9 +177,8 @@ def draw(rng: random.Random, index: int, servers: Iterable[Address], closed: fro
         timeout=1,
         attempts=rng.choice((1, 1, 1, 2)),
         options=frozenset(rng.choice(OPTIONS)),
-        musl_search=search if short else (),
-        musl_nameservers=chosen,
     )
+    conf = conf if short else replace(conf, musl=replace(conf, search=()))
     name = f"r{index:04d}{rng.choice(SUFFIXES)}"
     words = {}
     for candidate in all_candidates(name, conf):

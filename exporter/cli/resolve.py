@@ -9,9 +9,10 @@ from pathlib import Path
 from exporter.cli.vantage import VantageContext, run_at_vantage
 from exporter.daemon.options import CommandError, Options
 from exporter.libc.resolv_conf import parse_resolv_conf
+from exporter.libc.resolver import all_candidates, all_nameservers
 from exporter.model.dns import ResolvConf
 from exporter.model.probe import Lookup, Nameserver, Purpose, Question
-from exporter.report.resolve import Resolving, candidates, document, write
+from exporter.report.resolve import Resolving, document, write
 from exporter.report.text import Style
 
 LIMIT = 65536
@@ -28,8 +29,6 @@ def resolve(options: Options) -> int:
 
     async def work(context: VantageContext) -> Resolving:
         conf = given if given is not None else context.conf
-        if not conf.nameservers:
-            raise CommandError("that resolv.conf has no nameserver")
         lookups = await _ask(context, name, conf)
         return Resolving(name=name, request=options.family, conf=conf, lookups=lookups, place=context.vantage.subject)
 
@@ -62,8 +61,8 @@ async def _ask(context: VantageContext, name: str, conf: ResolvConf) -> tuple[Lo
             edns="edns0" in conf.options,
             timeout=context.config.timeouts["dns"],
         )
-        for candidate in candidates(name, conf)
+        for candidate in all_candidates(name, conf)
         for qtype in ("A", "AAAA")
-        for address in conf.nameservers
+        for address in all_nameservers(conf)
     ]
     return await context.runner.ask_all(questions, context.deadline)

@@ -7,16 +7,19 @@ random first server), HOSTALIASES, nscd, AI_ADDRCONFIG, and releases from 2.41 o
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
-from exporter.libc.replies import MAX_NDOTS, QTYPES, Answer, Answers, NoReply, Result, SearchWalk, nameservers
+from exporter.libc.replies import QTYPES, Answer, Answers, NoReply, Result, SearchWalk, nameservers
 from exporter.model.dns import NOERROR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, Reply, ResolvConf
 from exporter.model.dns_name import is_encodable
 from exporter.model.family import Address
 
-MAX_TIMEOUT, MAX_ATTEMPTS = 30, 5  # RES_MAXRETRANS, RES_MAXRETRY
 TCP_GIVE_UP = 127  # seconds until the kernel gives up (net.ipv4.tcp_syn_retries 6); glibc itself sets no limit
+
+
+HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_.-]*")  # res_hnok: of other names it takes no addresses
 
 
 class Herrno(Enum):
@@ -62,7 +65,7 @@ def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
 
 
 def _as_is_first(name: str, conf: ResolvConf) -> bool:
-    return name.count(".") >= min(conf.ndots, MAX_NDOTS)
+    return name.count(".") >= conf.ndots
 
 
 def _as_is_last(name: str, conf: ResolvConf) -> bool:
@@ -86,15 +89,17 @@ def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str) -> 
         discard=no_aaaa and request == "6",
     )
     error = call.search(name)
-    addresses = _addresses(call.replies)
+    hostname = HOSTNAME.fullmatch(call.decider) is not None
+    addresses = _addresses(call.replies) if hostname else ()
     if not call.replies:
         code = call.code_of(error, request)
         why = f"{call.reason}: {MEANINGS[code]}"
     elif addresses:
         code, why = "OK", f"{call.decider} has an address"
     else:
-        code = "EAI_NODATA" if request == "4" else "EAI_NONAME"
-        why = f"{call.decider} answers with records that hold no address: glibc stops there"
+        code = "EAI_NODATA" if request == "4" and hostname else "EAI_NONAME"
+        what = "records that hold no address" if hostname else "records, but is no host name"
+        why = f"{call.decider} answers with {what}: glibc stops there"
     return Result(code=code, addresses=addresses, seconds=walk.seconds, candidate=call.decider, why=why)
 
 
@@ -161,6 +166,7 @@ class _GlibcCall:
 
     def _judge(self, candidate: str) -> tuple[Herrno, str]:
         if not is_encodable(candidate):
+            self.transaction.errno = Errno.NONE  # another one, that is
             return Herrno.NO_RECOVERY, "does not fit into a query"
         replies = self.transaction.send(candidate, self.qtypes)
         if replies is None and self.discard and self.transaction.first_rcode is None:
@@ -199,13 +205,13 @@ class Transaction:
     def __post_init__(self) -> None:
         self.reopen = "single-request-reopen" in self.conf.options
         self.single = self.reopen or "single-request" in self.conf.options
-        self.servers = nameservers(self.conf.nameservers)
+        self.servers = nameservers(self.conf)
 
     def send(self, candidate: str, qtypes: tuple[str, ...]) -> list[Reply] | None:
         """__res_context_send: the usable replies of the first server that gives some, None after all attempts."""
         stream = "use-vc" in self.conf.options
         self.heard, self.stream_errno, self.first_rcode = False, Errno.TIMEOUT, None
-        for _ in range(min(self.conf.attempts, MAX_ATTEMPTS)):
+        for _ in range(self.conf.attempts):
             for index in range(len(self.servers)):
                 replies = None if stream else self._datagrams(candidate, qtypes, index)
                 stream |= replies is not None and any(reply.tc for reply in replies)
@@ -280,7 +286,7 @@ class Transaction:
 
     def _wait(self, index: int) -> None:
         """The time send_dg gives one server: timeout doubled per position, shared among the servers, at least 1 s."""
-        seconds = min(self.conf.timeout, MAX_TIMEOUT) << index
+        seconds = self.conf.timeout << index
         self.walk.seconds += max(seconds // len(self.servers) if index else seconds, 1)
         self.heard = True
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from exporter.model.dns import NOERROR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, Reply
-from exporter.model.dns_name import casefold
+from exporter.model.dns_name import ESCAPED, casefold
 from exporter.model.family import Address
 
 HEADER = 12  # octets
@@ -182,7 +182,8 @@ def _count(wire: bytes, at: int) -> int:
 
 
 def _encoded(name: str) -> bytes:
-    labels = casefold(name).encode("latin-1", "replace").split(b".") if casefold(name) else []
+    texts = casefold(name).split(".") if casefold(name) else []
+    labels = [ESCAPED.sub(lambda o: chr(int(o[1]) & 255), text).encode("latin-1", "replace") for text in texts]
     return b"".join(bytes([len(label) & 63]) + label for label in labels) + b"\0"
 
 

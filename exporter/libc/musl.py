@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from exporter.libc.replies import MAX_NDOTS, QTYPES, Answers, NoReply, Result, SearchWalk, UnaskedError, nameservers
+from exporter.libc.replies import QTYPES, Answers, NoReply, Result, SearchWalk, UnaskedError, nameservers
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
 from exporter.model.dns_name import casefold, is_encodable
 
-MAX_TIMEOUT = 60
 MAX_ADDRESSES = 48  # MAXADDRS of lookup.h; since 1.2.4 AAAA is read before A
 MAX_TEXT = 255  # name, dot and search domain, in lookup_name.c's buffer
 NEVER = float("inf")
@@ -24,9 +23,9 @@ def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
     bare = name.removesuffix(".")
     if not bare or bare.endswith("."):
         return ()
-    if name.endswith(".") or name.count(".") >= min(conf.ndots, MAX_NDOTS):
+    if name.endswith(".") or name.count(".") >= conf.ndots:
         return (bare,)
-    fitting = [domain for domain in conf.musl_search if len(name) + 1 + len(domain) <= MAX_TEXT]
+    fitting = [domain for domain in conf.search if len(name) + 1 + len(domain) <= MAX_TEXT]
     return (*(f"{name}.{domain if domain == '.' else domain.removesuffix('.')}" for domain in fitting), name)
 
 
@@ -58,10 +57,6 @@ class _MuslCall:
     walk: SearchWalk
     since_1_2_4: bool
 
-    @property
-    def timeout(self) -> float:
-        return float(min(self.conf.timeout, MAX_TIMEOUT))
-
     def ask(self, candidate: str, qtypes: tuple[str, ...]) -> Result:
         """name_from_dns: the types in order A, AAAA; no answer ends the search, NXDOMAIN for either gives no code."""
         if not is_encodable(candidate):
@@ -85,20 +80,23 @@ class _MuslCall:
     def _unencodable(self, candidate: str) -> Result:
         code, why = "" if self.since_1_2_4 else "EAI_NONAME", f"{candidate} does not fit into a query"
         if not self.since_1_2_4 and candidate.endswith(".."):
-            self.walk.seconds += self.timeout
+            self.walk.seconds += self.conf.timeout
             code, why = "EAI_AGAIN", f"{candidate} makes a malformed query that no nameserver answers"
         return Result(code=code, why=why)
 
     def _send(self, candidate: str, qtypes: tuple[str, ...]) -> list[Reply | None]:
         """res_msend.c: the reply per type, None if none came within the timeout; adds the time that passes."""
+        if not self.conf.attempts:
+            raise UnaskedError("it divides by attempts, which ends the process on some processors")
         arrivals = [self._race(candidate, qtype) for qtype in qtypes]
         broken = min((arrival.at for arrival in arrivals if arrival.breaks), default=NEVER)
-        self.walk.seconds += min(max(arrival.at for arrival in arrivals), broken, self.timeout)
-        return [arrival.reply if arrival.at < self.timeout and arrival.at <= broken else None for arrival in arrivals]
+        self.walk.seconds += min(max(arrival.at for arrival in arrivals), broken, self.conf.timeout)
+        timeout = self.conf.timeout
+        return [each.reply if each.at < timeout and each.at <= broken else None for each in arrivals]
 
     def _race(self, candidate: str, qtype: str) -> _Arrival:
         """The first usable reply of all nameservers. A nameserver that was not asked counts as the slowest."""
-        servers = nameservers(self.conf.musl_nameservers or self.conf.nameservers)
+        servers = nameservers(self.conf)
         found = (self.walk.answers.get((casefold(candidate), qtype, server)) for server in servers)
         known = [answer.seen_by(self.walk.libc) for answer in found if answer is not None]
         usable = [(a.seconds, reply, a) for a in known if (reply := _usable(a.datagram)) is not None]

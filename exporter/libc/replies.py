@@ -13,14 +13,13 @@ from ipaddress import IPv4Address
 from typing import TypeAlias
 
 from exporter.libc.messages import GlibcReader, MuslReader
-from exporter.model.dns import Reply
+from exporter.model.dns import Reply, ResolvConf
 from exporter.model.dns_name import casefold
 from exporter.model.family import Address
 from exporter.model.probe import Lookup, LookupOutcome
 
 MAX_NAMESERVERS = 3  # MAXNS of both libcs
 LOOPBACK = IPv4Address("127.0.0.1")
-MAX_NDOTS = 15  # RES_MAXNDOTS, the same in musl
 QTYPES: Mapping[str, tuple[str, ...]] = {"any": ("A", "AAAA"), "4": ("A",), "6": ("AAAA",)}  # by request
 
 
@@ -86,9 +85,9 @@ class Result:
     why: str = ""
 
 
-def nameservers(listed: tuple[Address, ...]) -> tuple[Address, ...]:
+def nameservers(conf: ResolvConf) -> tuple[Address, ...]:
     """The nameservers a libc asks: the first three listed, the loopback if there is none (resolv.conf(5))."""
-    return listed[:MAX_NAMESERVERS] or (LOOPBACK,)
+    return conf.nameservers[:MAX_NAMESERVERS] or (LOOPBACK,)
 
 
 def answers_of(lookups: Iterable[Lookup]) -> dict[tuple[str, str, Address], Answer]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from ipaddress import IPv6Address
 
 from exporter.libc import glibc, musl
-from exporter.libc.replies import Answer, Answers, NoReply, Result, UnaskedError
+from exporter.libc.numeric import has_link, is_address, read_ipv4, read_ipv6
+from exporter.libc.replies import Answer, Answers, NoReply, Result, UnaskedError, nameservers
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
 from exporter.model.dns_name import casefold, is_encodable
-from exporter.model.family import Address, parse_address
+from exporter.model.family import Address
 from exporter.model.report import Prediction
 
 
@@ -33,16 +35,22 @@ class Request(StrEnum):
     V6 = "6"
 
 
+LOOPBACK_LINK = "lo"  # which every network namespace has
 SLOW = 1.0  # seconds of waiting from which on a fix is suggested for a name that resolves
 
 
 def candidates(libc: str, name: str, conf: ResolvConf) -> tuple[str, ...]:
     """The names that this libc asks for `name`, in order, until one ends the search."""
-    return glibc.candidates(name, conf) if libc == Libc.GLIBC else musl.candidates(name, conf)
+    return glibc.candidates(name, conf) if libc == Libc.GLIBC else musl.candidates(name, conf.for_musl)
 
 
 def all_candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
-    """The candidates of all libcs, in order, as far as they fit into a query: what a prediction needs to be asked."""
+    """The candidates of all libcs, in order, as far as they fit into a query: what a prediction needs to be asked.
+
+    None for an address, for which no libc asks.
+    """
+    if is_address(name):
+        return ()
     names = (candidate for libc in Libc for candidate in candidates(libc, name, conf) if is_encodable(candidate))
     return tuple(dict.fromkeys(map(casefold, names)))
 
@@ -54,7 +62,7 @@ def predict(libc: str, name: str, conf: ResolvConf, answers: Answers, *, request
         if result is None and libc == Libc.GLIBC:
             result = glibc.getaddrinfo(name, conf, answers, request)
         elif result is None:
-            result = musl.getaddrinfo(name, conf, answers, request, since_1_2_4=libc == Libc.MUSL)
+            result = musl.getaddrinfo(name, conf.for_musl, answers, request, since_1_2_4=libc == Libc.MUSL)
     except UnaskedError:
         return None
     return Prediction(
@@ -71,13 +79,29 @@ def predict(libc: str, name: str, conf: ResolvConf, answers: Answers, *, request
 
 def _literal(libc: str, name: str, request: str) -> Result | None:
     """An address as name needs no nameserver; with a request for the other family it is an error of its own."""
-    address = parse_address(name)
+    address: Address | None = read_ipv4(name)
+    scope: str | None = None
+    if address is None and (found := read_ipv6(name)) is not None:
+        address, scope = found
     if address is None:
         return None
-    if request in {Request.ANY, str(address.version)}:
-        return Result(code="OK", addresses=(address,), why="the name is an address")
-    code = {Libc.GLIBC: "EAI_ADDRFAMILY", Libc.MUSL: "EAI_NODATA"}.get(Libc(libc), "EAI_NONAME")
-    return Result(code=code, why="the name is an address of the other family")
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    if libc == Libc.GLIBC and request == Request.V4 and mapped is not None:
+        address = mapped
+    if request not in {Request.ANY, str(address.version)}:
+        code = {Libc.GLIBC: "EAI_ADDRFAMILY", Libc.MUSL: "EAI_NODATA"}.get(Libc(libc), "EAI_NONAME")
+        return Result(code=code, why="the name is an address of the other family")
+    if scope is not None and isinstance(address, IPv6Address):
+        if not has_link(address, scope, musl=libc != Libc.GLIBC):
+            return Result(code="EAI_NONAME", why="the name is an address with a link that such an address cannot have")
+        if not scope.isdigit() and scope != LOOPBACK_LINK:
+            raise UnaskedError(f"whether there is a link {scope}")
+    return Result(code="OK", addresses=(address,), why="the name is an address")
+
+
+def all_nameservers(conf: ResolvConf) -> tuple[Address, ...]:
+    """Those that some libc asks, in order."""
+    return tuple(dict.fromkeys((*nameservers(conf), *nameservers(conf.for_musl))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +120,7 @@ def suggest_fixes(name: str, conf: ResolvConf, answers: Answers, *, request: str
     missing = {key: _missing(answer) if key[0] in searched else answer for key, answer in answers.items()}
     changes = (
         (f"write the name with a final dot: {bare}.", f"{bare}.", conf, answers),
-        ("options ndots:1 (in a pod: spec.dnsConfig.options)", name, replace(conf, ndots=1), answers),
+        ("options ndots:1 (in a pod: spec.dnsConfig.options)", name, _with_ndots(conf, 1), answers),
         ("let the resolver answer AAAA as honestly as A", name, conf, honest),
         ("let the search domains' servers answer NXDOMAIN for names they do not have", name, conf, missing),
         ("options no-aaaa (glibc 2.36 and later)", name, replace(conf, options=conf.options | {"no-aaaa"}), answers),
@@ -109,6 +133,10 @@ def suggest_fixes(name: str, conf: ResolvConf, answers: Answers, *, request: str
         if helped:
             found.append(Fix(change, helped))
     return tuple(found)
+
+
+def _with_ndots(conf: ResolvConf, ndots: int) -> ResolvConf:
+    return replace(conf, ndots=ndots, musl=replace(conf.for_musl, ndots=ndots))
 
 
 def _helps(before: Prediction | None, after: Prediction | None) -> bool:

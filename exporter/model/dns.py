@@ -64,5 +64,8 @@ class ResolvConf:
     timeout: int = 5
     attempts: int = 2
     options: frozenset[str] = frozenset()  # single-request, no-aaaa, edns0, use-vc, trust-ad, rotate ...
-    musl_search: tuple[str, ...] = ()  # the search list as musl keeps it (over-long lines dropped)
-    musl_nameservers: tuple[Address, ...] = ()
+    musl: ResolvConf | None = None  # as musl reads it, where that differs; the rest is as glibc reads it
+
+    @property
+    def for_musl(self) -> ResolvConf:
+        return self.musl or self

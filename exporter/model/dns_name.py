@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 MAX_NAME, MAX_LABEL = 253, 63  # octets of a name as text and of one label, RFC 1035 section 2.3.4
+ESCAPED = re.compile(r"\\([0-9]{3})")  # an octet that is not printable, RFC 1035 section 5.1
 
 
 def casefold(name: str) -> str:
@@ -22,5 +25,5 @@ def zone(name: str) -> str:
 
 def is_encodable(name: str) -> bool:
     """Whether a name fits into a query; the final dot does not count."""
-    bare = name.removesuffix(".")
+    bare = ESCAPED.sub("?", name.removesuffix("."))
     return len(bare) <= MAX_NAME and all(0 < len(label) <= MAX_LABEL for label in bare.split("."))

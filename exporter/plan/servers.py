@@ -61,5 +61,6 @@ def _node_caches(inventory: Inventory) -> tuple[Address, ...]:
 
 
 def servers_of(conf: ResolvConf, known: KnownServers, pod: Pod | None = None) -> tuple[tuple[Nameserver, bool], ...]:
-    """The nameservers of a resolv.conf (the first three, as libcs use), each with whether it may be asked."""
-    return tuple((Nameserver(a, known.labels.get(a, OTHER)), known.allow(a, pod)) for a in conf.nameservers[:3])
+    """The nameservers of a resolv.conf (of each libc the first three), each with whether it may be asked."""
+    listed = dict.fromkeys((*conf.nameservers[:3], *conf.for_musl.nameservers[:3]))
+    return tuple((Nameserver(a, known.labels.get(a, OTHER)), known.allow(a, pod)) for a in listed)

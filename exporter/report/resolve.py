@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from exporter.diagnosis.rules.dns.answer_signs import describe
-from exporter.libc.replies import answers_of
-from exporter.libc.resolver import Libc, all_candidates, predict, suggest_fixes
+from exporter.libc.replies import answers_of, nameservers
+from exporter.libc.resolver import Libc, all_candidates, all_nameservers, predict, suggest_fixes
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import casefold
-from exporter.model.family import parse_address
 from exporter.model.probe import Lookup
 from exporter.model.report import Prediction
 from exporter.report.document import few
@@ -54,15 +53,10 @@ class Resolving:
 
     def answers(self, candidate: str, qtype: str) -> list[Lookup]:
         """The answers to one question, in the order of the file's nameservers."""
-        order = {address: place for place, address in enumerate(self.conf.nameservers)}
+        order = {address: place for place, address in enumerate(all_nameservers(self.conf))}
         asked = (one for one in self.lookups if one.question.qtype == qtype)
         found = (one for one in asked if casefold(one.question.name) == candidate)
         return sorted(found, key=lambda one: order.get(one.question.server.address, len(order)))
-
-
-def candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
-    """Every name that some libc would ask nameservers for; none where the name is an address."""
-    return () if parse_address(name) is not None else all_candidates(name, conf)
 
 
 def document(resolving: Resolving) -> dict[str, object]:
@@ -72,7 +66,7 @@ def document(resolving: Resolving) -> dict[str, object]:
         "family": resolving.request,
         "candidates": [
             {"name": name, **{qtype: _answer(resolving.answers(name, qtype)) for qtype in QTYPES}}
-            for name in candidates(resolving.name, resolving.conf)
+            for name in all_candidates(resolving.name, resolving.conf)
         ],
         **{libc.value: _predicted(resolving.prediction(libc)) for libc in Libc},
     }
@@ -103,19 +97,21 @@ def _head(resolving: Resolving, style: Style) -> Iterator[str]:
     conf = resolving.conf
     place = f", from {resolving.place}" if resolving.place else ""
     yield style.clean(f"{resolving.name}, as getaddrinfo resolves it (family {resolving.request}){place}")
-    servers = ", ".join(map(str, conf.nameservers)) or "none"
-    options = [f"ndots:{conf.ndots}", f"timeout:{conf.timeout}", f"attempts:{conf.attempts}", *sorted(conf.options)]
-    search = " ".join(conf.search) or "nothing"
-    yield from style.wrap(f"nameservers {servers}; search {search}; {' '.join(options)}", "  ")
-    if conf.musl_search != conf.search:
-        musl_search = " ".join(conf.musl_search) or "nothing"
-        yield from style.wrap(f"musl searches {musl_search}: it ignores lines of 256 bytes and more", "  ")
+    yield from style.wrap(" ".join([_settings(conf), *sorted(conf.options)]), "  ")
+    if _settings(conf) != _settings(conf.for_musl):
+        yield from style.wrap(f"musl reads this file otherwise: {_settings(conf.for_musl)}", "  ")
+
+
+def _settings(conf: ResolvConf) -> str:
+    servers, search = ", ".join(map(str, nameservers(conf))), " ".join(conf.search) or "nothing"
+    numbers = f"ndots:{conf.ndots} timeout:{conf.timeout} attempts:{conf.attempts}"
+    return f"nameservers {servers}; search {search}; {numbers}"
 
 
 def _candidates(resolving: Resolving, style: Style) -> Iterator[str]:
     decided = {libc: made.candidate for libc in Libc if (made := resolving.prediction(libc)) is not None}
     several = len({one.question.server.address for one in resolving.lookups}) > 1
-    for name in candidates(resolving.name, resolving.conf):
+    for name in all_candidates(resolving.name, resolving.conf):
         by = ", ".join(LIBC_NAMES[libc] for libc, candidate in decided.items() if casefold(candidate) == name)
         yield style.clean(name) + (style.paint(f"  <- decides {by}", DIM) if by else "")
         for qtype in QTYPES:
@@ -136,7 +132,7 @@ def _libcs(resolving: Resolving, style: Style) -> Iterator[str]:
     for libc in Libc:
         made = resolving.prediction(libc)
         if made is None:
-            yield f"{LIBC_NAMES[libc]:<{COLUMN}}? unknown: it depends on a query that was not made"
+            yield f"{LIBC_NAMES[libc]:<{COLUMN}}? unknown: it depends on what was not asked"
             continue
         waits = f", after waiting {made.seconds:.2g} s" if made.seconds >= 1 else ""
         outcome = style.paint(made.code, GREEN if made.code == "OK" else RED)

@@ -53,7 +53,7 @@ FORWARDING = Inet6Conf(forwarding=1, accept_ra=0, disable_ipv6=0)
 DOMAIN = "cluster.local"
 DNS = (ip_address("10.152.183.10"), ip_address("fd98::10"))
 SEARCH = (f"default.svc.{DOMAIN}", DOMAIN)
-CONF = ResolvConf(nameservers=DNS[:1], search=SEARCH, ndots=5, musl_search=SEARCH, musl_nameservers=DNS[:1])
+CONF = ResolvConf(nameservers=DNS[:1], search=SEARCH, ndots=5)
 SERVICES = (
     service("dualstack-exporter", labels={"app.kubernetes.io/name": "dualstack-exporter"},
         ports=(ServicePort(name="http", port=80),)),

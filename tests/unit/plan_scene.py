@@ -51,7 +51,7 @@ def conf(
 ) -> ResolvConf:
     servers = tuple(ip_address(n) for n in nameservers or ("10.96.0.10",))
     found = tuple(search)
-    return ResolvConf(nameservers=servers, search=found, ndots=5, musl_search=found, musl_nameservers=servers)
+    return ResolvConf(nameservers=servers, search=found, ndots=5)
 
 
 def view(vantage: Vantage, file: ResolvConf | None) -> PodView:

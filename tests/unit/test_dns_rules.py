@@ -41,9 +41,7 @@ INVENTORY = Inventory(source=InventoryOrigin.KUBERNETES, services=(WEB,), pods=(
 CONF = ResolvConf(
     nameservers=(address("192.0.2.53"),),
     search=("default.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"),
-    musl_search=("default.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"),
     ndots=5,
-    musl_nameservers=(address("192.0.2.53"),),
 )
 ONE, TWO = pod("one"), pod("two")
 SIX = server("2001:db8::53")
@@ -411,7 +409,7 @@ def test_an_answer_that_is_lost_now_and_came_at_another_time_breaks_no_search(be
 
 
 def test_files_whose_nameservers_were_not_asked_are_not_predicted() -> None:
-    elsewhere = replace(CONF, nameservers=(address("192.0.2.99"),), musl_nameservers=(address("192.0.2.99"),))
+    elsewhere = replace(CONF, nameservers=(address("192.0.2.99"),))
     round_ = view(predicted(TRAP), pods=(PodView(vantage=ONE, resolv_conf=elsewhere, libc=frozenset({"musl"})),))
     assert found(Cause.DNS_SEARCH_BREAKS_MUSL, round_) is None
     assert predictions(round_) == {}

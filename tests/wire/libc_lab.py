@@ -53,13 +53,13 @@ def respond(query: bytes, spec: dict[str, Any]) -> bytes:
 
 
 def lookup(script: Script, query: bytes, server: str) -> dict[str, Any]:
-    """The line of the script for this query; names outside it do not exist."""
+    """The line of the script for this query, or for all of that first label; names outside it do not exist."""
     question = dns.message.from_wire(query).question[0]
     name = question.name.to_text(omit_final_dot=True).lower()
     missing = {"rcode": 3, "aa": False, "ra": True, "tc": False, "soa": True, "cname": "", "addresses": []}
-    return script.get(
-        (name, dns.rdatatype.to_text(question.rdtype), server), {"delay": 0.0, "udp": missing, "tcp": missing}
-    )
+    qtype = dns.rdatatype.to_text(question.rdtype)
+    found = script.get((name, qtype, server)) or script.get((f"{name.partition('.')[0]}.*", qtype, server))
+    return found or {"delay": 0.0, "udp": missing, "tcp": missing}
 
 
 class Datagrams(asyncio.DatagramProtocol):
@@ -122,7 +122,7 @@ async def main(work: dict[str, Any], folder: Path) -> list[str]:
     jobs = []
     for index, job in enumerate(work["runs"]):
         file = folder / f"resolv.conf.{index}"
-        file.write_text(job["resolv_conf"])
+        file.write_bytes(job["resolv_conf"].encode("latin-1"))
         jobs.append(run(job["program"], [str(file), str(switch), str(hosts)], turn))
     outcomes = await asyncio.gather(*jobs)
     if faults:

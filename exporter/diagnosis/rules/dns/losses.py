@@ -149,11 +149,12 @@ def _parallel_loss(view: RuleInput, server: Nameserver, lost: Lookup) -> str:
     question = lost.question
     files = {pod.vantage.subject: pod.resolv_conf for pod in view.snapshot.pods}
     conf = files.get(question.vantage.subject) or view.snapshot.host_resolv_conf or ResolvConf()
+    musl = conf.for_musl
     alone = conf.options & {"single-request", "single-request-reopen", "use-vc"}
     return (
         f"{called(server)}, {question.name}: A and AAAA sent together from {question.vantage.subject}: the reply to "
         f"{question.qtype} was missing, for {lost.detail} such pairs one reply; sent alone, it came. "
-        f"glibc waits {0 if alone else conf.timeout} s longer then, musl {conf.timeout / max(1, conf.attempts):g} s"
+        f"glibc waits {0 if alone else conf.timeout} s longer then, musl {musl.timeout / max(1, musl.attempts):g} s"
     )
 
 
