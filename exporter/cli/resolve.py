@@ -11,11 +11,13 @@ from exporter.daemon.options import CommandError, Options
 from exporter.libc.resolv_conf import parse_resolv_conf
 from exporter.libc.resolver import all_candidates, all_nameservers
 from exporter.model.dns import ResolvConf
-from exporter.model.probe import Lookup, Nameserver, Purpose, Question
+from exporter.model.probe import Lookup, Lost, Nameserver, Purpose, Question
+from exporter.plan import parallel
 from exporter.report.resolve import Resolving, document, write
 from exporter.report.text import Style
 
 LIMIT = 65536
+TRIES = 3  # of a pair: one lost datagram is no loss
 LONGEST = 253  # characters of a name, RFC 1035 2.3.4
 
 
@@ -29,7 +31,7 @@ def resolve(options: Options) -> int:
 
     async def work(context: VantageContext) -> Resolving:
         conf = given if given is not None else context.conf
-        lookups = await _ask(context, name, conf)
+        lookups = await _ask(context, name, conf, options.family)
         return Resolving(name=name, request=options.family, conf=conf, lookups=lookups, place=context.vantage.subject)
 
     resolving = run_at_vantage(options, work)
@@ -48,8 +50,11 @@ def _read(path: str) -> ResolvConf:
         raise CommandError(f"--resolv-conf={path}: {error.strerror}") from error
 
 
-async def _ask(context: VantageContext, name: str, conf: ResolvConf) -> tuple[Lookup, ...]:
-    """A and AAAA of every candidate of any libc, from every nameserver, asked as a libc asks."""
+async def _ask(context: VantageContext, name: str, conf: ResolvConf, family: str) -> tuple[Lookup, ...]:
+    """A and AAAA of every candidate of any libc, from every nameserver, asked as a libc asks.
+
+    Alone, and then both from one socket: a reply that is lost there every time is lost for an application.
+    """
     questions = [
         Question(
             vantage=context.vantage,
@@ -65,4 +70,14 @@ async def _ask(context: VantageContext, name: str, conf: ResolvConf) -> tuple[Lo
         for qtype in ("A", "AAAA")
         for address in all_nameservers(conf)
     ]
-    return await context.runner.ask_all(questions, context.deadline)
+    lookups = await context.runner.ask_all(questions, context.deadline)
+    for kind in (Lost.AT_ONCE, Lost.IN_TURN) if family == "any" else ():
+        pairs = parallel.predicted(lookups, kind)
+        lossy: list[Question] = []
+        for _ in range(TRIES):
+            made = await context.runner.ask_together(pairs, context.deadline)
+            missing = [(pair, parallel.missing(each)) for pair, each in zip(pairs, made, strict=True)]
+            pairs = tuple(pair for pair, question in missing if question is not None)
+            lossy = [question for _, question in missing if question is not None]
+        lookups = parallel.with_losses(lookups, kind, lossy)
+    return lookups

@@ -15,6 +15,7 @@ from exporter.libc.replies import QTYPES, Answer, Answers, NoReply, Result, Sear
 from exporter.model.dns import NOERROR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, Reply, ResolvConf
 from exporter.model.dns_name import is_encodable
 from exporter.model.family import Address
+from exporter.model.probe import Lost
 
 TCP_GIVE_UP = 127  # seconds until the kernel gives up (net.ipv4.tcp_syn_retries 6); glibc itself sets no limit
 
@@ -233,7 +234,7 @@ class Transaction:
         answers = [self._answer(candidate, qtype, index) for qtype in qtypes]
         if any(answer.datagram is NoReply.REFUSED for answer in answers):
             return None
-        received = [answer.datagram for answer in answers if isinstance(answer.datagram, Reply)]
+        received = [a.datagram for a in answers if isinstance(a.datagram, Reply) and a.lost is Lost.NEVER]
         usable = [reply for reply in received if not _bad(reply)]
         self._hear(received)
         if len(received) == len(qtypes) or any(reply.tc for reply in usable):
@@ -251,7 +252,7 @@ class Transaction:
         if replies is None or len(replies) == len(qtypes) or self.reopen:
             return replies
         answers = (self._answer(candidate, qtype, index) for qtype in qtypes)
-        if all(isinstance(answer.datagram, Reply) for answer in answers):
+        if all(isinstance(a.datagram, Reply) and a.lost is not Lost.IN_TURN for a in answers):
             return replies
         self.reopen = True
         return self._in_order(candidate, qtypes, index)
@@ -263,7 +264,8 @@ class Transaction:
             answer = self._answer(candidate, qtype, index)
             if answer.datagram is NoReply.REFUSED:
                 return None
-            if not isinstance(answer.datagram, Reply):
+            lost = bool(replies) and not self.reopen and answer.lost is Lost.IN_TURN
+            if lost or not isinstance(answer.datagram, Reply):
                 self._wait(index)
                 break
             self.walk.seconds += answer.seconds

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from exporter.libc.replies import QTYPES, Answers, NoReply, Result, SearchWalk, UnaskedError, nameservers
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
 from exporter.model.dns_name import casefold, is_encodable
+from exporter.model.probe import Lost
 
 MAX_ADDRESSES = 48  # MAXADDRS of lookup.h; since 1.2.4 AAAA is read before A
 MAX_TEXT = 255  # name, dot and search domain, in lookup_name.c's buffer
@@ -88,17 +89,22 @@ class _MuslCall:
         """res_msend.c: the reply per type, None if none came within the timeout; adds the time that passes."""
         if not self.conf.attempts:
             raise UnaskedError("it divides by attempts, which ends the process on some processors")
-        arrivals = [self._race(candidate, qtype) for qtype in qtypes]
+        arrivals = [self._race(candidate, qtype, paired=len(qtypes) > 1) for qtype in qtypes]
         broken = min((arrival.at for arrival in arrivals if arrival.breaks), default=NEVER)
         self.walk.seconds += min(max(arrival.at for arrival in arrivals), broken, self.conf.timeout)
         timeout = self.conf.timeout
         return [each.reply if each.at < timeout and each.at <= broken else None for each in arrivals]
 
-    def _race(self, candidate: str, qtype: str) -> _Arrival:
-        """The first usable reply of all nameservers. A nameserver that was not asked counts as the slowest."""
+    def _race(self, candidate: str, qtype: str, *, paired: bool) -> _Arrival:
+        """The first usable reply of all nameservers. A nameserver that was not asked counts as the slowest.
+
+        A reply that is lost beside the other type's comes once that question is sent again, alone.
+        """
+        again = self.conf.timeout / self.conf.attempts
         servers = nameservers(self.conf)
         found = (self.walk.answers.get((casefold(candidate), qtype, server)) for server in servers)
         known = [answer.seen_by(self.walk.libc) for answer in found if answer is not None]
+        known = [replace(a, seconds=a.seconds + again) if paired and a.lost is not Lost.NEVER else a for a in known]
         usable = [(a.seconds, reply, a) for a in known if (reply := _usable(a.datagram)) is not None]
         if not usable:
             if len(known) < len(servers):

@@ -16,7 +16,7 @@ from exporter.libc.messages import GlibcReader, MuslReader
 from exporter.model.dns import Reply, ResolvConf
 from exporter.model.dns_name import casefold
 from exporter.model.family import Address
-from exporter.model.probe import Lookup, LookupOutcome
+from exporter.model.probe import Lookup, LookupOutcome, Lost
 
 MAX_NAMESERVERS = 3  # MAXNS of both libcs
 LOOPBACK = IPv4Address("127.0.0.1")
@@ -41,6 +41,7 @@ class Answer:
     datagram: Response = field(kw_only=False)
     stream: Response | None = None  # the reply over TCP; None: TCP was not needed and would give the same
     seconds: float = 0.0  # to the UDP reply; they decide between nameservers that musl asks at once
+    lost: Lost = Lost.NEVER
     views: tuple[tuple[str, Answer], ...] = ()  # as each libc reads it, where they may differ; by libc
 
     def seen_by(self, libc: str) -> Answer:
@@ -122,7 +123,7 @@ def _as_read(lookup: Lookup, reader: GlibcReader | MuslReader, answer: Answer) -
     stream = next(streams, None) or (answer.stream if isinstance(answer.stream, NoReply) else None)
     if datagram is None and any(reader.gives_up(one.wire) for one in lookup.heard):
         return Answer(NoReply.REFUSED, stream=stream, seconds=seconds)
-    return Answer(datagram or NoReply.SILENT, stream=stream, seconds=seconds)
+    return Answer(datagram or NoReply.SILENT, stream=stream, seconds=seconds, lost=answer.lost)
 
 
 def _decoded(lookup: Lookup) -> Answer:
@@ -130,5 +131,5 @@ def _decoded(lookup: Lookup) -> Answer:
     no_reply = NoReply.REFUSED if lookup.outcome is LookupOutcome.UNREACHABLE else NoReply.SILENT
     final = lookup.reply if lookup.reply is not None else no_reply
     if not lookup.truncated:
-        return Answer(final, seconds=seconds)
+        return Answer(final, seconds=seconds, lost=lookup.lost)
     return Answer(lookup.datagram or Reply(tc=True), stream=final, seconds=seconds)

@@ -124,6 +124,10 @@ def suggest_fixes(name: str, conf: ResolvConf, answers: Answers, *, request: str
         ("let the resolver answer AAAA as honestly as A", name, conf, honest),
         ("let the search domains' servers answer NXDOMAIN for names they do not have", name, conf, missing),
         ("options no-aaaa (glibc 2.36 and later)", name, replace(conf, options=conf.options | {"no-aaaa"}), answers),
+        (
+            "options single-request-reopen (glibc)",
+            *(name, replace(conf, options=conf.options | {"single-request-reopen"}), answers),
+        ),
     )
     before = {libc: predict(libc, name, conf, answers, request=request) for libc in Libc}
     found = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Self
 
 from exporter.model.dns import Reply
@@ -216,10 +216,19 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Questions of one vantage to one nameserver that leave one socket at once."""
+    """Questions of one vantage to one nameserver that leave one socket, at once or each after the reply before it."""
 
     questions: tuple[Question, ...]
     start: float = 0.0
+    in_turn: bool = False
+
+
+class Lost(Enum):
+    """When the reply of A or AAAA is lost that comes if it is asked alone."""
+
+    NEVER = "never"
+    AT_ONCE = "at_once"  # if both leave one socket at once
+    IN_TURN = "in_turn"  # also if the second one leaves it after the first one's reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +251,7 @@ class Lookup:
     truncated: bool = False  # the UDP reply had TC set, and TCP was used
     datagram: Reply | None = None  # where truncated: the UDP reply that TCP replaced; musl 1.2.3 uses that one
     heard: tuple[Heard, ...] = ()  # of a prediction alone: what a libc would have received
+    lost: Lost = Lost.NEVER  # of a prediction alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

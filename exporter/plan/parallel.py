@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from exporter.model.grouping import grouped
-from exporter.model.probe import Lookup, LookupOutcome, Purpose, Question, Together
+from exporter.model.probe import Lookup, LookupOutcome, Lost, Purpose, Question, Together
 from exporter.plan.aaaa_questions import RANDOM
 from exporter.plan.round_plan import rotated
 
@@ -45,6 +45,28 @@ def pairs(lookups: Iterable[Lookup], *, number: int, allowance: int | None, seco
             found.setdefault(asked[0].question.server.address, Together((types["A"], types["AAAA"])))
     chosen = tuple(found.values())
     return chosen if allowance is None else rotated(chosen, number)[: max(0, allowance) // COST]
+
+
+def predicted(lookups: Iterable[Lookup], kind: Lost) -> tuple[Together, ...]:
+    """For each candidate and nameserver of a prediction that answered both alone: both from one socket.
+
+    For the second kind those alone that the first one has shown to lose a reply.
+    """
+    answered = [one for one in lookups if one.reply is not None and not one.truncated]
+    found = []
+    for asked in grouped(answered, lambda o: (o.question.server.address, o.question.name)).values():
+        lossy = any(one.lost is Lost.AT_ONCE for one in asked)
+        if len(asked) == COST and (kind is Lost.AT_ONCE or lossy):
+            pair = (replace(o.question, sends=1, timeout=min(o.question.timeout, WAIT)) for o in asked)
+            found.append(Together(tuple(pair), in_turn=kind is Lost.IN_TURN))
+    return tuple(found)
+
+
+def with_losses(lookups: Iterable[Lookup], kind: Lost, lossy: Iterable[Question]) -> tuple[Lookup, ...]:
+    """The lookups, those marked whose replies are lost in that way."""
+    lost = {(one.server.address, one.name, one.qtype) for one in lossy}
+    asked = ((one, (one.question.server.address, one.question.name, one.question.qtype)) for one in lookups)
+    return tuple(replace(one, lost=kind) if key in lost else one for one, key in asked)
 
 
 def _together(question: Question) -> Question:

@@ -149,7 +149,7 @@ async def _ask_datagram(
 
 
 async def ask_together(asked: Together, network: Network) -> tuple[Lookup, ...]:
-    """Send all questions at once from one socket, each once, over UDP. A truncated reply is an answer here."""
+    """Send all questions from one socket, each once, over UDP. A truncated reply is an answer here."""
     first = asked.questions[0]
     replies: dict[int, tuple[Reply, float]] = {}  # by query id, with the time that it took
     queries: list[dns.message.Message] = []
@@ -160,7 +160,7 @@ async def ask_together(asked: Together, network: Network) -> tuple[Lookup, ...]:
             sock, _ = await open_socket(network, first.vantage, KINDS[first.server.family][0], seconds=first.timeout)
             with sock:
                 started = time.perf_counter()
-                await _ask_at_once(sock, first, queries, replies, started)
+                await _ask_from_one(sock, asked, queries, replies, started)
     except EXPECTED as error:
         failed, detail = lookup_outcome_of(error), describe(error)
     return tuple(
@@ -176,23 +176,25 @@ async def ask_together(asked: Together, network: Network) -> tuple[Lookup, ...]:
     )
 
 
-async def _ask_at_once(
+async def _ask_from_one(
     sock: socket.socket,
-    first: Question,
+    asked: Together,
     queries: Sequence[dns.message.Message],
     replies: dict[int, tuple[Reply, float]],
     started: float,
 ) -> None:
     """Collect the replies until all are here; what came by then is kept when the time is over or an error comes."""
+    first = asked.questions[0]
     watch_errors(sock)
     sock.connect(destination(sock, first.server.address, first.server.port))
     strays = iter(range(MAX_STRAYS))
     async with timeout(first.timeout):
-        for query in queries:
+        for number, query in enumerate(queries, 1):
             sock.send(query.to_wire())
-        while len(replies) < len(queries):
-            query, reply = await _await_reply(sock, [q for q in queries if q.id not in replies], strays)
-            replies[query.id] = reply, time.perf_counter() - started
+            awaited = number if asked.in_turn or number == len(queries) else 0
+            while len(replies) < awaited:
+                answered, reply = await _await_reply(sock, [q for q in queries if q.id not in replies], strays)
+                replies[answered.id] = reply, time.perf_counter() - started
 
 
 async def _await_reply(

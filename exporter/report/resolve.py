@@ -7,14 +7,14 @@ and are cleaned.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporter.diagnosis.rules.dns.answer_signs import describe
 from exporter.libc.replies import answers_of, nameservers
 from exporter.libc.resolver import Libc, all_candidates, all_nameservers, predict, suggest_fixes
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import casefold
-from exporter.model.probe import Lookup
+from exporter.model.probe import Lookup, Lost
 from exporter.model.report import Prediction
 from exporter.report.document import few
 from exporter.report.text import BOLD, DIM, GREEN, RED, Style
@@ -121,6 +121,8 @@ def _candidates(resolving: Resolving, style: Style) -> Iterator[str]:
 
 
 def _reply(one: Lookup) -> str:
+    if one.lost is not Lost.NEVER:
+        return f"{_reply(replace(one, lost=Lost.NEVER))}; lost if A and AAAA leave one socket together"
     waited = f" after {one.seconds:.2g} s" if one.reply is None and one.seconds else ""
     if one.reply is None or not one.reply.addresses:
         return describe(one).replace("_", " ") + waited

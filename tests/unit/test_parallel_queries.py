@@ -10,15 +10,28 @@ import pytest
 
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.rules.dns import DNS_RULES
+from exporter.libc.replies import answers_of
+from exporter.libc.resolver import Libc, predict, suggest_fixes
 from exporter.model.cause import Cause, Role
 from exporter.model.cluster.inventory import NO_INVENTORY
 from exporter.model.dns import Reply, ResolvConf
 from exporter.model.family import FAMILIES
-from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question, Together
+from exporter.model.probe import Lookup, LookupOutcome, Lost, Nameserver, Purpose, Question, Together
 from exporter.model.reason import Reason
 from exporter.model.report import Finding, PodView, Snapshot
 from exporter.plan.answer_history import NO_HISTORY, all_told, remember
-from exporter.plan.parallel import CONFIRMING, COST, LEAST_TIME, MORE, asked_alone, missing, pairs, shown
+from exporter.plan.parallel import (
+    CONFIRMING,
+    COST,
+    LEAST_TIME,
+    MORE,
+    asked_alone,
+    missing,
+    pairs,
+    predicted,
+    shown,
+    with_losses,
+)  # fmt: skip
 from tests.unit.scene import pod
 from tests.worlds import address
 
@@ -70,6 +83,36 @@ def test_the_budget_makes_nameservers_take_turns() -> None:
     turns = [chosen(lookups, number=n, allowance=COST)[0].questions[0].server for n in range(4)]
     assert turns == [*servers, servers[0]]
     assert chosen(lookups, allowance=1) == chosen(lookups, seconds=LEAST_TIME - 0.1) == ()
+
+
+def test_a_prediction_asks_for_pairs_that_came_alone_and_in_turn_for_those_that_lose_one() -> None:
+    """And the reply that is lost costs each libc what it costs an application."""
+    asked = [question("a.test", qtype, purpose=Purpose.PREDICTION, edns=False) for qtype in ("A", "AAAA")]
+    alone = tuple(map(lookup, asked))
+    silent = (alone[0], lookup(asked[1], lost=True))
+    cut = tuple(replace(one, truncated=True) for one in alone)
+    assert predicted(silent, Lost.AT_ONCE) == predicted(cut, Lost.AT_ONCE) == ()
+    (pair,) = predicted(alone, Lost.AT_ONCE)
+    assert [(q.qtype, q.sends, q.purpose, pair.in_turn) for q in pair.questions] == [
+        ("A", 1, Purpose.PREDICTION, False), ("AAAA", 1, Purpose.PREDICTION, False),
+    ]  # fmt: skip
+    assert predicted(alone, Lost.IN_TURN) == ()
+    at_once = with_losses(alone, Lost.AT_ONCE, [pair.questions[1]])
+    assert [one.lost for one in at_once] == [Lost.NEVER, Lost.AT_ONCE]
+    assert [each.in_turn for each in predicted(at_once, Lost.IN_TURN)] == [True]
+    in_turn = with_losses(at_once, Lost.IN_TURN, [pair.questions[1]])
+    waits = {
+        (libc, lookups[1].lost): round(made.seconds)
+        for libc in (Libc.GLIBC, Libc.MUSL)
+        for lookups in (alone, at_once, in_turn)
+        if (made := predict(libc, "a.test", CONF, answers_of(lookups))) is not None and made.code == "OK"
+    }
+    assert waits == {
+        (Libc.GLIBC, Lost.NEVER): 0, (Libc.GLIBC, Lost.AT_ONCE): 3, (Libc.GLIBC, Lost.IN_TURN): 6,
+        (Libc.MUSL, Lost.NEVER): 0, (Libc.MUSL, Lost.AT_ONCE): 1, (Libc.MUSL, Lost.IN_TURN): 1,
+    }  # fmt: skip
+    cures = suggest_fixes("a.test", CONF, answers_of(in_turn))
+    assert [fix.libcs for fix in cures if "single-request-reopen" in fix.change] == [("glibc",)]
 
 
 Loses = Callable[[int], bool]  # whether the nth question is lost

@@ -67,6 +67,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
     def __init__(self, script: Script, server: str) -> None:
         self.script, self.server = script, server
+        self.seen: dict[Any, float] = {}  # when each socket last sent a query that was answered
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
@@ -76,10 +77,11 @@ class Datagrams(asyncio.DatagramProtocol):
             line = lookup(self.script, data, self.server)
         except dns.exception.DNSException:
             return  # what musl 1.2.3 makes of a search domain "."
-        if line["udp"] is not None:
-            asyncio.get_running_loop().call_later(
-                line["delay"], self.transport.sendto, respond(data, line["udp"]), addr
-            )
+        loop = asyncio.get_running_loop()
+        if line["udp"] is None or loop.time() - self.seen.get(addr, -1.0) < line.get("window", 0.0):
+            return
+        self.seen[addr] = loop.time()
+        loop.call_later(line["delay"], self.transport.sendto, respond(data, line["udp"]), addr)
 
 
 async def serve_stream(script: Script, server: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

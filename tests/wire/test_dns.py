@@ -670,6 +670,24 @@ async def test_questions_sent_together_leave_one_socket_and_each_gets_its_own_re
             assert len({dns.message.from_wire(q).id for q in held[-2:]}) == 2
 
 
+async def test_of_questions_in_turn_each_leaves_the_same_socket_after_the_reply_before_it() -> None:
+    seen: list[str] = []
+
+    def noting(query: bytes) -> list[bytes]:
+        seen.append("query")
+        loop = asyncio.get_running_loop()
+        loop.call_soon(seen.append, "reply")
+        return [right(query)]
+
+    async with scripted(Family.V4, noting) as port:
+        pair = tuple(make_question(Family.V4, port, "x.test", qtype, timeout=8) for qtype in ("A", "AAAA"))
+        network = Noting()
+        made = await ask_together(Together(pair, in_turn=True), network)
+    assert [one.outcome for one in made] == [LookupOutcome.ANSWER] * 2
+    assert len(network.made) == 1
+    assert seen == ["query", "reply", "query", "reply"]
+
+
 async def test_a_link_local_nameserver_is_asked_through_the_link_of_the_vantage(row: Row) -> None:
     """By name and by number, which only the vantage's namespace knows; without a link it is unreachable."""
     address = "fe80::53"

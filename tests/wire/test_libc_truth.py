@@ -19,6 +19,7 @@ from exporter.libc.resolver import Libc, predict
 from tests.conf_worlds import SERVERS as CONF_SERVERS
 from tests.conf_worlds import ConfWorld, draw_conf
 from tests.damaged_worlds import DamagedWorld, draw_damaged
+from tests.race_worlds import RaceWorld, every_race
 from tests.worlds import World, address, draw
 
 HERE = Path(__file__).parent
@@ -30,7 +31,7 @@ WORLDS = int(os.environ.get("LIBC_WORLDS", "150"))
 CONF_WORLDS = int(os.environ.get("CONF_WORLDS", "250"))
 DAMAGED_WORLDS, DAMAGED_SEED = int(os.environ.get("DAMAGED_WORLDS", "200")), 1304
 LIMIT = 240  # seconds for all worlds of one libc
-AnyWorld: TypeAlias = World | DamagedWorld | ConfWorld
+AnyWorld: TypeAlias = World | DamagedWorld | ConfWorld | RaceWorld
 CODES = {0: "OK", -2: "EAI_NONAME", -3: "EAI_AGAIN", -4: "EAI_FAIL", -5: "EAI_NODATA", -9: "EAI_ADDRFAMILY"}
 
 pytestmark = pytest.mark.real
@@ -108,6 +109,10 @@ def test_prediction_equals_the_real_libc_on_files_written_in_any_way(libc: tuple
     seed = seed_of("CONF_SEED")
     rng = random.Random(seed)
     compare(*libc, [draw_conf(rng, index) for index in range(CONF_WORLDS)], f"CONF_SEED={seed}")
+
+
+def test_prediction_equals_the_real_libc_where_one_of_two_questions_is_lost(libc: tuple[Libc, Path]) -> None:
+    compare(*libc, list(every_race(SERVERS[0])), "")
 
 
 def compare(libc: Libc, program: Path, worlds: Sequence[AnyWorld], seed: str) -> None:

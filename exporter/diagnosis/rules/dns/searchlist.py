@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import product
 from typing import TypeAlias
 
@@ -27,7 +28,7 @@ from exporter.model.cause import Cause, Severity
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import casefold
 from exporter.model.grouping import grouped
-from exporter.model.probe import Lookup, Purpose
+from exporter.model.probe import Lookup, LookupOutcome, Lost, Purpose
 from exporter.model.reason import Reason
 from exporter.model.report import PodView, Prediction, Snapshot
 from exporter.model.vantage import PodState
@@ -43,7 +44,13 @@ Breaks: TypeAlias = dict[tuple[ResolvConf, str, str], Prediction]
 
 def predictions(view: RuleInput) -> Mapping[tuple[str, str, str, str], int]:
     """(libc, name label, request, code) -> pods for which that libc would return it; the host without pods."""
-    answers = answers_of(one for one in latest(view) if one.question.purpose is Purpose.PREDICTION and is_sent(one))
+    lookups = tuple(latest(view))
+    lost = {(o.question.server.address, o.question.qtype) for o in lookups if _is_lost_beside_the_other(o)}
+    answers = answers_of(
+        replace(one, lost=Lost.AT_ONCE) if (one.question.server.address, one.question.qtype) in lost else one
+        for one in lookups
+        if one.question.purpose is Purpose.PREDICTION and is_sent(one)
+    )
     count: Counter[tuple[str, str, str, str]] = Counter()
     files, names = _files(view.snapshot), _names(view)
     for (conf, users), (label, name), libc, request in product(files.items(), names.items(), Libc, Request):
@@ -51,6 +58,10 @@ def predictions(view: RuleInput) -> Mapping[tuple[str, str, str, str], int]:
         if made is not None:
             count[libc.value, label, request.value, made.code] += len(users)
     return dict(count)
+
+
+def _is_lost_beside_the_other(one: Lookup) -> bool:
+    return one.question.purpose is Purpose.PARALLEL and one.outcome is LookupOutcome.TIMEOUT
 
 
 def dns_search_breaks_musl(view: RuleInput) -> Judgement:
