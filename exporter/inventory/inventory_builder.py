@@ -10,9 +10,9 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any, TypeAlias, TypeVar
 
+from exporter.inventory.corefile.dns_use import dns_use, read_corefiles
 from exporter.inventory.parse.calico import DaemonSet
 from exporter.inventory.parse.configmaps import ConfigMap, ConfigMapContents, read_config_maps
-from exporter.inventory.parse.dns_use import dns_use
 from exporter.inventory.parse.objects import Parsed
 from exporter.inventory.parse.policies.kinds import PolicyDraft
 from exporter.inventory.parse.policies.selection import select_pods
@@ -56,9 +56,10 @@ def build_inventory(
     pools = parsed.of(ResourceKind.IP_POOLS, IPPool, NAME)
     sets = parsed.of(ResourceKind.CALICO_DAEMONSET, DaemonSet, QUALIFIED)
     services = parsed.of(ResourceKind.SERVICES, Service, QUALIFIED)
-    contents = read_config_maps(maps or (), dns_use(services or (), pods or (), sets or ()))
+    contents = read_config_maps(maps or ())
     notes: list[Unreadable] = [*parsed.notes, *contents.unreadable]
     flags = _merge_components(nodes or (), pods or (), (*contents.components, *components))
+    corefile, node_local = read_corefiles(maps or (), dns_use(services or (), pods or (), sets or (), flags))
     no_source = pods is None and maps is None  # of component arguments
     return Inventory(
         source=source,
@@ -80,7 +81,7 @@ def build_inventory(
         felix=parsed.of(ResourceKind.FELIX, FelixConfiguration, NAME),
         calico_node=next((each.calico for each in sets or () if each.calico is not None), None),
         installation=parsed.one(ResourceKind.INSTALLATION, Installation, str),
-        corefile=contents.corefile,
+        corefile=corefile,
         cni=None if maps is None and not cni else (*cni, *contents.cni),
         components=None if no_source and not flags else flags,
         cni_signs=None if nodes is None and no_source and sets is None else _merge_signs(nodes, pods, sets, contents),
@@ -88,7 +89,7 @@ def build_inventory(
         cluster_service_cidrs=contents.service_cidrs,
         unread={kind: Reason.NO_INVENTORY for kind in ResourceKind if kind not in objects} | dict(unread or {}),
         uid=next((each.uid for each in namespaces or () if each.name == SYSTEM), ""),
-        node_local=contents.node_local,
+        node_local=node_local,
         unreadable=tuple(notes[:MAX_NOTES]),
         unreadable_count=len(notes),
     )

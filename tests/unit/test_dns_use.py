@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_address
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.parse.objects import identify, parse_object
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
+from exporter.model.cluster.well_known import dns_services
 from exporter.plan.servers import known_servers
 from tests.unit.plan_scene import config
 
@@ -124,3 +126,75 @@ def test_a_pod_elsewhere_or_without_the_hosts_network_allows_no_address() -> Non
     inside = pod("y", spec("c", "-localip", "192.0.2.67"))
     labels = known_servers(inventory(service(), elsewhere, inside), config(), None).labels
     assert labels.keys().isdisjoint({ip_address("192.0.2.66"), ip_address("192.0.2.67")})
+
+
+def kubelet(*addresses: str, kind: str = "KubeletConfiguration") -> dict[str, Any]:
+    document = {"kind": kind, "clusterDNS": list(addresses)}
+    return {**config_map("kubelet-config", ""), "data": {"kubelet": json.dumps(document)}}
+
+
+def own_dns(address: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A DNS Service of an unknown name without the label, and a pod of it that mounts `own`."""
+    shown = {"clusterIPs": [address], "selector": {"app": "resolver"}, "ports": [{"port": 53, "targetPort": 53}]}
+    made = {"apiVersion": "v1", "kind": "Service", "metadata": metadata("resolver"), "spec": shown}
+    return made, pod("resolver-1", spec("own", "-conf", "/etc/coredns/Corefile"), app="resolver")
+
+
+@pytest.mark.parametrize(
+    ("source", "chosen"),
+    [
+        (kubelet("10.96.0.99"), "own"),
+        (kubelet("fd98::a", "10.96.0.99"), "own"),
+        (kubelet("10.96.0.10"), "mounted"),
+        (kubelet("169.254.20.10"), "mounted"),  # a node cache: no Service has it, and the name decides
+        (kubelet("10.96.0.99", kind="Other"), "mounted"),
+        (config_map("unrelated", PLAIN, "team"), "mounted"),
+    ],
+)
+def test_what_kubelets_give_to_pods_is_the_clusters_dns(source: dict[str, Any], chosen: str) -> None:
+    maps = config_map("mounted", PLAIN), config_map("own", BLOCKING)
+    found = inventory(service(), DNS_POD, *own_dns("10.96.0.99"), *maps, source)
+    assert names(found) == (chosen, None)
+    wanted = "kube-system/resolver" if chosen == "own" else "kube-system/kube-dns"
+    assert [each.key for each in dns_services(found)] == [wanted]
+
+
+def test_a_nodes_own_flags_say_it_too() -> None:
+    """k3s notes how it was started in an annotation of the node."""
+    words = json.dumps(["server", "--cluster-dns", "10.96.0.99"])
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "annotations": {"k3s.io/node-args": words}}}
+    maps = config_map("mounted", PLAIN), config_map("own", BLOCKING)
+    assert names(inventory(service(), DNS_POD, *own_dns("10.96.0.99"), *maps, node)) == ("own", None)
+
+
+@pytest.mark.parametrize(
+    ("conf", "mount", "items", "key"),
+    [
+        ("/etc/coredns/dns.conf", {"mountPath": "/etc/coredns"}, None, "dns.conf"),
+        ("/etc/coredns/dns.conf", {"mountPath": "/etc/coredns/"}, [{"key": "main", "path": "dns.conf"}], "main"),
+        ("/etc/coredns/a/b", {"mountPath": "/etc/coredns"}, [{"key": "main", "path": "a/b"}], "main"),
+        ("/dns.conf", {"mountPath": "/dns.conf", "subPath": "main"}, None, "main"),
+        ("/etc/coredns/Corefile", {"mountPath": "/etc/coredns"}, [{"key": "main", "path": "Corefile"}], "main"),
+        # What node caches have: -conf names a file that they write themselves, of the mounted one.
+        ("/etc/Corefile", {"mountPath": "/etc/coredns"}, [{"key": "Corefile", "path": "Corefile.base"}], "Corefile"),
+        ("/etc/coredns/dns.conf", {"mountPath": "/etc/core"}, None, "Corefile"),
+    ],
+)
+@pytest.mark.parametrize("projected", [False, True])
+def test_the_key_is_the_one_whose_file_conf_names(
+    conf: str, mount: dict[str, str], items: list[dict[str, str]] | None, key: str, *, projected: bool
+) -> None:
+    shown = spec("mounted", f"-conf={conf}")
+    shown["containers"][0]["volumeMounts"] = [{"name": "logs", "mountPath": "/var"}, {"name": "config", **mount}]
+    source = {"configMap": {"name": "mounted", **({} if items is None else {"items": items})}}
+    shown["volumes"] = [{"name": "config", **({"projected": {"sources": [source]}} if projected else source)}]
+    other = {"dns.conf", "main", "Corefile"} - {key}
+    mounted = {**config_map("mounted", ""), "data": {key: BLOCKING, **dict.fromkeys(other, PLAIN)}}
+    found = inventory(service(), pod("dns-1", shown, **LABELS), config_map("coredns", PLAIN), mounted)
+    assert found.corefile is not None
+    assert (found.corefile.name, len(found.corefile.blocks)) == ("mounted", 1)
+
+
+def test_a_corefile_under_another_key_that_nothing_mounts_is_nobodys() -> None:
+    other = {**config_map("coredns", ""), "data": {"dns.conf": BLOCKING}}
+    assert names(inventory(service(), other)) == (None, None)

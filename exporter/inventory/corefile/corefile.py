@@ -5,6 +5,7 @@ Called by parse/configmaps.py. Reads what the text means; diagnosis decides whet
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -17,6 +18,12 @@ MAX_ERRORS = 20
 MAX_BLOCKS = 200
 MAX_BINDS = 20
 KEY = "Corefile"
+SERVER_BLOCK = re.compile(r"^[^\s#{}(][^\n{}]*\{", re.MULTILINE)
+
+
+def looks_like_corefile(text: str) -> bool:
+    """Whether a line opens a server block; whether pods use it, only what mounts it can say."""
+    return SERVER_BLOCK.search(text) is not None
 
 
 def read_corefile(

@@ -108,7 +108,7 @@ CALICO_CONFIG = _config_map("calico-config")
 CONFIG_MAPS = (
     *map(_config_map, ("coredns", "coredns-custom", "rke2-coredns-rke2-coredns", "node-local-dns", "nodelocaldns")),
     CALICO_CONFIG,
-    *map(_config_map, ("kubeadm-config", "kube-proxy")),
+    *map(_config_map, ("kubeadm-config", "kube-proxy", "kubelet-config")),
     # Switches of other CNIs; flannel's manifest has a namespace of its own.
     *map(_config_map, ("cilium-config", "antrea-config", "canal-config", "rke2-canal-config")),
     _config_map("kube-flannel-cfg", ""),

@@ -21,7 +21,7 @@ COMPONENTS = frozenset({"kube-apiserver", "kube-controller-manager", "kube-proxy
 RELEVANT = frozenset((
     "service-cluster-ip-range", "cluster-cidr", "allocate-node-cidrs", "node-cidr-mask-size",
     "node-cidr-mask-size-ipv4", "node-cidr-mask-size-ipv6", "feature-gates", "node-ip", "bind-address", "proxy-mode",
-    "ipvs-strict-arp",
+    "ipvs-strict-arp", "cluster-dns",
 ))  # fmt: skip
 MAX_VALUE = 1024
 MAX_ARGUMENTS = 500
@@ -67,7 +67,7 @@ def parse_arguments_file(content: str, *, component: str, path: str, node: str) 
 # The flags of `k3s server` that become flags of components. A component's own flags come as --COMPONENT-arg=NAME=VALUE.
 NODE_ARGUMENTS = ("k3s.io/node-args", "rke2.io/node-args")
 _SERVICE_RANGE = "service-cluster-ip-range"
-_NODE_FLAGS = {"node-ip": (("kubelet", "node-ip"),)}
+_NODE_FLAGS = {"node-ip": (("kubelet", "node-ip"),), "cluster-dns": (("kubelet", "cluster-dns"),)}
 _SERVER_FLAGS = _NODE_FLAGS | {
     "cluster-cidr": (("kube-controller-manager", "cluster-cidr"), ("kube-proxy", "cluster-cidr")),
     "service-cidr": (("kube-apiserver", _SERVICE_RANGE), ("kube-controller-manager", _SERVICE_RANGE)),
@@ -165,6 +165,15 @@ def parse_kube_proxy(document: object, source: Subject) -> ComponentFlags | None
         subject=source,
         arguments={name: value[:MAX_VALUE] for name, value in arguments.items() if value},
     )
+
+
+def parse_kubelet(document: object, source: Subject) -> ComponentFlags | None:
+    """The clusterDNS of a KubeletConfiguration, as the flag of the same meaning."""
+    fields = mapping(document)
+    if fields.get("kind") != "KubeletConfiguration" or not texts(fields.get("clusterDNS")):
+        return None
+    arguments = {"cluster-dns": ",".join(texts(fields.get("clusterDNS")))[:MAX_VALUE]}
+    return ComponentFlags(component="kubelet", source=source, subject=source, arguments=arguments)
 
 
 # CNI configuration: the conflist of a node, and Calico's template of it in a ConfigMap. The template is not JSON until

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from exporter.inventory.parse.fields import addresses, flag, mapping, name_of, objects, text, texts
@@ -17,21 +18,51 @@ def dns_process(spec: Mapping[str, Any]) -> DnsProcess | None:
     """From a pod's spec; None where no container runs CoreDNS with a configuration."""
     containers = objects(spec.get("containers"))
     words = [word for each in containers for key in ("command", "args") for word in texts(each.get(key))]
-    options = [word.replace("--", "-", 1).partition("=")[0] for word in words]
-    local = addresses(address for value in _values(words, options) for address in value.split(","))
+    local = addresses(address for value in _values(words, LOCAL_IP) for address in value.split(","))
     image = any(IMAGE in text(each.get("image")) for each in containers)
-    if CONF not in options and not local and not image:
+    given = any(word.replace("--", "-", 1).partition("=")[0] == CONF for word in words)
+    if not given and not local and not image:
         return None
-    volumes = objects(spec.get("volumes"))
-    projected = (source for each in volumes for source in objects(mapping(each.get("projected")).get("sources")))
-    names = (name_of(mapping(source.get("configMap")).get("name")) for source in (*volumes, *projected))
+    maps = {text(each.get("name")): _config_maps(each) for each in objects(spec.get("volumes"))}
+    names = [name for each in maps.values() for source in each if (name := name_of(source.get("name")))]
     cache = flag(spec.get("hostNetwork")) is True and (image or bool(local))
-    return DnsProcess(tuple(name for name in names if name)[:MAX_MAPS], local if cache else (), cache)
+    keys = tuple(found for each in containers for found in _keys(each, _values(words, CONF), maps))
+    return DnsProcess(
+        config_maps=tuple(names)[:MAX_MAPS],
+        local_ips=local if cache else (),
+        node_cache=cache,
+        keys=keys[:MAX_MAPS],
+    )
 
 
-def _values(words: list[str], options: list[str]) -> Iterator[str]:
-    """What stands behind -localip, as the next word or after the equals sign."""
-    for at, option in enumerate(options):
-        if option == LOCAL_IP:
-            _, given, value = words[at].partition("=")
-            yield value if given else "".join(words[at + 1 : at + 2])
+def _config_maps(volume: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The ConfigMaps of a volume, projected ones as well."""
+    projected = objects(mapping(volume.get("projected")).get("sources"))
+    return [found for each in (volume, *projected) if (found := mapping(each.get("configMap")))]
+
+
+def _keys(
+    container: Mapping[str, Any], files: Iterable[str], maps: Mapping[str, list[Mapping[str, Any]]]
+) -> Iterator[tuple[str, str]]:
+    """The ConfigMap and the key behind the path of a file: by what is mounted there, and the volume's items."""
+    for file, mount in product(files, objects(container.get("volumeMounts"))):
+        at, inside = text(mount.get("mountPath")).rstrip("/"), text(mount.get("subPath"))
+        if file != at and (inside or not file.startswith(f"{at}/")):
+            continue
+        path = inside or file.removeprefix(f"{at}/")
+        for source in maps.get(text(mount.get("name")), ()):
+            items = objects(source.get("items"))
+            chosen = (text(each.get("key")) for each in items if text(each.get("path")) == path)
+            key = next(chosen, "") if items else path
+            if key and (name := name_of(source.get("name"))):
+                yield name, key
+
+
+def _values(words: list[str], wanted: str) -> list[str]:
+    """What stands behind an option, as the next word or after the equals sign."""
+    found = []
+    for at, word in enumerate(words):
+        option, given, value = word.replace("--", "-", 1).partition("=")
+        if option == wanted:
+            found.append(value if given else "".join(words[at + 1 : at + 2]))
+    return found

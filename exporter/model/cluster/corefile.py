@@ -21,13 +21,14 @@ class AaaaTreatment(StrEnum):
     UNUSABLE = "unusable"  # an answer of ::, loopback or an IPv4-mapped address
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DnsProcess:
     """What a pod's or DaemonSet's spec shows of the CoreDNS, or node cache built on it, that it runs."""
 
     config_maps: tuple[str, ...]  # mounted, in the pod's namespace
     local_ips: tuple[Address, ...] = ()  # -localip: NodeLocal DNSCache's own addresses on each node
     node_cache: bool = False
+    keys: tuple[tuple[str, str], ...] = ()  # (ConfigMap, key) of the file that -conf names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from exporter.model.cluster.component import ComponentFlags
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.service import Service
-from exporter.model.family import Address
+from exporter.model.family import Address, parse_address
 
 OWN_SERVICE = "dualstack-exporter"
 SYSTEM = "kube-system"
@@ -15,18 +16,22 @@ DNS_NAMES = frozenset({"kube-dns", "coredns", "rke2-coredns-rke2-coredns", "dns-
 
 
 def dns_services(inventory: Inventory) -> tuple[Service, ...]:
-    """The Services of the cluster's DNS, by their label or well-known name."""
-    return select_dns_services(inventory.services or ())
+    """The Services of the cluster's DNS."""
+    return select_dns_services(inventory.services or (), kubelet_dns(inventory.components or ()))
 
 
-def select_dns_services(services: Iterable[Service]) -> tuple[Service, ...]:
-    """Those of the cluster's DNS among these."""
-    return tuple(
-        s
-        for s in services
-        if s.labels.get("k8s-app") in {"kube-dns", "coredns"} or s.name in DNS_NAMES
-        if not s.ports or any(p.port == 53 for p in s.ports)
-    )
+def kubelet_dns(components: Iterable[ComponentFlags]) -> frozenset[Address]:
+    """ClusterDNS of the kubelets, as far as it is seen: the nameservers of pods with dnsPolicy ClusterFirst."""
+    lists = (each.arguments.get("cluster-dns", "") for each in components if each.component == "kubelet")
+    found = (parse_address(part) for text in lists for part in text.split(","))
+    return frozenset(address for address in found if address is not None)
+
+
+def select_dns_services(services: Iterable[Service], given: frozenset[Address] = frozenset()) -> tuple[Service, ...]:
+    """Those of the cluster's DNS among these: which kubelets give to pods, else by their label or well-known name."""
+    asked = [s for s in services if not s.ports or any(p.port == 53 for p in s.ports)]
+    named = (s for s in asked if s.labels.get("k8s-app") in {"kube-dns", "coredns"} or s.name in DNS_NAMES)
+    return tuple(s for s in asked if not given.isdisjoint(s.cluster_ips)) or tuple(named)
 
 
 def dns_endpoints(inventory: Inventory, services: tuple[Service, ...]) -> tuple[Address, ...]:
