@@ -35,6 +35,7 @@ NAME_LIMIT = 64  # names of MX or PTR records kept of one reply
 EDE_LIMIT = 8
 HEADER = struct.Struct("!6H")  # id, flags, and the four counts
 OPCODE, RCODE = 0x7800, 0x000F  # bits of the flags
+CHARACTERS = tuple(dns.name.Name([bytes([octet])]).to_text() for octet in range(256))  # with what dnspython escapes
 LENGTHS: Mapping[int, int] = {A: 4, AAAA: 16}
 QUESTION_MAY_LACK = {FORMERR, SERVFAIL, NOTIMP, REFUSED}  # from a server that did not read the query
 
@@ -206,7 +207,11 @@ def _data(wanted: int, found: _Set) -> tuple[tuple[Address, ...], tuple[str, ...
 
 def _text(name: bytes) -> str:
     """A name's presentation (RFC 1035 section 5.1), without the final dot unless it is the root."""
-    return dns.name.from_wire(name, 0)[0].to_text(omit_final_dot=True)
+    labels, at = [], 0
+    while length := name[at]:
+        labels.append("".join(map(CHARACTERS.__getitem__, name[at + 1 : at + 1 + length])))
+        at += 1 + length
+    return ".".join(labels) or "."
 
 
 def judge(reply: Reply) -> LookupOutcome:

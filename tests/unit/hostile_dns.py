@@ -110,6 +110,22 @@ def odd_characters(query: bytes, size: int, kind: int = MX) -> bytes:
     )
 
 
+def alias_chain(query: bytes, size: int) -> bytes:
+    """Every record is the alias of the one before, without an end."""
+
+    def name(number: int) -> bytes:
+        return b"\4" + struct.pack("!HH", number, number) + OWNER
+
+    return _filled(query, size, lambda n, _: record(OWNER if n == 0 else name(n), CNAME, name(n + 1)))
+
+
+def many_edns(query: bytes, size: int) -> bytes:
+    """As many OPT records as fit."""
+    count = min(0xFFFF, (size - len(query)) // 11)
+    head = query[:2] + struct.pack("!5H", 0x8180, 1, 0, 0, count)
+    return head + query[12:] + (b"\0" + struct.pack("!HHIH", 41, 1232, 0, 0)) * count
+
+
 def addresses(query: bytes, size: int, kind: int = AAAA) -> bytes:
     """An honest one: all addresses that it can hold."""
     length = {A: 4, AAAA: 16}[kind]
@@ -140,6 +156,8 @@ HOSTILE: dict[str, Callable[[bytes, int], bytes]] = {
     "labels in text": labels_in_text,
     "odd characters": odd_characters,
     "many options": many_options,
+    "alias chain": alias_chain,
+    "many OPT records": many_edns,
     "addresses": addresses,
     "zeros": lambda query,
     size: query[:2] + struct.pack("!5H", 0x8180, 1, 1024, 0, 0) + query[12:] + bytes(size - len(query)),
