@@ -39,9 +39,10 @@ def read_ipv6(text: str) -> tuple[IPv6Address, str | None] | None:
         return None
 
 
-def is_address(text: str) -> bool:
-    """Whether every libc takes this name for an address, or for a broken one, and asks nobody."""
-    return read_ipv4(text) is not None or read_ipv6(text) is not None
+def read_address(text: str) -> tuple[IPv4Address | IPv6Address, str | None] | None:
+    """A name that every libc takes for an address, or for a broken one, and asks nobody."""
+    address = read_ipv4(text)
+    return read_ipv6(text) if address is None else (address, None)
 
 
 def has_link(address: IPv6Address, scope: str, *, musl: bool) -> bool:

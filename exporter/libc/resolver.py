@@ -6,12 +6,13 @@ musl.py. Not modelled: the hosts file, an nsswitch other than "files dns", AI_AD
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv6Address
 
 from exporter.libc import glibc, musl
-from exporter.libc.numeric import has_link, is_address, read_ipv4, read_ipv6
+from exporter.libc.numeric import has_link, read_address
 from exporter.libc.replies import Answer, Answers, NoReply, Result, UnaskedError, nameservers
 from exporter.model.dns import NOERROR, NXDOMAIN, Reply, ResolvConf
 from exporter.model.dns_name import casefold, is_encodable
@@ -35,6 +36,8 @@ class Request(StrEnum):
     V6 = "6"
 
 
+# What gethostbyname2_r, which serves requests for one family, asks nobody for (nss/digits_dots.c).
+DIGITS = re.compile(r"(?:[0-9][0-9.]*|(?=[^:]*:)[0-9a-fA-F:][0-9a-fA-F:.]*)(?<!\.)")
 LOOPBACK_LINK = "lo"  # which every network namespace has
 SLOW = 1.0  # seconds of waiting from which on a fix is suggested for a name that resolves
 
@@ -49,7 +52,7 @@ def all_candidates(name: str, conf: ResolvConf) -> tuple[str, ...]:
 
     None for an address, for which no libc asks.
     """
-    if is_address(name):
+    if read_address(name) is not None:
         return ()
     names = (candidate for libc in Libc for candidate in candidates(libc, name, conf) if is_encodable(candidate))
     return tuple(dict.fromkeys(map(casefold, names)))
@@ -79,12 +82,12 @@ def predict(libc: str, name: str, conf: ResolvConf, answers: Answers, *, request
 
 def _literal(libc: str, name: str, request: str) -> Result | None:
     """An address as name needs no nameserver; with a request for the other family it is an error of its own."""
-    address: Address | None = read_ipv4(name)
-    scope: str | None = None
-    if address is None and (found := read_ipv6(name)) is not None:
-        address, scope = found
-    if address is None:
+    found = read_address(name)
+    if found is None:
+        if libc == Libc.GLIBC and request != Request.ANY and DIGITS.fullmatch(name):
+            return Result(code="EAI_NONAME", why="glibc takes digits and dots for a broken address")
         return None
+    address, scope = found
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     if libc == Libc.GLIBC and request == Request.V4 and mapped is not None:
         address = mapped

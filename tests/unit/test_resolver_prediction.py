@@ -223,6 +223,8 @@ def test_a_number_as_name_is_asked_of_nobody(name: str, glibc: str | None, musl:
 def test_what_is_no_number_for_inet_aton_is_a_name(name: str) -> None:
     assert candidates(Libc.GLIBC, name, conf())
     assert predict(Libc.GLIBC, name, conf(), {}) is None or name == "1..2"
+    made = predict(Libc.GLIBC, name, conf(), {}, request="4")  # gethostbyname2_r refuses digits and dots
+    assert (made and made.code) == (None if name in {"1.2.3.4.", "0x", "[::1]"} else "EAI_NONAME")
 
 
 @pytest.mark.parametrize(
