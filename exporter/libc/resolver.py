@@ -36,8 +36,8 @@ class Request(StrEnum):
     V6 = "6"
 
 
-# What gethostbyname2_r, which serves requests for one family, asks nobody for (nss/digits_dots.c).
-DIGITS = re.compile(r"(?:[0-9][0-9.]*|(?=[^:]*:)[0-9a-fA-F:][0-9a-fA-F:.]*)(?<!\.)")
+# What glibc asks nobody for (nss/digits_dots.c): of IPv4's form where IPv4 alone is asked for, and of IPv6's.
+DIGITS, COLONS = re.compile(r"[0-9][0-9.]*(?<!\.)"), re.compile(r"(?=[^:]*:)[0-9a-fA-F:.]*(?<!\.)")
 LOOPBACK_LINK = "lo"  # which every network namespace has
 SLOW = 1.0  # seconds of waiting from which on a fix is suggested for a name that resolves
 
@@ -84,8 +84,8 @@ def _literal(libc: str, name: str, request: str) -> Result | None:
     """An address as name needs no nameserver; with a request for the other family it is an error of its own."""
     found = read_address(name)
     if found is None:
-        if libc == Libc.GLIBC and request != Request.ANY and DIGITS.fullmatch(name):
-            return Result(code="EAI_NONAME", why="glibc takes digits and dots for a broken address")
+        if libc == Libc.GLIBC and (COLONS.fullmatch(name) or (request == Request.V4 and DIGITS.fullmatch(name))):
+            return Result(code="EAI_NONAME", why="glibc takes the name for a broken address")
         return None
     address, scope = found
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
