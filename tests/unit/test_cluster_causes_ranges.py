@@ -397,6 +397,7 @@ PODS = "10.1.0.0/16,fd01::/48"
         (flags("kube-apiserver", service_cluster_ip_range=DUAL),),
         (manager(PODS), flags("kube-proxy", "configmap/kube-system/kube-proxy", cluster_cidr=PODS)),
         (manager(PODS), flags("kube-proxy", cluster_cidr="fd01::/48,10.1.0.0/16")),
+        (manager(PODS), flags("kube-proxy", cluster_cidr="10.1.0.0/16", detect_local_mode="NodeCIDR")),
         (flags("kubelet", "/args/kubelet", node_ip="10.0.10.13,2001:db8:10::13"),),
         (flags("kubelet", "/args/kubelet", node_ip="::"),),
         (flags("kubelet", "/args/kubelet", node_ip="10.0.10.13"),),  # the cloud provider completed the node's addresses
@@ -417,7 +418,8 @@ X = ("pod/kube-system/x",)
     [
         ((flags("kube-apiserver", service_cluster_ip_range="10.152.183.0/24"),), X, "names no IPv6"),
         ((flags("kube-proxy", cluster_cidr="fd01::/48"),), X, "names no IPv4"),
-        ((manager("10.1.0.0/16"),), ("pod/kube-system/kcm",), "names no IPv6"),
+        ((manager(PODS, service_cluster_ip_range="fd99::/108"), flags("kube-apiserver", service_cluster_ip_range=DUAL)),
+            ("pod/kube-system/kcm", *X), "--service-cluster-ip-range differs"),
         ((manager(PODS, allocate_node_cidrs=""),), ("pod/kube-system/kcm",),
             "no --allocate-node-cidrs: nodes get no podCIDR"),
         ((manager(PODS, allocate_node_cidrs="false"),), ("pod/kube-system/kcm",), "--allocate-node-cidrs=false"),
@@ -496,6 +498,26 @@ def test_microk8s_under_calicos_ipam_needs_no_pod_cidrs(
 ) -> None:
     inventory = replace(shows(*shown), **changes)
     assert severity(Cause.CONTROL_PLANE_FLAGS, inventory, families=BOTH) is expected
+
+
+@pytest.mark.parametrize(
+    ("argument", "changes", "expected"),
+    [
+        ({"value": "10.1.0.0/16"}, {}, Severity.INFO),  # every node has an IPv6 podCIDR
+        ({"value": "10.1.0.0/16"}, BARE, Severity.INFO),  # pods have IPv6 from Calico's pools
+        ({"value": "10.1.0.0/16"}, {**BARE, "pods": (pod("web", "ra", "10.1.13.2"),), "ipam_blocks": ()},
+         Severity.WARNING),
+        ({"service_cluster_ip_range": "10.152.183.0/24"}, {}, Severity.INFO),  # Services have IPv6 addresses
+        ({"service_cluster_ip_range": "10.152.183.0/24"}, {"services": (), "service_cidrs": ()}, Severity.WARNING),
+        ({"feature_gates": "IPv6DualStack=true", "value": "10.1.0.0/16"}, {}, Severity.WARNING),
+    ],
+)  # fmt: skip
+def test_an_argument_of_the_controller_manager_that_contradicts_what_is_there_is_info(
+    argument: dict[str, str], changes: dict[str, Any], expected: Severity
+) -> None:
+    nodes = tuple(replace(n, kubelet_version="v1.30.4") for n in changes.get("nodes", NODES))
+    shown = manager(argument.pop("value", PODS), **argument)
+    assert severity(Cause.CONTROL_PLANE_FLAGS, replace(shows(shown), **{**changes, "nodes": nodes})) is expected
 
 
 def test_another_controller_may_give_the_pod_cidrs() -> None:

@@ -21,7 +21,7 @@ COMPONENTS = frozenset({"kube-apiserver", "kube-controller-manager", "kube-proxy
 RELEVANT = frozenset((
     "service-cluster-ip-range", "cluster-cidr", "allocate-node-cidrs", "node-cidr-mask-size",
     "node-cidr-mask-size-ipv4", "node-cidr-mask-size-ipv6", "feature-gates", "node-ip", "bind-address", "proxy-mode",
-    "ipvs-strict-arp", "cluster-dns",
+    "ipvs-strict-arp", "detect-local-mode", "cluster-dns",
 ))  # fmt: skip
 MAX_VALUE = 1024
 MAX_ARGUMENTS = 500
@@ -155,6 +155,7 @@ def parse_kube_proxy(document: object, source: Subject) -> ComponentFlags | None
     gates = {name_of(gate): flag(value) for gate, value in mapping(fields.get("featureGates")).items()}
     arguments = {
         "cluster-cidr": text(fields.get("clusterCIDR")),
+        "detect-local-mode": text(fields.get("detectLocalMode")),
         "bind-address": text(fields.get("bindAddress")),
         "proxy-mode": text(fields.get("mode")),
         "feature-gates": ",".join(f"{gate}={str(value).lower()}" for gate, value in gates.items() if gate),
