@@ -16,6 +16,7 @@ RUN python -m venv /build \
  && find /opt/dualstack-exporter/lib -regex '.*/kubernetes/\(aio/\)?client/\(api\|models\)/.*' -type f ! -name __init__.py -delete
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter exporter
+COPY alerts/runbooks alerts/runbooks
 # The bytecode is made here, once: the root file system is read-only where this runs. `unchecked`: its sources never change again.
 RUN /build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /build/bin/pip --python /opt/dualstack-exporter/bin/python install --no-cache-dir --no-compile --no-deps /wheels/*.whl \

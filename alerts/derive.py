@@ -14,7 +14,7 @@ from pathlib import Path
 
 from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, To
 from exporter.model.cause import Cause, Role
-from exporter.report.document import RUNBOOKS, runbook
+from exporter.report.document import alert_name
 
 ALERTS = Path(__file__).parent
 BEGIN = "  # begin: what explains what (written by `make alerts` from exporter/diagnosis/engine/explanations.py)\n"
@@ -45,11 +45,6 @@ class Inhibition:
     equal: tuple[str, ...]
     whole_cluster: bool = False  # only sources that concern the whole cluster (no label node)
     mutes_critical: bool = True  # a critical source mutes critical targets
-
-
-def alert_name(cause: Cause) -> str:
-    """The alert of a cause, which is also its runbook's file name: DualstackDnsAaaaBlocked for dns_aaaa_blocked."""
-    return runbook(cause).removeprefix(RUNBOOKS).removesuffix(".md")
 
 
 def prometheus_rule(rules: str, source: str = "dualstack.yaml") -> str:

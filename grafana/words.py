@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from exporter.model.cause import Cause
 from exporter.model.facts import PeerState
 from exporter.model.reason import Reason
-from exporter.report.document import RUNBOOKS, runbook
+from exporter.report.document import RUNBOOKS, alert_name
 from exporter.web.page.facts import REASONS
 from exporter.web.page.matrix import STATES
 from grafana.panels import BLUE, GREEN, ORANGE, RED, Style
 
 CAUSE_SUMMARIES: Mapping[str, str] = {cause.value: cause.spec.says for cause in Cause}
-RUNBOOK: Mapping[str, str] = {cause.value: runbook(cause).removeprefix(RUNBOOKS).removesuffix(".md") for cause in Cause}
+RUNBOOK: Mapping[str, str] = {cause.value: alert_name(cause) for cause in Cause}
 WHY: Mapping[str, str] = {reason.value: REASONS[reason] for reason in Reason}
 POD_STATES: Mapping[str, str] = {"eligible": "probed", **{state.value: words for state, words in STATES.items()}}
 

@@ -136,10 +136,15 @@ def _add_resolve(to: argparse.ArgumentParser) -> None:
     _add_output(to)
 
 
+def _add_explain(to: argparse.ArgumentParser) -> None:
+    to.add_argument("name", metavar="NAME", help="such as dns_aaaa_blocked or DualstackDnsAaaaBlocked")
+
+
 _SUBCOMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
     ("check", "a report of what is wrong and why", _add_check),
     ("probe", "one probe, each step shown", _add_probe),
     ("resolve", "what A and AAAA answer, and what glibc and musl would give an application", _add_resolve),
+    ("explain", "the runbook of a cause or an alert", _add_explain),
     ("config", "check the configuration and print the effective one", lambda _: None),
     ("reference", "the tables of metrics, causes, alerts and configuration", lambda _: None),
 )
@@ -154,6 +159,8 @@ def _run_command(options: Options) -> int:
             from exporter.cli.probe import probe as command  # noqa: PLC0415
         case "resolve":
             from exporter.cli.resolve import resolve as command  # noqa: PLC0415
+        case "explain":
+            from exporter.cli.explain import explain as command  # noqa: PLC0415
         case "config":
             sys.stdout.write(format_config(options.load()))
             return 0

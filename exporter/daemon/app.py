@@ -40,8 +40,10 @@ from exporter.model.report import Report
 from exporter.plan.round_plan import Pace, pace_of
 from exporter.report.changes import changes
 from exporter.report.document import document_of, to_json
+from exporter.report.runbooks import read_runbook, runbook_names
 from exporter.telemetry.logs import InternalErrors, fields
 from exporter.web.page.document import page as render_page
+from exporter.web.page.runbook import runbook_page, runbooks_page
 from exporter.web.page.style import STYLE
 from exporter.web.server.application import WebOptions, WebServer
 from exporter.web.server.exposition import Exposition, Rendered
@@ -118,6 +120,12 @@ class Daemon:
         return render_page(
             self._report, self.state(), now=time.time(), fresh=self.ready, metrics=self.options.web_telemetry_path
         )
+
+    def runbook(self, name: str) -> str | None:
+        if not name:
+            return runbooks_page(runbook_names())
+        text = read_runbook(name)
+        return None if text is None else runbook_page(name, text)
 
     def config_text(self) -> str:
         return format_config(self.config)

@@ -77,9 +77,14 @@ class Document:
         return tuple(c for c in self.causes if c.explained_by is None)
 
 
+def alert_name(cause: Cause) -> str:
+    """The alert of a cause, which is also its runbook's name: DualstackDnsAaaaBlocked for dns_aaaa_blocked."""
+    return f"Dualstack{''.join(word.capitalize() for word in cause.split('_'))}"
+
+
 def runbook(cause: Cause) -> str:
-    """The address of the cause's runbook, a file named after the alert: DualstackDnsAaaaBlocked.md."""
-    return f"{RUNBOOKS}Dualstack{''.join(word.capitalize() for word in cause.split('_'))}.md"
+    """The address of the cause's runbook."""
+    return f"{RUNBOOKS}{alert_name(cause)}.md"
 
 
 def place_of(cause: str) -> int:

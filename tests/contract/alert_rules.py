@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from alerts.derive import alert_name
 from exporter.model.cause import Cause
+from exporter.report.document import alert_name
 from tests.contract.promql import Expression, read
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from alerts.derive import alert_name
 from exporter.diagnosis.engine.explanations import FOLLOWS, REACHES
 from exporter.model.cause import Cause, Role, Scope, Severity
+from exporter.report.document import alert_name
 from tests.contract.alert_rules import ALERTING, ALERTS, GROUPS
 
 NODES = tuple(f"n{i}" for i in range(10))

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from alerts.derive import alert_name, derived, observing_rule
+from alerts.derive import derived, observing_rule
 from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES
 from exporter.model.cause import Cause, Scope, Severity
+from exporter.report.document import alert_name
 from exporter.report.reference import wait_of
 from tests.contract import cause_cases
 from tests.contract.alert_rules import ALERTING, ALERTS, CAUSE_ALERTS, COMPANIONS, EVERY, MAIN, RECORDED, ROOT, Rule

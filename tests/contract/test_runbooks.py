@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from alerts.derive import alert_name
 from exporter.catalogue import CATALOGUE
 from exporter.model.cause import Cause
-from exporter.report.document import RUNBOOKS
+from exporter.report.document import RUNBOOKS, alert_name
 from tests.contract.alert_rules import ALERTING, ALERTS, CAUSE_ALERTS, MAIN, RECORDED, ROOT, Rule
 
 RUNBOOK_FILES = ALERTS / "runbooks"

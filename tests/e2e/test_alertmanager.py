@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from alerts.derive import alert_name, inhibitions
+from alerts.derive import inhibitions
 from exporter.model.cause import Cause
+from exporter.report.document import alert_name
 from tests.e2e.alerting import ALERTS, PATIENCE, Alertmanager
 
 pytestmark = pytest.mark.real

@@ -259,3 +259,11 @@ def test_the_reader_of_the_output_may_go_away(village: Village) -> None:
     command = f"{sys.executable} -m exporter reference | head -1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.stderr == ""
+
+
+def test_explain_needs_nothing_but_the_program() -> None:
+    told = run_exporter("explain", "nat_masquerade_missing")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith("# DualstackNatMasqueradeMissing\n")
+    bad = run_exporter("explain", "nat_masquerade")
+    assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)

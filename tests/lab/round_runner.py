@@ -113,6 +113,9 @@ class DigestAlone:
     def page(self) -> str:
         return ""
 
+    def runbook(self, name: str) -> str | None:
+        raise NotImplementedError(name)
+
     def config_text(self) -> str:
         return ""
 

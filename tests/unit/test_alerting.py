@@ -8,7 +8,6 @@ from alerts.derive import (
     BEGIN,
     END,
     Inhibition,
-    alert_name,
     inhibit_rules,
     inhibitions,
     observing_rule,
@@ -16,6 +15,7 @@ from alerts.derive import (
 )
 from exporter.diagnosis.engine.explanations import DNS_SYMPTOMS, FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS
 from exporter.model.cause import Cause, Role
+from exporter.report.document import alert_name
 
 RULES = """\
 groups:

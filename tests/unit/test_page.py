@@ -133,7 +133,7 @@ def test_a_cause_says_what_is_wrong_whom_it_affects_what_it_explains_and_what_to
         "Evidence ip6tables-nft, chain cali-nat-outgoing: 0 rules, reached from POSTROUTING",
         "Explains ipv6_unreachable (6)",
         "Run first ip6tables-nft -t nat -S cali-nat-outgoing",
-        "Runbook DualstackNatMasqueradeMissing.md",
+        "Runbook DualstackNatMasqueradeMissing",
     ):
         assert words in told
         told = told[told.index(words) :]
@@ -340,7 +340,7 @@ def test_facts_that_were_not_read_leave_no_empty_boxes() -> None:
 
 def test_the_links_are_there() -> None:
     links = [a["href"] for a in Parsed(page(bad_day(), own(), now=NOW, metrics="/m")).named("a")]
-    assert links[-3:] == ["/m", "/api/v1/report", "/config"]
+    assert links[-4:] == ["/m", "/api/v1/report", "/config", "/runbooks/"]
 
 
 # Foreign text.

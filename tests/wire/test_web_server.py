@@ -33,7 +33,7 @@ from exporter.web.server.rotation import WebSettings
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 STYLE = "body { color: black }"
 HEALTH = ["/-/healthy", "/healthz", "/livez", "/-/ready", "/readyz"]
-GUARDED = ["/", "/metrics", "/api/v1/report", "/config", "/nowhere"]
+GUARDED = ["/", "/metrics", "/api/v1/report", "/config", "/runbooks/", "/nowhere"]
 
 
 @dataclass
@@ -55,6 +55,9 @@ class World:
 
     def page(self) -> str:
         return f"<!doctype html><style>{STYLE}</style><p>IPv6 ✓"
+
+    def runbook(self, name: str) -> str | None:
+        return f"runbook {name}" if name in {"", "DualstackIpv6Down"} else None
 
     def config_text(self) -> str:
         return "role: node\n"
@@ -153,6 +156,11 @@ async def test_every_route_answers_over_both_families(host: str) -> None:
         assert json.loads(report.body)["version"] == 1
         config = await served.ask("/config", host=host)
         assert (config.status, config.text) == (200, "role: node\n")
+        for path, name in (("/runbooks/", ""), ("/runbooks/DualstackIpv6Down", "DualstackIpv6Down")):
+            runbook = await served.ask(path, host=host)
+            assert (runbook.status, runbook.text) == (200, f"runbook {name}")
+            assert (await served.ask(f"{path}x", host=host)).status == 404
+        assert (await served.ask("/runbooks/DualstackIpv6Down.md", host=host)).status == 200
         for path in HEALTH:
             assert (await served.ask(path, host=host)).status == 200
 
@@ -170,7 +178,7 @@ async def test_the_telemetry_path_is_configurable_and_takes_nobody_s_place() -> 
     async with serve(telemetry_path="/probe/metrics") as served:
         assert (await served.ask("/probe/metrics")).status == 200
         assert (await served.ask("/metrics")).status == 404
-    for path in ("metrics", "/", "/config", "/-/ready", "/a{b}", "/a b", ""):
+    for path in ("metrics", "/", "/config", "/runbooks/x", "/-/ready", "/a{b}", "/a b", ""):
         with pytest.raises(ValueError, match="path"):
             WebServer(World(), WebSettings(), WebOptions(telemetry_path=path))
 

@@ -14,7 +14,7 @@ from exporter.model.cause import Role
 from exporter.model.cluster.inventory import Came
 from exporter.model.family import Family
 from exporter.model.report import CauseReport, Report
-from exporter.report.document import UNKNOWN, age, few, place_of, rfc3339, runbook
+from exporter.report.document import UNKNOWN, age, alert_name, few, place_of, rfc3339
 from exporter.web.page.facts import blind_section, kernel_section, migration_section, unchecked_section
 from exporter.web.page.markup import FAMILIES, NOTHING, Html, definitions, details, element, join, number, section
 from exporter.web.page.matrix import failures_section, matrix_section
@@ -32,6 +32,12 @@ def page(
     title = f"{own.node} · dualstack-exporter"
     if report is not None:  # the verdict for the browser's tab: IPv6✗ IPv4✓
         title = " ".join((*(family.value + _state(report, family)[1] for family in FAMILIES), title))
+    main = _not_yet(own) if report is None else _sections(report, now, fresh=fresh)
+    return document_page(title, _header(report, own, now), main, _footer(own, metrics))
+
+
+def document_page(title: str, *parts: str) -> str:
+    """A whole document of this site."""
     head = join(
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -39,8 +45,7 @@ def page(
         element("title", title),
         element("style", Html(STYLE)),
     )
-    main = _not_yet(own) if report is None else _sections(report, now, fresh=fresh)
-    body = element("div", _header(report, own, now), main, _footer(own, metrics), class_="page")
+    body = element("div", *parts, class_="page")
     return "<!doctype html>\n" + element("html", element("head", head), element("body", body), lang="en") + "\n"
 
 
@@ -174,7 +179,7 @@ def _cause(item: CauseReport, report: Report) -> Html:
         if other.explained_by is finding.cause
     ]
     where = " (reported by the cluster exporter)" if item.explained_elsewhere else ""
-    link = runbook(finding.cause)
+    link = f"/runbooks/{alert_name(finding.cause)}"
     rows = (
         ("Affects", _subjects(finding.subjects)),
         ("Evidence", element("ul", *(element("li", line) for line in finding.evidence))),
@@ -204,7 +209,12 @@ def _subjects(subjects: tuple[str, ...]) -> str:
 
 
 def _footer(own: ExporterState, metrics: str) -> Html:
-    links = ((metrics, "Metrics"), ("/api/v1/report", "Report as JSON"), ("/config", "Configuration"))
+    links = (
+        (metrics, "Metrics"),
+        ("/api/v1/report", "Report as JSON"),
+        ("/config", "Configuration"),
+        ("/runbooks/", "Runbooks"),
+    )
     made = f"dualstack-exporter {own.version}" + (f" ({own.revision})" if own.revision else "")
     return element(
         "footer",

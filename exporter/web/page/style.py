@@ -24,7 +24,8 @@ body { margin: 0; overflow-wrap: anywhere; background: var(--page); color: var(-
   font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
 a { color: var(--link); text-underline-offset: .15em; }
 :focus-visible { outline: 3px solid var(--link); outline-offset: 2px; border-radius: 4px; }
-code, .mono { font: .92em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+pre { white-space: pre-wrap; }
+code, pre, .mono { font: .92em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 .page { max-width: 76rem; margin: 0 auto; padding: 1.25rem 1rem 3rem; }
 header { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; align-items: baseline; justify-content: space-between;
   margin-bottom: 1rem; }

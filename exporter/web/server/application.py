@@ -54,6 +54,9 @@ class State(Protocol):
 
     def page(self) -> str: ...
 
+    def runbook(self, name: str) -> str | None:
+        """The page of a cause's or an alert's runbook, that of all of them for an empty name; None without one."""
+
     def config_text(self) -> str: ...
 
     async def reload(self) -> str:
@@ -75,7 +78,7 @@ def check_telemetry_path(path: str) -> None:
     """Raise ValueError, in one line, for a path that is invalid or taken by another route."""
     if not path.startswith("/") or set(path) & set("{}?# ") or not path.isprintable():
         raise ValueError(f"{path!r} is not a path")
-    if path in _PATHS or path in (*_HEALTHY, *_READY):
+    if path in _PATHS or path in (*_HEALTHY, *_READY) or path.startswith("/runbooks/"):
         raise ValueError(f"the path {path} is taken by another route")
 
 
@@ -134,6 +137,7 @@ class WebServer:
                 web.get("/", self._page),
                 web.get("/api/v1/report", self._report),
                 web.get("/config", self._config),
+                web.get("/runbooks/{name:[^/]*}", self._runbook),
                 web.post("/-/reload", self._reload),
                 web.put("/-/reload", self._reload),
                 web.get(self._options.telemetry_path, self._metrics),
@@ -179,7 +183,13 @@ class WebServer:
                 headers[name] = value
 
     async def _page(self, _: web.Request) -> web.Response:
-        return web.Response(text=self._state.page(), content_type="text/html", charset="utf-8")
+        return _html(self._state.page())
+
+    async def _runbook(self, request: web.Request) -> web.Response:
+        page = self._state.runbook(request.match_info["name"].removesuffix(".md"))
+        if page is None:
+            raise web.HTTPNotFound
+        return _html(page)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         rendered = self._state.render(", ".join(request.headers.getall("Accept", ())), gzip=_takes_gzip(request))
@@ -228,6 +238,10 @@ class WebServer:
         if not problem:
             return text_response("reloaded")
         return text_response(f"reload failed, keeping the configuration: {problem}", HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _html(page: str) -> web.Response:
+    return web.Response(text=page, content_type="text/html", charset="utf-8")
 
 
 def _content_policy(style: str) -> str:
