@@ -119,9 +119,12 @@ def test_it_tells_which_family_fails_at_which_layer_from_each_namespace(world: d
             series = daemon.series()
             page = daemon.get("/")[1]
             scrape = daemon.get("/metrics")[1]
+            log = daemon.log_text()
     finally:
         server.kill()
         server.communicate()
+    assert len(re.findall(r'level=warn .*msg="cause begins" cause=pod_ipv6_missing severity=\w+ subjects=', log)) == 1
+    assert 'msg="first round finished"' in log
     named = {s for s in causes["pod_ipv6_missing"]["subjects"] if s.startswith("pod/netns/")}
     assert named == {four}
     assert causes["ipv6_unreachable"]["explained_by"] == "pod_ipv6_missing"
