@@ -109,7 +109,8 @@ def _annotated(inventory: Inventory) -> _Shown:
 def _of_signs(inventory: Inventory, place: Place) -> _Shown:
     shown: _Shown = {}
     for sign in inventory.cni_signs or ():
-        if sign.place is place:
+        # A node's own list and the digest may have the same pod.
+        if sign.place is place and sign.source not in shown.get(sign.cni, ()):
             shown.setdefault(sign.cni, []).append(sign.source)
     return shown
 

@@ -71,6 +71,7 @@ def expected_tunnel(inventory: Inventory, network: PodNetwork, name: str) -> Exp
 def _calico(inventory: Inventory, name: str, node: Node | None, pools: list[str]) -> ExpectedTunnel:
     felix = effective(inventory, name)
     own = node.calico_address(Family.V6) if node is not None else None
+    namespace = inventory.calico_node.namespace if inventory.calico_node is not None else "calico-system"
     return ExpectedTunnel(
         name=CALICO,
         because=f"pool {listed(pools)} asks for VXLAN on this node",
@@ -80,7 +81,7 @@ def _calico(inventory: Inventory, name: str, node: Node | None, pools: list[str]
         address=node.tunnel_address(Family.V6) if node is not None else None,
         mac=(node.tunnel_macs.get(Family.V6) if node is not None else None) or tunnel_mac(name, Family.V6),
         annotations=node.tunnel_annotations if node is not None else {},
-        logs="kubectl -n calico-system logs -l k8s-app=calico-node | grep -i vtep",
+        logs=f"kubectl -n {namespace} logs -l k8s-app=calico-node | grep -i vtep",
     )
 
 

@@ -83,7 +83,7 @@ def _recent(moment: float | None, now: float) -> float | None:
 def _node(node: Node, now: float, pods: tuple[Address, ...]) -> Node:
     created, changed = _recent(node.created, now), _recent(node.changed, now)
     known = replace(node, uid="", labels=EMPTY, created=created, changed=changed, kubelet_version="", components=())
-    return replace(known, cni_signs=(), pod_addresses=pods)
+    return replace(known, cni_signs=(), pod_addresses=pods, provided_ips=(), provider="")
 
 
 def _block(block: BlockAffinity, now: float) -> BlockAffinity:

@@ -146,7 +146,10 @@ def _remembered(
 
 
 def _filled(last: KeptResult | None, observations: tuple[Observation, ...], keep: float) -> tuple[Observation, ...]:
-    """The new results, with the last one in place of each probe that failed on our side."""
+    """The new results, with the last one in place of each probe that failed on our side or was not made.
+
+    An outside target is not dialled while its name waits to be resolved.
+    """
     if last is None or not _shows(observations):
         return observations
     known = {_key(o): o for o in last.observations if o.outcome not in NEUTRAL}
@@ -154,7 +157,9 @@ def _filled(last: KeptResult | None, observations: tuple[Observation, ...], keep
     for o in observations:
         then = known.get(_key(o)) if o.outcome is Outcome.LOCAL else None
         filled.append(then if then is not None and abs(o.time - then.time) <= keep else o)
-    return tuple(filled)
+    dialled, now = {o.target.subject for o in observations}, max(o.time for o in observations)
+    waiting = (o for o in known.values() if o.target.group is Group.OUTSIDE and o.target.subject not in dialled)
+    return (*filled, *(o for o in waiting if abs(now - o.time) <= keep))
 
 
 def _key(observation: Observation) -> tuple[str, Family, Layer]:

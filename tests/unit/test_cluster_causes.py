@@ -151,6 +151,24 @@ def test_the_evidence_of_a_missing_internal_ip_has_the_argument_for_it() -> None
     assert found[0].evidence[-1] == f"kubelet (/args/kubelet): --node-ip={RA.internal_ips[0]}"
 
 
+@pytest.mark.parametrize(
+    ("shown", "last"),
+    [
+        (
+            {"provided_ips": (ip_address("10.0.10.13"),)},
+            "node/ra: --node-ip=10.0.10.13 (annotation alpha.kubernetes.io/provided-node-ip)",
+        ),
+        ({"provider": "aws"}, "node/ra: its addresses come from the cloud provider aws (spec.providerID)"),
+        ({"provider": "k3s"}, "InternalIPs come from the kubelet's --node-ip or from the cloud provider"),
+        ({}, "InternalIPs come from the kubelet's --node-ip or from the cloud provider"),
+    ],
+)
+def test_where_no_argument_is_visible_the_node_shows_what_gives_its_addresses(shown: dict[str, Any], last: str) -> None:
+    found = judge(Cause.NODE_INTERNAL_IP_MISSING, with_node(internal_ips=RA.internal_ips[:1], **shown))
+    assert not isinstance(found, Reason)
+    assert found[0].evidence[-1] == last
+
+
 @pytest.mark.parametrize("field", ["calico_addresses", "tunnel_addresses"])
 def test_a_node_without_calicos_addresses_cannot_bring_its_tunnel_up(field: str) -> None:
     inventory = with_node(**{field: getattr(RA, field)[:1]})

@@ -93,6 +93,9 @@ def test_a_metadata_only_node_keeps_its_annotations() -> None:
             (ip_address("10.0.0.1"),)),
         ({"annotations": {"projectcalico.org/IPv6Address": "2001:db8::1"}}, {}, "calico_addresses",
             (ip_interface("2001:db8::1/128"),)),
+        ({"annotations": {"alpha.kubernetes.io/provided-node-ip": "10.0.0.1,2001:db8::1"}}, {}, "provided_ips",
+            (ip_address("10.0.0.1"), ip_address("2001:db8::1"))),
+        ({"annotations": {"alpha.kubernetes.io/provided-node-ip": "x"}}, {}, "provided_ips", ()),
         ({"labels": None, "annotations": None}, {"addresses": None, "conditions": None}, "internal_ips", ()),
     ],
 )  # fmt: skip

@@ -138,6 +138,7 @@ def test_the_network_is_recognised_and_evidence_says_by_what(name: str) -> None:
     assert (network.cni, network.ipam, network.proxy) == NETWORKS[name]
     assert network.evidence
     assert all(line.isprintable() for line in network.evidence)
+    assert len(set(network.evidence)) == len(network.evidence)
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
@@ -355,3 +356,10 @@ def test_a_tenants_config_map_is_no_setting_of_the_pod_network() -> None:
     assert {namespace: len(found) for namespace, found in signs.items()} == {
         "kube-flannel": 1, "kube-system": 1, "shop": 0,
     }  # fmt: skip
+
+
+def test_an_agent_that_is_read_twice_is_evidence_once() -> None:
+    """A node's own list of pods and the digest of the cluster may both have it."""
+    inventory = cluster("flannel")
+    twice = replace(inventory, cni_signs=(inventory.cni_signs or ()) * 2)
+    assert pod_network(twice).evidence == pod_network(inventory).evidence

@@ -142,6 +142,28 @@ def test_a_probe_that_told_nothing_takes_its_turn_and_leaves_the_last_result() -
     assert {o.outcome for o in late.observations()} == {Outcome.LOCAL}, "older than two rotations"
 
 
+def test_an_outside_target_whose_name_waits_keeps_its_last_result_for_a_while() -> None:
+    """Else a target that fails would pass for one that works in every round in which its name is asked for again."""
+    web, other = pod("web"), target("other", Group.OUTSIDE)
+    both = (*probe(web, FAIL), *seen(web, other, PASS))
+    store = keep_results(EMPTY, {web.key: both}, present=[web.key], now=0.0, keep=90.0, remember=90.0)
+    for now in (30.0, 60.0, 90.0):
+        alone = tuple(replace(o, time=o.time + now) for o in seen(web, other, PASS))
+        store = keep_results(store, {web.key: alone}, present=[web.key], now=now, keep=90.0, remember=90.0)
+        assert {o.target.name: o.time for o in store.observations()} == {"web": 100.0, "other": 100.0 + now}
+    alone = tuple(replace(o, time=o.time + 120.0) for o in seen(web, other, PASS))
+    store = keep_results(store, {web.key: alone}, present=[web.key], now=120.0, keep=90.0, remember=90.0)
+    assert {o.target.name for o in store.observations()} == {"other"}, "not for ever"
+
+
+def test_a_peer_that_is_not_dialled_this_time_leaves_no_result() -> None:
+    web = pod("web")
+    ring = [tuple(seen(web, target("peers", Group.PEERS, peer=name), PASS)) for name in ("babel", "corfu")]
+    store = keep_results(EMPTY, {web.key: ring[0]}, present=[web.key], now=0.0, keep=90.0, remember=90.0)
+    store = keep_results(store, {web.key: ring[1]}, present=[web.key], now=30.0, keep=90.0, remember=90.0)
+    assert {o.target.peer for o in store.observations()} == {"corfu"}
+
+
 def test_a_partly_cut_probe_keeps_the_last_result_of_the_cut_part_and_the_doubt() -> None:
     """Else a round that ran out of time would pass for a family that works again."""
     web = pod("web")

@@ -82,6 +82,30 @@ def test_the_first_thing_that_is_wrong_in_a_pod(facts: PodFacts, cause: Cause | 
         assert found.command == "kubectl exec -n default web -- ip -6 address"
 
 
+OTHER_LINK = replace(held(f"{MINE}/128")[0], link="net1")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "mismatch"),
+    [
+        (held(HELD4, f"{MINE}/128"), True),
+        (held(HELD4, f"{MINE}/64", permanent=False), False),  # from a router advertisement
+        ((*held(HELD4), OTHER_LINK), False),  # of another network of the pod
+    ],
+)
+def test_an_address_that_the_api_does_not_report_is_of_no_use_to_services(
+    addresses: tuple[AddressFact, ...], mismatch: bool
+) -> None:
+    seen = inside("web", namespace(addresses=addresses))
+    seen = replace(seen, vantage=replace(seen.vantage, addresses=seen.vantage.addresses[:1]))
+    assert [str(a) for a in seen.vantage.addresses] == ["10.1.13.2"]
+    found = said(Cause.POD_IP_MISMATCH, node_view(pods=[seen]))
+    assert not isinstance(found, Reason)
+    assert bool(found) is mismatch
+    if mismatch:
+        assert found[0].evidence == (f"pod/default/web: {MINE} on eth0 is not in status.podIPs",)
+
+
 def test_an_address_of_the_own_range_beside_another_is_enough() -> None:
     facts = namespace(addresses=(*held(HELD4, f"{MINE}/128"), *held("fd01:0:0:13::99/128", dadfailed=True)))
     assert holding(STATES, node_view(pods=[inside("web", facts)])) == {}

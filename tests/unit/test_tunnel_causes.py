@@ -399,3 +399,12 @@ def test_a_tunnel_that_no_pool_asks_for_any_more_is_forgotten_after_two_rounds()
         )
         found.append(MISSING in {c.finding.cause for c in verdict.causes})
     assert found == [False, True, True, False]
+
+
+def test_the_command_for_a_missing_device_asks_for_logs_where_calico_runs() -> None:
+    found = only(MISSING, seen(NO_DEVICE))
+    assert found.command == (
+        "ip -d link show vxlan-v6.calico; kubectl -n kube-system logs -l k8s-app=calico-node | grep -i vtep"
+    )
+    unknown = only(MISSING, seen(NO_DEVICE, replace(cluster(), calico_node=None)))
+    assert "kubectl -n calico-system logs" in unknown.command

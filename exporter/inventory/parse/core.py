@@ -68,6 +68,8 @@ def parse_node(source: Mapping[str, Any]) -> Node:
         ready=ready is not None,
         ready_since=None if ready is None else moment(ready.get("lastTransitionTime")),
         internal_ips=addresses(internal),
+        provided_ips=addresses(text(notes.get("alpha.kubernetes.io/provided-node-ip")).split(",")),
+        provider=name_of(text(spec.get("providerID")).partition("://")[0]),
         pod_cidrs=nets(items(spec.get("podCIDRs")) or [spec.get("podCIDR")]),
         labels=labels,
         calico_addresses=tuple(address for address in calico if address is not None),

@@ -35,6 +35,8 @@ class Node:
     ready: bool = False
     ready_since: float | None = None
     internal_ips: tuple[Address, ...] = ()
+    provided_ips: tuple[Address, ...] = ()  # the kubelet's --node-ip, which it notes for an external cloud provider
+    provider: str = ""  # scheme of spec.providerID: aws, gce, azure, ...
     pod_cidrs: tuple[Net, ...] = ()
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     calico_addresses: tuple[Interface, ...] = ()  # IPv4Address and IPv6Address, with prefix length

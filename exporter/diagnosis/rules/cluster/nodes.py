@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from exporter.diagnosis.engine.preconditions import bounded, counted, listed, pod_nodes
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.calico import IPPool, VxlanMode
+from exporter.model.cluster.component import ComponentFlags
 from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.cluster.node import Node
 from exporter.model.cni.profile import Cni
@@ -14,6 +17,7 @@ from exporter.model.family import Family, family_of
 from exporter.model.grouping import grouped
 from exporter.model.reason import Reason
 
+NO_CLOUD = frozenset({"kind", "k3s", "rke2", "minikube"})  # in spec.providerID: these give nodes no addresses
 YOUNG = 120.0  # seconds in which a node that joins gets its podCIDRs and Calico's addresses
 
 
@@ -50,12 +54,8 @@ def node_internal_ip_missing(view: RuleInput) -> Judgement:
     without = [
         node for node in nodes if not any(family_of(a) is Family.V6 and not a.is_link_local for a in node.internal_ips)
     ]
-    names = {node.name for node in without}
-    declared = [
-        f"{flags.component} ({flags.source}): --node-ip={flags.arguments['node-ip']}"
-        for flags in view.inventory.components or ()
-        if flags.node in names and flags.arguments.get("node-ip")
-    ]
+    flags = {each.node: each for each in view.inventory.components or () if each.arguments.get("node-ip")}
+    declared = [line for node in without for line in _declarations(node, flags.get(node.name))]
     return found(
         Cause.NODE_INTERNAL_IP_MISSING,
         (node.subject for node in without),
@@ -66,6 +66,17 @@ def node_internal_ip_missing(view: RuleInput) -> Judgement:
         ],
         command="kubectl get nodes -o custom-columns=NAME:.metadata.name,ADDRESSES:.status.addresses[*].address",
     )
+
+
+def _declarations(node: Node, flags: ComponentFlags | None) -> Iterator[str]:
+    """What declares the InternalIPs of a node, the kubelet's argument before what the cloud provider makes of it."""
+    if flags is not None:
+        yield f"{flags.component} ({flags.source}): --node-ip={flags.arguments['node-ip']}"
+    elif node.provided_ips:
+        given = ",".join(map(str, node.provided_ips))
+        yield f"{node.subject}: --node-ip={given} (annotation alpha.kubernetes.io/provided-node-ip)"
+    if node.provider and node.provider not in NO_CLOUD:
+        yield f"{node.subject}: its addresses come from the cloud provider {node.provider} (spec.providerID)"
 
 
 def _internal_ips(node: Node) -> str:

@@ -14,7 +14,7 @@ from exporter.model.cause import Cause, Role, Severity
 from exporter.model.cluster.pod import Pod
 from exporter.model.cluster.service import Service, ServicePort
 from exporter.model.cni.profile import Cni
-from exporter.model.facts import PodFacts, Reader
+from exporter.model.facts import AddressFact, PodFacts, Reader
 from exporter.model.family import Family, family_of
 from exporter.model.reason import Reason
 from exporter.model.report import Finding
@@ -41,14 +41,15 @@ def pod_ipv6_address_unusable(view: RuleInput) -> Judgement:
 
 
 def pod_ip_mismatch(view: RuleInput) -> Judgement:
-    """An address of status.podIPs is on no interface of the pod, or as the cluster exporter finds it by annotations."""
+    """An address of status.podIPs is on no interface, or one that the pod has, or its annotation, is not in podIPs."""
     noted = () if view.role is Role.NODE else CLUSTER_RULES[Cause.POD_IP_MISMATCH](view)
     if view.role is Role.CLUSTER:
         return noted
     seen = only(Cause.POD_IP_MISMATCH, _match_pods(view))
     if isinstance(seen, Reason) or isinstance(noted, Reason):
         return noted or seen if isinstance(seen, Reason) else seen
-    return (*noted, *seen)
+    told = {subject for finding in noted for subject in finding.subjects}
+    return (*noted, *(finding for finding in seen if not told.issuperset(finding.subjects)))
 
 
 def pod_no_ipv6_default_route(view: RuleInput) -> Judgement:
@@ -120,9 +121,23 @@ def first_match(pod: Vantage, facts: PodFacts) -> tuple[Cause, str] | None:
         return Cause.POD_IPV6_ADDRESS_UNUSABLE, f"{addresses[0].interface} is {flaw}"
     if absent:
         return Cause.POD_IP_MISMATCH, f"status.podIPs names {absent[0]}, which is on no interface"
+    if (unreported := _unreported(pod, facts)) is not None:
+        return Cause.POD_IP_MISMATCH, f"{unreported.interface.ip} on {unreported.link} is not in status.podIPs"
     if not facts.has_default_route(Family.V6):
         return Cause.POD_NO_IPV6_DEFAULT_ROUTE, f"address {addresses[0].interface}, no ::/0 in the pod"
     return None
+
+
+def _unreported(pod: Vantage, facts: PodFacts) -> AddressFact | None:
+    """An IPv6 address of the link that has the reported IPv4 address, where the API reports none: no Service uses it.
+
+    One from a router advertisement is not the CNI's, and one on a further link is of another network.
+    """
+    if not pod.addresses or Family.V6 in map(family_of, pod.addresses):
+        return None
+    links = {a.link for a in facts.addresses if a.interface.ip in pod.addresses}
+    own = (a for a in facts.global_addresses(Family.V6) if a.usable and a.permanent and a.link in links)
+    return next(own, None)
 
 
 def _finding(
