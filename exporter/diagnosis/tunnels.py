@@ -16,12 +16,13 @@ from exporter.diagnosis.vxlan_peers import tunnel_mac
 from exporter.model.cluster.calico import VxlanMode
 from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.cluster.node import FlannelNode, Node
+from exporter.model.cni import PROFILES
 from exporter.model.cni.network import PodNetwork
 from exporter.model.cni.profile import Cni
 from exporter.model.family import Address, Family
 from exporter.model.reason import Reason
 
-CALICO = "vxlan-v6.calico"
+CALICO = PROFILES[Cni.CALICO].tunnel_v6
 FELIX_VNI, FELIX_PORT = 4096, 4789
 KERNEL_PORT = 8472  # of flannel, unless it serves Windows nodes, which need VNI 4096 and port 4789
 OVERHEAD_V6 = 70  # outer IPv6 40, UDP 8, VXLAN 8, inner Ethernet 14: the kernel refuses a larger MTU
@@ -90,7 +91,7 @@ def _flannel(node: Node, flannel: FlannelNode) -> ExpectedTunnel | Reason:
     if flannel.backend != "vxlan" or vni is None or cidr is None:
         return Reason.NOT_APPLICABLE
     return ExpectedTunnel(
-        name=f"flannel-v6.{vni}",
+        name=PROFILES[Cni.FLANNEL].tunnel_v6.format(vni=vni),
         because=f"annotation flannel.alpha.coreos.com/backend-v6-data of the Node has VNI {vni}",
         vni=vni,
         ports=(KERNEL_PORT, FELIX_PORT) if vni == FELIX_VNI else (KERNEL_PORT,),

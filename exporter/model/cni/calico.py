@@ -12,6 +12,7 @@ PROFILE = CniProfile(
     config_maps=("calico-config",),
     node_annotations=("projectcalico.org/IPv",),
     links=("cali*", "tunl0", "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "wg-v6.cali", "bpf*.cali"),
+    tunnel_v6="vxlan-v6.calico",
     ipam="calico-ipam",
     uses_pod_cidrs=False,
     family_annotations=tuple(

@@ -15,6 +15,7 @@ PROFILE = CniProfile(
     namespaces=("kube-flannel", "kube-system"),  # not a tenant's: kube-flannel-cfg is read in every namespace
     node_annotations=("flannel.alpha.coreos.com/",),
     links=("flannel*", "cni0", "cbr0"),
+    tunnel_v6="flannel-v6.{vni}",
     switches=(
         Switch(effect=Effect.IPV4, place=Place.CONFIG_MAP, names=("net-conf.json: EnableIPv4",), default="true"),
         Switch(effect=Effect.IPV6, place=Place.CONFIG_MAP, names=("net-conf.json: EnableIPv6",), default="false"),

@@ -82,6 +82,7 @@ class CniProfile:
     node_annotations: tuple[str, ...] = ()  # prefixes
     subnet_annotations: tuple[str, ...] = ()  # of a Node: the ranges of its pods, in any notation
     links: tuple[str, ...] = ()  # its own links: addresses on them are none of the host
+    tunnel_v6: str = ""  # its VXLAN device for IPv6, where its objects tell what that should be
     ipam: str = "host-local"  # unless something shows another
     uses_pod_cidrs: bool = True  # with that IPAM
     family_annotations: tuple[str, ...] = ()  # of a pod or namespace: it chose its pools, subnets or families
