@@ -10,7 +10,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any, TypeAlias, TypeVar
 
-from exporter.inventory.corefile.dns_use import dns_use, read_corefiles
+from exporter.inventory.corefile.dns_use import dns_use, read_corefiles, unread_corefiles
 from exporter.inventory.parse.calico import DaemonSet
 from exporter.inventory.parse.configmaps import ConfigMap, ConfigMapContents, read_config_maps
 from exporter.inventory.parse.objects import Parsed
@@ -59,7 +59,10 @@ def build_inventory(
     contents = read_config_maps(maps or ())
     notes: list[Unreadable] = [*parsed.notes, *contents.unreadable]
     flags = _merge_components(nodes or (), pods or (), (*contents.components, *components))
-    corefile, node_local = read_corefiles(maps or (), dns_use(services or (), pods or (), sets or (), flags))
+    dns = dns_use(services or (), pods or (), sets or (), flags)
+    corefile, node_local = read_corefiles(maps or (), dns)
+    unknown = unread_corefiles(maps, dns) if maps is not None else ()
+    notes += unknown
     no_source = pods is None and maps is None  # of component arguments
     return Inventory(
         source=source,
@@ -90,6 +93,7 @@ def build_inventory(
         unread={kind: Reason.NO_INVENTORY for kind in ResourceKind if kind not in objects} | dict(unread or {}),
         uid=next((each.uid for each in namespaces or () if each.name == SYSTEM), ""),
         node_local=node_local,
+        corefiles_unread=bool(unknown),
         unreadable=tuple(notes[:MAX_NOTES]),
         unreadable_count=len(notes),
     )

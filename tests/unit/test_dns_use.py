@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.parse.objects import identify, parse_object
+from exporter.model.cause import Cause
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.cluster.well_known import dns_services
+from exporter.model.reason import Reason
 from exporter.plan.servers import known_servers
+from tests.unit.cluster_scene import judge
 from tests.unit.plan_scene import config
 
 PLAIN = ".:53 {\n kubernetes cluster.local\n forward . /etc/resolv.conf\n}\n"
@@ -198,3 +202,51 @@ def test_the_key_is_the_one_whose_file_conf_names(
 def test_a_corefile_under_another_key_that_nothing_mounts_is_nobodys() -> None:
     other = {**config_map("coredns", ""), "data": {"dns.conf": BLOCKING}}
     assert names(inventory(service(), other)) == (None, None)
+
+
+CACHE_SET = {
+    "apiVersion": "apps/v1",
+    "kind": "DaemonSet",
+    "metadata": metadata("cache"),
+    "spec": {"template": {"spec": cache("node-cache-7k2f", "169.254.20.10")}},
+}
+
+
+@pytest.mark.parametrize(
+    ("sources", "missing"),
+    [
+        ((service(), DNS_POD, config_map("mounted", PLAIN)), []),
+        ((service(), DNS_POD, config_map("other", PLAIN)), ["kube-system/mounted"]),
+        ((service(), DNS_POD, config_map("mounted", PLAIN), CACHE_SET), ["kube-system/node-cache-7k2f"]),
+        (
+            (service(), DNS_POD, config_map("mounted", PLAIN), CACHE_SET, config_map("node-cache-7k2f", PLAIN)),
+            [],
+        ),
+        ((config_map("coredns", PLAIN), pod("x", cache("c", "169.254.20.10"), "team")), []),  # a tenant's
+    ],
+)
+def test_a_corefile_that_was_not_read_is_told_and_leaves_the_cause_unchecked(
+    sources: tuple[dict[str, Any], ...], missing: list[str]
+) -> None:
+    found = inventory(*sources)
+    assert [each.name for each in found.unreadable] == missing
+    assert found.corefiles_unread is bool(missing)
+    expected: Any = Reason.NO_INVENTORY if missing else ()
+    assert judge(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, found) == expected
+    if missing and found.corefile is not None:
+        granted = replace(found, source=InventoryOrigin.KUBERNETES)
+        assert judge(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, granted) is Reason.NO_PERMISSION
+
+
+def test_of_several_config_maps_the_one_that_must_be_there_is_told() -> None:
+    shown = cache("node-cache-7k2f", "169.254.20.10")
+    shown["volumes"].insert(0, {"name": "more", "configMap": {"name": "kube-dns", "optional": True}})
+    found = inventory(service(), DNS_POD, config_map("mounted", PLAIN), pod("cache-x", shown))
+    assert [each.name for each in found.unreadable] == ["kube-system/node-cache-7k2f"]
+
+
+def test_a_corefile_that_was_read_is_judged_beside_one_that_was_not() -> None:
+    found = inventory(service(), DNS_POD, config_map("mounted", BLOCKING), CACHE_SET)
+    said = judge(Cause.COREDNS_TEMPLATE_BLOCKS_AAAA, found)
+    assert not isinstance(said, Reason)
+    assert said[0].subjects == ("configmap/kube-system/mounted",)

@@ -14,6 +14,7 @@ from exporter.inventory.parse.calico import DaemonSet
 from exporter.inventory.parse.configmaps import CUSTOM, ConfigMap
 from exporter.model.cluster.component import ComponentFlags
 from exporter.model.cluster.corefile import Corefile
+from exporter.model.cluster.inventory import ResourceKind, Unreadable
 from exporter.model.cluster.pod import Pod
 from exporter.model.cluster.service import Service
 from exporter.model.cluster.well_known import DNS_NAMESPACES, SYSTEM, kubelet_dns, select_dns_services
@@ -32,6 +33,7 @@ class DnsUse:
     config_maps: frozenset[tuple[str, str]] = frozenset()
     node_cache_maps: frozenset[tuple[str, str]] = frozenset()
     keys: Mapping[tuple[str, str], str] = field(default_factory=dict)  # where it is not Corefile
+    sources: frozenset[tuple[tuple[str, str], ...]] = frozenset()  # of each process all ConfigMaps that it mounts
 
 
 def dns_use(
@@ -59,6 +61,11 @@ def dns_use(
         ports=frozenset({target for target in targets if target.isdigit()} | named),
         config_maps=_mounted(servers),
         node_cache_maps=_mounted(caches),
+        sources=frozenset(
+            tuple((e.namespace, name) for name in e.dns.config_maps)
+            for e in [*caches, *servers]
+            if e.dns is not None and e.dns.config_maps
+        ),
         keys={(e.namespace, n): key for e in [*caches, *servers] if e.dns is not None for n, key in e.dns.keys},
     )
 
@@ -87,6 +94,15 @@ def read_corefiles(maps: Iterable[ConfigMap], dns: DnsUse) -> tuple[Corefile | N
     shown = mounted or ([] if dns.config_maps else [e for e in rest if (e.namespace, e.name) not in cached])
     coredns = min(shown, key=_preference, default=None)
     return None if coredns is None else read(coredns, dns.ports), next(iter(caches), None)
+
+
+def unread_corefiles(maps: Iterable[ConfigMap], dns: DnsUse) -> tuple[Unreadable, ...]:
+    """The ConfigMaps of processes none of whose ConfigMaps was read: whatever their Corefile says is not known."""
+    read = {(each.namespace, each.name) for each in maps}
+    trusted = {SYSTEM, *dns.namespaces}
+    missing = {each[0] for each in dns.sources if read.isdisjoint(each) and each[0][0] in trusted}
+    why = "the cluster's DNS or a node cache mounts it, and it is not among those that were read"
+    return tuple(Unreadable(ResourceKind.CONFIG_MAPS, "/".join(name), why) for name in sorted(missing))
 
 
 def _key(each: ConfigMap, dns: DnsUse) -> str:

@@ -24,7 +24,8 @@ def dns_process(spec: Mapping[str, Any]) -> DnsProcess | None:
     if not given and not local and not image:
         return None
     maps = {text(each.get("name")): _config_maps(each) for each in objects(spec.get("volumes"))}
-    names = [name for each in maps.values() for source in each if (name := name_of(source.get("name")))]
+    sources = sorted((e for each in maps.values() for e in each), key=lambda each: flag(each.get("optional")) is True)
+    names = [name for source in sources if (name := name_of(source.get("name")))]  # those that must be there first
     cache = flag(spec.get("hostNetwork")) is True and (image or bool(local))
     keys = tuple(found for each in containers for found in _keys(each, _values(words, CONF), maps))
     return DnsProcess(

@@ -9,7 +9,7 @@ from exporter.diagnosis.felix import ipv6_support, sets_ipv6_support, unseen_env
 from exporter.diagnosis.rules.judging import found, needs
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.corefile import AaaaBlock, AaaaTreatment, Corefile
-from exporter.model.cluster.inventory import ResourceKind
+from exporter.model.cluster.inventory import InventoryOrigin, ResourceKind
 from exporter.model.family import Family
 from exporter.model.reason import Reason
 from exporter.model.subject import Subject, SubjectKind
@@ -57,6 +57,8 @@ def coredns_template_blocks_aaaa(view: RuleInput) -> Judgement:
     if not corefiles:
         return unread(view.inventory, ResourceKind.CONFIG_MAPS)
     blocks = [(corefile, block) for corefile in corefiles for block in corefile.blocks if _withholds(block, view)]
+    if not blocks and view.inventory.corefiles_unread:
+        return Reason.NO_PERMISSION if view.inventory.source is InventoryOrigin.KUBERNETES else Reason.NO_INVENTORY
     if not blocks:
         return Reason.READER_FAILED if any(corefile.errors for corefile in corefiles) else ()
     severity = Severity.CRITICAL if any(block.all_names for _, block in blocks) else Severity.WARNING
