@@ -68,13 +68,6 @@ def parse_address(text: object) -> Address | None:
     return address
 
 
-def parse_scoped(text: str) -> Address | None:
-    """The same, with the link of a link-local address ("fe80::53%eth0"), which names nobody without it (RFC 4007)."""
-    address, link = parse_address(text), text.partition("%")[2].strip()
-    local = isinstance(address, ipaddress.IPv6Address) and address.is_link_local
-    return ipaddress.IPv6Address(f"{address}%{link}") if local and LINK.fullmatch(link) else address
-
-
 def parse_net(text: object) -> Net | None:
     """A network from foreign text, host bits allowed; anything else is None."""
     if not isinstance(text, str):

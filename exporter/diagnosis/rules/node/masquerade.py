@@ -13,13 +13,13 @@ from fnmatch import fnmatch
 from functools import lru_cache
 from ipaddress import IPv6Network
 
-from exporter.diagnosis.engine.preconditions import has_calico
-from exporter.diagnosis.network import CALICO_IPAM, pod_network
+from exporter.diagnosis.engine.preconditions import has_calico_ipam
+from exporter.diagnosis.network import pod_network
 from exporter.diagnosis.rules.cluster.pools import UNIQUE_LOCAL
 from exporter.kernel.decode.rules import IPPROTO_TCP
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cni import PROFILES
-from exporter.model.cni.profile import Cni, Effect
+from exporter.model.cni.profile import Effect
 from exporter.model.facts import HostFacts
 from exporter.model.family import Address, Family, Net, contains
 from exporter.model.packet_filter import (
@@ -90,10 +90,7 @@ def masquerade(snapshot: Snapshot) -> Masquerade | None:
 
 def has_other_ipam(inventory: Inventory) -> bool:
     """Whether pods' addresses are known not to be from Calico's pools, which say what is translated."""
-    network = pod_network(inventory)
-    if network.cni is Cni.UNKNOWN and not network.calico_alone_for_policy and not network.ipam:
-        return has_calico(inventory) is False
-    return network.ipam != CALICO_IPAM
+    return has_calico_ipam(inventory, pod_network(inventory)) is False
 
 
 def masquerades_elsewhere(inventory: Inventory, facts: HostFacts) -> bool:
