@@ -1,6 +1,7 @@
 """`check`: two rounds, a report, an exit status (docs/specification.md section 2).
 
-With --last or --nodes=all it fetches the reports of running exporters instead, or as well.
+With --last or --nodes=all it fetches the reports of running exporters instead, or as well. --output=prometheus prints
+the metrics of the report, for node_exporter's textfile collector.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from dataclasses import replace
 from functools import partial
 
 from exporter.broker.server.namespaces import read_start
+from exporter.catalogue import ROUND
+from exporter.catalogue.metric import FinishedRound, Type
 from exporter.cli.context import CommandContext, run_in_context
 from exporter.cli.remote import OWN_NAME, collect_nodes, last_report
-from exporter.daemon.options import Options
+from exporter.daemon.options import CommandError, Options
 from exporter.daemon.rounds import Rounds
 from exporter.daemon.wiring import build_rounds
 from exporter.diagnosis.rules.dns.losses import answers_vary
@@ -26,7 +29,10 @@ from exporter.plan.round_plan import Pace
 from exporter.report.document import Document, document_of, exit_code, to_json
 from exporter.report.text import Style, write
 from exporter.telemetry.logs import InternalErrors
+from exporter.web.server.exposition import ExpositionFormat
+from exporter.web.server.exposition import write as write_metrics
 
+GAUGES = tuple(metric for metric in ROUND if metric.type is Type.GAUGE)  # what is counted begins anew each time
 PACE = Pace(interval=30.0, timeout=4.0, whole=3.0, spread=0.2, bounded=False)
 AT_MOST = 8.8  # seconds after the process began: the limit is ten, and there is a report to write
 LEAST = 1.0  # seconds of a round that is worth making
@@ -36,13 +42,19 @@ BETWEEN = 1.0  # seconds from the start of one round to that of the next, at lea
 def check(options: Options) -> int:
     """Print the report, also without an inventory: the host's state was read. The exit status is 0, 1 or 2."""
     config = options.load()
+    if options.output == "prometheus" and (options.last or options.nodes):
+        raise CommandError("--output=prometheus prints the metrics of own rounds: not with --last or --nodes")
+    report: Report | None = None
     missing: tuple[str, ...] = ()
     if options.last:
         documents = [asyncio.run(last_report(options))]
     else:
         work = partial(_look, all_nodes=options.nodes == "all")
-        documents, missing = run_in_context(options, config, work, local=config.role is not Role.CLUSTER)
-    if options.output == "json":
+        report, others, missing = run_in_context(options, config, work, local=config.role is not Role.CLUSTER)
+        documents = [document_of(report), *others]
+    if report is not None and options.output == "prometheus":
+        sys.stdout.buffer.write(write_metrics(GAUGES, FinishedRound(report), ExpositionFormat.TEXT))
+    elif options.output == "json":
         listed = documents if options.nodes == "all" else documents[0]
         sys.stdout.write(to_json(listed) + "\n")
     else:
@@ -61,15 +73,15 @@ def _report_blind(documents: Iterable[Document]) -> None:
             sys.stderr.write(f"{line}\n")
 
 
-async def _look(context: CommandContext, *, all_nodes: bool) -> tuple[list[Document], tuple[str, ...]]:
+async def _look(context: CommandContext, *, all_nodes: bool) -> tuple[Report, list[Document], tuple[str, ...]]:
+    """The own report, those of the other nodes where they are wanted, and the nodes that gave none."""
     rounds = build_rounds(context.config, PACE, context.broker, InternalErrors())
-    documents = [document_of(await _run_rounds(context, rounds))]
+    report = await _run_rounds(context, rounds)
     if not all_nodes:
-        return documents, ()
+        return report, [], ()
     # The report of role cluster is not that of the node on which it runs.
-    own = "" if context.config.role is Role.CLUSTER else documents[0].node
-    others, missing = await collect_nodes(context.source.current(), own)
-    return [*documents, *others], missing
+    own = "" if context.config.role is Role.CLUSTER else report.snapshot.node
+    return report, *await collect_nodes(context.source.current(), own)
 
 
 async def _run_rounds(context: CommandContext, rounds: Rounds) -> Report:

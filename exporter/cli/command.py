@@ -104,7 +104,7 @@ def _flag(to: argparse._ActionsContainer, name: str, **how: Any) -> None:
 
 
 def _add_check(to: argparse.ArgumentParser) -> None:
-    _add_output(to)
+    to.add_argument("--output", choices=("text", "json", "prometheus"), help="default text")
     to.add_argument(
         "--fail-on", choices=("info", "warning", "critical"), help="exit 1 from this severity on (default warning)"
     )

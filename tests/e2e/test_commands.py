@@ -267,3 +267,20 @@ def test_explain_needs_nothing_but_the_program() -> None:
     assert told.stdout.startswith("# DualstackNatMasqueradeMissing\n")
     bad = run_exporter("explain", "nat_masquerade")
     assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)
+
+
+def test_the_metrics_of_a_check_are_gauges_that_prometheus_reads(village: Village) -> None:
+    done = run_exporter("check", *arguments(village, village.config()), "--output=prometheus")
+    assert done.returncode in {0, 1}, done.stderr
+    read = subprocess.run(
+        ["promtool", "check", "metrics"], input=done.stdout, capture_output=True, text=True, check=False
+    )
+    assert (read.returncode, read.stdout + read.stderr) == (0, "")
+    assert 'dualstack_family_ok{ip_family="IPv6"}' in done.stdout
+    assert set(re.findall(r"^# TYPE \S+ (\w+)$", done.stdout, re.MULTILINE)) == {"gauge"}
+
+
+@pytest.mark.parametrize("flag", ["--last", "--nodes=all"])
+def test_the_metrics_of_a_check_are_not_those_of_a_running_exporter(flag: str) -> None:
+    done = run_exporter("check", "--output=prometheus", flag)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
