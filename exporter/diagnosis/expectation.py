@@ -8,6 +8,7 @@ pool shows no intent. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TypeAlias
 
 from exporter.config.schema import Config
@@ -73,12 +74,11 @@ def families_of_pods(inventory: Inventory) -> frozenset[Family]:
 def _named(inventory: Inventory, network: PodNetwork) -> Iterator[tuple[Family, str]]:
     nodes = inventory.nodes or ()
     yield from ((family, text) for family in FAMILIES if (text := network.declaration(family)))
-    for config in _cni(inventory):
-        # assign_ipv4 is on by default, and then shows nothing.
-        if config.assign_ipv4 and config.assign_ipv4_text is not None:
-            yield Family.V4, f"{config.source} has assign_ipv4: true"
-        if config.assign_ipv6:
-            yield Family.V6, f"{config.source} has assign_ipv6: true"
+    # assign_ipv4 is on by default, and then shows nothing.
+    declared = (c.source for c in _cni(inventory) if c.assign_ipv4 and c.assign_ipv4_text is not None)
+    yield from ((Family.V4, f"{source} has assign_ipv4: true") for source in islice(declared, 1))
+    assigned = (c.source for c in _cni(inventory) if c.assign_ipv6)
+    yield from ((Family.V6, f"{source} has assign_ipv6: true") for source in islice(assigned, 1))
     if network.uses_pod_cidrs is not False:
         yield from _first_of_each("node/{} has the podCIDR {}", ((n.name, net) for n in nodes for net in n.pod_cidrs))
     if network.profile is not None and network.profile.subnet_annotations:

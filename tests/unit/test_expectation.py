@@ -95,8 +95,11 @@ def test_each_of_these_names_a_family(changes: dict[str, Any], named: Family, ev
 def test_one_clause_of_a_kind_is_evidence_enough() -> None:
     nodes = tuple(Node(name=f"n{i}", pod_cidrs=(ip_network(f"fd01:0:0:{i}::/64"),)) for i in range(9))
     ranges = (ServiceCIDR("x", (ip_network("fd98::/108"),)), ServiceCIDR("y", (ip_network("fd99::/108"),)))
+    cni = tuple(CniConfig(source=source, main_plugin="calico", assign_ipv6=True) for source in ("file", "object"))
     found = family_evidence(replace(NOTHING, nodes=nodes, service_cidrs=ranges), None)
     assert found[V6] == ("node/n0 has the podCIDR fd01::/64", "ServiceCIDR x has fd98::/108")
+    found = family_evidence(replace(NOTHING, cni=cni), None)
+    assert found[V6] == ("file has assign_ipv6: true",)
 
 
 @pytest.mark.parametrize(
