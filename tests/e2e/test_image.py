@@ -114,4 +114,5 @@ def test_the_build_context_is_what_the_dockerfile_copies() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert allowed == {
         "requirements.lock", "requirements-build.lock", "pyproject.toml", "README.md", "LICENSE", "exporter/**",
+        "alerts/runbooks/**",
     }  # fmt: skip

@@ -130,7 +130,8 @@ async def test_rules_that_are_not_understood_lead_nowhere_that_is_known(ns: str,
 
 
 def _web_alone() -> str:
-    web = next(line for line in kube_nft(rules()).splitlines() if "elements = {" in line)
+    services = kube_nft(rules()).partition("map service-ips")[2]
+    web = next(line for line in services.splitlines() if "elements = {" in line)
     return f"add element ip6 kube-proxy service-ips {web.split('elements = ')[1]}\n"
 
 

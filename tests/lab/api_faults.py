@@ -40,7 +40,8 @@ def pod_without_ipv6(cluster: Cluster) -> None:
     pod = cluster.node.pods[1]
     own = f"{pod.address6}/128 dev eth0"
     again = [f"address replace {own} nodad", f"route replace default via {POD_GATEWAY6} dev eth0 metric 1024"]
-    cluster.change(edits.pod_ips(pod.name, pod.address4))
+    noted = edits.annotation("Pod", pod.name, "cni.projectcalico.org/podIPs", f"{pod.address4}/32")
+    cluster.change(edits.pod_ips(pod.name, pod.address4), noted)
     cluster.apply(
         lambda: namespaces.batch({pod.netns: [f"address delete {own}"]}),
         lambda: namespaces.batch({pod.netns: again}),

@@ -74,8 +74,8 @@ DNS_FAULTS: tuple[Fault, ...] = (
         by("dns_a_blocked", MUSL), detect=2, evidence={"dns_a_blocked": "refused"},
     ),
     Fault(
-        "nameserver_silent", Scope.DNS, MODES["silent"], mode("silent"), critical(DNS_SILENT), infos=("target_down",),
-        detect=2,
+        "nameserver_silent", Scope.DNS, MODES["silent"], mode("silent"), critical(DNS_SILENT),
+        by(DNS_SILENT, "target_down"), detect=2,
     ),
     Fault(
         "nameserver_silent_over_ipv6", Scope.DNS, MODES["silent-IPv6"], mode("silent-IPv6"), warning(DNS_SILENT),
