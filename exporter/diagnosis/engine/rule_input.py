@@ -82,7 +82,7 @@ class RuleInput:
     @property
     def network(self) -> PodNetwork:
         """What runs the cluster's pod network."""
-        return _network_of(self.snapshot)
+        return network_of(self.snapshot)
 
     def expected(self, family: Family) -> bool | None:
         """Whether pods of this cluster are meant to have the family; None: not known."""
@@ -90,7 +90,8 @@ class RuleInput:
 
 
 @lru_cache(maxsize=2)
-def _network_of(snapshot: Snapshot) -> PodNetwork:
+def network_of(snapshot: Snapshot) -> PodNetwork:
+    """What runs the cluster's pod network; all that judge a round ask for the same."""
     return pod_network(snapshot.inventory)
 
 

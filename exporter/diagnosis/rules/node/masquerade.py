@@ -14,11 +14,13 @@ from functools import lru_cache
 from ipaddress import IPv6Network
 
 from exporter.diagnosis.engine.preconditions import has_calico_ipam
+from exporter.diagnosis.engine.rule_input import network_of
 from exporter.diagnosis.network import pod_network
 from exporter.diagnosis.rules.cluster.pools import UNIQUE_LOCAL
 from exporter.kernel.decode.rules import IPPROTO_TCP
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cni import PROFILES
+from exporter.model.cni.network import PodNetwork
 from exporter.model.cni.profile import Effect
 from exporter.model.facts import HostFacts
 from exporter.model.family import Address, Family, Net, contains
@@ -72,7 +74,8 @@ class Masquerade:
 def masquerade(snapshot: Snapshot) -> Masquerade | None:
     """Of the pods' unique local addresses on this node; None where it was not read, or there are none of these."""
     facts, sources = snapshot.kernel, _sources(snapshot.inventory, snapshot.node)
-    if facts.postrouting is None or not sources or not has_other_ipam(snapshot.inventory):
+    network = network_of(snapshot)
+    if facts.postrouting is None or not sources or has_calico_ipam(snapshot.inventory, network) is not False:
         return None
     walks = [_Walk(facts, table, source) for source in sources for table in facts.postrouting.tables]
     answers = {_answer(walk for walk in walks if walk.source == source) for source in sources}
@@ -82,7 +85,7 @@ def masquerade(snapshot: Snapshot) -> Masquerade | None:
         doubts["pods' addresses are treated differently"] = None
     if holds is False and facts.postrouting.unread is not None:
         holds, doubts = None, {f"not all rules could be read: {facts.postrouting.detail}": None}
-    if holds is False and masquerades_elsewhere(snapshot.inventory, facts):
+    if holds is False and _masquerades_elsewhere(network, facts):
         holds, doubts = None, {"the CNI translates in eBPF or Open vSwitch, which is not read": None}
     walked = tuple(dict.fromkeys(chain for walk in walks for chain in walk.walked))
     return Masquerade(holds=holds, sources=sources, walked=walked, doubts=() if holds is not None else tuple(doubts))
@@ -93,9 +96,8 @@ def has_other_ipam(inventory: Inventory) -> bool:
     return has_calico_ipam(inventory, pod_network(inventory)) is False
 
 
-def masquerades_elsewhere(inventory: Inventory, facts: HostFacts) -> bool:
+def _masquerades_elsewhere(network: PodNetwork, facts: HostFacts) -> bool:
     """Whether the CNI may translate addresses where no rule shows it. One that is not known is judged by its links."""
-    network = pod_network(inventory)
     if network.profile is not None:
         state = network.switch(Effect.MASQUERADE_EBPF)
         return network.profile.translates_elsewhere and not (state is not None and state.on is False)
