@@ -8,8 +8,10 @@ patches (resolv/res_send.c, resolv/nss_dns/dns-host.c), musl src/network/dns_par
 from __future__ import annotations
 
 import ipaddress
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from exporter.model.dns import NOERROR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, Reply
@@ -21,11 +23,12 @@ MUSL_LEAST = 4  # octets of a datagram that musl takes: the id and the flags
 MUSL_BUFFER = {False: 512, True: 4800}  # octets kept of a message, by `since_1_2_4`
 MUSL_OLD_RECORDS = 64  # questions and answers, more than which 1.2.3 does not read
 CNAME, IN = 5, 1
+_FIXED = struct.Struct("!HHIH")  # of a record: type, class, TTL, length of the data
 NUMBERS = {"A": 1, "AAAA": 28}
 LENGTHS = {1: 4, 28: 16}  # octets of an address, by type
 MAX_NAME, MAX_LABEL, POINTER = 255, 63, 0xC0
 SHORT_ERRORS = {SERVFAIL, NOTIMP, REFUSED}  # taken without a question, if nothing follows the header (bug 31890)
-MAX_STEPS = 8192  # labels and pointers of one message; ours
+MAX_STEPS = 4096  # labels and pointers of one message; ours
 
 
 class UnreadableError(ValueError):
@@ -35,7 +38,8 @@ class UnreadableError(ValueError):
 class _Record(NamedTuple):
     owner: bytes
     kind: int
-    target: bytes  # of a CNAME
+    rdclass: int
+    target: bytes | None  # of a CNAME; None where it is no name
     data: bytes
 
 
@@ -74,19 +78,26 @@ class GlibcReader:
         """send_vc: only the id counts. dns-host.c reads the answers one by one, up to the first unreadable one."""
         if len(wire) < HEADER:
             return None
-        found: list[Address] = []
-        broken = False
-        wanted, expected = NUMBERS[self.qtype], _encoded(self.name)
-        try:
-            for record in _records(wire, any_class=self.any_class):
-                if record.kind == CNAME:
-                    # Whose alias it is does not matter, but its place does: it changes the owner expected from here on.
-                    expected = record.target
-                elif record.kind == wanted and record.owner == expected and len(record.data) == LENGTHS[wanted]:
-                    found.append(ipaddress.ip_address(record.data))
-        except UnreadableError:
-            broken = True
+        found, broken = self._addresses(wire)
         return _reply(wire, tuple(found), broken=broken)
+
+    def _addresses(self, wire: bytes) -> tuple[list[Address], bool]:
+        """Those up to the first unreadable record, and whether there is one."""
+        found: list[Address] = []
+        wanted, expected = NUMBERS[self.qtype], _encoded(self.name)
+        for record in _records(wire):
+            if record is None:
+                return found, True
+            if record.rdclass != IN and not self.any_class:
+                continue
+            if record.kind == CNAME:
+                if record.target is None:
+                    return found, True
+                # Whose alias it is does not matter, but its place does: it changes the owner expected from here on.
+                expected = record.target
+            elif record.kind == wanted and record.owner == expected and len(record.data) == LENGTHS[wanted]:
+                found.append(ipaddress.ip_address(record.data))
+        return found, False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,20 +198,25 @@ def _encoded(name: str) -> bytes:
     return b"".join(bytes([len(label) & 63]) + label for label in labels) + b"\0"
 
 
-def _records(wire: bytes, *, any_class: bool) -> Iterator[_Record]:
-    """The answer section as ns_rr_cursor reads it, within MAX_STEPS."""
+@lru_cache(maxsize=4)  # each message is read for one family and for both
+def _records(wire: bytes) -> tuple[_Record | None, ...]:
+    """The answer section as ns_rr_cursor reads it, within MAX_STEPS; None in place of one that ends too early."""
     at, names = HEADER, _Names(wire)
-    for _ in range(_count(wire, 4)):
-        at = names.at(at)[1] + 4
-    for _ in range(_count(wire, 6)):
-        owner, at = names.at(at)
-        length = _count(wire, at + 8)
-        if at + 10 + length > len(wire):
-            raise UnreadableError
-        kind = _count(wire, at) if any_class or _count(wire, at + 2) == IN else 0
-        target = names.at(at + 10)[0] if kind == CNAME else b""
-        yield _Record(owner, kind, target, wire[at + 10 : at + 10 + length])
-        at += 10 + length
+    found: list[_Record | None] = []
+    try:
+        for _ in range(_count(wire, 4)):
+            at = names.at(at)[1] + 4
+        for _ in range(_count(wire, 6)):
+            owner, at = names.at(at)
+            kind, rdclass, _, length = _FIXED.unpack_from(wire, at)
+            at += _FIXED.size + length
+            data = wire[at - length : at]
+            if len(data) < length:
+                return (*found, None)
+            found.append(_Record(owner, kind, rdclass, names.target(at - length) if kind == CNAME else None, data))
+    except (UnreadableError, struct.error):
+        return (*found, None)
+    return tuple(found)
 
 
 class _Names:
@@ -209,9 +225,30 @@ class _Names:
     def __init__(self, wire: bytes) -> None:
         self._wire = wire
         self._left = MAX_STEPS
+        self._pointed: dict[int, bytes] = {}  # the names that pointers alone led to
+
+    def target(self, start: int) -> bytes | None:
+        try:
+            return self.at(start)[0]
+        except UnreadableError:
+            return None
 
     def at(self, start: int) -> tuple[bytes, int]:
-        """ns_name_unpack: a name of at most 255 octets, and where it ends in the message."""
+        """A name of at most 255 octets, and where it ends in the message."""
+        if self._wire[start : start + 1] < b"\xc0":
+            return self._unpacked(start)
+        target = _count(self._wire, start) & 0x3FFF
+        name = self._pointed.get(target)
+        if name is None:
+            name = self._pointed[target] = self._unpacked(start)[0]
+        elif self._left:
+            self._left -= 1
+        else:
+            raise UnreadableError
+        return name, start + 2
+
+    def _unpacked(self, start: int) -> tuple[bytes, int]:
+        """ns_name_unpack."""
         wire = self._wire
         labels: list[bytes] = []
         at, end, size, first = start, 0, 1, self._left

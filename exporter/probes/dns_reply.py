@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 import dns.exception
@@ -31,11 +31,11 @@ EDNS_PAYLOAD = 1232  # bytes: no fragments on any sane path (DNS flag day 2020)
 MAX_REPLY = 16384  # bytes: a Service with several hundred addresses
 CHAIN_LIMIT = 16
 RECORD_LIMIT = 256  # addresses kept of one reply
-NAME_LIMIT = 64  # names of MX or PTR records kept of one reply
+NAME_LIMIT = 64  # MX or PTR records read of one reply
 EDE_LIMIT = 8
 HEADER = struct.Struct("!6H")  # id, flags, and the four counts
 OPCODE, RCODE = 0x7800, 0x000F  # bits of the flags
-CHARACTERS = tuple(dns.name.Name([bytes([octet])]).to_text() for octet in range(256))  # with what dnspython escapes
+CHARACTERS = {octet: dns.name.Name([bytes([octet])]).to_text() for octet in range(256)}  # with what dnspython escapes
 LENGTHS: Mapping[int, int] = {A: 4, AAAA: 16}
 QUESTION_MAY_LACK = {FORMERR, SERVFAIL, NOTIMP, REFUSED}  # from a server that did not read the query
 
@@ -77,15 +77,7 @@ class _Header(NamedTuple):
     additionals: int
 
 
-@dataclass(slots=True)
-class _Set:
-    """The records of one owner and type: their shortest lifetime, and their data in order, each once."""
-
-    ttl: int
-    data: dict[bytes, bytes] = field(default_factory=dict)  # by what makes two of them equal
-
-
-_Sets: TypeAlias = dict[tuple[bytes, int], _Set]
+_Sets: TypeAlias = dict[tuple[bytes, int], list[Record]]  # by owner, in lower case, and type
 
 
 def _read(query: dns.message.Message, wire: bytes, header: _Header) -> Reply | None:
@@ -101,18 +93,17 @@ def _read(query: dns.message.Message, wire: bytes, header: _Header) -> Reply | N
         if (name.lower(), kind, rdclass) != (asked, wanted, IN):
             return None
     answer = list(reader.records(header.answers))
-    sets = _sets(reader, answer, {wanted, CNAME})
+    sets = _sets(answer, {wanted, CNAME})
     authority = list(reader.records(header.authorities))
     additional = list(reader.records(header.additionals))
     extended, ede = _edns(reader, additional)
     rcode = header.flags & RCODE | extended
     if not header.questions and rcode not in QUESTION_MAY_LACK:
         return None
-    owner, chain, lifetimes = _follow(asked, wanted, sets)
-    found = sets.get((owner, wanted))
-    if found is not None:
-        lifetimes.append(found.ttl)
-    addresses, names = _data(wanted, found) if found is not None else ((), ())
+    owner, chain, lifetimes = _follow(reader, asked, wanted, sets)
+    found = sets.get((owner, wanted), [])
+    lifetimes += [record.lifetime for record in found]
+    addresses, names = _data(reader, wanted, found)
     return Reply(
         rcode=rcode,
         aa=bool(header.flags & AA),
@@ -132,33 +123,14 @@ def _read(query: dns.message.Message, wire: bytes, header: _Header) -> Reply | N
     )
 
 
-def _sets(reader: MessageReader, answer: Iterable[Record], kinds: set[int]) -> _Sets:
-    """The records of these types by owner, in lower case, and type. Of several CNAMEs of one owner the last counts."""
+def _sets(answer: Iterable[Record], kinds: set[int]) -> _Sets:
     sets: _Sets = {}
     for record in answer:
         if record.kind == OPT:
             raise MalformedMessageError("an OPT record in the answer")
-        if record.rdclass != IN or record.kind not in kinds:
-            continue
-        key = record.owner.lower(), record.kind
-        found = sets.setdefault(key, _Set(record.lifetime))
-        found.ttl = min(found.ttl, record.lifetime)
-        identity, value = _value(reader, record)
-        if record.kind == CNAME:
-            found.data.clear()
-        found.data.setdefault(identity, value)
+        if record.kind in kinds and record.rdclass == IN:
+            sets.setdefault((record.owner.lower(), record.kind), []).append(record)
     return sets
-
-
-def _value(reader: MessageReader, record: Record) -> tuple[bytes, bytes]:
-    """A record's address or name, and what makes it equal to another one."""
-    if record.kind in LENGTHS:
-        address = reader.data(record, LENGTHS[record.kind])
-        return address, address
-    if record.kind not in {CNAME, MX, PTR}:
-        return b"", b""
-    target, preference = reader.target(record)
-    return preference + target.lower(), target
 
 
 def _edns(reader: MessageReader, additional: Iterable[Record]) -> tuple[int, tuple[int, ...]]:
@@ -177,39 +149,48 @@ def _edns(reader: MessageReader, additional: Iterable[Record]) -> tuple[int, tup
     return found[0].ttl >> 24 << 4, tuple(codes[:EDE_LIMIT])
 
 
-def _follow(asked: bytes, wanted: int, sets: _Sets) -> tuple[bytes, tuple[str, ...], list[int]]:
-    """The name at the end of the CNAME chain, the chain, and its lifetimes. A loop ends where it closes."""
+def _follow(reader: MessageReader, asked: bytes, wanted: int, sets: _Sets) -> tuple[bytes, tuple[str, ...], list[int]]:
+    """The name at the end of the CNAME chain, the chain, and its lifetimes. A loop ends where it closes.
+
+    Of several CNAMEs of one owner the last one counts.
+    """
     owner = asked
     seen = {owner}
     chain: list[str] = []
     lifetimes: list[int] = []
     while (owner, wanted) not in sets and len(chain) < CHAIN_LIMIT:
-        alias = sets.get((owner, CNAME))
-        if alias is None:
+        aliases = sets.get((owner, CNAME))
+        if not aliases:
             break
-        (target,) = alias.data.values()
+        target, _ = reader.target(aliases[-1])
         owner = target.lower()
         chain.append(_text(target))
-        lifetimes.append(alias.ttl)
+        lifetimes.append(min(alias.lifetime for alias in aliases))
         if owner in seen:
             break
         seen.add(owner)
     return owner, tuple(chain), lifetimes
 
 
-def _data(wanted: int, found: _Set) -> tuple[tuple[Address, ...], tuple[str, ...]]:
-    """Addresses of A and AAAA (an IPv4-mapped one as it came), names of MX and PTR."""
-    records = list(found.data.values())
+def _data(reader: MessageReader, wanted: int, found: Sequence[Record]) -> tuple[tuple[Address, ...], tuple[str, ...]]:
+    """Addresses of A and AAAA (an IPv4-mapped one as it came), names of MX and PTR, in order and each once."""
     if wanted in LENGTHS:
-        return tuple(map(ipaddress.ip_address, records[:RECORD_LIMIT])), ()
-    return (), tuple(map(_text, records[:NAME_LIMIT])) if wanted in {MX, PTR} else ()
+        addresses = dict.fromkeys(reader.data(record, LENGTHS[wanted]) for record in found)
+        return tuple(map(ipaddress.ip_address, islice(addresses, RECORD_LIMIT))), ()
+    if wanted not in {MX, PTR}:
+        return (), ()
+    names: dict[bytes, bytes] = {}  # by what makes two records equal
+    for record in found[:NAME_LIMIT]:
+        target, preference = reader.target(record)
+        names.setdefault(preference + target.lower(), target)
+    return (), tuple(map(_text, names.values()))
 
 
 def _text(name: bytes) -> str:
     """A name's presentation (RFC 1035 section 5.1), without the final dot unless it is the root."""
     labels, at = [], 0
     while length := name[at]:
-        labels.append("".join(map(CHARACTERS.__getitem__, name[at + 1 : at + 1 + length])))
+        labels.append(name[at + 1 : at + 1 + length].decode("latin-1").translate(CHARACTERS))
         at += 1 + length
     return ".".join(labels) or "."
 

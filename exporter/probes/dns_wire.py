@@ -1,8 +1,8 @@
 """A DNS message as octets, read once with bounded work. RFC 1035 section 4. Pure.
 
 Under probes/dns_reply.py. Names point backwards into the message, so that 64 KiB can expand to megabytes; therefore
-every label and every pointer is counted, an expanded name is remembered, and data that nobody asked for is skipped by
-its length.
+every label and every pointer is counted, an expanded name is remembered, and data that nobody asked for are skipped by
+their length.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dns.rdatatype import MX
 
 MAX_RECORDS = 1024  # 16 KiB hold no more addresses
-MAX_STEPS = 8192  # labels and pointers: 16 KiB hold no more labels
+MAX_STEPS = 4096  # labels and pointers: four for each record; what remembers names needs one or two
 MAX_NAME = 255  # octets, RFC 1035 section 2.3.4
 ROOT = b"\0"
 
@@ -56,19 +56,27 @@ class MessageReader:
         self._wire = wire
         self._at = at
         self._left = MAX_STEPS
-        self._names: dict[int, bytes] = {}
+        self._names: dict[int, tuple[bytes, int]] = {}  # by where they begin: a name, and where it ends
 
     def question(self) -> tuple[bytes, int, int]:
-        name, self._at = self.name(self._at)
-        kind, rdclass = _OPTION.unpack(self._take(_OPTION.size))
+        name, at = self.name(self._at)
+        self._at = at + _OPTION.size
+        if self._at > len(self._wire):
+            raise MalformedMessageError(_TOO_SHORT)
+        kind, rdclass = _OPTION.unpack_from(self._wire, at)
         return name, kind, rdclass
 
     def records(self, count: int) -> Iterator[Record]:
+        wire, size = self._wire, len(self._wire)
         for _ in range(count):
-            owner, self._at = self.name(self._at)
-            kind, rdclass, ttl, length = _FIXED.unpack(self._take(_FIXED.size))
-            at = self._at
-            self._take(length)
+            owner, fixed = self.name(self._at)
+            at = fixed + _FIXED.size
+            if at > size:
+                raise MalformedMessageError(_TOO_SHORT)
+            kind, rdclass, ttl, length = _FIXED.unpack_from(wire, fixed)
+            self._at = at + length
+            if self._at > size:
+                raise MalformedMessageError(_TOO_SHORT)
             yield Record(owner, kind, rdclass, ttl, at, self._at)
 
     def data(self, record: Record, length: int) -> bytes:
@@ -102,58 +110,48 @@ class MessageReader:
                 raise MalformedMessageError(_OPTION_TOO_SHORT)
             yield code, self._wire[at - length : at]
 
-    def _take(self, count: int) -> bytes:
-        piece = self._wire[self._at : self._at + count]
-        if len(piece) != count:
-            raise MalformedMessageError(_TOO_SHORT)
-        self._at += count
-        return piece
-
     def name(self, start: int) -> tuple[bytes, int]:
         """The name at `start`, and where it ends. A pointer must lead before its own labels, so there is no loop."""
-        pieces: list[tuple[int, bytes]] = []  # runs of labels, each with where it begins
-        end, at, tail = 0, start, self._names.get(start)
-        while tail is None:
-            run = at
-            at = self._labels_end(at)
-            pieces.append((run, self._wire[run:at]))
-            end = end or self._after(at)
+        names, at = self._names, start
+        runs: list[tuple[int, bytes, int]] = []  # labels up to a pointer or the root, with where they begin and end
+        while (known := names.get(at)) is None:
+            run, at = at, self._labels_end(at)
+            labels = self._wire[run:at]
             if self._wire[at] == 0:
-                tail = ROOT
-            else:
-                at = self._pointed(at, before=run)
-                tail = self._names.get(at)
-        for run, labels in reversed(pieces):
-            tail = labels + tail
-            if len(tail) > MAX_NAME:
+                runs.append((run, labels, at + 1))
+                known = ROOT, at + 1
+                break
+            runs.append((run, labels, at + 2))
+            at = self._pointed(at, before=run)
+        name, end = known
+        for run, labels, end in reversed(runs):
+            name = labels + name
+            if len(name) > MAX_NAME:
                 raise MalformedMessageError("a name is too long")
-            self._names[run] = tail
-        return tail, end or self._after(self._labels_end(start))
+            names[run] = name, end
+        return name, end
 
     def _labels_end(self, at: int) -> int:
         """Where a run of labels ends: at a pointer or at the root's zero."""
         wire, left = self._wire, self._left
         try:
-            while (length := wire[at]) and left > 0:
+            while left > 0 and 0 < (length := wire[at]) < _LABEL:
                 left -= 1
-                if length >= _LABEL:
-                    break
                 at += 1 + length
+            length = wire[at]
         except IndexError:
             raise MalformedMessageError(_TOO_SHORT) from None
-        self._left = left
+        self._left = left - 1
         if left <= 0:
             raise MalformedMessageError(f"more than {MAX_STEPS} labels and pointers")
         if _LABEL <= length < _POINTER:
             raise MalformedMessageError("a label of no known kind")
         return at
 
-    def _after(self, at: int) -> int:
-        """Where a name ends whose labels end here: after the root's zero, or after the pointer's two octets."""
-        return at + (1 if self._wire[at] == 0 else 2)
-
     def _pointed(self, at: int, *, before: int) -> int:
-        target = int.from_bytes(self._wire[at : at + 2].ljust(2, b"\xff"), "big") & 0x3FFF
+        if at + 1 >= len(self._wire):
+            raise MalformedMessageError(_TOO_SHORT)
+        target = (self._wire[at] & 0x3F) << 8 | self._wire[at + 1]
         if target >= before:
             raise MalformedMessageError("a name points forward")
         return target
