@@ -33,7 +33,8 @@ def open_kubernetes(config: Config, *, once: bool = False) -> KubernetesSource |
     digested = config.role is Role.NODE and bool(config.digest.url)
     watched = watched_resources(config.role, config.node_name, digest=digested)
     api = ApiServer(client, loader)
-    source = KubernetesSource(api, watched, node="" if config.role is Role.CLUSTER else config.node_name)
+    node = "" if config.role is Role.CLUSTER else config.node_name
+    source = KubernetesSource(api, watched, node=node, corefiles=config.role is not Role.NODE)
     if not digested:
         return source
     resolver = ServiceEnvResolver(os.environ, endpoints=partial(list_endpoints, api))

@@ -56,6 +56,7 @@ def project(inventory: Inventory, now: float) -> Inventory:
         installation=inventory.installation,
         corefile=_corefile(inventory.corefile),
         node_local=_corefile(inventory.node_local),
+        corefiles_mounted=(),
         cni=inventory.cni,
         cni_signs=inventory.cni_signs,
         cluster_pod_cidrs=inventory.cluster_pod_cidrs,

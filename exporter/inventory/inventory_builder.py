@@ -93,6 +93,7 @@ def build_inventory(
         unread={kind: Reason.NO_INVENTORY for kind in ResourceKind if kind not in objects} | dict(unread or {}),
         uid=next((each.uid for each in namespaces or () if each.name == SYSTEM), ""),
         node_local=node_local,
+        corefiles_mounted=dns.mounted,
         corefiles_unread=bool(unknown),
         unreadable=tuple(notes[:MAX_NOTES]),
         unreadable_count=len(notes),

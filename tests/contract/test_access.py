@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from exporter.inventory.kubernetes.watched_resources import mounted_config_map
 from exporter.model.cause import Role
-from tests.access_rights import Right, optional_rights, rights
+from tests.access_rights import VERBS, Right, optional_rights, rights
 from tests.contract.kustomize import read_objects, render
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -74,6 +75,19 @@ def test_nodes_that_list_for_themselves_are_granted_exactly_that(tmp_path: Path)
     objects = render(tmp_path)
     assert granted(objects, ACCOUNTS[Role.NODE]) == rights(Role.NODE)
     assert granted(objects, ACCOUNTS[Role.CLUSTER]) == rights(Role.CLUSTER)
+
+
+def test_the_clusters_own_names_of_corefiles_can_be_granted(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{DEPLOY / 'base'}]\ncomponents: [{DEPLOY / 'components/dns-configmaps'}]\n"
+    )
+    objects = render(tmp_path)
+    mounted = mounted_config_map("kube-system", "")
+    more = {
+        Right(group="", resource=mounted.resource, name="", verb=verb, namespace=mounted.namespace) for verb in VERBS
+    }
+    assert granted(objects, ACCOUNTS[Role.CLUSTER]) == rights(Role.CLUSTER) | more
+    assert granted(objects, ACCOUNTS[Role.NODE]) == SHIPPED[Role.NODE]
 
 
 def test_a_node_with_a_digest_needs_less() -> None:

@@ -16,6 +16,7 @@ import pytest
 from exporter.inventory.file import load_text
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.kubernetes import watch_state as standing
+from exporter.inventory.kubernetes.source import MOUNTED
 from exporter.inventory.kubernetes.watch_state import api_readings
 from exporter.inventory.kubernetes.watched_resources import watched_resources
 from exporter.model.cause import Role
@@ -23,6 +24,7 @@ from exporter.model.cluster.calico import IPAMConfig
 from exporter.model.cluster.inventory import Inventory, ResourceKind
 from exporter.model.reason import Reason
 from tests.unit import recorded
+from tests.unit.test_dns_use import BLOCKING, PLAIN, cache, config_map, pod
 from tests.wire.kubernetes_api import KubernetesApi, serving
 from tests.wire.kubernetes_lab import following, ipam_config, recorded_api, until
 
@@ -166,6 +168,55 @@ async def test_with_a_digest_a_node_reads_its_pods_and_its_node_and_nothing_else
     assert [n.name for n in found.nodes or ()] == ["ra"]
     assert {p.node for p in found.pods or ()} == {"ra"}
     assert {a.path for a in api.requests} == {"/api/v1/pods", "/api/v1/nodes"}
+
+
+def mounts(api: KubernetesApi, name: str) -> None:
+    """A node cache whose pod mounts the ConfigMap of this name."""
+    api.put("v1", "pods", pod("cache", cache(name, "169.254.25.10")))
+
+
+async def test_a_config_map_that_a_node_cache_mounts_is_read_whatever_its_name(tmp_path: Path) -> None:
+    api = recorded_api()
+    mounts(api, "cache-7k2f")
+    for name, corefile in (("cache-7k2f", PLAIN), ("cache-9b5d", BLOCKING)):
+        api.put("v1", "configmaps", config_map(name, corefile))
+    async with serving(api) as port, following(tmp_path, port, corefiles=True) as source:
+        found = source.current()  # it is ready only now
+        assert found.node_local is not None
+        assert (found.node_local.name, found.node_local.blocks, found.corefiles_unread) == ("cache-7k2f", (), False)
+        watching = api.watching
+        mounts(api, "cache-9b5d")  # as a rollout does
+        await until(lambda: (read := source.current().node_local) is not None and bool(read.blocks))
+        await until(lambda: api.watching == watching, "the ConfigMap that nothing mounts is left")
+    asked = {a.query.get("fieldSelector") for a in api.requests if a.path.endswith("/kube-system/configmaps")}
+    assert asked >= {"metadata.name=cache-7k2f", "metadata.name=cache-9b5d"}
+
+
+async def test_a_mounted_config_map_that_is_refused_is_told_and_fails_no_reader(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = recorded_api()
+    mounts(api, "cache-7k2f")
+    api.allowed = lambda *right: "cache-7k2f" not in right
+    async with serving(api) as port, following(tmp_path, port, corefiles=True) as source:
+        found = source.current()
+    assert [each.name for each in found.unreadable] == ["kube-system/cache-7k2f"]
+    assert "deploy/components/dns-configmaps" in found.unreadable[0].problem
+    assert found.corefiles_unread
+    assert found.unread.keys() == {ResourceKind.INSTALLATION}  # which is not served here
+    assert all(reading.success for reading in api_readings(found))
+    assert "no permission" not in caplog.text
+
+
+async def test_a_tenants_pods_choose_no_config_maps_to_read(tmp_path: Path) -> None:
+    api = recorded_api()
+    for number in range(20):
+        api.put("v1", "pods", pod(f"cache-{number}", cache(f"secret-{number}", "169.254.25.10"), "team"))
+        api.put("v1", "pods", pod(f"own-{number}", cache(f"cache-{number:02}", "169.254.25.10")))
+    async with serving(api) as port, following(tmp_path, port, corefiles=True):
+        asked = {a.query.get("fieldSelector", "") for a in api.requests if a.path.endswith("/configmaps")}
+    assert not [selector for selector in asked if "secret-" in selector]
+    assert len([selector for selector in asked if "cache-" in selector]) == MOUNTED
 
 
 async def test_a_heartbeat_changes_nothing_and_a_real_change_is_dated(tmp_path: Path) -> None:

@@ -35,6 +35,16 @@ class DnsUse:
     keys: Mapping[tuple[str, str], str] = field(default_factory=dict)  # where it is not Corefile
     sources: frozenset[tuple[tuple[str, str], ...]] = frozenset()  # of each process all ConfigMaps that it mounts
 
+    @property
+    def trusted_sources(self) -> list[tuple[tuple[str, str], ...]]:
+        """Those of processes in kube-system or beside the DNS Service; anybody may run a CoreDNS elsewhere."""
+        return [each for each in self.sources if each[0][0] in {SYSTEM, *self.namespaces}]
+
+    @property
+    def mounted(self) -> tuple[tuple[str, str], ...]:
+        """All ConfigMaps of these, sorted."""
+        return tuple(sorted({name for each in self.trusted_sources for name in each}))
+
 
 def dns_use(
     services: Iterable[Service], pods: Iterable[Pod], sets: Iterable[DaemonSet], flags: Iterable[ComponentFlags]
@@ -99,9 +109,8 @@ def read_corefiles(maps: Iterable[ConfigMap], dns: DnsUse) -> tuple[Corefile | N
 def unread_corefiles(maps: Iterable[ConfigMap], dns: DnsUse) -> tuple[Unreadable, ...]:
     """The ConfigMaps of processes none of whose ConfigMaps was read: whatever their Corefile says is not known."""
     read = {(each.namespace, each.name) for each in maps}
-    trusted = {SYSTEM, *dns.namespaces}
-    missing = {each[0] for each in dns.sources if read.isdisjoint(each) and each[0][0] in trusted}
-    why = "the cluster's DNS or a node cache mounts it, and it is not among those that were read"
+    missing = {each[0] for each in dns.trusted_sources if read.isdisjoint(each)}
+    why = "the cluster's DNS or a node cache mounts it, and it was not read: deploy/components/dns-configmaps grants it"
     return tuple(Unreadable(ResourceKind.CONFIG_MAPS, "/".join(name), why) for name in sorted(missing))
 
 

@@ -53,6 +53,17 @@ class ResourceLocator:
                 self._guess(group, error)
             await asyncio.sleep(max(delay, 0.0) * random.uniform(1.0, 1.3))  # noqa: S311 - jitter
 
+    def follow(self, group: asyncio.TaskGroup, watched: WatchedResource) -> None:
+        """Read one more core resource, whose watcher the source has just added."""
+        self._versions[watched] = "v1"
+        path = watched.path("v1")
+        self._tasks[watched] = group.create_task(self._watchers[watched].run(path), name=watched.label)
+
+    def leave(self, watched: WatchedResource) -> None:
+        """Read it no longer."""
+        self._tasks.pop(watched).cancel()
+        del self._versions[watched]
+
     async def _with_resources(self, served: Served) -> Served:
         """The same with the resources of the versions that were only named; None (assumed served) where that fails."""
         found = dict(served)

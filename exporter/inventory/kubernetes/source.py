@@ -19,7 +19,7 @@ from exporter.inventory.kubernetes.resource_locator import ResourceLocator
 from exporter.inventory.kubernetes.store import ObjectStore
 from exporter.inventory.kubernetes.watch import Watcher, WatchTimings
 from exporter.inventory.kubernetes.watch_state import WatchLogger, WatchState, answers, why_failing, why_unread
-from exporter.inventory.kubernetes.watched_resources import WatchedResource
+from exporter.inventory.kubernetes.watched_resources import WatchedResource, mounted_config_map
 from exporter.inventory.node_files import read_arguments, read_cni
 from exporter.inventory.source import InventorySource
 from exporter.model.cluster.component import CniConfig, ComponentFlags
@@ -29,10 +29,14 @@ from exporter.model.reason import Reason
 EVERY = 1.0  # seconds between two builds, at least
 SHARE = 10.0  # a build that took a second is followed by none for this many
 FILES_EVERY = 60.0  # seconds until the node's files are read again when nothing else changes
+MOUNTED = 8  # ConfigMaps that DNS pods mount and that are asked for, at most, beside those known by name
 
 
 class KubernetesSource(InventorySource):
-    """An InventorySource. `node`: whose files are read where they are mounted; empty: of none."""
+    """An InventorySource. `node`: whose files are read where they are mounted; empty: of none.
+
+    `corefiles`: whatever ConfigMaps the cluster's DNS is seen to mount are read as well, where that is allowed.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class KubernetesSource(InventorySource):
         *,
         node: str = "",
         root: Path = Path("/"),
+        corefiles: bool = False,
         timings: WatchTimings | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -52,17 +57,10 @@ class KubernetesSource(InventorySource):
         self._changed = asyncio.Event()
         self._complete = asyncio.Event()
         self._logger = WatchLogger(api.host)
-        self._watchers = {
-            watched: Watcher(
-                watched=watched,
-                api=api,
-                store=self._store,
-                timings=self._timings,
-                clock=clock,
-                report=self._changed.set,
-            )
-            for watched in resources
-        }
+        self._resources = frozenset(resources)
+        self._corefiles = corefiles
+        self._watchers = {watched: self._watcher(watched) for watched in resources}
+        self._locator = ResourceLocator(api, self._watchers, self._timings)
         self._built = (-1, 0.0)  # the store's version that the Inventory was built of, and when that was
         self._inventory = Inventory(
             source=InventoryOrigin.KUBERNETES, unread=dict.fromkeys(ResourceKind, Reason.API_UNAVAILABLE)
@@ -105,15 +103,42 @@ class KubernetesSource(InventorySource):
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(ResourceLocator(self._api, self._watchers, self._timings).run(group))
-                group.create_task(self._build())
+                group.create_task(self._locator.run(group))
+                group.create_task(self._build(group))
         finally:
             await self._api.close()
 
     def _states(self) -> dict[WatchedResource, WatchState]:
         return {watched: watcher.state for watched, watcher in self._watchers.items()}
 
-    async def _build(self) -> None:
+    def _watcher(self, watched: WatchedResource) -> Watcher:
+        return Watcher(
+            watched=watched,
+            api=self._api,
+            store=self._store,
+            timings=self._timings,
+            clock=self._clock,
+            report=self._changed.set,
+        )
+
+    def _follow_mounts(self, group: asyncio.TaskGroup) -> bool:
+        """Read the ConfigMaps that DNS pods mount now, and no others. Whether there are new ones."""
+        if not self._corefiles:
+            return False
+        known = {(each.namespace, each.name) for each in self._resources}
+        mounted = [each for each in self._inventory.corefiles_mounted if each not in known][:MOUNTED]
+        wanted = {mounted_config_map(*each) for each in mounted}
+        followed = self._watchers.keys() - self._resources
+        for watched in followed - wanted:
+            self._locator.leave(watched)
+            del self._watchers[watched]
+            self._store.forget(watched)
+        for watched in wanted - followed:
+            self._watchers[watched] = self._watcher(watched)
+            self._locator.follow(group, watched)
+        return bool(wanted - followed)
+
+    async def _build(self, group: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
         built: object = None
         while True:
@@ -121,7 +146,7 @@ class KubernetesSource(InventorySource):
             self._changed.clear()
             states = self._states()
             self._logger.log_changes(states, self._clock())
-            unread = why_unread(states)
+            unread = why_unread({w: s for w, s in states.items() if w in self._resources or s.first_result})
             cni, arguments = await asyncio.to_thread(self._read_files)
             complete = all(state.first_result for state in states.values()) and answers(states.values())
             wanted = (self._store.version, unread, cni, arguments)
@@ -139,7 +164,7 @@ class KubernetesSource(InventorySource):
                     components=arguments,
                 )
                 self._built = (version, now)
-            if complete:
+            if complete and not self._follow_mounts(group):
                 self._complete.set()
             took = loop.time() - began
             await asyncio.sleep(min(EVERY, self._timings.first_delay) if took < EVERY / SHARE else took * SHARE)

@@ -71,6 +71,11 @@ def _config_map(name: str, namespace: str = SYSTEM, *, optional: bool = False) -
     return WatchedResource(kind=ResourceKind.CONFIG_MAPS, namespace=namespace, name=name, optional=optional)
 
 
+def mounted_config_map(namespace: str, name: str) -> WatchedResource:
+    """A ConfigMap that the cluster's DNS mounts under a name of its own; an operator may have granted that name."""
+    return _config_map(name, namespace, optional=True)
+
+
 # Addresses and Ready are in status, podCIDRs in spec: metadata is not enough.
 NODES = WatchedResource(kind=ResourceKind.NODES, paged=True)
 PODS = WatchedResource(kind=ResourceKind.PODS, paged=True)

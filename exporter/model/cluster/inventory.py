@@ -110,6 +110,7 @@ class Inventory:
     pod_families: frozenset[Family] | None = None  # of addresses of the cluster's pods, where only the digest knows
     uid: str = ""  # of the Namespace kube-system
     node_local: Corefile | None = None  # NodeLocal DNSCache's own Corefile
+    corefiles_mounted: tuple[tuple[str, str], ...] = ()  # (namespace, ConfigMap) that DNS pods and node caches mount
     corefiles_unread: bool = False  # a ConfigMap that DNS pods or a node cache mount is not among those read
     unreadable: tuple[Unreadable, ...] = ()  # the first of them, bounded
     unreadable_count: int = 0
