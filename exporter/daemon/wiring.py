@@ -33,6 +33,9 @@ def open_source(config: Config, *, once: bool = False) -> InventorySource:
     if kind is SourceKind.FILE:
         return FileSource(config.inventory.file)
     if kind is SourceKind.KUBERNETES or (kind is SourceKind.AUTO and os.path.exists(SERVICE_ACCOUNT)):  # noqa: PTH110 - one stat, no Path needed
+        if os.path.expanduser("~") == "~":  # noqa: PTH111 - Path.home() would raise
+            # As container runtimes do for a uid without a passwd entry. The package looks for it when it is imported.
+            os.environ["HOME"] = "/"
         from exporter.daemon.api_source import open_kubernetes  # noqa: PLC0415 - no other source loads that package
 
         return open_kubernetes(config, once=once)

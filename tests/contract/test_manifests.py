@@ -45,7 +45,7 @@ SINGLE_FILE = DEPLOY / "daemonset.yaml"
 OVERLAYS = sorted(path.parent for path in (DEPLOY / "overlays").glob("*/kustomization.yaml"))
 ROOTS = [DEPLOY / "base", *OVERLAYS]
 
-OLDEST = (1, 28)
+OLDEST = (1, 30)
 VERSIONS = [v for v in all_versions() if tuple(int(part) for part in v.split(".")[:2]) >= OLDEST]
 WITHOUT_SCHEMA = {"PodMonitor", "PrometheusRule", "SecurityContextConstraints"}  # of other projects' APIs
 UNPRIVILEGED = 65532
@@ -88,16 +88,17 @@ def test_validation_refuses_a_misspelt_field(manifest: list[Object]) -> None:
     template["spec"]["hostPID"] = template["spec"].pop("hostPid")
 
 
-def test_the_apparmor_component_is_valid_where_the_field_exists(tmp_path: Path) -> None:
-    (tmp_path / "kustomization.yaml").write_text(
-        f"resources: [{DEPLOY / 'base'}]\ncomponents: [{DEPLOY / 'components/apparmor-field'}]\n"
-    )
-    daemonset = the(render(tmp_path), "DaemonSet", "dualstack-exporter")
-    template = daemonset["spec"]["template"]
-    assert the_container(template, "broker")["securityContext"]["appArmorProfile"] == {"type": "Unconfined"}
-    assert not any("apparmor" in key for key in template["metadata"]["annotations"])
-    for version in VERSIONS[VERSIONS.index("1.30.0") :]:
-        kubernetes_validate.validate(daemonset, version, strict=True)
+@name_of_root
+def test_the_broker_alone_is_unconfined_by_the_field_and_no_annotation_warns(directory: Path) -> None:
+    """The API server answers each apply of the annotation with a warning."""
+    profiles = {}
+    for template in pod_specs(render(directory)).values():
+        assert not any("apparmor" in key for key in template["metadata"].get("annotations", {}))
+        assert "appArmorProfile" not in template["spec"]["securityContext"]
+        for container in template["spec"]["containers"]:
+            if "appArmorProfile" in container["securityContext"]:
+                profiles[container["name"]] = container["securityContext"]["appArmorProfile"]
+    assert profiles == ({} if directory.name == "cluster-only" else {"broker": {"type": "Unconfined"}})
 
 
 def test_the_single_file_is_the_base_with_its_image() -> None:

@@ -28,11 +28,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run_exporter(*arguments: str, namespace: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
-    """A command that ends by itself, in a network namespace where one is named."""
+def run_exporter(
+    *arguments: str, namespace: str = "", prefix: Sequence[str] = (), **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """A command that ends by itself, in a network namespace where one is named. `prefix` is put before it."""
     inside = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
     return subprocess.run(
-        [*inside, sys.executable, "-m", "exporter", *arguments],
+        [*inside, *prefix, sys.executable, "-m", "exporter", *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
