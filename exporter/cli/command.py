@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from exporter import __version__
 from exporter.config.document import ConfigError
-from exporter.config.reference import format_config
+from exporter.config.reference import format_config, format_schema
 from exporter.daemon.options import CommandError, Options
 from exporter.model.cause import Role
 from exporter.model.probe import Layer
@@ -140,12 +140,16 @@ def _add_explain(to: argparse.ArgumentParser) -> None:
     to.add_argument("name", metavar="NAME", help="such as dns_aaaa_blocked or DualstackDnsAaaaBlocked")
 
 
+def _add_config(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--schema", action="store_true", help="print the JSON Schema of the file instead")
+
+
 _SUBCOMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
     ("check", "a report of what is wrong and why", _add_check),
     ("probe", "one probe, each step shown", _add_probe),
     ("resolve", "what A and AAAA answer, and what glibc and musl would give an application", _add_resolve),
     ("explain", "the runbook of a cause or an alert", _add_explain),
-    ("config", "check the configuration and print the effective one", lambda _: None),
+    ("config", "check the configuration and print the effective one", _add_config),
     ("reference", "the tables of metrics, causes, alerts and configuration", lambda _: None),
 )
 
@@ -162,7 +166,7 @@ def _run_command(options: Options) -> int:
         case "explain":
             from exporter.cli.explain import explain as command  # noqa: PLC0415
         case "config":
-            sys.stdout.write(format_config(options.load()))
+            sys.stdout.write(format_schema() if options.schema else format_config(options.load()))
             return 0
         case "reference":
             from exporter.report.reference import reference  # noqa: PLC0415

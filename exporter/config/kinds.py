@@ -23,6 +23,7 @@ E = TypeVar("E", bound=StrEnum)
 
 Plain: TypeAlias = str | int | bool | list[Any] | dict[str, Any] | None
 """What YAML can write. None is a key that is left out."""
+JsonSchema: TypeAlias = dict[str, Any]
 
 
 class ValueKind(ABC, Generic[T]):
@@ -45,6 +46,10 @@ class ValueKind(ABC, Generic[T]):
     def encode(self, value: T) -> Plain:
         """What decodes to the value again."""
         return str(value)
+
+    def json_schema(self) -> JsonSchema:
+        """The values in JSON Schema, draft 7: all that decode takes, and some that it refuses."""
+        return {"type": "string"}
 
     def refuse(self, node: Node, path: str) -> Fault:
         """The fault of a node that is not of this kind."""
@@ -114,6 +119,11 @@ class Text(ValueKind[str]):
             raise self.refuse(node, path)
         return text
 
+    def json_schema(self) -> JsonSchema:
+        pattern = rf"^(?:{self.check.pattern})$" if isinstance(self.check, re.Pattern) else ""
+        bounds = {"minLength": 0 if self.empty else 1, "maxLength": self.longest}
+        return {"type": "string", **bounds} | ({"pattern": pattern} if pattern and not self.empty else {})
+
 
 @dataclass(frozen=True, slots=True)
 class Flag(ValueKind[bool]):
@@ -127,6 +137,9 @@ class Flag(ValueKind[bool]):
 
     def encode(self, value: bool) -> Plain:
         return value
+
+    def json_schema(self) -> JsonSchema:
+        return {"type": "boolean"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +171,9 @@ class Count(ScalarKind[int]):
     def encode(self, value: int) -> Plain:
         return value
 
+    def json_schema(self) -> JsonSchema:
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
 
 PORT = Count(1, 65535, "a port")
 
@@ -181,6 +197,10 @@ class Duration(ScalarKind[float]):
     def encode(self, value: float) -> Plain:
         return format_duration(value)
 
+    def json_schema(self) -> JsonSchema:
+        text = {"type": "string", "pattern": f"^(?:0|{_DURATION.pattern})$", "minLength": 1}
+        return text if self.least else text | {"type": ["string", "integer"], "minimum": 0, "maximum": 0}
+
 
 @dataclass(frozen=True, slots=True)
 class Choice(ScalarKind[E]):
@@ -198,6 +218,9 @@ class Choice(ScalarKind[E]):
 
     def parse(self, text: str, path: str) -> E:  # noqa: ARG002 - the signature of all kinds
         return self.members(text)
+
+    def json_schema(self) -> JsonSchema:
+        return {"enum": [*map(str, self.members)]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +256,9 @@ class ListOf(ValueKind[tuple[T, ...]]):
     def encode(self, value: tuple[T, ...]) -> Plain:
         return [self.item.encode(item) for item in value]
 
+    def json_schema(self) -> JsonSchema:
+        return {"type": "array", "items": self.item.json_schema(), "minItems": self.least, "uniqueItems": self.unique}
+
 
 @dataclass(frozen=True, slots=True)
 class Maybe(ValueKind[T | None]):
@@ -249,6 +275,9 @@ class Maybe(ValueKind[T | None]):
 
     def encode(self, value: T | None) -> Plain:
         return None if value is None else self.kind.encode(value)
+
+    def json_schema(self) -> JsonSchema:
+        return self.kind.json_schema()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,6 +329,22 @@ class Section(ValueKind[T]):
         values = value if isinstance(value, Mapping) else {key: getattr(value, key) for key in self.options}
         plain = {key: option.kind.encode(values[key]) for key, option in self.options.items()}
         return {key: text for key, text in plain.items() if text is not None}
+
+    def json_schema(self) -> JsonSchema:
+        required = [key for key, option in self.options.items() if option.default is dataclasses.MISSING]
+        properties = {key: _property(option) for key, option in self.options.items()}
+        return {"type": "object", "additionalProperties": False, "properties": properties, "required": required}
+
+
+def _property(option: Option) -> JsonSchema:
+    schema = option.kind.json_schema()
+    if option.meaning:
+        text = f" (default: {option.default_text})" if option.default_text else ""
+        schema = {"description": f"{option.meaning}{text}", **schema}
+        if not text and option.default is not dataclasses.MISSING:
+            default = option.kind.encode(option.default)
+            schema |= {} if default is None else {"default": default}
+    return schema
 
 
 def _value(node: Node | None, path: str, option: Option) -> Any:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from exporter.config.document import Fault, Node, Scalar
 from exporter.config.kinds import (
     Choice,
+    JsonSchema,
     ListOf,
     Plain,
     ScalarKind,
@@ -130,6 +131,9 @@ class AskedServer(ValueKind[DnsServer]):
     def encode(self, value: DnsServer) -> Plain:
         return POD_SERVERS.name if value.address is None else Section(DnsServer).encode(value)
 
+    def json_schema(self) -> JsonSchema:
+        return {"anyOf": [{"const": POD_SERVERS.name}, Section(DnsServer).json_schema()]}
+
 
 @dataclass(frozen=True, slots=True)
 class ReferenceServer(ValueKind[DnsServer]):
@@ -146,6 +150,9 @@ class ReferenceServer(ValueKind[DnsServer]):
 
     def encode(self, value: DnsServer) -> Plain:
         return Section(DnsServer).encode(value)
+
+    def json_schema(self) -> JsonSchema:
+        return {"anyOf": [IpAddress().json_schema(), Section(DnsServer).json_schema()]}
 
 
 # What a probe is about
@@ -168,6 +175,9 @@ class Families(ValueKind[tuple[Family, ...] | None]):
 
     def encode(self, value: tuple[Family, ...] | None) -> Plain:
         return "auto" if value is None else [str(family) for family in value]
+
+    def json_schema(self) -> JsonSchema:
+        return {"anyOf": [{"const": "auto"}, ListOf(Choice(Family), least=1).json_schema()]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +204,10 @@ class Layers(ValueKind[tuple[Layer, ...]]):
 
     def encode(self, value: tuple[Layer, ...]) -> Plain:
         return [str(layer) for layer in value]
+
+    def json_schema(self) -> JsonSchema:
+        listed = ListOf(Choice(Layer), least=self.least).json_schema()
+        return listed | {"items": {"enum": [*map(str, self.allowed)]}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +237,11 @@ class Statuses(ValueKind[tuple[tuple[int, int], ...]]):
     def encode(self, value: tuple[tuple[int, int], ...]) -> Plain:
         plain: list[Plain] = [low if low == high else f"{low}-{high}" for low, high in value]
         return plain[0] if len(plain) == 1 and isinstance(plain[0], str) else plain
+
+    def json_schema(self) -> JsonSchema:
+        one: JsonSchema = {"type": ["string", "integer"], "pattern": "^[1-5][0-9]{2}(?:-[1-5][0-9]{2})?$"}
+        one |= {"minimum": 100, "maximum": 599}
+        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,13 @@
-"""The configuration written out: the effective one as YAML, and every key as a row of the reference table. Pure.
+"""The configuration written out: the effective one as YAML, every key as a row of the reference table, all as a schema.
 
-`dualstack-exporter config` and /config show the first, `dualstack-exporter reference` the second.
+`dualstack-exporter config` and /config show the first, `dualstack-exporter reference` the second, `config --schema` the
+third. Pure.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +26,16 @@ def format_config(config: Config) -> str:
     """YAML of the whole configuration, defaults filled in, secrets masked. Loading it gives the same Config."""
     plain = mask_secrets(Section(Config).encode(config))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+
+
+def format_schema() -> str:
+    """The JSON Schema (draft 7) of a configuration file, from the kinds that decode one.
+
+    It refuses nothing that loads. Of what does not load, it misses what needs more than patterns (addresses, ranges of
+    durations, an order), two values (consistency.py) or a file.
+    """
+    schema = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Configuration of dualstack-exporter"}
+    return json.dumps(schema | Section(Config).json_schema(), indent=2) + "\n"
 
 
 def mask_secrets(plain: Plain) -> Plain:

@@ -36,6 +36,8 @@ class Options(argparse.Namespace):
     fail_on: str = "warning"
     last: bool = False
     nodes: str = ""
+    # config
+    schema: bool = False
     # probe, resolve
     pod: str = ""
     netns: str = ""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from exporter.config.reference import format_schema
 from tests.e2e.daemon import ROOT, run_exporter
 from tests.e2e.village import PORT, Village, swallowed
 from tests.kernel import namespaces
@@ -235,6 +236,8 @@ def test_config_prints_what_is_in_force_and_reads_it_back(tmp_path: Path) -> Non
     bad = run_exporter("config", f"--config.file={file}")
     assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)
     assert "round.interval" in bad.stderr
+    schema = run_exporter("config", "--schema", f"--config.file={file}")  # of any file, so this one is not read
+    assert (schema.returncode, schema.stdout, schema.stderr) == (0, format_schema(), "")
 
 
 def test_reference_prints_the_tables_and_help_the_flags() -> None:
