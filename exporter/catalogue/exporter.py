@@ -27,6 +27,7 @@ class ExporterState:
     errors: Mapping[str, int] = field(default_factory=dict)  # faults of the exporter, by component
     inventory_synced: Mapping[str, float] = field(default_factory=dict)  # by resource
     reload_successful: bool | None = None
+    reload_problem: str = ""  # of the last one that failed, in one line, until one succeeds
     reload_time: float | None = None  # of the last one that succeeded
 
 

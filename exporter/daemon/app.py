@@ -40,6 +40,7 @@ from exporter.model.report import Report
 from exporter.plan.round_plan import Pace, pace_of
 from exporter.report.changes import changes
 from exporter.report.document import document_of, to_json
+from exporter.report.healed import HealedDay
 from exporter.report.runbooks import read_runbook, runbook_names
 from exporter.telemetry.logs import InternalErrors, fields
 from exporter.web.page.document import page as render_page
@@ -68,6 +69,7 @@ class Daemon:
     web_settings: WebSettings
     _errors: InternalErrors = field(default_factory=InternalErrors)
     _totals: Totals = field(default_factory=Totals)
+    _healed: HealedDay = field(default_factory=lambda: HealedDay(since=time.time()))
     _report: Report | None = None
     _finished: float = 0.0  # when the report was finished, by the monotonic clock
     _document: tuple[Report, bytes] | None = None
@@ -118,7 +120,12 @@ class Daemon:
 
     def page(self) -> str:
         return render_page(
-            self._report, self.state(), now=time.time(), fresh=self.ready, metrics=self.options.web_telemetry_path
+            self._report,
+            self.state(),
+            now=time.time(),
+            fresh=self.ready,
+            metrics=self.options.web_telemetry_path,
+            healed=self._healed,
         )
 
     def runbook(self, name: str) -> str | None:
@@ -135,7 +142,7 @@ class Daemon:
         try:
             config = self.options.load()
         except ConfigError as error:
-            self._state = replace(self._state, reload_successful=False)
+            self._state = replace(self._state, reload_successful=False, reload_problem=str(error))
             failed = fields(problem=str(error))
             log.error("config reload failed, keeping the previous configuration", extra=failed)  # noqa: TRY400 - no bug
             return str(error)
@@ -147,7 +154,7 @@ class Daemon:
                 extra=fields(file=self.options.config_file),
             )
         self.config = kept
-        self._state = replace(self._state, reload_successful=True, reload_time=time.time())
+        self._state = replace(self._state, reload_successful=True, reload_problem="", reload_time=time.time())
         self._wake.set()  # a round in progress ends with the configuration that it began with
         log.info("configuration reloaded")
         return ""
@@ -248,6 +255,7 @@ class Daemon:
         self._totals = add_round(self._totals, report)
         for change in changes(self._report, report):
             log.log(logging.WARNING if change.urgent else logging.INFO, change.message, extra=fields(**change.fields))
+        self._healed = self._healed.after(self._report, report)
         self._report, self._finished = report, time.monotonic()
         if self._digest is not None:
             self._digest.publish(report)

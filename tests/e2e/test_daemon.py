@@ -175,10 +175,15 @@ def test_a_bad_configuration_keeps_the_old_one_and_a_good_one_is_taken_up(
         daemon.wait(lambda: daemon.series()["dualstack_exporter_config_last_reload_successful"] == 0, "the refusal")
         assert "targets[0].nme" in daemon.log_text()
         assert "router" in daemon.get("/config")[1]
+        banner, _, below = daemon.get("/")[1].partition('aria-label="Families"')
+        assert "The configuration was not reloaded." in banner
+        assert "targets[0].nme" in banner
+        assert below
         daemon.config.write_text(_config(world).replace("name: router", "name: renamed"))
         daemon.wait(lambda: any('target="renamed"' in name for name in daemon.series()), "the new target")
         assert daemon.series()["dualstack_exporter_config_last_reload_successful"] == 1
         assert [name for name in daemon.series() if "success_ratio" in name and 'target="router"' in name] == []
+        assert "not reloaded" not in daemon.get("/")[1]
 
 
 def test_a_namespace_that_goes_takes_its_series_along(world: dict[str, str]) -> None:

@@ -24,7 +24,8 @@ from exporter.model.probe import Layer, Outcome
 from exporter.model.reason import Reason
 from exporter.model.report import CauseReport, FamilyReport, Finding, Report
 from exporter.model.subject import Subject
-from exporter.report.document import age
+from exporter.report.document import age, alert_name
+from exporter.report.healed import DAY, HealedDay
 from exporter.web.page.document import page
 from exporter.web.page.markup import element
 from exporter.web.page.style import STYLE
@@ -180,6 +181,42 @@ def test_the_matrix_shows_each_failing_pod_with_how_and_to_what() -> None:
     assert "shop 3 pods ✗ 3 of 6" in text
 
 
+def test_the_verdict_counts_what_failed_of_what_was_dialled_and_the_rest_apart() -> None:
+    text = shown(bad_day()).text
+    assert "IPv6 does not work 13 of 39 probes fail, from 7 of 7 places (host, pods)." in text
+    assert "Not counted: 12 not reached, 1 egress policy." in text
+    assert "shop 3 pods ✗ 3 of 6 ✓ 6 ✗ 3 of 9 1 egress policy" in text
+    assert "✗ 14 failing probes of 99; not counted: 12 not reached, 1 egress policy" in text
+
+
+def test_each_address_that_was_dialled_is_shown_with_what_came_of_it() -> None:
+    text = shown(bad_day()).text
+    listed = text[text.index("Addresses dialled (11)") :]
+    assert "pypi: 2001:db8:ffff::80 (IPv6) ✗ 12 of 16 , not counted: 12 not reached, 1 egress policy" in listed
+    assert "service: fd00:10:2::40 (IPv6) ✓ 7" in listed
+    nothing = replace(sample_probes.PYPI, addresses={Family.V6: None})
+    observation = replace(sample_probes.seen(sample_probes.DB, nothing, Layer.TCP, Family.V6, Outcome.NO_ADDRESS))
+    assert "pypi: no IPv6 address ✗ 1 of 1" in shown(with_snapshot(bad_day(), kept=(observation,))).text
+
+
+def test_what_healed_is_told_with_its_runbook_and_since_when_it_is_known() -> None:
+    day = HealedDay(since=NOW - 7_200)
+    assert (
+        "Nothing healed since 2026-11-20 08:10 UTC, when this exporter started."
+        in Parsed(page(quiet_day(), own(), now=NOW, healed=day)).text
+    )
+    parsed = Parsed(page(quiet_day(), own(), now=NOW + 5, healed=day.after(bad_day(), quiet_day())))
+    assert "✓ Healed since 2026-11-20 08:10 UTC, when this exporter started: 3 faults" in parsed.text
+    assert "nat_masquerade_missing lasted 60 min, until 2026-11-20 10:10 UTC pool/default-ipv6-ippool" in parsed.text
+    assert {"href": "/runbooks/DualstackNatMasqueradeMissing"} in parsed.named("a")
+    assert "Nothing healed in 24 h." in Parsed(page(quiet_day(), own(), now=NOW + 2 * DAY, healed=day)).text
+
+
+def test_every_cause_links_to_its_runbook_here() -> None:
+    links = [a["href"] for a in shown(bad_day()).named("a")]
+    assert {f"/runbooks/{alert_name(item.finding.cause)}" for item in bad_day().causes} <= {*links}
+
+
 def test_a_policy_is_no_failure_in_the_matrix() -> None:
     observation = replace(
         sample_probes.seen(sample_probes.DB, sample_probes.PYPI, Layer.TCP, Family.V6, Outcome.PROHIBITED), policy=True
@@ -284,6 +321,16 @@ def test_a_stale_round_an_incomplete_one_and_a_stale_inventory_stand_above_every
         "! The inventory is stale.",
     ):
         assert text.index(words) < text.index("IPv6 does not work")
+
+
+@pytest.mark.parametrize("report", [bad_day(), None], ids=["a round", "no round yet"])
+def test_a_failed_reload_stands_above_everything_with_its_reason(report: Report | None) -> None:
+    failed = replace(own(), reload_successful=False, reload_problem="config.yaml: targets[0].nme: unknown key")
+    text = Parsed(page(report, failed, now=NOW)).text
+    words = "! The configuration was not reloaded. The previous one stays in use. config.yaml: targets[0].nme: unknown"
+    assert words in text
+    assert text.index(words) < text.index("No round has finished" if report is None else "IPv6 does not work")
+    assert "not reloaded" not in shown(report).text
 
 
 def test_an_inventory_that_never_came_stands_above_everything_with_its_reason() -> None:

@@ -10,14 +10,26 @@ from collections.abc import Iterator
 
 from exporter.catalogue.exporter import ExporterState
 from exporter.catalogue.probes import failing, kept
-from exporter.model.cause import Role
+from exporter.model.cause import Cause, Role
 from exporter.model.cluster.inventory import Came
 from exporter.model.family import Family
 from exporter.model.report import CauseReport, Report
 from exporter.report.document import UNKNOWN, age, alert_name, few, place_of, rfc3339
+from exporter.report.healed import DAY, Healed, HealedDay
 from exporter.web.page.facts import blind_section, kernel_section, migration_section, unchecked_section
-from exporter.web.page.markup import FAMILIES, NOTHING, Html, definitions, details, element, join, number, section
-from exporter.web.page.matrix import failures_section, matrix_section
+from exporter.web.page.markup import (
+    EMPTY,
+    FAMILIES,
+    NOTHING,
+    Html,
+    definitions,
+    details,
+    element,
+    join,
+    number,
+    section,
+)
+from exporter.web.page.matrix import failures_section, matrix_section, tally
 from exporter.web.page.names import dns_section
 from exporter.web.page.style import STYLE
 
@@ -26,14 +38,24 @@ SUBJECTS_IN_ALL = 100
 
 
 def page(
-    report: Report | None, own: ExporterState, *, now: float, fresh: bool = True, metrics: str = "/metrics"
+    report: Report | None,
+    own: ExporterState,
+    *,
+    now: float,
+    fresh: bool = True,
+    metrics: str = "/metrics",
+    healed: HealedDay | None = None,
 ) -> str:
     """The whole page. `report` None: no round has finished yet; not `fresh`: it is too old to be exposed."""
     title = f"{own.node} · dualstack-exporter"
     if report is not None:  # the verdict for the browser's tab: IPv6✗ IPv4✓
         title = " ".join((*(family.value + _state(report, family)[1] for family in FAMILIES), title))
-    main = _not_yet(own) if report is None else _sections(report, now, fresh=fresh)
-    return document_page(title, _header(report, own, now), main, _footer(own, metrics))
+    banners = (
+        element("p", element("b", f"! {name}"), words, class_="banner")
+        for name, words in _banners(report, own, now, fresh=fresh)
+    )
+    main = _not_yet(own) if report is None else _sections(report, now, healed)
+    return document_page(title, _header(report, own, now), *banners, main, _footer(own, metrics))
 
 
 def document_page(title: str, *parts: str) -> str:
@@ -55,14 +77,11 @@ def _not_yet(own: ExporterState) -> Html:
     return element("section", element("h2", "No round has finished yet"), element("p", words), class_="card")
 
 
-def _sections(report: Report, now: float, *, fresh: bool) -> Html:
+def _sections(report: Report, now: float, healed: HealedDay | None) -> Html:
     return join(
-        *(
-            element("p", element("b", f"! {title}"), words, class_="banner")
-            for title, words in _banners(report, now, fresh=fresh)
-        ),
         _families(report),
         _causes(report),
+        _healed_section(healed, now) if healed is not None else EMPTY,
         matrix_section(report),
         failures_section(report),
         dns_section(report),
@@ -88,8 +107,13 @@ def _header(report: Report | None, own: ExporterState, now: float) -> Html:
     return element("header", element("h1", own.node, element("small", f"role {own.role}")), when)
 
 
-def _banners(report: Report, now: float, *, fresh: bool) -> Iterator[tuple[str, str]]:
-    """Title and text of each warning about the round as a whole and about its inventory."""
+def _banners(report: Report | None, own: ExporterState, now: float, *, fresh: bool) -> Iterator[tuple[str, str]]:
+    """Title and text of each warning about the configuration, the round as a whole and its inventory."""
+    if own.reload_successful is False:
+        why = f" {own.reload_problem}" if own.reload_problem else ""
+        yield "The configuration was not reloaded.", f" The previous one stays in use.{why}"
+    if report is None:
+        return
     snapshot, inventory = report.snapshot, report.snapshot.inventory
     if not fresh:
         ago = age(now - snapshot.finished)
@@ -133,15 +157,18 @@ def _why(report: Report, family: Family) -> str:
     results = kept(report.snapshot)
     made = {o.vantage.key for o in results if o.family is family and o.counted}
     failed = {o.vantage.key for o in failing(results) if o.family is family}
+    counted = tally([o for o in results if o.family is family])
     if report.families.get(family, UNKNOWN).expected is False:
         return "The cluster is not expected to have it."
     if report.snapshot.role is Role.CLUSTER:
         return "The cluster exporter does not probe; see each node's own status page."
     if not made:
         return "No probe over this family has a result."
+    apart = f" Not counted: {counted.apart}." if counted.apart else ""
     if not failed:
-        return f"Every probe passes, from {number(len(made), 'place')}."
-    return f"At least one probe fails from {len(failed)} of {number(len(made), 'place')} (host, pods)."
+        return f"Every probe passes ({counted.dialled}), from {number(len(made), 'place')}.{apart}"
+    places = f"from {len(failed)} of {number(len(made), 'place')} (host, pods)"
+    return f"{counted.failed} of {number(counted.dialled, 'probe')} fail, {places}.{apart}"
 
 
 def _causes(report: Report) -> Html:
@@ -200,6 +227,33 @@ def _cause(item: CauseReport, report: Report) -> Html:
         definitions(row for row in rows if row[1]),
         class_=f"card cause {finding.severity.value}",
     )
+
+
+def _healed_section(healed: HealedDay, now: float) -> Html:
+    """What is known only since the exporter's start."""
+    entries = healed.at(now)
+    since = f"since {_minute(healed.since)}, when this exporter started" if now - healed.since < DAY else "in 24 h"
+    if not entries:
+        return element("p", f"Nothing healed {since}.", class_="soft")
+    left = f" and {healed.dropped} more" if healed.dropped else ""
+    listed = element("ul", *(element("li", *_healed(each)) for each in entries))
+    summary = element("summary", f"✓ Healed {since}: {number(len(entries), 'fault')}{left}")
+    return element("details", summary, listed, class_="card", id="healed")
+
+
+def _healed(item: Healed) -> Iterator[Html]:
+    lasted = f" lasted {age(item.ended - item.began)}, until {_minute(item.ended)}"
+    if isinstance(item.what, Cause):
+        yield element("a", item.what.value, href=f"/runbooks/{alert_name(item.what)}")
+        yield join(lasted)
+    else:
+        yield join(f"{item.what.value} did not work: this{lasted}")
+    for text in filter(None, (item.subjects, item.evidence)):
+        yield element("small", text, class_="soft")
+
+
+def _minute(seconds: float) -> str:
+    return f"{rfc3339(seconds)[:16].replace('T', ' ')} UTC"
 
 
 def _subjects(subjects: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from exporter.catalogue.probes import failing, kept
@@ -55,6 +56,24 @@ STATES: Mapping[PodState, str] = {
 Made: TypeAlias = Sequence[Observation]
 
 
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many probes failed of those that count, and how many do not count (`others`), by what became of them."""
+
+    failed: int
+    dialled: int
+    others: Counter[str]
+
+    @property
+    def apart(self) -> str:
+        return ", ".join(f"{count} {words}" for words, count in self.others.most_common())
+
+
+def tally(made: Made) -> Tally:
+    others = Counter("egress policy" if o.policy else _words(o.outcome) for o in made if not o.counted)
+    return Tally(_failures(made), sum(o.counted for o in made), others)
+
+
 def matrix_section(report: Report) -> Html:
     if report.snapshot.role is Role.CLUSTER:
         return EMPTY
@@ -67,7 +86,8 @@ def matrix_section(report: Report) -> Html:
         matrix = element("p", note, class_="card")
     failed = frozenset(o.vantage.key for o in failing(results))
     note = "the last result of each place: ✓ and ✗ count probes"
-    return section("matrix", "Probes by place and layer", matrix, _pods_note(report, failed), note=note)
+    below = (_pods_note(report, failed), _addresses(results))
+    return section("matrix", "Probes by place and layer", matrix, *below, note=note)
 
 
 def _head(layers: Sequence[Layer]) -> Html:
@@ -119,36 +139,36 @@ def _row(
     for layer in layers:
         for family, line in COLUMNS:
             good, content = cell([o for o in made if o.layer is layer and o.family is family])
-            cells.append(element("td", content, class_=f"{class_of(good)} {line}".strip()))
+            of = f"{family.value} {layer.value}"  # shown where the screen is too narrow for columns
+            cells.append(element("td", content, class_=f"{class_of(good)} {line}".strip(), data_of=of))
     head = element("th", name, element("small", note, class_="soft") if note else "", scope="row", title=name)
     return element("tr", head, *cells, class_=kind)
 
 
 def _counts(made: Made) -> tuple[bool | None, Html]:
     """Of one layer and family of many vantages: how many probes fail, or how many pass."""
-    counted = sum(o.counted for o in made)
-    failed = _failures(made)
-    if not counted:
-        return None, join(NOTHING)
-    return not failed, join(f"✗ {failed} of {counted}" if failed else f"✓ {counted}")
+    counts = tally(made)
+    apart = element("small", counts.apart) if counts.apart else ""
+    if not counts.dialled:
+        return None, join(f"· {counts.apart}" if apart else NOTHING)
+    return not counts.failed, join(_share(counts), apart)
 
 
 def _outcomes(made: Made) -> tuple[bool | None, Html]:
     """Of one vantage, layer and family: how many probes pass, or how and to what they fail."""
-    failed = list(failing(tuple(made)))
-    counted = sum(o.counted for o in made)
+    failed, counts = list(failing(tuple(made))), tally(made)
+    apart = element("small", counts.apart) if counts.apart else ""
     if failed:
         outcomes = Counter(o.outcome for o in failed)
         more = f" +{len(outcomes) - 1}" if len(outcomes) > 1 else ""
         targets = tuple(dict.fromkeys(_destination(o) for o in failed))
         note = f"to {targets[0]}" + (f" and {len(targets) - 1} more" if len(targets) > 1 else "")
-        share = f", {len(failed)} of {counted}" if counted > 1 else ""
-        return False, join(f"✗ {_words(outcomes.most_common(1)[0][0])}{more}", element("small", note + share))
-    if counted:
-        return True, join(f"✓ {counted}")
-    if any(o.policy for o in made):
-        return None, join("· policy")
-    return None, join(f"· {_words(made[0].outcome)}" if made else NOTHING)
+        share = f", {len(failed)} of {counts.dialled}" if counts.dialled > 1 else ""
+        return False, join(f"✗ {_words(outcomes.most_common(1)[0][0])}{more}", element("small", note + share), apart)
+    if counts.dialled:
+        return True, join(f"✓ {counts.dialled}", apart)
+    words = counts.apart if len(counts.others) > 1 else next(iter(counts.others), "")
+    return None, join(f"· {words}" if words else NOTHING)
 
 
 def _pods_note(report: Report, failed: frozenset[str]) -> Html:
@@ -177,8 +197,37 @@ def _names(summary: str, pods: Sequence[PodView]) -> Html:
     return details(summary, ", ".join(sorted(p.vantage.subject.removeprefix("pod/") for p in pods)))
 
 
+def _addresses(results: Made) -> Html:
+    """The addresses that were dialled for each destination, the failing ones first."""
+    dialled = grouped(results, lambda o: (_destination(o), o.family.value, _address(o)))
+    counts = {key: tally(made) for key, made in dialled.items()}
+    rows = [
+        element(
+            "li",
+            f"{to}: {address} ({family}) " if address else f"{to}: no {family} address ",
+            element("span", _share(count), class_=class_of(good=not count.failed if count.dialled else None)),
+            f", not counted: {count.apart}" if count.apart else "",
+        )
+        for (to, family, address), count in sorted(counts.items(), key=lambda item: (not item[1].failed, item[0]))
+    ]
+    heading = element("summary", f"Addresses dialled ({len(rows)})")
+    return element("details", heading, element("ul", *rows[:ROWS], class_="soft")) if rows else EMPTY
+
+
+def _share(counts: Tally) -> str:
+    if counts.failed:
+        return f"✗ {counts.failed} of {counts.dialled}"
+    return f"✓ {counts.dialled}" if counts.dialled else NOTHING
+
+
+def _address(observation: Observation) -> str:
+    address = observation.address or observation.target.addresses.get(observation.family)
+    return str(address) if address is not None else ""
+
+
 def failures_section(report: Report) -> Html:
     """Each failing probe with its reason and time, the newest first."""
+    counts = tally(kept(report.snapshot))
     failed = sorted(failing(kept(report.snapshot)), key=lambda o: (-o.time, o.vantage.subject))
     if not failed:
         return EMPTY
@@ -190,14 +239,16 @@ def failures_section(report: Report) -> Html:
             element("td", _destination(o)),
             element("td", f"{o.family.value} {o.layer.value}"),
             element("td", f"✗ {_words(o.outcome)}", element("small", o.detail) if o.detail else "", class_="bad-text"),
+            element("td", _address(o), class_="mono"),
         )
         for o in failed[:FAILURES]
     ]
     newest = f" (the newest {FAILURES})" if len(failed) > FAILURES else ""
+    apart = f"; not counted: {counts.apart}" if counts.apart else ""
     return element(
         "details",
-        element("summary", f"✗ {number(len(failed), 'failing probe')}{newest}"),
-        table("Failing probes", head_row("when (UTC)", "from", "to", "layer", "why"), rows),
+        element("summary", f"✗ {number(len(failed), 'failing probe')} of {counts.dialled}{newest}{apart}"),
+        table("Failing probes", head_row("when (UTC)", "from", "to", "layer", "why", "address"), rows),
         open="" if len(failed) <= OPEN else None,
         id="failures",
     )

@@ -82,7 +82,7 @@ tr.group > * { background: var(--none-soft); } tr.group th { font-weight: 600; }
 .matrix td, .names td { white-space: nowrap; }
 .good-text { color: var(--good); } .bad-text { color: var(--bad); font-weight: 600; }
 .none-text { color: var(--none); } .warn-text { color: var(--warn); }
-td small { display: block; color: var(--soft); font-weight: 400; }
+td small, li small { display: block; color: var(--soft); font-weight: 400; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: .8rem; }
 .facts .card { margin: 0; } .facts dl { grid-template-columns: 8.5rem minmax(0, 1fr); }
 .note { padding: .8rem 1rem; margin: 0; }
@@ -92,7 +92,13 @@ nav { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; } footer { margin-top: 
 @media (max-width: 34rem) {
   dl, .facts dl { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .45rem; }
   dt { font-size: .85rem; }
-  .page { padding: .9rem .7rem 2rem; } th, td { padding: .35rem .5rem; } .matrix th:first-child { max-width: 9.5rem; }
+  .page { padding: .9rem .7rem 2rem; } th, td { padding: .35rem .5rem; }
+  .matrix, .matrix tbody { display: block; } .matrix thead { display: none; }
+  .matrix tr { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); border-top: 1px solid var(--line); }
+  .matrix tr > * { border: 0; } .matrix tbody tr th:first-child { position: static; grid-column: 1 / -1;
+    max-width: none; white-space: normal; }
+  .matrix td { white-space: normal; } .matrix td::before { content: attr(data-of) " "; color: var(--soft);
+    font-weight: 400; }
 }
 @media (prefers-reduced-motion: no-preference) { html { scroll-behavior: smooth; } }
 """
