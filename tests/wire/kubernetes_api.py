@@ -14,6 +14,7 @@ import binascii
 import json
 import re
 import ssl
+import zlib
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -75,6 +76,7 @@ class KubernetesApi:
         self.collections: dict[tuple[str, str], Collection] = {}
         self.requests: list[Asked] = []
         self.sent = 0
+        self.unchanged = 0  # discoveries answered by 304
         self.bookmark_every = bookmark_every
         self.progress = progress
         self.allowed: Callable[[str, str, str, str, str], bool] | None = None
@@ -182,12 +184,12 @@ class KubernetesApi:
         if self.tokens is not None and asked.token not in self.tokens:
             return status(401, "Unauthorized", "Unauthorized")
         if asked.path == "/apis":
-            return self._groups(asked)
+            return self._groups(request, asked)
         if asked.path == "/version":
             return web.json_response({"major": "1", "minor": "36", "gitVersion": "v1.36.2"})
         return await self._resource(request, asked)
 
-    def _groups(self, asked: Asked) -> web.Response:
+    def _groups(self, request: web.BaseRequest, asked: Asked) -> web.Response:
         groups: dict[str, dict[str, list[str]]] = {}
         for place, resource in self.collections:
             if place != "v1":
@@ -214,7 +216,11 @@ class KubernetesApi:
             for g, versions in groups.items()
         ]
         body = {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": found}
-        return web.json_response(body, headers={"Etag": f'"{len(groups)}"'})
+        etag = f'"{zlib.crc32(json.dumps(body).encode()):08X}"'  # of what is served, as a real server makes it
+        if request.headers.get("If-None-Match") == etag:
+            self.unchanged += 1
+            return web.Response(status=304, headers={"Etag": etag})
+        return web.json_response(body, headers={"Etag": etag})
 
     async def _resource(self, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
         match = _PATH.fullmatch(asked.path)

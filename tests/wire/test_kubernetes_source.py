@@ -15,6 +15,7 @@ import pytest
 
 from exporter.inventory.file import load_text
 from exporter.inventory.inventory_builder import build_inventory
+from exporter.inventory.kubernetes import resource_locator
 from exporter.inventory.kubernetes import watch_state as standing
 from exporter.inventory.kubernetes.source import MOUNTED
 from exporter.inventory.kubernetes.watch_state import api_readings
@@ -314,6 +315,25 @@ async def test_calico_installed_later_is_found(tmp_path: Path, monkeypatch: pyte
         assert source.current().pools is None
         api.collections |= later
         await until(lambda: source.current().pools and ResourceKind.IP_POOLS not in source.current().unread)
+
+
+async def test_what_is_installed_is_found_within_a_minute_by_questions_that_cost_a_304(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert resource_locator.DISCOVER_EVERY * resource_locator.JITTER < 55  # five seconds for its first list
+    monkeypatch.setattr(resource_locator, "DISCOVER_EVERY", 0.05)
+    api = recorded_api()
+    pools = api.collections.pop(("crd.projectcalico.org/v1", "ippools"))  # of a group that is served
+    async with serving(api) as port, following(tmp_path, port) as source:
+        found = source.current()
+        assert found.unread[ResourceKind.IP_POOLS] == Reason.NOT_APPLICABLE
+        assert not [each for each in api_readings(found) if "ippools" in each.reader], (
+            "no reader, and so none that fails"
+        )
+        await until(lambda: api.unchanged > 2)
+        api.collections["crd.projectcalico.org/v1", "ippools"] = pools
+        await until(lambda: source.current().pools)
+        assert [each.success for each in api_readings(source.current()) if "ippools" in each.reader] == [True]
 
 
 async def test_the_recorded_cluster_files_read_the_same_through_the_api(tmp_path: Path) -> None:
