@@ -2,7 +2,8 @@
 
     python -m scripts.demo [FAULT] [--once]
 
-Shows `check` healthy, broken and healed; meanwhile http://localhost:10046 is the status page. --once waits for nobody.
+Shows `check` healthy, broken and healed; meanwhile http://localhost:10046 is the status page, over both families.
+With --once, or without a terminal, it does not wait for Enter.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import contextlib
 import ctypes
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -36,7 +38,7 @@ def socket_inside(namespace: str) -> socket.socket:
         with Path(f"/run/netns/{namespace}").open("rb") as file:
             if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
-        made.append(socket.socket(socket.AF_INET6))
+        made.append(socket.socket(socket.AF_INET))
 
     thread = threading.Thread(target=make)
     thread.start()
@@ -53,7 +55,7 @@ def relay(namespace: str, listener: socket.socket) -> None:
             return
         there = socket_inside(namespace)
         try:
-            there.connect(("::1", PORT))
+            there.connect(("127.0.0.1", PORT))  # some faults take the node's IPv6 away
         except OSError:  # not up yet
             here.close()
             there.close()
@@ -74,6 +76,14 @@ def _pump(here: socket.socket, there: socket.socket) -> None:
                 key.data.sendall(data)
 
 
+def listen() -> list[socket.socket]:
+    """At localhost over each family that this machine has."""
+    listeners = [socket.create_server(("127.0.0.1", PORT))]
+    with contextlib.suppress(OSError):  # IPv6 is disabled here
+        listeners.append(socket.create_server(("::1", PORT), family=socket.AF_INET6))
+    return listeners
+
+
 def say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -90,7 +100,7 @@ def wait_ready() -> None:
     for _ in range(PATIENCE * 5):
         with (
             contextlib.suppress(OSError),
-            urllib.request.urlopen(f"http://[::1]:{PORT}/-/ready", timeout=2) as response,
+            urllib.request.urlopen(f"http://127.0.0.1:{PORT}/-/ready", timeout=2) as response,
         ):
             if response.status == 200:
                 return
@@ -114,23 +124,28 @@ def exporter_in(cluster: Cluster, interval: str = "3s") -> Iterator[Path]:
     config = cluster.config(cluster.node, interval=interval, timeout="2500ms")
     inside = ["ip", "netns", "exec", cluster.node.netns]
     command = [*inside, sys.executable, "-m", "exporter", f"--config.file={config}", "--log.level=error"]
-    with socket.create_server(("::1", PORT), family=socket.AF_INET6) as listener:
-        threading.Thread(target=relay, args=(cluster.node.netns, listener), daemon=True).start()
-        with subprocess.Popen(command) as daemon:
-            try:
-                wait_ready()
-                yield config
-            finally:
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(listener) for listener in listen()]
+        for listener in listeners:
+            threading.Thread(target=relay, args=(cluster.node.netns, listener), daemon=True).start()
+        daemon = stack.enter_context(subprocess.Popen(command))
+        try:
+            wait_ready()
+            yield config
+        finally:
+            for listener in listeners:
                 listener.shutdown(socket.SHUT_RDWR)
-                daemon.terminate()
+            daemon.terminate()
 
 
 def main() -> None:
     asked = arguments()
     fault = FAULTS[asked.fault]
 
+    waits = not asked.once and sys.stdin is not None and sys.stdin.isatty()
+
     def pause(text: str) -> None:
-        if not asked.once:
+        if waits:
             input(f"\n{text} [Enter] ")
 
     backend = fault.backends[0]
@@ -150,5 +165,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the lab is taken down
+    with contextlib.suppress(KeyboardInterrupt, EOFError):
         main()
