@@ -10,7 +10,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from exporter import __version__
@@ -23,16 +23,20 @@ from exporter.telemetry.logs import LogFormat, LogLevel, configure
 
 BAD_INPUT = 2
 PROGRAM = "dualstack-exporter"
-LISTEN_ADDRESS = "DUALSTACK_EXPORTER_LISTEN_ADDRESS"  # for the daemon of a container and for commands run in it
+# For the daemon of a container and for commands run in it: the variables that stand for flags.
+VARIABLES = {
+    "config_file": "DUALSTACK_EXPORTER_CONFIG_FILE",
+    "role": "DUALSTACK_EXPORTER_ROLE",
+    "broker_socket": "DUALSTACK_EXPORTER_BROKER_SOCKET",
+    "web_listen_address": "DUALSTACK_EXPORTER_LISTEN_ADDRESS",
+    "web_config_file": "DUALSTACK_EXPORTER_WEB_CONFIG_FILE",
+}
 
 
 def run(arguments: Sequence[str]) -> int:
     """Parse and run; the exit status is that of the subcommand, or 2 for bad input."""
-    options = Options()
     try:
-        parser().parse_args(arguments, options)
-        if options.web_listen_address is None and os.environ.get(LISTEN_ADDRESS):
-            options.web_listen_address = [os.environ[LISTEN_ADDRESS]]
+        options = parse(arguments, os.environ)
         # Of a command that runs once, the output matters: it logs warnings and worse unless told otherwise.
         level = options.log_level or (LogLevel.WARN if options.command else LogLevel.INFO)
         configure(LogLevel(level), LogFormat(options.log_format))
@@ -45,6 +49,19 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader is gone; Python would print an error at exit
         return 128 + signal.SIGPIPE
+
+
+def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
+    """The flags, else the variables that stand for them. CommandError for bad input."""
+    options = Options()
+    parser().parse_args(arguments, options)
+    for name, variable in VARIABLES.items():
+        value = environment.get(variable)
+        if value and name not in vars(options):
+            setattr(options, name, [value] if name == "web_listen_address" else value)
+    if options.role and options.role not in [*Role]:
+        raise CommandError(f"${VARIABLES['role']}: {options.role!r} is none of {', '.join(Role)}")
+    return options
 
 
 class _Parser(argparse.ArgumentParser):
@@ -88,7 +105,7 @@ def _add_shared(to: argparse.ArgumentParser) -> None:
     _flag(config, "--inventory.file", metavar="F", help="a kind: List of the cluster's objects; implies source file")
     _flag(config, "--broker.socket", metavar="S", help="a running broker; without it one is found or started")
     web = to.add_argument_group("web")
-    listen = f"[HOST]:PORT, repeatable (default ${LISTEN_ADDRESS}, else :10046)"
+    listen = "[HOST]:PORT, repeatable; :10046 without it"
     _flag(web, "--web.listen-address", action="append", metavar="A", help=listen)
     _flag(web, "--web.config.file", metavar="F", help="TLS and basic auth, in exporter-toolkit's format")
     _flag(web, "--web.telemetry-path", metavar="P", help="default /metrics")
@@ -100,7 +117,10 @@ def _add_shared(to: argparse.ArgumentParser) -> None:
 
 def _flag(to: argparse._ActionsContainer, name: str, **how: Any) -> None:
     """A flag whose value is the attribute of Options of the same name."""
-    to.add_argument(name, dest=name.removeprefix("--").replace(".", "_").replace("-", "_"), **how)
+    dest = name.removeprefix("--").replace(".", "_").replace("-", "_")
+    if dest in VARIABLES:
+        how["help"] += f" (or ${VARIABLES[dest]})"
+    to.add_argument(name, dest=dest, **how)
 
 
 def _add_check(to: argparse.ArgumentParser) -> None:
@@ -124,7 +144,7 @@ def _add_vantage(to: argparse.ArgumentParser) -> None:
 
 
 def _add_probe(to: argparse.ArgumentParser) -> None:
-    to.add_argument("target", metavar="HOST:PORT", help="a name, or an address with IPv6 in brackets")
+    to.add_argument("target", metavar="TARGET", help="HOST:PORT, with IPv6 in brackets, or a configured target")
     _add_vantage(to)
     to.add_argument("--layers", metavar="L", help=f"of {','.join(Layer)} (default icmp,tcp; with tls on port 443)")
 

@@ -34,7 +34,7 @@ def resolve(options: Options) -> int:
         lookups = await _ask(context, name, conf, options.family)
         return Resolving(name=name, request=options.family, conf=conf, lookups=lookups, place=context.vantage.subject)
 
-    resolving = run_at_vantage(options, work)
+    resolving = run_at_vantage(options, options.load(), work)
     if options.output == "json":
         sys.stdout.write(json.dumps(document(resolving), indent=1) + "\n")
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -13,6 +12,7 @@ from exporter.cli.context import CommandContext, run_in_context
 from exporter.config.schema import Config
 from exporter.daemon.options import CommandError, Options
 from exporter.daemon.wiring import build_runner
+from exporter.model.cluster.inventory import Inventory
 from exporter.model.dns import ResolvConf
 from exporter.model.report import PodView
 from exporter.model.vantage import Netns, Vantage
@@ -30,6 +30,7 @@ class VantageContext:
 
     config: Config
     vantage: Vantage
+    inventory: Inventory
     own_conf: ResolvConf | None
     runner: ProbeRunner
     deadline: Deadline
@@ -43,26 +44,27 @@ class VantageContext:
         return self.own_conf
 
 
-def run_at_vantage(options: Options, work: Callable[[VantageContext], Awaitable[T]]) -> T:
+def run_at_vantage(options: Options, config: Config, work: Callable[[VantageContext], Awaitable[T]]) -> T:
     """The result of `work` at the named place; CommandError, in one line, where there is no such place or no broker."""
 
     async def at_vantage(context: CommandContext) -> T:
-        config, broker = context.config, context.broker
+        broker, inventory = context.broker, context.source.current()
         assert broker is not None
-        inspection = await Inspector(config, broker, clock=time.time).inspect(context.source.current())
+        inspection = await Inspector(config, broker, clock=time.time).inspect(inventory)
         view = _find(options, config, inspection)
         found = VantageContext(
             config=config,
             vantage=view.vantage,
+            inventory=inventory,
             own_conf=view.resolv_conf
             if options.pod
             else view.resolv_conf or inspection.host_resolv_conf or ResolvConf(),
             runner=build_runner(broker, InternalErrors()),
-            deadline=Deadline(asyncio.get_running_loop().time() + config.round.timeout),
+            deadline=Deadline.after(config.round.timeout),
         )
         return await work(found)
 
-    return run_in_context(options, options.load(), at_vantage)
+    return run_in_context(options, config, at_vantage)
 
 
 def _find(options: Options, config: Config, inspection: Inspection) -> PodView:

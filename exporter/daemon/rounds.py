@@ -93,7 +93,7 @@ class Rounds:
         `remote_findings`: the causes found by the cluster role, for explanation. Raises UnfinishedError where the
         broker does not answer.
         """
-        deadline = Deadline(asyncio.get_running_loop().time() + self.pace.timeout)
+        deadline = Deadline.after(self.pace.timeout)
         started = self.clock()
         self.runner.overrun = False
         inventory = source()

@@ -113,6 +113,14 @@ def service_ranges(inventory: Inventory) -> Iterator[Range]:
         yield from (_of(subject, address, kind, "ClusterIP") for address in service.cluster_ips)
 
 
+def is_service_address(address: Address, inventory: Inventory) -> bool:
+    """Whether it is a ClusterIP, or in a range of them."""
+    if any(address in service.cluster_ips for service in inventory.services or ()):
+        return True
+    within = (each for each in service_ranges(inventory) if each.version == address.version)
+    return any((int(address) ^ each.first) >> (address.max_prefixlen - each.length) == 0 for each in within)
+
+
 def _from_flags(components: Iterable[ComponentFlags]) -> Iterator[tuple[Net, Subject]]:
     for each in components:
         if each.component == "kube-apiserver":

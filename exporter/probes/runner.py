@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import Self, TypeVar
 
-from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Question, Timeouts, Together
+from exporter.model.probe import Check, Layer, Lookup, LookupOutcome, Observation, Outcome, Question, Timeouts, Together
 from exporter.probes import run_check
 from exporter.probes.dns import EdnsMemory, ask, ask_together
-from exporter.probes.outcome import observe
+from exporter.probes.outcome import PhaseError, observe
 from exporter.probes.ports import Network
 from exporter.probes.tls import TlsContexts
 from exporter.telemetry.logs import InternalErrors, fields
@@ -35,6 +36,10 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Deadline:
     at: float  # the end of the round, on the event loop's clock
+
+    @classmethod
+    def after(cls, seconds: float) -> Self:
+        return cls(asyncio.get_running_loop().time() + seconds)
 
     @property
     def left(self) -> float:
@@ -57,6 +62,9 @@ class ProbeRunner:
 
     async def check_all(self, checks: Sequence[Check], deadline: Deadline) -> tuple[Observation, ...]:
         """Every layer of every check, in order; those that the deadline cut are `local`."""
+        for ca_file in {check.target.ca_file for check in checks if Layer.TLS in check.target.layers}:
+            with suppress(PhaseError):  # told by the check itself
+                self._contexts.of(ca_file)  # loaded here, so that the first handshake is timed as the others are
         made = await self._all(checks, self._check, partial(self._local, why=CUT), deadline)
         return tuple(observation for observations in made for observation in observations)
 

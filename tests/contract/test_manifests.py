@@ -22,9 +22,10 @@ from kubernetes_validate.utils import all_versions  # type: ignore[import-untype
 
 from exporter import __version__
 from exporter.broker.server.privilege import missing_capabilities
-from exporter.cli.command import LISTEN_ADDRESS, parser
+from exporter.cli.command import parse
 from exporter.config.load import load_config
 from exporter.config.schema import Config
+from exporter.daemon.options import Options
 from exporter.digest import service_env_resolver as own_services
 from exporter.inventory import node_files as nodefiles
 from exporter.web.server.listening import DEFAULT_ADDRESSES
@@ -284,12 +285,18 @@ def test_the_commented_example_of_the_configuration_loads_too(manifest: list[Obj
     assert [name.name for name in config.dns.names or ()] == ["pypi.org"]
 
 
+def options_of(container: Object, *command: str) -> Options:
+    """What the container's process is told, or a command that `kubectl exec` runs in it."""
+    told = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    return parse([*command, *(() if command else container.get("args", ()))], told)
+
+
 def test_arguments_are_ones_that_the_command_takes(manifest: list[Object]) -> None:
     templates = pod_specs(manifest)
-    node = parser().parse_args(the_container(templates["dualstack-exporter"], "exporter")["args"])
-    cluster = parser().parse_args(the_container(templates["dualstack-exporter-cluster"], "exporter")["args"])
+    node = options_of(the_container(templates["dualstack-exporter"], "exporter"))
+    cluster = options_of(the_container(templates["dualstack-exporter-cluster"], "exporter"))
     assert cluster.role == "cluster"
-    assert not hasattr(node, "role")
+    assert node.role == ""
     broker = the_container(templates["dualstack-exporter"], "broker")["args"]
     assert broker == ["broker", f"--socket={node.broker_socket}", f"--client-uid={UNPRIVILEGED}"]
     for template in templates.values():
@@ -397,14 +404,22 @@ def test_each_exporter_listens_on_the_port_that_its_pod_names(directory: Path) -
     for template in pod_specs(render(directory)).values():
         exporter = the_container(template, "exporter")
         (port,) = exporter["ports"]
-        options = parser().parse_args(exporter["args"])
-        listens = list(getattr(options, "web_listen_address", DEFAULT_ADDRESSES))
+        listens = list(options_of(exporter).web_listen_address or DEFAULT_ADDRESSES)
         assert listens == [f":{port['containerPort']}"]
         assert port.get("hostPort", port["containerPort"]) == port["containerPort"]
         assert ("hostPort" in port) == bool(template["spec"].get("hostNetwork"))
-        # A command that `kubectl exec` runs asks the same one.
-        told = [each["value"] for each in exporter["env"] if each["name"] == LISTEN_ADDRESS]
-        assert (told or list(DEFAULT_ADDRESSES)) == listens
+
+
+@name_of_root
+@pytest.mark.parametrize("command", [("check", "--last"), ("config",), ("probe", "a:1"), ("resolve", "a")])
+def test_a_command_in_the_container_is_told_what_the_daemon_is(directory: Path, command: tuple[str, ...]) -> None:
+    """By `kubectl exec`, which passes on the container's variables and none of its arguments."""
+    shared = ("config_file", "role", "broker_socket", "web_listen_address", "web_config_file")
+    for template in pod_specs(render(directory)).values():
+        exporter = the_container(template, "exporter")
+        daemon, run = options_of(exporter), options_of(exporter, *command)
+        assert [getattr(run, name) for name in shared] == [getattr(daemon, name) for name in shared]
+        assert daemon.config_file
 
 
 @name_of_root

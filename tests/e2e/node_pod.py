@@ -118,11 +118,12 @@ class NodePod:
                 mode = ":ro" if mount.get("readOnly") else ""
                 options += ["--volume", f"{self._volumes[mount['name']]}:{mount['mountPath']}{mode}"]
         for variable in container.get("env", ()):
-            assert variable["valueFrom"]["fieldRef"]["fieldPath"] == "spec.nodeName"
-            options += ["--env", f"{variable['name']}={node}"]
+            value = variable.get("value", node)
+            assert "value" in variable or variable["valueFrom"]["fieldRef"]["fieldPath"] == "spec.nodeName"
+            options += ["--env", f"{variable['name']}={value}"]
         options += ["--memory", container["resources"]["limits"]["memory"].removesuffix("i").lower()]
         self.containers.append(name)
-        self._podman("run", "--detach", "--name", name, *options, image, *container["args"])
+        self._podman("run", "--detach", "--name", name, *options, image, *container.get("args", ()))
 
     def close(self) -> None:
         for name in reversed(self.containers):

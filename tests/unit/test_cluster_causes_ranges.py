@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from exporter.diagnosis.ranges import is_service_address
 from exporter.model.cause import Cause, Severity
 from exporter.model.cluster.calico import BlockAffinity, IPAMBlock, IPAMConfig, IPPool, VxlanMode
 from exporter.model.cluster.component import ComponentFlags
@@ -277,6 +278,18 @@ def test_pod_cidrs_in_a_pool_that_nothing_uses_are_ranges_of_their_own() -> None
     assert [(f.severity, f.subjects) for f in said] == [
         (Severity.WARNING, ("node/a",)), (Severity.INFO, ("pool/left",))
     ]  # fmt: skip
+
+
+def test_service_addresses_are_known_by_range_or_by_service() -> None:
+    none = replace(HEALTHY, services=(), service_cidrs=None, cluster_service_cidrs=(), components=())
+    one = replace(none, services=(replace(service("a"), cluster_ips=(ip_address("192.0.2.9"),)),))
+    ranges = (ServiceCIDR(name="v6", cidrs=(ip_network("fd00:96::/108"),)),)
+    ranged = replace(one, service_cidrs=ranges)
+    told = [
+        [is_service_address(ip_address(a), i) for a in ("192.0.2.9", "fd00:96::f:1", "fd00:97::1")]
+        for i in (none, one, ranged)
+    ]
+    assert told == [[False] * 3, [True, False, False], [True, True, False]]
 
 
 def test_pod_cidrs_inside_their_pool_are_no_overlap() -> None:

@@ -10,7 +10,6 @@ import pytest
 import trustme
 
 from exporter.cli import command
-from exporter.cli.command import LISTEN_ADDRESS
 from exporter.cli.remote import last_report
 from exporter.daemon.options import CommandError, Options
 from exporter.model.family import Family
@@ -43,7 +42,7 @@ async def test_a_container_that_is_told_its_port_asks_that_one(
     """With the host's network, 10046 is another exporter's."""
     async with serve() as served:
         tell(served)
-        monkeypatch.setenv(LISTEN_ADDRESS, f"127.0.0.1:{served.port}")
+        monkeypatch.setenv(command.VARIABLES["web_listen_address"], f"127.0.0.1:{served.port}")
         await asyncio.to_thread(command.run, ["check", "--last"])
         assert capsys.readouterr().out.startswith("[told] ")
         with closed_port(Family.V4) as port:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +16,12 @@ import trustme
 
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Observation, Outcome
+from exporter.probes import tls as tls_module
 from exporter.probes.outcome import PhaseError
+from exporter.probes.ports import LocalNetwork
+from exporter.probes.runner import Deadline, ProbeRunner
 from exporter.probes.tls import NAMELESS, TlsContexts
+from exporter.telemetry.logs import InternalErrors
 from tests.wire.loopback import (
     LOOPBACK,
     SHORT,
@@ -293,6 +298,30 @@ def test_a_context_is_made_once_for_a_file_and_again_when_the_file_changes(autho
     assert garbage.value.outcome is Outcome.LOCAL
     authority.cert_pem.write_to_path(ca_file)
     assert contexts.of(ca_file).get_ca_certs()
+
+
+async def test_loading_authorities_is_no_part_of_any_handshakes_time(
+    authority: trustme.CA, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first handshake needs them, which is that of one family: it would look slower than the other."""
+    ages, late = 3600.0, 0.0
+
+    def load(path: str) -> ssl.SSLContext:
+        nonlocal late
+        late += ages
+        return make(path)
+
+    make, clock = tls_module._make_context, time.perf_counter
+    monkeypatch.setattr(tls_module, "_make_context", load)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + late)
+    secure = server_context(authority.issue_cert(NAME))
+    async with serve(Family.V4, answer, ssl=secure) as four, serve(Family.V6, answer, ssl=secure) as six:
+        ports = {Family.V4: four, Family.V6: six}
+        checks = [make_check(f, port, SECURE, ca_file=ca_file, host=NAME) for f, port in ports.items()]
+        runner = ProbeRunner(LocalNetwork(), TlsContexts(), InternalErrors(), clock=time.time)
+        made = await runner.check_all(checks, Deadline(asyncio.get_running_loop().time() + 60))
+    assert late == ages
+    assert [(o.outcome, o.seconds is not None and o.seconds < ages) for o in made] == [(Outcome.OK, True)] * 6
 
 
 def test_every_context_verifies(ca_file: str) -> None:
