@@ -1,6 +1,7 @@
 """The sockets that the broker makes for the exporter, in the namespace that it is in. They are never used here.
 
-A raw socket passes only what a probe waits for: the kernel drops the rest before any process is woken.
+They come bound, so that whoever gets one cannot bind it to another port. A raw socket passes only what a probe waits
+for: the kernel drops the rest before any process is woken.
 """
 
 from __future__ import annotations
@@ -8,8 +9,10 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from contextlib import suppress
+from itertools import zip_longest
 
-from exporter.broker.protocol.messages import SOCKET_ARGUMENTS, SocketKind
+from exporter.broker.protocol.messages import NUMBERS, SOCKET_ARGUMENTS, SocketKind
 
 _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
@@ -26,13 +29,13 @@ _FILTERS = {  # level, option and value
 }
 
 
-def open_sockets(kinds: tuple[SocketKind, ...]) -> tuple[list[int], list[int]]:
+def open_sockets(kinds: tuple[SocketKind, ...], numbers: tuple[int, ...] = ()) -> tuple[list[int], list[int]]:
     """One errno per kind, and the descriptors of those whose errno is 0, in order. The caller closes them."""
     errnos: list[int] = []
     descriptors: list[int] = []
-    for kind in kinds:
+    for kind, number in zip_longest(kinds, numbers[: len(kinds)], fillvalue=0):
         try:
-            descriptors.append(new_socket(kind).detach())
+            descriptors.append(new_socket(SocketKind(kind), number).detach())
         except OSError as error:
             errnos.append(error.errno or errno.EIO)
         else:
@@ -40,22 +43,28 @@ def open_sockets(kinds: tuple[SocketKind, ...]) -> tuple[list[int], list[int]]:
     return errnos, descriptors
 
 
-def new_socket(kind: SocketKind) -> socket.socket:
-    """One socket in the current namespace. Raises OSError."""
-    family, number, protocol = SOCKET_ARGUMENTS[kind]
+def new_socket(kind: SocketKind, number: int = 0) -> socket.socket:
+    """One socket in the current namespace, bound to this port or ICMP id (0: to any) and one family. Raises OSError."""
+    if number and number not in NUMBERS:
+        raise OSError(errno.EINVAL, "not a number for a probe")
+    made = _make(*SOCKET_ARGUMENTS[kind])
     try:
-        made = socket.socket(family, number | _FLAGS, protocol)
-    except PermissionError as refused:
-        if number != socket.SOCK_RAW:
-            raise
-        try:  # a ping socket, where net.ipv4.ping_group_range allows it for this gid
-            return socket.socket(family, socket.SOCK_DGRAM | _FLAGS, protocol)
-        except PermissionError:
-            raise refused from None
-    if number == socket.SOCK_RAW:
-        try:
+        if made.type == socket.SOCK_RAW:
             made.setsockopt(*_FILTERS[made.family])
-        except OSError:
-            made.close()
-            raise
+        elif made.family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.bind(("::", number))
+        else:
+            made.bind(("0.0.0.0", number))
+    except OSError:
+        made.close()
+        raise
     return made
+
+
+def _make(family: int, kind: int, protocol: int) -> socket.socket:
+    """A ping socket in place of a raw one where this gid may have it: it sends nothing but echo requests."""
+    if kind == socket.SOCK_RAW:
+        with suppress(PermissionError):
+            return socket.socket(family, socket.SOCK_DGRAM | _FLAGS, protocol)
+    return socket.socket(family, kind | _FLAGS, protocol)

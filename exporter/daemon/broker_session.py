@@ -17,12 +17,13 @@ from dataclasses import dataclass
 
 from exporter.broker.client.requests import BrokerClient, connect_broker, spawn_broker
 from exporter.broker.server.privilege import drop_capabilities, drop_to, effective_capabilities, missing_capabilities
+from exporter.daemon.confinement import confine
 from exporter.daemon.preload import preload
 from exporter.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
 
-UNPRIVILEGED = 65532  # uid and gid of "nonroot", as images use it
+UNPRIVILEGED = 10046  # uid and gid of the exporter's own, as in the image: 65532 is that of many others
 DEFAULT_SOCKET = "/run/dualstack-exporter/broker.sock"
 MAY_CHANGE_UID = 1 << 6 | 1 << 7  # SETGID, SETUID (linux/capability.h)
 STOP_WAIT = 3.0
@@ -87,10 +88,11 @@ class BrokerError(Exception):
     """No broker can be used here. The message is one line."""
 
 
-def open_session(path: str, *, local: bool = True) -> BrokerSession | None:
-    """Find or start a broker, then give up every privilege. `path`: --broker.socket, or "" for the default place.
+def open_session(path: str, *, local: bool = True, programs: bool = False) -> BrokerSession | None:
+    """Find or start a broker, then give up every privilege and confine this process (confinement.py).
 
-    `local`: this machine is inspected; otherwise no broker is needed, and None is returned.
+    `path`: --broker.socket, or "" for the default place. `local`: this machine is inspected; otherwise no broker is
+    needed, and None is returned. `programs`: a credential plugin may have to be run later.
     It is connected to before privilege is given up, because only root may be allowed on its socket. A named socket must
     exist, but may come a little later (two containers start side by side). At the default place a broker that does not
     answer is ignored and a child started instead. Raises BrokerError where there is no broker.
@@ -103,6 +105,7 @@ def open_session(path: str, *, local: bool = True) -> BrokerSession | None:
         raise BrokerError(f"the broker cannot be started: {error.strerror}") from error
     preload()
     give_up_privilege()
+    confine(programs=programs, binds=not local)
     return session
 
 

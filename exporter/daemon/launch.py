@@ -32,7 +32,11 @@ def launch(options: Options) -> int:
         settings = WebSettings(options.web_config_file)
         source = open_source(config)
         sockets = bind(options.web_listen_address or DEFAULT_ADDRESSES)
-        session = open_session(options.broker_socket, local=config.role is not Role.CLUSTER)
+        session = open_session(
+            options.broker_socket,
+            local=config.role is not Role.CLUSTER,
+            programs=bool(config.inventory.kubeconfig),
+        )
     except (BrokerError, InventoryError, ListenError, ValueError) as error:
         raise CommandError(str(error)) from error
 

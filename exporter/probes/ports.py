@@ -16,24 +16,21 @@ import socket
 import struct
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Protocol, TypeAlias
 
 from exporter.broker.client.requests import BrokerClient, BrokerGone
-from exporter.broker.protocol.messages import HOME, NamespaceRef, SocketKind
+from exporter.broker.protocol.messages import HOME, NUMBERS, NamespaceRef, SocketKind
 from exporter.broker.sockets import new_socket
 from exporter.model.family import Address
 from exporter.model.vantage import Vantage
 
-FIRST_NUMBER, LAST_NUMBER = 32768, 60999  # the kernel's default net.ipv4.ip_local_port_range
-SPAN = LAST_NUMBER - FIRST_NUMBER + 1
+SPAN = len(NUMBERS)
 UNUSED_FOR = 180.0  # seconds; conntrack keeps a NAT decision for 120 s (nf_conntrack_udp_timeout_stream)
 BIND_TRIES = 16
 SIOCGIFINDEX, IFREQ = 0x8933, struct.Struct("=16si20x")  # linux/sockios.h, struct ifreq of linux/if.h
-
-IPV6_KINDS = frozenset({SocketKind.TCP6, SocketKind.UDP6, SocketKind.ICMP6})
 
 NamespaceKey: TypeAlias = tuple[int, int]
 
@@ -77,7 +74,7 @@ class PortAllocator:
             rotation.used.popleft()
         if len(rotation.used) >= SPAN:
             raise NoSocketError(errno.EADDRNOTAVAIL, f"every source port was used within {UNUSED_FOR:g} s")
-        number = FIRST_NUMBER + rotation.next
+        number = NUMBERS[rotation.next]
         rotation.next = (rotation.next + 1) % SPAN
         rotation.used.append(now)
         return number
@@ -92,12 +89,12 @@ class PortAllocator:
 
 
 class Network(Protocol):
-    """Where probes get their sockets: for each kind, in order, a non-blocking socket, or the errno."""
+    """Where probes get a non-blocking socket, bound to this port or ICMP id of NUMBERS (0: to any), or the errno."""
 
     @property
     def numbers(self) -> PortAllocator: ...
 
-    async def sockets(self, vantage: Vantage, kinds: Sequence[SocketKind]) -> list[socket.socket | int]: ...
+    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int: ...
 
 
 def place_of(vantage: Vantage) -> NamespaceRef | None:
@@ -117,14 +114,15 @@ class BrokerNetwork:
         self._client = client
         self.numbers = PortAllocator()
 
-    async def sockets(self, vantage: Vantage, kinds: Sequence[SocketKind]) -> list[socket.socket | int]:
+    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int:
         place = place_of(vantage)
         if place is None:
-            return [errno.ESTALE] * len(kinds)
+            return errno.ESTALE
         try:
-            return await self._client.open_sockets(place, tuple(kinds))
+            (made,) = await self._client.open_sockets(place, (kind,), (number,))
         except BrokerGone as error:  # the daemon ends with the broker; this probe shows nothing of the path
             raise NoSocketError(errno.EBUSY, str(error)) from error
+        return made
 
 
 class LocalNetwork:
@@ -133,14 +131,14 @@ class LocalNetwork:
     def __init__(self, numbers: PortAllocator | None = None) -> None:
         self.numbers = numbers or PortAllocator()
 
-    async def sockets(self, vantage: Vantage, kinds: Sequence[SocketKind]) -> list[socket.socket | int]:
-        return [make_socket(kind) if vantage.kind == "host" else errno.EPERM for kind in kinds]
+    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int:
+        return make_socket(kind, number) if vantage.kind == "host" else errno.EPERM
 
 
-def make_socket(kind: SocketKind) -> socket.socket | int:
-    """A socket of the calling thread's namespace, or an errno. Raw ICMP falls back to a ping socket."""
+def make_socket(kind: SocketKind, number: int = 0) -> socket.socket | int:
+    """A socket of the calling thread's namespace, or an errno."""
     try:
-        return new_socket(kind)
+        return new_socket(kind, number)
     except OSError as error:
         return error.errno or errno.EIO
 
@@ -152,34 +150,18 @@ async def open_socket(
 
     NoSocketError if there is none within `seconds`: that delay is our own and must not read as a timeout of the path.
     """
+    namespace = vantage.netns.key if vantage.netns else (0, 0)
     try:
         async with asyncio.timeout(seconds):
-            (made,) = await network.sockets(vantage, (kind,))
+            for _ in range(BIND_TRIES):
+                number = network.numbers.take(namespace, kind)
+                made = await network.socket(vantage, kind, number)
+                if not isinstance(made, int):
+                    return made, number
+                if made != errno.EADDRINUSE:
+                    raise NoSocketError(made)
     except TimeoutError:
         raise NoSocketError(errno.EBUSY, f"no socket was made within {seconds:.3g} s") from None
-    if isinstance(made, int):
-        raise NoSocketError(made)
-    try:
-        return made, _bind(made, kind, network.numbers, namespace=vantage.netns.key if vantage.netns else (0, 0))
-    except BaseException:
-        made.close()
-        raise
-
-
-def _bind(sock: socket.socket, kind: SocketKind, numbers: PortAllocator, *, namespace: NamespaceKey) -> int:
-    if sock.type == socket.SOCK_RAW:
-        return numbers.take(namespace, kind)
-    if kind in IPV6_KINDS:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # a raw socket refuses it, and has no port to share
-    for _ in range(BIND_TRIES):
-        number = numbers.take(namespace, kind)
-        try:
-            sock.bind(("::" if kind in IPV6_KINDS else "0.0.0.0", number))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                continue
-            raise NoSocketError(error.errno or errno.EIO) from error
-        return number
     raise NoSocketError(errno.EADDRINUSE, f"{BIND_TRIES} source ports in a row were taken")
 
 

@@ -48,7 +48,7 @@ from tests.kernel.broker_lab import (
 
 pytestmark = pytest.mark.real
 
-NOBODY = 65532
+NOBODY = 10046
 
 
 @pytest.fixture

@@ -233,7 +233,7 @@ async def test_a_broker_that_cannot_come_home_ends_at_once() -> None:
 async def test_what_fails_inside_a_visit_does_not_leave_the_broker_there() -> None:
     code = """if True:
         from exporter.broker.server import answers
-        def fail(kinds):
+        def fail(*_):
             raise OSError(5, "inside")
         answers.open_sockets = fail
     """

@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
-from exporter.broker.protocol.messages import SocketKind
-from exporter.probes.ports import FIRST_NUMBER, LAST_NUMBER, SPAN, UNUSED_FOR, NoSocketError, PortAllocator
+from exporter.broker.protocol.messages import NUMBERS, SocketKind
+from exporter.probes.ports import SPAN, UNUSED_FOR, NoSocketError, PortAllocator
 
 HERE, THERE = (1, 10), (1, 11)
 
@@ -32,7 +32,7 @@ def numbers(clock: Clock) -> PortAllocator:
 
 def test_numbers_go_round_from_the_drawn_start(numbers: PortAllocator) -> None:
     taken = [numbers.take(HERE, SocketKind.TCP6) for _ in range(5)]
-    assert taken == [LAST_NUMBER - 2, LAST_NUMBER - 1, LAST_NUMBER, FIRST_NUMBER, FIRST_NUMBER + 1]
+    assert taken == [NUMBERS[-1] - 2, NUMBERS[-1] - 1, NUMBERS[-1], NUMBERS[0], NUMBERS[0] + 1]
 
 
 def test_the_start_is_random() -> None:
@@ -45,7 +45,7 @@ def test_every_number_is_taken_once_and_then_none_until_180_seconds_have_passed(
     first = numbers.take(HERE, SocketKind.TCP6)
     clock.now += 1
     rest = {numbers.take(HERE, SocketKind.TCP6) for _ in range(SPAN - 1)}
-    assert {first, *rest} == set(range(FIRST_NUMBER, LAST_NUMBER + 1))
+    assert {first, *rest} == set(NUMBERS)
     with pytest.raises(NoSocketError) as refused:
         numbers.take(HERE, SocketKind.TCP6)
     assert refused.value.number == errno.EADDRNOTAVAIL

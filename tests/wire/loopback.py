@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -126,25 +126,26 @@ class Answering(LocalNetwork):
         self._number = number
         self.asked = 0
 
-    async def sockets(self, vantage: Vantage, kinds: Sequence[SocketKind]) -> list[socket.socket | int]:  # noqa: ARG002 - as the interface has it
-        self.asked += len(kinds)
+    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int:  # noqa: ARG002 - as the interface has it
+        self.asked += 1
         if self._number is None:
             await asyncio.get_running_loop().create_future()
-        return [self._number or 0 for _ in kinds]
+        return self._number or 0
 
 
 class Noting(LocalNetwork):
     """A network that remembers which sockets it made, whatever becomes of them (TLS takes the descriptor over)."""
 
-    def __init__(self, make: Callable[[SocketKind], socket.socket | int] = make_socket) -> None:
+    def __init__(self, make: Callable[[SocketKind, int], socket.socket | int] = make_socket) -> None:
         super().__init__()
         self._make = make
         self.made: set[int] = set()  # inodes
         self.made_one = asyncio.Event()
 
-    async def sockets(self, vantage: Vantage, kinds: Sequence[SocketKind]) -> list[socket.socket | int]:  # noqa: ARG002 - as the interface has it
-        made = [self._make(kind) for kind in kinds]
-        self.made |= {os.fstat(sock.fileno()).st_ino for sock in made if not isinstance(sock, int)}
+    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int:  # noqa: ARG002 - as the interface has it
+        made = self._make(kind, number)
+        if not isinstance(made, int):
+            self.made.add(os.fstat(made.fileno()).st_ino)
         self.made_one.set()
         return made
 

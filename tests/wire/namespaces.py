@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -84,22 +84,17 @@ class Namespace:
 
 
 class NamespaceNetwork:
-    """A network whose sockets are all made inside one namespace; ping sockets instead of raw ones where asked for."""
+    """A network whose sockets are all made inside one namespace; ping sockets where asked for, else raw ones."""
 
     def __init__(self, namespace: Namespace, *, ping: bool = False) -> None:
         self.numbers = PortAllocator()
         self._namespace = namespace
         self._ping = ping
 
-    async def sockets(self, vantage: Vantage, kinds: Sequence[SocketKind]) -> list[socket.socket | int]:  # noqa: ARG002 - as the interface has it
-        make = make_ping_socket if self._ping else make_socket
-        return [self._namespace.inside(make, kind) for kind in kinds]
-
-
-def make_ping_socket(kind: SocketKind) -> socket.socket:
-    if kind is SocketKind.ICMP6:
-        return socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6)
-    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP)
+    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int:  # noqa: ARG002 - as the interface has it
+        if kind in {SocketKind.ICMP4, SocketKind.ICMP6}:
+            self._namespace.set(net__ipv4__ping_group_range="0 0" if self._ping else "1 0")
+        return self._namespace.inside(make_socket, kind, number)
 
 
 class Row:

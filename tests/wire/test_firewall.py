@@ -10,11 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Lookup, LookupOutcome, Nameserver, Observation, Outcome, Purpose, Question
 from exporter.probes.dns import ask
-from exporter.probes.ports import make_socket
 from tests.wire.loopback import make_check, outcomes, patient_but, run
 from tests.wire.namespaces import CLIENT, SERVER, NamespaceNetwork, Row
 
@@ -46,9 +44,7 @@ async def look_up(row: Row, family: Family, *, seconds: float = LONG) -> Lookup:
 
 @contextmanager
 def listening(row: Row, family: Family) -> Iterator[int]:
-    sock = row.server.inside(make_socket, SocketKind.TCP6 if family is Family.V6 else SocketKind.TCP4)
-    assert isinstance(sock, socket.socket)
-    with sock:
+    with row.server.inside(socket.socket, socket.AF_INET6 if family is Family.V6 else socket.AF_INET) as sock:
         sock.bind((str(SERVER[family]), 0))
         sock.listen()
         yield sock.getsockname()[1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
@@ -55,8 +55,8 @@ class Places:
         self.numbers = PortAllocator()
         self._namespaces = namespaces
 
-    async def sockets(self, vantage: Vantage, kinds: Sequence[SocketKind]) -> list[socket.socket | int]:
-        return [self._namespaces[vantage.name].inside(make_socket, kind) for kind in kinds]
+    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int:
+        return self._namespaces[vantage.name].inside(make_socket, kind, number)
 
 
 @contextmanager

@@ -118,12 +118,14 @@ class BrokerClient:
     async def named(self, directory: str) -> m.Named:
         return await self._request(m.ListNamed(directory), m.Named)
 
-    async def open_sockets(self, place: m.NamespaceRef, kinds: tuple[m.SocketKind, ...]) -> list[socket.socket | int]:
+    async def open_sockets(
+        self, place: m.NamespaceRef, kinds: tuple[m.SocketKind, ...], numbers: tuple[int, ...] = ()
+    ) -> list[socket.socket | int]:
         """One socket per kind, or its errno; the same errno for all when the place could not be entered.
 
         The caller closes the sockets. They do not block, whatever their timeout is.
         """
-        reply, descriptors = await self._exchange(m.OpenSockets(place, kinds))
+        reply, descriptors = await self._exchange(m.OpenSockets(place, kinds, numbers))
         if isinstance(reply, m.Sockets) and reply.visit_errno and not descriptors:
             return [reply.visit_errno] * len(kinds)
         if not isinstance(reply, m.Sockets) or len(reply.errnos) != len(kinds):

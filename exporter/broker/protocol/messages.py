@@ -18,7 +18,7 @@ class SocketKind(IntEnum):
     TCP6 = 2
     UDP4 = 3
     UDP6 = 4
-    ICMP4 = 5  # raw; falls back to a ping socket where raw is refused
+    ICMP4 = 5  # a ping socket where net.ipv4.ping_group_range of the namespace allows it, else raw
     ICMP6 = 6
 
 
@@ -30,6 +30,9 @@ SOCKET_ARGUMENTS = {  # AF_INET or AF_INET6; SOCK_STREAM, SOCK_DGRAM or SOCK_RAW
     SocketKind.ICMP4: (2, 3, 1),
     SocketKind.ICMP6: (10, 3, 58),
 }
+
+
+NUMBERS = range(32768, 61000)  # the kernel's default net.ipv4.ip_local_port_range
 
 
 class Topic(IntEnum):
@@ -134,10 +137,14 @@ class ListNamed:
 
 @dataclass(frozen=True, slots=True)
 class OpenSockets:
-    """Make these sockets there, in one visit."""
+    """Make these sockets there, in one visit, each bound to its number of NUMBERS: a source port or ICMP id.
+
+    0, and a missing number, is one that the kernel chooses. A raw socket has none.
+    """
 
     place: NamespaceRef
     kinds: tuple[SocketKind, ...]
+    ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,7 +220,15 @@ _REQUESTS: dict[int, tuple[type[m.Request], _Codec[Any]]] = {
     1: (m.Hello, _record(m.Hello)),
     2: (m.ListNamespaces, _record(m.ListNamespaces)),
     3: (m.ListNamed, _record(m.ListNamed, directory=_text(MAX_PATH))),
-    4: (m.OpenSockets, _record(m.OpenSockets, place=_PLACE, kinds=_sequence(_choice(m.SocketKind), MAX_SOCKETS))),
+    4: (
+        m.OpenSockets,
+        _record(
+            m.OpenSockets,
+            place=_PLACE,
+            kinds=_sequence(_choice(m.SocketKind), MAX_SOCKETS),
+            ports=_sequence(_U16, MAX_SOCKETS),
+        ),
+    ),
     5: (m.ReadKernel, _record(m.ReadKernel, places=_PLACES, topics=_sequence(_TOPIC, MAX_TOPICS))),
     6: (m.ReadPodFiles, _record(m.ReadPodFiles, places=_PLACES)),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from functools import partial
 
 from exporter.broker.protocol import messages as m
@@ -40,16 +41,18 @@ class Broker:
                 return self._processes.list_namespaces(), []
             case m.ListNamed(directory):
                 return self._visitor.list_named(directory), []
-            case m.OpenSockets(place, kinds):
-                return self._open_sockets(place, kinds)
+            case m.OpenSockets(place, kinds, ports):
+                return self._open_sockets(place, partial(open_sockets, kinds, ports))
             case m.ReadKernel(places, topics):
                 return self._read_kernel(places, topics), []
             case m.ReadPodFiles(places):
                 return m.FilesOfPods(tuple(map(self._files.read, places))), []
 
-    def _open_sockets(self, place: m.NamespaceRef, kinds: tuple[m.SocketKind, ...]) -> tuple[m.Sockets, list[int]]:
+    def _open_sockets(
+        self, place: m.NamespaceRef, act: Callable[[], tuple[list[int], list[int]]]
+    ) -> tuple[m.Sockets, list[int]]:
         try:
-            errnos, descriptors = self._visitor.visit(place, partial(open_sockets, kinds))
+            errnos, descriptors = self._visitor.visit(place, act)
         except OSError as error:
             return m.Sockets(visit_errno=error.errno or errno.EIO, errnos=()), []
         return m.Sockets(visit_errno=0, errnos=tuple(errnos)), descriptors
