@@ -27,6 +27,7 @@ from exporter.model.cause import Cause, Role, Severity
 from exporter.model.report import Report
 from exporter.plan.round_plan import Pace
 from exporter.report.document import Document, document_of, exit_code, to_json
+from exporter.report.questions import sent_questions
 from exporter.report.text import Style, write
 from exporter.telemetry.logs import InternalErrors
 from exporter.web.server.exposition import ExpositionFormat
@@ -59,9 +60,17 @@ def check(options: Options) -> int:
         sys.stdout.write(to_json(listed) + "\n")
     else:
         sys.stdout.write(write(documents, missing=missing, style=Style.of(sys.stdout)))
+        _tell_questions(report)
     sys.stdout.flush()
     _report_blind(documents)
     return exit_code(documents, Severity(options.fail_on))
+
+
+def _tell_questions(report: Report | None) -> None:
+    """Which DNS questions this check sent, where nobody asked for them."""
+    if report is not None and (sent := sent_questions(report)):
+        lines = Style.of(sys.stdout).wrap(f"DNS questions: asked {sent}. Set dns.names to change them.", rest="  ")
+        sys.stdout.write("\n" + "\n".join(lines) + "\n")
 
 
 def _report_blind(documents: Iterable[Document]) -> None:

@@ -12,7 +12,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from exporter.config.kinds import PORT, Choice, Count, Duration, ListOf, Maybe, Option, Section, choice, option, section
+from exporter.config.kinds import (
+    PORT,
+    Choice,
+    Count,
+    Duration,
+    Flag,
+    ListOf,
+    Maybe,
+    Option,
+    Section,
+    choice,
+    option,
+    section,
+)
 from exporter.config.network_kinds import (
     DIRECTORY,
     DOMAIN_NAME,
@@ -132,6 +145,11 @@ class NamedNamespaces:
     directory: str = option(DIRECTORY, "where `ip netns` keeps named network namespaces", default="/run/netns")
     include: tuple[str, ...] = option(
         ListOf(GLOB), "named network namespaces that are treated as pods (only used without Kubernetes)", default=("*",)
+    )
+    containers: bool = option(
+        Flag(),
+        "whether network namespaces of containers (Docker, podman) are treated as pods (only used without Kubernetes)",
+        default=True,
     )
 
 

@@ -41,6 +41,7 @@ from exporter.plan.round_plan import Pace, pace_of
 from exporter.report.changes import changes
 from exporter.report.document import document_of, to_json
 from exporter.report.healed import HealedDay
+from exporter.report.questions import planned_questions
 from exporter.report.runbooks import read_runbook, runbook_names
 from exporter.telemetry.logs import InternalErrors, fields
 from exporter.web.page.document import page as render_page
@@ -176,6 +177,9 @@ class Daemon:
                 targets=len(self.config.targets),
             ),
         )
+        if questions := planned_questions(self.config, self.source.current()):
+            told = fields(questions=questions, key="dns.names")
+            log.info("DNS questions of each round to the host's resolver", extra=told)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

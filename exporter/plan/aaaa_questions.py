@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from exporter.config.schema import Config
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin
 from exporter.model.cluster.service import Service
 from exporter.model.cluster.well_known import OWN_SERVICE, dns_services
@@ -53,10 +54,7 @@ def round_names(confs: Sequence[ResolvConf], plan: RoundPlan) -> RoundNames:
     config, inventory = plan.config, plan.context.inventory
     domain = cluster_domain(inventory, confs)
     service = canary(inventory) if domain else None
-    names = [DNS64_NAME] if inventory.source is InventoryOrigin.NONE else []
-    if config.dns.names is not None:
-        names = [n.name for n in config.dns.names]
-    hosts = (target.host for target in config.targets if target.host and parse_address(target.host) is None)
+    names, hosts = control_names(config, inventory), target_names(config)
     return RoundNames(
         wanted=verdict_set(
             canary=service_name(service, domain) if service is not None else "",
@@ -67,6 +65,17 @@ def round_names(confs: Sequence[ResolvConf], plan: RoundPlan) -> RoundNames:
         domain=domain,
         outside=any(not is_within(name, domain) for name in (*names, *hosts)),
     )
+
+
+def control_names(config: Config, inventory: Inventory) -> tuple[str, ...]:
+    if config.dns.names is not None:
+        return tuple(n.name for n in config.dns.names)
+    return (DNS64_NAME,) if inventory.source is InventoryOrigin.NONE else ()
+
+
+def target_names(config: Config) -> tuple[str, ...]:
+    """The targets' hosts that are names."""
+    return tuple(t.host for t in config.targets if t.host and parse_address(t.host) is None)
 
 
 def service_name(service: Service, domain: str) -> str:

@@ -247,7 +247,10 @@ def _families(pod: Pod, inventory: Inventory) -> tuple[Family, ...]:
 
 
 def _without_inventory(listing: Listing, config: Config) -> tuple[Vantage, ...]:
-    """Named namespaces, and those of containers, which are reached by a process even where they have a name."""
+    """Named namespaces, and those of containers, which are reached by a process even where they have a name.
+
+    Where those of containers are excluded, a name that a runtime gave one does not bring it back.
+    """
     vantages = {
         _key(named): Vantage(kind="pod", namespace=NAMED, name=named.name, netns=_by_name(listing, named))
         for named in listing.named
@@ -255,7 +258,11 @@ def _without_inventory(listing: Listing, config: Config) -> tuple[Vantage, ...]:
     }
     for found in listing.found:
         process = next((p for p in found.processes if container_id(_cgroup(p)) is not None), None)
-        if process is not None:
+        if process is None:
+            continue
+        if not config.netns.containers:
+            vantages.pop(_key(found), None)
+        else:
             ident = container_id(_cgroup(process)) or ""
             place = _by_process(found, process)
             vantages[_key(found)] = Vantage(kind="pod", namespace=CONTAINER, name=ident[:12], netns=place, uid=ident)

@@ -120,6 +120,13 @@ def test_a_container_is_found_without_kubernetes_with_its_own_resolv_conf(contai
         assert daemon.series()['dualstack_pods_libc{libc="none"}'] >= 1
 
 
+def test_it_can_be_left_out_without_kubernetes_also_where_its_namespace_has_a_name(container: Container) -> None:
+    with Daemon(CONFIG.replace("include: []", 'include: ["*cc"], containers: false')) as daemon:
+        daemon.wait_ready()
+        assert container.ident[:12] not in daemon.get("/metrics")[1]
+        assert daemon.series()['dualstack_pods{state="eligible"}'] == 0
+
+
 def test_its_end_takes_it_from_the_vantages(container: Container) -> None:
     subject = f"pod/container/{container.ident[:12]}"
     with Daemon(CONFIG) as daemon:

@@ -193,6 +193,29 @@ def test_a_namespace_that_goes_takes_its_series_along(world: dict[str, str]) -> 
         daemon.wait(lambda: not any(world["four"] in name for name in daemon.series()), "its end")
 
 
+def test_what_healed_is_on_the_page_with_its_evidence(world: dict[str, str]) -> None:
+    with Daemon(_config(world).replace('*"]}', '*"], containers: false}')) as daemon:
+        daemon.wait(lambda: "pod_ipv6_missing" in daemon.causes(), "the cause")
+        assert "Nothing healed since" in daemon.get("/")[1]
+        namespaces.run("ip", "netns", "delete", world["four"])
+        told = f"pod_ipv6_missing</a> lasted .*pod/netns/{world['four']}"
+        daemon.wait(lambda: re.search(told, daemon.get("/")[1]) is not None, "its end on the page")
+
+
+def test_the_default_run_says_which_questions_it_sends(world: dict[str, str]) -> None:
+    """In the log when it starts, and after the report of a check."""
+    alone = "netns: {include: [], containers: false}\n"
+    with Daemon(f"{alone}{paced()}", prefix=("nsenter", f"--net=/run/netns/{world['both']}")) as daemon:
+        daemon.wait(lambda: "first round finished" in daemon.log_text(), "a round")
+        told = next(line for line in daemon.log_text().splitlines() if "DNS questions of each round" in line)
+        assert "ipv4only.arpa (A, AAAA, MX), RANDOM.ipv4only.arpa (A, AAAA)" in told
+        assert "key=dns.names" in told
+        done = run_exporter("check", f"--config.file={daemon.config}", namespace=world["both"])
+    asked = done.stdout.partition("DNS questions: asked ")[2]
+    assert "ipv4only.arpa (A, AAAA, MX)" in " ".join(asked.split())
+    assert "Set dns.names to change them." in " ".join(asked.split())
+
+
 def test_it_runs_where_the_unprivileged_uid_cannot_read_the_code(world: dict[str, str], tmp_path: Path) -> None:
     """A checkout under a private home directory."""
     private = tmp_path / "private"

@@ -250,6 +250,18 @@ def test_without_an_inventory_named_namespaces_and_those_of_containers_count_as_
     ]
 
 
+def test_namespaces_of_containers_can_be_left_out_whatever_name_a_runtime_gives_them() -> None:
+    listing = Listing(
+        found=(found(7, f"/machine.slice/libpod-{CONTAINER}.scope"), found(9, "/user.slice/shell")),
+        named=(named(7, "netns-of-podman"), named(8, "blue")),
+        home=HOME,
+    )
+    none = Inventory(source=InventoryOrigin.NONE)
+    made = locate(listing, none, config("netns: {containers: false}"), NOW)
+    assert [v.subject for v in made] == ["pod/netns/blue"]
+    assert len(locate(listing, none, config("netns: {containers: true}"), NOW)) == 2
+
+
 def test_with_an_inventory_named_namespaces_are_no_vantages() -> None:
     vantages = located(Listing(found=(), named=(named(8, "blue"),), home=HOME), WEB)
     assert {v.state for name, v in vantages.items() if name != "web"} == {PodState.UNKNOWN}
