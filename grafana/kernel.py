@@ -117,6 +117,16 @@ def tunnel() -> Iterator[Panel]:
         size=(12, 6),
     )
     yield table(
+        "BGP peers over IPv6",
+        [f"sum by (state) (dualstack_bgp_peers{{{N}}})"],
+        [Column("state", "state", TEXT), Column("#A", "peers", width=90)],
+        description="Peers that Calico is configured to have over IPv6, by whether the kernel shows an established "
+        "connection with them.",
+        empty="Calico does not use BGP over IPv6 here",
+        sort=("state", False),
+        size=(12, 6),
+    )
+    yield table(
         "Cluster services by family",
         [
             f"min by (target, vantage) ({pick(RATIOS, OWN_PARTS, N)})",

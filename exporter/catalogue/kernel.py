@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from exporter.catalogue.metric import FinishedRound, Metric, Row, Rows, by_label, counter, gauge, one
+from exporter.diagnosis.bgp import bgp_plan
+from exporter.diagnosis.network import pod_network
 from exporter.diagnosis.vxlan_peers import expect_peers, peer_states
 from exporter.model.facts import AddressFact, HostFacts, LinkFact, NatFacts, PeerState, VxlanDevice
 from exporter.model.family import FAMILIES, Family
+from exporter.model.reason import Reason
 from exporter.model.report import Snapshot
 
 LINKS = 20
@@ -72,6 +75,18 @@ def tunnel_peers(snapshot: Snapshot) -> Mapping[str, Counter[PeerState]]:
             expected = expect_peers(snapshot.inventory, snapshot.node, device.name)
             peers[device.name] = Counter(p.state for p in peer_states(device, expected, routes))
     return peers
+
+
+def bgp_peers(source: FinishedRound) -> Iterator[Row]:
+    """The sessions over IPv6 that the node should have, by whether there is such a connection."""
+    snapshot = source.snapshot
+    connected = snapshot.kernel.bgp_peers
+    if connected is None:
+        return
+    plan = bgp_plan(snapshot.inventory, pod_network(snapshot.inventory), snapshot.node)
+    if not isinstance(plan, Reason):
+        there = sum(session.address in connected for session in plan.sessions)
+        yield from ((("established",), there), (("missing",), len(plan.sessions) - there))
 
 
 def host_addresses(source: FinishedRound) -> Iterator[Row]:
@@ -165,6 +180,8 @@ KERNEL: tuple[Metric[FinishedRound], ...] = (
     gauge("vxlan_mtu_bytes", "MTU of Calico's tunnel device.", ("device",), _by_device(lambda device: device.mtu)),
     gauge("vxlan_peers", "Peers of the tunnel device, by whether their route, neighbour and forwarding entry agree.",
           ("device", "state"), vxlan_peers),
+    gauge("bgp_peers", "BGP peers that Calico is configured to have over IPv6, by whether a connection exists.",
+          ("state",), bgp_peers),
     gauge("host_addresses", "Global addresses of the host by state (IPv4 has usable only).", ("ip_family", "state"),
           host_addresses),
     gauge("host_default_routes", "Default routes of the host's main table.", ("ip_family",), by_label(default_routes)),

@@ -27,14 +27,26 @@ class RouteTable:
             prefix = route.destination
             self._table[route.family].setdefault(prefix.prefixlen, {})[int(prefix.network_address)] = route
 
-    def match(self, address: Address) -> RouteFact | None:
-        """The route with the longest prefix that contains the address; it may be the default route."""
+    def match(self, address: Address, *, longest: int = 128) -> RouteFact | None:
+        """The route with the longest prefix, at most `longest`, that contains the address; maybe the default route."""
         table = self._table[Family.V6 if address.version == 6 else Family.V4]
-        for length in sorted(table, reverse=True):
+        for length in sorted((length for length in table if length <= longest), reverse=True):
             route = table[length].get(int(ip_network((address, length), strict=False).network_address))
             if route is not None:
                 return route
         return None
+
+
+def described(route: RouteFact | None) -> str:
+    """The route as `ip route` prints it."""
+    if route is None:
+        return "none"
+    kind = f"{route.type} " if route.type != "unicast" else ""
+    return (
+        f"{kind}{route.destination}"
+        + (f" via {route.gateway}" if route.gateway else "")
+        + (f" dev {route.link}" if route.link else "")
+    )
 
 
 # An address on the loopback may be the node's own, as routing daemons announce it.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from exporter.diagnosis.host_links import RouteTable
+from exporter.diagnosis.host_links import RouteTable, described
 from exporter.kernel.decode.tunnel_peers import PeerFinding, compare_with_itself, is_host
 from exporter.kernel.decode.vxlan import tunnel_family
 from exporter.model.cluster.calico import IPPool, VxlanMode
@@ -140,7 +140,7 @@ def _compare(
 ) -> PeerFinding:
     missing = [b for b in peer.blocks if (b, peer.tunnel) not in over and not (is_host(b) and (b, None) in over)]
     if missing:
-        instead = _describe(stands().match(missing[0].network_address))
+        instead = described(stands().match(missing[0].network_address))
         return PeerFinding(
             peer.name, PeerState.MISSING_ROUTE, f"no route to {missing[0]} via {peer.tunnel}; instead {instead}"
         )
@@ -155,15 +155,3 @@ def _compare(
     if peer.node is not None and destination != peer.node:
         return PeerFinding(peer.name, PeerState.WRONG_DESTINATION, f"{mac} leads to {destination}, not {peer.node}")
     return PeerFinding(peer.name, PeerState.COMPLETE)
-
-
-def _describe(route: RouteFact | None) -> str:
-    """The route as `ip route` prints it."""
-    if route is None:
-        return "none"
-    kind = f"{route.type} " if route.type != "unicast" else ""
-    return (
-        f"{kind}{route.destination}"
-        + (f" via {route.gateway}" if route.gateway else "")
-        + (f" dev {route.link}" if route.link else "")
-    )

@@ -5,7 +5,7 @@ Last step of every source; linear in the number of objects. What a source did no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, TypeAlias, TypeVar
@@ -17,7 +17,16 @@ from exporter.inventory.parse.objects import Parsed
 from exporter.inventory.parse.policies.kinds import PolicyDraft
 from exporter.inventory.parse.policies.selection import select_pods
 from exporter.inventory.parse.selectors import SelectorError, parse_calico
-from exporter.model.cluster.calico import BlockAffinity, FelixConfiguration, Installation, IPAMBlock, IPAMConfig, IPPool
+from exporter.model.cluster.calico import (
+    BGPConfiguration,
+    BGPPeer,
+    BlockAffinity,
+    FelixConfiguration,
+    Installation,
+    IPAMBlock,
+    IPAMConfig,
+    IPPool,
+)
 from exporter.model.cluster.component import CniConfig, ComponentFlags
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind, Unreadable
 from exporter.model.cluster.node import Node
@@ -54,6 +63,7 @@ def build_inventory(
     drafts = parsed.of(ResourceKind.POLICIES, PolicyDraft, attrgetter("key"))
     maps = parsed.of(ResourceKind.CONFIG_MAPS, ConfigMap, QUALIFIED)
     pools = parsed.of(ResourceKind.IP_POOLS, IPPool, NAME)
+    bgp_peers = parsed.of(ResourceKind.BGP_PEERS, BGPPeer, NAME)
     sets = parsed.of(ResourceKind.CALICO_DAEMONSET, DaemonSet, QUALIFIED)
     services = parsed.of(ResourceKind.SERVICES, Service, QUALIFIED)
     contents = read_config_maps(maps or ())
@@ -81,6 +91,8 @@ def build_inventory(
         ipam_config=None
         if ResourceKind.IPAM_CONFIG not in objects
         else parsed.one(ResourceKind.IPAM_CONFIG, IPAMConfig, str) or IPAMConfig(),
+        bgp=parsed.of(ResourceKind.BGP_CONFIGURATIONS, BGPConfiguration, NAME),
+        bgp_peers=None if bgp_peers is None else tuple(_select_peers(bgp_peers, nodes or (), notes)),
         felix=parsed.of(ResourceKind.FELIX, FelixConfiguration, NAME),
         calico_node=next((each.calico for each in sets or () if each.calico is not None), None),
         installation=parsed.one(ResourceKind.INSTALLATION, Installation, str),
@@ -126,14 +138,35 @@ def _select_nodes(pools: Iterable[IPPool], nodes: Sequence[Node] | None, notes: 
         if text not in answers:
             answers[text] = None
             try:
-                selector = parse_calico(text)
+                answers[text] = _selected(text, nodes)
             except SelectorError as error:
                 notes.append(Unreadable(ResourceKind.IP_POOLS, pool.name, f"nodeSelector: {error}"[:200]))
-            else:
-                if nodes is not None and selector != EVERYTHING:
-                    answers[text] = frozenset(node.name for node in nodes if matches(selector, node.labels.get))
         found.append(replace(pool, nodes=answers[text]))
     return tuple(found)
+
+
+def _selected(text: str, nodes: Sequence[Node] | None) -> frozenset[str] | None:
+    """The names of the nodes that Calico's selector takes; None: every node. SelectorError where it is not valid."""
+    selector = parse_calico(text)
+    if nodes is None or selector == EVERYTHING:
+        return None
+    return frozenset(node.name for node in nodes if matches(selector, node.labels.get))
+
+
+def _select_peers(peers: Iterable[BGPPeer], nodes: Sequence[Node], notes: list[Unreadable]) -> Iterator[BGPPeer]:
+    """The BGPPeers with the nodes that their selectors take; one whose selectors are not valid is noted and left out.
+
+    confd (pkg/backends/calico/client.go): nodeSelector before node, peerSelector before peerIP.
+    """
+    everyone = frozenset(node.name for node in nodes)
+    for peer in peers:
+        try:
+            own = _selected(peer.node_selector, nodes) if peer.node_selector else frozenset({peer.node} - {""}) or None
+            others = (_selected(peer.peer_selector, nodes) or everyone) if peer.peer_selector else frozenset()
+        except SelectorError as error:
+            notes.append(Unreadable(ResourceKind.BGP_PEERS, peer.name, f"selector: {error}"[:200]))
+        else:
+            yield replace(peer, nodes=own, peers=others)
 
 
 def _merge_signs(

@@ -13,14 +13,14 @@ from enum import Enum
 
 from exporter.libc.replies import QTYPES, Answer, Answers, NoReply, Result, SearchWalk, nameservers
 from exporter.model.dns import NOERROR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, Reply, ResolvConf
-from exporter.model.dns_name import is_encodable
+from exporter.model.dns_name import ESCAPED, is_encodable
 from exporter.model.family import Address
 from exporter.model.probe import Lost
 
 TCP_GIVE_UP = 127  # seconds until the kernel gives up (net.ipv4.tcp_syn_retries 6); glibc itself sets no limit
 
 
-HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_.-]*")  # res_hnok: of other names it takes no addresses
+HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_.-]*")  # res_hnok: other names are not asked for, nor their addresses taken
 
 
 class Herrno(Enum):
@@ -82,6 +82,8 @@ def _join(name: str, domain: str) -> str:
 
 def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str) -> Result:
     """What glibc returns for request any, 4 or 6 with ai_flags 0. Raises UnaskedError if it needs an unasked answer."""
+    if not _is_hostname(name):
+        return Result(code="EAI_NONAME", why=f"{name} is no host name: glibc asks nobody")
     walk = SearchWalk(answers, "glibc_any" if request == "any" else "glibc")
     no_aaaa = "no-aaaa" in conf.options
     call = _GlibcCall(
@@ -90,7 +92,7 @@ def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str) -> 
         discard=no_aaaa and request == "6",
     )
     error = call.search(name)
-    hostname = HOSTNAME.fullmatch(call.decider) is not None
+    hostname = _is_hostname(call.decider)
     addresses = _addresses(call.replies) if hostname else ()
     if not call.replies:
         code = call.code_of(error, request)
@@ -102,6 +104,10 @@ def getaddrinfo(name: str, conf: ResolvConf, answers: Answers, request: str) -> 
         what = "records that hold no address" if hostname else "records, but is no host name"
         why = f"{call.decider} answers with {what}: glibc stops there"
     return Result(code=code, addresses=addresses, seconds=walk.seconds, candidate=call.decider, why=why)
+
+
+def _is_hostname(name: str) -> bool:
+    return HOSTNAME.fullmatch(ESCAPED.sub(lambda octet: chr(int(octet[1])), name)) is not None
 
 
 def _addresses(replies: list[Reply]) -> tuple[Address, ...]:

@@ -164,6 +164,10 @@ class Cause(StrEnum):
     VXLAN_PEER_INCOMPLETE = auto(), _spec(
         ON_NODE, "The route, neighbour and forwarding entry of a tunnel peer are incomplete or do not match.",
         compares=True)
+    BGP_SESSION_DOWN = auto(), _spec(
+        ON_NODE, "The node has no BGP session over IPv6 with a peer that Calico is configured to have.", compares=True)
+    BGP_ROUTE_MISSING = auto(), _spec(
+        ON_NODE, "The node has no route to the IPv6 block of another node.", compares=True)
     POD_ROUTE_MISSING = auto(), _spec(
         ON_NODE, "A local pod has an IPv6 address, but the node has no route to it.", compares=True)
     POD_IPV6_DISABLED = auto(), _spec(POD, "IPv6 is disabled by sysctl inside a pod.")

@@ -36,6 +36,7 @@ class Reader(StrEnum):
     NAT = "nat", "NAT rules", "CAP_NET_ADMIN"
     KUBE_PROXY = "kube_proxy", "kube-proxy's rules", "CAP_NET_ADMIN"
     VXLAN = "vxlan", "tunnel devices"
+    BGP = "bgp", "BGP connections"
     CONNTRACK = "conntrack", "tracked connections", "CAP_NET_ADMIN"
     SNMP6 = "snmp6", "IPv6 counters"
     PODS = "pods", "pods' network namespaces", "CAP_SYS_ADMIN and CAP_SYS_PTRACE"
@@ -312,6 +313,8 @@ class HostFacts:
     limits: KernelCounters = KernelCounters()
     legacy: LegacyTables | None = None
     postrouting: Postrouting | None = None  # None, too, where Calico's pools say what is masqueraded
+    # The other ends of established BGP connections over IPv6. None, too, where no BGP is expected.
+    bgp_peers: frozenset[Address] | None = None
     # Monotonic seconds: when routes, neighbours and forwarding entries were last read from the kernel.
     entries_read: float = 0.0
 

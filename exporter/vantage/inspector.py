@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from exporter.broker.client.requests import BrokerClient
 from exporter.broker.protocol.messages import NamespaceRef
 from exporter.config.schema import Config
+from exporter.diagnosis.bgp import may_speak_bgp
 from exporter.diagnosis.engine.preconditions import listed
 from exporter.diagnosis.rules.node.masquerade import has_other_ipam
 from exporter.diagnosis.watched_services import watched_ports
+from exporter.kernel.read.host_facts import HostWish
 from exporter.kernel.read.readers import read_addresses, read_host
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.dns import ResolvConf
@@ -81,9 +83,10 @@ class Inspector:
             self._broker,
             previous=previous,
             changes=self._monitor,
-            ports=watched_ports(inventory),
+            wish=HostWish(
+                ports=watched_ports(inventory), postrouting=has_other_ipam(inventory), bgp=may_speak_bgp(inventory)
+            ),
             lsm=lsm,
-            postrouting=has_other_ipam(inventory),
         )
         context = InspectionContext(
             broker=self._broker,

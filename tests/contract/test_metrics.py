@@ -44,6 +44,7 @@ PROMISED = {
     "vxlan_info": "device vni port parent flow_based",
     "vxlan_mtu_bytes": "device",
     "vxlan_peers": "device state",
+    "bgp_peers": "state",
     "reader_success": "reader",
     "reader_duration_seconds": "reader",
     "series_truncated": "metric",

@@ -66,6 +66,7 @@ OF_METRIC: dict[tuple[str, str], set[str]] = {
     ("dualstack_dns_aaaa_block", "kind"): set(BlockKind),
     ("dualstack_pods", "state"): set(PodState),
     ("dualstack_vxlan_peers", "state"): set(PeerState),
+    ("dualstack_bgp_peers", "state"): {"established", "missing"},
     ("dualstack_host_addresses", "state"): set(ADDRESS_STATES),
     ("dualstack_dns_lookups", "outcome"): set(LookupOutcome),
     ("dualstack_dns_lookups_total", "outcome"): set(LookupOutcome),

@@ -10,6 +10,7 @@ import pytest
 
 from exporter.broker.protocol.messages import ReadTopic, Topic, TopicAnswer
 from exporter.diagnosis.rules.node.masquerade import Masquerade, masquerade
+from exporter.kernel.read.host_facts import HostWish
 from exporter.kernel.read.readers import read_host
 from exporter.model.cause import Role
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
@@ -142,7 +143,7 @@ def judged(facts: HostFacts, cluster: Inventory) -> Masquerade | None:
 async def answer(
     ns: str, cni: Cni = Cni.FLANNEL, *pods: str, broker: DirectBroker | None = None, ebpf: str = "false"
 ) -> Masquerade:
-    facts, readings = await read_host(broker or DirectBroker(ns), settle=0, postrouting=True)
+    facts, readings = await read_host(broker or DirectBroker(ns), settle=0, wish=HostWish(postrouting=True))
     assert all(r.success for r in readings), readings
     found = judged(facts, inventory(cni, *(pods or (POD,)), ebpf=ebpf))
     assert found is not None
@@ -281,7 +282,7 @@ async def test_who_translates_elsewhere_is_not_accused(ns: str) -> None:
 
 async def test_global_addresses_and_calicos_pools_ask_for_nothing(ns: str) -> None:
     write(ns, "nft", "")
-    facts, _ = await read_host(DirectBroker(ns), settle=0, postrouting=True)
+    facts, _ = await read_host(DirectBroker(ns), settle=0, wish=HostWish(postrouting=True))
     assert judged(facts, inventory(Cni.FLANNEL, "2001:db8:1::7")) is None
     assert judged(facts, inventory(Cni.CALICO, POD)) is None
     assert judged(replace(facts, postrouting=None), inventory(Cni.FLANNEL, POD)) is None
@@ -322,7 +323,7 @@ async def test_what_could_not_be_read_is_not_known(ns: str) -> None:
     def fail(wanted: Topic) -> DirectBroker:
         return DirectBroker(ns, lambda topic, given: TopicAnswer(1) if topic.topic is wanted else given)
 
-    facts, readings = await read_host(fail(Topic.NFT_BASE_CHAINS), settle=0, postrouting=True)
+    facts, readings = await read_host(fail(Topic.NFT_BASE_CHAINS), settle=0, wish=HostWish(postrouting=True))
     assert {r.reader: r.reason for r in readings}["nat"] is Reason.NO_PERMISSION
     found = judged(facts, inventory(Cni.FLANNEL, POD))
     assert found is not None
@@ -341,7 +342,7 @@ async def test_rules_are_read_each_round_and_what_is_slow_each_minute(ns: str, v
     async def look() -> tuple[bool | None, set[Topic]]:
         nonlocal facts
         broker = DirectBroker(ns)
-        facts, _ = await read_host(broker, previous=facts, settle=0, postrouting=True, clock=lambda: now)
+        facts, _ = await read_host(broker, previous=facts, settle=0, wish=HostWish(postrouting=True), clock=lambda: now)
         found = judged(facts, inventory(Cni.FLANNEL, POD))
         assert found is not None
         return found.holds, {topic.topic for visit in broker.visits for topic in visit}
@@ -364,9 +365,9 @@ async def test_rules_are_read_each_round_and_what_is_slow_each_minute(ns: str, v
 
 async def test_a_new_table_is_seen_at_once(ns: str) -> None:
     write(ns, "nft", "")
-    facts, _ = await read_host(DirectBroker(ns), settle=0, postrouting=True)
+    facts, _ = await read_host(DirectBroker(ns), settle=0, wish=HostWish(postrouting=True))
     run_inside(ns, "nft", "-f", "-", text=FLANNEL_NFT)
-    facts, _ = await read_host(DirectBroker(ns), previous=facts, settle=0, postrouting=True)
+    facts, _ = await read_host(DirectBroker(ns), previous=facts, settle=0, wish=HostWish(postrouting=True))
     found = judged(facts, inventory(Cni.FLANNEL, POD))
     assert found is not None
     assert found.holds is True

@@ -13,6 +13,7 @@ from exporter.broker.server.kernel.topics import read_topics
 from exporter.kernel.decode import legacy
 from exporter.kernel.decode.services import service_chain
 from exporter.kernel.read import requests
+from exporter.kernel.read.host_facts import HostWish
 from exporter.kernel.read.readers import read_host
 from exporter.model.facts import Backend, HostFacts, ServiceRoute, WatchedPort
 from exporter.model.family import Address, Family
@@ -58,7 +59,7 @@ def write(ns: str, backend: Backend, made: NatInput) -> None:
 
 
 async def routes(ns: str, *ports: WatchedPort, previous: HostFacts | None = None) -> tuple[ServiceRoute, ...]:
-    facts, readings = await read_host(DirectBroker(ns), ports=ports, previous=previous, settle=0)
+    facts, readings = await read_host(DirectBroker(ns), wish=HostWish(ports=ports), previous=previous, settle=0)
     assert all(r.success for r in readings), readings
     assert facts.kube_proxy is not None
     return facts.kube_proxy.routes
@@ -152,9 +153,9 @@ async def test_without_service_rules_of_a_family_nothing_is_said_of_its_ports(ns
 async def test_a_kept_copy_of_a_legacy_table_serves_only_the_ports_that_it_was_made_for(ns: str) -> None:
     write(ns, Backend.IPTABLES_LEGACY, rules(ONE))
     broker = DirectBroker(ns)
-    before, _ = await read_host(broker, ports=(), settle=0)
-    facts, _ = await read_host(broker, ports=(port(ONE),), previous=before, settle=0)
-    again, _ = await read_host(broker, ports=(port(ONE),), previous=facts, settle=0)
+    before, _ = await read_host(broker, wish=HostWish(ports=()), settle=0)
+    facts, _ = await read_host(broker, wish=HostWish(ports=(port(ONE),)), previous=before, settle=0)
+    again, _ = await read_host(broker, wish=HostWish(ports=(port(ONE),)), previous=facts, settle=0)
     assert facts.kube_proxy is not None
     assert led(facts.kube_proxy.routes) == [addresses(ONE)]
     assert again.kube_proxy == facts.kube_proxy

@@ -11,15 +11,20 @@ from enum import StrEnum
 from exporter.diagnosis.engine.explanations import PATH_CAUSES
 from exporter.model.cause import Cause
 from exporter.plan.result_history import DIALS
+from tests.lab.bgp import BgpLab
 from tests.lab.cluster import Cluster
 from tests.lab.dataplanes import EbpfLab, FlannelLab, ServingLab
 
 Act = Callable[[Cluster], object]
-NFT, LEGACY, NFTABLES, EBPF, FLANNEL = "iptables-nft", "iptables-legacy", "nftables", "ebpf", "flannel"
+NFT, LEGACY, NFTABLES, EBPF, FLANNEL, BGP = "iptables-nft", "iptables-legacy", "nftables", "ebpf", "flannel", "bgp"
 HERE = (NFT,)  # the backend does not matter
 NAT_BACKENDS = (NFT, LEGACY, NFTABLES)
 TUNNELS = (NFT, FLANNEL)  # where the CNI whose tunnel it is matters
-LABS: Mapping[str, Callable[[], ServingLab]] = {EBPF: EbpfLab, FLANNEL: FlannelLab}  # others: Calico's, of a backend
+LABS: Mapping[str, Callable[[], ServingLab]] = {
+    EBPF: EbpfLab,
+    FLANNEL: FlannelLab,
+    BGP: BgpLab,
+}  # others: Calico's, of a backend
 ALL, APART = ("all",), ("node", "cluster")  # how the roles run: in one process, or as separate ones
 UNREACHABLE, DNS_SILENT = "ipv6_unreachable", "dns_unreachable"
 

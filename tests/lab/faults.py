@@ -5,13 +5,14 @@ broken by make demo.
 from __future__ import annotations
 
 from tests.lab.api_faults import CLUSTER_FAULTS
+from tests.lab.bgp_faults import BGP_FAULTS
 from tests.lab.dns_faults import DNS_FAULTS
 from tests.lab.fault import DNS_SILENT, UNREACHABLE, Fault, all_of, by
 from tests.lab.node_faults import NODE_FAULTS, POD_FAULTS, TUNNEL
 from tests.lab.path_faults import PATH_FAULTS
 
 FAULTS: dict[str, Fault] = {
-    fault.name: fault for fault in (*DNS_FAULTS, *PATH_FAULTS, *NODE_FAULTS, *POD_FAULTS, *CLUSTER_FAULTS)
+    fault.name: fault for fault in (*DNS_FAULTS, *PATH_FAULTS, *NODE_FAULTS, *BGP_FAULTS, *POD_FAULTS, *CLUSTER_FAULTS)
 }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.lab import edits, events, variants
+from tests.lab.bgp import BgpLab
 from tests.lab.dataplanes import EbpfLab, FlannelLab, GlobalLab, RoutedLab, ServingLab
 from tests.lab.dns_faults import mode
 from tests.lab.events import objects
@@ -199,6 +200,7 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario("forwarding_forced", "each link forwards by its own switch", base=variants.forwarding_forced),
         Scenario("flannel", "flannel's VXLAN tunnels", lab=FlannelLab),
+        Scenario("bgp", "routes by BGP, by the node-to-node mesh", lab=BgpLab),
         Scenario("ipv6_first", "IPv6 as the primary family", base=variants.ipv6_first),
     )
 }

@@ -12,11 +12,12 @@ from ipaddress import ip_address
 from exporter.catalogue import ExporterState, FinishedRound
 from exporter.catalogue.totals import Totals, add_round
 from exporter.model.cause import Cause, Role, Scope, Severity
+from exporter.model.cluster.calico import VxlanMode
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.cluster.pod import Pod
 from exporter.model.cluster.service import Service
 from exporter.model.cni.network import PodNetwork
-from exporter.model.cni.profile import Cni
+from exporter.model.cni.profile import Cni, CniSign, Place
 from exporter.model.dns import BlockKind
 from exporter.model.facts import (
     HostFacts,
@@ -40,6 +41,7 @@ from tests.unit.sample_node import (
     INVENTORY,
     NODES,
     PODS,
+    POOL_V4,
     POOL_V6,
     READINGS,
     RESOLV_CONF,
@@ -287,6 +289,25 @@ def blind() -> Report:
         predictions={},
         inventory_age=None,
     )
+
+
+def routed_day() -> Report:
+    """The same node where Calico speaks BGP, and one of its peers is missing."""
+    day = bad_day()
+    bird = CniSign(
+        cni=Cni.CALICO, place=Place.AGENT, source="calico-node", settings={"CALICO_NETWORKING_BACKEND": "bird"}
+    )
+    inventory = replace(
+        day.snapshot.inventory,
+        pools=(POOL_V4, replace(POOL_V6, vxlan_mode=VxlanMode.NEVER)),
+        cni_signs=(bird,),
+        bgp=(),
+        bgp_peers=(),
+    )
+    peers = [node.calico_address(V6) for node in NODES if node.name != NODE]
+    connected = frozenset(peer.ip for peer in peers[:1] if peer is not None)
+    facts = replace(HOST_FACTS, bgp_peers=connected)
+    return replace(day, snapshot=replace(day.snapshot, inventory=inventory, host_facts=facts))
 
 
 def migration_day() -> Report:

@@ -18,7 +18,7 @@ from exporter.model.facts import Backend, HostFacts, NatFacts, ReaderStatus
 from exporter.model.family import Family
 from exporter.model.reason import Reason
 from exporter.model.report import Report
-from tests.unit.sample import bad_day, blind, round_of
+from tests.unit.sample import bad_day, blind, round_of, routed_day
 
 V4, V6 = Family.V4, Family.V6
 
@@ -117,6 +117,11 @@ def test_the_tunnel_and_its_peers_are_told_by_device() -> None:
     assert peers["vxlan-v6.calico", "wrong_mac"] == 1.0
     assert peers["vxlan-v6.calico", "complete"] == 1.0
     assert peers["vxlan-v6.calico", "missing_fdb"] == 0.0
+
+
+def test_bgp_peers_are_counted_where_there_should_be_some() -> None:
+    assert rows(routed_day(), "bgp_peers") == {("established",): 1.0, ("missing",): 1.0}
+    assert rows(bad_day(), "bgp_peers") == {}
 
 
 def test_addresses_are_counted_by_their_worst_flag() -> None:

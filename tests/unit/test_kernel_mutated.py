@@ -13,7 +13,7 @@ import pytest
 from exporter.broker.protocol.messages import ReadTopic, Topic, TopicAnswer
 from exporter.kernel.decode import ParseError, legacy, nft, sets
 from exporter.kernel.decode.counters import parse_all_conf, parse_checksum_errors, parse_conntrack
-from exporter.kernel.decode.links import parse_addresses, parse_listeners, split_links
+from exporter.kernel.decode.links import parse_addresses, parse_bgp_peers, parse_listeners, split_links
 from exporter.kernel.decode.routes import parse_routes
 from exporter.kernel.decode.services import parse_ipvs
 from exporter.kernel.decode.vxlan import parse_fdb, parse_neighbours, parse_settings
@@ -55,7 +55,7 @@ PARSERS: dict[Topic, Parser] = {
 }
 
 
-MORE: tuple[Parser, ...] = (parse_listeners, parse_ipvs, sets.parse_map, sets.parse_branches)
+MORE: tuple[Parser, ...] = (parse_listeners, parse_bgp_peers, parse_ipvs, sets.parse_map, sets.parse_branches)
 
 
 def cases() -> Iterator[tuple[str, Parser, bytes]]:

@@ -67,6 +67,21 @@ class Topic(IntEnum):
     LEGACY_REACHABLE = 23
     NFT_SET_HEAD = 24  # as NFT_SET, the first packet of the dump only: is the set empty?
     NFT_BASE_CHAINS = 25  # as NFT_CHAINS, only messages of base chains leave the broker
+    BGP = 26  # sock_diag: established TCP connections over IPv6 with port 179 at either end
+
+
+def _bgp_filter() -> bytes:
+    """An attribute INET_DIAG_REQ_BYTECODE: source or destination port is 179 (net/ipv4/inet_diag.c, inet_diag_bc_run).
+
+    Each comparison is two of struct inet_diag_bc_op: code and how far to go on if true and if false, then the port.
+    Running on to exactly the end accepts a socket, running four octets further rejects it.
+    """
+    jump, source_ge, source_le, destination_ge, destination_le = range(1, 6)
+    steps = (
+        (source_ge, 8, 20), (0, 0, 179), (source_le, 8, 12), (0, 0, 179), (jump, 4, 20),
+        (destination_ge, 8, 20), (0, 0, 179), (destination_le, 8, 12), (0, 0, 179),
+    )  # fmt: skip
+    return struct.pack("=HH", 4 + 4 * len(steps), 1) + b"".join(struct.pack("=BBH", *step) for step in steps)
 
 
 # Topics that are one netlink dump: protocol, type of message and body of the request (linux/netlink.h, rtnetlink.h).
@@ -75,6 +90,8 @@ DUMPS = {
     Topic.ADDRESSES: (0, 22, bytes(8)),
     Topic.ROUTES4: (0, 26, struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 254, 0, 0, 0, 0)),  # RT_TABLE_MAIN
     Topic.ROUTES6: (0, 26, struct.pack("=BBBBBBBBI", 10, 0, 0, 0, 254, 0, 0, 0, 0)),
+    # struct inet_diag_req_v2 of linux/inet_diag.h: AF_INET6, TCP, TCP_ESTABLISHED, a 48-byte socket id
+    Topic.BGP: (4, 20, struct.pack("=BBBBI", 10, 6, 0, 0, 1 << 1) + bytes(48) + _bgp_filter()),
 }
 # Topics that are one file, or the values of several as lines of "name value"; a file that does not exist is left out.
 FILES = {Topic.SNMP6: "/proc/thread-self/net/snmp6"}

@@ -9,13 +9,16 @@ from types import ModuleType
 from exporter.diagnosis.engine.preconditions import has_calico_ipam, lacking
 from exporter.diagnosis.engine.rule_input import Judgement, Rule, RuleInput
 from exporter.model.cause import Cause, Severity
+from exporter.model.cluster.calico import BlockAffinity
 from exporter.model.cluster.inventory import ResourceKind
+from exporter.model.cluster.node import Node
 from exporter.model.facts import PodFacts, Reader
 from exporter.model.reason import Reason
 from exporter.model.report import Finding, Pair
 from exporter.model.subject import Subject, SubjectKind
 from exporter.model.vantage import PodState, Vantage
 
+SETTLED = 120.0  # seconds since the last change of a peer's objects, before its absence from the kernel is a fault
 INSPECTED = frozenset({PodState.ELIGIBLE, PodState.INTERCEPTED})
 
 
@@ -87,6 +90,11 @@ def found(
 def only(cause: Cause, judgement: Judgement) -> Judgement:
     """The part of a judgement of several causes that is about this one."""
     return judgement if isinstance(judgement, Reason) else tuple(f for f in judgement if f.cause is cause)
+
+
+def changed_lately(value: Node | BlockAffinity, now: float) -> bool:
+    """Whether a peer's object is so young, or changed so lately, that the node may not have followed yet."""
+    return any(at is not None and now - at < SETTLED for at in (value.created, value.changed))
 
 
 def this_node(view: RuleInput) -> Subject:

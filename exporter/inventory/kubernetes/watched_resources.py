@@ -105,6 +105,10 @@ IPAM_CONFIGS = (  # each group has a name of its own for it
     WatchedResource(kind=ResourceKind.IPAM_CONFIG, api_versions=(CRD,)),
     WatchedResource(kind=ResourceKind.IPAM_CONFIG, plural="ipamconfigurations", api_versions=(AGGREGATED,)),
 )
+BGP = tuple(
+    WatchedResource(kind=kind, api_versions=CALICO)
+    for kind in (ResourceKind.BGP_CONFIGURATIONS, ResourceKind.BGP_PEERS)
+)
 FELIX = WatchedResource(kind=ResourceKind.FELIX, api_versions=CALICO, paged=True)
 # In kube-system or calico-system; its literal environment overrides the FelixConfiguration objects.
 CALICO_DAEMONSET = WatchedResource(kind=ResourceKind.CALICO_DAEMONSET, api_versions=("apps/v1",), name="calico-node")
@@ -122,7 +126,7 @@ CONFIG_MAPS = (
 
 CLUSTER: tuple[WatchedResource, ...] = (
     NODES, PODS, NAMESPACES, SERVICES, ENDPOINT_SLICES, SERVICE_CIDRS, *POLICIES,
-    IP_POOLS, BLOCK_AFFINITIES, IPAM_BLOCKS, *IPAM_CONFIGS, FELIX, CALICO_DAEMONSET, INSTALLATION, *CONFIG_MAPS,
+    IP_POOLS, BLOCK_AFFINITIES, IPAM_BLOCKS, *IPAM_CONFIGS, *BGP, FELIX, CALICO_DAEMONSET, INSTALLATION, *CONFIG_MAPS,
 )  # fmt: skip
 
 # A node without a digest: its own pods, EndpointSlices of the Services that every node needs, no IPAM blocks, no
@@ -131,7 +135,7 @@ _NEEDED = ",".join(sorted({*DNS_NAMES, OWN_SERVICE, "kubernetes"}))
 NEEDED_SLICES = replace(ENDPOINT_SLICES, labels=f"{SERVICE_NAME} in ({_NEEDED})", paged=False)
 NODE: tuple[WatchedResource, ...] = (
     NODES, NAMESPACES, SERVICES, NEEDED_SLICES, *POLICIES,
-    IP_POOLS, BLOCK_AFFINITIES, FELIX, CALICO_DAEMONSET, CALICO_CONFIG,
+    IP_POOLS, BLOCK_AFFINITIES, *BGP, FELIX, CALICO_DAEMONSET, CALICO_CONFIG,
 )  # fmt: skip
 
 

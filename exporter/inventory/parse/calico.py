@@ -5,6 +5,7 @@ One API object to one frozen value. Field names and defaults after api/pkg/apis/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from exporter.inventory.parse.dns_process import dns_process
 from exporter.inventory.parse.fields import flag, items, mapping, moment, name_of, nets, number, objects, text, texts
 from exporter.inventory.parse.networks import agent_of, agent_sign
 from exporter.model.cluster.calico import (
+    BGP_PORT,
+    BGPConfiguration,
+    BGPPeer,
     BlockAffinity,
     CalicoNode,
     Felix,
@@ -25,7 +29,7 @@ from exporter.model.cluster.calico import (
 )
 from exporter.model.cluster.corefile import DnsProcess
 from exporter.model.cni.profile import CniSign
-from exporter.model.family import Family, Net, family_of, parse_net
+from exporter.model.family import Family, Net, family_of, parse_address, parse_net
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,7 @@ FROM_ELSEWHERE = "*"  # in env_unseen: envFrom may bring any name
 MAX_ENV = 500
 TUNNEL = "TunnelAddress"  # ipip, vxlan, vxlanV6, wireguard, wireguardV6 (libcalico-go/lib/ipam)
 RESERVED = "windows-reserved-ipam-handle"
+ADDRESS_PORT = re.compile(r"\[?([0-9a-fA-F.]+|[0-9a-fA-F:.]+(?=\]))\]?:([0-9]{1,5})")
 
 
 def parse_pool(source: Mapping[str, Any]) -> IPPool | str:
@@ -72,6 +77,7 @@ def parse_pool(source: Mapping[str, Any]) -> IPPool | str:
         allowed_uses=frozenset(texts(spec.get("allowedUses"))) or DEFAULT_USES,
         namespace_selector=text(spec.get("namespaceSelector")).strip(),
         automatic=text(spec.get("assignmentMode")) != "Manual",
+        exported=flag(spec.get("disableBGPExport")) is not True,
         created=moment(metadata.get("creationTimestamp")),
     )
 
@@ -126,6 +132,33 @@ def parse_ipam_config(source: Mapping[str, Any]) -> IPAMConfig | None:
         strict_affinity=flag(spec.get("strictAffinity")) is True,
         allocates_blocks=flag(spec.get("autoAllocateBlocks")) is not False,
         max_blocks=number(spec.get("maxBlocksPerHost")) or IPAMConfig().max_blocks,
+    )
+
+
+def parse_bgp_configuration(source: Mapping[str, Any]) -> BGPConfiguration:
+    spec = mapping(source.get("spec"))
+    return BGPConfiguration(
+        name=name_of(mapping(source.get("metadata")).get("name")),
+        mesh=flag(spec.get("nodeToNodeMeshEnabled")) is not False,
+        port=number(spec.get("listenPort")) or BGP_PORT,
+    )
+
+
+def parse_bgp_peer(source: Mapping[str, Any]) -> BGPPeer:
+    """A BGPPeer; peerIP is an address, or ADDRESS:PORT with brackets around one of IPv6."""
+    spec = mapping(source.get("spec"))
+    address, port = text(spec.get("peerIP")), BGP_PORT
+    if (found := ADDRESS_PORT.fullmatch(address)) is not None:
+        address, port = found[1], int(found[2])
+    return BGPPeer(
+        name=name_of(mapping(source.get("metadata")).get("name")),
+        node=name_of(spec.get("node")),
+        node_selector=text(spec.get("nodeSelector")).strip(),
+        peer_selector=text(spec.get("peerSelector")).strip(),
+        address=parse_address(address),
+        port=port,
+        filtered=bool(texts(spec.get("filters"))),
+        workloads=bool(text(spec.get("localWorkloadSelector"))),
     )
 
 

@@ -76,6 +76,7 @@ def parse_node(source: Mapping[str, Any]) -> Node:
         tunnel_addresses=addresses(notes.get(CALICO + key) for key in ("IPv4VXLANTunnelAddr", "IPv6VXLANTunnelAddr")),
         tunnel_macs=_tunnel_macs(notes),
         flannel=_flannel(notes),
+        route_reflector=bool(text(notes.get(CALICO + "RouteReflectorClusterID"))),
         # Only WireGuard for IPv6 replaces the IPv6 tunnel.
         wireguard=bool(notes.get(CALICO + "WireguardPublicKeyV6") or notes.get(CALICO + "IPv6WireguardInterfaceAddr")),
         windows=system == "windows",

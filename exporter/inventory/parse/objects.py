@@ -16,7 +16,16 @@ from exporter.inventory.parse.fields import mapping, name_of, text
 from exporter.inventory.parse.policies import kinds
 from exporter.inventory.parse.policies.kinds import PolicyDraft
 from exporter.inventory.parse.selectors import SelectorError
-from exporter.model.cluster.calico import BlockAffinity, FelixConfiguration, Installation, IPAMBlock, IPAMConfig, IPPool
+from exporter.model.cluster.calico import (
+    BGPConfiguration,
+    BGPPeer,
+    BlockAffinity,
+    FelixConfiguration,
+    Installation,
+    IPAMBlock,
+    IPAMConfig,
+    IPPool,
+)
 from exporter.model.cluster.inventory import ResourceKind, Unreadable
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.pod import Namespace, Pod
@@ -25,7 +34,15 @@ from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
 
 _CoreObject: TypeAlias = Node | Pod | Namespace | Service | EndpointSlice | ServiceCIDR
 _CalicoObject: TypeAlias = (
-    IPPool | BlockAffinity | IPAMBlock | IPAMConfig | FelixConfiguration | DaemonSet | Installation
+    IPPool
+    | BlockAffinity
+    | IPAMBlock
+    | IPAMConfig
+    | BGPConfiguration
+    | BGPPeer
+    | FelixConfiguration
+    | DaemonSet
+    | Installation
 )
 Parsed: TypeAlias = _CoreObject | _CalicoObject | PolicyDraft | ConfigMap
 _Parse: TypeAlias = Callable[[Mapping[str, Any]], Parsed | str | None]
@@ -50,6 +67,8 @@ _CALICO_OBJECTS: Mapping[str, tuple[ResourceKind, _Parse]] = {
     "IPAMBlock": (ResourceKind.IPAM_BLOCKS, calico.parse_block),
     "IPAMConfig": (ResourceKind.IPAM_CONFIG, calico.parse_ipam_config),
     "IPAMConfiguration": (ResourceKind.IPAM_CONFIG, calico.parse_ipam_config),
+    "BGPConfiguration": (ResourceKind.BGP_CONFIGURATIONS, calico.parse_bgp_configuration),
+    "BGPPeer": (ResourceKind.BGP_PEERS, calico.parse_bgp_peer),
     "FelixConfiguration": (ResourceKind.FELIX, calico.parse_felix),
 }
 _OBJECTS: Mapping[tuple[str, str], tuple[ResourceKind, _Parse]] = {

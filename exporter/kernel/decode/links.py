@@ -1,4 +1,4 @@
-"""Parses dumps of links, addresses and listening sockets (linux/if_link.h, if_addr.h, ipv6.h, inet_diag.h). Pure."""
+"""Parses dumps of links, addresses and TCP sockets (linux/if_link.h, if_addr.h, ipv6.h, inet_diag.h). Pure."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ _INET_DIAG = struct.Struct("=BBBB")  # family, state, timer, retransmissions; a 
 _INET_DIAG_LENGTH = 72
 _PORT = struct.Struct("!H")
 _SOURCE_AT = 8  # behind the header and two ports
-_TCP_LISTEN = 10
+_DESTINATION_AT = _SOURCE_AT + 16
+_TCP_ESTABLISHED, _TCP_LISTEN = 1, 10
 _ADDRESS_SIZES = {AF_INET: 4, AF_INET6: 16}
 _REMEMBERED = 1024  # links that change nothing but their counters from round to round
 
@@ -141,3 +142,14 @@ def parse_listeners(data: bytes) -> tuple[ListeningSocket, ...]:
         served = mapped or address
         found.append(ListeningSocket(family=family_of(served), address=served, port=port))
     return tuple(found)
+
+
+def parse_bgp_peers(data: bytes) -> frozenset[Address]:
+    """The remote addresses of established TCP connections over IPv6; IPv4-mapped ones are IPv4's."""
+    found = set()
+    for _, start, _ in split_messages(data, _SOCKET_TYPES, _INET_DIAG_LENGTH, "a socket"):
+        family, state, _, _ = _INET_DIAG.unpack_from(data, start)
+        address = IPv6Address(data[start + _DESTINATION_AT : start + _DESTINATION_AT + 16])
+        if family == AF_INET6 and state == _TCP_ESTABLISHED and address.ipv4_mapped is None:
+            found.add(address)
+    return frozenset(found)

@@ -14,7 +14,7 @@ from functools import partial
 
 from exporter.broker.protocol.messages import ReadTopic, Topic
 from exporter.kernel.decode.counters import parse_all_conf, parse_checksum_errors, parse_conntrack
-from exporter.kernel.decode.links import parse_addresses, split_links
+from exporter.kernel.decode.links import parse_addresses, parse_bgp_peers, split_links
 from exporter.kernel.decode.routes import parse_routes
 from exporter.kernel.decode.vxlan import (
     BPF_LINK,
@@ -38,7 +38,9 @@ from exporter.model.facts import (
     RouteFact,
     VxlanDevice,
     VxlanFacts,
+    WatchedPort,
 )
+from exporter.model.family import Address
 from exporter.model.reason import Reason
 
 _NO_FAMILY = ABSENT | {errno.EAFNOSUPPORT, errno.EOPNOTSUPP}
@@ -75,6 +77,22 @@ HOST_READERS = (
     HostReader(Reader.CONNTRACK, ReadTopic(Topic.CONNTRACK), _add_conntrack),
     HostReader(Reader.SNMP6, ReadTopic(Topic.SNMP6), _add_checksum_errors),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostWish:
+    """What is read of the host only where it matters.
+
+    `ports`: of Services whose rules are read. `postrouting`: what packets of pods pass as they leave the host, in some
+    visits more. `bgp`: the BGP connections over IPv6.
+    """
+
+    ports: tuple[WatchedPort, ...] = ()
+    postrouting: bool = False
+    bgp: bool = False
+
+
+USUAL = HostWish()
 
 FIRST_VISIT = (
     requests.NFT_GENERATION,
@@ -177,6 +195,10 @@ def read_routes(answers: VisitAnswers, names: Mapping[int, str]) -> tuple[RouteF
         for route in parse_routes(answers.data(topic, _NO_FAMILY), names)
         if route.family is family
     )
+
+
+def read_bgp(answers: VisitAnswers) -> frozenset[Address]:
+    return parse_bgp_peers(answers.data(requests.BGP))
 
 
 def wanted_entries(links: Links) -> tuple[ReadTopic, ...]:

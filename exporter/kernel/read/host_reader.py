@@ -16,11 +16,10 @@ from exporter.kernel.decode.services import IPVS_LINK, kube_proxy_facts, parse_i
 from exporter.kernel.read import filters, requests
 from exporter.kernel.read import host_facts as host
 from exporter.kernel.read.filters import Filters
-from exporter.kernel.read.host_facts import ReaderStatuses
+from exporter.kernel.read.host_facts import USUAL, HostWish, ReaderStatuses
 from exporter.kernel.read.postrouting import read_postrouting
 from exporter.kernel.read.route_cache import Changes, keep, tunnels_of
 from exporter.kernel.read.service_rules import (
-    Ports,
     endpoint_topics,
     legacy_names,
     service_chains,
@@ -49,39 +48,35 @@ async def pass_over_host(
     previous: HostFacts | None,
     changes: Changes | None = None,
     held: HostFacts | None = None,
-    ports: Ports = (),
-    *,
-    postrouting: bool = False,
+    wish: HostWish = USUAL,
 ) -> HostPass:
     """The host in three visits. Legacy tables are copied where `previous` has no copy younger than LEGACY_EVERY.
 
-    `held`: the last facts of all, whose entries are valid while `changes` is silent. `ports`: of Services whose rules
-    are read. `postrouting`: read that as well, in some visits more.
+    `held`: the last facts of all, whose entries are valid while `changes` is silent.
     """
     began = visitor.clock()
     # Asked before anything is read: what is announced from now on counts next time.
     kept = keep(held, began) if changes is not None and changes.is_silent() else None
     statuses = ReaderStatuses(visitor.clock)
-    first = await visitor.visit(host.FIRST_VISIT if kept else (*host.FIRST_VISIT, *host.ENTRIES))
+    entries = () if kept else host.ENTRIES
+    first = await visitor.visit((*host.FIRST_VISIT, *entries, *((requests.BGP,) if wish.bgp else ())))
     links = statuses.take(Reader.LINKS, first, lambda: host.read_links(first))
     if kept is not None and (links is None or tunnels_of(links.links) != kept.tunnels):
-        return await pass_over_host(
-            visitor, previous, changes, ports=ports, postrouting=postrouting
-        )  # a device came or went meanwhile
+        return await pass_over_host(visitor, previous, changes, wish=wish)  # a device came or went meanwhile
     if changes is not None and links is not None:
         changes.watch(frozenset(link.index for link in links.tunnels))  # before their entries are read
     tables = attempt(lambda: frozenset(nft.parse_tables(first.data(requests.NFT_TABLES))))
     nat_tables = {family: _has_legacy_nat(first, family) for family in FAMILIES}
     with_nat = [family for family, exists in nat_tables.items() if exists is True]
     now = visitor.clock()
-    names = legacy_names(ports)
+    names = legacy_names(wish.ports)
     copied = _kept_legacy(previous, with_nat, names, now)
     ipvs = links is not None and links.has(IPVS_LINK)
     second = await visitor.visit(
         (
             *(host.wanted_entries(links) if links and not kept else ()),
             *(() if isinstance(tables, ReadError) else requests.host_chains(tables)),
-            *(() if isinstance(tables, ReadError) else service_topics(ports, tables)),
+            *(() if isinstance(tables, ReadError) else service_topics(wish.ports, tables)),
             *(() if copied else (requests.legacy_chains(family, names) for family in with_nat)),
             *((requests.IPVS,) if ipvs else ()),
         )
@@ -91,11 +86,11 @@ async def pass_over_host(
     )
     found = filters.read_filters(tables, second, _legacy_data(nat_tables, legacy, lsm=visitor.lsm))
     proxy = _read_kube_proxy(statuses, found, second, ipvs=ipvs)
-    chains = service_chains(ports, proxy, found, second)
+    chains = service_chains(wish.ports, proxy, found, second)
     third = await visitor.visit((*filters.wanted_sets(found), *endpoint_topics(chains), requests.NFT_GENERATION))
     before = previous.postrouting if previous else None
     way_out = None
-    if postrouting:
+    if wish.postrouting:
         way_out = await read_postrouting(visitor, tables, before, legacy_nat=nat_tables[Family.V6])
     facts = replace(
         host.read_network(statuses, links, first, second, kept),
@@ -103,6 +98,7 @@ async def pass_over_host(
         kube_proxy=proxy and replace(proxy, routes=service_routes(chains, found, third)),
         legacy=legacy,
         postrouting=way_out,
+        bgp_peers=statuses.take(Reader.BGP, first, partial(host.read_bgp, first)) if wish.bgp else None,
         entries_read=kept.read if kept else began,
     )
     if way_out is not None and way_out.unread is not None:

@@ -13,6 +13,7 @@ from exporter.broker.protocol.messages import KernelState, NamespaceRef
 from exporter.kernel.decode.links import parse_addresses
 from exporter.kernel.read import pod_facts, requests
 from exporter.kernel.read.dump_consistency import has_new_gaps
+from exporter.kernel.read.host_facts import USUAL, HostWish
 from exporter.kernel.read.host_reader import pass_over_host
 from exporter.kernel.read.route_cache import Changes
 from exporter.kernel.read.visits import (
@@ -25,7 +26,7 @@ from exporter.kernel.read.visits import (
     attempt_optional,
     gather,
 )
-from exporter.model.facts import HostFacts, PodFacts, Reader, ReaderStatus, WatchedPort
+from exporter.model.facts import HostFacts, PodFacts, Reader, ReaderStatus
 from exporter.model.family import Address
 
 SETTLE = 0.3  # seconds before a half-written state is read again
@@ -38,24 +39,22 @@ async def read_host(
     *,
     previous: HostFacts | None = None,
     changes: Changes | None = None,
-    ports: tuple[WatchedPort, ...] = (),
+    wish: HostWish = USUAL,
     lsm: bool = False,
     clock: Clock = time.monotonic,
     settle: float = SETTLE,
-    postrouting: bool = False,
 ) -> tuple[HostFacts, tuple[ReaderStatus, ...]]:
     """The host's facts, and each reader's status.
 
     `previous`: the facts of the round before, with the last copy of the legacy tables. `changes`: the kernel's
-    announcements; without them everything is read again. `ports`: of Services whose rules are read. `lsm`: a security
-    module confines the broker, so its EACCES is reported as `lsm`. `settle`: seconds to wait before a second pass over
-    a state that seems half-written. `postrouting`: read what packets of pods pass as they leave the host.
+    announcements; without them everything is read again. `lsm`: a security module confines the broker, so its EACCES
+    is reported as `lsm`. `settle`: seconds to wait before a second pass over a state that seems half-written.
     """
     visitor = Visitor(broker, clock, lsm)
-    found = await pass_over_host(visitor, previous, changes, held=previous, ports=ports, postrouting=postrouting)
+    found = await pass_over_host(visitor, previous, changes, held=previous, wish=wish)
     if found.passing or has_new_gaps(found.facts, previous):
         await asyncio.sleep(settle)
-        found = await pass_over_host(visitor, previous, changes, held=found.facts, ports=ports, postrouting=postrouting)
+        found = await pass_over_host(visitor, previous, changes, held=found.facts, wish=wish)
     return found.facts, found.readings
 
 

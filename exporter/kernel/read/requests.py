@@ -24,6 +24,7 @@ LINKS = ReadTopic(Topic.LINKS)
 ROUTES = {Family.V4: ReadTopic(Topic.ROUTES4), Family.V6: ReadTopic(Topic.ROUTES6)}
 DEFAULT_ROUTES = ReadTopic(Topic.DEFAULT_ROUTES)
 SOCKETS = ReadTopic(Topic.SOCKETS)
+BGP = ReadTopic(Topic.BGP)
 ALL_CONF = ReadTopic(Topic.ALL_CONF)
 IPVS = ReadTopic(Topic.IPVS)
 NFT_GENERATION = ReadTopic(Topic.NFT_GENERATION)

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from exporter.model import EMPTY
-from exporter.model.family import Family, Net, family_of
+from exporter.model.family import Address, Family, Net, family_of
 from exporter.model.subject import Subject, SubjectKind
+
+BGP_PORT = 179  # RFC 4271
 
 
 class VxlanMode(StrEnum):
@@ -33,6 +35,7 @@ class IPPool:
     allowed_uses: frozenset[str] = frozenset({"Workload", "Tunnel"})
     automatic: bool = True  # assignmentMode: whether it gives addresses to pods that do not name it
     namespace_selector: str = ""  # as text; without one it gives addresses to the pods of every namespace
+    exported: bool = True  # its blocks are announced by BGP (disableBGPExport)
     created: float | None = None
     changed: float | None = None
 
@@ -85,6 +88,31 @@ class IPAMConfig:
     strict_affinity: bool = False  # addresses of other nodes' blocks are not borrowed
     allocates_blocks: bool = True
     max_blocks: int = 20  # of a node and family
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BGPConfiguration:
+    """A BGPConfiguration object: `default`, or `node.NAME`, which has no mesh of its own."""
+
+    name: str
+    mesh: bool = True  # nodeToNodeMeshEnabled
+    port: int = BGP_PORT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BGPPeer:
+    """A BGPPeer object: `nodes` have a session with `address`, or with each of the nodes `peers`."""
+
+    name: str
+    node: str = ""  # as spec has it, as are the two selectors
+    node_selector: str = ""
+    peer_selector: str = ""
+    address: Address | None = None
+    port: int = BGP_PORT
+    filtered: bool = False  # BGPFilters decide about its routes
+    workloads: bool = False  # localWorkloadSelector: pods of the node, over their own links
+    nodes: frozenset[str] | None = None  # names; None: every node
+    peers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from exporter.model.cluster.calico import (
+    BGPConfiguration,
+    BGPPeer,
     BlockAffinity,
     CalicoNode,
     FelixConfiguration,
@@ -45,6 +47,8 @@ class ResourceKind(StrEnum):
     BLOCK_AFFINITIES = "blockaffinities"
     IPAM_BLOCKS = "ipamblocks"
     IPAM_CONFIG = "ipamconfigs"
+    BGP_CONFIGURATIONS = "bgpconfigurations"
+    BGP_PEERS = "bgppeers"
     FELIX = "felixconfigurations"
     CALICO_DAEMONSET = "daemonsets"
     INSTALLATION = "installations"
@@ -96,6 +100,8 @@ class Inventory:
     block_affinities: tuple[BlockAffinity, ...] | None = None
     ipam_blocks: tuple[IPAMBlock, ...] | None = None
     ipam_config: IPAMConfig | None = None  # with defaults where it was read and no object is there
+    bgp: tuple[BGPConfiguration, ...] | None = None
+    bgp_peers: tuple[BGPPeer, ...] | None = None
     felix: tuple[FelixConfiguration, ...] | None = None
     calico_node: CalicoNode | None = None
     installation: Installation | None = None

@@ -43,6 +43,7 @@ class Node:
     tunnel_addresses: tuple[Address, ...] = ()  # IPv4VXLANTunnelAddr and IPv6VXLANTunnelAddr
     tunnel_macs: Mapping[Family, str] = field(default_factory=dict)  # VXLANTunnelMACAddr(V6) where annotated
     flannel: FlannelNode | None = None
+    route_reflector: bool = False  # of Calico's BGP: annotation RouteReflectorClusterID
     wireguard: bool = False
     windows: bool = False
     virtual: bool = False  # label type=virtual-kubelet: no exporter runs there

@@ -5,6 +5,8 @@ The switches of its IPAM (assign_ipv4, assign_ipv6) are in the CNI configuration
 
 from exporter.model.cni.profile import Cni, CniProfile, Effect, Place, Switch
 
+BACKENDS = frozenset({"none", "bird", "vxlan"})
+
 PROFILE = CniProfile(
     cni=Cni.CALICO,
     plugins=frozenset({"calico"}),
@@ -21,15 +23,10 @@ PROFILE = CniProfile(
     # Emptied when the pod ends.
     address_annotations=("cni.projectcalico.org/podIPs", "cni.projectcalico.org/podIP"),
     switches=(
-        # calico-node's own: with backend none it routes nothing (Canal, GKE, VPC CNI).
+        # calico-node's own: with backend none it routes nothing (Canal, GKE, VPC CNI), with bird it speaks BGP.
         *(
-            Switch(
-                effect=Effect.POLICY_ALONE,
-                place=place,
-                names=(name,),
-                on=frozenset({"none"}),
-                off=frozenset({"bird", "vxlan"}),
-            )
+            Switch(effect=effect, place=place, names=(name,), on=frozenset({on}), off=BACKENDS - {on})
+            for effect, on in ((Effect.POLICY_ALONE, "none"), (Effect.BGP, "bird"))
             for place, name in (
                 (Place.AGENT, "CALICO_NETWORKING_BACKEND"),
                 (Place.CONFIG_MAP, "calico_backend"),

@@ -43,6 +43,7 @@ class Effect(StrEnum):
     REPLACES_KUBE_PROXY = "Services work without kube-proxy"
     CHAINED_TO = "the CNI that it is chained to"
     POLICY_ALONE = "it does not route"
+    BGP = "nodes announce their pods' ranges by BGP"
 
 
 class Place(StrEnum):

@@ -12,9 +12,8 @@ from dataclasses import replace
 from exporter.diagnosis.endpoints import destinations_of
 from exporter.diagnosis.engine.preconditions import bounded, listed
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
-from exporter.diagnosis.rules.judging import found, needs, reader_reason
+from exporter.diagnosis.rules.judging import SETTLED, found, needs, reader_reason
 from exporter.diagnosis.rules.node.nat import NO_KUBE_PROXY
-from exporter.diagnosis.rules.node.vxlan import SETTLED
 from exporter.diagnosis.watched_services import slices_of, watched_services
 from exporter.model.cause import Cause
 from exporter.model.cluster.inventory import ResourceKind

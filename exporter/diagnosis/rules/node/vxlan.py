@@ -11,20 +11,16 @@ from functools import lru_cache
 from exporter.diagnosis.endpoints import services_on
 from exporter.diagnosis.engine.preconditions import unread
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
-from exporter.diagnosis.rules.judging import found, only, reader_reason, this_node
+from exporter.diagnosis.rules.judging import changed_lately, found, only, reader_reason, this_node
 from exporter.diagnosis.tunnels import OVERHEAD_V6, ExpectedTunnel, expected_tunnel
 from exporter.diagnosis.vxlan_peers import expect_peers, peer_states
 from exporter.kernel.decode.tunnel_peers import PeerFinding
 from exporter.model.cause import Cause
-from exporter.model.cluster.calico import BlockAffinity
 from exporter.model.cluster.inventory import ResourceKind
-from exporter.model.cluster.node import Node
 from exporter.model.facts import PeerState, Reader, VxlanDevice
 from exporter.model.family import Family
 from exporter.model.reason import Reason
 from exporter.model.subject import Subject, SubjectKind
-
-SETTLED = 120.0  # seconds since the last change of a peer's objects, before its absence from the kernel is a fault
 
 
 def vxlan_device_missing(view: RuleInput) -> Judgement:
@@ -109,16 +105,12 @@ def _check_device(view: RuleInput) -> Judgement:
 def _incomplete_peers(view: RuleInput, name: str) -> list[PeerFinding]:
     """Peers that are Ready, whose objects have not changed for two minutes, and whose state is not complete."""
     facts = view.snapshot.kernel
-    changing = {b.node for b in view.inventory.block_affinities or () if _changed(b, view.now)}
-    ready = {n.name for n in view.inventory.nodes or () if n.ready and not _changed(n, view.now)} - changing
+    changing = {b.node for b in view.inventory.block_affinities or () if changed_lately(b, view.now)}
+    ready = {n.name for n in view.inventory.nodes or () if n.ready and not changed_lately(n, view.now)} - changing
     expected = [e for e in expect_peers(view.inventory, view.node, name) or () if e.name in ready]
     device = facts.vxlan.devices.get(name) if facts.vxlan is not None else None
     states = peer_states(device, expected, facts.routes or ()) if device is not None else ()
     return [p for p in states if p.state is not PeerState.COMPLETE]
-
-
-def _changed(value: Node | BlockAffinity, now: float) -> bool:
-    return any(at is not None and now - at < SETTLED for at in (value.created, value.changed))
 
 
 def _differences(device: VxlanDevice, wanted: ExpectedTunnel) -> Iterator[str]:
