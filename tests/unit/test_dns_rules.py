@@ -415,6 +415,27 @@ def test_files_whose_nameservers_were_not_asked_are_not_predicted() -> None:
     assert predictions(round_) == {}
 
 
+def test_a_pod_that_does_not_use_the_clusters_dns_need_not_resolve_the_canary() -> None:
+    """dnsPolicy Default: the node's own nameservers, which rightly do not know the cluster's names."""
+    nodes_own = ResolvConf(nameservers=(address("198.51.100.53"),), search=("lan",))
+    upstream = Nameserver(nodes_own.nameservers[0], "host")
+    made = []
+    for asker, conf, of, word in ((ONE, CONF, server(), "addr"), (TWO, nodes_own, upstream, "nx")):
+        for purpose, qtype, name in (
+            (Purpose.VERDICT, "MX", CANARY),
+            *((Purpose.PREDICTION, qtype, name) for name in all_candidates(CANARY, conf) for qtype in ("A", "AAAA")),
+        ):
+            question = Question(vantage=asker, server=of, name=name, qtype=qtype, label="canary", purpose=purpose)
+            message = messages(word, name, qtype)[0]
+            assert message is not None
+            made.append(Lookup(question=question, outcome=judge(message.reply()), seconds=0.001, reply=message.reply()))
+    pods = tuple(PodView(vantage=v, resolv_conf=c) for v, c in ((ONE, CONF), (TWO, nodes_own)))
+    counts = predictions(view(tuple(made), pods=pods))
+    assert {result: pods for (_, _, request, result), pods in counts.items() if request == "any"} == {"OK": 1}
+    alone = predictions(view(tuple(made), pods=pods[1:]))
+    assert alone == {}
+
+
 def test_without_pods_the_host_stands_in() -> None:
     round_ = view(predicted(TRAP, HOST), pods=(), host_resolv_conf=CONF)
     assert predictions(round_)["musl", "pypi.example", "any", "EAI_NODATA"] == 1

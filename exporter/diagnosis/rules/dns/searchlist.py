@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import product
 from typing import TypeAlias
@@ -27,11 +28,14 @@ from exporter.libc.resolver import Libc, Request, predict, suggest_fixes
 from exporter.model.cause import Cause, Severity
 from exporter.model.dns import ResolvConf
 from exporter.model.dns_name import casefold
+from exporter.model.family import Address
 from exporter.model.grouping import grouped
 from exporter.model.probe import Lookup, LookupOutcome, Lost, Purpose
 from exporter.model.reason import Reason
 from exporter.model.report import PodView, Prediction, Snapshot
 from exporter.model.vantage import PodState
+from exporter.plan.aaaa_questions import CANARY
+from exporter.plan.servers import HOST, OTHER
 
 MUSLS = (Libc.MUSL, Libc.MUSL_1_2_3)
 SHOWN = 4
@@ -43,8 +47,12 @@ Breaks: TypeAlias = dict[tuple[ResolvConf, str, str], Prediction]
 
 
 def predictions(view: RuleInput) -> Mapping[tuple[str, str, str, str], int]:
-    """(libc, name label, request, code) -> pods for which that libc would return it; the host without pods."""
+    """(libc, name label, request, code) -> pods for which that libc would return it; the host without pods.
+
+    A pod that does not use the cluster's DNS (dnsPolicy Default) need not resolve a name of the cluster.
+    """
     lookups = tuple(latest(view))
+    clustered = {o.question.server.address for o in lookups if o.question.server.label not in {HOST, OTHER}}
     lost = {(o.question.server.address, o.question.qtype) for o in lookups if _is_lost_beside_the_other(o)}
     answers = answers_of(
         replace(one, lost=Lost.AT_ONCE) if (one.question.server.address, one.question.qtype) in lost else one
@@ -54,10 +62,15 @@ def predictions(view: RuleInput) -> Mapping[tuple[str, str, str, str], int]:
     count: Counter[tuple[str, str, str, str]] = Counter()
     files, names = _files(view.snapshot), _names(view)
     for (conf, users), (label, name), libc, request in product(files.items(), names.items(), Libc, Request):
-        made = predict(libc, name, conf, answers, request=request)
+        expected = label != CANARY or _uses_cluster_dns(conf, clustered)
+        made = predict(libc, name, conf, answers, request=request) if expected else None
         if made is not None:
             count[libc.value, label, request.value, made.code] += len(users)
     return dict(count)
+
+
+def _uses_cluster_dns(conf: ResolvConf, servers: AbstractSet[Address]) -> bool:
+    return not servers.isdisjoint(conf.nameservers) or any(domain.startswith("svc.") for domain in conf.search)
 
 
 def _is_lost_beside_the_other(one: Lookup) -> bool:
