@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from grafana.panels import (
+    BLUE,
+    COUNT_INFO,
     COUNT_WARN,
     GREEN,
     ORANGE,
@@ -18,16 +20,19 @@ from grafana.panels import (
     graph,
     pick,
     row,
+    scale,
     stat,
     table,
 )
 from grafana.verdict import EXPORTER, NOT_CHECKED, causes, causes_by_severity, subjects, unchecked
-from grafana.words import UNREAD
+from grafana.words import READ
 
 C = 'cluster=~"$cluster"'
 CONFIGURED = f'scope="cluster", {C}'
+API = 'reader=~"api_.+"'
 ROLE = f'on ({EXPORTER}) dualstack_exporter_info{{role=~"cluster|all", {C}}}'
-PROGRESS = Style(unit="percentunit", steps=((None, RED), (0.5, ORANGE), (1, GREEN)), range=(0, 1))
+# A migration that is not finished, or not wanted, is no fault.
+PROGRESS = Style(unit="percentunit", steps=scale((0, BLUE), (1, GREEN)), range=(0, 1))
 
 
 def panels() -> Iterator[Panel]:
@@ -51,6 +56,7 @@ def _now() -> Iterator[Panel]:
         description="Families that pods should have, from the configuration or from pools, podCIDRs, Service ranges, "
         "the CNI configuration and pod addresses.",
         empty="none of these could be read, or no exporter has completed a round",
+        none="unknown",
         style=Style(words={"1": "expected", "0": "not expected"}),
         size=(6, 4),
     )
@@ -60,6 +66,7 @@ def _now() -> Iterator[Panel]:
         f'min(dualstack_migration_ratio{{resource="pods", {C}}})',
         description="Ratio of pods with both families to all pods that can have them.",
         empty="the cluster exporter is not scraped, or may not list pods",
+        none="unknown",
         style=PROGRESS,
         size=(4, 4),
     )
@@ -68,8 +75,9 @@ def _now() -> Iterator[Panel]:
         f"max(dualstack_inventory_age_seconds{{{C}}})",
         description="Age of the oldest inventory that an exporter used in its last round.",
         empty="no exporter has an inventory: there is no Kubernetes API, or it was never reached",
+        none="no inventory",
         # A watch without events proves that its data is current only when it ends, after six minutes.
-        style=Style(unit="s", steps=((None, GREEN), (600, ORANGE), (1200, RED)), decimals=0),
+        style=Style(unit="s", steps=scale((0, GREEN), (600, ORANGE), (1200, RED)), decimals=0),
         size=(3, 4),
     )
     yield stat(
@@ -77,6 +85,7 @@ def _now() -> Iterator[Panel]:
         f"sum(dualstack_inventory_stale{{{C}}})",
         description="Exporters that cannot reach the API and use old data.",
         empty="no exporter has an inventory",
+        none="no inventory",
         style=COUNT_WARN,
         size=(3, 4),
     )
@@ -89,6 +98,7 @@ def _migration() -> Iterator[Panel]:
         description="Ratio of objects with both families to all objects that can have them. EndpointSlices are "
         "counted by Service.",
         empty="the cluster exporter is not scraped, or may not list these objects",
+        none="unknown",
         style=PROGRESS,
         size=(6, 8),
     )
@@ -109,9 +119,9 @@ def _migration() -> Iterator[Panel]:
         [
             Column("resource", "objects", TEXT),
             Column("#B", "with IPv6"),
-            Column("#C", "without IPv6", COUNT_WARN),
+            Column("#C", "without IPv6", COUNT_INFO),
             Column("#D", "with IPv4"),
-            Column("#E", "without IPv4", COUNT_WARN),
+            Column("#E", "without IPv4", COUNT_INFO),
             Column("#A"),
         ],
         description="without: the object should have the family but has not. Pods keep their addresses until they are "
@@ -136,7 +146,7 @@ def _migration() -> Iterator[Panel]:
             Column("namespace", "namespace", TEXT),
             Column("resource", "objects", TEXT),
             Column("ip_family", "without", width=90),
-            Column("#A", "count", COUNT_WARN, 100),
+            Column("#A", "count", COUNT_INFO, 100),
         ],
         description="Objects that should have the family but have not, for the hundred largest namespaces, highest "
         "count first.",
@@ -217,17 +227,19 @@ def _unknown() -> Iterator[Panel]:
         f"dualstack_cause_unchecked{{{NOT_CHECKED}, {C}}} == 1 and {ROLE}",
         width=12,
     )
+    # Readers have the name of the resource behind api_. A resource that no reader reads, such as a file, has no row.
     synced = f"time() - dualstack_exporter_inventory_last_sync_timestamp_seconds{{{C}}} and {ROLE}"
+    named = f'label_replace({synced}, "reader", "api_$1", "resource", "(.+)")'
     yield table(
         "Kubernetes readers",
         [
-            f"min by (reader) (dualstack_reader_success{{{C}}} and {ROLE})",
-            f"max by (reader) (dualstack_reader_duration_seconds{{{C}}} and {ROLE})",
-            f'max by (reader) (label_replace({synced}, "reader", "$1", "resource", "(.+)"))',
+            f"min by (reader) ({pick('dualstack_reader_success', API, C)} and {ROLE})",
+            f"max by (reader) ({pick('dualstack_reader_duration_seconds', API, C)} and {ROLE})",
+            f"max by (reader) ({named} and on ({EXPORTER}, reader) dualstack_reader_success)",
         ],
         [
             Column("reader", "objects", TEXT),
-            Column("#A", "read", UNREAD, 150),
+            Column("#A", "read", READ, 150),
             Column("#B", "took", Style(unit="s"), 100),
             Column("#C", "current as of", Style(unit="s", decimals=0), 130),
         ],

@@ -23,7 +23,7 @@ from grafana.panels import (
     table,
 )
 from grafana.verdict import causes, subjects
-from grafana.words import BLOCKS, TO_NODE
+from grafana.words import BLOCKS, RANKED_KINDS, TO_NODE, WITHHELD
 
 S = 'cluster=~"$cluster", node=~"$node"'
 C = 'cluster=~"$cluster"'
@@ -31,6 +31,9 @@ CAUSES = 'cause=~"dns_.+|service_aaaa_.+|coredns_template_blocks_aaaa"'
 HARMLESS = "none|dns64|undecided"
 REPLIED = "answer|nodata|nxdomain"
 NOT_SENT = "not_asked|not_allowed"
+NO_AAAA, HAS_A = f'qtype="AAAA", outcome!~"answer|{NOT_SENT}"', 'qtype="A", outcome="answer"'
+# ipv4only.arpa has no AAAA by design, and is asked as the canary too; random names do not exist.
+OF_CONTROL = 'name!~"canary|random|ipv4only.arpa"'
 EIGHTH = (3, 4)  # of the width
 
 
@@ -52,7 +55,7 @@ def panels() -> Iterator[Panel]:
 
 
 def _now() -> Iterator[Panel]:
-    """Each DNS cause by node or for the cluster, whether or not another cause explains it."""
+    """Each DNS cause by node or for the cluster, whether or not another cause explains it, unless it is only info."""
     for title, cause, style in (
         ("AAAA filtered", "dns_aaaa_blocked", COUNT_BAD),
         ("A filtered", "dns_a_blocked", COUNT_BAD),
@@ -61,12 +64,14 @@ def _now() -> Iterator[Panel]:
         ("Lost queries", "dns_queries_lost", COUNT_WARN),
         ("musl failures", "dns_search_breaks_musl", COUNT_WARN),
     ):
-        checked, explained = (pick(f"dualstack_{m}", f'cause="{cause}"', S) for m in ("cause", "cause_explained"))
+        one, active, explained = _cause(cause, S)
         yield stat(
             title,
-            f"count(count by (cluster, node) ({checked} == 1 or {explained})) or 0 * count({checked})",
-            description=f"Nodes on which the cause {cause} is active, even if another cause explains it.",
+            f"count(count by (cluster, node) ({active} == 1 or {explained})) or 0 * count({one})",
+            description=f"Nodes on which the cause {cause} is active, even if another cause explains it; not if it is "
+            "only info.",
             empty="it could not be checked on any node (the node dashboard shows why)",
+            none="unchecked",
             style=replace(style, unit="nodes"),
             size=EIGHTH,
         )
@@ -74,31 +79,55 @@ def _now() -> Iterator[Panel]:
         ("Corefile filter", "coredns_template_blocks_aaaa", COUNT_BAD),
         ("Missing AAAA", "service_aaaa_missing", COUNT_WARN),
     ):
-        checked, explained = (pick(f"dualstack_{m}", f'cause="{cause}"', C) for m in ("cause", "cause_explained"))
+        one, active, explained = _cause(cause, C)
         yield stat(
             title,
-            f"max({checked} or {explained})",
-            description=f"Whether the cluster exporter reports the cause {cause}, even if another cause explains it.",
+            f"max({active} or {explained} or 0 * {one})",
+            description=f"Whether the cluster exporter reports the cause {cause}, even if another cause explains it; "
+            "not if it is only info.",
             empty="the cluster exporter is not scraped, or the cause could not be checked",
+            none="unchecked",
             style=Style(words={"0": "no", "1": "yes"}, steps=style.steps),
             size=EIGHTH,
         )
 
 
+def _cause(cause: str, where: str) -> tuple[str, str, str]:
+    """Selectors: the cause where it was checked, where it is no mere info, and where another explains it."""
+    named = f'cause="{cause}"'
+    return (
+        pick("dualstack_cause", named, where),
+        pick("dualstack_cause", named, 'severity!="info"', where),
+        pick("dualstack_cause_explained", named, where),
+    )
+
+
 def _servers() -> Iterator[Panel]:
+    kinds = [
+        f"{rank} * ({pick('dualstack_dns_aaaa_block', selected, S)} == 1)"
+        for rank, selected in enumerate(f'kind="{kind}"' for kind in RANKED_KINDS)
+    ]
+    judged = f"dualstack_dns_aaaa_block{{{S}}} == 1"
+    by_node = "count by (server) (group by (cluster, node, server)"
+    filters = pick("dualstack_dns_aaaa_block", f'kind!~"{HARMLESS}"', S)
     yield table(
         "AAAA handling by nameserver",
-        [f"count by (server, kind) (dualstack_dns_aaaa_block{{{S}}} == 1)"],
+        [
+            f"max by (server) ({' or '.join(kinds)})",
+            f"{by_node} ({judged}))",
+            f"{by_node} ({filters} == 1)) or 0 * count by (server) ({judged})",
+        ],
         [
             Column("server", "nameserver", TEXT, 220),
-            Column("kind", "AAAA", Style(unit="string", words=BLOCKS)),
-            Column("#A", "nodes", width=80),
+            Column("#A", "AAAA (worst)", WITHHELD),
+            Column("#B", "nodes", width=80),
+            Column("#C", "filtered on", COUNT_BAD, 100),
         ],
         description="Result of comparing A and AAAA answers for control names, a canary of the cluster and random "
-        "names.",
+        "names, one row for each nameserver. filtered on: number of nodes that see it filter AAAA.",
         empty="no nameserver was queried: dns.servers is empty, or nothing outside may be queried and there is no "
         "cluster DNS",
-        sort=("nodes", True),
+        sort=("AAAA (worst)", True),
         size=(12, 6),
     )
     yield table(
@@ -160,7 +189,7 @@ def _servers() -> Iterator[Panel]:
         description="Ratio of successful TCP connections to the cluster DNS. If its Service has only IPv4, as is "
         "common, only that family is shown.",
         empty="the inventory contains no cluster DNS",
-        style=RATIO,
+        style=replace(RATIO, shades=("host", "pod")),
     )
 
 
@@ -185,8 +214,8 @@ def _names() -> Iterator[Panel]:
         "Names with A but no AAAA",
         [
             (
-                f'sum by (server, name) (dualstack_dns_lookups{{qtype="AAAA", outcome!~"answer|{NOT_SENT}", {S}}}) '
-                f'and on (server, name) dualstack_dns_lookups{{qtype="A", outcome="answer", {S}}}'
+                f"sum by (server, name) ({pick('dualstack_dns_lookups', NO_AAAA, OF_CONTROL, S)}) "
+                f"and on (server, name) {pick('dualstack_dns_lookups', HAS_A, OF_CONTROL, S)}"
             )
         ],
         [
@@ -194,9 +223,9 @@ def _names() -> Iterator[Panel]:
             Column("name", "name", TEXT),
             Column("#A", "unanswered AAAA queries", width=230),
         ],
-        description="Names for which a nameserver returns only IPv4 addresses. This is correct for names that have no "
-        "AAAA record, and a fault for all others.",
-        empty="every name with A also has AAAA",
+        description="Control names (dns.names) for which a nameserver returns only IPv4 addresses. This is correct for "
+        "names that have no AAAA record, and a fault for all others.",
+        empty="every control name with A also has AAAA, or there are none",
         sort=("name", False),
         size=(12, 8),
         only_bad=True,
@@ -224,12 +253,12 @@ def _programs() -> Iterator[Panel]:
         "Pods with unresolvable names",
         [
             Query(
-                f'sum by (libc, name, result) (dualstack_resolver_prediction{{result!="OK", {S}}})',
+                f'sum by (libc, name, result) (dualstack_resolver_prediction{{request="any", result!="OK", {S}}})',
                 "{{libc}}, {{name}}: {{result}}",
             )
         ],
-        description="Pods in which a name does not resolve, by C library and error. EAI_NODATA and EAI_NONAME are "
-        "permanent errors, EAI_AGAIN is temporary.",
+        description="Pods in which a name does not resolve to an address of any family, by C library and error. "
+        "EAI_NODATA and EAI_NONAME are permanent errors, EAI_AGAIN is temporary.",
         empty="every name resolves with every C library",
         only_bad=True,
     )
@@ -240,5 +269,6 @@ def _programs() -> Iterator[Panel]:
         description="Pods whose root filesystem contains the library. If a search domain breaks musl, the pods with "
         "musl are affected.",
         empty="no pod's root filesystem could be read",
+        none="unreadable",
         size=(12, 8),
     )

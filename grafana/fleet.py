@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from exporter.model.probe import Layer
 from grafana.panels import (
     COUNT_BAD,
     COUNT_WARN,
+    GREEN,
     RATIO,
+    RED,
     TEXT,
     WORKS,
     Column,
@@ -17,19 +20,26 @@ from grafana.panels import (
     Style,
     graph,
     row,
+    scale,
     stat,
     table,
 )
-from grafana.verdict import EXPORTER, NOT_CHECKED, SINCE, causes, causes_by_severity, subjects, unchecked
-from grafana.words import POD_STATES, TO_NODE, TO_RUNBOOK
+from grafana.verdict import EXPORTER, NOT_CHECKED, RANKS, SINCE, causes, causes_by_severity, ranked, subjects, unchecked
+from grafana.words import POD_STATES, SEVERITY, TO_CLUSTER, TO_NODE, TO_RUNBOOK
 
 S = 'cluster=~"$cluster", node=~"$node"'
 ON_NODES = f'node!="", {S}'
-STALE = 150  # seconds: five rounds at the default interval, after which a report is no longer exposed
+C = 'cluster=~"$cluster"'
+JOB = 'job=~".*dualstack-exporter.*"'
+# An exporter whose report is too old has only its own metrics.
+STALLED = f"dualstack_exporter_info{{%s}} unless on ({EXPORTER}) dualstack_series_truncated"
+NODES_FAILING = Style(unit="nodes fail", words={"-1": "not expected", "0": "works"}, steps=scale((0, GREEN), (1, RED)))
 
 
 def panels() -> Iterator[Panel]:
-    """In reading order: the current state, what to do, the history, and what is not checked."""
+    """In reading order: the clusters, the current state, what to do, the history, and what is not checked."""
+    yield row("Clusters")
+    yield _clusters()
     yield row("Current state")
     yield from _now()
     yield row("Active causes and alerts")
@@ -45,6 +55,49 @@ def panels() -> Iterator[Panel]:
     yield from _exporters()
 
 
+def _clusters() -> Panel:
+    exporters, targets = f"dualstack_exporter_build_info{{{C}}}", f"up{{{JOB}, {C}}}"
+    everything = f"0 * count by (cluster) ({exporters} or {targets})"
+    verdicts = [
+        f"count by (cluster) (dualstack_family_ok{{{one}}}) - sum by (cluster) (dualstack_family_ok{{{one}}}) "
+        f"or -1 * group by (cluster) (max by (cluster) (dualstack_family_expected{{{one}}}) == 0)"
+        for one in (f'ip_family="IPv6", {C}', f'ip_family="IPv4", {C}')
+    ]
+    found = [
+        f"count by (cluster) (max by (cluster, cause) ({ranked(C)}) == {RANKS[severity]}) "
+        f"or 0 * count by (cluster) (dualstack_cause{{{C}}})"
+        for severity in ("critical", "warning")
+    ]
+    return table(
+        "Status by cluster",
+        [
+            f"count by (cluster) ({exporters}) or {everything}",
+            *verdicts,
+            *found,
+            f"sum by (cluster) (1 - {targets})",
+            f"count by (cluster) ({STALLED % C}) or 0 * count by (cluster) ({exporters})",
+            f"sum by (cluster) (dualstack_inventory_stale{{{C}}})",
+        ],
+        [
+            Column("cluster", "cluster", Style(unit="string", link=TO_CLUSTER)),
+            Column("#B", "IPv6", NODES_FAILING, 130),
+            Column("#C", "IPv4", NODES_FAILING, 130),
+            Column("#D", "critical causes", COUNT_BAD, 120),
+            Column("#E", "warning causes", COUNT_WARN, 120),
+            Column("#A", "exporters", width=100),
+            Column("#F", "not scraped", COUNT_BAD, 110),
+            Column("#G", "stalled", COUNT_WARN, 90),
+            Column("#H", "stale inventory", COUNT_WARN, 120),
+        ],
+        description="Clusters by the label cluster, those with the most critical causes first. IPv6, IPv4: number of "
+        "nodes on which the family does not work. stalled: exporters without a current report. stale inventory: "
+        "exporters that use old data of Kubernetes or none. A click on a cluster selects it.",
+        empty="Prometheus has no exporter among its targets",
+        sort=("critical causes", True),
+        size=(24, 5),
+    )
+
+
 def _now() -> Iterator[Panel]:
     for family in ("IPv6", "IPv4"):
         chosen = f'dualstack_family_ok{{ip_family="{family}", {S}}}'
@@ -53,6 +106,7 @@ def _now() -> Iterator[Panel]:
             f"count({chosen}) - sum({chosen})",
             description=f"Nodes on which at least half of the pods reach no target of one group over {family}.",
             empty=f"{family} is not expected anywhere, or no exporter has completed a round",
+            none="not expected",
             style=replace(COUNT_BAD, unit="nodes"),
             size=(5, 4),
         )
@@ -62,23 +116,25 @@ def _now() -> Iterator[Panel]:
         f"count(dualstack_exporter_build_info{{{ON_NODES}}})",
         description="Nodes whose exporter was scraped. Compare with the number of nodes in the cluster.",
         empty="no exporter is scraped, or the scrape configuration does not set the label node",
+        none="no node",
         size=(3, 4),
     )
     yield stat(
         "Scrape targets down",
-        f'sum(1 - up{{job=~".*dualstack-exporter.*", {S}}})',
+        f"sum(1 - up{{{JOB}, {S}}})",
         description="Scrape targets that Prometheus has discovered but cannot scrape.",
         empty="Prometheus has no such target: check its scrape configuration",
+        none="no target",
         style=COUNT_BAD,
         size=(4, 4),
     )
-    age = f"time() - dualstack_exporter_last_round_timestamp_seconds{{{S}}}"
     yield stat(
         "Stalled exporters",
-        f"count({age} > {STALE}) or 0 * count({age})",
-        description=f"Exporters whose last round ended more than {STALE} s ago (five rounds at the default interval). "
-        "Their probe results are no longer exposed.",
-        empty="no exporter has completed a round",
+        f"count({STALLED % S}) or 0 * count(dualstack_exporter_info{{{S}}})",
+        description="Exporters without a current report: they have completed no round for five intervals, or none "
+        "since their start.",
+        empty="no exporter is scraped",
+        none="no exporter",
         style=COUNT_WARN,
         size=(3, 4),
     )
@@ -113,22 +169,21 @@ def _nodes() -> Panel:
 
 
 def _alerts() -> Panel:
-    labels = "alertname, severity, node"
+    firing = 'fault!="", alertstate="firing", cluster=~"$cluster", node=~"$node|"'
+    by_rank = " or ".join(f'{rank} * ALERTS{{severity="{severity}", {firing}}}' for severity, rank in RANKS.items())
     return table(
         "Firing alerts",
+        [f"max by (cluster, node, alertname) ({by_rank})"],
         [
-            f'count by ({labels}) (ALERTS{{fault!="", alertstate="firing", cluster=~"$cluster", node=~"$node|"}})',
-        ],
-        [
+            Column("#A", "severity", SEVERITY, 80),
             Column("alertname", "alert", Style(unit="string", link=TO_RUNBOOK)),
-            Column("severity", "severity", width=80),
-            Column("node", "node (empty: cluster)", width=160),
-            Column("#A"),
+            Column("node", "node (-: cluster)", width=140),
+            Column("cluster", "cluster", width=100),
         ],
         description="One alert for each fault that is old enough, for the whole cluster if more than a quarter of the "
         "nodes report it. A click opens the runbook.",
         empty="there are no faults, or the rules of alerts/dualstack.yaml are not loaded",
-        sort=("severity", False),
+        sort=("severity", True),
         size=(12, 6),
         only_bad=True,
     )
@@ -162,7 +217,7 @@ def _over_time() -> Iterator[Panel]:
     )
     yield graph(
         "Nodes by active cause",
-        [Query(f"count by (cause) (node:dualstack_cause:max{{{S}}})", "{{cause}}")],
+        [Query(f"count by (cause) (group by (cluster, node, cause) (node:dualstack_cause:max{{{S}}}))", "{{cause}}")],
         description="Number of nodes with each active critical or warning cause over time. The cluster exporter "
         "counts as one.",
         empty="there were no faults in this time, or the recording rules of alerts/dualstack.yaml are not loaded",
@@ -179,7 +234,7 @@ def _over_time() -> Iterator[Panel]:
         description="Ratio of answered probes, as mean over vantages and targets. Only probes that test the path are "
         "counted, and no layer after a failed one.",
         empty="the recording rules of alerts/dualstack.yaml are not loaded, or no probe was made",
-        style=RATIO,
+        style=replace(RATIO, shades=tuple(Layer)),
     )
     yield graph(
         "Pods with an address by family",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from grafana.panels import (
+    BLUE,
     COUNT_WARN,
     GREEN,
     NO_MATTER,
@@ -19,6 +20,7 @@ from grafana.panels import (
     bars,
     graph,
     pick,
+    scale,
     stat,
     table,
 )
@@ -54,9 +56,13 @@ def nat() -> Iterator[Panel]:
     yield table(
         "kube-proxy rules by family",
         [f"max by (ip_family, mode) (dualstack_kube_proxy_service_rules{{{N}}})"],
-        [Column("ip_family", "family", width=80), Column("mode", "mode", TEXT), Column("#A", "has rules", YES, 110)],
+        [
+            Column("ip_family", "family", width=80),
+            Column("mode", "mode", TEXT),
+            Column("#A", "has rules", NO_MATTER, 110),
+        ],
         description="Whether kube-proxy has rules for Services of the family on this node. A family without Services "
-        "has none, which is correct.",
+        "has none, which is correct. If rules are missing, the cause nat_kube_proxy_missing is active.",
         empty="no kube-proxy was found (Calico eBPF or Cilium replace it), or its rules could not be read",
         sort=("family", True),
         size=(8, 7),
@@ -168,6 +174,7 @@ def tunnel() -> Iterator[Panel]:
 
 def host() -> Iterator[Panel]:
     """Addresses, routes and sysctls of the host, and the pods on it."""
+    usable = f'sum by (ip_family) (dualstack_host_addresses{{state="usable", {N}}})'
     yield table(
         "Host addresses and routes by family",
         [
@@ -175,7 +182,7 @@ def host() -> Iterator[Panel]:
                 f"group by (ip_family) (dualstack_family_expected{{{N}}} or dualstack_host_addresses{{{N}}} or "
                 f"dualstack_pods_with_address{{{N}}})"
             ),
-            f'sum by (ip_family) (dualstack_host_addresses{{state="usable", {N}}})',
+            f"{usable} > 0 or {usable} and on (ip_family) max by (ip_family) (dualstack_family_expected{{{N}}}) == 1",
             f'sum by (ip_family) (dualstack_host_addresses{{state=~"tentative|dadfailed|deprecated", {N}}})',
             f"max by (ip_family) (dualstack_host_default_routes{{{N}}})",
             f"max by (ip_family) (dualstack_host_forwarding{{{N}}})",
@@ -185,25 +192,27 @@ def host() -> Iterator[Panel]:
         [
             Column("ip_family", "family", width=80),
             Column("#G", "expected", NO_MATTER),
-            Column("#B", "usable addresses", Style(steps=((None, RED), (1, GREEN)))),
+            Column("#B", "usable addresses", Style(steps=scale((0, RED), (1, GREEN)))),
             Column("#C", "other addresses", COUNT_WARN),
             Column("#D", "default routes"),
             Column("#E", "forwards", NO_MATTER),
             Column("#F", "pods with an address"),
             Column("#A"),
         ],
-        description="Global addresses of the host (other: tentative, duplicate or deprecated), default routes in the "
-        "main table, forwarding, and pods with an address.",
+        description="Global addresses of the host (empty: none, and the family is not expected; other: tentative, "
+        "duplicate or deprecated), default routes in the main table, forwarding, and pods with an address.",
         empty="the host's addresses could not be read",
         sort=("family", True),
         size=(14, 5),
     )
     yield stat(
         "IPv6 disabled by sysctl",
-        f"max(dualstack_host_ipv6_disabled{{{N}}})",
-        description="net.ipv6.conf.all.disable_ipv6 of the host.",
+        f"max(dualstack_host_ipv6_disabled{{{N}}}) * (1 + max({pick('dualstack_family_expected', V6, N)})) "
+        f"or max(dualstack_host_ipv6_disabled{{{N}}})",
+        description="net.ipv6.conf.all.disable_ipv6 of the host; red only if IPv6 is expected.",
         empty="the host's links could not be read",
-        style=Style(words={"0": "no", "1": "yes"}, steps=((None, GREEN), (1, RED))),
+        none="unreadable",
+        style=Style(words={"0": "no", "1": "yes", "2": "yes"}, steps=scale((0, GREEN), (1, BLUE), (2, RED))),
         size=(4, 5),
     )
     yield table(
@@ -229,6 +238,7 @@ def host() -> Iterator[Panel]:
         description="Pods whose root filesystem contains the library. musl (Alpine) handles search domains and "
         "missing AAAA records differently from glibc.",
         empty="no pod's root filesystem could be read",
+        none="unreadable",
         size=(4, 8),
     )
     yield graph(

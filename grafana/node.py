@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from exporter.model.probe import Layer
 from grafana.kernel import RATIOS, V4, V6, N, host, nat, tunnel
 from grafana.panels import (
+    BLUE,
     GREEN,
     ORANGE,
     RATIO,
@@ -20,13 +23,15 @@ from grafana.panels import (
     graph,
     pick,
     row,
+    scale,
     stat,
     table,
 )
-from grafana.verdict import NOT_CHECKED, causes, causes_by_severity, subjects, unchecked
-from grafana.words import UNREAD
+from grafana.verdict import EXPORTER, NOT_CHECKED, causes, causes_by_severity, subjects, unchecked
+from grafana.words import READ
 
 SECONDS = Style(unit="s")
+EVER = 100 * 365 * 86_400  # seconds, longer than anything has expired
 
 
 def panels() -> Iterator[Panel]:
@@ -65,16 +70,26 @@ def _now() -> Iterator[Panel]:
             description="Whether more than half of this node's pods (or the host if there are none) reach at least "
             f"one target of each group over {family}.",
             empty=f"{family} is not expected or was not probed, or the node's exporter has completed no round",
+            none="unknown",
             style=WORKS,
         )
     yield causes_by_severity("Causes of this node by severity", N, width=7)
+    info = f"dualstack_exporter_info{{{N}}}"
     yield stat(
         "Round age",
-        f"max(time() - dualstack_exporter_last_round_timestamp_seconds{{{N}}})",
-        description="Time since the last round ended. After five intervals the report is no longer exposed.",
+        [
+            Query(f"max(time() - dualstack_exporter_last_round_timestamp_seconds{{{N}}})", "last round"),
+            Query(f"count({info} unless on ({EXPORTER}) dualstack_series_truncated) or 0 * count({info})", "too old"),
+        ],
+        description="Time since the last round ended, and whether it is too old: after five intervals the report is no "
+        "longer exposed.",
         empty="the node's exporter has completed no round or is not scraped",
-        style=Style(unit="s", steps=((None, GREEN), (90, ORANGE), (150, RED)), decimals=0),
-        size=(3, 4),
+        none="no round",
+        by_name={
+            "last round": Style(unit="s", decimals=0, steps=scale((-60, BLUE))),  # clocks differ
+            "too old": Style(words={"0": "no", "1": "yes"}, steps=scale((0, GREEN), (1, RED))),
+        },
+        size=(4, 4),
     )
     yield stat(
         "Pods probed",
@@ -85,7 +100,8 @@ def _now() -> Iterator[Panel]:
         description="Pods with a current result, and pods from which the exporter can probe. Each round probes some "
         "of them in rotation.",
         empty="there are no pods, or the exporter may not list network namespaces",
-        size=(6, 4),
+        none="no pods",
+        size=(5, 4),
     )
 
 
@@ -116,7 +132,7 @@ def _layers() -> Iterator[Panel]:
         [Query(f"min by (layer, ip_family) ({pick(RATIOS, N)})", "{{layer}} {{ip_family}}")],
         description="Success ratio of the worst target and vantage for each layer and family; 1 is healthy.",
         empty="nothing was probed in this time",
-        style=RATIO,
+        style=replace(RATIO, shades=tuple(Layer)),
         size=(12, 10),
     )
     yield graph(
@@ -130,6 +146,7 @@ def _layers() -> Iterator[Panel]:
         description="Failed probes of each round by outcome: timeout is no answer, refused and unreachable are "
         "answers, prohibited is a rejection by a firewall.",
         empty="no probe failed in this time",
+        style=Style(shades=tuple(Layer)),
         only_bad=True,
     )
     yield table(
@@ -185,7 +202,7 @@ def _latency() -> Iterator[Panel]:
         description="Duration of successful TCP connections from the host and its pods to all targets. The histogram "
         "buckets are coarse: use it to compare the families.",
         empty="no connection succeeded in this time",
-        style=SECONDS,
+        style=replace(SECONDS, shades=("median", "95 %")),
     )
     spent = f"sum by (target, layer, ip_family) (rate(dualstack_probe_duration_seconds_sum{{{N}}}[$__rate_interval]))"
     made = f"sum by (target, layer, ip_family) (rate(dualstack_probe_duration_seconds_count{{{N}}}[$__rate_interval]))"
@@ -195,7 +212,7 @@ def _latency() -> Iterator[Panel]:
         description="Mean duration of successful probes, separately for each layer: tls is the handshake after the "
         "connection, http the request after the handshake.",
         empty="no probe succeeded in this time",
-        style=SECONDS,
+        style=replace(SECONDS, shades=tuple(Layer)),
     )
     yield table(
         "TLS certificate expiry",
@@ -206,12 +223,12 @@ def _latency() -> Iterator[Panel]:
             Column(
                 "#A",
                 "expires in",
-                Style(unit="s", steps=((None, RED), (7 * 86_400, ORANGE), (21 * 86_400, GREEN))),
+                Style(unit="s", steps=scale((-EVER, RED), (2 * 86_400, ORANGE), (7 * 86_400, GREEN))),
                 180,
             ),
         ],
-        description="Time until the first certificate of the chain expires. If the families differ, they lead to "
-        "different servers.",
+        description="Time until the first certificate of the chain expires: orange in the last week, red in the last "
+        "two days. If the families differ, they lead to different servers.",
         empty="no target with the layer tls is configured, or no handshake succeeded",
         sort=("expires in", False),
         size=(24, 6),
@@ -227,7 +244,7 @@ def _exporter() -> Iterator[Panel]:
         ],
         [
             Column("reader", "reader", TEXT),
-            Column("#A", "read", UNREAD, 150),
+            Column("#A", "read", READ, 150),
             Column("#B", "took", Style(unit="s"), 100),
         ],
         description="Readers of kernel state and of the Kubernetes API in the last round. Data that could not be read "

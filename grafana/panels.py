@@ -7,16 +7,23 @@ Angular in 7.5 and still exist are used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
 
 DATASOURCE = "$datasource"
+NO_CELL = "-"
 TABLE, STAT, GRAPH, BARS, ROW = "table", "stat", "timeseries", "bargauge", "row"
 
 GREEN, ORANGE, RED, BLUE = "green", "orange", "red", "blue"
+NEUTRAL = "#5c5f66"  # of what is not known: neither good nor bad
+# Lines of a family have one colour on every dashboard, which is no colour of a threshold; `shades` tell them apart.
+FAMILY_SHADES: Mapping[str, Sequence[str]] = {
+    "IPv6": ("blue", "super-light-blue", "light-blue", "semi-dark-blue", "dark-blue"),
+    "IPv4": ("purple", "super-light-purple", "light-purple", "semi-dark-purple", "dark-purple"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,10 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How a value or a label is shown: unit, texts for values, thresholds of colours, and the link of a click."""
+    """How a value or a label is shown: unit, texts for values, thresholds of colours, and the link of a click.
+
+    Grafana gives the first colour to a missing value, so styles with several colours are made by `scale`.
+    """
 
     unit: str = "short"
     words: Mapping[str, str] = field(default_factory=dict)
@@ -37,6 +47,7 @@ class Style:
     link: tuple[str, str] | None = None  # title, URL
     decimals: int | None = None
     range: tuple[float, float] | None = None  # least and greatest value
+    shades: Sequence[str] = ()  # parts of a legend that have shades of their own among the lines of a family
 
     @property
     def coloured(self) -> bool:
@@ -95,14 +106,20 @@ EXTRA: Mapping[str, Json] = {
     GRAPH: {},
 }
 
+
+def scale(*steps: tuple[float, str]) -> tuple[tuple[float | None, str], ...]:
+    """Colours from these values on; what is below them or missing is neutral."""
+    return ((None, NEUTRAL), *steps)
+
+
 PLAIN = Style()
 TEXT = Style(unit="string")
-COUNT_BAD = Style(steps=((None, GREEN), (1, RED)))
-COUNT_WARN = Style(steps=((None, GREEN), (1, ORANGE)))
-COUNT_INFO = Style(steps=((None, GREEN), (1, BLUE)))
-RATIO = Style(unit="percentunit", steps=((None, RED), (0.5, ORANGE), (1, GREEN)), range=(0, 1))
-WORKS = Style(words={"1": "works", "0": "does not work"}, steps=((None, RED), (1, GREEN)))
-YES = Style(words={"1": "yes", "0": "no"}, steps=((None, RED), (1, GREEN)))
+COUNT_BAD = Style(steps=scale((0, GREEN), (1, RED)))
+COUNT_WARN = Style(steps=scale((0, GREEN), (1, ORANGE)))
+COUNT_INFO = Style(steps=scale((0, GREEN), (1, BLUE)))
+RATIO = Style(unit="percentunit", steps=scale((0, RED), (0.5, ORANGE), (1, GREEN)), range=(0, 1))
+WORKS = Style(words={"1": "works", "0": "does not work"}, steps=scale((0, RED), (1, GREEN)))
+YES = Style(words={"1": "yes", "0": "no"}, steps=scale((0, RED), (1, GREEN)))
 NO_MATTER = Style(words={"1": "yes", "0": "no"})
 
 
@@ -127,15 +144,19 @@ def stat(
     *,
     description: str,
     empty: str,
+    none: str,
     style: Style = PLAIN,
     by_name: Mapping[str, Style] | None = None,
     size: tuple[int, int] = (4, 4),
-    only_bad: bool = False,
 ) -> Panel:
-    """Current values as big numbers, one for each series; `by_name` overrides the style of single series."""
+    """Current values as big numbers, one for each series; `by_name` overrides the style of single series.
+
+    `none` is shown instead of a number if there is no data, and `empty` says what that means.
+    """
     made = (Query(queries),) if isinstance(queries, str) else tuple(queries)
+    named = [_override(name, [*_number(each), *_thresholded(each)]) for name, each in (by_name or {}).items()]
     body = {
-        "fieldConfig": {"defaults": {**_defaults(style), "noValue": "no data"}, "overrides": _overrides(by_name or {})},
+        "fieldConfig": {"defaults": {**_defaults(style), "noValue": none}, "overrides": [*_families(made), *named]},
         "options": {
             "colorMode": "background" if style.coloured or by_name else "value",
             "graphMode": "none",
@@ -145,7 +166,7 @@ def stat(
             "textMode": "auto" if len(made) > 1 or made[0].legend else "value",
         },
     }
-    return Panel(STAT, title, describe(description, empty), made, *size, body, only_bad)
+    return Panel(STAT, title, describe(description, empty), made, *size, body)
 
 
 def graph(
@@ -170,13 +191,14 @@ def graph(
     }
     if stacked:
         custom["stacking"] = {"mode": "normal", "group": "A"}
-    defaults = _defaults(style) | {"color": {"mode": "palette-classic"}, "custom": custom}
+    defaults = _defaults(style) | {"color": {"mode": "palette-classic"}, "custom": custom, "noValue": _sentence(empty)}
     defaults.setdefault("min", 0)
     body = {
-        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "fieldConfig": {"defaults": defaults, "overrides": _families(queries, style.shades)},
         "options": {
             "legend": {"calcs": [], "displayMode": "list", "placement": "bottom"},
-            "tooltipOptions": {"mode": "multi"},
+            "tooltip": {"mode": "multi", "sort": "desc"},
+            "tooltipOptions": {"mode": "multi"},  # the name in 7.5, which newer versions do not migrate
         },
     }
     return Panel(GRAPH, title, describe(description, empty), tuple(queries), *size, body, only_bad)
@@ -188,13 +210,13 @@ def bars(
     *,
     description: str,
     empty: str,
+    none: str,
     style: Style = PLAIN,
     size: tuple[int, int] = (8, 8),
-    only_bad: bool = False,
 ) -> Panel:
-    """One horizontal bar for each series."""
+    """One horizontal bar for each series; `none` as for `stat`."""
     body = {
-        "fieldConfig": {"defaults": {**_defaults(style), "noValue": "no data"}, "overrides": []},
+        "fieldConfig": {"defaults": {**_defaults(style), "noValue": none}, "overrides": []},
         "options": {
             "displayMode": "basic",
             "orientation": "horizontal",
@@ -202,7 +224,7 @@ def bars(
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         },
     }
-    return Panel(BARS, title, describe(description, empty), (query,), *size, body, only_bad)
+    return Panel(BARS, title, describe(description, empty), (query,), *size, body)
 
 
 def table(
@@ -231,8 +253,12 @@ def table(
     }
     body = {
         "fieldConfig": {
-            "defaults": {**_defaults(PLAIN), "custom": {"align": "left", "displayMode": "auto", "filterable": False}},
-            "overrides": [_override(column.title, _properties(column)) for column in shown if _properties(column)],
+            "defaults": {
+                **_defaults(PLAIN),
+                "custom": {"align": "left", "displayMode": "auto", "filterable": False},
+                "noValue": _sentence(empty),  # newer versions show it instead of an empty table
+            },
+            "overrides": [_override(column.title, _properties(column)) for column in shown],
         },
         "options": {"showHeader": True, "sortBy": [{"displayName": sort[0], "desc": sort[1]}]},
         "transformations": [{"id": "merge", "options": {}}, {"id": "organize", "options": organize}],
@@ -252,18 +278,11 @@ def _field_names(column: Column, queries: int) -> tuple[str, ...]:
 
 
 def _properties(column: Column) -> list[Json]:
-    """The properties that an override of the column sets."""
+    """The properties that an override of the column sets. An empty cell must not repeat the text of an empty table."""
     style = column.style
-    properties: list[Json] = []
-    if style.unit != PLAIN.unit:
-        properties.append({"id": "unit", "value": style.unit})
-    if style.decimals is not None:
-        properties.append({"id": "decimals", "value": style.decimals})
-    if style.words:
-        properties.append({"id": "mappings", "value": _mappings(style.words)})
+    properties = [{"id": "noValue", "value": NO_CELL}, *_number(style)]
     if style.coloured:
-        properties.append({"id": "thresholds", "value": _thresholds(style)})
-        properties.append({"id": "custom.displayMode", "value": "color-background"})
+        properties += [*_thresholded(style), {"id": "custom.displayMode", "value": "color-background"}]
     if style.link is not None:
         title, url = style.link
         properties.append(
@@ -274,8 +293,40 @@ def _properties(column: Column) -> list[Json]:
     return properties
 
 
-def _overrides(by_name: Mapping[str, Style]) -> list[Json]:
-    return [_override(name, [{"id": "thresholds", "value": _thresholds(style)}]) for name, style in by_name.items()]
+def _number(style: Style) -> list[Json]:
+    """Unit, decimals and words, where they are not the usual ones."""
+    properties: list[Json] = []
+    if style.unit != PLAIN.unit:
+        properties.append({"id": "unit", "value": style.unit})
+    if style.decimals is not None:
+        properties.append({"id": "decimals", "value": style.decimals})
+    if style.words:
+        properties.append({"id": "mappings", "value": _mappings(style.words)})
+    return properties
+
+
+def _thresholded(style: Style) -> list[Json]:
+    return [{"id": "thresholds", "value": _thresholds(style)}]
+
+
+def _families(queries: Iterable[Query], shades: Iterable[str] = ()) -> list[Json]:
+    """The colour of each family, if the names of the series have families."""
+    if not any("{{ip_family}}" in query.legend for query in queries):
+        return []
+    made = []
+    for family, (usual, *others) in FAMILY_SHADES.items():
+        made.append(_coloured(f"/{family}/", usual))
+        made += [_coloured(f"/(?=.*{family})(?=.*{part})/", shade) for part, shade in zip(shades, others, strict=False)]
+    return made
+
+
+def _coloured(pattern: str, colour: str) -> Json:
+    fixed = {"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}
+    return {"matcher": {"id": "byRegexp", "options": pattern}, "properties": [fixed]}
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _override(name: str, properties: list[Json]) -> Json:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from grafana.panels import BLUE, COUNT_BAD, COUNT_INFO, COUNT_WARN, GREEN, Column, Panel, Query, Style, stat, table
+from grafana.panels import COUNT_BAD, COUNT_INFO, COUNT_WARN, Column, Panel, Query, Style, stat, table
 from grafana.words import CAUSE_SUMMARIES, RUNBOOK, SEVERITY, TO_RUNBOOK, WHY
 
 # One exporter's series, whatever its target labels are called.
 EXPORTER = "cluster, job, instance"
 SINCE = Style(unit="dateTimeFromNow")
 BY_SEVERITY = {"critical": COUNT_BAD, "warning": COUNT_WARN, "info": COUNT_INFO}
+RANKS = {"critical": 3, "warning": 2, "info": 1}  # as grafana/words.py shows them
 
 NOT_CHECKED = 'reason!~"not_applicable|single_stack"'
+
+
+def ranked(selector: str) -> str:
+    """The active causes, with the rank of their severity as value."""
+    return " or ".join(
+        f'{rank} * (dualstack_cause{{severity="{severity}", {selector}}} == 1)' for severity, rank in RANKS.items()
+    )
 
 
 def causes_by_severity(title: str, selector: str, *, width: int) -> Panel:
@@ -19,15 +27,16 @@ def causes_by_severity(title: str, selector: str, *, width: int) -> Panel:
         title,
         [
             Query(
-                f'count(count by (cause) (dualstack_cause{{severity="{severity}", {selector}}} == 1)) '
+                f"count(max by (cause) ({ranked(selector)}) == {RANKS[severity]}) "
                 f"or 0 * count(dualstack_cause{{{selector}}})",
                 severity,
             )
             for severity in BY_SEVERITY
         ],
-        description="Active causes that no other cause explains. Each is counted once, however many nodes report it.",
+        description="Active causes that no other cause explains. Each is counted once, by its highest severity, "
+        "however many nodes report it.",
         empty="no selected exporter has completed a round",
-        style=Style(steps=((None, GREEN), (1, BLUE))),
+        none="no report",
         by_name=BY_SEVERITY,
         size=(width, 4),
     )
@@ -35,16 +44,13 @@ def causes_by_severity(title: str, selector: str, *, width: int) -> Panel:
 
 def causes(title: str, selector: str, since: str, *, seen_by: bool = True, height: int = 8) -> Panel:
     """Active causes with start and runbook. `since` selects faults, which info causes do not have."""
-    ranked = " or ".join(
-        f'{weight} * (dualstack_cause{{severity="{severity}", {selector}}} == 1)'
-        for weight, severity in ((3, "critical"), (2, "warning"), (1, "info"))
-    )
+    active = ranked(selector)
     for copy in ("what", "runbook"):
-        ranked = f'label_replace({ranked}, "{copy}", "$1", "cause", "(.+)")'
+        active = f'label_replace({active}, "{copy}", "$1", "cause", "(.+)")'
     holds = f"(dualstack_cause{{{selector}}} == 1)"
     alerted = f'label_replace(node:dualstack_fault_since:max{{{since}}}, "cause", "$1", "fault", "(.+)")'
     queries = [
-        f"max by (cause, scope, what, runbook) ({ranked})",
+        f"max by (cause, scope, what, runbook) ({active})",
         f"count by (cause, scope) {holds}",
         f"sum by (cause, scope) ({holds} * on ({EXPORTER}, cause) group_left () dualstack_cause_subjects)",
         f"1000 * min by (cause, scope) ({alerted} * on (cause) group_left (scope) group by (cause, scope) {holds})",

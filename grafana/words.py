@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from exporter.model.cause import Cause
+from exporter.model.dns import BlockKind
 from exporter.model.facts import PeerState
 from exporter.model.reason import Reason
 from exporter.report.document import RUNBOOKS, alert_name
 from exporter.web.page.facts import REASONS
 from exporter.web.page.matrix import STATES
-from grafana.panels import BLUE, GREEN, ORANGE, RED, Style
+from grafana.panels import BLUE, GREEN, ORANGE, RED, Style, scale
 
 CAUSE_SUMMARIES: Mapping[str, str] = {cause.value: cause.spec.says for cause in Cause}
 RUNBOOK: Mapping[str, str] = {cause.value: alert_name(cause) for cause in Cause}
@@ -29,6 +30,12 @@ BLOCKS: Mapping[str, str] = {
     "dns64": "synthesised by DNS64 (not a fault)",
     "undecided": "undecided: the answers have several explanations",
 }
+# The kinds by rank, the worst last; undecided and dns64 are no faults.
+RANKED_KINDS = (BlockKind.NONE, *reversed(tuple(BlockKind)[1:]))
+WITHHELD = Style(
+    words={str(rank): BLOCKS[kind] for rank, kind in enumerate(RANKED_KINDS)},
+    steps=scale((0, GREEN), (1, BLUE), (RANKED_KINDS.index(BlockKind.DNS64) + 1, RED)),
+)
 PEERS: Mapping[str, str] = {
     PeerState.COMPLETE: "complete",
     PeerState.MISSING_ROUTE: "no route to its addresses",
@@ -43,11 +50,15 @@ ACCEPT_RA: Mapping[str, str] = {
     "2": "2: accepts them while forwarding",
 }
 
-SEVERITY = Style(words={"3": "critical", "2": "warning", "1": "info"}, steps=((None, BLUE), (2, ORANGE), (3, RED)))
-UNREAD = Style(words={"1": "yes", "0": "could not be read"}, steps=((None, RED), (1, GREEN)))
+SEVERITY = Style(words={"3": "critical", "2": "warning", "1": "info"}, steps=scale((1, BLUE), (2, ORANGE), (3, RED)))
+READ = Style(words={"1": "yes", "0": "could not be read"}, steps=scale((0, RED), (1, GREEN)))
 
 # ${__value.text} is the text of a cell after mapping.
 TO_RUNBOOK = ("runbook: meaning, diagnosis, mitigation", RUNBOOKS + "${__value.text}.md")
+TO_CLUSTER = (
+    "this cluster",
+    "/d/dualstack-fleet?var-cluster=${__value.raw}&${datasource:queryparam}&${__url_time_range}",
+)
 TO_NODE = (
     "this node",
     "/d/dualstack-node?var-node=${__value.raw}&${datasource:queryparam}&${cluster:queryparam}&${__url_time_range}",

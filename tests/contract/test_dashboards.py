@@ -15,6 +15,7 @@ from exporter.model.cause import Cause
 from exporter.model.dns import BlockKind
 from exporter.report.document import RUNBOOKS, runbook
 from grafana.dashboards import DASHBOARDS, HERE, TAG, text_of
+from grafana.panels import NEUTRAL
 from grafana.words import BLOCKS, CAUSE_SUMMARIES
 from tests.contract.promql import Selector, read
 from tests.contract.vocabulary import LABELS, TARGET_LABELS, problems
@@ -90,8 +91,55 @@ def test_every_panel_says_what_it_shows_and_what_no_data_means(board: Any) -> No
     for panel in shown(board):
         assert re.search(r"\w+.* No data: \w+.*\.$", panel["description"]), panel["title"]
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        said = panel["fieldConfig"]["defaults"]["noValue"]
         if panel["type"] in {"stat", "bargauge"}:
-            assert panel["fieldConfig"]["defaults"]["noValue"]
+            assert re.fullmatch(r"[a-z ]{5,16}", said), panel["title"]  # in the place of a big number
+            assert said != "no data"
+        else:
+            assert panel["description"].casefold().endswith(f"no data: {said}".casefold()), panel["title"]
+
+
+@each
+def test_what_is_not_known_is_neither_good_nor_bad(board: Any) -> None:
+    """Grafana colours a missing value as the lowest threshold does; and a cell must not repeat the text of a table."""
+    for panel in shown(board):
+        for name, settings in styles(panel):
+            colours = [step["color"] for step in settings["thresholds"]["steps"]]
+            if len(colours) > 1:
+                assert colours[0] == NEUTRAL, f"{panel['title']}: {name}"
+            if panel["type"] == "table" and name:
+                assert settings["noValue"] == "-", f"{panel['title']}: {name}"
+
+
+def styles(panel: Any) -> Iterator[tuple[str, Any]]:
+    """The settings of a panel's values: its own, and with those of each override by name."""
+    defaults = panel["fieldConfig"]["defaults"]
+    yield "", defaults
+    for override in panel["fieldConfig"]["overrides"]:
+        yield override["matcher"]["options"], defaults | {p["id"]: p["value"] for p in override["properties"]}
+
+
+@each
+def test_a_family_has_one_hue_wherever_it_has_lines(board: Any) -> None:
+    for panel in shown(board):
+        by_family = any("{{ip_family}}" in target.get("legendFormat", "") for target in panel["targets"])
+        colours = {
+            override["matcher"]["options"]: prop["value"]["fixedColor"]
+            for override in panel["fieldConfig"]["overrides"]
+            for prop in override["properties"]
+            if prop["id"] == "color"
+        }
+        assert bool(colours) is by_family, panel["title"]
+        for pattern, colour in colours.items():
+            assert colour.endswith("blue" if "IPv6" in pattern else "purple")
+        assert len(set(colours.values())) == len(colours)
+
+
+@each
+def test_graphs_name_the_tooltip_as_7_5_and_as_newer_versions_do(board: Any) -> None:
+    for panel in shown(board):
+        if panel["type"] == "timeseries":
+            assert panel["options"]["tooltip"]["mode"] == panel["options"]["tooltipOptions"]["mode"] == "multi"
 
 
 @each
@@ -112,9 +160,10 @@ def test_grafana_7_5_can_draw_it(board: Any) -> None:
         ]
         assert all(set(m) == {"id", "type", "value", "text"} and m["type"] == 1 for m in mappings)
         for override in config["overrides"]:
-            assert override["matcher"]["id"] == "byName"
+            assert override["matcher"]["id"] in {"byName", "byRegexp"}
             assert {p["id"] for p in override["properties"]} <= {
-                "unit", "decimals", "mappings", "thresholds", "links", "custom.displayMode", "custom.width",
+                "unit", "decimals", "mappings", "thresholds", "links", "color", "noValue", "custom.displayMode",
+                "custom.width",
             }  # fmt: skip
     for variable in board["templating"]["list"]:
         assert variable.get("datasource", "$datasource") == "$datasource"
@@ -279,7 +328,9 @@ def test_links_lead_to_dashboards_and_runbooks(board: Any) -> None:
     for url in found:
         if url.startswith("/d/"):
             assert url.removeprefix("/d/").split("?")[0] in uids
-            assert "${datasource:queryparam}&${cluster:queryparam}" in url
+            assert "${datasource:queryparam}&${cluster:queryparam}" in url or (
+                "?var-cluster=${__value.raw}&${datasource:queryparam}&" in url  # of a row of clusters
+            )
         else:
             assert url == RUNBOOKS + "${__value.text}.md"
 

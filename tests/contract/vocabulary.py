@@ -57,7 +57,7 @@ VALUES: dict[str, set[str]] = {
     "backend": set(Backend),
     "device": {"vxlan.calico", "vxlan-v6.calico", "flannel.1", "flannel-v6.1"},
     "role": set(Role),
-    "reader": {*Reader, *ResourceKind},
+    "reader": {*Reader, *(f"api_{kind}" for kind in ResourceKind)},
     "resource": {*Resource, *ResourceKind},
     "target": {"service", "peers", "cluster_dns", "apiserver"},
     "job": {"dualstack-exporter", "monitoring/dualstack-exporter"},  # as scrape configurations and PodMonitors name it

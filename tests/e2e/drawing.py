@@ -20,14 +20,19 @@ from tests.e2e.prometheus import Series
 COLUMN, CELL, GAP = 51, 30, 8  # pixels: a column of the grid, a line of it, the space between panels
 STEP = 1.0  # seconds between points of a line
 AXIS, FOOT = 62.0, 62  # pixels: left of a graph for its numbers; below and above it for title and legend
-COLOURS = {"green": "#56a64b", "orange": "#ff9830", "red": "#e02f44", "blue": "#5794f2"}
+# Grafana's names for colours; others are written as they are.
+COLOURS = {
+    "green": "#56a64b", "orange": "#ff9830", "red": "#e02f44",
+    "super-light-blue": "#c0d8ff", "light-blue": "#8ab8ff", "blue": "#5794f2", "semi-dark-blue": "#3274d9",
+    "dark-blue": "#1f60c4", "super-light-purple": "#deb6f2", "light-purple": "#ca95e5", "purple": "#b877d9",
+    "semi-dark-purple": "#a352cc", "dark-purple": "#8f3bb8",
+}  # fmt: skip
 PALETTE = (
     "#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#705da0", "#37872d", "#fade2a",
     "#447ebc", "#c15c17",
 )  # fmt: skip
 SECONDS = ((86_400, "days"), (3_600, "hours"), (120, "min"), (1, "s"))
 SUFFIXES = {"short": "", "ops": " ops/s", "reqps": " req/s", "pps": " p/s"}
-NOTHING = '<div class="none">no data</div>'
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,23 @@ def shown(value: Cell, settings: Any) -> str:
     if mapped is not None:
         return mapped
     if not isinstance(value, float):
-        return value or ""
+        return value or str(settings.get("noValue", ""))
     return number(value, settings.get("unit", "short"), settings.get("decimals"))
+
+
+def _tint(name: str) -> str:
+    return COLOURS.get(name, name)
+
+
+def _nothing(panel: Answered) -> str:
+    """The text that stands for no data; in the place of a number it is a number's box."""
+    defaults = panel.json["fieldConfig"]["defaults"]
+    text = escape(defaults["noValue"])
+    if panel.json["type"] != "stat":
+        return f'<div class="none">{text}</div>'
+    tint = _tint(colour(None, defaults["thresholds"]["steps"]))
+    background = panel.json["options"]["colorMode"] == "background"
+    return f'<div class="stats"><div style="{"background" if background else "color"}: {tint}">{text}</div></div>'
 
 
 def draw(panel: Answered) -> str:
@@ -83,18 +103,19 @@ def _stat(panel: Answered) -> str:
             name = legend(target.get("legendFormat", ""), one.labels)
             settings = defaults | override(panel.json, name)
             value = one.points[-1][1]
-            tint = COLOURS[colour(value, settings["thresholds"]["steps"])]
+            fixed = settings["color"].get("fixedColor")
+            tint = _tint(fixed or colour(value, settings["thresholds"]["steps"]))
             background = panel.json["options"]["colorMode"] == "background"
             style = f"background: {tint}" if background else f"color: {tint}"
             title = f"<small>{escape(name)}</small>" if name else ""
             boxes.append(f'<div style="{style}">{title}{escape(shown(value, settings))}</div>')
-    return f'<div class="stats">{"".join(boxes)}</div>' if boxes else NOTHING
+    return f'<div class="stats">{"".join(boxes)}</div>' if boxes else _nothing(panel)
 
 
 def _table(panel: Answered) -> str:
     rows = table_rows(panel.json, panel.answers)
     if not rows:
-        return NOTHING
+        return _nothing(panel)
     renamed = panel.json["transformations"][1]["options"]
     order = sorted(renamed["renameByName"], key=lambda name: renamed["indexByName"][name])
     titles = [
@@ -114,8 +135,8 @@ def _cell(panel: Any, title: str, value: Cell) -> str:
     text = escape(shown(value, settings))
     if settings.get("links"):
         text = f"<a>{text}</a>"
-    if settings.get("custom.displayMode") == "color-background" and isinstance(value, float):
-        tint = COLOURS[colour(value, settings["thresholds"]["steps"])]
+    if settings.get("custom.displayMode") == "color-background":
+        tint = _tint(colour(value, settings["thresholds"]["steps"]))
         return f'<td class="on" style="background: {tint}">{text}</td>'
     return f"<td>{text}</td>"
 
@@ -127,13 +148,13 @@ def _bars(panel: Answered) -> str:
     bars = []
     for one in series:
         value = one.points[-1][1]
-        tint = COLOURS[colour(value, defaults["thresholds"]["steps"])]
+        tint = _tint(colour(value, defaults["thresholds"]["steps"]))
         name = legend(panel.json["targets"][0]["legendFormat"], one.labels)
         bars.append(
             f'<div class="bar">{escape(name)}<span>{escape(shown(value, defaults))}</span>'
             f'<div><b style="width: {100 * value / most:.1f}%; background: {tint}"></b></div></div>'
         )
-    return "".join(bars) or NOTHING
+    return "".join(bars) or _nothing(panel)
 
 
 @dataclass(frozen=True)
@@ -158,7 +179,7 @@ def _graph(panel: Answered) -> str:
     lines = list(_lines(panel))
     values = [value for _, points in lines for _, value in points if math.isfinite(value)]
     if not values:
-        return NOTHING
+        return _nothing(panel)
     scale = _Scale(
         panel.start, panel.end, defaults.get("max") or _round_up(max(values)) or 1,
         width=place["w"] * COLUMN - GAP - 4, height=place["h"] * (CELL + GAP) - GAP - FOOT,
@@ -171,7 +192,8 @@ def _graph(panel: Answered) -> str:
     names = []
     step_after = defaults["custom"]["lineInterpolation"] == "stepAfter"
     for index, (name, points) in enumerate(lines):
-        tint = PALETTE[index % len(PALETTE)]
+        fixed = override(panel.json, name).get("color", {}).get("fixedColor")
+        tint = _tint(fixed) if fixed else PALETTE[index % len(PALETTE)]
         path = _path(points, scale, step_after=step_after)
         parts.append(f'<path d="{path}" fill="none" stroke="{tint}" stroke-width="1.3"/>')
         names.append(f'<span><i style="background: {tint}"></i>{escape(name)}</span>')

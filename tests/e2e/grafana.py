@@ -7,6 +7,7 @@ how the merge transformation joins rows, what fields are called, which threshold
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -22,8 +23,11 @@ def substitute(text: str, variables: Mapping[str, str]) -> str:
     return re.sub(r"\$([A-Za-z_]\w*)", lambda match: variables.get(match.group(1), match.group()), text)
 
 
-def table_rows(panel: Any, answers: Sequence[Sequence[Series]]) -> list[Row]:
-    """A table's rows as they are shown, by column title; `answers` are those of its queries in order."""
+def table_rows(panel: Any, answers: Sequence[Sequence[Series]], *, whole: bool = False) -> list[Row]:
+    """A table's rows as they are shown, by column title; `answers` are those of its queries in order.
+
+    A row has the cells that are filled, or with `whole` every column that any row has.
+    """
     frames = [
         _frame(series, f"Value #{letter}" if len(answers) > 1 else "Value")
         for letter, series in zip("ABCDEFGH", answers, strict=False)
@@ -38,6 +42,9 @@ def table_rows(panel: Any, answers: Sequence[Sequence[Series]]) -> list[Row]:
         }
         for row in merge(frames)
     ]
+    if whole:
+        titles = dict.fromkeys(title for row in rows for title in row)
+        rows = [dict.fromkeys(titles) | row for row in rows]
     (order,) = panel["options"]["sortBy"]
     return sorted(rows, key=lambda row: _order(row.get(order["displayName"])), reverse=order["desc"])
 
@@ -68,13 +75,19 @@ def _order(value: Cell) -> tuple[bool, float, str]:
 
 
 def override(panel: Any, name: str) -> dict[str, Any]:
-    """The properties that an override sets for a column or series."""
+    """The properties that overrides set for a column or series; a later one wins."""
     return {
         prop["id"]: prop["value"]
         for each in panel["fieldConfig"]["overrides"]
-        if each["matcher"]["options"] == name
+        if _matches(each["matcher"], name)
         for prop in each["properties"]
     }
+
+
+def _matches(matcher: Mapping[str, str], name: str) -> bool:
+    if matcher["id"] == "byRegexp":
+        return re.search(matcher["options"].strip("/"), name) is not None
+    return matcher["options"] == name
 
 
 def legend(template: str, labels: Mapping[str, str]) -> str:
@@ -90,6 +103,29 @@ def words(value: Cell, mappings: Sequence[Mapping[str, Any]]) -> str | None:
     return None
 
 
-def colour(value: float, steps: Sequence[Mapping[str, Any]]) -> str:
-    """The colour of the highest threshold that the value reaches."""
-    return str([step["color"] for step in steps if step["value"] is None or value >= step["value"]][-1])
+def colour(value: Cell, steps: Sequence[Mapping[str, Any]]) -> str:
+    """The colour of the highest threshold that the value reaches; of no number that of the lowest."""
+    number = value if isinstance(value, float) else -math.inf
+    return str([step["color"] for step in steps if step["value"] is None or number >= step["value"]][-1])
+
+
+def colours(panel: Any, answers: Sequence[Sequence[Series]]) -> list[tuple[str, Cell, str]]:
+    """Everything that a panel colours by a threshold, with its name and colour: numbers, bars and cells.
+
+    The lines of a graph have colours of their own.
+    """
+    kind = panel["type"]
+    if kind == "table":
+        fields = [(title, value) for row in table_rows(panel, answers, whole=True) for title, value in row.items()]
+        fields = [(title, value) for title, value in fields if "custom.displayMode" in override(panel, title)]
+    elif kind in {"stat", "bargauge"}:
+        fields = [
+            (legend(target.get("legendFormat", ""), one.labels), one.points[-1][1])
+            for target, series in zip(panel["targets"], answers, strict=True)
+            for one in series
+        ] or [("", None)]  # the text for no data is coloured as well
+    else:
+        return []
+    defaults = panel["fieldConfig"]["defaults"]
+    settings = [(name, value, defaults | override(panel, name)) for name, value in fields]
+    return [(name, value, colour(value, each["thresholds"]["steps"])) for name, value, each in settings]

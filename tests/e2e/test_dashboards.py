@@ -20,7 +20,7 @@ from grafana.dashboards import DASHBOARDS, Dashboard
 from grafana.panels import ROW, Panel
 from tests.e2e.alerting import scaled_rules
 from tests.e2e.daemon import Daemon, children_of
-from tests.e2e.grafana import substitute, table_rows
+from tests.e2e.grafana import colours, substitute, table_rows
 from tests.e2e.prometheus import Prometheus, Series
 from tests.e2e.sample_fleet import Fleet
 
@@ -131,6 +131,9 @@ def test_in_a_healthy_fleet_panels_of_faults_are_empty_and_all_others_full(
 ) -> None:
     found = answers(healthy, panel, variables_of(dashboard))
     assert [bool(series) for series in found] == [not panel.only_bad] * len(panel.queries)
+    drawn = next(p for p in dashboard.render()["panels"] if p["title"] == panel.title)
+    alarming = [each for each in colours(drawn, found) if each[2] in {"red", "orange"}]
+    assert alarming == []
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda d: d.name)
@@ -253,7 +256,15 @@ def test_the_table_of_nodes_tells_the_bad_from_the_good_and_the_silent(bad: Prom
     told = {node: (row["causes"], row["IPv6"], row["IPv4"], row["pods failing"]) for node, row in rows.items()}
     assert told == {"node-a": (2, 0, 1, 6), "node-b": (0, 1, 1, 0), "node-c": (0, 1, 1, 0)}
     silent = [row for row in rows_of(bad, DASHBOARDS[0], "Firing alerts") if row["alert"] == "DualstackExporterAbsent"]
-    assert [row["node (empty: cluster)"] for row in silent] == ["node-d"]
+    assert [row["node (-: cluster)"] for row in silent] == ["node-d"]
+
+
+def test_the_table_of_clusters_sums_each_up(bad: Prometheus) -> None:
+    (row,) = rows_of(bad, DASHBOARDS[0], "Status by cluster")
+    assert row == {
+        "cluster": "sample", "IPv6": 1, "IPv4": 0, "critical causes": 1, "warning causes": 2, "exporters": 4,
+        "not scraped": 1, "stalled": 0, "stale inventory": 0,
+    }  # fmt: skip
 
 
 def test_the_table_of_layers_sets_the_families_side_by_side(bad: Prometheus) -> None:

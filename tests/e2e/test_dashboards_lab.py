@@ -1,10 +1,13 @@
-"""The dashboards over real exporters in the lab: real kernels, real probes, a nameserver that withholds AAAA, a node
-without NAT.
+"""The dashboards over real exporters in the lab: real kernels, real probes. First in good health, in which nothing may
+look like a fault; then with a nameserver that withholds AAAA and a node without NAT.
 """
 
 from __future__ import annotations
 
+import json
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +16,13 @@ import pytest
 
 from grafana.dashboards import DASHBOARDS, Dashboard
 from tests.contract.test_dashboards import label_values
-from tests.e2e.daemon import PATIENCE
-from tests.e2e.grafana import substitute
+from tests.e2e.daemon import PATIENCE, ROOT
+from tests.e2e.grafana import colours, substitute
 from tests.e2e.pages import Stack
-from tests.e2e.pictures import WIDTH, break_down, page, photograph, picture_of
+from tests.e2e.pictures import WIDTH, Asked, break_down, page, photograph, picture_of
 from tests.e2e.test_dashboards import VARIABLES, answers, panels_of
+from tests.kernel.calico_nodes import OUTSIDE4, OUTSIDE6
+from tests.lab.settings import MIRROR4, MIRROR6, OUTSIDE_NAME
 
 pytestmark = pytest.mark.real
 
@@ -30,14 +35,92 @@ NOT_IN_THE_LAB = {
     "Unreachable peers",
     "Missing AAAA",
 }
+# There the cluster role has nowhere to ask from, so it cannot check what Services' names resolve to.
+NO_FAULTS = {"Causes not checked", "Causes not checked by the cluster exporter", "Causes not checked on this node"}
+# How long a round takes is the machine's affair.
+OF_THE_MACHINE = {"Exporter versions, rounds incomplete: orange"}
 
 
 @pytest.fixture(scope="module")
-def broken() -> Iterator[Stack]:
-    with Stack() as stack:
-        for shown_by in break_down(stack):
-            stack.prometheus.wait_for(shown_by, PATIENCE)
-        yield stack
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """In good health, with what is healthy and looks odd: on each node a pod of dnsPolicy Default, whose nameservers
+    are the node's and do not know the cluster's names. The dead man's switch fires, as always.
+    """
+    with Stack() as running:
+        upstream_resolver(running, tmp_path_factory.mktemp("upstream"))
+        for node in running.cluster.lab.nodes:
+            own = Path(f"/etc/netns/{node.netns}/resolv.conf")
+            own.write_text("".join(f"nameserver {address}\n" for address in (MIRROR6, MIRROR4)))
+            running.cluster.pod_roots[node.pods[-1].netns].resolv_conf(own.read_text())
+            running.restart_exporter(node)
+        running.wait_rounds(4)
+        yield running
+
+
+def upstream_resolver(running: Stack, records: Path) -> None:
+    """A nameserver outside the cluster."""
+    (records / "mode").write_text("healthy")
+    known = {OUTSIDE_NAME: {"A": [OUTSIDE4], "AAAA": [OUTSIDE6]}, "ipv4only.arpa": {"A": ["192.0.0.170"], "AAAA": []}}
+    (records / "records.json").write_text(json.dumps(known))
+    lab = running.cluster.lab
+    command = (sys.executable, "-m", "tests.lab.coredns", str(records / "mode"), str(records / "records.json"))
+    server = lab.start(lab.outside, *command, MIRROR6, MIRROR4, stdout=subprocess.PIPE, cwd=ROOT)
+    assert server.stdout is not None
+    with server.stdout as said:
+        assert said.readline() == b"ready\n"
+
+
+def asked_now(running: Stack, dashboard: Dashboard) -> Asked:
+    now = time.time()
+    return Asked(running.prometheus, now - 5, now, VARIABLES | ({"node": "node-a"} if dashboard.name == "node" else {}))
+
+
+def faults_shown(running: Stack, dashboard: Dashboard) -> set[str]:
+    """What looks like a fault: red or orange, or a panel with data that has some only if something is wrong."""
+    asked, found = asked_now(running, dashboard), set[str]()
+    rendered = [panel for panel in dashboard.render()["panels"] if panel["type"] != "row"]
+    for panel, drawn in zip(panels_of(dashboard), rendered, strict=True):
+        answered = asked.answer(drawn, ())
+        if panel.only_bad and any(answered.answers) and panel.title not in NO_FAULTS:
+            found |= {f"{panel.title}: {dict(one.labels)}" for series in answered.answers for one in series}
+        found |= {
+            f"{panel.title}, {name}: {colour}"
+            for name, _, colour in colours(drawn, answered.answers)
+            if colour in {"red", "orange"}
+        }
+    return found
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda d: d.name)
+def test_in_good_health_nothing_looks_like_a_fault(stack: Stack, dashboard: Dashboard) -> None:
+    """What does so at every moment of the patience is shown wrongly. At a single one a machine that is too slow for a
+    probe's deadline is not in good health.
+    """
+    lasting = faults_shown(stack, dashboard) - OF_THE_MACHINE
+
+    def healthy() -> bool:
+        lasting.intersection_update(faults_shown(stack, dashboard))
+        return not lasting
+
+    try:
+        stack.prometheus.wait(healthy, "no fault shown", 2 * PATIENCE)
+    except AssertionError as error:
+        raise AssertionError(f"looks like a fault: {lasting}") from error
+    assert stack.prometheus.instant('ALERTS{alertname="DualstackWatchdog", alertstate="firing"}')
+    assert stack.prometheus.instant('dualstack_dns_lookups{server="host", name="canary", outcome="nxdomain"}')
+
+
+@pytest.fixture(scope="module")
+def broken(stack: Stack) -> Stack:
+    """Tests of the healthy state stand before those that ask for this."""
+    for shown_by in break_down(stack):
+        stack.prometheus.wait_for(shown_by, PATIENCE)
+    return stack
+
+
+def test_the_same_panels_show_faults_where_there_are_some(broken: Stack) -> None:
+    for dashboard in DASHBOARDS:
+        broken.prometheus.wait(lambda d=dashboard: bool(faults_shown(broken, d)), dashboard.name, PATIENCE)  # type: ignore[misc]
 
 
 def test_every_panel_returns_data_of_real_exporters(broken: Stack) -> None:
