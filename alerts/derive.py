@@ -1,4 +1,4 @@
-"""Derives files of alerts/: PrometheusRules from the rules file, and Alertmanager's inhibition from the explanations.
+"""Derives PrometheusRules and the mixin's rules from the rules file, and Alertmanager's inhibition from explanations.
 
 `make alerts` runs it and a test compares the files; the program does not use it. Within one report the verdict explains
 causes pair by pair. Inhibition covers what no report knows: a node's tunnel seen from other nodes, causes of the
@@ -8,9 +8,12 @@ one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, To
 from exporter.model.cause import Cause, Role
@@ -72,6 +75,11 @@ def _observing(lines: Iterable[str]) -> Iterator[str]:
         else:
             yield line
         unlabelled = unlabelled and not line.startswith((SEVERITY, ANNOTATIONS))
+
+
+def mixin_rules(rules: str) -> str:
+    """The rules file for Jsonnet, in which not every implementation reads the aliases of YAML."""
+    return json.dumps(yaml.safe_load(rules), indent=1, ensure_ascii=False) + "\n"
 
 
 def inhibitions() -> tuple[Inhibition, ...]:
@@ -190,13 +198,14 @@ def _quoted(text: str) -> str:
 
 
 def derived(directory: Path) -> dict[Path, str]:
-    """Every derived file of alerts/ with its content."""
+    """Every derived file with its content."""
     rules = (directory / "dualstack.yaml").read_text(encoding="utf-8")
     alertmanager = directory / "alertmanager.yaml"
     return {
         directory / "prometheusrule.yaml": prometheus_rule(rules),
         directory / "observe" / "prometheusrule.yaml": observing_rule(rules),
         alertmanager: with_inhibition(alertmanager.read_text(encoding="utf-8")),
+        directory.parent / "deploy" / "mixin" / "rules.json": mixin_rules(rules),
     }
 
 
