@@ -218,11 +218,9 @@ class Rounds:
         checks: list[Check] = []
         for vantage in group.vantages:
             known = {host: by_vantage[vantage.key] for host, by_vantage in resolved.items()}
-            targets = [
-                (t, with_addresses(t, known[t.host].addresses, plan.context.families, known[t.host].others))
-                for t in group.targets
-                if not known[t.host].waits
-            ]
+            answered = [(t, known[t.host]) for t in group.targets if not known[t.host].waits]
+            families, refused = plan.context.families, group.refused
+            targets = [(t, with_addresses(t, r.addresses, families, r.others, refused=refused)) for t, r in answered]
             checks += named_checks(plan, vantage, targets)
         observations = await self.runner.check_all(checks, deadline)
         self.target_resolver.doubt(group, failed_hosts(observations))

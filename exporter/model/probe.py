@@ -86,6 +86,7 @@ class Target:
     timeout: float | None = None
     peer: str = ""  # the node behind a peers target
     others: Mapping[Family, tuple[Address, ...]] = field(default_factory=dict)  # tried in order after `addresses`
+    refused: str = ""  # why a lack of addresses shows nothing: the vantage's own nameservers may not be asked
 
     @property
     def subject(self) -> Subject:

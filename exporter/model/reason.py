@@ -12,6 +12,7 @@ class Reason(StrEnum):
     SINGLE_STACK = "single_stack"
     NO_INVENTORY = "no_inventory"
     STALE_INVENTORY = "stale_inventory"
+    NOT_ALLOWED = "not_allowed"
     NO_PERMISSION = "no_permission"
     LSM = "lsm"
     API_UNAVAILABLE = "api_unavailable"

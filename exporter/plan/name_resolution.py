@@ -3,7 +3,8 @@
 probes/resolution/target_resolver.py carries it out. Names are asked once per distinct resolv.conf, by one of its pods
 and by the host, of the same nameservers: a pod decides what answers in its own namespace, so that no pod's answers may
 lead another pod's dials. Where the two disagree, each pod asks for itself. A vantage whose own nameservers may not be
-asked dials the addresses that the host's resolver gives: its path can still be tested.
+asked dials the addresses that the host's resolver gives: its path can still be tested. That the host's resolver has no
+address shows nothing about it: its own might have one.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ K = TypeVar("K", bound=Hashable)
 class ResolutionGroup:
     """Vantages that share a resolv.conf, the targets they dial by name, and who asks whom for the names.
 
-    `witness`: the host, which can ask the same nameservers; None where it cannot, or asks anyway.
+    `witness`: the host, which can ask the same nameservers; None where it cannot, or asks anyway. `refused`: why the
+    vantages' own nameservers are not asked, in words; empty where they are, or none is known.
     """
 
     vantages: tuple[Vantage, ...]
@@ -41,6 +43,7 @@ class ResolutionGroup:
     conf: ResolvConf
     servers: tuple[Nameserver, ...]
     witness: Vantage | None = None
+    refused: str = ""
 
 
 def resolution_groups(plan: RoundPlan) -> tuple[ResolutionGroup, ...]:
@@ -63,6 +66,7 @@ def resolution_groups(plan: RoundPlan) -> tuple[ResolutionGroup, ...]:
                     conf=source.resolv_conf or ResolvConf(),
                     servers=servers,
                     witness=context.host.vantage if others else None,
+                    refused=_refused(views[0], context.known, plan.pods_by_uid),
                 )
             )
     return rotated(groups, plan.number)
@@ -78,6 +82,14 @@ def _resolver_of(
         if servers:
             return each, servers
     return host, ()
+
+
+def _refused(view: PodView, known: KnownServers, pods: Mapping[str, Pod]) -> str:
+    listed = servers_of(view.resolv_conf or ResolvConf(), known, pods.get(view.vantage.uid))
+    if any(allowed for _, allowed in listed):
+        return ""
+    names = ", ".join(str(server.address) for server, _ in listed)
+    return f"its nameservers may not be asked ({names}): dns.allow" if names else ""
 
 
 def _is_of_the_namespace(server: Nameserver) -> bool:

@@ -99,10 +99,13 @@ def with_addresses(
     addresses: Mapping[Family, Address | None],
     families: Iterable[Family],
     others: Mapping[Family, tuple[Address, ...]] | None = None,
+    *,
+    refused: str = "",
 ) -> Target:
     """A configured target with the addresses of its name; an address of None fails as `no_address`.
 
-    `others`: the addresses of its name after the first one.
+    `others`: the addresses of its name after the first one. `refused`: why the vantage's own nameservers were not
+    asked; then an address of None is no failure but `not_allowed`.
 
     families auto: those that the name has. A family without an answer fails, because it may exist; a name without any
     address fails over each. Families that the operator lists are always dialled.
@@ -124,6 +127,7 @@ def with_addresses(
         ca_file=target.ca_file,
         timeout=target.timeout,
         others=others or {},
+        refused=refused,
     )
 
 

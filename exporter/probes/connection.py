@@ -17,7 +17,7 @@ from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import Address, Family
 from exporter.model.probe import Check, Layer, Observation, Outcome
 from exporter.probes.http1 import ReplyHead, build_request, judge_status
-from exporter.probes.outcome import EXPECTED, describe, observe, outcome_of
+from exporter.probes.outcome import EXPECTED, describe, observe, outcome_of, without_address
 from exporter.probes.ports import Network, open_socket
 from exporter.probes.tcp import connect, receive, send
 from exporter.probes.tls import TlsContexts, earliest_expiry, server_name_of, shake_hands
@@ -86,7 +86,7 @@ async def _run_phases(
 ) -> dict[Layer, Observation]:
     """The phases that were run, in order, up to the first that was not ok. tcp is always one of them."""
     if check.address is None:
-        return {Layer.TCP: observe(check, Layer.TCP, Outcome.NO_ADDRESS)}
+        return {Layer.TCP: without_address(check, Layer.TCP)}
     deadline = time.monotonic() + check.timeouts.whole
     kind = SocketKind.TCP6 if check.family is Family.V6 else SocketKind.TCP4
     try:

@@ -20,7 +20,16 @@ from dataclasses import dataclass, replace
 from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import Address, Family, family_of, parse_address
 from exporter.model.probe import Check, Layer, Observation, Outcome
-from exporter.probes.outcome import EXPECTED, IcmpError, describe, observe, outcome_of, read_error, watch_errors
+from exporter.probes.outcome import (
+    EXPECTED,
+    IcmpError,
+    describe,
+    observe,
+    outcome_of,
+    read_error,
+    watch_errors,
+    without_address,
+)
 from exporter.probes.ports import Network, open_socket, readable
 
 SMALL_PAYLOAD = 56  # bytes, as ping(8)
@@ -84,7 +93,7 @@ class Echo:
 async def probe_icmp(check: Check, network: Network) -> list[Observation]:
     """The one observation of layer icmp. The full-size echo is sent only if the small one was answered."""
     if check.address is None:
-        return [observe(check, Layer.ICMP, Outcome.NO_ADDRESS)]
+        return [without_address(check, Layer.ICMP)]
     deadline = time.monotonic() + check.timeouts.whole
     form = FORMS[check.family]
     full: Echo | None = None

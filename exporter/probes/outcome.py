@@ -191,6 +191,12 @@ def _icmp_error(data: bytes, packet: bytes) -> IcmpError | None:
     return IcmpError(outcome, text + source, mtu=info if outcome is Outcome.TOO_BIG else 0, packet=packet)
 
 
+def without_address(check: Check, layer: Layer) -> Observation:
+    """The observation of a check whose target has no address of the family, or none that is known."""
+    refused = check.target.refused
+    return observe(check, layer, Outcome.NOT_ALLOWED if refused else Outcome.NO_ADDRESS, detail=refused)
+
+
 def observe(
     check: Check,
     layer: Layer,

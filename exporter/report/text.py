@@ -29,6 +29,7 @@ LABEL = 10  # width of the left column
 
 RED, YELLOW, CYAN, GREEN, BOLD, DIM = "31;1", "33;1", "36;1", "32;1", "1", "2"
 _Entries: TypeAlias = list[tuple[str, CauseEntry]]  # of one cause, each with its node
+HINTS = {"not_allowed": ": only pods name these nameservers, dns.allow lets them be asked"}
 COLOURS: Mapping[Severity, str] = {Severity.CRITICAL: RED, Severity.WARNING: YELLOW, Severity.INFO: CYAN}
 
 
@@ -192,7 +193,7 @@ def _unchecked(reports: Sequence[Document], style: Style) -> Iterator[str]:
     reasons = grouped(unchecked, lambda item: item[1])
     width = max(map(len, reasons))
     for reason, items in sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0])):
-        names = few(sorted((cause for cause, _ in items), key=place_of), SUBJECTS)
+        names = few(sorted((cause for cause, _ in items), key=place_of), SUBJECTS) + HINTS.get(reason, "")
         yield from style.wrap(f"{reason:<{width}}  {len(items):>2}  {names}", "  ", " " * (width + 10))
 
 

@@ -98,6 +98,30 @@ def test_check_ends_within_ten_seconds_when_everything_is_silent(tmp_path: Path)
         assert "dns_unreachable" in {c["cause"] for c in report["causes"]}
 
 
+def test_a_target_that_only_a_forbidden_nameserver_may_know_is_unchecked_and_not_down(village: Village) -> None:
+    config = village.config(targets="{name: corp, host: db.corp.test, port: 443, layers: [icmp, tcp], vantages: [pod]}")
+    config = config.replace("names: []", "names: [{name: pypi.org}]")
+    files = [Path("/etc/netns") / village.namespace(name) / "resolv.conf" for name in ("one", "two")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("nameserver 198.51.100.53\n")
+    try:
+        report = json.loads(run_exporter("check", *arguments(village, config), "--output=json").stdout)
+        told = run_exporter("check", *arguments(village, config)).stdout
+    finally:
+        for file in files:
+            file.unlink()
+            file.parent.rmdir()
+    probes = [p for p in report["probes"] if p["target"] == "corp"]
+    assert {p["outcome"] for p in probes} <= {"not_allowed", "not_reached"}
+    assert {p["detail"] for p in probes if p["outcome"] == "not_allowed"} == {
+        "its nameservers may not be asked (198.51.100.53): dns.allow"
+    }
+    assert "target_down" not in {c["cause"] for c in report["causes"]}
+    assert {u["cause"]: u["reason"] for u in report["unchecked"]}["dns_aaaa_blocked"] == "not_allowed"
+    assert "dns.allow lets them be asked" in " ".join(told.split())
+
+
 def time_exporter(*given: str) -> tuple[subprocess.CompletedProcess[str], float]:
     """A command, and how many seconds it took beyond those in which it waited for a processor: those are the
     machine's.

@@ -164,7 +164,7 @@ def test_what_was_not_asked_is_said_and_not_guessed() -> None:
     lookups = asked_by(ONE, inside("coredns-template-noerror"))
     unsent = tuple(replace(one, outcome=LookupOutcome.NOT_ALLOWED, reply=None) for one in lookups)
     for cause in (Cause.DNS_AAAA_BLOCKED, Cause.DNS_UNREACHABLE, Cause.DNS_SEARCH_BREAKS_MUSL):
-        assert DNS_RULES[cause](view(unsent)) is Reason.NO_TARGET
+        assert DNS_RULES[cause](view(unsent)) is Reason.NOT_ALLOWED
     assert DNS_RULES[Cause.DNS_AAAA_BLOCKED](view(lookups, before=())) is Reason.TOO_FEW_SAMPLES
     assert (
         DNS_RULES[Cause.SERVICE_AAAA_MISSING](view(lookups, inventory=Inventory(source=InventoryOrigin.NONE)))

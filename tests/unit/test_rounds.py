@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,15 +19,19 @@ from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.policy import Policy, PolicyKind
 from exporter.model.dns import REFUSED, Reply
 from exporter.model.family import Family
-from exporter.model.probe import Check, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question, Together
+from exporter.model.probe import Check, Layer, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question, Together
+from exporter.model.reason import Reason
 from exporter.model.report import PodView, Report
 from exporter.model.subject import Subject
 from exporter.model.vantage import PodState, Vantage
 from exporter.plan.repeats import TIMES
 from exporter.plan.round_plan import Pace
 from exporter.probes.dns_reply import judge
+from exporter.probes.outcome import without_address
 from exporter.probes.resolution.target_resolver import TargetResolver
 from exporter.probes.runner import Deadline, ProbeRunner
+from exporter.report.document import document_of
+from exporter.report.text import write
 from exporter.vantage import Inspection, Inspector
 from tests.unit.plan_scene import a_pod, cluster, conf, config
 from tests.unit.scene import HOST, V4, V6, pod
@@ -105,6 +110,20 @@ class World:
         self.now += self.interval
         self.ticks += self.interval
         return report
+
+
+def dialled(check: Check) -> Outcome:
+    """What comes of a dial in a world where every address can be reached."""
+    return Outcome.OK if check.address is not None else without_address(check, Layer.TCP).outcome
+
+
+async def after_rounds(world: World, number: int = 4) -> Report:
+    reports = [await world.run() for _ in range(number)]
+    return reports[-1]
+
+
+def causes_of(report: Report) -> set[Cause]:
+    return {item.finding.cause for item in report.causes}
 
 
 def subjects(report: Report) -> Counter[str]:
@@ -292,6 +311,50 @@ async def test_a_target_whose_name_waits_for_the_budget_is_not_told_as_failing()
         await world.run()
     dialled = {c.address is None for c in world.checks if c.target.name == "web"}
     assert dialled == {True}, "in the end it was asked, nobody answered, and that is a failure"
+
+
+async def test_where_a_pods_nameservers_may_not_be_asked_a_missing_address_shows_nothing() -> None:
+    """The host's resolver does not know the name; the pods' own, which only their files name, may."""
+    world = World(f"{NAMED}dns: {{names: []}}\n")
+    world.views = tuple(replace(view, resolv_conf=conf("10.9.9.9")) for view in world.views)
+    world.answer = lambda q: Lookup(
+        question=q,
+        outcome=LookupOutcome.NXDOMAIN if q.allowed else LookupOutcome.NOT_ALLOWED,
+        reply=Reply(addresses=(), negative_ttl=30) if q.allowed else None,
+    )
+    world.outcome = dialled
+    report = await after_rounds(world)
+    told = {(o.vantage.kind, o.outcome) for o in report.snapshot.kept if o.target.name == "web"}
+    assert told == {("host", Outcome.NO_ADDRESS), ("pod", Outcome.NOT_ALLOWED)}
+    assert {str(q.server.address) for q in world.questions if q.allowed} == {"192.0.2.1"}
+    assert {c.target.refused for c in world.checks if c.vantage.kind == "pod" and c.target.name == "web"} == {
+        "its nameservers may not be asked (10.9.9.9): dns.allow"
+    }
+    assert Cause.TARGET_DOWN not in causes_of(report)
+    allowed = World(f"{NAMED}dns: {{names: [], allow: [10.9.9.9/32]}}\n")
+    allowed.views, allowed.answer, allowed.outcome = world.views, world.answer, world.outcome
+    assert Cause.TARGET_DOWN in causes_of(await after_rounds(allowed)), (
+        "where they are asked and have none, it is a failure"
+    )
+
+
+async def test_causes_that_only_names_nobody_may_ask_for_could_show_are_unchecked() -> None:
+    world = World(
+        "targets: [{name: web, host: web.test, port: 443, layers: [icmp, tcp, tls], vantages: [pod]}]\n"
+        "dns: {names: [{name: web.test}]}\n"
+    )
+    world.inventory = cluster(pods=world.inventory.pods, policies=(), services=())
+    world.views = tuple(replace(view, resolv_conf=conf("10.9.9.9")) for view in world.views)
+    world.answer = lambda q: Lookup(
+        question=q, outcome=LookupOutcome.TIMEOUT if q.allowed else LookupOutcome.NOT_ALLOWED
+    )
+    world.outcome = dialled
+    report = await after_rounds(world)
+    unchecked = {item.cause for item in report.unchecked if item.reason is Reason.NOT_ALLOWED}
+    paths = {Cause.IPV6_UNREACHABLE, Cause.IPV6_TCP_BLOCKED, Cause.IPV6_TLS_FAILED, Cause.TARGET_DOWN}
+    assert paths <= unchecked
+    text = write([document_of(report)])
+    assert re.search(r"not_allowed +\d+ .*only pods name these nameservers, dns.allow", " ".join(text.split()))
 
 
 async def test_a_reload_takes_the_results_of_targets_that_are_no_more() -> None:

@@ -38,6 +38,7 @@ REASONS: Mapping[Reason, str] = {
     Reason.SINGLE_STACK: "the family is not expected",
     Reason.NO_INVENTORY: "needs Kubernetes objects that were not read",
     Reason.STALE_INVENTORY: "the inventory is too old",
+    Reason.NOT_ALLOWED: "only pods name these nameservers: dns.allow lets them be asked",
     Reason.NO_PERMISSION: "a permission is missing",
     Reason.LSM: "denied by AppArmor or SELinux",
     Reason.API_UNAVAILABLE: "the Kubernetes API does not answer",

@@ -18,7 +18,7 @@ from exporter.model.cluster.service import Service
 from exporter.model.dns_name import casefold
 from exporter.model.family import FAMILIES, Address, Family, family_of
 from exporter.model.grouping import grouped
-from exporter.model.probe import Lookup, Nameserver, Outcome, Purpose, Told
+from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Outcome, Purpose, Told
 from exporter.model.reason import Reason
 from exporter.model.subject import Subject
 from exporter.model.vantage import Vantage
@@ -153,6 +153,8 @@ def unresolved(view: RuleInput, servers: Iterable[Nameserver], *, silent: bool) 
 
 def nothing_asked(view: RuleInput) -> Reason:
     """Why there are no answers: no vantage to ask from, or no nameserver that may be asked."""
+    if any(one.outcome is LookupOutcome.NOT_ALLOWED for one in latest(view)):
+        return Reason.NOT_ALLOWED
     return Reason.NO_VANTAGE if view.snapshot.host is None and not view.snapshot.pods else Reason.NO_TARGET
 
 

@@ -26,7 +26,7 @@ from exporter.diagnosis.samples import (
     probes_of,
 )
 from exporter.model.cause import Cause
-from exporter.model.family import FAMILIES
+from exporter.model.family import FAMILIES, Family
 from exporter.model.grouping import grouped
 from exporter.model.probe import Group, Layer, Observation, Outcome
 from exporter.model.reason import Reason
@@ -84,6 +84,8 @@ def target_down(view: RuleInput) -> Judgement:
     """A target fails over every family it has, from every vantage: it is the target (or the peer), not a family."""
     if not view.snapshot.kept:
         return Reason.NO_TARGET
+    if not _resolved(view.snapshot.kept):
+        return Reason.NOT_ALLOWED
     if not view.snapshot.kept_before:
         return Reason.TOO_FEW_SAMPLES
     down = _down(view.snapshot.kept) & _down(view.snapshot.kept_before)
@@ -117,12 +119,25 @@ def _unknown(view: RuleInput, cause: Cause) -> Reason | None:
         Cause.TARGET_REFUSES_IPV6: (Layer.TCP,),
     }.get(cause, (Layer.TCP, Layer.ICMP))
     tried = (o for o in view.snapshot.kept if o.target.expect_reachable)
-    made = [o for o in tried if o.family is V6 and o.layer in layers]
+    made = [o for o in tried if o.family is V6 and (o.layer in layers or o.outcome is Outcome.NOT_ALLOWED)]
     if not made:
         return Reason.NO_TARGET
+    if not (made := _resolved(made)):
+        return Reason.NOT_ALLOWED
     if all(o.policy for o in made):
         return Reason.POLICY
     return None if view.snapshot.kept_before else Reason.TOO_FEW_SAMPLES
+
+
+def _resolved(made: Iterable[Observation]) -> list[Observation]:
+    """Without those to names for which no nameserver may be asked."""
+    made = list(made)
+    unasked = {_dial(o) for o in made if o.outcome is Outcome.NOT_ALLOWED}
+    return [o for o in made if _dial(o) not in unasked]
+
+
+def _dial(observation: Observation) -> tuple[str, Subject, Family]:
+    return observation.vantage.key, observation.target.subject, observation.family
 
 
 def _standing(view: RuleInput, cause: Cause) -> Container[Pair]:
@@ -284,13 +299,18 @@ def _refuses_ipv4(dial: PathSample) -> bool:
 
 
 def _down(observations: Iterable[Observation]) -> set[Subject]:
-    """Subjects that failed over every family asked, at the deepest configured layer or before, and passed nowhere."""
+    """Subjects that failed over every family asked, at the deepest configured layer or before, and passed nowhere.
+
+    Not those that only lack an address where another vantage's nameservers, which may have one, were not asked.
+    """
     dialled = [o for o in observations if o.target.expect_reachable]
     decisive = [o for o in dialled if o.layer is not Layer.ICMP or o.target.deepest is Layer.ICMP]
     asked = {(o.target.subject, o.family) for o in decisive}
     failed = {(o.target.subject, o.family) for o in decisive if o.counted and not o.passed}
     passed = {o.target.subject for o in decisive if o.counted and o.passed and o.layer is o.target.deepest}
-    return {subject for subject, _ in failed} - {subject for subject, _ in asked - failed} - passed
+    unasked = {o.target.subject for o in decisive if o.outcome is Outcome.NOT_ALLOWED}
+    reached = {o.target.subject for o in decisive if o.counted and o.outcome is not Outcome.NO_ADDRESS}
+    return {s for s, _ in failed} - {s for s, _ in asked - failed} - passed - (unasked - reached)
 
 
 def _found(cause: Cause, failing: list[_Shown], template: str) -> Judgement:
