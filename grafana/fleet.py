@@ -307,9 +307,14 @@ def _exporters() -> Iterator[Panel]:
                 f"sum(rate(dualstack_exporter_errors_total{{{S}}}[$__rate_interval])) or 0 * sum({rounds})",
                 "internal errors",
             ),
+            Query(
+                f'sum(rate(dualstack_exporter_events_total{{{S}, outcome!="sent"}}[$__rate_interval]))',
+                "Kubernetes Events not created",
+            ),
         ],
         description="Rounds per second over all exporters, rounds skipped because the previous round was still "
-        "running, and internal errors (bugs).",
+        "running, internal errors (bugs), and Kubernetes Events of causes that failed or exceeded the rate limit (if "
+        "`events` is set).",
         empty="no exporter is scraped",
         style=Style(unit="ops"),
     )

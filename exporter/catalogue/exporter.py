@@ -26,6 +26,7 @@ class ExporterState:
     rounds_skipped: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)  # faults of the exporter, by component
     inventory_synced: Mapping[str, float] = field(default_factory=dict)  # by resource
+    events: Mapping[str, int] = field(default_factory=dict)  # Kubernetes Events, by what became of them
     reload_successful: bool | None = None
     reload_problem: str = ""  # of the last one that failed, in one line, until one succeeds
     reload_time: float | None = None  # of the last one that succeeded
@@ -54,6 +55,8 @@ EXPORTER: tuple[Metric[ExporterState], ...] = (
             one(lambda state: state.rounds_skipped)),
     counter("exporter_errors_total", "Internal errors of the exporter (bugs), by component.", ("component",),
             by_label(lambda state: state.errors)),
+    counter("exporter_events_total", "Kubernetes Events of causes, by outcome: sent, failed, or dropped (rate limit).",
+            ("outcome",), by_label(lambda state: state.events)),
     gauge("exporter_inventory_last_sync_timestamp_seconds", "When this kind of object was last known to be current.",
           ("resource",), by_label(lambda state: state.inventory_synced)),
     gauge("exporter_config_last_reload_successful",

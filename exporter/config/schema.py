@@ -279,3 +279,8 @@ class Config:
     dns: Dns = section(Dns)
     expect: Expect = section(Expect)
     digest: DigestConfig = section(DigestConfig)
+    events: bool = option(
+        Flag(),
+        "whether causes that begin and end become Events of Nodes and Pods (with inventory kubernetes)",
+        default=False,
+    )

@@ -32,6 +32,7 @@ from exporter.daemon.options import Options
 from exporter.daemon.rounds import Rounds, UnfinishedError
 from exporter.daemon.wiring import build_rounds
 from exporter.digest.publisher import DigestPublisher
+from exporter.inventory.event_writer import OUTCOMES
 from exporter.inventory.fetching import happens_within
 from exporter.inventory.source import InventorySource
 from exporter.model.cause import Role
@@ -40,6 +41,7 @@ from exporter.model.report import Report
 from exporter.plan.round_plan import Pace, pace_of
 from exporter.report.changes import changes
 from exporter.report.document import document_of, to_json
+from exporter.report.events import cause_events
 from exporter.report.healed import HealedDay
 from exporter.report.questions import planned_questions
 from exporter.report.runbooks import read_runbook, runbook_names
@@ -101,7 +103,9 @@ class Daemon:
             synced = {"inventory": inventory.synced}
         seen = self._report is not None and self._report.snapshot.inventory.source is not InventoryOrigin.NONE
         network = self._report.network if self._report is not None and seen else None
-        return replace(self._state, errors=dict(self._errors), inventory_synced=synced, network=network)
+        writer = self.source.event_writer() if self.config.events else None
+        events = {outcome: writer.outcomes[outcome] for outcome in OUTCOMES} if writer else {}
+        return replace(self._state, errors=dict(self._errors), inventory_synced=synced, network=network, events=events)
 
     @property
     def ready(self) -> bool:
@@ -180,6 +184,8 @@ class Daemon:
         if questions := planned_questions(self.config, self.source.current()):
             told = fields(questions=questions, key="dns.names")
             log.info("DNS questions of each round to the host's resolver", extra=told)
+        if self.config.events and self.source.event_writer() is None:
+            log.warning("events need the Kubernetes API, which is not the inventory's source: there will be none")
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -259,6 +265,8 @@ class Daemon:
         self._totals = add_round(self._totals, report)
         for change in changes(self._report, report):
             log.log(logging.WARNING if change.urgent else logging.INFO, change.message, extra=fields(**change.fields))
+        if self.config.events and (writer := self.source.event_writer()) is not None:
+            writer.offer(cause_events(self._report, report))
         self._healed = self._healed.after(self._report, report)
         self._report, self._finished = report, time.monotonic()
         if self._digest is not None:

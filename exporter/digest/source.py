@@ -23,6 +23,7 @@ import aiohttp
 
 from exporter.digest.format import ACCEPT, AGE, MAX_BYTES, Digest, DigestError, merge, read_digest
 from exporter.digest.service_env_resolver import ServiceEnvResolver
+from exporter.inventory.event_writer import EventWriter
 from exporter.inventory.fetching import happens_within, read_body, trust_as_go
 from exporter.inventory.kubernetes.api_error import one_line
 from exporter.inventory.source import InventorySource
@@ -189,6 +190,9 @@ class DigestedSource(InventorySource):
         if client.digest is None or client.made is None or self._clock() - client.made > FOUND_FOR:
             return ()
         return client.digest.found
+
+    def event_writer(self) -> EventWriter | None:
+        return self._own.event_writer()
 
     async def wait_ready(self, patience: float) -> bool:
         """Wait for the node's own objects and the first digest; whether both were tried in time."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from exporter.config.files import file_fingerprint
+from exporter.inventory.event_writer import EventWriter
 from exporter.inventory.file import InventoryError, load_file
 from exporter.model.cluster.inventory import NO_INVENTORY, Inventory
 from exporter.model.report import Found
@@ -35,6 +36,10 @@ class InventorySource(Protocol):
 
     async def wait_ready(self, patience: float) -> bool:  # noqa: ARG002 - for sources that have to wait
         return True
+
+    def event_writer(self) -> EventWriter | None:
+        """Writes to the API server that this comes from, while `run` runs; None where it comes from none."""
+        return None
 
     async def run(self) -> None: ...
 

@@ -77,6 +77,16 @@ def test_nodes_that_list_for_themselves_are_granted_exactly_that(tmp_path: Path)
     assert granted(objects, ACCOUNTS[Role.CLUSTER]) == rights(Role.CLUSTER)
 
 
+def test_events_are_granted_by_their_component_alone_and_nothing_but_their_creation(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [{DEPLOY / 'base'}]\ncomponents: [{DEPLOY / 'components/events'}]\n"
+    )
+    objects = render(tmp_path)
+    create = Right(group="events.k8s.io", resource="events", name="", verb="create", namespace="")
+    for role, account in ACCOUNTS.items():
+        assert granted(objects, account) == SHIPPED[role] | {create}
+
+
 def test_the_clusters_own_names_of_corefiles_can_be_granted(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text(
         f"resources: [{DEPLOY / 'base'}]\ncomponents: [{DEPLOY / 'components/dns-configmaps'}]\n"

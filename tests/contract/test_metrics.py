@@ -56,6 +56,7 @@ PROMISED = {
     "exporter_rounds_total": "",
     "exporter_rounds_skipped_total": "",
     "exporter_errors_total": "component",
+    "exporter_events_total": "outcome",
     "exporter_inventory_last_sync_timestamp_seconds": "resource",
     "exporter_config_last_reload_successful": "",
     "exporter_config_last_reload_success_timestamp_seconds": "",

@@ -14,6 +14,7 @@ from exporter.catalogue.kernel import ADDRESS_STATES
 from exporter.catalogue.metric import Type
 from exporter.catalogue.probes import LIBCS
 from exporter.diagnosis.census import Resource
+from exporter.inventory.event_writer import OUTCOMES
 from exporter.model.cause import Cause, Role, Scope, Severity
 from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.dns import BlockKind
@@ -72,6 +73,7 @@ OF_METRIC: dict[tuple[str, str], set[str]] = {
     ("dualstack_dns_lookups_total", "outcome"): set(LookupOutcome),
     ("dualstack_probe_failures", "outcome"): set(Outcome),
     ("dualstack_probes_total", "outcome"): set(Outcome),
+    ("dualstack_exporter_events_total", "outcome"): set(OUTCOMES),
 }
 
 

@@ -34,6 +34,7 @@ timeouts: {{icmp: 200ms, tcp: 200ms, dns: 200ms}}
 digest: {{url: "{digest}"}}
 """
 STALE = "dualstack_inventory_stale"
+EVENTS_SENT = 'dualstack_exporter_events_total{outcome="sent"}'
 ROUNDS = "dualstack_exporter_rounds_total"
 
 
@@ -81,6 +82,23 @@ def _fetch(url: str) -> tuple[int, str] | str:
         return error.code, error.read().decode()
     except OSError as error:
         return str(error)
+
+
+def test_causes_become_events_where_they_are_opted_in_to(island: str, api: ApiProcess, tmp_path: Path) -> None:
+    with IslandDaemon(island, config(tmp_path, api, "cluster") + "events: true\n") as daemon:
+        daemon.wait(lambda: daemon.series().get(EVENTS_SENT, 0) >= 1, "an event")
+        causes = {c["cause"] for c in daemon.report()["causes"]}
+        url = f"http://127.0.0.1:{api.port}/apis/events.k8s.io/v1/events"
+        found = namespaces.call_inside(island, _fetch, url)
+        assert isinstance(found, tuple)
+        listed = json.loads(found[1])["items"]
+    with IslandDaemon(island, config(tmp_path, api, "cluster")) as daemon:
+        daemon.wait_rounds(1)
+        assert EVENTS_SENT not in daemon.series()
+    assert {"".join(word.capitalize() for word in cause.split("_")) for cause in causes} >= {
+        e["reason"] for e in listed
+    }
+    assert {e["regarding"]["kind"] for e in listed} <= {"Node", "Pod"}
 
 
 def config(directory: Path, api: ApiProcess, role: str, digest: str = "") -> str:

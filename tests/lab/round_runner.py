@@ -30,6 +30,7 @@ from exporter.diagnosis.rules.dns import steadiness as dns_steady
 from exporter.digest.publisher import DigestPublisher
 from exporter.digest.source import DigestClient, DigestedSource
 from exporter.inventory.file import load_file
+from exporter.inventory.source import InventorySource
 from exporter.kernel.read import host_reader as survey
 from exporter.model.cause import Role
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
@@ -53,7 +54,7 @@ def config_of(path: str) -> Config:
     return load_config(path=path, environment={}, hostname="lab")
 
 
-class Objects:
+class Objects(InventorySource):
     """The file's objects as the API's: all of them, or those of one node (what its own watches would hold)."""
 
     def __init__(self, path: str, node: str = "") -> None:

@@ -383,6 +383,7 @@ def own() -> ExporterState:
         rounds=17,
         rounds_skipped=1,
         errors={"dns": 0, "kernel": 0},
+        events={"sent": 3, "failed": 0, "dropped": 0},
         inventory_synced={"nodes": NOW - 12, "pods": NOW - 12},
         reload_successful=True,
         reload_time=NOW - 600,

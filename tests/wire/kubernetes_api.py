@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import copy
 import json
 import re
 import ssl
@@ -24,6 +25,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.wire.kubernetes_answers import expired_page, expired_watch, forbidden, not_found, status, token_of, too_new
+from tests.wire.kubernetes_events import problems
 from tests.wire.kubernetes_objects import Collection, Stored, selector, shown, terms, version_of
 
 PARTIAL = "as=PartialObjectMetadata"
@@ -75,6 +77,7 @@ class KubernetesApi:
         self.oldest = 1000
         self.collections: dict[tuple[str, str], Collection] = {}
         self.requests: list[Asked] = []
+        self.events: list[dict[str, Any]] = []  # that were created
         self.sent = 0
         self.unchanged = 0  # discoveries answered by 304
         self.bookmark_every = bookmark_every
@@ -183,6 +186,8 @@ class KubernetesApi:
                 return response
         if self.tokens is not None and asked.token not in self.tokens:
             return status(401, "Unauthorized", "Unauthorized")
+        if request.method == "POST":
+            return await self._create(request, asked)
         if asked.path == "/apis":
             return self._groups(request, asked)
         if asked.path == "/version":
@@ -221,6 +226,26 @@ class KubernetesApi:
             self.unchanged += 1
             return web.Response(status=304, headers={"Etag": etag})
         return web.json_response(body, headers={"Etag": etag})
+
+    async def _create(self, request: web.BaseRequest, asked: Asked) -> web.Response:
+        """An Event, with the checks of a real server."""
+        match = _PATH.fullmatch(asked.path)
+        if match is None or (match["place"], match["resource"]) != ("events.k8s.io/v1", "events"):
+            return not_found()
+        namespace = match["namespace"] or ""
+        if self.allowed is not None and not self.allowed("events.k8s.io", "events", "", "create", namespace):
+            return forbidden("create", "events", "events.k8s.io")
+        if request.content_type != "application/json":
+            return status(415, "UnsupportedMediaType", request.content_type)
+        event = await request.json()
+        wrong = [*problems(event, namespace)]
+        if wrong:
+            return status(422, "Invalid", f"Event is invalid: {wrong}")
+        if any(each["metadata"]["name"] == event["metadata"]["name"] for each in self.events):
+            return status(409, "AlreadyExists", f"events {event['metadata']['name']!r} already exists")
+        self.events.append(event)
+        self.put("events.k8s.io/v1", "events", copy.deepcopy(event))
+        return web.json_response(event, status=201)
 
     async def _resource(self, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
         match = _PATH.fullmatch(asked.path)

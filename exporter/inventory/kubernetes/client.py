@@ -86,6 +86,14 @@ class ApiServer:
         except TimeoutError:
             raise ApiError(ApiErrorKind.STREAM_IDLE, f"no answer within {longest:g} s") from None
 
+    async def post(self, path: str, body: dict[str, Any], *, longest: float) -> None:
+        """Create an object. ApiError as with `get`."""
+        try:
+            async with asyncio.timeout(longest), self._request(path, (), {"Accept": JSON}, body) as response:
+                await _body(response, MAX_BODY)
+        except TimeoutError:
+            raise ApiError(ApiErrorKind.STREAM_IDLE, f"no answer within {longest:g} s") from None
+
     @asynccontextmanager
     async def stream(
         self, path: str, query: Query, *, accept: str, longest: float
@@ -103,10 +111,12 @@ class ApiServer:
             raise ApiError(ApiErrorKind.STREAM_IDLE, "no answer to a watch") from None
 
     @asynccontextmanager
-    async def _request(self, path: str, query: Query, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The response, status below 400; closed in the end."""
+    async def _request(
+        self, path: str, query: Query, headers: dict[str, str], body: dict[str, Any] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The response, status below 400; closed in the end. A `body` is posted."""
         try:
-            response = await self._send(path, query, headers)
+            response = await self._send(path, query, headers, body)
             try:
                 if response.status >= 400:
                     raise error_of_answer(response.status, response.headers, await _body(response, MAX_ERROR))
@@ -125,7 +135,9 @@ class ApiServer:
         except (aiohttp.ClientError, ConfigException, OSError, ValueError) as error:
             raise ApiError(ApiErrorKind.UNREACHABLE, one_line(error)) from None
 
-    async def _send(self, path: str, query: Query, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _send(
+        self, path: str, query: Query, headers: dict[str, str], body: dict[str, Any] | None
+    ) -> aiohttp.ClientResponse:
         client = self._client
         if self._connector is None or self._connector.closed:
             self._connector = aiohttp.TCPConnector(
@@ -136,11 +148,16 @@ class ApiServer:
                 "cookie_jar": aiohttp.DummyCookieJar(),
                 "trace_configs": [_redirects_refused()],
             }
-        method, url, sent, body, form = await client.param_serialize(
-            "GET", path, query_params=list(query), header_params=headers, auth_settings=["BearerToken"]
+        method, url, sent, data, form = await client.param_serialize(
+            "GET" if body is None else "POST",
+            path,
+            query_params=list(query),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
         )
         timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT)
-        found = await client.call_api(method, url, sent, body, form, _request_timeout=timeout)
+        found = await client.call_api(method, url, sent, data, form, _request_timeout=timeout)
         response: aiohttp.ClientResponse = found.response
         return response
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from exporter.inventory.event_writer import EventWriter
 from exporter.inventory.fetching import happens_within
 from exporter.inventory.inventory_builder import build_inventory
 from exporter.inventory.kubernetes.client import ApiServer
@@ -50,6 +51,7 @@ class KubernetesSource(InventorySource):
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._api = api
+        self._events = EventWriter(api)
         self._clock = clock
         self._timings = timings or WatchTimings()
         self._store = ObjectStore()
@@ -100,9 +102,13 @@ class KubernetesSource(InventorySource):
         """
         return await happens_within(self._complete, patience)
 
+    def event_writer(self) -> EventWriter:
+        return self._events
+
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._events.run())
                 group.create_task(self._locator.run(group))
                 group.create_task(self._build(group))
         finally:
