@@ -7,7 +7,7 @@ REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 CONTAINER_TOOL ?= $(shell command -v podman || command -v docker)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fast lint format lock libc-worlds bench demo image archive publish manifest alerts dashboards pictures reference
+.PHONY: help run test fast lint format lock libc-worlds bench demo image archive publish manifest alerts dashboards pictures reference krew
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ dashboards: ## write grafana/*.json from the panels
 
 pictures: ## draw docs/dashboard-*.png from the lab's real data; some minutes
 	scripts/dashboards-picture
+
+krew: ## write the manifest of the kubectl plugin for krew
+	.venv/bin/python -m scripts.krew
 
 reference: ## write the generated tables and the picture of the architecture into docs/
 	scripts/reference
