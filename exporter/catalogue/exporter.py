@@ -25,6 +25,8 @@ class ExporterState:
     rounds: int = 0
     rounds_skipped: int = 0
     errors: Mapping[str, int] = field(default_factory=dict)  # faults of the exporter, by component
+    log_lines_dropped: int = 0
+    loop_lag: float | None = None  # seconds: the longest of the last minute
     inventory_synced: Mapping[str, float] = field(default_factory=dict)  # by resource
     events: Mapping[str, int] = field(default_factory=dict)  # Kubernetes Events, by what became of them
     reload_successful: bool | None = None
@@ -57,6 +59,12 @@ EXPORTER: tuple[Metric[ExporterState], ...] = (
             by_label(lambda state: state.errors)),
     counter("exporter_events_total", "Kubernetes Events of causes, by outcome: sent, failed, or dropped (rate limit).",
             ("outcome",), by_label(lambda state: state.events)),
+    counter("exporter_log_lines_dropped_total",
+            "Log lines lost because the reader of the log did not read. The exporter does not wait for it.", (),
+            one(lambda state: state.log_lines_dropped)),
+    gauge("exporter_event_loop_lag_seconds",
+          "Longest time in the last minute that the exporter's event loop was late: work that held up its probes, "
+          "deadlines and answers, or a lack of CPU time.", (), one(lambda state: state.loop_lag)),
     gauge("exporter_inventory_last_sync_timestamp_seconds", "When this kind of object was last known to be current.",
           ("resource",), by_label(lambda state: state.inventory_synced)),
     gauge("exporter_config_last_reload_successful",

@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
         options = parse(arguments, os.environ)
         # Of a command that runs once, the output matters: it logs warnings and worse unless told otherwise.
         level = options.log_level or (LogLevel.WARN if options.command else LogLevel.INFO)
-        configure(LogLevel(level), LogFormat(options.log_format))
+        options.log = configure(LogLevel(level), LogFormat(options.log_format))
         return _run_command(options)
     except (ConfigError, CommandError) as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")

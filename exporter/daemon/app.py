@@ -28,6 +28,7 @@ from exporter.config.files import file_fingerprint
 from exporter.config.reference import format_config
 from exporter.config.schema import Config
 from exporter.daemon.broker_session import BrokerError, BrokerSession
+from exporter.daemon.loop_lag import LoopLag
 from exporter.daemon.options import Options
 from exporter.daemon.rounds import Rounds, UnfinishedError
 from exporter.daemon.wiring import build_rounds
@@ -72,6 +73,7 @@ class Daemon:
     web_settings: WebSettings
     _errors: InternalErrors = field(default_factory=InternalErrors)
     _totals: Totals = field(default_factory=Totals)
+    _lag: LoopLag = field(default_factory=LoopLag)
     _healed: HealedDay = field(default_factory=lambda: HealedDay(since=time.time()))
     _report: Report | None = None
     _finished: float = 0.0  # when the report was finished, by the monotonic clock
@@ -105,7 +107,15 @@ class Daemon:
         network = self._report.network if self._report is not None and seen else None
         writer = self.source.event_writer() if self.config.events else None
         events = {outcome: writer.outcomes[outcome] for outcome in OUTCOMES} if writer else {}
-        return replace(self._state, errors=dict(self._errors), inventory_synced=synced, network=network, events=events)
+        return replace(
+            self._state,
+            errors=dict(self._errors),
+            inventory_synced=synced,
+            network=network,
+            events=events,
+            log_lines_dropped=self.options.log.dropped,
+            loop_lag=self._lag.longest(),
+        )
 
     @property
     def ready(self) -> bool:
@@ -204,6 +214,7 @@ class Daemon:
                 "rounds": self._probe(),
                 "inventory": self.source.run(),
                 "configuration watch": self._watch(),
+                "event loop watch": self._lag.run(),
             }
         )
         log.info("stopped", extra=fields(rounds=self._state.rounds))

@@ -23,6 +23,8 @@ from exporter.web.server.rotation import WebSettings
 
 log = logging.getLogger(__name__)
 
+LAST_LINES = 1.0  # seconds that lines have to be read when the daemon ends
+
 
 def launch(options: Options) -> int:
     """Run the daemon until it is told to stop; its exit status."""
@@ -40,6 +42,7 @@ def launch(options: Options) -> int:
     except (BrokerError, InventoryError, ListenError, ValueError) as error:
         raise CommandError(str(error)) from error
 
+    options.log.start()
     try:
         daemon = Daemon(
             options=options, config=config, source=source, session=session, sockets=sockets, web_settings=settings
@@ -51,6 +54,7 @@ def launch(options: Options) -> int:
     finally:
         if session is not None:
             session.end()
+        options.log.end(LAST_LINES)
 
 
 def _warn_unreadable(config: Config, options: Options, settings: WebSettings) -> None:

@@ -11,6 +11,7 @@ import socket
 
 from exporter.config.load import load_config
 from exporter.config.schema import Config
+from exporter.telemetry.log_writer import LogWriter
 
 
 class CommandError(Exception):
@@ -31,6 +32,7 @@ class Options(argparse.Namespace):
     web_enable_lifecycle: bool = False
     log_level: str = ""
     log_format: str = "logfmt"
+    log: LogWriter  # set up by these two
     output: str = "text"
     # check
     fail_on: str = "warning"

@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import IO, Any
 
+from exporter.telemetry.log_writer import LogWriter
+
 
 class LogFormat(StrEnum):
     LOGFMT = "logfmt"
@@ -45,12 +47,13 @@ def fields(**values: object) -> dict[str, dict[str, object]]:
 
 def configure(
     level: LogLevel = LogLevel.INFO, form: LogFormat = LogFormat.LOGFMT, stream: IO[str] | None = None
-) -> None:
-    """Send records of at least this level to stderr (or the stream), replacing earlier calls.
+) -> LogWriter:
+    """Send records of at least this level to stderr (or the stream), replacing earlier calls. Returns what writes them.
 
     Loggers of libraries start at warning, except at debug. Warnings of the interpreter become records.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    writer = LogWriter(stream or sys.stderr)
+    handler = logging.StreamHandler(writer)
     handler.setFormatter(LineFormatter(form))
     number = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(
@@ -58,6 +61,7 @@ def configure(
     )
     logging.getLogger("exporter").setLevel(number)
     logging.captureWarnings(capture=True)
+    return writer
 
 
 class LineFormatter(logging.Formatter):

@@ -384,6 +384,7 @@ def own() -> ExporterState:
         rounds_skipped=1,
         errors={"dns": 0, "kernel": 0},
         events={"sent": 3, "failed": 0, "dropped": 0},
+        loop_lag=0.002,
         inventory_synced={"nodes": NOW - 12, "pods": NOW - 12},
         reload_successful=True,
         reload_time=NOW - 600,

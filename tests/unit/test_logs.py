@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.telemetry.log_writer import MOST_WAITING, LogWriter
 from exporter.telemetry.logs import LineFormatter, LogFormat, LogLevel, configure, fields
 
 log = logging.getLogger("exporter.test")
@@ -166,3 +168,62 @@ def test_every_text_is_one_printable_line(text: str, key: str) -> None:
     record.fields = {key: text}
     assert LineFormatter(LogFormat.LOGFMT).format(record).isprintable()
     assert json.loads(LineFormatter(LogFormat.JSON).format(record))["msg"] == text
+
+
+class Pipe:
+    """A pipe as stderr is one, whose reader need not read."""
+
+    def __init__(self) -> None:
+        self.reader, writer = os.pipe()
+        self.stream = os.fdopen(writer, "w")
+        self.writer = LogWriter(self.stream)
+
+    def read(self, size: int) -> bytes:
+        read = b""
+        while len(read) < size and (piece := os.read(self.reader, size - len(read))):
+            read += piece
+        return read
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    made = Pipe()
+    yield made
+    made.writer.end(0)
+    os.close(made.reader)
+    made.writer.end(60)
+    made.stream.close()
+
+
+@pytest.mark.attack
+def test_a_log_that_nobody_reads_holds_nobody_up_and_what_is_lost_is_counted(pipe: Pipe) -> None:
+    line = "x" * 999 + "\n"
+    pipe.writer.start()
+    for _ in range(2000):  # a pipe has 64 KiB, and 1 MiB waits
+        pipe.writer.write(line)
+    lost = pipe.writer.dropped
+    assert 800 < lost < 2000 - MOST_WAITING // 1000 + 1
+    assert pipe.read((2000 - lost) * 1000) == (line * (2000 - lost)).encode()
+    pipe.writer.write("last\n")
+    assert pipe.read(5) == b"last\n"
+    assert pipe.writer.dropped == lost
+
+
+def test_lines_before_the_start_and_at_the_end_are_written(pipe: Pipe) -> None:
+    pipe.writer.write("one\n")
+    pipe.writer.flush()
+    pipe.writer.start()
+    pipe.writer.write("two \udc80\n")
+    pipe.writer.flush()
+    pipe.writer.end(60)
+    assert pipe.read(15) == b"one\ntwo \\udc80\n"
+
+
+def test_a_reader_that_went_is_no_error(pipe: Pipe) -> None:
+    os.close(pipe.reader)
+    pipe.reader = os.open("/dev/null", os.O_RDONLY)
+    pipe.writer.start()
+    for _ in range(3):
+        pipe.writer.write("lost\n")
+    pipe.writer.end(60)
+    assert pipe.writer.dropped == 3

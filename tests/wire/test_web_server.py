@@ -23,7 +23,9 @@ from threading import Thread
 import bcrypt
 import pytest
 import trustme
+from aiohttp import web
 
+from exporter.web.server.admission import Admission
 from exporter.web.server.application import WebOptions, WebServer
 from exporter.web.server.connections import ConnectionLimits
 from exporter.web.server.exposition import Rendered
@@ -89,7 +91,8 @@ class Served:
         return await asyncio.open_connection(host, self.port, ssl=self.tls, server_hostname=name)
 
     async def ask(self, path: str, method: str = "GET", host: str = "127.0.0.1", **headers: str) -> Reply:
-        lines = [f"{method} {path} HTTP/1.1", "Host: exporter.test", "Connection: close"]
+        headers.setdefault("Host", "exporter.test")
+        lines = [f"{method} {path} HTTP/1.1", "Connection: close"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         return await self.send(("\r\n".join(lines) + "\r\n\r\n").encode(), host)
 
@@ -251,14 +254,46 @@ async def test_configured_headers_replace_ours_and_empty_ones_remove_them(tmp_pa
 
 async def test_reload_is_served_to_loopback() -> None:
     async with serve() as served:
-        for method, host in (("POST", "127.0.0.1"), ("PUT", "::1")):
-            assert (await served.ask("/-/reload", method, host)).status == 200
+        for method, host, named in (("POST", "127.0.0.1", "localhost:10046"), ("PUT", "::1", "[::1]:10046")):
+            assert (await served.ask("/-/reload", method, host, Host=named)).status == 200
         assert (await served.ask("/-/reload")).status == 405
         assert served.world.reloads == 2
         served.world.problem = "config.yaml: role: leader is not one of node, cluster, all"
-        failed = await served.ask("/-/reload", "POST")
+        failed = await served.ask("/-/reload", "POST", Host="127.0.0.1")
         assert failed.status == 500
         assert served.world.problem in failed.text
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("lifecycle", [False, True])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.test"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:10046"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Host": "evil.test", "Sec_Fetch_Site": "same-origin"},  # a foreign name that leads to 127.0.0.1
+        {"Host": "evil.test:10046", "Origin": "http://evil.test:10046"},
+    ],
+)
+async def test_a_foreign_page_in_a_browser_of_this_machine_reloads_nothing(
+    lifecycle: bool, headers: dict[str, str]
+) -> None:
+    async with serve(lifecycle=lifecycle) as served:
+        assert (await served.ask("/-/reload", "POST", **{"Host": "127.0.0.1", **headers})).status == 403
+        assert served.world.reloads == 0
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "named",
+    ["evil.test", "127.0.0.1.evil.test", "localhost.evil.test", "192.0.2.1", "[2001:db8::1]", "127.0.0.1\r\nHost: x"],
+)
+async def test_a_foreign_name_of_the_loopback_address_reloads_nothing(named: str) -> None:
+    async with serve() as served:
+        assert (await served.ask("/-/reload", "POST", Host=named)).status in {400, 403}
+        assert served.world.reloads == 0
 
 
 PLACE = "192.0.2.10"
@@ -378,6 +413,47 @@ async def test_guessing_is_bounded_and_does_not_hold_up_the_scraper(
         release.set()
         replies = await asyncio.gather(*guesses)
         assert sorted(reply.status for reply in replies) == [401, 401, 429, 429, 429, 429]
+
+
+@pytest.mark.attack
+async def test_a_flood_of_guesses_from_many_places_keeps_no_new_scraper_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From twenty addresses, ten of them in one /64, again and again: scrapers that were never here get their turn."""
+    async with serve(users(alice="secret", bob="other"), directory=tmp_path) as served:
+        release, decided = asyncio.Event(), asyncio.Event()
+        loop, decide, remote = asyncio.get_running_loop(), Admission._has_place, [""]
+
+        def slow(password: bytes, _: bytes) -> bool:
+            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(20)
+            return password in {b"secret", b"other"}
+
+        def has_place(admission: Admission, client: str) -> bool:
+            decided.set()
+            return decide(admission, client)
+
+        async def attempt(address: str, user: str, password: str) -> asyncio.Task[Reply]:
+            """Has its place or its refusal when this returns."""
+            remote[0] = address
+            decided.clear()
+            task = asyncio.create_task(served.ask("/metrics", Authorization=basic(user, password)))
+            await asyncio.wait_for(decided.wait(), 20)
+            return task
+
+        monkeypatch.setattr(bcrypt, "checkpw", slow)
+        monkeypatch.setattr(web.BaseRequest, "remote", property(lambda _: remote[0]))
+        monkeypatch.setattr(Admission, "_has_place", has_place)
+        places = [f"192.0.2.{n}" for n in range(10)] + [f"2001:db8::{n}" for n in range(10)]
+        for user, password, client, guessed in (
+            ("alice", "secret", "198.51.100.1", 11),  # ten of IPv4 and one /64
+            ("bob", "other", "2001:db8:ffff::1", 8),  # half of the places: all of them guessed wrong before
+        ):
+            release.clear()
+            flood = [await attempt(place, user, f"{place} {n}") for n in range(2) for place in places]
+            scraper = await attempt(client, user, password)
+            release.set()
+            assert (await scraper).status == 200
+            assert [(await task).status for task in flood].count(401) == guessed
 
 
 async def test_the_rate_limit_spares_health(tmp_path: Path) -> None:
@@ -600,10 +676,20 @@ async def test_requests_that_are_none_get_400_and_no_log_line(
     async with serve() as served:
         caplog.set_level(logging.INFO)
         reply = await served.send(request_bytes)
-        assert reply.status == 400
-        assert b"Traceback" not in reply.body
+        assert (reply.status, reply.body) == (400, b"bad request\n")
+        assert reply.headers["Server"] == "dualstack-exporter"
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
         assert caplog.records == []
         assert (await served.ask("/metrics")).status == 200
+
+
+@pytest.mark.attack
+async def test_an_unknown_expectation_is_not_echoed() -> None:
+    async with serve() as served:
+        reply = await served.ask("/metrics", Expect="<script>")
+        assert (reply.status, reply.body) == (417, b"expectation failed\n")
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
 
 
 async def test_a_bug_of_ours_is_500_and_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:

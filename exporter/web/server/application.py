@@ -11,12 +11,14 @@ import base64
 import gzip
 import hashlib
 import logging
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -27,6 +29,7 @@ from exporter.telemetry.logs import fields
 from exporter.web.server.admission import Admission, text_response
 from exporter.web.server.connections import ConnectionLimits, Connections
 from exporter.web.server.exposition import Rendered, weights
+from exporter.web.server.own_errors import OwnErrorProtocol
 from exporter.web.server.rotation import WebSettings
 
 _log = logging.getLogger(__name__)
@@ -35,6 +38,7 @@ _PATHS = frozenset({"/", "/api/v1/report", "/api/v1/digest", "/config", "/-/relo
 _MOST_HEADERS, _LONGEST_LINE = 64, 8190
 _SHUTDOWN = 2.0  # seconds that responses under way have when the daemon ends
 _WORTH_GZIP = 1024  # bytes
+_HOST = re.compile(r"(?:([A-Za-z0-9.]+)|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 _GZIP_LEVEL = 4
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -105,22 +109,24 @@ class WebServer:
         """Serve on these sockets, which it closes, until cancelled."""
         quiet = logging.getLogger(f"{__name__}.protocol")
         quiet.addFilter(_demote_bad_requests)
-        runner = web.AppRunner(
-            self._application(),
-            access_log=None,
-            logger=quiet,
-            shutdown_timeout=_SHUTDOWN,
-            keepalive_timeout=self._options.limits.idle,
-            max_line_size=_LONGEST_LINE,
-            max_field_size=_LONGEST_LINE,
-            max_headers=_MOST_HEADERS,
-            lingering_time=1.0,
-            auto_decompress=False,
-        )
+        options: dict[str, Any] = {
+            "access_log": None,
+            "logger": quiet,
+            "keepalive_timeout": self._options.limits.idle,
+            "max_line_size": _LONGEST_LINE,
+            "max_field_size": _LONGEST_LINE,
+            "max_headers": _MOST_HEADERS,
+            "lingering_time": 1.0,
+            "auto_decompress": False,
+        }
+        runner = web.AppRunner(self._application(), shutdown_timeout=_SHUTDOWN)
         await runner.setup()
         assert runner.server is not None
+        loop = asyncio.get_running_loop()
         self._connections = Connections(
-            runner.server, context=lambda: self._settings.current().context, limits=self._options.limits
+            partial(OwnErrorProtocol, runner.server, loop=loop, dress=self._dress, **options),
+            context=lambda: self._settings.current().context,
+            limits=self._options.limits,
         )
         try:
             await self._connections.run(listeners)
@@ -175,6 +181,9 @@ class WebServer:
             return text_response(error.reason.lower(), HTTPStatus(error.status), allowed)
 
     async def _add_headers(self, _: web.Request, response: web.StreamResponse) -> None:
+        self._dress(response)
+
+    def _dress(self, response: web.StreamResponse) -> None:
         headers = response.headers
         headers.update(self._headers)
         for name, value in self._settings.current().config.http_server_config.headers:
@@ -230,14 +239,28 @@ class WebServer:
         return text_response("not ready", HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _reload(self, request: web.Request) -> web.Response:
-        # The peer's own address; addresses that a proxy reports are ignored.
-        address = parse_address(request.remote)
-        if not self._options.lifecycle and not (address is not None and address.is_loopback):
+        # The peer's own address; addresses that a proxy reports are ignored. A browser on this machine may be led here
+        # by a foreign page, or by a foreign name for this address: none of our pages asks for a reload.
+        if not self._options.lifecycle and not (_is_loopback(request.remote) and _names_loopback(request)):
             return text_response("reload needs loopback or --web.enable-lifecycle", HTTPStatus.FORBIDDEN)
+        if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") != "none":
+            return text_response("reload is not for web pages", HTTPStatus.FORBIDDEN)
         problem = await self._state.reload()
         if not problem:
             return text_response("reloaded")
         return text_response(f"reload failed, keeping the configuration: {problem}", HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _is_loopback(text: str | None) -> bool:
+    address = parse_address(text)
+    return address is not None and address.is_loopback
+
+
+def _names_loopback(request: web.Request) -> bool:
+    """Whether Host is a loopback address or localhost; without one it was no browser."""
+    hosts = request.headers.getall("Host", ())
+    match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+    return not hosts or (match is not None and (match[1] == "localhost" or _is_loopback(match[1] or match[2])))
 
 
 def _html(page: str) -> web.Response:
