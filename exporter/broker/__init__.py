@@ -4,7 +4,7 @@
 |---|---|---|---|
 | Hello | reports its namespace and capabilities | none | answers.py |
 | ListNamespaces | namespaces that processes run in, with cgroups | SYS_PTRACE | processes.py |
-| ListNamed | network namespaces with a name in a directory | none | namespaces.py |
+| ListNamed | network namespaces with a name in its directory | none | namespaces.py |
 | OpenSockets | makes bound sockets in a namespace, uses none | SYS_ADMIN, NET_RAW | sockets.py |
 | ReadKernel | reads kernel topics in namespaces, as bytes | SYS_ADMIN, NET_ADMIN | kernel/ |
 | ReadPodFiles | a pod's resolv.conf, and which C libraries it has | SYS_PTRACE | files/ |

@@ -38,7 +38,12 @@ def run_in_context(
     session = None
     try:
         source = open_source(config, once=True)
-        session = open_session(options.broker_socket, local=local, programs=bool(config.inventory.kubeconfig))
+        session = open_session(
+            options.broker_socket,
+            local=local,
+            programs=bool(config.inventory.kubeconfig),
+            directory=config.netns.directory,
+        )
         return asyncio.run(_run(config, source, session, work))
     except (BrokerError, BrokerGone, InventoryError, UnfinishedError, OSError) as error:
         raise CommandError(str(error)) from error

@@ -142,7 +142,11 @@ class Pods:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedNamespaces:
-    directory: str = option(DIRECTORY, "where `ip netns` keeps named network namespaces", default="/run/netns")
+    directory: str = option(
+        DIRECTORY,
+        "where `ip netns` keeps named network namespaces; a named broker needs it, too",
+        default="/run/netns",
+    )
     include: tuple[str, ...] = option(
         ListOf(GLOB), "named network namespaces that are treated as pods (only used without Kubernetes)", default=("*",)
     )

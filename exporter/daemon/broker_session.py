@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 
 from exporter.broker.client.requests import BrokerClient, connect_broker, spawn_broker
+from exporter.broker.protocol.messages import NAMED_DIRECTORY
 from exporter.broker.server.privilege import drop_capabilities, drop_to, effective_capabilities, missing_capabilities
 from exporter.daemon.confinement import confine
 from exporter.daemon.preload import preload
@@ -88,11 +89,14 @@ class BrokerError(Exception):
     """No broker can be used here. The message is one line."""
 
 
-def open_session(path: str, *, local: bool = True, programs: bool = False) -> BrokerSession | None:
+def open_session(
+    path: str, *, local: bool = True, programs: bool = False, directory: str = NAMED_DIRECTORY
+) -> BrokerSession | None:
     """Find or start a broker, then give up every privilege and confine this process (confinement.py).
 
     `path`: --broker.socket, or "" for the default place. `local`: this machine is inspected; otherwise no broker is
-    needed, and None is returned. `programs`: a credential plugin may have to be run later.
+    needed, and None is returned. `programs`: a credential plugin may have to be run later. `directory`: that of named
+    namespaces, for a broker that is started here.
     It is connected to before privilege is given up, because only root may be allowed on its socket. A named socket must
     exist, but may come a little later (two containers start side by side). At the default place a broker that does not
     answer is ignored and a child started instead. Raises BrokerError where there is no broker.
@@ -100,7 +104,7 @@ def open_session(path: str, *, local: bool = True, programs: bool = False) -> Br
     session = BrokerSession(path=path, connection=_find_broker(path)) if local else None
     try:
         if session is not None and not path and session.connection is None:
-            session.connection, session.child = spawn_broker()
+            session.connection, session.child = spawn_broker(directory)
     except OSError as error:
         raise BrokerError(f"the broker cannot be started: {error.strerror}") from error
     preload()

@@ -38,6 +38,7 @@ def launch(options: Options) -> int:
             options.broker_socket,
             local=config.role is not Role.CLUSTER,
             programs=bool(config.inventory.kubeconfig),
+            directory=config.netns.directory,
         )
     except (BrokerError, InventoryError, ListenError, ValueError) as error:
         raise CommandError(str(error)) from error

@@ -108,9 +108,9 @@ def broker_process(*prefix: str, code: str = "") -> Iterator[tuple[socket.socket
 
 
 @contextmanager
-def listening_broker(path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """A broker that listens at `path` already."""
-    command = [sys.executable, "-m", "exporter.broker", f"--socket={path}", *options]
+def listening_broker(path: Path, *options: str, prefix: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
+    """A broker that listens at `path` already. `prefix`: a command that starts it."""
+    command = [*prefix, sys.executable, "-m", "exporter.broker", f"--socket={path}", *options]
     started = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert started.stderr is not None
     try:

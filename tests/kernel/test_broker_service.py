@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 from collections import deque
+from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
 
@@ -23,14 +24,16 @@ from exporter.broker.protocol.messages import (
     Hello,
     ListNamed,
     ListNamespaces,
+    Named,
     OpenSockets,
+    ReadKernel,
     ReadTopic,
     SocketKind,
     Topic,
     Welcome,
 )
 from exporter.broker.protocol.wire import MAX_REQUEST, PIECE, WireError, decode_reply, encode_request, packets
-from exporter.broker.server.loop import MAX_CLIENTS
+from exporter.broker.server.loop import MAX_CLIENTS, MAX_OF_UID
 from exporter.broker.server.privilege import BROKER_CAPABILITIES
 from tests.kernel.broker_lab import (
     ROOT,
@@ -212,7 +215,7 @@ async def test_a_malformed_request_ends_that_client_alone(path: Path, packet: by
             assert isinstance(hello(bad), Welcome)
             bad.send(packet)
             assert bad.recv(100) == b""
-        assert (await good.named("/run")).errno == 0
+        assert (await good.named("/run")).errno == errno.EACCES
 
 
 async def test_descriptors_that_a_client_sends_are_dropped(path: Path) -> None:
@@ -235,10 +238,43 @@ async def test_a_client_that_does_not_read_holds_up_nobody(path: Path) -> None:
         with closing(await BrokerClient.from_socket(connect_broker(str(path)))) as good:
             async with asyncio.timeout(5):
                 for _ in range(100):
-                    assert (await good.named("/run")).errno == 0
+                    assert (await good.named("/run")).errno == errno.EACCES
         assert len(descriptors_of(process.pid)) < 100
         deaf.close()
         wait_until(lambda: len(descriptors_of(process.pid)) < 20)
+
+
+@pytest.mark.attack
+async def test_clients_that_do_not_read_share_a_bound_and_the_oldest_goes(path: Path) -> None:
+    """Each asks for as much as a visit gives. Without a bound sixteen of them took half a gigabyte."""
+    lines = "".join(f"address add 2001:db8::{number:x}/128 dev lo nodad\n" for number in range(1, 2001))
+    request = b"\0" + encode_request(ReadKernel((HOME,), (ReadTopic(Topic.ADDRESSES),) * 150))
+    with named_namespace() as name, ExitStack() as stack:
+        await asyncio.to_thread(subprocess.run, ["ip", "-n", name, "-batch", "-"], input=lines.encode(), check=True)
+        process = stack.enter_context(listening_broker(path, prefix=("ip", "netns", "exec", name)))
+        deaf = [stack.enter_context(connect_broker(str(path))) for _ in range(MAX_CLIENTS - 2)]
+        for client in deaf:
+            client.send(request)
+            with closing(await BrokerClient.from_socket(connect_broker(str(path)))) as good:  # answered after it
+                ((answer,),) = [s.answers for s in await good.read_kernel((HOME,), (ReadTopic(Topic.LINKS),))]
+                assert answer.errno == 0
+        assert int(status_of(process.pid)["VmHWM"].split()[0]) < 250_000  # kB
+        gone = [client for client in deaf if has_been_dismissed(client)]
+        assert len(gone) >= MAX_CLIENTS - 4
+        assert gone == deaf[: len(gone)]
+
+
+def has_been_dismissed(client: socket.socket) -> bool:
+    """Read what there is; whether it ends."""
+    client.settimeout(0)
+    try:
+        while client.recv(PIECE + 1):
+            continue
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+    return True
 
 
 async def test_a_client_that_goes_before_its_reply_leaves_nothing(path: Path) -> None:
@@ -269,6 +305,23 @@ async def test_one_client_more_than_the_bound_is_turned_away(path: Path) -> None
         finally:
             for client in clients:
                 client.close()
+
+
+@pytest.mark.attack
+def test_one_uid_takes_no_more_than_its_connections(open_path: Path) -> None:
+    def connect() -> str:
+        kept = []
+        try:
+            while True:
+                client = connect_broker(str(open_path))
+                hello(client)
+                kept.append(client)
+        except (OSError, WireError):
+            return str(len(kept))
+
+    with listening_broker(open_path, f"--client-uid={NOBODY}"), connect_broker(str(open_path)) as root:
+        assert run_as(NOBODY, connect) == str(MAX_OF_UID)
+        assert isinstance(hello(root), Welcome)
 
 
 async def test_a_reply_larger_than_a_packet_arrives_whole(path: Path) -> None:
@@ -414,7 +467,7 @@ async def test_the_signals_of_a_terminal_do_not_end_a_spawned_broker() -> None:
     with closing(await BrokerClient.from_socket(connection)) as client:
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGHUP)
-        assert (await client.named("/run")).errno == 0
+        assert (await client.named("/run")).errno == errno.EACCES
         process.terminate()
         async with asyncio.timeout(10):
             await client.closed.wait()
@@ -424,4 +477,4 @@ async def test_the_signals_of_a_terminal_do_not_end_a_spawned_broker() -> None:
 def test_a_request_of_the_largest_size_is_served(path: Path) -> None:
     with listening_broker(path), connect_broker(str(path)) as client:
         send(client, encode_request(ListNamed("/" + "a" * 4095)))
-        assert client.recv(1000)[1] == 3
+        assert decode_reply(client.recv(1000)[1:]) == Named((), errno.EACCES)

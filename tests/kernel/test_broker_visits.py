@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from exporter.broker.client.requests import BrokerClient, BrokerGone, spawn_broker
-from exporter.broker.protocol.messages import HOME, NamespaceRef, ReadTopic, SocketKind, Topic
+from exporter.broker.protocol.messages import HOME, Named, NamespaceRef, ReadTopic, SocketKind, Topic
 from exporter.broker.server.namespaces import NO_WAY_HOME
 from tests.kernel.broker_lab import (
     broker_process,
@@ -258,17 +258,34 @@ async def test_names_are_listed_for_network_namespaces_alone(broker: BrokerClien
     os.mkfifo(f"{tmp_path}/fifo")
     run("ln", "-s", "/proc/self/ns/net", f"{tmp_path}/link")
     for path in ("/proc/self/ns", str(tmp_path)):
-        assert (await broker.named(path)).found == ()
-    assert (await broker.named(f"{tmp_path}/absent")).errno == errno.ENOENT
-    assert (await broker.named(f"{tmp_path}/fifo")).errno == errno.ENOTDIR
-    assert (await broker.named("run/netns")).errno == errno.EINVAL
+        assert await named_by_its_own_broker(path) == Named(())
+    assert await named_by_its_own_broker(f"{tmp_path}/absent") == Named((), errno.ENOENT)
+    assert await named_by_its_own_broker(f"{tmp_path}/fifo") == Named((), errno.ENOTDIR)
+    assert await named_by_its_own_broker("run/netns") == Named((), errno.EINVAL)
 
 
-async def test_names_of_other_kinds_of_namespaces_are_not_mentioned(broker: BrokerClient, tmp_path: Path) -> None:
+async def named_by_its_own_broker(directory: str) -> Named:
+    """What a broker lists of the directory that it was started for."""
+    connection, process = spawn_broker(directory)
+    with closing(await BrokerClient.from_socket(connection)) as client:
+        named = await client.named(directory)
+    process.wait()
+    return named
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "path", ["/", "/root", "/root/absent", "/run/netns/", "/run/netns/../../root", "/run//netns", ""]
+)
+async def test_what_exists_elsewhere_is_not_told(broker: BrokerClient, path: str) -> None:
+    assert await broker.named(path) == Named((), errno.EACCES)
+
+
+async def test_names_of_other_kinds_of_namespaces_are_not_mentioned(tmp_path: Path) -> None:
     uts = tmp_path / "uts"
     uts.touch()
     run("mount", "--bind", "/proc/self/ns/uts", str(uts))
     try:
-        assert (await broker.named(str(tmp_path))).found == ()
+        assert await named_by_its_own_broker(str(tmp_path)) == Named(())
     finally:
         run("umount", str(uts))

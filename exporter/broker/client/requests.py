@@ -42,15 +42,18 @@ class BrokerGone(Exception):  # noqa: N818 - a state, not a fault
     """The broker has ended, cannot be reached, or does not speak this language. Nothing more comes from it."""
 
 
-def spawn_broker() -> tuple[socket.socket, subprocess.Popen[bytes]]:
+def spawn_broker(directory: str = m.NAMED_DIRECTORY) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start a broker with this process's privilege: call it before giving that up. It ends when the socket is closed.
+
+    `directory`: whose named network namespaces it may list.
 
     It runs the package that this file belongs to, in a checkout as in a virtual environment, whatever the current
     directory and PYTHONPATH are.
     """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
-        command = [sys.executable, "-E", "-s", "-m", "exporter.broker", f"--fd={its.fileno()}"]
+        options = [f"--fd={its.fileno()}", f"--netns-directory={directory}"]
+        command = [sys.executable, "-E", "-s", "-m", "exporter.broker", *options]
         root = Path(exporter.__file__).resolve().parents[1]
         try:
             process = subprocess.Popen(  # noqa: S603 - a fixed command

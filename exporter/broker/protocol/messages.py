@@ -125,6 +125,7 @@ class NamespaceRef:
 
 
 HOME = NamespaceRef()
+NAMED_DIRECTORY = "/run/netns"  # where `ip netns` keeps names
 
 
 class ReadTopic(NamedTuple):
@@ -147,7 +148,7 @@ class ListNamespaces:
 
 @dataclass(frozen=True, slots=True)
 class ListNamed:
-    """Which network namespaces have names in this directory: files of nsfs with printable names, nothing else."""
+    """Which network namespaces have names here: files of nsfs with printable names. EACCES but for the broker's own."""
 
     directory: str
 

@@ -21,9 +21,10 @@ _MAX_LSM = 128
 
 
 class Broker:
-    """Answers requests one at a time. `home` is its own network namespace, by device and inode."""
+    """Answers requests one at a time. `directory` is the only one whose named namespaces it lists."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: str = m.NAMED_DIRECTORY) -> None:
+        self._directory = directory
         self._visitor = NamespaceVisitor()
         self._processes = ProcessTable(self._visitor.home)
         self._files = PodReader()
@@ -39,8 +40,9 @@ class Broker:
                 ), []
             case m.ListNamespaces():
                 return self._processes.list_namespaces(), []
-            case m.ListNamed(directory):
-                return self._visitor.list_named(directory), []
+            case m.ListNamed(directory):  # of others it would tell what exists there
+                known = directory == self._directory
+                return self._visitor.list_named(directory) if known else m.Named((), errno.EACCES), []
             case m.OpenSockets(place, kinds, ports):
                 return self._open_sockets(place, partial(open_sockets, kinds, ports))
             case m.ReadKernel(places, topics):

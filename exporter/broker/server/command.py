@@ -13,6 +13,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from exporter.broker.protocol.messages import NAMED_DIRECTORY
 from exporter.broker.server.answers import Broker
 from exporter.broker.server.listening import BrokerListener, SocketInUseError
 from exporter.broker.server.loop import BrokerServer
@@ -24,7 +25,10 @@ from exporter.broker.server.privilege import (
 )
 from exporter.broker.server.syscalls import PR_SET_DUMPABLE, prctl
 
-_USAGE = "usage: dualstack-exporter broker --socket=PATH [--client-uid=UID]... [--socket-gid=GID] | --fd=N"
+_USAGE = (
+    "usage: dualstack-exporter broker --socket=PATH [--client-uid=UID]... [--socket-gid=GID] | --fd=N"
+    " [--netns-directory=DIR]"
+)
 _HELP = f"""{_USAGE}
 
 the privileged part: answers a closed set of requests until SIGTERM
@@ -35,6 +39,8 @@ options:
                         repeatable
   --socket-gid GID      the socket's group, whose members may connect
   --fd N                serve only this inherited connection, until it ends
+  --netns-directory DIR the directory whose named network namespaces may be
+                        listed (default {NAMED_DIRECTORY})
 """
 
 
@@ -48,6 +54,7 @@ class _Options:
     fd: int | None = None
     client_uids: set[int] = field(default_factory=set)
     socket_gid: int | None = None
+    netns_directory: str = NAMED_DIRECTORY
 
 
 def main(argv: list[str]) -> int:
@@ -64,7 +71,7 @@ def main(argv: list[str]) -> int:
         if options.fd is None:
             _run_listening(options)
         else:
-            _run_inherited(options.fd)
+            _run_inherited(options.fd, options.netns_directory)
     except _UsageError as error:
         sys.stderr.write(f"broker: {error}\n")
         return 2
@@ -86,6 +93,8 @@ def _parse(argv: list[str]) -> _Options:
                 options.client_uids.add(_parse_number(name, value))
             case "--socket-gid":
                 options.socket_gid = _parse_number(name, value)
+            case "--netns-directory" if value:
+                options.netns_directory = value
             case _:
                 raise _UsageError(f"{word!r} is not understood; {_USAGE}")
     if bool(options.socket) == (options.fd is not None):
@@ -108,7 +117,7 @@ def _run_listening(options: _Options) -> None:
         raise _UsageError(f"cannot listen on {options.socket}: {reason}") from error
     try:
         wakeup = _catch(signal.SIGTERM, signal.SIGINT)
-        server = BrokerServer(_begin(), wakeup=wakeup, client_uids=client_uids)
+        server = BrokerServer(_begin(options.netns_directory), wakeup=wakeup, client_uids=client_uids)
         _log("broker started", socket=options.socket, missing=",".join(missing_capabilities(effective_capabilities())))
         server.serve(listener=listener.socket)
     finally:
@@ -116,7 +125,7 @@ def _run_listening(options: _Options) -> None:
     _log("broker stopped", socket=options.socket)
 
 
-def _run_inherited(descriptor: int) -> None:
+def _run_inherited(descriptor: int, directory: str) -> None:
     """Serve the process that started this one, until it goes. A terminal's signals are that process's business."""
     try:
         inherited = socket.socket(fileno=descriptor)
@@ -128,15 +137,15 @@ def _run_inherited(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     wakeup = _catch(signal.SIGTERM)
-    BrokerServer(_begin(), wakeup=wakeup).serve(inherited=inherited)
+    BrokerServer(_begin(directory), wakeup=wakeup).serve(inherited=inherited)
 
 
-def _begin() -> Broker:
+def _begin(directory: str = NAMED_DIRECTORY) -> Broker:
     """Keep what the requests need of power and nothing else."""
     limit_capabilities(BROKER_CAPABILITIES)
     prctl(PR_SET_DUMPABLE, 0)  # neither memory nor descriptors are to be seen by another process of the same uid
     try:
-        return Broker()
+        return Broker(directory)
     except OSError as error:
         raise _UsageError(f"cannot read {error.filename}: {error.strerror}") from error
 

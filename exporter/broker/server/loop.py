@@ -1,7 +1,8 @@
 """The broker's loop: takes one request at a time from its clients and sends the replies. It never waits for a client.
 
 A client's next request is read only when its last reply is on its way, so one that does not read costs the memory of
-one reply and delays no other. An invalid request ends that client only. answers.py answers the requests.
+one reply and delays no other; when all replies that wait exceed a bound, the client ends that has not read for longest.
+An invalid request ends that client only. answers.py answers the requests.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from exporter.broker.protocol.wire import (
 from exporter.broker.server.answers import Broker
 
 MAX_CLIENTS = 16
+MAX_OF_UID = 4  # of a uid other than root's and the broker's own: the daemon, and commands run beside it
+MAX_QUEUED = 34 << 20  # bytes of all replies that wait for their readers: one of the largest, and small ones
 
 _REST = 0.05  # seconds after a failed accept: the system is out of descriptors, and trying at once would only burn time
 
@@ -44,9 +47,11 @@ def _read_peer_uid(connection: socket.socket) -> int:
 class Connection:
     """A client's socket, and the packets on their way to it, the first with the descriptors of its reply."""
 
-    def __init__(self, stream: socket.socket) -> None:
+    def __init__(self, stream: socket.socket, uid: int | None = None) -> None:
         stream.settimeout(0)
         self.stream = stream
+        self.uid = uid
+        self.queued = 0  # bytes of the reply that is being sent
         self._outbox: deque[tuple[bytes, memoryview]] = deque()
         self._descriptors: list[int] = []
 
@@ -69,6 +74,7 @@ class Connection:
     def queue(self, message: bytes, descriptors: list[int]) -> None:
         """Take a reply over, and its descriptors, which are closed once they are sent."""
         self._outbox.extend(packets(message))
+        self.queued = len(message)
         self._descriptors = descriptors
 
     def flush(self) -> bool:
@@ -84,6 +90,7 @@ class Connection:
                 return False
             self._outbox.popleft()
             self._close_descriptors()
+        self.queued = 0
         return True
 
     def _close_descriptors(self) -> None:
@@ -107,6 +114,7 @@ class BrokerServer:
         self._wakeup = wakeup
         self._client_uids = client_uids
         self._clients: dict[int, Connection] = {}
+        self._unread: dict[Connection, None] = {}  # those with a reply on its way, the longest first
         self._poll = select.poll()
         self._poll.register(wakeup, select.POLLIN)
 
@@ -124,7 +132,7 @@ class BrokerServer:
                     if listener is not None and descriptor == listener.fileno():
                         self._accept(listener)
                     else:
-                        self._attend(self._clients[descriptor])
+                        self._attend(descriptor)
         finally:
             for client in list(self._clients.values()):
                 self._dismiss(client)
@@ -135,22 +143,29 @@ class BrokerServer:
         except OSError:
             time.sleep(_REST)
             return
-        welcome = self._client_uids is None or _read_peer_uid(stream) in self._client_uids
-        if welcome and len(self._clients) < MAX_CLIENTS:
-            self._admit(stream)
+        uid = _read_peer_uid(stream)
+        welcome = self._client_uids is None or uid in self._client_uids
+        same = sum(client.uid == uid for client in self._clients.values())
+        most = MAX_CLIENTS if uid in {0, os.getuid()} else MAX_OF_UID
+        if welcome and same < most and len(self._clients) < MAX_CLIENTS:
+            self._admit(stream, uid)
         else:
             stream.close()
 
-    def _admit(self, stream: socket.socket) -> None:
-        self._clients[stream.fileno()] = Connection(stream)
+    def _admit(self, stream: socket.socket, uid: int | None = None) -> None:
+        self._clients[stream.fileno()] = Connection(stream, uid)
         self._poll.register(stream, select.POLLIN)
 
     def _dismiss(self, client: Connection) -> None:
         del self._clients[client.stream.fileno()]
+        self._unread.pop(client, None)
         self._poll.unregister(client.stream)
         client.close()
 
-    def _attend(self, client: Connection) -> None:
+    def _attend(self, descriptor: int) -> None:
+        client = self._clients.get(descriptor)
+        if client is None:  # dismissed in this turn
+            return
         was_sending = client.is_sending
         if not was_sending:
             request = client.receive()
@@ -158,8 +173,15 @@ class BrokerServer:
                 self._dismiss(client)
                 return
             reply, descriptors = self._broker.answer(request)
-            client.queue(encode_reply(reply), descriptors)
+            message = encode_reply(reply)
+            while self._unread and sum(other.queued for other in self._unread) + len(message) > MAX_QUEUED:
+                self._dismiss(next(iter(self._unread)))
+            client.queue(message, descriptors)
         if not client.flush():
             self._dismiss(client)
         elif client.is_sending != was_sending:
             self._poll.modify(client.stream, select.POLLOUT if client.is_sending else select.POLLIN)
+            if client.is_sending:
+                self._unread[client] = None
+            else:
+                del self._unread[client]
