@@ -50,17 +50,20 @@ class _QueryPath:
     final: list[AaaaBlock] = field(default_factory=list)  # of them, those of which dns64 makes no AAAA
 
     def reaches(self, zone: str) -> bool:
+        self.server.work.take(1 + len(self.answered))
         return not lies_in_any(zone, self.answered)
 
     def block(
         self, directive: Directive, zone: str, treatment: AaaaTreatment, *, limited: bool = False, final: bool = False
     ) -> None:
+        text = directive.text
+        self.server.work.take(1 + len(text) // 64)
         found = AaaaBlock(
             zone=zone,
             plugin=directive.plugin,
             fate=treatment,
             line=directive.line,
-            text=directive.text[:TEXT_LIMIT],
+            text=text[:TEXT_LIMIT],
             file=directive.file,
             all_names=zone == ROOT and not limited and self.server.takes("AAAA") is True,
         )
@@ -134,6 +137,7 @@ def _behind_dns64(path: _QueryPath) -> list[AaaaBlock]:
         return path.blocks
     if any(line[0] == "allow_ipv4" for directive in dns64 for line in directive.body):
         return path.final
+    path.server.work.take(len(path.blocks) * len(path.final))
     return [replace(block, ipv4_clients_only=block not in path.final) for block in path.blocks]
 
 
@@ -173,6 +177,7 @@ def _run_acl(path: _QueryPath) -> None:
             if policy.action not in ("allow", *ACL_ACTIONS):
                 path.server.errors.append(f"line {directive.line}: acl does not know {policy.action[:40]}")
         for zone in path.server.zones_in(directive.arguments):
+            path.server.work.take(len(allowed) + len(policies))
             if path.reaches(zone) and not lies_in_any(zone, allowed):
                 _apply_policies(path, directive, zone, policies, allowed)
 
@@ -229,22 +234,31 @@ def _run_template(path: _QueryPath) -> None:
                 path.server.errors.append(f"line {directive.line}: a zone of template is not known")
             template = read_template(directive, path.server.errors)
             read += [(directive, template, zones)] if template.rcode in RCODES else []
+    _apply_templates(path, read)
+
+
+def _apply_templates(path: _QueryPath, read: Sequence[tuple[Directive, Template, list[str]]]) -> None:
+    for _, template, zones in read:  # each meets each zone below
+        path.server.work.take(len(zones) * (1 + len(template.regexes) + len(template.answers)))
     a_templates = [_a_templates(each) for each in read]
     for at, (directive, template, zones) in enumerate(read):
         if directive.arguments[1] != "A":
             # One for all types treats A differently only where another template took A before.
             others = a_templates if directive.arguments[1] == "AAAA" else a_templates[:at]
+            met = [] if path.only_aaaa else list(chain(*others))
+            path.server.work.take(1 + len(met))
             for zone in filter(path.reaches, zones):
-                _apply_template(path, directive, zone, template, [] if path.only_aaaa else list(chain(*others)))
+                path.server.work.take(4 * len(met) + len(template.regexes) + len(template.answers))
+                _apply_template(path, directive, zone, template, met)
 
 
 def _a_templates(read: tuple[Directive, Template, list[str]]) -> list[_ATemplate]:
     directive, template, zones = read
     found = []
+    regexes = frozenset(map(plain, template.regexes))
     for zone in zones if directive.arguments[1] != "AAAA" else ():
         limited = template.limited(zone)
         refuses = limited and not template.passes_on(zone)
-        regexes = frozenset(map(plain, template.regexes))
         ends = refuses or not limited
         found.append(_ATemplate(zone=zone, regexes=regexes, data=template.gives("A"), ends=ends, refuses=refuses))
     return found
@@ -292,5 +306,6 @@ def _run_hosts(path: _QueryPath) -> None:
                 for name in line[1:]:
                     named.setdefault(name.rstrip(".").lower(), set()).add(family_of(address))
         without = [name for name, families in named.items() if families == {Family.V4} and path.reaches(name)]
+        path.server.work.take(len(without) * len(zones))
         for name in [name for name in without if lies_in_any(name, zones)][:MAX_HOSTS]:
             path.block(directive, name, AaaaTreatment.NODATA, limited=True)

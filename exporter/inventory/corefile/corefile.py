@@ -9,9 +9,19 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import islice
 
 from exporter.inventory.corefile.aaaa import Withholding
-from exporter.inventory.corefile.syntax import DEFAULT_PORT, Files, ServerBlock, SyntaxParser, within, zones_of
+from exporter.inventory.corefile.syntax import (
+    DEFAULT_PORT,
+    Files,
+    ServerBlock,
+    SyntaxParser,
+    TooMuchWorkError,
+    Work,
+    within,
+    zones_of,
+)
 from exporter.model.cluster.corefile import AaaaBlock, Corefile
 
 MAX_ERRORS = 20
@@ -37,17 +47,32 @@ def read_corefile(
 
     `ports`: where its pods are asked, as the DNS Service's targetPort says.
     """
-    parser = SyntaxParser(data.get(KEY, ""), _files(data, custom or {}))
+    try:
+        return _read(namespace, name, data, custom or {}, ports)
+    except TooMuchWorkError:
+        return Corefile(
+            namespace=namespace, name=name, cluster_domains=(), errors=("too many lists that meet; it was not read",)
+        )
+
+
+def _read(
+    namespace: str, name: str, data: Mapping[str, str], custom: Mapping[str, str], ports: Collection[str]
+) -> Corefile:
+    work = Work()
+    parser = SyntaxParser(data.get(KEY, ""), _files(data, custom, work), work)
     servers = [block for block in parser.parse() if block.zones]
+    work.take(len(servers) ** 2)
     withholding = Withholding(servers)
     servers = _asked(servers, ports)
     found = [(server, withholding.of(server)) for server in servers]
     errors = [*parser.errors, *(error for server in servers for error in server.errors)]
+    zones, blocks = sum(len(server.zones) for server in servers), sum(len(blocks) for _, blocks in found)
+    work.take((len(servers) + min(blocks, MAX_BLOCKS)) * zones)
     return Corefile(
         namespace=namespace,
         name=name,
         cluster_domains=_cluster_domains(servers),
-        blocks=tuple(_except_served_elsewhere(found))[:MAX_BLOCKS],
+        blocks=tuple(islice(_except_served_elsewhere(found), MAX_BLOCKS)),
         dns64=any(any(server.of("dns64")) for server in servers),
         binds=tuple(dict.fromkeys(a for s in servers for a in s.binds))[:MAX_BINDS],
         errors=tuple(dict.fromkeys(errors))[:MAX_ERRORS],
@@ -62,10 +87,11 @@ def _asked(servers: list[ServerBlock], ports: Collection[str]) -> list[ServerBlo
     return servers
 
 
-def _files(data: Mapping[str, str], custom: Mapping[str, str]) -> Files:
+def _files(data: Mapping[str, str], custom: Mapping[str, str], work: Work) -> Files:
     """The files that an import may reach: keys of either ConfigMap by the last path component."""
 
     def find(pattern: str) -> Mapping[str, str] | None:
+        work.take(len(custom) + len(data))
         last = pattern.rpartition("/")[2]
         found = {f"coredns-custom/{key}": custom[key] for key in sorted(custom) if fnmatchcase(key, last)}
         if not found:

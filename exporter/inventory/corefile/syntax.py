@@ -19,14 +19,31 @@ ROOT = "."
 DEFAULT_PORT = "53"
 MAX_LENGTH = 1 << 20
 MAX_IMPORTS = 1_000
-MAX_TOKENS = 100_000
+MAX_TOKENS = 50_000
 MAX_REPEATED = 5_000  # words that imports of something imported before may add
+MAX_WORK = 250_000  # comparisons of zones and the like, a fraction of a second: a large real Corefile needs 10,000
 
 Files: TypeAlias = Callable[[str], Mapping[str, str] | None]
 """From an import's pattern to the matching files, name to content; None where a plain path is not known."""
 
 # The comment sign ends a word as well (caddyfile/lexer.go).
 _WORD = re.compile(r'\s+|#[^\n]*|"(?P<quoted>(?:\\.|[^"\\])*\\?)"?|(?P<bare>[^\s"#][^\s#]*)', re.DOTALL)
+
+
+class TooMuchWorkError(Exception):
+    """Whoever wrote this Corefile wants it to be expensive, or it is larger than any that is known."""
+
+
+@dataclass(slots=True)
+class Work:
+    """What reading one Corefile may still cost. Lists of a Corefile meet lists, so its length alone bounds nothing."""
+
+    left: int = MAX_WORK
+
+    def take(self, steps: int) -> None:
+        self.left -= steps
+        if self.left < 0:
+            raise TooMuchWorkError
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +74,14 @@ class Directive:
         return " ".join((self.plugin, *self.arguments, *((f"{{ {lines} }}",) if self.body else ())))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ServerBlock:
     """Its keys as written, its directives, and what is wrong with them."""
 
     keys: list[str]
     directives: list[Directive] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    work: Work = field(default_factory=Work)
 
     @property
     def port(self) -> str:
@@ -86,6 +104,7 @@ class ServerBlock:
 
     def takes(self, qtype: str) -> bool | None:
         """Whether its views let queries of the type in: all of them, none, or (None) some or unknown."""
+        self.work.take(1 + len(self.directives))
         lines = (line for view in self.of("view") for line in view.body if line[0] == "expr")
         said = [_view_takes(" ".join(line[1:]), qtype) for line in lines]
         return False if False in said else None if None in said else True
@@ -96,6 +115,7 @@ class ServerBlock:
     def zones_in(self, written: Iterable[str]) -> list[str]:
         """The block's zones as far as a directive's own zones limit them."""
         given = list(written)
+        self.work.take(max(1, len(given)) * len(self.zones))
         return meet(self.zones, zones_of(given)) if given else self.zones
 
 
@@ -138,7 +158,8 @@ def tokenize(content: str, file: str) -> list[Token]:
 class SyntaxParser:
     """Reads one Corefile; what CoreDNS would refuse is noted in `errors`, and reading continues where it can."""
 
-    def __init__(self, content: str, files: Files) -> None:
+    def __init__(self, content: str, files: Files, work: Work) -> None:
+        self.work = work
         self.errors: list[str] = []
         self._files = files
         self._snippets: dict[str, list[Token]] = {}
@@ -155,7 +176,7 @@ class SyntaxParser:
         """All server blocks, with snippets and imports expanded."""
         blocks: list[ServerBlock] = []
         while self._token() is not None:
-            block = ServerBlock(self._keys())
+            block = ServerBlock(keys=self._keys(), work=self.work)
             if len(block.keys) == 1 and block.keys[0].startswith("(") and block.keys[0].endswith(")"):
                 self._snippets[block.keys[0][1:-1]] = self._snippet()
                 continue
@@ -251,6 +272,7 @@ class SyntaxParser:
         pattern = self._tokens[self._at + 1].text if has_argument else ""
         self._imports += 1
         left = len(self._tokens) - self._at
+        self.work.take(1 + len(self._open))
         self._open = [(name, behind) for name, behind in self._open if behind < left]
         words = self._imported(pattern, word.line) if pattern else []
         self._repeated += len(words) if pattern in self._imported_before else 0
@@ -271,7 +293,11 @@ class SyntaxParser:
         files = self._files(pattern)
         if files is None:
             self.errors.append(f"line {line}: the imported {pattern[:100]} is not known")
-        return [token for name, content in (files or {}).items() for token in tokenize(content[:MAX_LENGTH], name)]
+        found: list[Token] = []
+        for name, content in (files or {}).items():
+            self.work.take(1 + len(content) // 3)  # also where it is comments alone
+            found += tokenize(content[:MAX_LENGTH], name)
+        return found
 
 
 # Zones as a Corefile writes them

@@ -20,7 +20,7 @@ RCODES = frozenset(
 EVERY_NAME = frozenset({"", ".*", ".", ".+", r".*\..*", r".+\..+", r"(?:.*)", "(.*)", "(.+)"})
 # An answer line of a template may take its type from the question.
 _OTHER_ANSWER = re.compile(r"\b(?:CNAME|DNAME)\b|\{\{-?\s*\.Type\s*-?\}\}")
-_RECORD = re.compile(r"\b(A|AAAA)\s+(\S.*?)\s*$")
+_RECORD = re.compile(r"\b(A|AAAA) (.+)")  # of an answer with single blanks
 _NAMED_GROUP = re.compile(r"\?P?<\w+>")
 
 
@@ -104,7 +104,7 @@ def read_template(directive: Directive, errors: list[str]) -> Template:
             if key == "fallthrough":
                 template.falls_through = tuple(zones_of(words)) if words else (ROOT,)
             elif key in lists:
-                lists[key] += words
+                lists[key] += [" ".join(word.split()) for word in words] if key == "answer" else words
             words = []
     if template.rcode not in RCODES:
         errors.append(f"line {directive.line}: template does not know rcode {template.rcode[:40]}")
