@@ -14,11 +14,15 @@ RANKS = {"critical": 3, "warning": 2, "info": 1}  # as grafana/words.py shows th
 NOT_CHECKED = 'reason!~"not_applicable|single_stack"'
 
 
+# Faults that the rules alert as critical: also causes of less severity to which a family that is down is attributed.
+PAGED = 'label_replace(node:dualstack_fault:subjects{severity="critical"}, "cause", "$1", "fault", "(.+)")'
+
+
 def ranked(selector: str) -> str:
-    """The active causes, with the rank of their severity as value."""
-    return " or ".join(
-        f'{rank} * (dualstack_cause{{severity="{severity}", {selector}}} == 1)' for severity, rank in RANKS.items()
-    )
+    """The active causes, with the rank of their severity as value: that of the alert, if the rules are loaded."""
+    own = [f'{rank} * (dualstack_cause{{severity="{severity}", {selector}}} == 1)' for severity, rank in RANKS.items()]
+    raised = f"3 * (dualstack_cause{{{selector}}} == 1 and on (cluster, node, cause) {PAGED})"
+    return " or ".join((raised, *own))
 
 
 def causes_by_severity(title: str, selector: str, *, width: int) -> Panel:
@@ -34,7 +38,7 @@ def causes_by_severity(title: str, selector: str, *, width: int) -> Panel:
             for severity in BY_SEVERITY
         ],
         description="Active causes that no other cause explains. Each is counted once, by its highest severity, "
-        "however many nodes report it.",
+        "however many nodes report it. A cause because of which a family is down is critical.",
         empty="no selected exporter has completed a round",
         none="no report",
         by_name=BY_SEVERITY,

@@ -68,6 +68,25 @@ def test_a_cause_counts_once_by_its_highest_severity(tmp_path: Path) -> None:
     )
 
 
+def test_a_cause_has_the_severity_that_its_alert_has(tmp_path: Path) -> None:
+    """A page for a family that is down is named after its cause, which may be a warning elsewhere."""
+    critical, warning, _ = queries("Active causes by severity")
+    first, *_ = queries("Active DNS causes")
+    row = '{cause="dns_aaaa_blocked", runbook="dns_aaaa_blocked", scope="dns", what="dns_aaaa_blocked"}'
+    paged = 'node:dualstack_fault:subjects{cluster="one", node="b", severity="critical"'
+    check(
+        tmp_path,
+        {
+            f'dualstack_cause{{{DNS}, severity="warning", {A}}}': 1,
+            f'dualstack_cause{{{DNS}, severity="warning", {B}}}': 1,
+            f'dualstack_cause{{{NAT}, severity="warning", {B}}}': 0,
+            f'{paged}, fault="dns_aaaa_blocked"}}': 1,
+            f'{paged}, fault="nat_masquerade_missing"}}': 1,
+        },
+        {critical: {"{}": 1}, warning: {"{}": 0}, first: {row: 3}},
+    )
+
+
 def test_an_alert_that_changes_its_severity_is_one_row(tmp_path: Path) -> None:
     (firing,) = queries("Firing alerts")
     alert = 'alertname="DualstackFelixIpv6Off", alertstate="firing", cluster="one", fault="felix_ipv6_off"'

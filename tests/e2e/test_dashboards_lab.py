@@ -20,7 +20,7 @@ from tests.e2e.daemon import PATIENCE, ROOT
 from tests.e2e.grafana import colours, substitute
 from tests.e2e.pages import Stack
 from tests.e2e.pictures import WIDTH, Asked, break_down, page, photograph, picture_of
-from tests.e2e.test_dashboards import VARIABLES, answers, panels_of
+from tests.e2e.test_dashboards import NEEDS_BGP, VARIABLES, answers, panels_of
 from tests.kernel.calico_nodes import OUTSIDE4, OUTSIDE6
 from tests.lab.settings import MIRROR4, MIRROR6, OUTSIDE_NAME
 
@@ -34,6 +34,7 @@ NOT_IN_THE_LAB = {
     "Failing readers",
     "Unreachable peers",
     "Missing AAAA",
+    *NEEDS_BGP,
 }
 # There the cluster role has nowhere to ask from, so it cannot check what Services' names resolve to.
 NO_FAULTS = {"Causes not checked", "Causes not checked by the cluster exporter", "Causes not checked on this node"}
