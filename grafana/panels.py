@@ -21,8 +21,8 @@ GREEN, ORANGE, RED, BLUE = "green", "orange", "red", "blue"
 NEUTRAL = "#5c5f66"  # of what is not known: neither good nor bad
 # Lines of a family have one colour on every dashboard, which is no colour of a threshold; `shades` tell them apart.
 FAMILY_SHADES: Mapping[str, Sequence[str]] = {
-    "IPv6": ("blue", "super-light-blue", "light-blue", "semi-dark-blue", "dark-blue"),
-    "IPv4": ("purple", "super-light-purple", "light-purple", "semi-dark-purple", "dark-purple"),
+    "IPv6": ("blue", "light-blue", "semi-dark-blue", "dark-blue", "super-light-blue"),
+    "IPv4": ("purple", "light-purple", "semi-dark-purple", "dark-purple", "super-light-purple"),
 }
 
 
