@@ -18,7 +18,7 @@ from exporter.plan.targets import at_pods, inside, outside
 def direct_checks(plan: RoundPlan) -> tuple[Check, ...]:
     """Dials to what has an address: the cluster's own targets, and outside ones given by address."""
     config, context = plan.config, plan.context
-    within = inside(context.inventory, config, context.families, context.now)
+    within = inside(context.inventory, config, context.families, context.now, starting=plan.may_be_unready)
     if plan.number % plan.rounds_between_api_dials:
         within = tuple(t for t in within if t.group is not Group.APISERVER)
     literal = [(t, made) for t, made in outside(config, context.families) if made is not None]

@@ -27,6 +27,7 @@ QUERIES, CONNECTS = 2.0, 0.1  # per second and node: DNS questions, connections 
 LARGE = 500  # nodes; above it the interval grows, so that the cluster sees at most 1,000 queries/s
 SPREAD = 5.0  # seconds over which the starts of a round are spread
 WHOLE = 10.0  # seconds that one connection may take over all its phases
+UNREADY = 2  # rounds of a daemon after which its Service leads to it: ready after the first, known before the third
 T = TypeVar("T")
 
 
@@ -108,6 +109,11 @@ class RoundPlan:
     def pods_by_uid(self) -> dict[str, Pod]:
         """This node's pods in the inventory, whose spec may name further nameservers."""
         return {p.uid: p for p in self.context.inventory.local_pods(self.config.node_name) if p.uid}
+
+    @property
+    def may_be_unready(self) -> bool:
+        """Whether the daemon may not be ready yet, or not known to be: that takes a round, and then some seconds."""
+        return self.pace.bounded and self.number < UNREADY
 
     @property
     def rounds_between_api_dials(self) -> int:

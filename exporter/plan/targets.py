@@ -22,18 +22,43 @@ from exporter.plan.round_plan import rotated
 READY_FOR = 120.0  # seconds
 
 
-def inside(inventory: Inventory, config: Config, families: tuple[Family, ...], now: float) -> tuple[Target, ...]:
-    """service, cluster_dns and apiserver where the inventory has them, and the peers of the ring."""
-    found = (own_service(inventory, families), cluster_dns(inventory, families), apiserver(inventory, families))
+def inside(
+    inventory: Inventory, config: Config, families: tuple[Family, ...], now: float, *, starting: bool = False
+) -> tuple[Target, ...]:
+    """service, cluster_dns and apiserver where the inventory has them, and the peers of the ring.
+
+    `starting`: this exporter may not be an endpoint of its own Service yet.
+    """
+    unready = _own_addresses(inventory, config.node_name) if starting else frozenset()
+    found = (
+        own_service(inventory, families, unready),
+        cluster_dns(inventory, families),
+        apiserver(inventory, families),
+    )
     return (*(t for t in found if t is not None), *peers(inventory, config, families, now))
 
 
-def own_service(inventory: Inventory, families: tuple[Family, ...]) -> Target | None:
-    """The exporter's own PreferDualStack Service: the destination that always exists."""
+def own_service(
+    inventory: Inventory, families: tuple[Family, ...], unready: frozenset[Address] = frozenset()
+) -> Target | None:
+    """The exporter's own PreferDualStack Service, unless it has no ready endpoint but perhaps those at `unready`.
+
+    Nobody answers then, over any family: all exporters start, or the only one.
+    """
     for s in inventory.services or ():
         if s.labels.get("app.kubernetes.io/name") == OWN_SERVICE and s.cluster_ips and s.ports:
-            return _target(Group.SERVICE, s.cluster_ips, families, s.ports[0].port)
+            slices = [e for e in inventory.endpoint_slices or () if (e.namespace, e.service) == (s.namespace, s.name)]
+            ready = {a for each in slices for end in each.endpoints if end.ready for a in end.addresses}
+            served = not slices or ready - unready
+            return _target(Group.SERVICE, s.cluster_ips, families, s.ports[0].port) if served else None
     return None
+
+
+def _own_addresses(inventory: Inventory, node_name: str) -> frozenset[Address]:
+    """At which this node's exporter is an endpoint: the node's, in whose network it is, or those of its own pod."""
+    node = inventory.node(node_name)
+    pods = (p for p in inventory.local_pods(node_name) if p.labels.get("app.kubernetes.io/name") == OWN_SERVICE)
+    return frozenset((*(node.internal_ips if node is not None else ()), *(a for pod in pods for a in pod.ips)))
 
 
 def cluster_dns(inventory: Inventory, families: tuple[Family, ...]) -> Target | None:

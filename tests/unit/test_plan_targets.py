@@ -115,6 +115,34 @@ def test_inside_targets_are_dialled_by_tcp_over_each_expected_family_that_they_h
     assert only_four == {"service": {V4}, "cluster_dns": {V4}, "apiserver": {V4}}
 
 
+def slice_of(*endpoints: tuple[str, bool], service: str = OWN.name) -> EndpointSlice:
+    listed = tuple(Endpoint(addresses=(ip_address(address),), ready=ready) for address, ready in endpoints)
+    return EndpointSlice(namespace=OWN.namespace, name="s", service=service, family=V4, endpoints=listed)
+
+
+@pytest.mark.parametrize(
+    ("slices", "starting", "dialled"),
+    [
+        (None, True, True),  # not read
+        ((slice_of(service="another"),), True, True),  # of a Service with too many endpoints for the digest
+        ((slice_of(),), False, False),
+        ((slice_of(("192.0.2.1", False)),), False, False),
+        ((slice_of(("192.0.2.1", True)),), False, True),
+        ((slice_of(("192.0.2.1", True)),), True, False),  # of the one before: this one is not ready yet
+        ((slice_of(("2001:db8::1", True), ("10.1.0.7", True)),), True, False),  # the node's, and the pod's
+        ((slice_of(("192.0.2.1", True), ("192.0.2.2", True)),), True, True),
+    ],
+)
+def test_the_own_service_is_dialled_where_an_exporter_is_ready_behind_it(
+    slices: tuple[EndpointSlice, ...] | None, starting: bool, dialled: bool
+) -> None:
+    pods = (a_pod("exporter", ips=(ip_address("10.1.0.7"),), labels={"app.kubernetes.io/name": "dualstack-exporter"}),)
+    inventory = cluster(nodes=(a_node("ra"), a_node("b", 2)), pods=pods, endpoint_slices=slices)
+    found = {t.name for t in inside(inventory, config(), FAMILIES, NOW, starting=starting)}
+    assert ("service" in found) is dialled
+    assert {"cluster_dns", "apiserver"} <= found
+
+
 def test_without_an_inventory_there_is_nothing_inside() -> None:
     assert inside(Inventory(source=InventoryOrigin.NONE), config(), FAMILIES, NOW) == ()
 

@@ -17,6 +17,7 @@ from exporter.daemon.rounds import Rounds, UnfinishedError
 from exporter.model.cause import Cause
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.policy import Policy, PolicyKind
+from exporter.model.cluster.service import Endpoint, EndpointSlice
 from exporter.model.dns import REFUSED, Reply
 from exporter.model.family import Family
 from exporter.model.probe import Check, Layer, Lookup, LookupOutcome, Observation, Outcome, Purpose, Question, Together
@@ -33,7 +34,7 @@ from exporter.probes.runner import Deadline, ProbeRunner
 from exporter.report.document import document_of
 from exporter.report.text import write
 from exporter.vantage import Inspection, Inspector
-from tests.unit.plan_scene import a_pod, cluster, conf, config
+from tests.unit.plan_scene import OWN, a_node, a_pod, cluster, conf, config
 from tests.unit.scene import HOST, V4, V6, pod
 
 TARGET = "targets: [{name: web, host: web.test, addresses: ['2001:db8::80', 192.0.2.80], port: 80}]\n"
@@ -355,6 +356,25 @@ async def test_causes_that_only_names_nobody_may_ask_for_could_show_are_unchecke
     assert paths <= unchecked
     text = write([document_of(report)])
     assert re.search(r"not_allowed +\d+ .*only pods name these nameservers, dns.allow", " ".join(text.split()))
+
+
+async def test_after_a_restart_on_a_single_node_the_own_service_fails_nobody() -> None:
+    """kube-proxy rejects it until the exporter is ready, which takes its first round."""
+    world = World("dns: {names: []}\n")
+    own = a_node("ra")
+    ends = tuple(Endpoint(addresses=(address,), ready=True) for address in own.internal_ips)
+    slices = tuple(
+        EndpointSlice(namespace=OWN.namespace, name=f, service=OWN.name, family=f, endpoints=(end,))
+        for f, end in zip((V4, V6), ends, strict=True)
+    )
+    world.inventory = replace(world.inventory, nodes=(own,), endpoint_slices=slices)
+    world.outcome = lambda c: Outcome.REFUSED if c.target.name == "service" and world.ticks < 60 else Outcome.OK
+    reports = [await world.run() for _ in range(4)]
+    assert [any(o.target.name == "service" for o in r.snapshot.observations) for r in reports] == [False] * 2 + [
+        True
+    ] * 2
+    assert {state.ok for report in reports for state in report.families.values()} == {True}
+    assert not set().union(*map(causes_of, reports)) & {Cause.TARGET_DOWN, Cause.TARGET_REFUSES_IPV6}
 
 
 async def test_a_reload_takes_the_results_of_targets_that_are_no_more() -> None:
