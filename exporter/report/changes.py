@@ -86,5 +86,7 @@ def _found(message: str, item: CauseReport) -> Notice:
 
 
 def _ended(item: CauseReport, now: Report) -> Notice:
-    lasted = age(max(0.0, now.snapshot.finished - item.since))
-    return Notice("cause ends", {"cause": item.finding.cause.value, "lasted": lasted})
+    cause = item.finding.cause
+    told = {"cause": cause.value, "lasted": age(max(0.0, now.snapshot.finished - item.since))}
+    reason = next((each.reason.value for each in now.unchecked if each.cause is cause), "")
+    return Notice("cause is no longer checked", {**told, "reason": reason}) if reason else Notice("cause ends", told)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,31 @@ def test_a_target_that_only_a_forbidden_nameserver_may_know_is_unchecked_and_not
     assert "target_down" not in {c["cause"] for c in report["causes"]}
     assert {u["cause"]: u["reason"] for u in report["unchecked"]}["dns_aaaa_blocked"] == "not_allowed"
     assert "dns.allow lets them be asked" in " ".join(told.split())
+
+
+def test_names_are_resolved_for_a_pod_with_its_own_file_or_not_at_all(village: Village) -> None:
+    """A pod that just started is not inspected yet: the host's file would say something else."""
+    listed = json.loads(village.inventory.read_text())
+    for item in listed["items"]:
+        if item["metadata"]["name"] == "two":
+            item["status"]["startTime"] = datetime.now(UTC).isoformat(timespec="seconds")
+    village.inventory.write_text(json.dumps(listed))
+    config = village.config() + "pods: {grace: 1h}\n"
+    file = Path("/etc/netns") / village.namespace("one") / "resolv.conf"
+    file.parent.mkdir(parents=True)
+    file.write_text("nameserver 198.51.100.53\nsearch only.of.this.pod\n")
+    try:
+        for command in ("resolve", "a.test"), ("probe", "a.test:80"):
+            old, young = (
+                run_exporter(*command, f"--pod=village/{name}", *arguments(village, config)) for name in ("one", "two")
+            )
+            assert "only.of.this.pod" in old.stdout or "198.51.100.53" in old.stdout
+            assert young.returncode == 2
+            assert young.stderr.endswith("--pod=village/two: its resolv.conf was not read (starting)\n")
+            assert "test" not in young.stdout
+    finally:
+        file.unlink()
+        file.parent.rmdir()
 
 
 def time_exporter(*given: str) -> tuple[subprocess.CompletedProcess[str], float]:

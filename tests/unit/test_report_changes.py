@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from exporter.model.cause import Cause, Severity
 from exporter.model.family import Family
-from exporter.model.report import FamilyReport, Report
+from exporter.model.reason import Reason
+from exporter.model.report import FamilyReport, Report, Unchecked
 from exporter.report.changes import Notice, changes
 from tests.unit.sample import bad_day, quiet_day
 
@@ -48,6 +49,15 @@ def test_a_cause_that_ends_tells_how_long_it_lasted() -> None:
     assert set(ended) == {item.finding.cause.value for item in bad_day().causes}
     assert ended["nat_masquerade_missing"].fields["lasted"] == "60 min"
     assert not any(c.urgent for c in ended.values())
+
+
+def test_a_cause_that_can_no_longer_be_checked_has_not_ended() -> None:
+    (item, *_) = bad_day().causes
+    blind = replace(quiet_day(), unchecked=(Unchecked(item.finding.cause, Reason.API_UNAVAILABLE),))
+    lines = told(bad_day(), blind)
+    (line,) = lines["cause is no longer checked"]
+    assert (line.fields["cause"], line.fields["reason"]) == (item.finding.cause.value, "api_unavailable")
+    assert item.finding.cause.value not in {c.fields["cause"] for c in lines["cause ends"]}
 
 
 def test_a_change_of_severity_or_explanation_is_told_and_one_of_subjects_is_not() -> None:
