@@ -64,6 +64,10 @@ dashboards: ## write grafana/*.json from the panels
 pictures: ## draw docs/dashboard-*.png from the lab's real data; some minutes
 	scripts/dashboards-picture
 
+.PHONY: release
+release: ## build what a release consists of into dist/, check it, and publish nothing; TAG=v0.1.1 as for that tag
+	scripts/release $(TAG)
+
 krew: ## write the manifest of the kubectl plugin for krew
 	.venv/bin/python -m scripts.krew
 
