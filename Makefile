@@ -47,19 +47,25 @@ archive: image ## the image as build/image.tar, for `microk8s images import` or 
 	mkdir -p build
 	$(CONTAINER_TOOL) save --output build/image.tar $(TAG)
 
-publish: image ## build the image, push it to your registry and set it in every manifest; IMAGE=registry.example/name:tag
+publish: image ## build the image, push it to your registry and set it in every manifest and in the chart; IMAGE=registry.example/name:tag
 	$(CONTAINER_TOOL) push $(TAG)
 	$(MAKE) manifest IMAGE=$(IMAGE)
 
-manifest: ## write deploy/daemonset.yaml from deploy/base/; with IMAGE=name:tag also set the image in every overlay
+manifest: ## write deploy/daemonset.yaml from deploy/base/; with IMAGE=name:tag also set the image in every overlay and the chart
 	scripts/manifest $(if $(filter command line environment,$(origin IMAGE)),$(IMAGE)) > deploy/daemonset.yaml.new
 	mv deploy/daemonset.yaml.new deploy/daemonset.yaml
 
-alerts: ## write the generated files of alerts/: the PrometheusRules and Alertmanager's inhibition rules
-	scripts/alerts
+.PHONY: chart
+chart: ## write the generated files of the Helm chart: what it shares with deploy/, alerts/ and grafana/, and its schema
+	scripts/chart
 
-dashboards: ## write grafana/*.json from the panels
+alerts: ## write the generated files of alerts/: the PrometheusRules and Alertmanager's inhibition rules; and the chart's
+	scripts/alerts
+	scripts/chart
+
+dashboards: ## write grafana/*.json from the panels, and the chart's
 	.venv/bin/python -m grafana.dashboards
+	scripts/chart
 
 pictures: ## draw docs/dashboard-*.png from the lab's real data; some minutes
 	scripts/dashboards-picture

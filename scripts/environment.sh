@@ -26,7 +26,7 @@ as_root() { if is_root; then "$@"; else sudo "$@"; fi; }
 # Start the calling script again as root with its own arguments and the settings of pip and TLS.
 restart_as_root() {
     kept=NODE_NAME,REQUIRE_REAL,CI,DAMAGED_WORLDS,LIBC_WORLDS,PIP_INDEX_URL,PIP_EXTRA_INDEX_URL,PIP_FIND_LINKS,PIP_CERT,PIP_CONFIG_FILE
-    kept=$kept,SSL_CERT_FILE,SSL_CERT_DIR,http_proxy,https_proxy,no_proxy
+    kept=$kept,GOPROXY,GOSUMDB,GOFLAGS,GOTOOLCHAIN,SSL_CERT_FILE,SSL_CERT_DIR,http_proxy,https_proxy,no_proxy
     exec sudo -H --preserve-env="$kept" "$clone/scripts/${0##*/}" "$@"
 }
 

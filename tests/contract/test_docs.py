@@ -1,15 +1,17 @@
-"""The generated tables of docs/ are what the program and the lab say today (`scripts/reference` writes them), and
-README is one page.
+"""Generated files are as they are made today: the tables of docs/ (`scripts/reference` writes them) and what the Helm
+chart shares with deploy/, alerts/ and grafana/ (`scripts/chart`). README is one page.
 """
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
 from scripts.architecture import DESCRIPTIONS, PICTURE, contracts, picture
+from scripts.chart import generated as chart_files
 from scripts.reference import DOCS, generated
 from tests.contract.test_links import ROOT
 from tests.contract.vocabulary import RULES
@@ -22,6 +24,11 @@ README = ROOT / "README.md"
 def test_a_page_has_the_table_as_it_is_made_now(name: str) -> None:
     item = TABLES[name]
     assert item.written(name) == item.page.read_text(encoding="utf-8"), "run scripts/reference"
+
+
+@pytest.mark.parametrize("path", chart_files(), ids=lambda path: path.name)
+def test_a_generated_file_of_the_chart_is_as_it_is_made_now(path: Path) -> None:
+    assert chart_files()[path] == path.read_text(encoding="utf-8"), "run `make chart`"
 
 
 def test_every_page_of_the_reference_has_a_generated_table_and_readme_links_to_it() -> None:
