@@ -199,7 +199,7 @@ class Duration(ScalarKind[float]):
 
     def json_schema(self) -> JsonSchema:
         text = {"type": "string", "pattern": f"^(?:0|{_DURATION.pattern})$", "minLength": 1}
-        return text if self.least else text | {"type": ["string", "integer"], "minimum": 0, "maximum": 0}
+        return text if self.least else text | or_text(Count(0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +355,12 @@ def _value(node: Node | None, path: str, option: Option) -> Any:
     if is_empty(node):
         raise Fault(path, "is empty: leave the key out to take the default")
     return option.kind.decode(node, path)
+
+
+def or_text(kind: ValueKind[Any], pattern: str = "") -> JsonSchema:
+    """The schema of a kind or a text. Not by anyOf: a wrong value then has one error, that of its own type."""
+    schema = kind.json_schema()
+    return schema | {"type": ["string", schema["type"]], **({"pattern": pattern} if pattern else {})}
 
 
 def section(holder: type[T]) -> Any:

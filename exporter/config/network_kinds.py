@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from exporter.config.document import Fault, Node, Scalar
 from exporter.config.kinds import (
     Choice,
+    Count,
     JsonSchema,
     ListOf,
     Plain,
@@ -22,6 +23,7 @@ from exporter.config.kinds import (
     Text,
     ValueKind,
     option,
+    or_text,
     scalar_text,
     show,
     show_text,
@@ -132,7 +134,7 @@ class AskedServer(ValueKind[DnsServer]):
         return POD_SERVERS.name if value.address is None else Section(DnsServer).encode(value)
 
     def json_schema(self) -> JsonSchema:
-        return {"anyOf": [{"const": POD_SERVERS.name}, Section(DnsServer).json_schema()]}
+        return or_text(Section(DnsServer), f"^{POD_SERVERS.name}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ class ReferenceServer(ValueKind[DnsServer]):
         return Section(DnsServer).encode(value)
 
     def json_schema(self) -> JsonSchema:
-        return {"anyOf": [IpAddress().json_schema(), Section(DnsServer).json_schema()]}
+        return or_text(Section(DnsServer))
 
 
 # What a probe is about
@@ -177,7 +179,7 @@ class Families(ValueKind[tuple[Family, ...] | None]):
         return "auto" if value is None else [str(family) for family in value]
 
     def json_schema(self) -> JsonSchema:
-        return {"anyOf": [{"const": "auto"}, ListOf(Choice(Family), least=1).json_schema()]}
+        return or_text(ListOf(Choice(Family), least=1), "^auto$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,9 +241,8 @@ class Statuses(ValueKind[tuple[tuple[int, int], ...]]):
         return plain[0] if len(plain) == 1 and isinstance(plain[0], str) else plain
 
     def json_schema(self) -> JsonSchema:
-        one: JsonSchema = {"type": ["string", "integer"], "pattern": "^[1-5][0-9]{2}(?:-[1-5][0-9]{2})?$"}
-        one |= {"minimum": 100, "maximum": 599}
-        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+        one = or_text(Count(100, 599), "^[1-5][0-9]{2}(?:-[1-5][0-9]{2})?$")
+        return one | {"type": [*one["type"], "array"], "items": one, "minItems": 1}
 
 
 @dataclass(frozen=True, slots=True)
