@@ -17,6 +17,7 @@ COPIED = {  # a file of the chart's files/: what stands in it, each as its own Y
     "access.yaml": ["deploy/base/access.yaml"],
     "node-lists.yaml": ["deploy/components/node-lists/access.yaml", "deploy/components/node-lists/kube-system.yaml"],
     "dns-configmaps.yaml": ["deploy/components/dns-configmaps/access.yaml"],
+    "events.yaml": ["deploy/components/events/access.yaml"],
     "node-files.yaml": ["deploy/components/microk8s-files/node-files.yaml"],
     "openshift-constraints.yaml": ["deploy/overlays/openshift/constraints.yaml"],
     "openshift-dns.yaml": ["deploy/overlays/openshift/dns.yaml"],

@@ -26,7 +26,7 @@ from exporter.config.load import load_config
 from exporter.config.schema import Config
 from scripts.chart import CHART, generated
 from tests.contract.helm import binary
-from tests.contract.kustomize import Object, identity, pod_specs, render, the, the_container
+from tests.contract.kustomize import Object, identity, pod_specs, read_objects, render, the, the_container
 from tests.contract.test_manifests import DEPLOY, ROOT, VERSIONS, WITHOUT_SCHEMA
 from tests.unit.test_config import CONTRACT
 
@@ -166,6 +166,12 @@ def test_values_render_components(name: str, tmp_path: Path) -> None:
 
 def _without_own_labels(document: Object) -> Object:
     return {**document, "metadata": {**document["metadata"], "labels": None}}
+
+
+def test_events_in_the_configuration_bring_the_right_to_create_them() -> None:
+    without, objects = comparable(template()), comparable(template("--set=config.events=true"))
+    theirs = read_objects(DEPLOY / "components/events/access.yaml")
+    assert {key: value for key, value in objects.items() if key not in without} == {identity(o): o for o in theirs}
 
 
 def test_helms_labels_are_on_every_object_and_in_no_selector() -> None:
