@@ -22,7 +22,7 @@ from exporter.model.reason import Reason
 from tests.kernel.broker_lab import named_namespace, place_of_name, place_of_pid, process_in, run
 from tests.kernel.namespaces import batch, run_inside
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.attack]
 
 ADDRESS = "2001:db8:1::1/128"
 

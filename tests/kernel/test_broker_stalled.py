@@ -42,7 +42,7 @@ from tests.kernel.stalled import LEAVES, TAKES, stalled_pod
 from tests.lab import cgroups
 from tests.lab.roots import PodRoot, place_program
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.attack]
 
 CONTENT = "nameserver 2001:db8::10\n"
 READ = PodFiles(resolv_errno=0, resolv_conf=CONTENT.encode(), libc_errno=0, libcs=(InstalledLibc.GLIBC,))

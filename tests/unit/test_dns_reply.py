@@ -29,6 +29,8 @@ from exporter.probes.outcome import PhaseError
 from tests.unit import hostile_dns
 from tests.work import calls_of
 
+pytestmark = pytest.mark.attack
+
 RECORDED = Path(__file__).parent.parent / "data" / "dns"
 QUERY_ID = 0x2B67
 OUTCOMES = {

@@ -33,6 +33,8 @@ from tests.wire.kubernetes_lab import (
 )
 from tests.wire.test_kubernetes_faults import NODE_NAMES, move_on, names
 
+pytestmark = pytest.mark.attack
+
 Reply = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 

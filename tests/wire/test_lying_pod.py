@@ -37,7 +37,7 @@ from tests.kernel.namespaces import configure, unique_prefix
 from tests.wire.loopback import HOST
 from tests.wire.namespaces import Namespace, execute
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.attack]
 DNS, WEB, ELSEWHERE = (ip_address(f"10.99.5.{last}") for last in (53, 80, 66))
 PODS, LIAR = ("a", "b", "c"), "a"  # the first that is asked
 PORT = 8080
