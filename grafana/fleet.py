@@ -308,8 +308,13 @@ def _exporters() -> Iterator[Panel]:
                 "internal errors",
             ),
             Query(
-                f'sum(rate(dualstack_exporter_events_total{{{S}, outcome!="sent"}}[$__rate_interval]))',
+                f'sum(rate(dualstack_exporter_events_total{{{S}, outcome!="sent"}}[$__rate_interval])) '
+                f"or 0 * sum({rounds})",
                 "Kubernetes Events not created",
+            ),
+            Query(
+                f"sum(rate(dualstack_exporter_log_lines_dropped_total{{{S}}}[$__rate_interval])) or 0 * sum({rounds})",
+                "log lines dropped",
             ),
         ],
         description="Rounds per second over all exporters, rounds skipped because the previous round was still "
@@ -324,4 +329,12 @@ def _exporters() -> Iterator[Panel]:
         description="Series that were dropped because of the limit on a metric. Lists of names are then incomplete; "
         "numbers and causes are not affected.",
         empty="no exporter has completed a round",
+    )
+    yield graph(
+        "Event loop lag",
+        [Query(f"max(dualstack_exporter_event_loop_lag_seconds{{{S}}})", "longest")],
+        description="Longest time in the last minute that the event loop of an exporter was late, because of too much "
+        "work or too little CPU time. Probes then seem slower than they are.",
+        empty="no exporter is scraped",
+        style=Style(unit="s"),
     )

@@ -84,6 +84,7 @@ class SampleExporter:
             role=self.role,
             last_round=now,
             round_complete=True,
+            loop_lag=0.002,
             rounds=self._rounds,
             inventory_synced={"nodes": now - 12, "pods": now - 12},
             reload_time=now - 86_400,
