@@ -143,7 +143,7 @@ def test_every_panel_returns_data_of_real_exporters(broken: Stack) -> None:
         return not waiting
 
     try:
-        broken.prometheus.wait(all_shown, "every panel", PATIENCE)
+        broken.prometheus.wait(all_shown, "every panel", 2 * PATIENCE)
     except AssertionError as error:
         raise AssertionError(f"without data: {sorted(waiting)}") from error
 
