@@ -38,7 +38,7 @@ ENV PATH=/opt/dualstack-exporter/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DUALSTACK_EXPORTER_REVISION=${REVISION}
 # The broker alone is started as uid 0, by the manifest that also gives it its four capabilities.
-USER 10046:10046
+USER 65532:65532
 EXPOSE 10046
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://localhost:10046/-/healthy', timeout=4)"]

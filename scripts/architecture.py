@@ -132,10 +132,10 @@ def processes() -> Iterator[str]:
     boxes = (
         Box(x=24, y=56, width=200, height=62, kind="card", name="Kubernetes API", lines=["list and watch, read-only"]),
         Box(x=24, y=190, width=200, height=96, kind="io", name="cluster exporter",
-            lines=["one Deployment, uid 10046", "no capability", "checks API objects"]),
+            lines=["one Deployment, uid 65532", "no capability", "checks API objects"]),
         Box(x=290, y=50, width=670, height=412, kind="host", name="one DaemonSet pod on each node"),
         Box(x=310, y=84, width=630, height=140, kind="io",
-            name="exporter process: uid 10046, no capability, no_new_privs",
+            name="exporter process: uid 65532, no capability, no_new_privs",
             lines=["a round: read state, plan, probe, decide; report, metrics and pages show the result"]),
         Box(x=310, y=296, width=330, height=58, kind="root", name="broker process: uid 0",
             lines=["NET_RAW NET_ADMIN SYS_PTRACE SYS_ADMIN"]),

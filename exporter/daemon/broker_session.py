@@ -24,7 +24,7 @@ from exporter.telemetry.logs import fields
 
 log = logging.getLogger(__name__)
 
-UNPRIVILEGED = 10046  # uid and gid of the exporter's own, as in the image: 65532 is that of many others
+UNPRIVILEGED = 65532  # uid and gid, as in the image
 DEFAULT_SOCKET = "/run/dualstack-exporter/broker.sock"
 MAY_CHANGE_UID = 1 << 6 | 1 << 7  # SETGID, SETUID (linux/capability.h)
 STOP_WAIT = 3.0

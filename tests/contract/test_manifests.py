@@ -49,7 +49,7 @@ ROOTS = [DEPLOY / "base", *OVERLAYS]
 OLDEST = (1, 30)
 VERSIONS = [v for v in all_versions() if tuple(int(part) for part in v.split(".")[:2]) >= OLDEST]
 WITHOUT_SCHEMA = {"PodMonitor", "PrometheusRule", "SecurityContextConstraints"}  # of other projects' APIs
-UNPRIVILEGED = 10046
+UNPRIVILEGED = 65532
 THEIRS = ("monitoring", "prometheus-k8s")  # the service account of kube-prometheus
 
 name_of_root = pytest.mark.parametrize("directory", ROOTS, ids=lambda path: path.name)

@@ -144,7 +144,7 @@ def test_the_main_process_holds_no_capability_and_cannot_get_one(world: dict[str
         kept = [status_of(child)["CapEff"] for child in brokers]
     assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
     assert status["NoNewPrivs"] == "1"
-    assert set(status["Uid"].split()) == {"10046"}
+    assert set(status["Uid"].split()) == {"65532"}
     assert kept == ["0000000000283000"]  # NET_ADMIN NET_RAW SYS_PTRACE SYS_ADMIN
 
 

@@ -52,7 +52,7 @@ def test_it_prints_its_configuration_there_too(podman: Podman, image: str) -> No
 
 def test_its_settings(settings: Any) -> None:
     healthcheck, settings = settings["Healthcheck"], settings["Config"]
-    assert settings["User"] == "10046:10046"
+    assert settings["User"] == "65532:65532"
     assert settings["Entrypoint"] == ["dualstack-exporter"]
     assert list(settings["ExposedPorts"]) == ["10046/tcp"]
     assert "http://localhost:10046/-/healthy" in healthcheck["Test"][-1]

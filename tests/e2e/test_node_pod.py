@@ -195,7 +195,7 @@ def test_each_process_has_the_power_that_the_manifest_gives_it(node_pod: NodePod
     broker, exporter = status_of(node_pod.pid("broker")), status_of(node_pod.pid("exporter"))
     assert broker["CapEff"] == broker["CapBnd"] == "0000000000283000"  # NET_ADMIN NET_RAW SYS_PTRACE SYS_ADMIN
     assert {exporter[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
-    assert set(exporter["Uid"].split()) == {"10046"}
+    assert set(exporter["Uid"].split()) == {"65532"}
     assert broker["NoNewPrivs"] == exporter["NoNewPrivs"] == "1"
     assert broker["Seccomp"] == exporter["Seccomp"] == "2"
 

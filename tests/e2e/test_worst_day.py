@@ -150,7 +150,7 @@ def end_of_a_round(daemon: Daemon) -> float:
 
 def limit_descriptors(daemon: Daemon, number: int) -> None:
     """As the daemon's own user, who may: root needs CAP_SYS_RESOURCE for it, which containers lack."""
-    user = ["setpriv", "--reuid=10046", "--regid=10046", "--clear-groups"]
+    user = ["setpriv", "--reuid=65532", "--regid=65532", "--clear-groups"]
     subprocess.run([*user, "prlimit", f"--pid={daemon.pid}", f"--nofile={number}:"], check=True)
 
 
