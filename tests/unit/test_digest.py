@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from exporter.config.load import load_config
 from exporter.config.schema import Config
+from exporter.diagnosis.bgp import BgpPlan, bgp_plan
 from exporter.diagnosis.expectation import families_expected
 from exporter.diagnosis.felix import effective
+from exporter.diagnosis.network import pod_network
 from exporter.diagnosis.vxlan_peers import expect_peers
 from exporter.digest.codec import CodecError, decode, encode
 from exporter.digest.format import (
@@ -32,6 +34,7 @@ from exporter.digest.format import (
 )
 from exporter.digest.projection import MAX_RESTRICTED, project, restrictions
 from exporter.model.cause import Cause, Scope, Severity
+from exporter.model.cluster.calico import BGPConfiguration, BGPPeer, VxlanMode
 from exporter.model.cluster.inventory import Inventory, InventoryOrigin, ResourceKind
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.policy import Policy, PolicyKind
@@ -46,6 +49,7 @@ from exporter.plan.peer_pods import peer_pods
 from exporter.plan.servers import known_servers
 from exporter.plan.targets import inside
 from tests.unit import recorded
+from tests.unit.test_bgp_causes import BIRD
 
 NOW = 1_800_000_000.0
 DIGESTS = recorded.DATA.parent / "digest"
@@ -89,6 +93,20 @@ def test_a_node_with_the_digest_decides_as_one_that_listed_the_cluster(scenario:
         each for each in under_policy(whole) if each[0] in mine
     }
     assert found.service_count_v6 == sum(any(a.version == 6 for a in s.cluster_ips) for s in whole.services or ())
+
+
+def test_a_node_with_the_digest_expects_the_same_bgp_sessions() -> None:
+    whole = recorded.cluster("healthy-dual-stack")
+    whole = replace(
+        whole,
+        nodes=tuple(replace(node, route_reflector=node.name == "babel") for node in whole.nodes or ()),
+        pools=tuple(replace(pool, vxlan_mode=VxlanMode.NEVER) for pool in whole.pools or ()),
+        cni_signs=(BIRD,),
+        bgp=(BGPConfiguration(name="default"),),
+        bgp_peers=(BGPPeer(name="rr", peers=frozenset({"babel"})),),
+    )
+    plans = [bgp_plan(each, pod_network(each), "ra") for each in (whole, through(whole))]
+    assert [[s.name for s in plan.sessions] for plan in plans if isinstance(plan, BgpPlan)] == [["babel", "anubis"]] * 2
 
 
 def test_the_same_cluster_gives_the_same_bytes_whenever_it_is_written() -> None:
