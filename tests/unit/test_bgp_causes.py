@@ -146,8 +146,9 @@ FILTERED = peer(address=ROUTER, filtered=True)
         (calico(), ROUTES[:1], "peer/babel: no route to fd01:0:0:12::/122; instead ::/0 via 2001:db8:10::1 dev eth0"),
         (calico(bgp=(NO_MESH,)), ROUTES[:1], "peer/babel: no route"),
         (calico(), (*ROUTES[:1], BLACKHOLE), "instead blackhole fd01:0:0:12::/122 dev lo"),
-        # A borrowed address is not the block; a route to more than it is enough.
-        (calico(), (*ROUTES[:1], route("fd01:0:0:12::/128", gateway=BABEL)), "peer/babel: no route"),
+        # An address that another node borrowed is not the block; the peer's own ones, or a route to more, are enough.
+        (calico(), (*ROUTES[:1], route("fd01:0:0:12::/128", gateway=ANUBIS)), "peer/babel: no route"),
+        (calico(), (*ROUTES[:1], route("fd01:0:0:12::/128", gateway=BABEL)), None),
         (calico(), (*ROUTES[:1], route("fd01:0:0:12::/64", gateway=BABEL)), None),
         # A router outside may announce the default route alone.
         (calico(peer(address=ROUTER)), (), None),

@@ -15,9 +15,11 @@ from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.host_links import described, route_table
 from exporter.diagnosis.rules.judging import changed_lately, found, reader_reason
 from exporter.model.cause import Cause
+from exporter.model.cluster.calico import BlockAffinity
 from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.cluster.node import Node
 from exporter.model.facts import Reader
+from exporter.model.family import Family, contains
 from exporter.model.reason import Reason
 from exporter.model.subject import Subject, SubjectKind
 
@@ -89,6 +91,15 @@ def _without_route(view: RuleInput, plan: BgpPlan) -> Iterator[tuple[str, str]]:
         for block in routed_blocks(plan, view.inventory, own, peer):
             route = table.match(block.cidr.network_address, longest=block.cidr.prefixlen)
             leads = route is not None and route.type == "unicast" and (outside or not route.is_default)
-            if not leads and not changed_lately(block, view.now):
+            if not (leads or changed_lately(block, view.now) or _has_single_routes(view, peer, block)):
                 yield peer.name, f"peer/{peer.name}: no route to {block.cidr}; instead {described(route)}"
                 break
+
+
+def _has_single_routes(view: RuleInput, peer: Node, block: BlockAffinity) -> bool:
+    """Whether the peer announces addresses of its block one by one, as Calico does until it knows the whole block."""
+    theirs = peer.calico_address(Family.V6)
+    return theirs is not None and any(
+        route.gateway == theirs.ip and contains(block.cidr, route.destination)
+        for route in view.snapshot.kernel.routes or ()
+    )
