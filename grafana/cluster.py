@@ -138,6 +138,16 @@ def _migration() -> Iterator[Panel]:
         style=PROGRESS,
         size=(8, 8),
     )
+    yield table(
+        "Phases of the migration",
+        [f"max by (phase, state) (dualstack_migration_phase{{{C}}}) == 1"],
+        [Column("phase", "phase", TEXT), Column("state", "state", TEXT), Column("#A")],
+        description="The page /migration of the cluster exporter and `dualstack-exporter migration` show the steps of "
+        "each phase and what to do. Phases that only nodes show have no row.",
+        empty="the cluster exporter is not scraped, or has no inventory",
+        sort=("state", True),
+        size=(6, 8),
+    )
     by_namespace = f"dualstack_namespace_objects_without_family{{{C}}}"
     yield table(
         "Objects without a family by namespace",
@@ -152,7 +162,7 @@ def _migration() -> Iterator[Panel]:
         "count first.",
         empty="every object has its families, or the cluster exporter is not scraped",
         sort=("count", True),
-        size=(12, 8),
+        size=(10, 8),
         only_bad=True,
     )
     yield graph(
@@ -160,6 +170,7 @@ def _migration() -> Iterator[Panel]:
         [Query(f'sum by (resource) (dualstack_objects_without_family{{ip_family="IPv6", {C}}})', "{{resource}}")],
         description="Objects that should have IPv6 but have not, over time.",
         empty="the cluster exporter was not scraped in this time, or IPv6 is not expected",
+        size=(8, 8),
     )
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURE = ROOT / "docs" / "architecture.svg"
-WIDTH, HEIGHT = 1180, 1250
+WIDTH, HEIGHT = 1180, 1302
 LAYERS_TOP, ROW = 500, 52
 
 DESCRIPTIONS = {
@@ -29,6 +29,7 @@ DESCRIPTIONS = {
     "web": "HTTP server and status page",
     "report": "the report as text and JSON, the reference tables",
     "catalogue": "every metric, declared once",
+    "migration": "the way to dual-stack, step by step",
     "digest": "cluster data for nodes: served and fetched",
     "vantage": "finds pods' namespaces, reads their state",
     "probes": "sends probes and DNS queries, returns outcomes",

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator
 
 from exporter.catalogue.metric import FinishedRound, Metric, Row, by_label, gauge, one
 from exporter.diagnosis.census import FamilyCount
+from exporter.migration.step import StepState
 from exporter.model.cluster.inventory import Came, InventoryOrigin
+
+SEEN = (StepState.DONE, StepState.MISSING)
 
 
 def inventory_stale(source: FinishedRound) -> bool | None:
@@ -40,6 +43,14 @@ def namespace_objects_without_family(source: FinishedRound) -> Iterator[Row]:
             yield (count.resource, count.namespace, count.family), count.lacking
 
 
+def migration_phase(source: FinishedRound) -> Iterator[Row]:
+    """A phase that cannot be seen, or does not apply, has no row."""
+    states = source.migration.states if source.migration is not None else {}
+    for phase, state in states.items():
+        if state in SEEN:
+            yield from (((phase.value, each.value), each is state) for each in SEEN)
+
+
 # fmt: off
 INVENTORY: tuple[Metric[FinishedRound], ...] = (
     gauge("inventory_stale",
@@ -59,5 +70,8 @@ INVENTORY: tuple[Metric[FinishedRound], ...] = (
           omitted=lambda source: source.census.namespaces_left_out),
     gauge("migration_ratio", "Ratio of objects that are dual-stack to those that could be (cluster exporter).",
           ("resource",), by_label(lambda source: {p.resource: p.ratio for p in source.census.progress})),
+    gauge("migration_phase",
+          "State of each phase on the way to dual-stack: 1 for the one that applies; absent where it cannot be seen "
+          "(cluster exporter).", ("phase", "state"), migration_phase),
 )
 # fmt: on

@@ -17,6 +17,8 @@ from typing import Generic, TypeAlias, TypeVar
 
 from exporter.catalogue.totals import Histogram, Totals
 from exporter.diagnosis.census import Census, take_census
+from exporter.migration.plan import plan_of
+from exporter.migration.step import Migration
 from exporter.model.cause import Role
 from exporter.model.report import Report, Snapshot
 
@@ -51,6 +53,11 @@ class FinishedRound:
     def census(self) -> Census:
         """Counted once for all metrics: a cluster may have 150,000 pods. Empty for a role that sees one node's only."""
         return Census() if self.snapshot.role is Role.NODE else take_census(self.snapshot.inventory)
+
+    @property
+    def migration(self) -> Migration | None:
+        """The steps to dual-stack; None for a role that sees one node's objects only."""
+        return None if self.snapshot.role is Role.NODE else plan_of(self.snapshot)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from exporter import __version__
@@ -156,6 +157,14 @@ def _add_resolve(to: argparse.ArgumentParser) -> None:
     _add_output(to)
 
 
+def _add_migration(to: argparse.ArgumentParser) -> None:
+    to.add_argument("--output", choices=("text", "json", "markdown"), help="default text")
+    to.add_argument(
+        "--to", choices=("dual-stack", "ipv6"), help="default dual-stack; ipv6 alone where `families` is [IPv6]"
+    )
+    to.add_argument("--nodes", choices=("all",), help="collect from every node exporter what only a node shows")
+
+
 def _add_explain(to: argparse.ArgumentParser) -> None:
     to.add_argument("name", metavar="NAME", help="such as dns_aaaa_blocked or DualstackDnsAaaaBlocked")
 
@@ -168,6 +177,7 @@ _SUBCOMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], 
     ("check", "a report of what is wrong and why", _add_check),
     ("probe", "one probe, each step shown", _add_probe),
     ("resolve", "what A and AAAA answer, and what glibc and musl would give an application", _add_resolve),
+    ("migration", "what stands between this cluster and dual-stack, in order", _add_migration),
     ("explain", "the runbook of a cause or an alert", _add_explain),
     ("config", "check the configuration and print the effective one", _add_config),
     ("reference", "the tables of metrics, causes, alerts and configuration", lambda _: None),
@@ -177,14 +187,8 @@ _SUBCOMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], 
 def _run_command(options: Options) -> int:
     """The exit status. Each command is only imported when it runs: config and --help need none of the others."""
     match options.command:
-        case "check":
-            from exporter.cli.check import check as command  # noqa: PLC0415
-        case "probe":
-            from exporter.cli.probe import probe as command  # noqa: PLC0415
-        case "resolve":
-            from exporter.cli.resolve import resolve as command  # noqa: PLC0415
-        case "explain":
-            from exporter.cli.explain import explain as command  # noqa: PLC0415
+        case "check" | "probe" | "resolve" | "migration" | "explain" as name:  # each in the module of its name
+            command: Callable[[Options], int] = getattr(import_module(f"exporter.cli.{name}"), name)
         case "config":
             sys.stdout.write(format_schema() if options.schema else format_config(options.load()))
             return 0

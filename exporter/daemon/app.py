@@ -36,6 +36,7 @@ from exporter.digest.publisher import DigestPublisher
 from exporter.inventory.event_writer import OUTCOMES
 from exporter.inventory.fetching import happens_within
 from exporter.inventory.source import InventorySource
+from exporter.migration.plan import plan_of
 from exporter.model.cause import Role
 from exporter.model.cluster.inventory import InventoryOrigin
 from exporter.model.report import Report
@@ -48,6 +49,7 @@ from exporter.report.questions import planned_questions
 from exporter.report.runbooks import read_runbook, runbook_names
 from exporter.telemetry.logs import InternalErrors, fields
 from exporter.web.page.document import page as render_page
+from exporter.web.page.migration import migration_page
 from exporter.web.page.runbook import runbook_page, runbooks_page
 from exporter.web.page.style import STYLE
 from exporter.web.server.application import WebOptions, WebServer
@@ -148,6 +150,11 @@ class Daemon:
             return runbooks_page(runbook_names())
         text = read_runbook(name)
         return None if text is None else runbook_page(name, text)
+
+    def migration(self) -> str | None:
+        if self.config.role is Role.NODE:
+            return None
+        return migration_page(None if self._report is None else plan_of(self._report.snapshot))
 
     def config_text(self) -> str:
         return format_config(self.config)

@@ -40,6 +40,8 @@ class Options(argparse.Namespace):
     nodes: str = ""
     # config
     schema: bool = False
+    # migration
+    to: str = ""
     # probe, resolve
     pod: str = ""
     netns: str = ""

@@ -117,6 +117,9 @@ class DigestAlone:
     def runbook(self, name: str) -> str | None:
         raise NotImplementedError(name)
 
+    def migration(self) -> str | None:
+        return None
+
     def config_text(self) -> str:
         return ""
 

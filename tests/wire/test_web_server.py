@@ -35,7 +35,7 @@ from exporter.web.server.rotation import WebSettings
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 STYLE = "body { color: black }"
 HEALTH = ["/-/healthy", "/healthz", "/livez", "/-/ready", "/readyz"]
-GUARDED = ["/", "/metrics", "/api/v1/report", "/config", "/runbooks/", "/nowhere"]
+GUARDED = ["/", "/metrics", "/api/v1/report", "/config", "/runbooks/", "/migration", "/nowhere"]
 
 
 @dataclass
@@ -45,6 +45,7 @@ class World:
     ready: bool = True
     report_bytes: bytes | None = json.dumps({"version": 1, "causes": ["x" * 2000]}).encode()
     problem: str = ""
+    steps: str | None = "the steps"
     reloads: int = 0
     asked: list[tuple[str, bool]] = field(default_factory=list)
 
@@ -60,6 +61,9 @@ class World:
 
     def runbook(self, name: str) -> str | None:
         return f"runbook {name}" if name in {"", "DualstackIpv6Down"} else None
+
+    def migration(self) -> str | None:
+        return self.steps
 
     def config_text(self) -> str:
         return "role: node\n"
@@ -164,6 +168,10 @@ async def test_every_route_answers_over_both_families(host: str) -> None:
             assert (runbook.status, runbook.text) == (200, f"runbook {name}")
             assert (await served.ask(f"{path}x", host=host)).status == 404
         assert (await served.ask("/runbooks/DualstackIpv6Down.md", host=host)).status == 200
+        served.world.steps = "the steps"
+        assert (await served.ask("/migration", host=host)).text == "the steps"
+        served.world.steps = None  # a node's exporter
+        assert (await served.ask("/migration", host=host)).status == 404
         for path in HEALTH:
             assert (await served.ask(path, host=host)).status == 200
 
@@ -181,7 +189,7 @@ async def test_the_telemetry_path_is_configurable_and_takes_nobody_s_place() -> 
     async with serve(telemetry_path="/probe/metrics") as served:
         assert (await served.ask("/probe/metrics")).status == 200
         assert (await served.ask("/metrics")).status == 404
-    for path in ("metrics", "/", "/config", "/runbooks/x", "/-/ready", "/a{b}", "/a b", ""):
+    for path in ("metrics", "/", "/config", "/migration", "/runbooks/x", "/-/ready", "/a{b}", "/a b", ""):
         with pytest.raises(ValueError, match="path"):
             WebServer(World(), WebSettings(), WebOptions(telemetry_path=path))
 

@@ -137,6 +137,7 @@ def parse_pod(source: Mapping[str, Any]) -> Pod:
     given = [each.get("ip") for each in objects(status.get("podIPs"))] or [status.get("podIP")]
     ips = addresses(given)
     host_network = flag(spec.get("hostNetwork")) is True
+    labels = string_map(metadata.get("labels"), intern)
     return Pod(
         namespace=namespace,
         name=name,
@@ -151,7 +152,7 @@ def parse_pod(source: Mapping[str, Any]) -> Pod:
         ips=ips,
         annotated_ips=_annotated_addresses(notes, given, ips),
         runtime_class=text(spec.get("runtimeClassName")),
-        labels=string_map(metadata.get("labels"), intern),
+        labels=labels,
         ports=_ports(containers),
         dns_servers=addresses(items(mapping(spec.get("dnsConfig")).get("nameservers"))),
         families=parse_families(notes.get(FAMILIES_ANNOTATION)),
@@ -159,10 +160,22 @@ def parse_pod(source: Mapping[str, Any]) -> Pod:
         disables_ipv6=_disables_ipv6(spec, notes),
         static_uid=text(notes.get("kubernetes.io/config.hash")),
         service_account=intern(name_of(spec.get("serviceAccountName"))),
+        owner=_owner(metadata, labels),
         dns=dns_process(spec),
         component=_component(namespace, name, containers, node),
         cni_sign=pod_sign(metadata, containers, Subject.of(SubjectKind.POD, namespace, name)) if host_network else None,
     )
+
+
+def _owner(metadata: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    """The controller of a pod. A Deployment names its ReplicaSets NAME-HASH, and labels their pods with the hash."""
+    for each in objects(metadata.get("ownerReferences")):
+        kind, name = name_of(each.get("kind")).lower(), name_of(each.get("name"))
+        if kind and name and each.get("controller") is True:
+            suffix = "-" + labels.get("pod-template-hash", "")
+            made = kind == "replicaset" and len(suffix) > 1 and name.endswith(suffix)
+            return intern(f"deployment/{name.removesuffix(suffix)}" if made else f"{kind}/{name}")
+    return ""
 
 
 def _ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -43,6 +43,7 @@ class Pod:
     disables_ipv6: bool = False  # the sysctls of its spec, or of the tuning plugin in its networks, switch IPv6 off
     static_uid: str = ""  # annotation kubernetes.io/config.hash: the uid in a static pod's cgroup
     service_account: str = ""
+    owner: str = ""  # KIND/NAME in lower case of what makes it anew; a Deployment for those of its ReplicaSet
     cni_sign: CniSign | None = None  # where it is an agent of a CNI
     dns: DnsProcess | None = None  # where it runs CoreDNS
     component: ComponentFlags | None = None  # the flags it shows, where it runs a Kubernetes component

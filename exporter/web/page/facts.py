@@ -181,7 +181,8 @@ def migration_section(report: Report) -> Html:
         if lacking.family not in unexpected:
             summary = f"{lacking.resource.value} without {lacking.family.value}: {lacking.total}"
             lists.append(details(summary, few(lacking.names, len(lacking.names), lacking.total)))
-    return section("migration", "Migration to dual-stack", objects, *lists)
+    link = element("p", element("a", "The steps that are left, in order", href="/migration"))
+    return section("migration", "Migration to dual-stack", objects, *lists, link)
 
 
 def _progress(census: Census, progress: Progress) -> Html:

@@ -34,7 +34,7 @@ from exporter.web.server.rotation import WebSettings
 
 _log = logging.getLogger(__name__)
 _HEALTHY, _READY = ("/-/healthy", "/healthz", "/livez"), ("/-/ready", "/readyz")
-_PATHS = frozenset({"/", "/api/v1/report", "/api/v1/digest", "/config", "/-/reload"})
+_PATHS = frozenset({"/", "/api/v1/report", "/api/v1/digest", "/config", "/migration", "/-/reload"})
 _MOST_HEADERS, _LONGEST_LINE = 64, 8190
 _SHUTDOWN = 2.0  # seconds that responses under way have when the daemon ends
 _WORTH_GZIP = 1024  # bytes
@@ -60,6 +60,9 @@ class State(Protocol):
 
     def runbook(self, name: str) -> str | None:
         """The page of a cause's or an alert's runbook, that of all of them for an empty name; None without one."""
+
+    def migration(self) -> str | None:
+        """The page of the steps to dual-stack; None for a role that sees one node's objects only."""
 
     def config_text(self) -> str: ...
 
@@ -143,6 +146,7 @@ class WebServer:
                 web.get("/", self._page),
                 web.get("/api/v1/report", self._report),
                 web.get("/config", self._config),
+                web.get("/migration", self._migration),
                 web.get("/runbooks/{name:[^/]*}", self._runbook),
                 web.post("/-/reload", self._reload),
                 web.put("/-/reload", self._reload),
@@ -196,6 +200,12 @@ class WebServer:
 
     async def _runbook(self, request: web.Request) -> web.Response:
         page = self._state.runbook(request.match_info["name"].removesuffix(".md"))
+        if page is None:
+            raise web.HTTPNotFound
+        return _html(page)
+
+    async def _migration(self, _: web.Request) -> web.Response:
+        page = self._state.migration()
         if page is None:
             raise web.HTTPNotFound
         return _html(page)
