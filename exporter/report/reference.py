@@ -84,7 +84,10 @@ def alerts_table(rules: str) -> str:
 def wait_of(rule: Mapping[str, Any]) -> str:
     """How long a fault lasts before the alert fires: the age in the expression, else the rule's `for`."""
     age = AGE.search(str(rule["expr"]))
-    return f"{int(age.group(1)) // 60}m" if age else str(rule.get("for", "0s"))
+    if age is None:
+        return str(rule.get("for", "0s"))
+    minutes, seconds = divmod(int(age.group(1)), 60)
+    return f"{minutes}m{seconds}s" if seconds else f"{minutes}m"
 
 
 def _severity(rule: Mapping[str, Any], recorded: Mapping[str, str]) -> str:

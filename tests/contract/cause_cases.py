@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from exporter.diagnosis.engine.explanations import FOLLOWS, REACHES
 from exporter.model.cause import Cause, Role, Scope, Severity
 from exporter.report.document import alert_name
 from tests.contract.alert_rules import ALERTING, ALERTS, GROUPS
@@ -17,7 +16,7 @@ ALERTED = tuple(each for each in Cause if alert_name(each) in {rule.name for rul
 FROM_MINUTE_1 = "0x1 1x80"
 # Minutes after which a cause of the scope is alerted, one of them for the series to begin.
 WAIT: Mapping[Scope, int] = {Scope.DNS: 4, Scope.PATH: 6, Scope.NODE: 6, Scope.POD: 16, Scope.CLUSTER: 16}
-JUST_BEFORE = {minutes: f"{minutes - 1}m30s" for minutes in (4, 6, 16)}
+JUST_BEFORE = {minutes: f"{minutes - 1}m30s" for minutes in (2, 4, 5, 6, 16)}
 
 
 def labels(**given: str) -> str:
@@ -66,20 +65,14 @@ CRITICAL_BY_ITSELF = (
 )  # fmt: skip
 
 
-def escalated() -> tuple[Cause, ...]:
-    """Causes of pods and of the cluster that explain others, and so may take a higher severity from them."""
-    explaining = {one for reach in REACHES for one in reach.causes} | {one for by in FOLLOWS.values() for one in by}
-    scopes = {Scope.POD, Scope.CLUSTER}
-    able = (each for each in ALERTED if each.spec.scope in scopes and each in explaining)
-    return tuple(each for each in able if each not in CRITICAL_BY_ITSELF)
-
-
 def cases() -> dict[str, Any]:
     """A file of `promtool test rules`: alerted in its time where it holds and is a warning, silent otherwise."""
     warning = Severity.WARNING
     early = {minutes: [s for s in ALERTED if WAIT[s.spec.scope] <= minutes] for minutes in (4, 6, 16)}
     before = {4: [], 6: early[4], 16: early[6]}
     critical = list(CRITICAL_BY_ITSELF)
+    everywhere = [each for each in critical if Role.NODE not in each.spec.roles]
+    others = [each for each in ALERTED if each.spec.scope is not Scope.DNS and each not in critical]
     silent = [fires("30m", warning, ())]
     explained = (
         {
@@ -117,14 +110,20 @@ def cases() -> dict[str, Any]:
                 silent,
             ),
             case(
-                "what is critical by itself pages within 3 minutes, whatever scope it has",
+                "what is critical by itself pages within 3 minutes, and in the whole cluster within 1.5",
                 (cause(each, Severity.CRITICAL, FROM_MINUTE_1) for each in critical),
-                (fires(JUST_BEFORE[4], warning, ()), fires("4m", Severity.CRITICAL, critical)),
+                (
+                    fires(JUST_BEFORE[2], warning, ()),
+                    fires("2m", Severity.CRITICAL, (Cause.COREDNS_TEMPLATE_BLOCKS_AAAA,)),
+                    fires("2m30s", Severity.CRITICAL, everywhere),
+                    fires(JUST_BEFORE[4], Severity.CRITICAL, everywhere),
+                    fires("4m", Severity.CRITICAL, critical),
+                ),
             ),
             case(
-                "what became critical by what follows from it pages within 5 minutes",
-                (cause(each, Severity.CRITICAL, FROM_MINUTE_1) for each in escalated()),
-                (fires(JUST_BEFORE[6], warning, ()), fires("6m", Severity.CRITICAL, escalated())),
+                "what became critical by what follows from it pages within 4 minutes",
+                (cause(each, Severity.CRITICAL, FROM_MINUTE_1) for each in others),
+                (fires(JUST_BEFORE[5], warning, ()), fires("5m", Severity.CRITICAL, others)),
             ),
         ],
     }

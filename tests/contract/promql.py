@@ -42,7 +42,7 @@ class Selector:
 
 @dataclass(slots=True)
 class Expression:
-    """What an expression uses. `made` are labels that label_replace writes."""
+    """What an expression uses. `made` are labels that label_replace and label_join write."""
 
     selectors: list[Selector] = field(default_factory=list)
     functions: set[str] = field(default_factory=set)
@@ -66,7 +66,7 @@ def read(text: str) -> Expression:
             found.grouping |= {label for kind, label in labels if kind == "word"}
         elif following == "(" or following in {"by", "without"}:
             found.functions.add(word)
-            if word == "label_replace":
+            if word in {"label_join", "label_replace"}:
                 found.made |= _written(tokens, position)
         else:
             matchers, position = _until(tokens, position, "}") if following == "{" else ([], position)
@@ -98,7 +98,7 @@ def _matchers(tokens: list[tuple[str, str]]) -> Iterator[Matcher]:
 
 
 def _written(tokens: list[tuple[str, str]], position: int) -> set[str]:
-    """The label that label_replace(v, "label", ...) writes: its first string outside of v's own brackets."""
+    """The label that label_replace or label_join(v, "label", ...) writes: its first string outside of brackets of v."""
     depth = 0
     for kind, word in tokens[position:]:
         depth += {"(": 1, "{": 1, ")": -1, "}": -1}.get(word, 0)

@@ -24,7 +24,10 @@ RANGE = re.compile(r"\[(\d+)([smhd])(:\w+)?\]")
 MILLISECONDS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 SCRAPED = 30_000  # milliseconds between two samples
 # Labels whose values never hold a line break: enums, and names that Kubernetes or a scrape configuration gives.
-ONE_LINE = {"cause", "by", "job", "reason", "state", "fault", "outcome", "role", "node", "name"}
+ONE_LINE = {
+    "cause", "by", "job", "reason", "state", "fault", "outcome", "role", "node", "name", "ip_family", "reader",
+    "component",
+}  # fmt: skip
 WORDS = {"anchored", "smoothed", "fill", "fill_left", "fill_right", "start", "end", "range", "step"}
 
 each_rule = pytest.mark.parametrize("rule", EVERY, ids=lambda rule: rule.name)

@@ -57,7 +57,8 @@ def scaled_rules(text: str, minute: float) -> str:
             lambda found: "[" + ":".join(scaled(part, minute) for part in found.group(1).split(":")) + "]",
             rule["expr"],
         )
-        rule["expr"] = re.sub(r"(?<=:age >= )\d+", lambda found: f"{int(found.group()) * minute / 60:g}", rule["expr"])
+        # Ages: counts of nodes, which are compared as well, have one digit.
+        rule["expr"] = re.sub(r"(?<= >= )\d{2,}", lambda found: f"{int(found.group()) * minute / 60:g}", rule["expr"])
     return yaml.safe_dump(document, sort_keys=False, width=10_000)
 
 
@@ -286,6 +287,11 @@ class Monitoring:
         """The rules that could not be evaluated, with the reason."""
         rules = [rule for group in self.prometheus.ask("/api/v1/rules")["groups"] for rule in group["rules"]]
         return [f"{rule['name']}: {rule['lastError']}" for rule in rules if rule["health"] == "err"]
+
+    def descriptions(self) -> dict[str, str]:
+        """Of every alert that fires, by its name."""
+        alerts = self.prometheus.ask("/api/v1/alerts")["alerts"]
+        return {a["labels"]["alertname"]: a["annotations"]["description"] for a in alerts if a["state"] == "firing"}
 
     def let_pass(self, minutes: float) -> None:
         """So many minutes of the rules: until Prometheus has evaluated through them."""
