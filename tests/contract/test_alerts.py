@@ -310,6 +310,32 @@ def test_rules_treat_every_cause_alike(tmp_path: Path) -> None:
     promtool("test", "rules", tmp_path / "causes.yaml")
 
 
+@pytest.mark.real
+def test_a_fault_of_the_whole_cluster_names_twenty_and_stays_with_them(tmp_path: Path) -> None:
+    """Which ones is chance: series that changed with each evaluation would be many."""
+    nodes = [f"n{number}" for number in range(4)]
+    series = [{"series": f'dualstack_exporter_info{{node="{node}", role="node"}}', "values": "1x80"} for node in nodes]
+    for node in nodes:
+        own = f'cause="ipv6_unreachable", node="{node}"'
+        series.append({"series": f'dualstack_cause{{{own}, scope="path", severity="warning"}}', "values": "1x80"})
+        for number in range(10):
+            subject = f'{own}, kind="pod", namespace="shop", name="{node}-{number}"'
+            series.append({"series": f"dualstack_cause_subject_info{{{subject}}}", "values": "1x80"})
+    named = 'place:dualstack_fault_subject:max{fault="ipv6_unreachable"}'
+    ever = f"count(count by (subject) (last_over_time({named}[20m])))"
+    case = {
+        "interval": "30s",
+        "input_series": series,
+        "promql_expr_test": [
+            {"expr": expr, "eval_time": "25m", "exp_samples": [{"labels": "{}", "value": 20}]}
+            for expr in (f"count({named})", ever)
+        ],
+    }
+    file = {"rule_files": [str(ALERTS / "dualstack.yaml")], "evaluation_interval": "30s", "tests": [case]}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(file, width=10_000))
+    promtool("test", "rules", tmp_path / "test.yaml")
+
+
 def test_every_alert_is_tested_to_fire_and_to_be_silent() -> None:
     fired: set[str] = set()
     silent: set[str] = set()
