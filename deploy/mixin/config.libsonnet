@@ -12,7 +12,7 @@
     // Labels that every alert gets.
     alertLabels: {},
     // The age in seconds from which a fault is alerted, by the name of an alert or of a group: {DualstackIpv6Down: 120,
-    // 'dualstack-pod': 3600}. For alerts with two rules also by severity: {DualstackFelixIpv6Off: {critical: 60}}.
+    // 'dualstack-pod': 3600}. Critical faults still page sooner, as place:dualstack_fault_urgent:age says.
     delays: {},
     // keep_firing_for, in the same way: {DualstackExporterAbsent: '30m'}.
     keepFiringFor: {},

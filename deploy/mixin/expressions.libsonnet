@@ -45,7 +45,12 @@ function(config)
       replaced(made, labelPairs + job),
 
     // A template of an annotation.
-    template(text):: replaced(text, [['$labels.' + label, '$labels.' + labels[label]] for label in renamed]),
+    template(text):: replaced(text, [
+      [before + label + after, before + labels[label] + after]
+      for label in renamed
+      for before in ['$labels.', '{', ',']
+      for after in if before == '$labels.' then [''] else ['=%q']  // matchers of the query that looks for names
+    ]),
 
     // The names of a graph's series.
     legend(text):: replaced(text, [['{{%s}}' % label, '{{%s}}' % labels[label]] for label in renamed]),
