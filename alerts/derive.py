@@ -9,12 +9,14 @@ one.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from exporter.config.schema import RUNBOOKS
 from exporter.diagnosis.engine.explanations import FOLLOWS, PATH_CAUSES, REACHES, SYMPTOMS, To
 from exporter.model.cause import Cause, Role
 from exporter.report.document import alert_name
@@ -75,6 +77,18 @@ def _observing(lines: Iterable[str]) -> Iterator[str]:
         else:
             yield line
         unlabelled = unlabelled and not line.startswith((SEVERITY, ANNOTATIONS))
+
+
+def runbook_base(root: Path) -> str:
+    """Where links to runbooks begin: `runbooks.url` of the shipped configuration, which the reports use as well."""
+    shipped = yaml.safe_load((root / "deploy" / "base" / "config.yaml").read_text(encoding="utf-8"))["data"]
+    runbooks = (yaml.safe_load(shipped["config.yaml"]) or {}).get("runbooks", {})
+    return str(runbooks.get("url") or RUNBOOKS).rstrip("/") + "/"
+
+
+def with_runbooks(rules: str, base: str) -> str:
+    """The rules file with the links of all alerts beginning so."""
+    return re.sub(r"(?<= runbook_url: )\S+/(?=\w+\.md$)", lambda _: base, rules, flags=re.MULTILINE)
 
 
 def mixin_rules(rules: str) -> str:
@@ -199,9 +213,15 @@ def _quoted(text: str) -> str:
 
 def derived(directory: Path) -> dict[Path, str]:
     """Every derived file with its content."""
-    rules = (directory / "dualstack.yaml").read_text(encoding="utf-8")
+    base = runbook_base(directory.parent)
+    rules, companions = (
+        with_runbooks((directory / name).read_text(encoding="utf-8"), base)
+        for name in ("dualstack.yaml", "companions.yaml")
+    )
     alertmanager = directory / "alertmanager.yaml"
     return {
+        directory / "dualstack.yaml": rules,
+        directory / "companions.yaml": companions,
         directory / "prometheusrule.yaml": prometheus_rule(rules),
         directory / "observe" / "prometheusrule.yaml": observing_rule(rules),
         alertmanager: with_inhibition(alertmanager.read_text(encoding="utf-8")),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
+from alerts.derive import runbook_base
 from exporter.model.cause import Cause
 from exporter.model.dns import BlockKind
 from exporter.model.facts import PeerState
 from exporter.model.reason import Reason
-from exporter.report.document import RUNBOOKS, alert_name
+from exporter.report.document import alert_name
 from exporter.web.page.facts import REASONS
 from exporter.web.page.matrix import STATES
 from grafana.panels import BLUE, GREEN, ORANGE, RED, Style, scale
@@ -54,7 +56,7 @@ SEVERITY = Style(words={"3": "critical", "2": "warning", "1": "info"}, steps=sca
 READ = Style(words={"1": "yes", "0": "could not be read"}, steps=scale((0, RED), (1, GREEN)))
 
 # ${__value.text} is the text of a cell after mapping.
-TO_RUNBOOK = ("runbook: meaning, diagnosis, mitigation", RUNBOOKS + "${__value.text}.md")
+TO_RUNBOOK = ("runbook: meaning, diagnosis, mitigation", runbook_base(Path(__file__).parents[1]) + "${__value.text}.md")
 TO_CLUSTER = (
     "this cluster",
     "/d/dualstack-fleet?var-cluster=${__value.raw}&${datasource:queryparam}&${__url_time_range}",

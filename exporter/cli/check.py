@@ -52,7 +52,7 @@ def check(options: Options) -> int:
     else:
         work = partial(_look, all_nodes=options.nodes == "all")
         report, others, missing = run_in_context(options, config, work, local=config.role is not Role.CLUSTER)
-        documents = [document_of(report), *others]
+        documents = [document_of(report, config.runbooks.url), *others]
     if report is not None and options.output == "prometheus":
         sys.stdout.buffer.write(write_metrics(GAUGES, FinishedRound(report), ExpositionFormat.TEXT))
     elif options.output == "json":

@@ -53,6 +53,7 @@ from exporter.model.family import Address, Family, Net
 from exporter.model.probe import Layer
 
 DEFAULT_PORT = 10046
+RUNBOOKS = "http://dualstack-exporter.dualstack-exporter.svc:10046/runbooks/"  # the exporter's own Service
 
 
 class SourceKind(StrEnum):
@@ -254,6 +255,15 @@ class DigestConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunbooksConfig:
+    url: str = option(
+        URL,
+        "where links to runbooks begin; NAME.md is appended. `make alerts` writes it into the rules",
+        default=RUNBOOKS,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration. Once loaded `node_name` is never empty; `dns.names` is None where the key is absent."""
 
@@ -288,3 +298,4 @@ class Config:
         "whether causes that begin and end become Events of Nodes and Pods (with inventory kubernetes)",
         default=False,
     )
+    runbooks: RunbooksConfig = section(RunbooksConfig)

@@ -132,7 +132,7 @@ class Daemon:
         if self._report is None or not self.ready:
             return None
         if self._document is None or self._document[0] is not self._report:
-            self._document = (self._report, to_json(document_of(self._report)).encode())
+            self._document = (self._report, to_json(document_of(self._report, self.config.runbooks.url)).encode())
         return self._document[1]
 
     def page(self) -> str:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from exporter.config.schema import RUNBOOKS
 from exporter.model.cause import Cause, Role, Severity
 from exporter.model.cluster.inventory import Came
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import NEUTRAL, Observation, Outcome
 from exporter.model.report import CauseReport, FamilyReport, Report
 
-RUNBOOKS = "https://github.com/dualstack-exporter/dualstack-exporter/blob/main/alerts/runbooks/"
 VERSION = 1
 LARGEST = 64 * 1024 * 1024  # bytes of a document
 SUBJECTS = 100
@@ -82,9 +82,9 @@ def alert_name(cause: Cause) -> str:
     return f"Dualstack{''.join(word.capitalize() for word in cause.split('_'))}"
 
 
-def runbook(cause: Cause) -> str:
-    """The address of the cause's runbook."""
-    return f"{RUNBOOKS}{alert_name(cause)}.md"
+def runbook(cause: Cause, base: str = RUNBOOKS) -> str:
+    """The address of the cause's runbook; `base` is `runbooks.url` of the configuration."""
+    return f"{(base or RUNBOOKS).rstrip('/')}/{alert_name(cause)}.md"
 
 
 def place_of(cause: str) -> int:
@@ -92,7 +92,7 @@ def place_of(cause: str) -> int:
     return _ORDER.get(cause, len(_ORDER))
 
 
-def document_of(report: Report) -> Document:
+def document_of(report: Report, runbooks: str = RUNBOOKS) -> Document:
     snapshot = report.snapshot
     inventory = snapshot.inventory
     return Document(
@@ -100,7 +100,7 @@ def document_of(report: Report) -> Document:
         role=snapshot.role.value,
         time=snapshot.finished,
         families={family: report.families.get(family, UNKNOWN) for family in FAMILIES},
-        causes=tuple(_cause_entry(item) for item in report.causes),
+        causes=tuple(_cause_entry(item, runbooks) for item in report.causes),
         unchecked=tuple((u.cause.value, u.reason.value) for u in report.unchecked),
         probes=tuple(_probe_entry(o) for o in snapshot.kept or snapshot.observations),
         network=report.network.described,
@@ -108,7 +108,7 @@ def document_of(report: Report) -> Document:
     )
 
 
-def _cause_entry(item: CauseReport) -> CauseEntry:
+def _cause_entry(item: CauseReport, runbooks: str) -> CauseEntry:
     finding = item.finding
     return CauseEntry(
         cause=finding.cause.value,
@@ -120,7 +120,7 @@ def _cause_entry(item: CauseReport) -> CauseEntry:
         explained_by=item.explained_by.value if item.explained_by is not None else None,
         evidence=finding.evidence,
         command=finding.command,
-        runbook=runbook(finding.cause),
+        runbook=runbook(finding.cause, runbooks),
     )
 
 

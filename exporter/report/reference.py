@@ -17,7 +17,7 @@ from exporter.catalogue import CATALOGUE
 from exporter.config.reference import list_keys
 from exporter.diagnosis.rules.registry import RULES
 from exporter.model.cause import Cause, Role
-from exporter.report.document import runbook
+from exporter.report.document import alert_name
 
 ALERTS = Path(__file__).parents[2] / "alerts" / "dualstack.yaml"
 
@@ -34,7 +34,7 @@ def tables(root: str = "") -> Mapping[str, str]:
     """The tables by name. `root` is the path from their page to the repository ("../"), for links to files."""
     found = {"metrics": metrics_table(), "causes": causes_table(root)}
     if ALERTS.is_file():
-        found["alerts"] = alerts_table(ALERTS.read_text(encoding="utf-8"))
+        found["alerts"] = alerts_table(ALERTS.read_text(encoding="utf-8"), root)
     return found | {"configuration": configuration_table()}
 
 
@@ -50,7 +50,7 @@ def causes_table(root: str = "") -> str:
         spec, path = cause.spec, RULES[cause].__module__.replace(".", "/") + ".py"
         rows.append(
             (
-                f"[`{cause}`]({runbook(cause)})",
+                f"[`{cause}`]({root}alerts/runbooks/{alert_name(cause)}.md)",
                 spec.scope.value,
                 ", ".join(role.value for role in Role if role in spec.roles),
                 spec.severity.value,
@@ -67,7 +67,7 @@ def configuration_table() -> str:
     return markdown(("key", "type", "default", "meaning"), rows)
 
 
-def alerts_table(rules: str) -> str:
+def alerts_table(rules: str, root: str = "") -> str:
     """The alerts of a Prometheus rules file (YAML). Of recording rules only the severity of their fault is used."""
     every = [rule for group in yaml.safe_load(rules)["groups"] for rule in group["rules"]]
     recorded = {_label(rule, "fault"): _label(rule, "severity") for rule in every if "record" in rule}
@@ -75,8 +75,8 @@ def alerts_table(rules: str) -> str:
     for rule in every:
         if "alert" in rule:
             notes = rule.get("annotations", {})
-            address = notes.get("runbook_url")
-            name = f"[`{rule['alert']}`]({address})" if address else _code(rule["alert"])
+            page = str(notes.get("runbook_url", "")).rpartition("/")[2]
+            name = f"[`{rule['alert']}`]({root}alerts/runbooks/{page})" if page else _code(rule["alert"])
             rows.append((name, _severity(rule, recorded), wait_of(rule), notes.get("summary", "")))
     return markdown(("alert", "severity", "for", "meaning"), rows)
 

@@ -161,7 +161,7 @@ def _cause(found: _Entries, reports: Sequence[Document], style: Style) -> Iterat
     explained = {e.cause for r in reports for e in r.causes if e.explained_by == cause}
     yield from _field("explains", [", ".join(sorted(explained, key=place_of))], style)
     yield _label("run first", style) + style.paint(style.clean(entries[0].command), BOLD)
-    yield _label("runbook", style) + style.clean(entries[0].runbook)
+    yield _label("runbook", style) + style.clean(f"dualstack-exporter explain {cause}, or {entries[0].runbook}")
 
 
 def _verdict(reports: Sequence[Document], style: Style) -> Iterator[str]:

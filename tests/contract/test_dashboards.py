@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from exporter.catalogue import CATALOGUE
+from exporter.config.schema import RUNBOOKS
 from exporter.model.cause import Cause
 from exporter.model.dns import BlockKind
-from exporter.report.document import RUNBOOKS, runbook
+from exporter.report.document import runbook
 from grafana.dashboards import DASHBOARDS, HERE, TAG, text_of
 from grafana.panels import NEUTRAL
 from grafana.words import BLOCKS, CAUSE_SUMMARIES

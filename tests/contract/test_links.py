@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from exporter.report.document import RUNBOOKS
-
 ROOT = Path(__file__).resolve().parents[2]
-HOME = RUNBOOKS.partition("blob/main/")[0] + "blob/main/"  # a link that begins so leads into this tree
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+HOME = f"{URLS['Repository']}/blob/main/"  # a link that begins so leads into this tree
 PAGES = sorted(p for p in ROOT.glob("**/*.md") if not any(part.startswith(".") for part in p.relative_to(ROOT).parts))
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
 

@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
+from alerts.derive import runbook_base, with_runbooks
 from exporter.catalogue import CATALOGUE
+from exporter.config.schema import RUNBOOKS
 from exporter.model.cause import Cause
-from exporter.report.document import RUNBOOKS, alert_name
+from exporter.report.document import alert_name
+from exporter.report.runbooks import read_runbook
 from tests.contract.alert_rules import ALERTING, ALERTS, CAUSE_ALERTS, MAIN, RECORDED, ROOT, Rule
 
 RUNBOOK_FILES = ALERTS / "runbooks"
@@ -120,3 +124,22 @@ def test_metrics_named_on_a_page_exist(path: Path) -> None:
     known = {m.name for m in CATALOGUE} | RECORDED
     named = set(re.findall(r"(?<![\w:/.-])(?:\w+:)?dualstack_[a-z0-9_]+(?::\w+)?", path.read_text()))
     assert named <= known
+
+
+def test_one_key_decides_where_all_links_lead(tmp_path: Path) -> None:
+    """That of the shipped configuration, which reports use as well (test_report_document.py)."""
+    config = tmp_path / "deploy/base/config.yaml"
+    config.parent.mkdir(parents=True)
+    shipped = (ROOT / "deploy/base/config.yaml").read_text()
+    assert runbook_base(ROOT) == RUNBOOKS
+    config.write_text(shipped.replace("    families: auto\n", "    runbooks: {url: 'https://wiki.test/rb'}\n"))
+    assert runbook_base(tmp_path) == "https://wiki.test/rb/"
+    rules = yaml.safe_load(with_runbooks((ALERTS / "dualstack.yaml").read_text(), runbook_base(tmp_path)))
+    named = {r["alert"]: r["annotations"]["runbook_url"] for g in rules["groups"] for r in g["rules"] if "alert" in r}
+    assert named == {name: f"https://wiki.test/rb/{name}.md" for name in named}
+
+
+@pytest.mark.parametrize("path", runbooks(), ids=lambda path: path.stem)
+def test_the_default_links_are_pages_of_the_exporter(path: Path) -> None:
+    assert RUNBOOKS.endswith("/runbooks/")
+    assert read_runbook(path.stem) == path.read_text()

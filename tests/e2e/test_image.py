@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from exporter import __version__
-from exporter.report.document import RUNBOOKS
 from tests.e2e import check_in_image
 from tests.e2e.image import NOFILE, NPROC, ROOT, Podman, build_image, own_podman
 
@@ -58,7 +58,8 @@ def test_its_settings(settings: Any) -> None:
     assert "http://localhost:10046/-/healthy" in healthcheck["Test"][-1]
     labels = {key.removeprefix("org.opencontainers.image."): value for key, value in settings["Labels"].items()}
     assert (labels["title"], labels["version"], labels["revision"]) == ("dualstack-exporter", __version__, "test")
-    assert labels["source"] + "/" == RUNBOOKS.partition("blob/")[0]
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert labels["source"] == package["urls"]["Repository"]
 
 
 def test_its_healthcheck_fails_while_nothing_listens(podman: Podman, image: str, settings: Any) -> None:

@@ -22,6 +22,7 @@ from exporter.report.document import (
     Document,
     ProbeEntry,
     ReportFormatError,
+    alert_name,
     document_of,
     encode,
     exit_code,
@@ -103,7 +104,13 @@ def test_subjects_are_cut_at_a_hundred_and_counted_whole() -> None:
 
 
 def test_a_runbook_is_named_after_the_alert() -> None:
-    assert runbook(Cause.DNS_AAAA_BLOCKED).endswith("/alerts/runbooks/DualstackDnsAaaaBlocked.md")
+    assert runbook(Cause.DNS_AAAA_BLOCKED).endswith("/runbooks/DualstackDnsAaaaBlocked.md")
+
+
+@pytest.mark.parametrize("base", ["https://wiki.test/runbooks", "https://wiki.test/runbooks/"])
+def test_links_to_runbooks_begin_as_configured(base: str) -> None:
+    (entry, *_) = document_of(bad_day(), base).causes
+    assert entry.runbook == f"https://wiki.test/runbooks/{alert_name(Cause(entry.cause))}.md"
 
 
 def failed(outcome: Outcome, *, target: Any = sample_probes.PYPI, policy: bool = False) -> bool:

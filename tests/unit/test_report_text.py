@@ -72,7 +72,7 @@ def test_a_cause_is_told_with_everything_that_its_reader_needs() -> None:
         "pool default-ipv6-ippool (fd00:10:1::/48) has natOutgoing: true "
         "explains ipv6_unreachable "
         "run first ip6tables-nft -t nat -S cali-nat-outgoing "
-        "runbook https://github.com/dualstack-exporter/dualstack-exporter/blob/main/alerts/runbooks/DualstackNatMasqueradeMissing.md"
+        "runbook dualstack-exporter explain nat_masquerade_missing, or http://dualstack-exporter.dualstack-exporter.svc:10046/runbooks/DualstackNatMasqueradeMissing.md"
     )
 
 
