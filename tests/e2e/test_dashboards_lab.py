@@ -36,6 +36,8 @@ NOT_IN_THE_LAB = {
     "Missing AAAA",
     *NEEDS_BGP,
 }
+# Every name there resolves over IPv4, unless a lookup takes too long; tests/e2e/test_dashboards.py has data for it.
+BY_CHANCE = {"Pods with unresolvable names"}
 # There the cluster role has nowhere to ask from, so it cannot check what Services' names resolve to.
 NO_FAULTS = {"Causes not checked", "Causes not checked by the cluster exporter", "Causes not checked on this node"}
 # How long a round takes is the machine's affair.
@@ -130,7 +132,7 @@ def test_every_panel_returns_data_of_real_exporters(broken: Stack) -> None:
         (dashboard.name, panel.title): panel
         for dashboard in DASHBOARDS
         for panel in panels_of(dashboard)
-        if panel.title not in NOT_IN_THE_LAB
+        if panel.title not in NOT_IN_THE_LAB | BY_CHANCE
     }
     chosen = {
         name: VARIABLES | ({"node": "node-a"} if name == "node" else {}) for name in ("fleet", "node", "dns", "cluster")
