@@ -143,7 +143,7 @@ class BigApi(KubernetesApi):
         super().__init__(bookmark_every=10.0)
         for place, resource in LISTS:
             self.add_kind(place, resource, KINDS.get(resource, ""))
-        for resource in ("networkpolicies", "globalnetworkpolicies", "ipamconfigs"):
+        for resource in ("networkpolicies", "globalnetworkpolicies", "ipamconfigs", "bgpconfigurations", "bgppeers"):
             self.add_kind("crd.projectcalico.org/v1", resource)
         self._pod = pod_mould()
         names = [f"node-{n:05}" for n in range(nodes)]
