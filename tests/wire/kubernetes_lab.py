@@ -60,6 +60,8 @@ def recorded_api(**options: Any) -> KubernetesApi:
         for item in copy.deepcopy(recorded.listed(name)):
             api.put(place, resource, item)
     api.put("crd.projectcalico.org/v1", "ipamconfigs", ipam_config("IPAMConfig"))
+    for resource in ("bgpconfigurations", "bgppeers"):
+        api.add_kind("crd.projectcalico.org/v1", resource)
     api.compact()
     return api
 

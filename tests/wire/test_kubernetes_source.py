@@ -298,6 +298,8 @@ async def test_a_cluster_without_calico_has_nothing_to_apply_calico_s_causes_to(
         ResourceKind.BLOCK_AFFINITIES,
         ResourceKind.IPAM_BLOCKS,
         ResourceKind.IPAM_CONFIG,
+        ResourceKind.BGP_CONFIGURATIONS,
+        ResourceKind.BGP_PEERS,
         ResourceKind.INSTALLATION,
         ResourceKind.SERVICE_CIDRS,
     }
