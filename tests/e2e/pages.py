@@ -131,16 +131,24 @@ class Stack:
 
     def start_exporter(self, node: LabNode | None) -> None:
         """The node's, or with None that of the cluster role, which stands in the gateway."""
-        role, at = ("node", node) if node else ("cluster", self.cluster.node)
-        settings = yaml.safe_load(self.cluster.config(at, role, **PACE).read_text())
-        settings["timeouts"] = dict.fromkeys(settings["timeouts"], "1s")
-        config = yaml.safe_dump(settings)
         self.exporters[node.name if node else ""] = Daemon(
-            config,
+            self._config(node),
             port=PORT,
             prefix=("ip", "netns", "exec", node.netns if node else self.cluster.lab.gateway),
             command=(sys.executable, "-m", "tests.e2e.hastened_exporter"),
         )  # fmt: skip
+
+    def _config(self, node: LabNode | None) -> str:
+        role, at = ("node", node) if node else ("cluster", self.cluster.node)
+        settings = yaml.safe_load(self.cluster.config(at, role, **PACE).read_text())
+        settings["timeouts"] = dict.fromkeys(settings["timeouts"], "1s")
+        return yaml.safe_dump(settings)
+
+    def ask_for(self, name: str) -> None:
+        """Let the nodes' exporters look up one more name, which has no records. They notice the file by themselves."""
+        self.cluster.configure(lambda settings: settings["dns"]["names"].append({"name": name, "expect": []}))
+        for node in self.cluster.lab.nodes:
+            self.exporters[node.name].config.write_text(self._config(node))
 
     def _stop_exporters(self) -> None:
         for name in tuple(self.exporters):

@@ -177,6 +177,8 @@ def break_down(stack: Stack) -> Iterator[str]:
     """One thing after the other goes wrong; yields what shows it."""
     lab, cluster = stack.cluster.lab, stack.cluster
     old = lab.nodes[0].pods[1]
+    stack.ask_for("gone.test")
+    yield 'count(dualstack_resolver_prediction{request="any", result="EAI_NONAME"}) > 0'
     cluster.change(edits.pod_ips(old.name, old.address4))
     yield 'dualstack_migration_ratio{resource="pods"} < 1'
     lab.fault("masquerade_rule_removed")

@@ -25,7 +25,7 @@ from exporter.model.reason import Reason
 from exporter.model.report import Report, Unchecked
 from exporter.model.vantage import PodState, Vantage
 from exporter.web.server.exposition import Exposition
-from tests.unit.sample import bad_day, migration_day, own, quiet_day
+from tests.unit.sample import bad_day, migration_day, own, quiet_day, routed
 from tests.unit.sample_probes import HOST, NOW, PYPI, seen
 
 PACKETS = {Family.V4: 180, Family.V6: 45}  # masqueraded in each round of a node on which that works
@@ -131,7 +131,7 @@ class Fleet:
 
     def break_down(self) -> None:
         """node-a has its bad day, node-d falls silent, the cluster turns out to be half on its way."""
-        self.nodes["node-a"].become(bad_day())
+        self.nodes["node-a"].become(routed(bad_day(), missing=1))
         self.cluster.become(unfinished_day())
         silent = self.nodes["node-d"]
         self._running.remove(silent)
@@ -140,7 +140,7 @@ class Fleet:
 
 def good_day() -> Report:
     """A quiet day with an outside target, so that every layer is there."""
-    day = quiet_day(pods=24)
+    day = routed(quiet_day(pods=24))
     pods = [view.vantage for view in day.snapshot.pods if view.vantage.state is PodState.ELIGIBLE][:6]
     outside = tuple(
         observation for vantage in (HOST, *pods) for family in FAMILIES for observation in _outside(vantage, family)

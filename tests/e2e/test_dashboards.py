@@ -43,8 +43,6 @@ targets: [{name: here, addresses: ["::1", 127.0.0.1], port: %d, layers: [icmp, t
 dns: {servers: []}
 """
 
-# What neither the sample nor a host without Kubernetes has: a pod network that is routed by BGP.
-NEEDS_BGP = {"BGP peers over IPv6"}
 # What a host without Kubernetes and without pods has no data for, on the node dashboard.
 NEEDS_A_CLUSTER = {
     "Pods probed",
@@ -56,6 +54,7 @@ NEEDS_A_CLUSTER = {
     "Masqueraded packets by family",
     "VXLAN devices",
     "Tunnel peers by state",
+    "BGP peers over IPv6",
     "Pods by probing state",
     "Pods by C library",
 }
@@ -133,8 +132,7 @@ def test_in_a_healthy_fleet_panels_of_faults_are_empty_and_all_others_full(
     healthy: Prometheus, dashboard: Dashboard, panel: Panel
 ) -> None:
     found = answers(healthy, panel, variables_of(dashboard))
-    full = not (panel.only_bad or panel.title in NEEDS_BGP)
-    assert [bool(series) for series in found] == [full] * len(panel.queries)
+    assert [bool(series) for series in found] == [not panel.only_bad] * len(panel.queries)
     drawn = next(p for p in dashboard.render()["panels"] if p["title"] == panel.title)
     alarming = [each for each in colours(drawn, found) if each[2] in {"red", "orange"}]
     assert alarming == []
@@ -209,7 +207,7 @@ def test_on_a_bad_day_every_query_of_every_panel_returns_data(
     bad: Prometheus, dashboard: Dashboard, panel: Panel
 ) -> None:
     found = answers(bad, panel, variables_of(dashboard))
-    assert [bool(series) for series in found] == [panel.title not in NEEDS_BGP] * len(panel.queries)
+    assert [bool(series) for series in found] == [True] * len(panel.queries)
 
 
 def test_big_numbers_are_right_on_a_bad_day(bad: Prometheus) -> None:
@@ -315,7 +313,7 @@ def test_a_real_exporter_fills_the_node_dashboard_without_kubernetes(plain: tupl
         for panel in panels_of(DASHBOARDS[1])
         if not panel.only_bad and not all(answers(prometheus, panel, here)[: 1 if panel.kind == "table" else None])
     }
-    assert empty <= NEEDS_A_CLUSTER | NEEDS_BGP
+    assert empty <= NEEDS_A_CLUSTER
 
 
 def test_without_a_label_cluster_the_variable_is_empty_and_all_selects_everything(

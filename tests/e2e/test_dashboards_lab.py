@@ -20,7 +20,7 @@ from tests.e2e.daemon import PATIENCE, ROOT
 from tests.e2e.grafana import colours, substitute
 from tests.e2e.pages import Stack
 from tests.e2e.pictures import WIDTH, Asked, break_down, page, photograph, picture_of
-from tests.e2e.test_dashboards import NEEDS_BGP, VARIABLES, answers, panels_of
+from tests.e2e.test_dashboards import VARIABLES, answers, panels_of
 from tests.kernel.calico_nodes import OUTSIDE4, OUTSIDE6
 from tests.lab.settings import MIRROR4, MIRROR6, OUTSIDE_NAME
 
@@ -34,10 +34,8 @@ NOT_IN_THE_LAB = {
     "Failing readers",
     "Unreachable peers",
     "Missing AAAA",
-    *NEEDS_BGP,
+    "BGP peers over IPv6",
 }
-# Every name there resolves over IPv4, unless a lookup takes too long; tests/e2e/test_dashboards.py has data for it.
-BY_CHANCE = {"Pods with unresolvable names"}
 # There the cluster role has nowhere to ask from, so it cannot check what Services' names resolve to.
 NO_FAULTS = {"Causes not checked", "Causes not checked by the cluster exporter", "Causes not checked on this node"}
 # How long a round takes is the machine's affair.
@@ -132,7 +130,7 @@ def test_every_panel_returns_data_of_real_exporters(broken: Stack) -> None:
         (dashboard.name, panel.title): panel
         for dashboard in DASHBOARDS
         for panel in panels_of(dashboard)
-        if panel.title not in NOT_IN_THE_LAB | BY_CHANCE
+        if panel.title not in NOT_IN_THE_LAB
     }
     chosen = {
         name: VARIABLES | ({"node": "node-a"} if name == "node" else {}) for name in ("fleet", "node", "dns", "cluster")
@@ -145,7 +143,7 @@ def test_every_panel_returns_data_of_real_exporters(broken: Stack) -> None:
         return not waiting
 
     try:
-        broken.prometheus.wait(all_shown, "every panel", 2 * PATIENCE)
+        broken.prometheus.wait(all_shown, "every panel", PATIENCE)
     except AssertionError as error:
         raise AssertionError(f"without data: {sorted(waiting)}") from error
 

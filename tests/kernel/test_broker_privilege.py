@@ -56,7 +56,7 @@ from tests.lab.roots import PodRoot, place_program
 
 pytestmark = pytest.mark.real
 
-NOBODY = 10046
+NOBODY = 65532
 NET_ADMIN, NET_RAW, SYS_PTRACE, SYS_ADMIN = 12, 13, 19, 21
 
 

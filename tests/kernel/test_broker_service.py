@@ -51,7 +51,7 @@ from tests.kernel.broker_lab import (
 
 pytestmark = pytest.mark.real
 
-NOBODY = 10046
+NOBODY = 65532
 
 
 @pytest.fixture

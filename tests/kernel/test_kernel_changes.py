@@ -29,7 +29,7 @@ from tests.kernel.test_kernel_faults import HOST_FAULTS, LINK
 pytestmark = pytest.mark.real
 
 ENTRIES = {Topic.ROUTES4, Topic.ROUTES6, Topic.NEIGHBOURS, Topic.FDB}
-NOBODY = 10046
+NOBODY = 65532
 
 
 class Host:

@@ -291,9 +291,8 @@ def blind() -> Report:
     )
 
 
-def routed_day() -> Report:
-    """The same node where Calico speaks BGP, and one of its peers is missing."""
-    day = bad_day()
+def routed(day: Report, *, missing: int = 0) -> Report:
+    """The same where Calico speaks BGP; so many of the node's peers are missing."""
     bird = CniSign(
         cni=Cni.CALICO, place=Place.AGENT, source="calico-node", settings={"CALICO_NETWORKING_BACKEND": "bird"}
     )
@@ -305,8 +304,8 @@ def routed_day() -> Report:
         bgp_peers=(),
     )
     peers = [node.calico_address(V6) for node in NODES if node.name != NODE]
-    connected = frozenset(peer.ip for peer in peers[:1] if peer is not None)
-    facts = replace(HOST_FACTS, bgp_peers=connected)
+    connected = frozenset(peer.ip for peer in peers[missing:] if peer is not None)
+    facts = replace(day.snapshot.kernel, bgp_peers=connected)
     return replace(day, snapshot=replace(day.snapshot, inventory=inventory, host_facts=facts))
 
 

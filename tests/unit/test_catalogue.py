@@ -21,7 +21,7 @@ from exporter.model.reason import Reason
 from exporter.model.report import CauseReport, FamilyReport, Finding, Report, Unchecked
 from exporter.model.subject import Subject
 from tests.unit import sample_probes
-from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day, round_of, routed_day
+from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day, round_of, routed
 from tests.unit.sample_probes import NOW
 
 V4, V6 = Family.V4, Family.V6
@@ -79,7 +79,7 @@ def test_every_row_has_the_declared_labels_and_is_unique(report: Report) -> None
 
 
 def test_the_sample_days_hold_a_row_of_every_metric() -> None:
-    days = [round_of(bad_day()), round_of(migration_day()), round_of(routed_day())]
+    days = [round_of(bad_day()), round_of(migration_day()), round_of(routed(bad_day()))]
     assert [m.name for m in ROUND if not any(m.exposed(day) for day in days)] == []
     assert all(m.exposed(own()) for m in EXPORTER)
 

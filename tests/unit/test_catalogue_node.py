@@ -18,7 +18,7 @@ from exporter.model.facts import Backend, HostFacts, NatFacts, ReaderStatus
 from exporter.model.family import Family
 from exporter.model.reason import Reason
 from exporter.model.report import Report
-from tests.unit.sample import bad_day, blind, round_of, routed_day
+from tests.unit.sample import bad_day, blind, round_of, routed
 
 V4, V6 = Family.V4, Family.V6
 
@@ -120,7 +120,7 @@ def test_the_tunnel_and_its_peers_are_told_by_device() -> None:
 
 
 def test_bgp_peers_are_counted_where_there_should_be_some() -> None:
-    assert rows(routed_day(), "bgp_peers") == {("established",): 1.0, ("missing",): 1.0}
+    assert rows(routed(bad_day(), missing=1), "bgp_peers") == {("established",): 1.0, ("missing",): 1.0}
     assert rows(bad_day(), "bgp_peers") == {}
 
 

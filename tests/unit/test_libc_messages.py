@@ -115,15 +115,19 @@ def costly(size: int) -> list[bytes]:
     ]
 
 
-@pytest.mark.parametrize("wire", costly(MAX_REPLY), ids=["aliases", "questions", "question and aliases", "labels"])
-def test_no_message_costs_more_than_milliseconds(wire: bytes) -> None:
+# Measured: 27,000 calls of it take 2.6 ms. More than MAX_REPLY is never taken from a nameserver.
+@pytest.mark.parametrize(("size", "bound"), [(MAX_REPLY, 20_000), (65535, 30_000)])
+@pytest.mark.parametrize("shape", range(4), ids=["aliases", "questions", "question and aliases", "labels"])
+def test_no_message_costs_more_than_milliseconds(size: int, bound: int, shape: int) -> None:
+    wire = costly(size)[shape]
+
     def read() -> None:
         for any_class in (False, True):
             GlibcReader(NAME, "A", any_class=any_class).stream(wire)
         for since in (False, True):
             MuslReader("A", since_1_2_4=since).stream(wire)
 
-    assert calls_of(read) < 20_000
+    assert calls_of(read) < bound
 
 
 def test_any_damage_to_a_message_still_gives_a_reading() -> None:
