@@ -37,7 +37,7 @@ attack: ## the attacks of SECURITY.md, each as a test (as root: also those on re
 libc-worlds: ## 4,000 worlds of damaged DNS replies, 2,000 of usual ones and 4,000 files, on this machine's glibc and musl (root)
 	DAMAGED_WORLDS=4000 LIBC_WORLDS=2000 CONF_WORLDS=4000 scripts/test tests/wire/test_libc_truth.py
 
-bench: ## measure the cost of reading the kernel against the usual tools; prints one table
+bench: ## measure what the exporter costs against the usual tools; prints one table with pass or fail
 	scripts/bench
 
 demo: ## a small dual-stack lab with a fault in it, and the exporter's report

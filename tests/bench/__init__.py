@@ -1,1 +1,1 @@
-"""Measurements that take longer than a test may; run by hand."""
+"""Measurements that take longer than a test may: `make bench`."""

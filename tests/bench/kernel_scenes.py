@@ -53,8 +53,8 @@ def kube_rules(rules: int) -> str:
     return "\n".join([*lines, *body, "COMMIT", ""])
 
 
-def make_peers(name: str) -> None:
-    """5,000 peers on one tunnel device: a neighbour, a route and a forwarding entry each."""
+def make_peers(name: str, peers: int = PEERS) -> None:
+    """Peers on one tunnel device: a neighbour, a route and a forwarding entry each."""
     lines = [
         "link add eth0 type veth peer name other",
         "link set eth0 up",
@@ -64,7 +64,7 @@ def make_peers(name: str) -> None:
     ]
     entries = []
     base = int(IPv6Address("fd00:10:244::"))
-    for i in range(PEERS):
+    for i in range(peers):
         tunnel = IPv6Address(base + ((i + 1) << 16))
         mac = (0x66 << 40 | i).to_bytes(6, "big").hex(":")
         lines.append(f"neigh add {tunnel} lladdr {mac} dev {TUNNEL} nud permanent")
@@ -74,12 +74,12 @@ def make_peers(name: str) -> None:
     batch({name: entries}, "bridge")
 
 
-def make_pods(prefix: str) -> list[str]:
-    names = [f"{prefix}pod-{i}" for i in range(PODS)]
+def make_pods(prefix: str, pods: int = PODS) -> list[str]:
+    names = [f"{prefix}pod-{i}" for i in range(pods)]
     hub = prefix + "hub"
     create([hub, *names])
     batch({"": [f"link add cali{i} netns {hub} type veth peer name eth0 netns {name}" for i, name in enumerate(names)]})
-    batch({hub: ["link set lo up", *(f"link set cali{i} up" for i in range(PODS))]})
+    batch({hub: ["link set lo up", *(f"link set cali{i} up" for i in range(pods))]})
     for start in range(0, PODS, 50):
         batch({name: pod_lines(start + i) for i, name in enumerate(names[start : start + 50])})
     return [hub, *names]
