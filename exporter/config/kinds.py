@@ -95,9 +95,13 @@ def scalar_text(node: Node, path: str, noun: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text(ValueKind[str]):
-    """One line of text that a pattern or a check accepts. `wanted` says in words what it must be."""
+    """One line of text that a pattern or a check accepts. `wanted` says in words what it must be.
+
+    `shape` is for the schema: a pattern of every text that the check accepts.
+    """
 
     wanted: str = "text"
+    shape: str = ""
     check: re.Pattern[str] | Callable[[str], bool] = str.isprintable
     empty: bool = False
     longest: int = 4096
@@ -120,9 +124,9 @@ class Text(ValueKind[str]):
         return text
 
     def json_schema(self) -> JsonSchema:
-        pattern = rf"^(?:{self.check.pattern})$" if isinstance(self.check, re.Pattern) else ""
+        shape = self.check.pattern if isinstance(self.check, re.Pattern) else self.shape
         bounds = {"minLength": 0 if self.empty else 1, "maxLength": self.longest}
-        return {"type": "string", **bounds} | ({"pattern": pattern} if pattern and not self.empty else {})
+        return {"type": "string", **bounds} | ({"pattern": f"^(?:{shape}){'?' * self.empty}$"} if shape else {})
 
 
 @dataclass(frozen=True, slots=True)

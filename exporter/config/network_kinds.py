@@ -47,14 +47,16 @@ def is_host(text: str) -> bool:
     return is_domain_name(text) or ("%" not in text and parse_address(text) is not None)
 
 
+_URL = r"""https?://[^\s"<>\\^`{|}@/?#]+(?:[/?][^\s"<>\\^`{|}#]*)?"""
+
+
 def _is_url(text: str) -> bool:
     try:
         url = urlsplit(text)
         port = url.port
     except ValueError:
         return False
-    bare = "@" not in url.netloc and not url.fragment
-    return url.scheme in {"http", "https"} and is_host(url.hostname or "") and port != 0 and bare
+    return re.fullmatch(_URL, text) is not None and is_host(url.hostname or "") and port != 0
 
 
 NODE_NAME = Text(wanted="a node name", check=re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?"), longest=253)
@@ -64,7 +66,7 @@ NAME = Text(
 HOST = Text(wanted="a host name or address", check=is_host)
 DOMAIN_NAME = Text(wanted="a domain name", check=is_domain_name)
 GLOB = Text(wanted="a name or pattern (* ? [a-z])", check=re.compile(r"[A-Za-z0-9_.*?\[\]!@:+-]+"))
-URL = Text(wanted="an http or https URL without user and password", check=_is_url, empty=True)
+URL = Text(wanted="an http or https URL without user and password", check=_is_url, shape=_URL, empty=True)
 URL_PATH = Text(wanted="a path that begins with /", check=re.compile(r"/[!-\"$-~]*"))
 FILE = Text(wanted="a file name", empty=True)
 DIRECTORY = Text(wanted="an absolute directory", check=posixpath.isabs)

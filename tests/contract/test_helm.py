@@ -27,7 +27,7 @@ from exporter.config.schema import Config
 from scripts.chart import CHART, generated
 from tests.contract.helm import binary
 from tests.contract.kustomize import Object, identity, pod_specs, read_objects, render, the, the_container
-from tests.contract.test_manifests import DEPLOY, ROOT, VERSIONS, WITHOUT_SCHEMA
+from tests.contract.test_manifests import DEPLOY, ROOT, VERSIONS, WITHOUT_SCHEMA, check_runbooks
 from tests.unit.test_config import CONTRACT
 
 NAME = "dualstack-exporter"
@@ -251,6 +251,39 @@ def test_another_release_in_another_namespace_refers_to_itself_alone() -> None:
     assert configuration(objects, full).digest.url == f"http://{full}-cluster.net.svc:10046/api/v1/digest"
 
 
+def monitoring(*arguments: str, release: str = "six") -> tuple[Config, str, set[str]]:
+    """The configuration, the rules and dashboards as one text, and where links to runbooks in them begin."""
+    objects = template("--namespace=net", f"--set={OPERATOR}", *arguments, release=release)
+    config = configuration(objects, f"six-{NAME}")
+    shown = [o for o in objects if o["kind"] == "PrometheusRule" or "-dashboard-" in o["metadata"]["name"]]
+    text = json.dumps([o.get("spec", o.get("data")) for o in shown])
+    links = set(re.findall(r"(https?://[^\s\"\\]*/)(?:Dualstack\w+|\$\{__value\.text\})\.md", text))
+    assert len(shown) == 5
+    if "://wiki" not in config.runbooks.url:
+        check_runbooks(objects, config)
+    return config, text, links
+
+
+@pytest.mark.parametrize("values", [[], ["--set=prometheusRule.observe=true"], ["--set=nodeLists=true"]], ids=str)
+def test_links_and_commands_of_rules_and_dashboards_are_of_the_release(values: list[str]) -> None:
+    config, text, links = monitoring(*values)
+    assert links == {config.runbooks.url} == {f"http://six-{NAME}.net.svc:10046/runbooks/"}
+    assert set(re.findall(r"-n \S*dualstack\S*|-n net|dualstack-exporter\.svc", text)) == {"-n net"}
+    assert set(re.findall(r"deploy/[\w-]+", text)) == {f"deploy/six-{NAME}-cluster"}
+
+
+def test_without_nodes_links_lead_to_the_cluster_exporter() -> None:
+    config, _, links = monitoring("--set=clusterOnly=true")
+    assert links == {config.runbooks.url} == {f"http://six-{NAME}-cluster.net.svc:10046/runbooks/"}
+
+
+@pytest.mark.parametrize("url", ["https://wiki.example/rb/$1", "https://wiki.example/rb/$1/"])
+def test_one_value_decides_where_all_links_lead(url: str) -> None:
+    config, _, links = monitoring(set_value("config.runbooks.url", url))
+    assert links == {config.runbooks.url} == {"https://wiki.example/rb/$1/"}
+    assert monitoring(set_value("config.runbooks.url", ""))[2] == monitoring()[2]
+
+
 # Each value has an effect: the value, what it is set to, and where that is then
 
 NODE, CLUSTER = ("DaemonSet", NAME), ("Deployment", f"{NAME}-cluster")
@@ -455,6 +488,8 @@ WRONG = [
     ("config.dns.servers", ["host"], "at '/config/dns/servers/0': 'host' does not match pattern '^pod$'"),
     ("config.dns.servers", [{"name": "a"}], "at '/config/dns/servers/0': missing property 'address'"),
     ("config.round.interval", "30", "at '/config/round/interval': '30' does not match pattern"),
+    ("config.runbooks.url", "wiki.example", "at '/config/runbooks/url': 'wiki.example' does not match pattern"),
+    ("config.runbooks.url", 'http://a"{{b', "at '/config/runbooks/url': 'http://a\"{{b' does not match pattern"),
     ("node.resource", {}, "at '/node': additional properties 'resource' not allowed"),
     ("image.repository", "a:1", "at '/image/repository': 'a:1' does not match pattern"),
     ("image.digest", "sha256:1", "at '/image/digest': 'sha256:1' does not match pattern"),

@@ -246,7 +246,20 @@ def _check_configuration(objects: list[Object]) -> Config:
     expected = hashlib.sha256(text.encode()).hexdigest()[:16]
     for template in pod_specs(objects).values():
         assert template["metadata"]["annotations"]["dualstack-exporter/config-hash"] == expected
+    check_runbooks(objects, config)
     return config
+
+
+def check_runbooks(objects: list[Object], config: Config) -> None:
+    """Links lead to a Service that is there, and to a port of it."""
+    url = urlsplit(config.runbooks.url)
+    name, namespace, _ = str(url.hostname).split(".")
+    service = the(objects, "Service", name)
+    assert (service["metadata"]["namespace"], url.path) == (namespace, "/runbooks/")
+    assert url.port in [port["port"] for port in service["spec"]["ports"]]
+    assert any(
+        service["spec"]["selector"].items() <= pod["metadata"]["labels"].items() for pod in pod_specs(objects).values()
+    )
 
 
 def test_nodes_are_told_where_the_digest_is_by_what_stands_before_them_in_the_file(manifest: list[Object]) -> None:

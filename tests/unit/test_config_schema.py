@@ -32,7 +32,7 @@ BEYOND = re.compile(
     r"|is not read|source is file|cannot be read|is not a regular file|tls needs|host is an address|addresses of IPv4"
     r"|families leaves out|has no address here|no single host|link-local|inside IPv6|host bits|has no value"
     r"|targets\[0\]\.(host|port): is missing|not an IPv4 or IPv6 address|is not a network|not a host name"
-    r"|not a domain name|not a label selector|not an absolute|URL|not a file name"
+    r"|not a domain name|not a label selector|not an absolute|not a file name"
 )
 
 

@@ -29,11 +29,19 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 
-{{/* The configuration file: the value `config`, and where nodes fetch the digest. */}}
+{{/* Where links to runbooks begin: the value, or the release's own Service. clusterOnly has only that of the Deployment. */}}
+{{- define "dualstack-exporter.runbooks" -}}
+{{- $service := print (include "dualstack-exporter.fullname" .) (ternary "-cluster" "" .Values.clusterOnly) }}
+{{- $own := printf "http://%s.%s.svc:10046/runbooks" $service (include "dualstack-exporter.namespace" .) }}
+{{- dig "runbooks" "url" "" (.Values.config | default dict) | default $own | trimSuffix "/" }}/
+{{- end }}
+
+{{/* The configuration file: the value `config`, and where nodes fetch the digest and links to runbooks begin. */}}
 {{- define "dualstack-exporter.config" -}}
 {{- $host := printf "%s-cluster.%s.svc" (include "dualstack-exporter.fullname" .) (include "dualstack-exporter.namespace" .) }}
 {{- $url := ternary "" (printf "http://%s:10046/api/v1/digest" $host) .Values.nodeLists }}
-{{- toYaml (mergeOverwrite (dict "digest" (dict "url" $url)) (.Values.config | default dict)) }}
+{{- $config := mergeOverwrite (dict "digest" (dict "url" $url)) (.Values.config | default dict) }}
+{{- toYaml (set $config "runbooks" (dict "url" (include "dualstack-exporter.runbooks" .))) }}
 {{- end }}
 
 {{/* The start of `metadata` in a pod template. */}}
@@ -108,6 +116,9 @@ which bear the full name itself. Service accounts have a template of their own.
 {{- $text = $text | replace "namespace: dualstack-exporter" (printf "namespace: %s" $namespace) }}
 {{- $text = regexReplaceAll "(?m)(Role, |^ +)name: dualstack-exporter" $text (printf "${1}name: %s" $name) }}
 {{- $text = $text | replace "ServiceAccount, name: dualstack-exporter" (printf "ServiceAccount, name: %s" $account) }}
+{{- $text = $text | replace "kubectl -n dualstack-exporter " (printf "kubectl -n %s " $namespace) }}
+{{- $text = $text | replace "deploy/dualstack-exporter-cluster" (printf "deploy/%s-cluster" $name) }}
+{{- $text = regexReplaceAll ` runbook_url: \S+/` $text (printf " runbook_url: %s" (include "dualstack-exporter.runbooks" $root | replace "$" "$$")) }}
 {{- range regexSplit "(?m)^---$" $text -1 }}
 {{- $object := fromYaml . }}
 {{- $without := and (eq $object.metadata.name $name) (has $object.kind ($.without | default list)) }}
