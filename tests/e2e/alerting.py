@@ -45,10 +45,13 @@ def scaled(duration: str, minute: float) -> str:
 
 
 def scaled_rules(text: str, minute: float) -> str:
-    """The rules with all their durations shortened: `for`, `keep_firing_for`, ages, and every range and step in
-    brackets.
+    """The rules with all their durations shortened: `for`, `keep_firing_for`, ages, the groups' intervals, and
+    every range and step in brackets.
     """
     document = yaml.safe_load(text)
+    for group in document["groups"]:
+        if "interval" in group:
+            group["interval"] = scaled(group["interval"], minute)
     for rule in (rule for group in document["groups"] for rule in group["rules"]):
         for key in {"for", "keep_firing_for"} & set(rule):
             rule[key] = scaled(rule[key], minute)
