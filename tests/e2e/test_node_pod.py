@@ -167,7 +167,7 @@ def node_pod(
 
 def test_it_probes_from_inside_the_pod_over_both_families(node_pod: NodePod) -> None:
     wanted = {
-        f'dualstack_probe_success_ratio{{vantage="{vantage}",target="gateway",layer="{layer}",ip_family="{family}"}}': 1
+        f'dualstack_probe_success_ratio{{ip_family="{family}",layer="{layer}",target="gateway",vantage="{vantage}"}}': 1
         for vantage in ("host", "pod")
         for layer in ("icmp", "tcp")
         for family in ("IPv4", "IPv6")

@@ -27,7 +27,7 @@ from tests.kernel import namespaces
 pytestmark = pytest.mark.real
 
 QUICK = {"interval": "1s", "timeout": "900ms", "phase": "900ms"}  # where no dial is judged
-RATIO = 'dualstack_probe_success_ratio{{vantage="pod",target="router",layer="tcp",ip_family="{0}"}}'
+RATIO = 'dualstack_probe_success_ratio{{ip_family="{0}",layer="tcp",target="router",vantage="pod"}}'
 
 
 @pytest.fixture

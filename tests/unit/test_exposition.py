@@ -31,6 +31,7 @@ from exporter.catalogue.totals import BOUNDS, Histogram
 from exporter.model.report import Report
 from exporter.web.server.exposition import Exposition, ExpositionFormat, negotiate, write
 from tests.unit.sample import bad_day, blind, migration_day, own, quiet_day, round_of
+from tests.work import calls_of
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 Sample = tuple[str, tuple[tuple[str, str], ...], float]
@@ -201,7 +202,7 @@ def test_a_row_with_a_label_too_few_or_too_many_is_a_bug_that_is_not_written(nam
     metric: Metric[float] = Metric(
         name="dualstack_test", type=Type.GAUGE, help="A test.", labels=("one",), rows=lambda value: [(names, value)]
     )
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="labels"):
         write([metric], 1.0, ExpositionFormat.TEXT)
 
 
@@ -262,6 +263,14 @@ def test_gzip_is_one_stream_with_the_same_body() -> None:
         assert unzip.unused_data == b""
         assert ours(text) == ours(body(exposed, OPENMETRICS))
         assert len(zipped.body) < len(text) / 4
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_a_round_is_written_once_for_all_scrapes_of_a_format(accept: str) -> None:
+    exposed = exposition(bad_day())
+    first, second = (calls_of(lambda: exposed.render(accept, gzip=True)) for _ in range(2))
+    small = calls_of(lambda: exposition().render(accept, gzip=True))
+    assert second < 1.1 * small < first / 4
 
 
 def test_a_new_round_replaces_the_one_before() -> None:
