@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from exporter.diagnosis.engine.verdict import INAPPLICABLE
 from grafana.panels import COUNT_BAD, COUNT_INFO, COUNT_WARN, Column, Panel, Query, Style, stat, table
 from grafana.words import CAUSE_SUMMARIES, RUNBOOK, SEVERITY, TO_RUNBOOK, WHY
 
@@ -11,7 +12,7 @@ SINCE = Style(unit="dateTimeFromNow")
 BY_SEVERITY = {"critical": COUNT_BAD, "warning": COUNT_WARN, "info": COUNT_INFO}
 RANKS = {"critical": 3, "warning": 2, "info": 1}  # as grafana/words.py shows them
 
-NOT_CHECKED = 'reason!~"not_applicable|single_stack"'
+NOT_CHECKED = f'reason!~"{"|".join(sorted(INAPPLICABLE))}"'
 
 
 # Faults that the rules alert as critical: also causes of less severity to which a family that is down is attributed.
@@ -115,8 +116,8 @@ def unchecked(title: str, expr: str, *, width: int) -> Panel:
             Column("reason", "reason", Style(unit="string", words=WHY)),
             Column("#A", "exporters", width=90),
         ],
-        description="Causes that could not be checked, so their absence means nothing. Causes that do not apply or "
-        "belong to a family that is not expected are not listed.",
+        description="Causes that could not be checked, so their absence means nothing. Causes that do not apply are "
+        "not listed: without a target, pods or peers to probe, or of a family that is not expected.",
         empty="every cause that applies was checked",
         sort=("exporters", True),
         size=(width, 8),

@@ -26,7 +26,9 @@ import yaml
 
 from tests.e2e.alerting import ALERTS, Alertmanager, scaled, scaled_rules
 from tests.e2e.daemon import ROOT, Daemon
+from tests.e2e.hastened_exporter import FROM_API
 from tests.e2e.inside import Inside, PodInfo, PrometheusInside, pod_info
+from tests.kernel import namespaces
 from tests.kernel.calico import Lab
 from tests.kernel.calico_nodes import LabNode
 from tests.kernel.calico_rules import NatInput
@@ -84,8 +86,10 @@ def last_pod(node: LabNode) -> LabNode:
 class Stack:
     """Enter it to start everything; all exporters are ready then, and Prometheus has scraped them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, asks_dns: bool = False) -> None:
+        """`asks_dns`: the cluster role asks the cluster DNS, as in a cluster; it does not with objects from a file."""
         self.cluster = Cluster(lab=LabOfHosts(), roles=("node", "cluster"))
+        self._live = {FROM_API: "1"} if asks_dns else {}
         self.exporters: dict[str, Daemon] = {}  # by node; "" is the cluster role
         self._stopped: list[LabNode | None] = []
         self._configs: dict[str, str] = {}  # what they were before they were spoilt, by node
@@ -112,6 +116,10 @@ class Stack:
             )
         self.heal()
         lab = self.cluster.lab
+        if self._live:
+            (last,) = (node for node in lab.nodes if lab.resolver in node.pods)
+            routes = [(lab.resolver.address4, last.address4), (lab.resolver.address6, last.address6)]
+            namespaces.batch({lab.gateway: [f"route add {pod} via {node}" for pod, node in routes]})
         self._place = Inside(lab.gateway)
         self._open.callback(self._place.close)
         self._pod_info = PodInfo(self._place, pod_info(lab))
@@ -136,6 +144,7 @@ class Stack:
             port=PORT,
             prefix=("ip", "netns", "exec", node.netns if node else self.cluster.lab.gateway),
             command=(sys.executable, "-m", "tests.e2e.hastened_exporter"),
+            environment=None if node else self._live,
         )  # fmt: skip
 
     def _config(self, node: LabNode | None) -> str:
