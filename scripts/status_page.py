@@ -19,7 +19,7 @@ from tests.lab.faults import FAULTS
 
 BROKEN = ("aaaa_noerror", "masquerade_rule_removed")
 CAUSES = {"dns_aaaa_blocked", "nat_masquerade_missing"}
-SIZE = "1100,1150"
+SIZE = "1100,1352"
 INTERVAL = "15s"  # with shorter rounds the DNS budget spreads the questions over many
 PATIENCE = 120  # seconds
 

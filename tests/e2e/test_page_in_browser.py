@@ -50,6 +50,24 @@ PAGES = {
 }
 
 
+def test_on_a_desk_the_verdicts_share_one_line_and_what_they_rest_on_is_below(browser: Browser) -> None:
+    because = ("ServiceCIDR kubernetes has fd00:10:96::/112",)
+    families = {family: replace(each, evidence=because) for family, each in bad_day().families.items()}
+    browser.open(page(replace(bad_day(), families=families), own(), now=NOW), width=DESK)
+
+    def boxes(selector: str) -> list[dict[str, float]]:
+        found = f"[...document.querySelectorAll('{selector}')]"
+        return [dict(each) for each in browser.value(f"{found}.map(each => each.getBoundingClientRect().toJSON())")]
+
+    six, four = boxes(".family")
+    card = boxes(".card")[0]
+    assert (six["left"], six["top"], four["right"]) == (card["left"], four["top"], card["right"])
+    notes = boxes("[aria-label=Families] > p")
+    assert len(notes) == len(families)
+    assert all((note["left"], note["right"]) == (six["left"], four["right"]) for note in notes)
+    assert notes[0]["top"] >= six["bottom"]
+
+
 @pytest.mark.parametrize("html", PAGES.values(), ids=PAGES)
 def test_on_a_phone_the_page_does_not_scroll_sideways(browser: Browser, html: str) -> None:
     browser.open(html, width=PHONE)

@@ -150,7 +150,7 @@ def _families(report: Report) -> Html:
     known = [f"Pod network: {report.network.described}"] if report.network.described else []
     known += filter(None, (report.families.get(family, UNKNOWN).because(family) for family in FAMILIES))
     notes = [element("p", text, class_="soft") for text in known]
-    return element("section", *cards, *notes, class_="families", aria_label="Families")
+    return element("section", element("div", *cards, class_="families"), *notes, aria_label="Families")
 
 
 def _why(report: Report, family: Family) -> str:
