@@ -19,8 +19,10 @@ VARIABLES: Mapping[str, str] = {
     "ipv6_support": "FELIX_IPV6SUPPORT",
     "vxlan_vni": "FELIX_VXLANVNI",
     "vxlan_port": "FELIX_VXLANPORT",
+    "wireguard_v6": "FELIX_WIREGUARDENABLEDV6",
 }
 IPV6_SUPPORT = VARIABLES["ipv6_support"]
+BOOLEANS = frozenset({"ipv6_support", "wireguard_v6"})
 TRUE = frozenset({"true", "1", "yes", "y", "t"})
 FALSE = frozenset({"false", "0", "no", "n", "f"})
 
@@ -42,6 +44,11 @@ def effective(inventory: Inventory, node: str) -> Felix:
         for field in fields(Felix)
     }
     return Felix(**merged)
+
+
+def uses_wireguard(inventory: Inventory, node: str) -> bool:
+    """Whether Felix encrypts IPv6 between nodes by WireGuard here (wireguardEnabledV6, off by default)."""
+    return effective(inventory, node).wireguard_v6 is True
 
 
 def ipv6_support(inventory: Inventory, nodes: tuple[str, ...]) -> dict[str, Setting]:
@@ -84,6 +91,6 @@ def _environment(calico_node: CalicoNode | None) -> Felix:
 
 
 def _value(name: str, text: str) -> bool | int | None:
-    if name == "ipv6_support":
+    if name in BOOLEANS:
         return True if text.lower() in TRUE else False if text.lower() in FALSE else None
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

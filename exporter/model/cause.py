@@ -168,6 +168,9 @@ class Cause(StrEnum):
         ON_NODE, "The node has no BGP session over IPv6 with a peer that Calico is configured to have.", compares=True)
     BGP_ROUTE_MISSING = auto(), _spec(
         ON_NODE, "The node has no route to the IPv6 block of another node.", compares=True)
+    WIREGUARD_V6_INCOMPLETE = auto(), _spec(
+        ON_NODE, "WireGuard for IPv6 is on, and its device, a peer or the rule that leads to it is missing.",
+        compares=True)
     POD_ROUTE_MISSING = auto(), _spec(
         ON_NODE, "A local pod has an IPv6 address, but the node has no route to it.", compares=True)
     POD_IPV6_DISABLED = auto(), _spec(POD, "IPv6 is disabled by sysctl inside a pod.")

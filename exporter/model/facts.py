@@ -37,6 +37,7 @@ class Reader(StrEnum):
     KUBE_PROXY = "kube_proxy", "kube-proxy's rules", "CAP_NET_ADMIN"
     VXLAN = "vxlan", "tunnel devices"
     BGP = "bgp", "BGP connections"
+    WIREGUARD = "wireguard", "WireGuard device", "CAP_NET_ADMIN"
     CONNTRACK = "conntrack", "tracked connections", "CAP_NET_ADMIN"
     SNMP6 = "snmp6", "IPv6 counters"
     PODS = "pods", "pods' network namespaces", "CAP_SYS_ADMIN and CAP_SYS_PTRACE"
@@ -299,6 +300,26 @@ class LegacyTables:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WireguardPeer:
+    """A peer of the WireGuard device: its public key (base64), where it is sent to, and what is sent to it."""
+
+    key: str
+    endpoint: Address | None = None
+    allowed: frozenset[Net] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireguardFacts:
+    """Calico's WireGuard device for IPv6. `routed`: what a rule leads to, in a table of its own, through the device."""
+
+    exists: bool = True
+    up: bool = True
+    key: str = ""  # its own public key
+    peers: tuple[WireguardPeer, ...] = ()
+    routed: frozenset[Net] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """The host's network namespace. Each part None where it was not read."""
 
@@ -315,6 +336,7 @@ class HostFacts:
     postrouting: Postrouting | None = None  # None, too, where Calico's pools say what is masqueraded
     # The other ends of established BGP connections over IPv6. None, too, where no BGP is expected.
     bgp_peers: frozenset[Address] | None = None
+    wireguard: WireguardFacts | None = None  # None, too, where Felix does not use it for IPv6
     # Monotonic seconds: when routes, neighbours and forwarding entries were last read from the kernel.
     entries_read: float = 0.0
 

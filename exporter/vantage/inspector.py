@@ -12,6 +12,7 @@ from exporter.broker.protocol.messages import NamespaceRef
 from exporter.config.schema import Config
 from exporter.diagnosis.bgp import may_speak_bgp
 from exporter.diagnosis.engine.preconditions import listed
+from exporter.diagnosis.felix import uses_wireguard
 from exporter.diagnosis.rules.node.masquerade import has_other_ipam
 from exporter.diagnosis.watched_services import watched_ports
 from exporter.kernel.read.host_facts import HostWish
@@ -84,7 +85,10 @@ class Inspector:
             previous=previous,
             changes=self._monitor,
             wish=HostWish(
-                ports=watched_ports(inventory), postrouting=has_other_ipam(inventory), bgp=may_speak_bgp(inventory)
+                ports=watched_ports(inventory),
+                postrouting=has_other_ipam(inventory),
+                bgp=may_speak_bgp(inventory),
+                wireguard=uses_wireguard(inventory, self._config.node_name),
             ),
             lsm=lsm,
         )

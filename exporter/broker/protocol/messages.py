@@ -68,6 +68,13 @@ class Topic(IntEnum):
     NFT_SET_HEAD = 24  # as NFT_SET, the first packet of the dump only: is the set empty?
     NFT_BASE_CHAINS = 25  # as NFT_CHAINS, only messages of base chains leave the broker
     BGP = 26  # sock_diag: established TCP connections over IPv6 with port 179 at either end
+    # Generic netlink: Calico's WireGuard device for IPv6, its secret keys zeroed. ENODEV where it does not exist
+    WIREGUARD = 27
+    RULES6 = 28  # RTM_GETRULE dump, IPv6
+    LINK_ROUTES6 = 29  # RTM_GETROUTE dump of all tables, IPv6, through one link; number: ifindex
+
+
+WIREGUARD_LINK = "wg-v6.cali"  # the default of Felix's WireguardInterfaceNameV6 (felix/config/config_params.go)
 
 
 def _bgp_filter() -> bytes:
@@ -90,6 +97,7 @@ DUMPS = {
     Topic.ADDRESSES: (0, 22, bytes(8)),
     Topic.ROUTES4: (0, 26, struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 254, 0, 0, 0, 0)),  # RT_TABLE_MAIN
     Topic.ROUTES6: (0, 26, struct.pack("=BBBBBBBBI", 10, 0, 0, 0, 254, 0, 0, 0, 0)),
+    Topic.RULES6: (0, 34, struct.pack("=B11x", 10)),  # struct fib_rule_hdr of linux/fib_rules.h
     # struct inet_diag_req_v2 of linux/inet_diag.h: AF_INET6, TCP, TCP_ESTABLISHED, a 48-byte socket id
     Topic.BGP: (4, 20, struct.pack("=BBBBI", 10, 6, 0, 0, 1 << 1) + bytes(48) + _bgp_filter()),
 }

@@ -8,7 +8,7 @@ from exporter.diagnosis.engine.rule_input import Rule
 from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.diagnosis.rules.dns import DNS_RULES
 from exporter.diagnosis.rules.judging import rules_of
-from exporter.diagnosis.rules.node import bgp, host, link_mtu, nat, node_side_causes, service_rules, vxlan
+from exporter.diagnosis.rules.node import bgp, host, link_mtu, nat, node_side_causes, service_rules, vxlan, wireguard
 from exporter.diagnosis.rules.path import PATH_RULES
 from exporter.diagnosis.rules.pod import pod
 from exporter.model.cause import Cause
@@ -19,5 +19,5 @@ RULES: Mapping[Cause, Rule] = {
     **rules_of(node_side_causes),
     **DNS_RULES,
     **PATH_RULES,
-    **rules_of(bgp, host, link_mtu, nat, service_rules, vxlan, pod),
+    **rules_of(bgp, host, link_mtu, nat, service_rules, vxlan, wireguard, pod),
 }

@@ -172,6 +172,7 @@ def parse_felix(source: Mapping[str, Any]) -> FelixConfiguration:
             vxlan_vni=number(spec.get("vxlanVNI")),
             vxlan_port=number(spec.get("vxlanPort")),
             bpf_enabled=flag(spec.get("bpfEnabled")),
+            wireguard_v6=flag(spec.get("wireguardEnabledV6")),
         ),
     )
 

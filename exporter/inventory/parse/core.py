@@ -79,6 +79,7 @@ def parse_node(source: Mapping[str, Any]) -> Node:
         route_reflector=bool(text(notes.get(CALICO + "RouteReflectorClusterID"))),
         # Only WireGuard for IPv6 replaces the IPv6 tunnel.
         wireguard=bool(notes.get(CALICO + "WireguardPublicKeyV6") or notes.get(CALICO + "IPv6WireguardInterfaceAddr")),
+        wireguard_key=_wireguard_key(text(notes.get(CALICO + "WireguardPublicKeyV6")).strip()),
         windows=system == "windows",
         virtual=labels.get("type") == "virtual-kubelet",
         kubelet_version=intern(name_of(info.get("kubeletVersion"))),
@@ -89,6 +90,12 @@ def parse_node(source: Mapping[str, Any]) -> Node:
 
 
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
+_WIREGUARD_KEY = re.compile(r"[0-9A-Za-z+/]{43}=")  # 32 bytes
+
+
+def _wireguard_key(given: str) -> str:
+    """A public key; none where Felix found no WireGuard, and noted a key of zeroes."""
+    return given if _WIREGUARD_KEY.fullmatch(given) and given.strip("A=") else ""
 
 
 def _tunnel_macs(notes: Mapping[str, Any]) -> Mapping[Family, str]:

@@ -84,12 +84,13 @@ class HostWish:
     """What is read of the host only where it matters.
 
     `ports`: of Services whose rules are read. `postrouting`: what packets of pods pass as they leave the host, in some
-    visits more. `bgp`: the BGP connections over IPv6.
+    visits more. `bgp`: the BGP connections over IPv6. `wireguard`: Calico's WireGuard device for IPv6.
     """
 
     ports: tuple[WatchedPort, ...] = ()
     postrouting: bool = False
     bgp: bool = False
+    wireguard: bool = False
 
 
 USUAL = HostWish()

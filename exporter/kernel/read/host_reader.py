@@ -27,6 +27,7 @@ from exporter.kernel.read.service_rules import (
     service_topics,
 )
 from exporter.kernel.read.visits import ReadError, VisitAnswers, Visitor, attempt, error_of
+from exporter.kernel.read.wireguard import read_wireguard, wireguard_topics
 from exporter.model.facts import HostFacts, KubeProxyFacts, LegacyTables, NatFacts, Reader, ReaderStatus
 from exporter.model.family import FAMILIES, Family
 from exporter.model.reason import Reason
@@ -79,6 +80,7 @@ async def pass_over_host(
             *(() if isinstance(tables, ReadError) else service_topics(wish.ports, tables)),
             *(() if copied else (requests.legacy_chains(family, names) for family in with_nat)),
             *((requests.IPVS,) if ipvs else ()),
+            *(wireguard_topics(links.links) if links and wish.wireguard else ()),
         )
     )
     legacy = copied or LegacyTables(
@@ -99,6 +101,9 @@ async def pass_over_host(
         legacy=legacy,
         postrouting=way_out,
         bgp_peers=statuses.take(Reader.BGP, first, partial(host.read_bgp, first)) if wish.bgp else None,
+        wireguard=statuses.take(Reader.WIREGUARD, second, partial(read_wireguard, links.links, second))
+        if links and wish.wireguard
+        else None,
         entries_read=kept.read if kept else began,
     )
     if way_out is not None and way_out.unread is not None:

@@ -123,6 +123,7 @@ class Felix:
     vxlan_vni: int | None = None
     vxlan_port: int | None = None
     bpf_enabled: bool | None = None
+    wireguard_v6: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ class Node:
     tunnel_macs: Mapping[Family, str] = field(default_factory=dict)  # VXLANTunnelMACAddr(V6) where annotated
     flannel: FlannelNode | None = None
     route_reflector: bool = False  # of Calico's BGP: annotation RouteReflectorClusterID
-    wireguard: bool = False
+    wireguard: bool = False  # of Calico, for IPv6
+    wireguard_key: str = ""  # WireguardPublicKeyV6
     windows: bool = False
     virtual: bool = False  # label type=virtual-kubelet: no exporter runs there
     kubelet_version: str = ""  # as reported: v1.36.2, v1.30.4+k3s1

@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Callable, Mapping
 
-from exporter.broker.protocol.messages import ReadTopic, Topic
+from exporter.broker.protocol.messages import WIREGUARD_LINK, ReadTopic, Topic
 from exporter.broker.server.kernel.netlink import (
     ATTRIBUTE,
     HEADER,
@@ -43,6 +43,9 @@ _IP_SET_NAME_LENGTH = 32
 _GENL_ID_CTRL = 16
 _CTRL_CMD_GETFAMILY = 3
 _IPVS_CMD_GET_SERVICE = 4
+_WG_CMD_GET_DEVICE = 0  # linux/wireguard.h
+_WGDEVICE_IFNAME, _WGDEVICE_PEERS = 2, 8
+_WG_SECRETS = (3, -1, 2)  # WGDEVICE_A_PRIVATE_KEY; none in the list of peers; WGPEER_A_PRESHARED_KEY
 _CTRL_ATTR_FAMILY_ID, _CTRL_ATTR_FAMILY_NAME = 1, 2
 # struct inet_diag_req of linux/inet_diag.h: family and lengths, a 48-byte socket id, states, marks
 _SOCKETS = dump_request(_TCPDIAG_GETSOCK, bytes(4 + 48) + struct.pack("=II", 1 << _TCP_LISTEN, 0))
@@ -114,9 +117,45 @@ def _ipset(visit: Visit, topic: ReadTopic) -> bytes:
 def _ipvs(visit: Visit, _topic: ReadTopic) -> bytes:
     """IPVS services. ENOENT without ip_vs: looking the family up would load the module, so /proc is checked first."""
     os.stat("/proc/thread-self/net/ip_vs")  # noqa: PTH116  # the broker does without pathlib
-    lookup = struct.pack("=BBH", _CTRL_CMD_GETFAMILY, 1, 0) + attribute(_CTRL_ATTR_FAMILY_NAME, b"IPVS\0")
-    family = _first_u16(visit.fetch(_NETLINK_GENERIC, question(_GENL_ID_CTRL, lookup)), _CTRL_ATTR_FAMILY_ID)
-    return visit.fetch(_NETLINK_GENERIC, dump_request(family, struct.pack("=BBH", _IPVS_CMD_GET_SERVICE, 1, 0)))
+    return _generic(visit, b"IPVS", _IPVS_CMD_GET_SERVICE)
+
+
+def _wireguard(visit: Visit, _topic: ReadTopic) -> bytes:
+    """Asked only where the device exists, whose module is loaded then: looking the family up would load it."""
+    try:
+        socket.if_nametoindex(WIREGUARD_LINK)
+    except OSError:
+        raise OSError(errno.ENODEV, "no WireGuard device") from None
+    name = attribute(_WGDEVICE_IFNAME, WIREGUARD_LINK.encode() + b"\0")
+    answer = bytearray(_generic(visit, b"wireguard", _WG_CMD_GET_DEVICE, name))
+    start = 0
+    while start < len(answer):
+        end = start + HEADER.unpack_from(answer, start)[0]
+        zero_secrets(answer, start + HEADER.size + 4, end)
+        start = (end + 3) & -4
+    return bytes(answer)
+
+
+def zero_secrets(message: bytearray, start: int, end: int, depth: int = 0) -> None:
+    """Zero the private key (depth 0) and the peers' preshared keys (depth 2). EBADMSG where it cannot be walked."""
+    while start < end:
+        length, kind = ATTRIBUTE.unpack_from(message, start) if end - start >= 4 else (0, 0)
+        stop = start + length
+        if length < 4 or stop > end:
+            raise OSError(errno.EBADMSG, "an attribute of impossible length")
+        kind &= 0x3FFF
+        if kind == _WG_SECRETS[depth]:
+            message[start + 4 : stop] = bytes(length - 4)
+        elif depth == 1 or (depth == 0 and kind == _WGDEVICE_PEERS):
+            zero_secrets(message, start + 4, stop, depth + 1)
+        start = (stop + 3) & -4
+
+
+def _generic(visit: Visit, family: bytes, command: int, body: bytes = b"") -> bytes:
+    """A dump of a generic netlink family, found by its name."""
+    lookup = struct.pack("=BBH", _CTRL_CMD_GETFAMILY, 1, 0) + attribute(_CTRL_ATTR_FAMILY_NAME, family + b"\0")
+    number = _first_u16(visit.fetch(_NETLINK_GENERIC, question(_GENL_ID_CTRL, lookup)), _CTRL_ATTR_FAMILY_ID)
+    return visit.fetch(_NETLINK_GENERIC, dump_request(number, struct.pack("=BBH", command, 1, 0) + body))
 
 
 def _first_u16(answer: bytes, kind: int) -> int:
@@ -145,4 +184,5 @@ TOPICS: Mapping[Topic, Fetch] = {
     Topic.IPSET: _ipset,
     Topic.SOCKETS: always(_NETLINK_SOCK_DIAG, _SOCKETS),
     Topic.IPVS: _ipvs,
+    Topic.WIREGUARD: _wireguard,
 }

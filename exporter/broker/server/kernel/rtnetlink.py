@@ -15,7 +15,7 @@ from exporter.broker.server.kernel.netlink import HEADER, Fetch, Visit, attribut
 
 _RTM_GETROUTE, _RTM_GETNEIGH = 26, 30
 _RT_TABLE_MAIN = 254
-_NDA_IFINDEX = 8
+_NDA_IFINDEX, _RTA_OIF = 8, 4
 _AF_BRIDGE = 7
 _LENGTH = struct.Struct("=I")
 _NDMSG = struct.Struct("=BBHiHBB")
@@ -66,8 +66,15 @@ def _forwarding(visit: Visit, topic: ReadTopic) -> bytes:
     return visit.fetch(socket.NETLINK_ROUTE, dump_request(_RTM_GETNEIGH, body))
 
 
+def _link_routes6(visit: Visit, topic: ReadTopic) -> bytes:
+    body = struct.pack("=BBBBBBBBI", socket.AF_INET6, 0, 0, 0, 0, 0, 0, 0, 0)
+    body += attribute(_RTA_OIF, struct.pack("=I", topic.number))
+    return visit.fetch(socket.NETLINK_ROUTE, dump_request(_RTM_GETROUTE, body))
+
+
 TOPICS: Mapping[Topic, Fetch] = {
     Topic.DEFAULT_ROUTES: _default_routes,
     Topic.NEIGHBOURS: _neighbours,
     Topic.FDB: _forwarding,
+    Topic.LINK_ROUTES6: _link_routes6,
 }
