@@ -32,7 +32,7 @@ from exporter.model.cluster.inventory import Inventory, InventoryOrigin, Resourc
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.pod import Namespace, Pod
 from exporter.model.cluster.selector import EVERYTHING, matches
-from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
+from exporter.model.cluster.service import EndpointSlice, EntryPoint, Service, ServiceCIDR
 from exporter.model.cluster.well_known import SYSTEM
 from exporter.model.cni.profile import CniSign
 from exporter.model.reason import Reason
@@ -84,6 +84,8 @@ def build_inventory(
         services=services,
         endpoint_slices=parsed.of(ResourceKind.ENDPOINT_SLICES, EndpointSlice, QUALIFIED),
         service_cidrs=parsed.of(ResourceKind.SERVICE_CIDRS, ServiceCIDR, NAME),
+        ingresses=parsed.of(ResourceKind.INGRESSES, EntryPoint, QUALIFIED),
+        gateways=parsed.of(ResourceKind.GATEWAYS, EntryPoint, QUALIFIED),
         policies=None if drafts is None else select_pods(drafts, pods or (), namespaces or ()),
         pools=None if pools is None else _select_nodes(pools, nodes, notes),
         block_affinities=parsed.of(ResourceKind.BLOCK_AFFINITIES, BlockAffinity, lambda b: (str(b.cidr), b.node)),

@@ -158,7 +158,7 @@ STEPS: tuple[StepSpec, ...] = (
         why="The Service's policy alone gives none.", breaks="Clients outside reach them over %OTHER% only.",
     ),
     StepSpec(
-        phase=Phase.LOAD_BALANCERS, judge=workloads.ingress, title="Ingress and Gateway have %FAMILY% and DNS for it",
+        phase=Phase.LOAD_BALANCERS, judge=workloads.ingress, title="Ingresses and Gateways have an %FAMILY% address",
         why="Clients outside follow A and AAAA records.",
         breaks="An AAAA record that comes before the address makes clients wait.",
     ),

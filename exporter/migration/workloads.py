@@ -121,10 +121,18 @@ def load_balancers(view: MigrationView) -> Judged:
     )
 
 
-def ingress(_: MigrationView) -> Judged:
-    return unseen(
-        "Ingress and Gateway objects are not read; most have the address of a LoadBalancer above", on_node=True
-    )
+def ingress(view: MigrationView) -> Judged:
+    """Addresses that controllers wrote into Ingresses and Gateways; the DNS records of their names are not seen."""
+    read = [each for each in (view.inventory.ingresses, view.inventory.gateways) if each is not None]
+    if not read:
+        return unseen("Ingress and Gateway objects were not read", on_node=True)
+    points = [point for each in read for point in each if not view.opted_out(point.namespace)]
+    if not points:
+        return not_applicable("there is neither an Ingress nor a Gateway")
+    without = [p for p in points if p.addresses and not any(family_of(a) is view.family for a in p.addresses)]
+    if not without and (hidden := [p.key for p in points if not p.addresses]):
+        return unseen(f"{listed(hidden, 3)} have a host name or no address yet", on_node=True)
+    return missing([point.key for point in without], (f"{p.key}: [{listed(map(str, p.addresses))}]" for p in without))
 
 
 def network_policies(view: MigrationView) -> Judged:

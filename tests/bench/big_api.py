@@ -145,6 +145,8 @@ class BigApi(KubernetesApi):
             self.add_kind(place, resource, KINDS.get(resource, ""))
         for resource in ("networkpolicies", "globalnetworkpolicies", "ipamconfigs", "bgpconfigurations", "bgppeers"):
             self.add_kind("crd.projectcalico.org/v1", resource)
+        self.add_kind("networking.k8s.io/v1", "ingresses")
+        self.add_kind("gateway.networking.k8s.io/v1", "gateways")
         self._pod = pod_mould()
         names = [f"node-{n:05}" for n in range(nodes)]
         self._add("v1", "nodes", [self._node(n, name) for n, name in enumerate(names)])

@@ -223,6 +223,7 @@ def test_the_recorded_discovery_places_every_reading_of_the_cluster(name: str) -
         "ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies", "adminnetworkpolicies",
         "baselineadminnetworkpolicies", "clusternetworkpolicies", "ipamconfigs", "ipamconfigurations",
         "installations", "globalnetworkpolicies", "networkpolicies", "bgpconfigurations", "bgppeers",
+        "gateways",
     } - ({"networkpolicies",
         "globalnetworkpolicies"} if "networkpolicies" in (served[CRD] or ()) else set())  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 
 from exporter.cli.migration import on_nodes
 from exporter.inventory.file import load_file, load_text
+from exporter.inventory.parse.objects import Parsed, parse_object
 from exporter.migration.advice import ADVICE
 from exporter.migration.distribution import Distribution, recognise
 from exporter.migration.plan import STEPS, plan
@@ -18,8 +19,9 @@ from exporter.migration.step import Migration, Phase, Step, StepState
 from exporter.migration.view import MigrationView, NodeFindings
 from exporter.model.cause import Cause
 from exporter.model.cluster.calico import Felix, FelixConfiguration
-from exporter.model.cluster.inventory import Inventory
+from exporter.model.cluster.inventory import Inventory, ResourceKind, Unreadable
 from exporter.model.cluster.pod import Namespace
+from exporter.model.cluster.service import EntryPoint
 from exporter.model.family import FAMILIES, Family, family_of
 from exporter.report.document import CauseEntry, Document
 from exporter.report.migration import document, markdown, text
@@ -332,6 +334,49 @@ def test_a_load_balancer_with_a_host_name_shows_no_family() -> None:
     judged = step(plan(replace(inventory, services=services)), "load_balancers")
     assert judged.state is StepState.UNSEEN
     assert "have a host name" in judged.judged.reason
+
+
+SHOP = {"metadata": {"namespace": "shop", "name": "web"}}
+
+
+def ingress(*given: dict[str, str]) -> Parsed | Unreadable | None:
+    source = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "status": {"loadBalancer": {"ingress": [*given]}},
+    }
+    return parse_object(ResourceKind.INGRESSES, SHOP | source)
+
+
+def gateway(*given: tuple[str, str]) -> Parsed | Unreadable | None:
+    status = {"addresses": [{"type": kind, "value": value} for kind, value in given]}
+    source = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "status": status}
+    return parse_object(ResourceKind.GATEWAYS, SHOP | source)
+
+
+@pytest.mark.parametrize(
+    ("points", "state", "objects"),
+    [
+        (None, StepState.UNSEEN, ()),
+        ((), StepState.NOT_APPLICABLE, ()),
+        ((ingress({"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}),), StepState.DONE, ()),
+        ((ingress({"ip": "192.0.2.1"}),), StepState.MISSING, ("ingress/shop/web",)),
+        ((gateway(("IPAddress", "192.0.2.1")),), StepState.MISSING, ("gateway/shop/web",)),
+        (
+            (ingress({"ip": "2001:db8::1"}), gateway(("IPAddress", "192.0.2.1"))),
+            StepState.MISSING,
+            ("gateway/shop/web",),
+        ),
+        ((ingress({"hostname": "lb.example"}), ingress()), StepState.UNSEEN, ()),
+        ((gateway(("Hostname", "gw.example"), ("IPAddress", "2001:db8::1")),), StepState.DONE, ()),
+    ],
+)
+def test_an_ingress_or_gateway_needs_an_address_of_the_family(
+    points: tuple[EntryPoint, ...] | None, state: StepState, objects: tuple[str, ...]
+) -> None:
+    judged = step(plan(replace(dual(KUBEADM), ingresses=points, gateways=None)), "ingress")
+    assert (judged.state, judged.judged.objects) == (state, objects)
+    assert judged.judged.on_node is (state is StepState.UNSEEN), "whoever cannot see them is not blind"
 
 
 def test_every_step_has_advice_for_every_cluster() -> None:

@@ -62,6 +62,8 @@ def recorded_api(**options: Any) -> KubernetesApi:
     api.put("crd.projectcalico.org/v1", "ipamconfigs", ipam_config("IPAMConfig"))
     for resource in ("bgpconfigurations", "bgppeers"):
         api.add_kind("crd.projectcalico.org/v1", resource)
+    api.add_kind("networking.k8s.io/v1", "ingresses")
+    api.add_kind("gateway.networking.k8s.io/v1", "gateways")
     api.compact()
     return api
 

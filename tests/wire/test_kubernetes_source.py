@@ -302,6 +302,8 @@ async def test_a_cluster_without_calico_has_nothing_to_apply_calico_s_causes_to(
         ResourceKind.BGP_PEERS,
         ResourceKind.INSTALLATION,
         ResourceKind.SERVICE_CIDRS,
+        ResourceKind.INGRESSES,
+        ResourceKind.GATEWAYS,
     }
     assert {kind for kind, reason in found.unread.items() if reason == Reason.NOT_APPLICABLE} == absent
     assert found.pools is None

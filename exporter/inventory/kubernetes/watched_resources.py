@@ -88,6 +88,14 @@ SERVICE_CIDRS = WatchedResource(
     kind=ResourceKind.SERVICE_CIDRS,
     api_versions=("networking.k8s.io/v1", "networking.k8s.io/v1beta1"),
 )
+ENTRY_POINTS = (
+    WatchedResource(kind=ResourceKind.INGRESSES, api_versions=("networking.k8s.io/v1",), paged=True),
+    WatchedResource(
+        kind=ResourceKind.GATEWAYS,
+        api_versions=("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"),
+        paged=True,
+    ),
+)
 POLICIES = (
     _policies("networkpolicies", "networking.k8s.io/v1"),
     _policies("networkpolicies", *CALICO),
@@ -125,7 +133,7 @@ CONFIG_MAPS = (
 )
 
 CLUSTER: tuple[WatchedResource, ...] = (
-    NODES, PODS, NAMESPACES, SERVICES, ENDPOINT_SLICES, SERVICE_CIDRS, *POLICIES,
+    NODES, PODS, NAMESPACES, SERVICES, ENDPOINT_SLICES, SERVICE_CIDRS, *ENTRY_POINTS, *POLICIES,
     IP_POOLS, BLOCK_AFFINITIES, IPAM_BLOCKS, *IPAM_CONFIGS, *BGP, FELIX, CALICO_DAEMONSET, INSTALLATION, *CONFIG_MAPS,
 )  # fmt: skip
 

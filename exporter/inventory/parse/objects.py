@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from exporter.inventory.parse import calico, core
+from exporter.inventory.parse import calico, core, entry_points
 from exporter.inventory.parse.calico import DaemonSet
 from exporter.inventory.parse.configmaps import ConfigMap, parse_config_map
 from exporter.inventory.parse.fields import mapping, name_of, text
@@ -30,9 +30,9 @@ from exporter.model.cluster.inventory import ResourceKind, Unreadable
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.pod import Namespace, Pod
 from exporter.model.cluster.policy import PolicyKind
-from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
+from exporter.model.cluster.service import EndpointSlice, EntryPoint, Service, ServiceCIDR
 
-_CoreObject: TypeAlias = Node | Pod | Namespace | Service | EndpointSlice | ServiceCIDR
+_CoreObject: TypeAlias = Node | Pod | Namespace | Service | EndpointSlice | ServiceCIDR | EntryPoint
 _CalicoObject: TypeAlias = (
     IPPool
     | BlockAffinity
@@ -50,7 +50,7 @@ MAX_PROBLEM = 200
 
 CORE = "v1"  # apiVersion of the core group, which has no name
 CALICO_GROUPS = ("crd.projectcalico.org", "projectcalico.org")
-NAMESPACED = frozenset({"Pod", "Service", "EndpointSlice", "DaemonSet", "ConfigMap"})
+NAMESPACED = frozenset({"Pod", "Service", "EndpointSlice", "DaemonSet", "ConfigMap", "Ingress", "Gateway"})
 
 
 def _policy(
@@ -79,6 +79,8 @@ _OBJECTS: Mapping[tuple[str, str], tuple[ResourceKind, _Parse]] = {
     (CORE, "ConfigMap"): (ResourceKind.CONFIG_MAPS, parse_config_map),
     ("discovery.k8s.io", "EndpointSlice"): (ResourceKind.ENDPOINT_SLICES, core.parse_endpoint_slice),
     ("networking.k8s.io", "ServiceCIDR"): (ResourceKind.SERVICE_CIDRS, core.parse_service_cidr),
+    ("networking.k8s.io", "Ingress"): (ResourceKind.INGRESSES, entry_points.parse_ingress),
+    ("gateway.networking.k8s.io", "Gateway"): (ResourceKind.GATEWAYS, entry_points.parse_gateway),
     ("apps", "DaemonSet"): (ResourceKind.CALICO_DAEMONSET, calico.parse_daemonset),
     ("operator.tigera.io", "Installation"): (ResourceKind.INSTALLATION, calico.parse_installation),
     **{(group, kind): row for group in CALICO_GROUPS for kind, row in _CALICO_OBJECTS.items()},

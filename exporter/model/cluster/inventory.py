@@ -27,7 +27,7 @@ from exporter.model.cluster.corefile import Corefile
 from exporter.model.cluster.node import Node
 from exporter.model.cluster.pod import Namespace, Pod
 from exporter.model.cluster.policy import Policy
-from exporter.model.cluster.service import EndpointSlice, Service, ServiceCIDR
+from exporter.model.cluster.service import EndpointSlice, EntryPoint, Service, ServiceCIDR
 from exporter.model.cni.profile import CniSign
 from exporter.model.family import Family, Net
 from exporter.model.reason import Reason
@@ -42,6 +42,8 @@ class ResourceKind(StrEnum):
     SERVICES = "services"
     ENDPOINT_SLICES = "endpointslices"
     SERVICE_CIDRS = "servicecidrs"
+    INGRESSES = "ingresses"
+    GATEWAYS = "gateways"
     POLICIES = "networkpolicies"
     IP_POOLS = "ippools"
     BLOCK_AFFINITIES = "blockaffinities"
@@ -95,6 +97,8 @@ class Inventory:
     services: tuple[Service, ...] | None = None
     endpoint_slices: tuple[EndpointSlice, ...] | None = None
     service_cidrs: tuple[ServiceCIDR, ...] | None = None
+    ingresses: tuple[EntryPoint, ...] | None = None
+    gateways: tuple[EntryPoint, ...] | None = None
     policies: tuple[Policy, ...] | None = None
     pools: tuple[IPPool, ...] | None = None
     block_affinities: tuple[BlockAffinity, ...] | None = None

@@ -68,3 +68,17 @@ class ServiceCIDR:
     name: str
     cidrs: tuple[Net, ...]
     ready: bool = True  # False: its condition says so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryPoint:
+    """An Ingress or a Gateway, with the addresses that its controller wrote into its status."""
+
+    kind: str  # ingress | gateway
+    namespace: str
+    name: str
+    addresses: tuple[Address, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
