@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Iterable
 from contextlib import suppress
-from itertools import zip_longest
 
-from exporter.broker.protocol.messages import NUMBERS, SOCKET_ARGUMENTS, SocketKind
+from exporter.broker.protocol.messages import NUMBERS, SOCKET_ARGUMENTS, SocketKind, SocketWanted
 
 _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
@@ -29,13 +29,13 @@ _FILTERS = {  # level, option and value
 }
 
 
-def open_sockets(kinds: tuple[SocketKind, ...], numbers: tuple[int, ...] = ()) -> tuple[list[int], list[int]]:
-    """One errno per kind, and the descriptors of those whose errno is 0, in order. The caller closes them."""
+def open_sockets(wanted: Iterable[SocketWanted]) -> tuple[list[int], list[int]]:
+    """One errno for each, and the descriptors of those whose errno is 0, in order. The caller closes them."""
     errnos: list[int] = []
     descriptors: list[int] = []
-    for kind, number in zip_longest(kinds, numbers[: len(kinds)], fillvalue=0):
+    for _, kind, number in wanted:
         try:
-            descriptors.append(new_socket(SocketKind(kind), number).detach())
+            descriptors.append(bound_socket(kind, number).detach())
         except OSError as error:
             errnos.append(error.errno or errno.EIO)
         else:
@@ -43,7 +43,7 @@ def open_sockets(kinds: tuple[SocketKind, ...], numbers: tuple[int, ...] = ()) -
     return errnos, descriptors
 
 
-def new_socket(kind: SocketKind, number: int = 0) -> socket.socket:
+def bound_socket(kind: SocketKind, number: int = 0) -> socket.socket:
     """One socket in the current namespace, bound to this port or ICMP id (0: to any) and one family. Raises OSError."""
     if number and number not in NUMBERS:
         raise OSError(errno.EINVAL, "not a number for a probe")

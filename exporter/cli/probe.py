@@ -16,8 +16,9 @@ from exporter.diagnosis.ranges import is_service_address
 from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
 from exporter.model.probe import Check, Layer, Lookup, Nameserver, Observation, Outcome, Timeouts
 from exporter.plan.targets import outside, with_addresses
+from exporter.probes.driver import SLACK
 from exporter.probes.resolution.target_resolver import TargetResolver
-from exporter.probes.runner import SLACK, Deadline
+from exporter.probes.runner import Deadline
 
 FAMILIES_ASKED = {"any": FAMILIES, "4": (Family.V4,), "6": (Family.V6,)}
 LITERAL_TLS = (

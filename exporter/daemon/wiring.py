@@ -14,6 +14,7 @@ from exporter.config.schema import Config, SourceKind
 from exporter.daemon.rounds import Rounds
 from exporter.inventory.source import FileSource, InventorySource, NoSource
 from exporter.plan.round_plan import Pace
+from exporter.probes.driver import EpollDriver
 from exporter.probes.ports import BrokerNetwork, LocalNetwork
 from exporter.probes.resolution.target_resolver import TargetResolver, question_timeout
 from exporter.probes.runner import ProbeRunner
@@ -45,7 +46,7 @@ def open_source(config: Config, *, once: bool = False) -> InventorySource:
 def build_runner(broker: BrokerClient | None, errors: InternalErrors) -> ProbeRunner:
     """A runner of probes; without a broker its sockets are the process's own."""
     network = BrokerNetwork(broker) if broker is not None else LocalNetwork()
-    return ProbeRunner(network, TlsContexts(), errors, clock=time.time)
+    return ProbeRunner(EpollDriver(network), TlsContexts(), errors, clock=time.time)
 
 
 def build_rounds(

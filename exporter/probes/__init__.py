@@ -6,23 +6,24 @@ is tried at each of the given pods.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeAlias
+from functools import partial
+from typing import TypeAlias
 
 from exporter.model.probe import NEUTRAL, Check, Layer, Observation, Outcome, Timeouts
 from exporter.probes.connection import PHASES, probe_connection
+from exporter.probes.driver import Job
 from exporter.probes.icmp import probe_icmp
-from exporter.probes.ports import Network
 from exporter.probes.tls import TlsContexts
+from exporter.probes.waits import Probe
 
-Probe: TypeAlias = Callable[[Check, Network, TlsContexts], Coroutine[Any, Any, list[Observation]]]
+CheckProbe: TypeAlias = Callable[[Check, TlsContexts], Probe[list[Observation]]]
 
 # A group of layers is one dial: its layers share a socket and are phases of it.
-PROBES: Mapping[frozenset[Layer], Probe] = {
-    frozenset({Layer.ICMP}): lambda check, network, _: probe_icmp(check, network),
+PROBES: Mapping[frozenset[Layer], CheckProbe] = {
+    frozenset({Layer.ICMP}): lambda check, _: probe_icmp(check),
     frozenset(PHASES): probe_connection,
 }
 
@@ -32,18 +33,17 @@ ARRIVED = frozenset({Outcome.OK, Outcome.PROTOCOL, Outcome.STATUS, *(o for o in 
 ADDRESSES = 8  # of one family that are tried
 
 
-async def run_check(check: Check, network: Network, contexts: TlsContexts) -> list[Observation]:
-    """One observation for each wanted layer, in the table's order; the groups run at once, each on its own socket."""
-    probes = [probe for layers, probe in PROBES.items() if layers & {*check.target.layers}]
-    wanted = [_try_each(check, probe, network, contexts) for probe in probes]
-    if len(wanted) == 1:
-        return await wanted[0]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(probe) for probe in wanted]
-    return [observation for task in tasks for observation in task.result()]
+def jobs_of(check: Check, contexts: TlsContexts) -> list[Job[list[Observation]]]:
+    """One for each group of its layers, in the table's order, each with a socket of its own; they run at once."""
+    groups = [(layers & {*check.target.layers}, probe) for layers, probe in PROBES.items()]
+    return [
+        Job(partial(_try_each, check, probe, contexts), check.start, heavy=Layer.TLS in wanted)
+        for wanted, probe in groups
+        if wanted
+    ]
 
 
-async def _try_each(check: Check, probe: Probe, network: Network, contexts: TlsContexts) -> list[Observation]:
+async def _try_each(check: Check, probe: CheckProbe, contexts: TlsContexts) -> list[Observation]:
     """The result of the first address that arrives, else of the first one. They share the check's time evenly."""
     addresses = (check.address, *check.target.others.get(check.family, ()))[:ADDRESSES]
     deadline = time.monotonic() + check.timeouts.whole
@@ -53,9 +53,7 @@ async def _try_each(check: Check, probe: Probe, network: Network, contexts: TlsC
         left, limits = max(0.0, deadline - time.monotonic()), dict(check.timeouts.layers)
         if number + 1 < len(addresses):
             limits |= {layer: min(limits[layer], left / (len(addresses) - number)) for layer in (Layer.ICMP, Layer.TCP)}
-        results.append(
-            await probe(replace(check, at=address, timeouts=Timeouts(limits, whole=left)), network, contexts)
-        )
+        results.append(await probe(replace(check, at=address, timeouts=Timeouts(limits, whole=left)), contexts))
         if results[-1][0].outcome in arrived | NEUTRAL:
             return results[-1]
     return results[0]

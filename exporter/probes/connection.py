@@ -8,7 +8,6 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from asyncio import timeout
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -18,9 +17,10 @@ from exporter.model.family import Address, Family
 from exporter.model.probe import Check, Layer, Observation, Outcome
 from exporter.probes.http1 import ReplyHead, build_request, judge_status
 from exporter.probes.outcome import EXPECTED, describe, observe, outcome_of, without_address
-from exporter.probes.ports import Network, open_socket
+from exporter.probes.ports import open_socket
 from exporter.probes.tcp import connect, receive, send
 from exporter.probes.tls import TlsContexts, earliest_expiry, server_name_of, shake_hands
+from exporter.probes.waits import limit
 
 
 class _ProbeConnection:
@@ -65,7 +65,7 @@ PHASES: Mapping[Layer, Callable[[_ProbeConnection], Awaitable[float | None]]] = 
 }
 
 
-async def probe_connection(check: Check, network: Network, contexts: TlsContexts) -> list[Observation]:
+async def probe_connection(check: Check, contexts: TlsContexts) -> list[Observation]:
     """One observation for each wanted phase, in order.
 
     A failure is reported once: at its own layer, or, if that one is not wanted, at the first wanted layer after it; the
@@ -74,23 +74,21 @@ async def probe_connection(check: Check, network: Network, contexts: TlsContexts
     """
     order = list(PHASES)
     wanted = [layer for layer in order if layer in check.target.layers]
-    ended = await _run_phases(check, network, contexts, wanted=wanted)
+    ended = await _run_phases(check, contexts, wanted=wanted)
     last = list(ended)[-1]
     reported_at = next(layer for layer in wanted if order.index(layer) >= order.index(last))
     ended[reported_at] = replace(ended[last], layer=reported_at)
     return [ended.get(layer) or observe(check, layer, Outcome.NOT_REACHED) for layer in wanted]
 
 
-async def _run_phases(
-    check: Check, network: Network, contexts: TlsContexts, *, wanted: list[Layer]
-) -> dict[Layer, Observation]:
+async def _run_phases(check: Check, contexts: TlsContexts, *, wanted: list[Layer]) -> dict[Layer, Observation]:
     """The phases that were run, in order, up to the first that was not ok. tcp is always one of them."""
     if check.address is None:
         return {Layer.TCP: without_address(check, Layer.TCP)}
     deadline = time.monotonic() + check.timeouts.whole
     kind = SocketKind.TCP6 if check.family is Family.V6 else SocketKind.TCP4
     try:
-        sock, _ = await open_socket(network, check.vantage, kind, seconds=check.timeouts.whole)
+        sock, _ = await open_socket(check.vantage, kind, seconds=check.timeouts.whole)
     except EXPECTED as error:
         return {Layer.TCP: observe(check, Layer.TCP, outcome_of(error), detail=describe(error))}
     connection = _ProbeConnection(sock, check.address, check, contexts)
@@ -110,7 +108,7 @@ async def _run_phases(
 async def _time(check: Check, layer: Layer, phase: Awaitable[float | None], seconds: float) -> Observation:
     started = time.perf_counter()
     try:
-        async with timeout(seconds):
+        async with limit(seconds):
             expires = await phase
     except EXPECTED as error:
         took = time.perf_counter() - started

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import time
-from asyncio import timeout
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import zip_longest
@@ -22,8 +21,9 @@ from exporter.model.family import Address, Family
 from exporter.model.probe import Heard, Lookup, LookupOutcome, Outcome, Purpose, Question, Together
 from exporter.probes.dns_reply import MAX_REPLY, build_query, judge, read_reply
 from exporter.probes.outcome import EXPECTED, PhaseError, describe, lookup_outcome_of, read_error, watch_errors
-from exporter.probes.ports import Network, destination, open_socket, readable
+from exporter.probes.ports import destination, open_socket
 from exporter.probes.tcp import connect, receive, send
+from exporter.probes.waits import limit, readable
 
 MAX_DATAGRAM = 4096  # bytes: more than three times the size that queries ask for
 EDNS_KNOWN = 600.0  # seconds for which it is known whether a server speaks EDNS
@@ -64,7 +64,7 @@ def _asked(question: Question) -> tuple[str, Address]:
     return question.vantage.key, question.server.address
 
 
-async def ask(question: Question, network: Network, memory: EdnsMemory | None = None) -> Lookup:
+async def ask(question: Question, memory: EdnsMemory | None = None) -> Lookup:
     """Ask within `question.timeout` seconds, TCP included. `seconds` is from the first datagram to the last reply."""
     memory = memory or EdnsMemory()
     if not question.allowed:
@@ -77,7 +77,7 @@ async def ask(question: Question, network: Network, memory: EdnsMemory | None = 
     heard: list[Heard] = []
     try:
         query = _query(question, memory)
-        sock, _ = await open_socket(network, question.vantage, udp, seconds=question.timeout)
+        sock, _ = await open_socket(question.vantage, udp, seconds=question.timeout)
         with sock:
             started = time.perf_counter()
             received = await _ask_datagram(sock, question, query, memory, heard, seconds=deadline - time.monotonic())
@@ -87,9 +87,9 @@ async def ask(question: Question, network: Network, memory: EdnsMemory | None = 
                 memory.note(question, speaks=received.rcode in {FORMERR, NOTIMP})
         if received.tc:
             datagram = received
-            sock, _ = await open_socket(network, question.vantage, tcp, seconds=deadline - time.monotonic())
+            sock, _ = await open_socket(question.vantage, tcp, seconds=deadline - time.monotonic())
             with sock:
-                async with timeout(deadline - time.monotonic()):
+                async with limit(deadline - time.monotonic()):
                     received = await _ask_stream(sock, question, _query(question, memory), heard)
         reply, outcome, detail = received, judge(received), ""
     except EXPECTED as error:
@@ -136,7 +136,7 @@ async def _ask_datagram(
     for number in range(question.sends):
         sent = last if number else query
         with suppress(TimeoutError):
-            async with timeout(seconds / question.sends):
+            async with limit(seconds / question.sends):
                 sock.send(sent.to_wire())
                 reply = (await _await_reply(sock, (query,), strays, heard, started))[1]
                 if query.edns >= 0 and reply.rcode not in {FORMERR, NOTIMP}:
@@ -148,7 +148,7 @@ async def _ask_datagram(
     raise TimeoutError(f"no reply within {seconds:.3g} s")
 
 
-async def ask_together(asked: Together, network: Network) -> tuple[Lookup, ...]:
+async def ask_together(asked: Together) -> tuple[Lookup, ...]:
     """Send all questions from one socket, each once, over UDP. A truncated reply is an answer here."""
     first = asked.questions[0]
     replies: dict[int, tuple[Reply, float]] = {}  # by query id, with the time that it took
@@ -157,7 +157,7 @@ async def ask_together(asked: Together, network: Network) -> tuple[Lookup, ...]:
     try:
         if first.allowed:
             queries = [build_query(question, edns=question.edns) for question in asked.questions]
-            sock, _ = await open_socket(network, first.vantage, KINDS[first.server.family][0], seconds=first.timeout)
+            sock, _ = await open_socket(first.vantage, KINDS[first.server.family][0], seconds=first.timeout)
             with sock:
                 started = time.perf_counter()
                 await _ask_from_one(sock, asked, queries, replies, started)
@@ -188,7 +188,7 @@ async def _ask_from_one(
     watch_errors(sock)
     sock.connect(destination(sock, first.server.address, first.server.port))
     strays = iter(range(MAX_STRAYS))
-    async with timeout(first.timeout):
+    async with limit(first.timeout):
         for number, query in enumerate(queries, 1):
             sock.send(query.to_wire())
             awaited = number if asked.in_turn or number == len(queries) else 0

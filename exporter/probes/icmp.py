@@ -12,7 +12,6 @@ import secrets
 import socket
 import struct
 import time
-from asyncio import timeout
 from collections.abc import Container
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,7 +29,8 @@ from exporter.probes.outcome import (
     watch_errors,
     without_address,
 )
-from exporter.probes.ports import Network, open_socket, readable
+from exporter.probes.ports import open_socket
+from exporter.probes.waits import limit, readable
 
 SMALL_PAYLOAD = 56  # bytes, as ping(8)
 TOKEN = 16  # bytes, random, at the payload's start
@@ -90,7 +90,7 @@ class Echo:
     mtu: int = 0
 
 
-async def probe_icmp(check: Check, network: Network) -> list[Observation]:
+async def probe_icmp(check: Check) -> list[Observation]:
     """The one observation of layer icmp. The full-size echo is sent only if the small one was answered."""
     if check.address is None:
         return [without_address(check, Layer.ICMP)]
@@ -98,7 +98,7 @@ async def probe_icmp(check: Check, network: Network) -> list[Observation]:
     form = FORMS[check.family]
     full: Echo | None = None
     try:
-        sock, identifier = await open_socket(network, check.vantage, form.kind, seconds=check.timeouts.whole)
+        sock, identifier = await open_socket(check.vantage, form.kind, seconds=check.timeouts.whole)
         with sock:
             echoes = _EchoSocket(sock, check.address, identifier)
             size = form.header + HEADER.size + SMALL_PAYLOAD
@@ -160,7 +160,7 @@ class _EchoSocket:
         try:
             for _ in range(2):
                 with suppress(TimeoutError):
-                    async with timeout(seconds / 2):
+                    async with limit(seconds / 2):
                         self._send(payload, sent)
                         answered = await self._await_reply(payload, sent)
                         return Echo(outcome=Outcome.OK, size=size, seconds=time.perf_counter() - sent[answered])

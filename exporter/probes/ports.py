@@ -1,13 +1,12 @@
 """Sockets in a vantage's network namespace, each with a port or ICMP id that was not used there for 180 seconds.
 
-The I/O boundary between probes and kernel: probes get their sockets and wait on them here. This module resolves no
+The I/O boundary between probes and kernel: probes get their sockets here. This module resolves no
 name, judges nothing and enters no namespace: BrokerNetwork asks the broker, LocalNetwork makes sockets of this
 process's own namespace.
 """
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import fcntl
 import os
@@ -15,17 +14,19 @@ import secrets
 import socket
 import struct
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from exporter.broker.client.requests import BrokerClient, BrokerGone
-from exporter.broker.protocol.messages import HOME, NUMBERS, NamespaceRef, SocketKind
-from exporter.broker.sockets import new_socket
+from exporter.broker.protocol.messages import HOME, NUMBERS, NamespaceRef, SocketKind, SocketWanted
+from exporter.broker.sockets import bound_socket
 from exporter.model.family import Address
 from exporter.model.vantage import Vantage
+from exporter.probes.waits import Wish, limit, new_socket
 
 SPAN = len(NUMBERS)
 UNUSED_FOR = 180.0  # seconds; conntrack keeps a NAT decision for 120 s (nf_conntrack_udp_timeout_stream)
@@ -88,13 +89,33 @@ class PortAllocator:
             del self._rotations[key]
 
 
-class Network(Protocol):
-    """Where probes get a non-blocking socket, bound to this port or ICMP id of NUMBERS (0: to any), or the errno."""
+class Network(ABC):
+    """Where sockets for probes come from: non-blocking ones, each bound to a number of its own."""
 
-    @property
-    def numbers(self) -> PortAllocator: ...
+    def __init__(self, numbers: PortAllocator | None = None) -> None:
+        self.numbers = numbers or PortAllocator()
 
-    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int: ...
+    async def open(self, wishes: Sequence[Wish]) -> list[tuple[socket.socket, int] | NoSocketError]:
+        """A socket and its number for each wish, or why there is none."""
+        numbers = [self._take(wish) for wish in wishes]
+        asked = [(*wish, each) for wish, each in zip(wishes, numbers, strict=True) if isinstance(each, int)]
+        made = iter(await self.sockets(asked) if asked else ())
+        return [_opened(next(made), each) if isinstance(each, int) else each for each in numbers]
+
+    def _take(self, wish: Wish) -> int | NoSocketError:
+        netns = wish.vantage.netns
+        try:
+            return self.numbers.take(netns.key if netns else (0, 0), wish.kind)
+        except NoSocketError as error:
+            return error
+
+    @abstractmethod
+    async def sockets(self, asked: Sequence[tuple[Vantage, SocketKind, int]]) -> Sequence[socket.socket | int]:
+        """One socket for each, bound to this port or ICMP id of NUMBERS (0: to any), or the errno."""
+
+
+def _opened(made: socket.socket | int, number: int) -> tuple[socket.socket, int] | NoSocketError:
+    return NoSocketError(made) if isinstance(made, int) else (made, number)
 
 
 def place_of(vantage: Vantage) -> NamespaceRef | None:
@@ -107,59 +128,51 @@ def place_of(vantage: Vantage) -> NamespaceRef | None:
     return NamespaceRef(device=netns.device, inode=netns.inode, pid=netns.pid, started=netns.started, path=netns.path)
 
 
-class BrokerNetwork:
-    """Sockets of any vantage, made by the broker. ESTALE without a namespace, NoSocketError without a broker."""
+class BrokerNetwork(Network):
+    """Sockets of any vantage, made by the broker. ESTALE without a namespace, EBUSY without a broker."""
 
     def __init__(self, client: BrokerClient) -> None:
+        super().__init__()
         self._client = client
-        self.numbers = PortAllocator()
 
-    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int:
-        place = place_of(vantage)
-        if place is None:
-            return errno.ESTALE
+    async def sockets(self, asked: Sequence[tuple[Vantage, SocketKind, int]]) -> Sequence[socket.socket | int]:
+        placed = [(place_of(vantage), kind, number) for vantage, kind, number in asked]
+        wanted = [SocketWanted(place, kind, number) for place, kind, number in placed if place is not None]
         try:
-            (made,) = await self._client.open_sockets(place, (kind,), (number,))
-        except BrokerGone as error:  # the daemon ends with the broker; this probe shows nothing of the path
-            raise NoSocketError(errno.EBUSY, str(error)) from error
-        return made
+            made = iter(await self._client.open_sockets(wanted))
+        except BrokerGone:  # the daemon ends with the broker; these probes show nothing of the path
+            return [errno.EBUSY] * len(asked)
+        return [errno.ESTALE if place is None else next(made) for place, _, _ in placed]
 
 
-class LocalNetwork:
+class LocalNetwork(Network):
     """Sockets of this process's own namespace, for the host, where there is no broker. EPERM for a pod."""
 
-    def __init__(self, numbers: PortAllocator | None = None) -> None:
-        self.numbers = numbers or PortAllocator()
-
-    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int:
-        return make_socket(kind, number) if vantage.kind == "host" else errno.EPERM
+    async def sockets(self, asked: Sequence[tuple[Vantage, SocketKind, int]]) -> Sequence[socket.socket | int]:
+        return [make_socket(kind, number) if vantage.kind == "host" else errno.EPERM for vantage, kind, number in asked]
 
 
 def make_socket(kind: SocketKind, number: int = 0) -> socket.socket | int:
     """A socket of the calling thread's namespace, or an errno."""
     try:
-        return new_socket(kind, number)
+        return bound_socket(kind, number)
     except OSError as error:
         return error.errno or errno.EIO
 
 
-async def open_socket(
-    network: Network, vantage: Vantage, kind: SocketKind, *, seconds: float
-) -> tuple[socket.socket, int]:
+async def open_socket(vantage: Vantage, kind: SocketKind, *, seconds: float) -> tuple[socket.socket, int]:
     """A socket, which the caller closes, and its number: a source port, or the ICMP id to write into the echoes.
 
     NoSocketError if there is none within `seconds`: that delay is our own and must not read as a timeout of the path.
     """
-    namespace = vantage.netns.key if vantage.netns else (0, 0)
     try:
-        async with asyncio.timeout(seconds):
+        async with limit(seconds):
             for _ in range(BIND_TRIES):
-                number = network.numbers.take(namespace, kind)
-                made = await network.socket(vantage, kind, number)
-                if not isinstance(made, int):
-                    return made, number
-                if made != errno.EADDRINUSE:
-                    raise NoSocketError(made)
+                try:
+                    return await new_socket(vantage, kind)
+                except NoSocketError as error:
+                    if error.number != errno.EADDRINUSE:
+                        raise
     except TimeoutError:
         raise NoSocketError(errno.EBUSY, f"no socket was made within {seconds:.3g} s") from None
     raise NoSocketError(errno.EADDRINUSE, f"{BIND_TRIES} source ports in a row were taken")
@@ -182,24 +195,3 @@ def destination(sock: socket.socket, address: Address, port: int) -> tuple[str, 
         except OSError:
             number = 0
     return str(address).partition("%")[0], port, 0, number
-
-
-async def readable(sock: socket.socket) -> None:
-    """Wait until a read, or the reading of an error, would not block."""
-    loop = asyncio.get_running_loop()
-    await _wait(loop.add_reader, loop.remove_reader, sock.fileno())
-
-
-async def writable(sock: socket.socket) -> None:
-    """Wait until a write would not block, or connect() has ended."""
-    loop = asyncio.get_running_loop()
-    await _wait(loop.add_writer, loop.remove_writer, sock.fileno())
-
-
-async def _wait(add: Callable[..., None], remove: Callable[[int], object], descriptor: int) -> None:
-    ready = asyncio.Event()
-    add(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        remove(descriptor)

@@ -1,6 +1,6 @@
 """TCP on one non-blocking socket, plain or with TLS around it: connect, send, receive. Under connection.py and dns.py.
 
-No deadlines here: the caller's asyncio.timeout ends any of it. Errors are raised as they come, or as IcmpError if ICMP
+No deadlines here: the caller's limit ends any of it. Errors are raised as they come, or as IcmpError if ICMP
 gave a reason.
 """
 
@@ -17,7 +17,8 @@ from typing import TypeVar
 from exporter.model.family import Address
 from exporter.model.probe import Outcome
 from exporter.probes.outcome import PhaseError, read_error, watch_errors
-from exporter.probes.ports import destination, readable, writable
+from exporter.probes.ports import destination
+from exporter.probes.waits import readable, writable
 
 CHUNK = 16 * 1024  # bytes, one TLS record
 T = TypeVar("T")

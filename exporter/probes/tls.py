@@ -12,8 +12,8 @@ from exporter.config.files import file_fingerprint
 from exporter.model.family import parse_address
 from exporter.model.probe import Outcome, Target
 from exporter.probes.outcome import PhaseError
-from exporter.probes.ports import readable
 from exporter.probes.tcp import complete
+from exporter.probes.waits import readable
 
 NAME = re.compile(r"[0-9A-Za-z_:*-][!-~]{0,252}")  # checked first: on others ssl raises, and leaves its socket open
 NAMELESS = "no server name given: a certificate for a literal address shows nothing about the address family"

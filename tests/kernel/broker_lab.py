@@ -10,12 +10,12 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from exporter.broker.client.requests import BrokerClient
-from exporter.broker.protocol.messages import NamespaceRef
+from exporter.broker.protocol.messages import NamespaceRef, SocketKind, SocketWanted
 from exporter.broker.server.namespaces import read_start
 from tests.kernel.namespaces import unique_prefix
 
@@ -41,6 +41,12 @@ def named_namespace() -> Iterator[str]:
         yield name
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+def wanted(place: NamespaceRef, kinds: Iterable[SocketKind], numbers: Iterable[int] = ()) -> tuple[SocketWanted, ...]:
+    """These sockets at one place; those without a number get any."""
+    each = iter(numbers)
+    return tuple(SocketWanted(place, kind, next(each, 0)) for kind in kinds)
 
 
 def place_of_name(name: str) -> NamespaceRef:

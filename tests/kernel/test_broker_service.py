@@ -47,6 +47,7 @@ from tests.kernel.broker_lab import (
     run_as,
     status_of,
     wait_until,
+    wanted,
 )
 
 pytestmark = pytest.mark.real
@@ -108,7 +109,7 @@ async def test_the_broker_keeps_four_capabilities_and_cannot_gain_any() -> None:
 async def test_the_brokers_end_ends_what_is_under_way_and_is_announced() -> None:
     with broker_process() as (connection, process), closing(await BrokerClient.from_socket(connection.dup())) as client:
         process.send_signal(signal.SIGSTOP)
-        waiting = [asyncio.ensure_future(client.open_sockets(HOME, (SocketKind.TCP6,))) for _ in range(20)]
+        waiting = [asyncio.ensure_future(client.open_sockets(wanted(HOME, (SocketKind.TCP6,)))) for _ in range(20)]
         await asyncio.sleep(0)
         process.kill()
         async with asyncio.timeout(10):
@@ -149,7 +150,7 @@ async def test_replies_find_their_askers_when_many_ask_at_once(path: Path) -> No
                 assert (await client.named(f"/absent{number}")).errno
             elif number % 3 == 1:
                 kinds = (SocketKind.UDP6,) * (number % 5 + 1)
-                for sock in await client.open_sockets(place, kinds):
+                for sock in await client.open_sockets(wanted(place, kinds)):
                     assert isinstance(sock, socket.socket)
                     sock.close()
             else:
@@ -167,7 +168,9 @@ async def test_a_cancelled_request_leaks_no_descriptor(path: Path) -> None:
             2,
             3,
         ):  # cancelled before the request leaves, while it is answered, and while the answer is taken
-            requests = [asyncio.ensure_future(client.open_sockets(HOME, (SocketKind.TCP6,) * 8)) for _ in range(30)]
+            requests = [
+                asyncio.ensure_future(client.open_sockets(wanted(HOME, (SocketKind.TCP6,) * 8))) for _ in range(30)
+            ]
             for _ in range(turns):
                 await asyncio.sleep(0.001 if turns > 1 else 0)
             for request in requests:
@@ -183,7 +186,7 @@ async def test_a_cancelled_request_leaks_no_descriptor(path: Path) -> None:
 async def test_a_reply_that_arrived_with_the_cancellation_leaks_no_descriptor(path: Path) -> None:
     with listening_broker(path), closing(await BrokerClient.from_socket(connect_broker(str(path)))) as client:
         before = len(descriptors_of(os.getpid()))
-        request = asyncio.ensure_future(client.open_sockets(HOME, (SocketKind.TCP6,) * 8))
+        request = asyncio.ensure_future(client.open_sockets(wanted(HOME, (SocketKind.TCP6,) * 8)))
         await asyncio.sleep(0)
         (future,) = client._waiting
         select.select([client._socket], [], [])
@@ -232,7 +235,7 @@ async def test_descriptors_that_a_client_sends_are_dropped(path: Path) -> None:
 async def test_a_client_that_does_not_read_holds_up_nobody(path: Path) -> None:
     with listening_broker(path) as process, connect_broker(str(path)) as deaf:
         deaf.settimeout(0)
-        request = b"\0" + encode_request(OpenSockets(HOME, (SocketKind.TCP6,) * 64))
+        request = b"\0" + encode_request(OpenSockets(wanted(HOME, (SocketKind.TCP6,) * 64)))
         with pytest.raises(BlockingIOError):  # once the broker takes no more of its requests
             deque(map(deaf.send, repeat(request)), maxlen=0)
         with closing(await BrokerClient.from_socket(connect_broker(str(path)))) as good:
@@ -283,7 +286,7 @@ async def test_a_client_that_goes_before_its_reply_leaves_nothing(path: Path) ->
         before = len(descriptors_of(process.pid))
         for _ in range(50):
             with connect_broker(str(path)) as hasty:
-                send(hasty, encode_request(OpenSockets(HOME, (SocketKind.TCP6,) * 64)))
+                send(hasty, encode_request(OpenSockets(wanted(HOME, (SocketKind.TCP6,) * 64))))
                 send(hasty, encode_request(ListNamespaces()))
             await good.named("/run")
         wait_until(lambda: len(descriptors_of(process.pid)) == before)

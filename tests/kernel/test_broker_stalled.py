@@ -36,6 +36,7 @@ from tests.kernel.broker_lab import (
     process,
     status_of,
     wait_until,
+    wanted,
 )
 from tests.kernel.namespaces import unique_prefix
 from tests.kernel.stalled import LEAVES, TAKES, stalled_pod
@@ -104,7 +105,7 @@ async def test_a_stalled_pod_is_given_up_and_the_others_are_read(tmp_path: Path,
             for _ in range(5):
                 assert await read(client, stalled.place, honest) == [TIMED_OUT, READ]
             assert children_of(broker.pid) == before, "it is not tried again so soon"
-            (opened,) = await client.open_sockets(place_of_name(name), (SocketKind.TCP6,))
+            (opened,) = await client.open_sockets(wanted(place_of_name(name), (SocketKind.TCP6,)))
             assert isinstance(opened, socket.socket)
             opened.close()
         await has_come_to(client, broker.pid, ["S"])  # what hung is gone with the file system, and no zombie stays

@@ -31,6 +31,7 @@ from tests.kernel.broker_lab import (
     process_in,
     run,
     wait_until,
+    wanted,
 )
 
 pytestmark = pytest.mark.real
@@ -66,14 +67,14 @@ async def broker() -> AsyncIterator[BrokerClient]:
 
 
 async def open_all(broker: BrokerClient, place: NamespaceRef, kinds: tuple[SocketKind, ...]) -> list[socket.socket]:
-    opened = await broker.open_sockets(place, kinds)
+    opened = await broker.open_sockets(wanted(place, kinds))
     sockets = [item for item in opened if isinstance(item, socket.socket)]
     assert len(sockets) == len(kinds), opened
     return sockets
 
 
 async def errnos(broker: BrokerClient, place: NamespaceRef) -> list[socket.socket | int]:
-    return await broker.open_sockets(place, (SocketKind.TCP6, SocketKind.UDP4))
+    return await broker.open_sockets(wanted(place, (SocketKind.TCP6, SocketKind.UDP4)))
 
 
 async def test_sockets_belong_to_the_named_namespace_and_are_ready_to_use(broker: BrokerClient) -> None:
@@ -193,7 +194,7 @@ async def test_a_thousand_visits_leave_nothing_behind(broker: BrokerClient) -> N
         theirs, ours = len(descriptors_of(pid)), len(descriptors_of(os.getpid()))
         for _ in range(250):
             for place in (by_name, by_pid, replace(by_pid, started=1), replace(by_name, inode=1)):
-                for sock in await broker.open_sockets(place, (SocketKind.TCP6, SocketKind.UDP4)):
+                for sock in await broker.open_sockets(wanted(place, (SocketKind.TCP6, SocketKind.UDP4))):
                     if isinstance(sock, socket.socket):
                         sock.close()
         await broker.namespaces()
@@ -225,7 +226,7 @@ async def test_a_broker_that_cannot_come_home_ends_at_once() -> None:
         client = await BrokerClient.from_socket(connection.dup())
         with closing(client):
             with pytest.raises(BrokerGone):
-                await client.open_sockets(place_of_name(name), (SocketKind.TCP6,))
+                await client.open_sockets(wanted(place_of_name(name), (SocketKind.TCP6,)))
             assert client.closed.is_set()
         assert process.wait(10) == NO_WAY_HOME
 
@@ -242,7 +243,7 @@ async def test_what_fails_inside_a_visit_does_not_leave_the_broker_there() -> No
         broker_process(code=code) as (connection, process),
         closing(await BrokerClient.from_socket(connection.dup())) as client,
     ):
-        assert await client.open_sockets(place_of_name(name), (SocketKind.TCP6,)) == [errno.EIO]
+        assert await client.open_sockets(wanted(place_of_name(name), (SocketKind.TCP6,))) == [errno.EIO]
         assert place_of_pid(process.pid).inode == client.welcome.inode
 
 

@@ -26,7 +26,7 @@ from exporter.broker.server.privilege import drop_to
 from exporter.daemon.broker_session import UNPRIVILEGED
 from exporter.daemon.confinement import confine
 from tests.e2e.daemon import Daemon, children_of
-from tests.kernel.broker_lab import closing, named_namespace, place_of_name, run, run_as, run_forked
+from tests.kernel.broker_lab import closing, named_namespace, place_of_name, run, run_as, run_forked, wanted
 
 pytestmark = [pytest.mark.real, pytest.mark.attack]
 
@@ -83,7 +83,7 @@ def with_sockets(
         drop_to(UNPRIVILEGED, UNPRIVILEGED)
         confine()
         with closing(await BrokerClient.from_socket(connection)) as client:
-            opened = await client.open_sockets(place, kinds, numbers)
+            opened = await client.open_sockets(wanted(place, kinds, numbers))
             said = act(*opened)
         process.wait()
         return said

@@ -51,11 +51,12 @@ FILES = st.builds(
     libcs=tuples(st.sampled_from(m.InstalledLibc), 2),
     sandbox=st.booleans(),
 )
+WANTED = st.builds(m.SocketWanted, place=PLACES, kind=st.sampled_from(m.SocketKind), number=U16)
 REQUESTS: st.SearchStrategy[m.Request] = st.one_of(
     st.just(m.Hello()),
     st.just(m.ListNamespaces()),
     st.builds(m.ListNamed, directory=names(60)),
-    st.builds(m.OpenSockets, place=PLACES, kinds=tuples(st.sampled_from(m.SocketKind), MAX_SOCKETS)),
+    st.builds(m.OpenSockets, wanted=tuples(WANTED, 8)),
     st.builds(m.ReadKernel, places=tuples(PLACES, 3), topics=tuples(TOPICS, 6)),
     st.builds(m.ReadPodFiles, places=tuples(PLACES, MAX_PLACES)),
 )
@@ -63,7 +64,7 @@ REPLIES: st.SearchStrategy[m.Reply] = st.one_of(
     st.builds(m.Welcome, device=U64, inode=U64, capabilities=U64, pid=U32, lsm=names(60)),
     st.builds(m.Namespaces, found=tuples(FOUND, 4), refused=U32),
     st.builds(m.Named, found=tuples(NAMED, 4), errno=U16),
-    st.builds(m.Sockets, visit_errno=U16, errnos=tuples(U16, MAX_SOCKETS)),
+    st.builds(m.Sockets, errnos=tuples(U16, MAX_SOCKETS)),
     st.builds(m.KernelStates, states=tuples(STATES, 3)),
     st.builds(m.FilesOfPods, found=tuples(FILES, 3)),
 )
@@ -136,10 +137,10 @@ ONE = (1).to_bytes(4, "little")
         b"\0",
         b"\7",
         b"\xff",
-        _message(4, PLACE, (MAX_SOCKETS + 1).to_bytes(4, "little"), b"\1" * (MAX_SOCKETS + 1)),
-        _message(4, PLACE, (1).to_bytes(4, "little"), b"\0"),
-        _message(4, PLACE, (1).to_bytes(4, "little"), b"\x63"),
-        _message(4, PLACE, b"\xff\xff\xff\xff"),
+        _message(4, (MAX_SOCKETS + 1).to_bytes(4, "little"), (PLACE + b"\1\0\0") * (MAX_SOCKETS + 1)),
+        _message(4, ONE, PLACE, b"\0\0\0"),
+        _message(4, ONE, PLACE, b"\x63\0\0"),
+        _message(4, b"\xff\xff\xff\xff"),
         _message(5, ONE, PLACE, (257).to_bytes(4, "little"), bytes(257 * 9)),
         _message(5, (MAX_PLACES + 1).to_bytes(4, "little"), PLACE * (MAX_PLACES + 1), bytes(4)),
         _message(6, b"\xff\xff\xff\xff"),
@@ -160,10 +161,10 @@ def test_what_exceeds_a_bound_or_is_unknown_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        m.OpenSockets(m.HOME, (m.SocketKind.TCP6,) * (MAX_SOCKETS + 1)),
-        m.OpenSockets(m.NamespaceRef(pid=-1), ()),
-        m.OpenSockets(m.NamespaceRef(pid=1 << 32), ()),
-        m.OpenSockets(m.NamespaceRef(path="/run/netns/a\0b"), ()),
+        m.OpenSockets((m.SocketWanted(m.HOME, m.SocketKind.TCP6),) * (MAX_SOCKETS + 1)),
+        m.ReadPodFiles((m.NamespaceRef(pid=-1),)),
+        m.ReadPodFiles((m.NamespaceRef(pid=1 << 32),)),
+        m.ReadPodFiles((m.NamespaceRef(path="/run/netns/a\0b"),)),
         m.ListNamed("/" + "a" * 4096),
         m.ReadKernel((m.HOME,), (m.ReadTopic(m.Topic.IPSET, b"a" * 4097),)),
         m.ReadKernel((m.HOME,), (m.ReadTopic(m.Topic.IPSET, b"a" * 4096),) * 20),

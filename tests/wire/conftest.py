@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.wire import loopback
 from tests.wire.namespaces import Row, row_of_namespaces
 
 
@@ -19,3 +20,9 @@ def built_row() -> Iterator[Row]:
 def row(built_row: Row) -> Iterator[Row]:
     yield built_row
     built_row.reset()
+
+
+@pytest.fixture(params=loopback.DRIVERS)
+def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probes of this test run under the own driver, and under plain asyncio."""
+    monkeypatch.setattr(loopback, "DRIVER", request.param)

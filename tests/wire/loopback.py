@@ -9,19 +9,34 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import Address, Family
-from exporter.model.probe import Check, Group, Layer, Observation, Outcome, Target, Timeouts
+from exporter.model.probe import (
+    Check,
+    Group,
+    Layer,
+    Lookup,
+    Observation,
+    Outcome,
+    Question,
+    Target,
+    Timeouts,
+    Together,
+)
 from exporter.model.vantage import Netns, Vantage
-from exporter.probes import run_check
+from exporter.probes import dns, jobs_of
+from exporter.probes.dns import EdnsMemory
+from exporter.probes.driver import Driver, EpollDriver, Job
 from exporter.probes.ports import LocalNetwork, Network, make_socket
 from exporter.probes.tls import TlsContexts
+from tests.wire.asyncio_driver import AsyncioDriver
 
 HOST = Vantage(kind="host", namespace="", name="tests", netns=Netns(device=1, inode=1))
 LOOPBACK = {Family.V4: ip_address("127.0.0.1"), Family.V6: ip_address("::1")}
@@ -36,6 +51,7 @@ def patient_but(layer: Layer, seconds: float) -> Timeouts:
 
 
 SHORT = 0.4
+T = TypeVar("T")
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -61,8 +77,34 @@ def make_check(
     )
 
 
+DRIVERS: tuple[Callable[[Network], Driver], ...] = (EpollDriver, AsyncioDriver)
+DRIVER = DRIVERS[0]  # of the tests' probes; the fixture `driver` changes it
+
+
+async def drive(jobs: Sequence[Job[T]], network: Network | None) -> list[T]:
+    """The results of probes, from a driver of their own. An exception is raised."""
+    results: list[T] = []
+    for result in await DRIVER(network or LocalNetwork()).run(jobs):
+        if isinstance(result, Exception):
+            raise result
+        assert result is not None
+        results.append(result)
+    return results
+
+
 async def run(check: Check, network: Network | None = None, contexts: TlsContexts | None = None) -> list[Observation]:
-    return await run_check(check, network or LocalNetwork(), contexts or TlsContexts())
+    parts = await drive(jobs_of(check, contexts or TlsContexts()), network)
+    return [observation for part in parts for observation in part]
+
+
+async def ask(question: Question, network: Network | None = None, memory: EdnsMemory | None = None) -> Lookup:
+    (lookup,) = await drive([Job(partial(dns.ask, question, memory))], network)
+    return lookup
+
+
+async def ask_together(asked: Together, network: Network | None = None) -> tuple[Lookup, ...]:
+    (lookups,) = await drive([Job(partial(dns.ask_together, asked))], network)
+    return lookups
 
 
 def outcomes(observations: list[Observation]) -> dict[Layer, Outcome]:
@@ -87,9 +129,14 @@ async def serve(family: Family, handler: Handler, **options: Any) -> AsyncIterat
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
+        for _ in range(5):  # a closed server has no place for what was accepted just now
+            await asyncio.sleep(0)
         server.close()
-        for writer in writers:
-            writer.transport.abort()
+        while getattr(server, "_active_count", 0):  # wait_closed() of Python 3.11 waits for none of them
+            for writer in writers:
+                with suppress(AttributeError):  # of a TLS transport that has ended (Python 3.11)
+                    writer.transport.abort()
+            await asyncio.sleep(0)
         await server.wait_closed()
 
 
@@ -126,11 +173,11 @@ class Answering(LocalNetwork):
         self._number = number
         self.asked = 0
 
-    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int:  # noqa: ARG002 - as the interface has it
-        self.asked += 1
+    async def sockets(self, asked: Sequence[tuple[Vantage, SocketKind, int]]) -> Sequence[socket.socket | int]:
+        self.asked += len(asked)
         if self._number is None:
             await asyncio.get_running_loop().create_future()
-        return self._number or 0
+        return [self._number or 0] * len(asked)
 
 
 class Noting(LocalNetwork):
@@ -142,12 +189,11 @@ class Noting(LocalNetwork):
         self.made: set[int] = set()  # inodes
         self.made_one = asyncio.Event()
 
-    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int:  # noqa: ARG002 - as the interface has it
-        made = self._make(kind, number)
-        if not isinstance(made, int):
-            self.made.add(os.fstat(made.fileno()).st_ino)
+    async def sockets(self, asked: Sequence[tuple[Vantage, SocketKind, int]]) -> Sequence[socket.socket | int]:
+        opened = [self._make(kind, number) for _, kind, number in asked]
+        self.made |= {os.fstat(made.fileno()).st_ino for made in opened if not isinstance(made, int)}
         self.made_one.set()
-        return made
+        return opened
 
     def assert_all_closed(self) -> None:
         """Some were made, and none of them is among this process's descriptors."""

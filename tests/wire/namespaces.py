@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import TypeVar
 from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import Address, Family
 from exporter.model.vantage import Netns, Vantage
-from exporter.probes.ports import PortAllocator, make_socket
+from exporter.probes.ports import Network, make_socket
 from tests.kernel.namespaces import unique_prefix
 
 CLIENT = {Family.V4: ip_address("10.99.1.1"), Family.V6: ip_address("fd99:1::1")}
@@ -83,18 +83,18 @@ class Namespace:
         return result
 
 
-class NamespaceNetwork:
+class NamespaceNetwork(Network):
     """A network whose sockets are all made inside one namespace; ping sockets where asked for, else raw ones."""
 
     def __init__(self, namespace: Namespace, *, ping: bool = False) -> None:
-        self.numbers = PortAllocator()
+        super().__init__()
         self._namespace = namespace
         self._ping = ping
 
-    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int:  # noqa: ARG002 - as the interface has it
-        if kind in {SocketKind.ICMP4, SocketKind.ICMP6}:
+    async def sockets(self, asked: Sequence[tuple[Vantage, SocketKind, int]]) -> Sequence[socket.socket | int]:
+        if {kind for _, kind, _ in asked} & {SocketKind.ICMP4, SocketKind.ICMP6}:
             self._namespace.set(net__ipv4__ping_group_range="0 0" if self._ping else "1 0")
-        return self._namespace.inside(make_socket, kind, number)
+        return [self._namespace.inside(make_socket, kind, number) for _, kind, number in asked]
 
 
 class Row:

@@ -42,6 +42,7 @@ from tests.wire.loopback import (
 )
 
 WEB = (Layer.TCP, Layer.HTTP)
+pytestmark = pytest.mark.usefixtures("driver")
 both_families = pytest.mark.parametrize("family", FAMILIES)
 
 

@@ -31,10 +31,8 @@ from exporter.model.family import FAMILIES, Family, parse_address
 from exporter.model.probe import Lookup, Nameserver, Purpose, Question
 from exporter.model.report import Finding, Snapshot
 from exporter.plan.aaaa_questions import WantedQuestion, verdict_set
-from exporter.probes.dns import ask
-from exporter.probes.ports import LocalNetwork
 from tests.unit.said import remembered
-from tests.wire.loopback import HOST, LOOPBACK
+from tests.wire.loopback import HOST, LOOPBACK, ask
 from tests.wire.nameserver import free_port, scripted
 
 CANARY, RANDOM = "web.default.svc.cluster.local", "x1a2b3c4"
@@ -200,7 +198,7 @@ async def asked(servers: Mapping[str, tuple[Family, int]], names: Sequence[str],
     """The verdict set, asked of every server by the host."""
     wanted = verdict_set(canary=CANARY, domain="cluster.local", names=names, random=RANDOM)
     questions = [_question(label, place, item, patience) for label, place in servers.items() for item in wanted]
-    return tuple(await asyncio.gather(*(ask(question, LocalNetwork()) for question in questions)))
+    return tuple(await asyncio.gather(*(ask(question) for question in questions)))
 
 
 def _question(label: str, place: tuple[Family, int], item: WantedQuestion, timeout: float) -> Question:

@@ -21,14 +21,26 @@ import pytest
 from exporter.model.dns import NOTIMP
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Together
-from exporter.probes.dns import MAX_DATAGRAM, MAX_STRAYS, EdnsMemory, ask, ask_together
+from exporter.probes.dns import MAX_DATAGRAM, MAX_STRAYS, EdnsMemory
 from exporter.probes.dns_reply import MAX_REPLY
 from exporter.probes.ports import LocalNetwork
 from tests.unit import hostile_dns
-from tests.wire.loopback import DOMAIN, LOOPBACK, Answering, Noting, assert_ended_after, cancel, closed_port, serve
+from tests.wire.loopback import (
+    DOMAIN,
+    LOOPBACK,
+    Answering,
+    Noting,
+    ask,
+    ask_together,
+    assert_ended_after,
+    cancel,
+    closed_port,
+    serve,
+)
 from tests.wire.nameserver import Script, bind9, make_question, scripted
 from tests.wire.namespaces import NamespaceNetwork, Row
 
+pytestmark = pytest.mark.usefixtures("driver")
 both_families = pytest.mark.parametrize("family", FAMILIES)
 RECORDS = {"A": "192.0.2.1", "AAAA": "2001:db8::1"}
 
@@ -40,7 +52,7 @@ def bind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 async def look_up(family: Family, port: int, name: str, qtype: str = "A", **options: object) -> Lookup:
-    return await ask(make_question(family, port, name, qtype, **options), LocalNetwork())
+    return await ask(make_question(family, port, name, qtype, **options))
 
 
 def respond(query: bytes, *records: tuple[str, str, str], rcode: int = 0, flags: int = 0) -> dns.message.Message:
@@ -300,7 +312,7 @@ async def test_a_server_without_edns_is_asked_without_it_and_that_is_remembered(
         question = make_question(family, port, "x.test", timeout=4)
         other = replace(question, vantage=replace(question.vantage, kind="pod", uid="other"))
         for each in (question, question, replace(question, sends=1)):
-            assert (await ask(each, LocalNetwork(), memory)).outcome is LookupOutcome.ANSWER
+            assert (await ask(each, memory=memory)).outcome is LookupOutcome.ANSWER
     # Silence may be a lost datagram: only the second time it shows the server.
     assert seen == ([0, -1, 0, -1, -1] if rcode is None else [0, -1, -1, -1])
     assert (memory.knows(question), memory.knows(other)) == (False, None), "each vantage learns by itself"
@@ -317,7 +329,7 @@ async def test_a_lost_datagram_of_a_server_with_edns_is_sent_again_with_it() -> 
     async with scripted(Family.V6, losing) as port:
         for _ in range(2):
             question = make_question(Family.V6, port, "x.test", timeout=4)
-            assert (await ask(question, LocalNetwork(), memory)).outcome is LookupOutcome.ANSWER
+            assert (await ask(question, memory=memory)).outcome is LookupOutcome.ANSWER
     assert seen == [0, 0, 0]
 
 

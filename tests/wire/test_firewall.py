@@ -12,8 +12,7 @@ import pytest
 
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Lookup, LookupOutcome, Nameserver, Observation, Outcome, Purpose, Question
-from exporter.probes.dns import ask
-from tests.wire.loopback import make_check, outcomes, patient_but, run
+from tests.wire.loopback import ask, make_check, outcomes, patient_but, run
 from tests.wire.namespaces import CLIENT, SERVER, NamespaceNetwork, Row
 
 pytestmark = pytest.mark.real

@@ -16,14 +16,12 @@ import pytest
 from exporter.broker.protocol.messages import NUMBERS
 from exporter.model.family import FAMILIES, Address, Family
 from exporter.model.probe import Check, Layer, Observation, Outcome, Timeouts
-from exporter.probes import run_check
 from exporter.probes.icmp import checksum_of
 from exporter.probes.ports import make_socket
-from exporter.probes.tls import TlsContexts
 from tests.wire.loopback import PATIENT, Answering, Noting, assert_ended_after, cancel, make_check, patient_but, run
 from tests.wire.namespaces import CLIENT, NOWHERE, SECOND, SERVER, NamespaceNetwork, Row
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("driver")]
 both_families = pytest.mark.parametrize("family", FAMILIES)
 both_sockets = pytest.mark.parametrize("ping", [False, True], ids=["raw", "ping"])
 
@@ -362,7 +360,7 @@ async def test_cancelling_leaves_no_socket_open(row: Row, family: Family) -> Non
     row.server.nft("input drop")
     check = replace(check_of(row, family), timeouts=PATIENT)
     network = Noting(lambda kind, number: row.client.inside(make_socket, kind, number))
-    task = asyncio.create_task(run_check(check, network, TlsContexts()))
+    task = asyncio.create_task(run(check, network))
     await asyncio.wait_for(network.made_one.wait(), 60)
     await cancel(task)
     network.assert_all_closed()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
@@ -27,7 +27,8 @@ from exporter.model.probe import Outcome
 from exporter.model.report import PodView
 from exporter.model.vantage import Netns, Vantage
 from exporter.plan.round_plan import Pace
-from exporter.probes.ports import PortAllocator, make_socket
+from exporter.probes.driver import EpollDriver
+from exporter.probes.ports import Network, make_socket
 from exporter.probes.resolution.target_resolver import TargetResolver
 from exporter.probes.runner import ProbeRunner
 from exporter.probes.tls import TlsContexts
@@ -48,15 +49,15 @@ targets: [{{name: web, host: web.test, port: {PORT}, layers: [tcp], vantages: [p
 """
 
 
-class Places:
-    """As Network: each vantage's sockets in its own namespace."""
+class Places(Network):
+    """Each vantage's sockets in its own namespace."""
 
     def __init__(self, namespaces: Mapping[str, Namespace]) -> None:
-        self.numbers = PortAllocator()
+        super().__init__()
         self._namespaces = namespaces
 
-    async def socket(self, vantage: Vantage, kind: SocketKind, number: int) -> socket.socket | int:
-        return self._namespaces[vantage.name].inside(make_socket, kind, number)
+    async def sockets(self, asked: Sequence[tuple[Vantage, SocketKind, int]]) -> Sequence[socket.socket | int]:
+        return [self._namespaces[vantage.name].inside(make_socket, kind, number) for vantage, kind, number in asked]
 
 
 @contextmanager
@@ -148,7 +149,7 @@ async def test_a_pod_that_lies_to_itself_leads_no_other_pods_connections() -> No
                 return seen
 
         now = [1000.0]
-        runner = ProbeRunner(Places(places), TlsContexts(), InternalErrors(), clock=time.time)
+        runner = ProbeRunner(EpollDriver(Places(places)), TlsContexts(), InternalErrors(), clock=time.time)
         rounds = Rounds(
             config=load_config(CONFIG, path="", environment={"NODE_NAME": "ra"}, hostname="ra"),
             pace=Pace(interval=30.0, timeout=20.0, spread=0.0),

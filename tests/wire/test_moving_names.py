@@ -22,6 +22,7 @@ from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Address, Family, family_of
 from exporter.model.probe import Outcome
 from exporter.plan.round_plan import Pace
+from exporter.probes.driver import EpollDriver
 from exporter.probes.resolution.target_resolver import TargetResolver
 from exporter.probes.runner import ProbeRunner
 from exporter.probes.tls import TlsContexts
@@ -97,7 +98,9 @@ class Bench:
     def __init__(self, row: Row) -> None:
         self.now = 1000.0
         config = load_config(CONFIG, path="", environment={"NODE_NAME": "ra"}, hostname="ra")
-        runner = ProbeRunner(NamespaceNetwork(row.client), TlsContexts(), InternalErrors(), clock=time.time)
+        runner = ProbeRunner(
+            EpollDriver(NamespaceNetwork(row.client)), TlsContexts(), InternalErrors(), clock=time.time
+        )
         self._rounds = Rounds(
             config=config,
             pace=Pace(interval=10.0, timeout=8.0, spread=0.0),

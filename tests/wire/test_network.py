@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,10 @@ from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Outcome
 from exporter.model.vantage import Netns, Vantage
+from exporter.probes.driver import Job
 from exporter.probes.ports import BrokerNetwork, LocalNetwork, NoSocketError, open_socket
 from tests.kernel.namespaces import unique_prefix
-from tests.wire.loopback import HOST, cancel, listener, make_check, outcomes, run
+from tests.wire.loopback import HOST, cancel, drive, listener, make_check, outcomes, run
 from tests.wire.namespaces import SERVER, Row, execute
 
 pytestmark = pytest.mark.real
@@ -128,7 +130,7 @@ async def test_cancelling_at_any_turn_of_the_loop_leaves_no_socket_open(row: Row
 async def test_a_socket_of_ours_speaks_one_family_and_is_bound_to_its_number() -> None:
     network = LocalNetwork()
     for kind in (SocketKind.TCP6, SocketKind.UDP6, SocketKind.TCP4, SocketKind.UDP4):
-        sock, number = await open_socket(network, HOST, kind, seconds=1)
+        ((sock, number),) = await drive([Job(partial(open_socket, HOST, kind, seconds=1))], network)
         with sock:
             assert sock.getsockname()[1] == number
             assert sock.gettimeout() == 0
@@ -144,5 +146,5 @@ async def test_a_socket_that_cannot_be_bound_is_closed(monkeypatch: pytest.Monke
     monkeypatch.setattr(network.numbers, "take", exhausted)
     before = held_sockets()
     with pytest.raises(NoSocketError):
-        await open_socket(network, HOST, SocketKind.TCP6, seconds=1)
+        await drive([Job(partial(open_socket, HOST, SocketKind.TCP6, seconds=1))], network)
     assert held_sockets() == before

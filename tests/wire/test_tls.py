@@ -17,6 +17,7 @@ import trustme
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Observation, Outcome
 from exporter.probes import tls as tls_module
+from exporter.probes.driver import EpollDriver
 from exporter.probes.outcome import PhaseError
 from exporter.probes.ports import LocalNetwork
 from exporter.probes.runner import Deadline, ProbeRunner
@@ -37,6 +38,7 @@ from tests.wire.loopback import (
 
 NAME = "web.test"
 SECURE = (Layer.TCP, Layer.TLS, Layer.HTTP)
+pytestmark = pytest.mark.usefixtures("driver")
 both_families = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -318,7 +320,7 @@ async def test_loading_authorities_is_no_part_of_any_handshakes_time(
     async with serve(Family.V4, answer, ssl=secure) as four, serve(Family.V6, answer, ssl=secure) as six:
         ports = {Family.V4: four, Family.V6: six}
         checks = [make_check(f, port, SECURE, ca_file=ca_file, host=NAME) for f, port in ports.items()]
-        runner = ProbeRunner(LocalNetwork(), TlsContexts(), InternalErrors(), clock=time.time)
+        runner = ProbeRunner(EpollDriver(LocalNetwork()), TlsContexts(), InternalErrors(), clock=time.time)
         made = await runner.check_all(checks, Deadline(asyncio.get_running_loop().time() + 60))
     assert late == ages
     assert [(o.outcome, o.seconds is not None and o.seconds < ages) for o in made] == [(Outcome.OK, True)] * 6

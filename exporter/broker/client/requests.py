@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -121,25 +122,23 @@ class BrokerClient:
     async def named(self, directory: str) -> m.Named:
         return await self._request(m.ListNamed(directory), m.Named)
 
-    async def open_sockets(
-        self, place: m.NamespaceRef, kinds: tuple[m.SocketKind, ...], numbers: tuple[int, ...] = ()
-    ) -> list[socket.socket | int]:
-        """One socket per kind, or its errno; the same errno for all when the place could not be entered.
+    async def open_sockets(self, wanted: Sequence[m.SocketWanted]) -> list[socket.socket | int]:
+        """A socket for each, at most MAX_SOCKETS, or its errno; those of one place are made in one visit.
 
         The caller closes the sockets. They do not block, whatever their timeout is.
         """
-        reply, descriptors = await self._exchange(m.OpenSockets(place, kinds, numbers))
-        if isinstance(reply, m.Sockets) and reply.visit_errno and not descriptors:
-            return [reply.visit_errno] * len(kinds)
-        if not isinstance(reply, m.Sockets) or len(reply.errnos) != len(kinds):
+        order = sorted(range(len(wanted)), key=lambda index: hash(wanted[index].place))
+        reply, descriptors = await self._exchange(m.OpenSockets(tuple([wanted[index] for index in order])))
+        if not isinstance(reply, m.Sockets) or len(reply.errnos) != len(wanted):
             raise self._break("an unexpected reply", descriptors)
         if len(descriptors) > reply.errnos.count(0):
             raise self._break("descriptors that were not announced", descriptors)
         arrived = iter(descriptors)  # fewer than announced when this process had none left to take them (unix(7))
-        return [
-            number or (errno.EMFILE if (descriptor := next(arrived, None)) is None else _make_socket(kind, descriptor))
-            for kind, number in zip(kinds, reply.errnos, strict=True)
-        ]
+        made: dict[int, socket.socket | int] = {}
+        for index, number in zip(order, reply.errnos, strict=True):
+            descriptor = None if number else next(arrived, None)
+            made[index] = number or errno.EMFILE if descriptor is None else _make_socket(wanted[index].kind, descriptor)
+        return [made[index] for index in range(len(wanted))]
 
     async def read_kernel(
         self, places: tuple[m.NamespaceRef, ...], topics: tuple[m.ReadTopic, ...]

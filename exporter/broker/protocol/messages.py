@@ -161,16 +161,22 @@ class ListNamed:
     directory: str
 
 
-@dataclass(frozen=True, slots=True)
-class OpenSockets:
-    """Make these sockets there, in one visit, each bound to its number of NUMBERS: a source port or ICMP id.
+class SocketWanted(NamedTuple):
+    """A socket there, bound to this number of NUMBERS: a source port or ICMP id.
 
-    0, and a missing number, is one that the kernel chooses. A raw socket has none.
+    0 is one that the kernel chooses. A raw socket has none.
     """
 
     place: NamespaceRef
-    kinds: tuple[SocketKind, ...]
-    ports: tuple[int, ...] = ()
+    kind: SocketKind
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSockets:
+    """Make these sockets; those of one place that follow one another in one visit."""
+
+    wanted: tuple[SocketWanted, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +244,8 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """One errno per kind; 0: a descriptor came along, in order. `visit_errno`: the place could not be entered."""
+    """One errno for each, also where its place could not be entered; 0: a descriptor came along, in order."""
 
-    visit_errno: int
     errnos: tuple[int, ...]
 
 

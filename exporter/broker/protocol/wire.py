@@ -143,7 +143,7 @@ def _sequence(item: _Codec[_T], limit: int) -> _Codec[tuple[_T, ...]]:
     return _Codec(put, get)
 
 
-def _record(kind: Callable[..., _T], *, numbers: str = "", **codecs: _Codec[Any]) -> _Codec[_T]:
+def _record(kind: Callable[..., _T], /, *, numbers: str = "", **codecs: _Codec[Any]) -> _Codec[_T]:
     """The class `kind`: its leading numbers as struct codes, read at once, then its other fields in order."""
     names = list(kind.__annotations__)
     leading = names[: len(numbers)]
@@ -201,6 +201,7 @@ def _get_answers(source: _Source) -> tuple[m.TopicAnswer, ...]:
 
 
 _PLACE = _record(m.NamespaceRef, numbers="QQIQ", path=_text(MAX_PATH))
+_WANTED = _record(m.SocketWanted, place=_PLACE, kind=_choice(m.SocketKind), number=_U16)
 _TOPIC = _record(m.ReadTopic, topic=_choice(m.Topic), argument=_octets(MAX_PATH), number=_U32)
 _PROCESS = _record(m.Process, numbers="IQ", cgroup=_octets(MAX_CGROUP))
 _FOUND = _record(m.FoundNamespace, numbers="QQ", processes=_sequence(_PROCESS, MAX_PROCESSES))
@@ -220,15 +221,7 @@ _REQUESTS: dict[int, tuple[type[m.Request], _Codec[Any]]] = {
     1: (m.Hello, _record(m.Hello)),
     2: (m.ListNamespaces, _record(m.ListNamespaces)),
     3: (m.ListNamed, _record(m.ListNamed, directory=_text(MAX_PATH))),
-    4: (
-        m.OpenSockets,
-        _record(
-            m.OpenSockets,
-            place=_PLACE,
-            kinds=_sequence(_choice(m.SocketKind), MAX_SOCKETS),
-            ports=_sequence(_U16, MAX_SOCKETS),
-        ),
-    ),
+    4: (m.OpenSockets, _record(m.OpenSockets, wanted=_sequence(_WANTED, MAX_SOCKETS))),
     5: (m.ReadKernel, _record(m.ReadKernel, places=_PLACES, topics=_sequence(_TOPIC, MAX_TOPICS))),
     6: (m.ReadPodFiles, _record(m.ReadPodFiles, places=_PLACES)),
 }
@@ -236,7 +229,7 @@ _REPLIES: dict[int, tuple[type[m.Reply], _Codec[Any]]] = {
     1: (m.Welcome, _record(m.Welcome, numbers="QQQI", lsm=_text(255))),
     2: (m.Namespaces, _record(m.Namespaces, found=_sequence(_FOUND, MAX_NAMESPACES), refused=_U32)),
     3: (m.Named, _record(m.Named, found=_sequence(_NAMED, MAX_NAMES), errno=_U16)),
-    4: (m.Sockets, _record(m.Sockets, numbers="H", errnos=_sequence(_U16, MAX_SOCKETS))),
+    4: (m.Sockets, _record(m.Sockets, errnos=_sequence(_U16, MAX_SOCKETS))),
     5: (m.KernelStates, _record(m.KernelStates, states=_sequence(_STATE, MAX_PLACES))),
     6: (m.FilesOfPods, _record(m.FilesOfPods, found=_sequence(_FILES, MAX_PLACES))),
 }

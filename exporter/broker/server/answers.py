@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 
 from exporter.broker.protocol import messages as m
 from exporter.broker.server.files.reader import PodReader
@@ -43,21 +45,25 @@ class Broker:
             case m.ListNamed(directory):  # of others it would tell what exists there
                 known = directory == self._directory
                 return self._visitor.list_named(directory) if known else m.Named((), errno.EACCES), []
-            case m.OpenSockets(place, kinds, ports):
-                return self._open_sockets(place, partial(open_sockets, kinds, ports))
+            case m.OpenSockets(wanted):
+                return self._open_sockets(wanted)
             case m.ReadKernel(places, topics):
                 return self._read_kernel(places, topics), []
             case m.ReadPodFiles(places):
                 return m.FilesOfPods(tuple(map(self._files.read, places))), []
 
-    def _open_sockets(
-        self, place: m.NamespaceRef, act: Callable[[], tuple[list[int], list[int]]]
-    ) -> tuple[m.Sockets, list[int]]:
-        try:
-            errnos, descriptors = self._visitor.visit(place, act)
-        except OSError as error:
-            return m.Sockets(visit_errno=error.errno or errno.EIO, errnos=()), []
-        return m.Sockets(visit_errno=0, errnos=tuple(errnos)), descriptors
+    def _open_sockets(self, wanted: Iterable[m.SocketWanted]) -> tuple[m.Sockets, list[int]]:
+        errnos: list[int] = []
+        descriptors: list[int] = []
+        for place, group in groupby(wanted, attrgetter("place")):
+            there = list(group)
+            try:
+                found, opened = self._visitor.visit(place, partial(open_sockets, there))
+            except OSError as error:
+                found, opened = [error.errno or errno.EIO] * len(there), []
+            errnos += found
+            descriptors += opened
+        return m.Sockets(tuple(errnos)), descriptors
 
     def _read_kernel(self, places: tuple[m.NamespaceRef, ...], topics: tuple[m.ReadTopic, ...]) -> m.KernelStates:
         states: list[m.KernelState] = []
