@@ -13,6 +13,7 @@ from exporter.model.family import parse_address
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.vantage import Vantage
 from exporter.probes.dns_reply import judge, read_reply
+from tests.unit.hostile_dns import as_asked
 
 FOLDER = Path(__file__).parent / "data" / "dns"
 QUERY_ID = 0x2B67
@@ -64,6 +65,6 @@ def _lookup(exchange: dict[str, Any]) -> Lookup:
         return Lookup(question=question, outcome=LookupOutcome.TIMEOUT)
     query = dns.message.make_query(exchange["name"], qtype)
     query.id = QUERY_ID
-    reply = read_reply(query, bytes.fromhex(exchange["wire_hex"]))
+    reply = read_reply(as_asked(query), bytes.fromhex(exchange["wire_hex"]))
     assert reply is not None
     return Lookup(question=question, outcome=judge(reply), seconds=0.001, reply=reply)

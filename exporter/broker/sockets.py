@@ -1,7 +1,7 @@
 """The sockets that the broker makes for the exporter, in the namespace that it is in. They are never used here.
 
 They come bound, so that whoever gets one cannot bind it to another port. A raw socket passes only what a probe waits
-for: the kernel drops the rest before any process is woken.
+for: the kernel drops the rest before any process is woken. With each datagram comes when the kernel received it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import suppress
 from exporter.broker.protocol.messages import NUMBERS, SOCKET_ARGUMENTS, SocketKind, SocketWanted
 
 _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+_SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 
 # linux/icmp.h: echo reply, destination unreachable, time exceeded, parameter problem. A set bit keeps a type out.
 _ICMP4_TYPES = (0, 3, 11, 12)
@@ -56,6 +57,8 @@ def bound_socket(kind: SocketKind, number: int = 0) -> socket.socket:
             made.bind(("::", number))
         else:
             made.bind(("0.0.0.0", number))
+        if made.type != socket.SOCK_STREAM:
+            made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     except OSError:
         made.close()
         raise

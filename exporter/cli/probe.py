@@ -16,7 +16,7 @@ from exporter.diagnosis.ranges import is_service_address
 from exporter.model.family import FAMILIES, Address, Family, family_of, parse_address
 from exporter.model.probe import Check, Layer, Lookup, Nameserver, Observation, Outcome, Timeouts
 from exporter.plan.targets import outside, with_addresses
-from exporter.probes.driver import SLACK
+from exporter.probes.engine.driver import SLACK
 from exporter.probes.resolution.target_resolver import TargetResolver
 from exporter.probes.runner import Deadline
 

@@ -14,7 +14,7 @@ from exporter.config.schema import Config, SourceKind
 from exporter.daemon.rounds import Rounds
 from exporter.inventory.source import FileSource, InventorySource, NoSource
 from exporter.plan.round_plan import Pace
-from exporter.probes.driver import EpollDriver
+from exporter.probes.engine.driver import EpollDriver
 from exporter.probes.ports import BrokerNetwork, LocalNetwork
 from exporter.probes.resolution.target_resolver import TargetResolver, question_timeout
 from exporter.probes.runner import ProbeRunner

@@ -14,10 +14,10 @@ from typing import TypeAlias
 
 from exporter.model.probe import NEUTRAL, Check, Layer, Observation, Outcome, Timeouts
 from exporter.probes.connection import PHASES, probe_connection
-from exporter.probes.driver import Job
+from exporter.probes.engine.driver import Job
+from exporter.probes.engine.waits import Probe
 from exporter.probes.icmp import probe_icmp
 from exporter.probes.tls import TlsContexts
-from exporter.probes.waits import Probe
 
 CheckProbe: TypeAlias = Callable[[Check, TlsContexts], Probe[list[Observation]]]
 

@@ -11,16 +11,24 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import Address, Family
 from exporter.model.probe import Check, Layer, Observation, Outcome
+from exporter.probes.engine.waits import limit
 from exporter.probes.http1 import ReplyHead, build_request, judge_status
 from exporter.probes.outcome import EXPECTED, describe, observe, outcome_of, without_address
 from exporter.probes.ports import open_socket
 from exporter.probes.tcp import connect, receive, send
-from exporter.probes.tls import TlsContexts, earliest_expiry, server_name_of, shake_hands
-from exporter.probes.waits import limit
+from exporter.probes.tls import TlsContexts, server_name_of, shake_hands
+
+
+class _Passed(NamedTuple):
+    """What a phase tells that ended well."""
+
+    seconds: float | None = None  # where the kernel timed it
+    expires: float | None = None  # of the certificates
 
 
 class _ProbeConnection:
@@ -38,27 +46,28 @@ class _ProbeConnection:
                 self._stream.unwrap()
         self._stream.close()
 
-    async def connect(self) -> None:
-        await connect(self._stream, self._address, self._target.port)
+    async def connect(self) -> _Passed:
+        return _Passed(seconds=await connect(self._stream, self._address, self._target.port))
 
-    async def secure(self) -> float | None:
+    async def secure(self) -> _Passed:
         """The TLS handshake, verified; the earliest expiry of the chain."""
         name, context = server_name_of(self._target), self._contexts.of(self._target.ca_file)
         self._stream = stream = context.wrap_socket(self._stream, server_hostname=name, do_handshake_on_connect=False)
         await shake_hands(stream)
-        return earliest_expiry(stream)
+        return _Passed(expires=self._contexts.expiry_of(stream, self._target.ca_file))
 
-    async def request(self) -> None:
+    async def request(self) -> _Passed:
         """One GET; reads no further than the headers."""
         await send(self._stream, build_request(self._target, self._address))
         reply, status = ReplyHead(), None
         while status is None:
             status = reply.feed(await receive(self._stream))
         judge_status(self._target, status)
+        return _Passed()
 
 
-# In order: each phase needs the ones before it. A phase returns the certificate's expiry, where it has one.
-PHASES: Mapping[Layer, Callable[[_ProbeConnection], Awaitable[float | None]]] = {
+# In order: each phase needs the ones before it.
+PHASES: Mapping[Layer, Callable[[_ProbeConnection], Awaitable[_Passed]]] = {
     Layer.TCP: _ProbeConnection.connect,
     Layer.TLS: _ProbeConnection.secure,
     Layer.HTTP: _ProbeConnection.request,
@@ -105,13 +114,14 @@ async def _run_phases(check: Check, contexts: TlsContexts, *, wanted: list[Layer
     return ended
 
 
-async def _time(check: Check, layer: Layer, phase: Awaitable[float | None], seconds: float) -> Observation:
+async def _time(check: Check, layer: Layer, phase: Awaitable[_Passed], seconds: float) -> Observation:
     started = time.perf_counter()
     try:
         async with limit(seconds):
-            expires = await phase
+            passed = await phase
     except EXPECTED as error:
         took = time.perf_counter() - started
         detail = describe(error) or f"nothing within {max(seconds, 0):.3g} s"
         return observe(check, layer, outcome_of(error), seconds=took, detail=detail)
-    return observe(check, layer, Outcome.OK, seconds=time.perf_counter() - started, expires=expires)
+    took = time.perf_counter() - started if passed.seconds is None else passed.seconds
+    return observe(check, layer, Outcome.OK, seconds=took, expires=passed.expires)

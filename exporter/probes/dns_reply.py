@@ -1,4 +1,4 @@
-"""DNS messages to and from values: the query of a Question, the Reply in a message. Pure; dnspython makes the query.
+"""DNS messages to and from values: the query of a Question, the Reply in a message. Pure; dnspython reads the name.
 
 Under probes/dns.py. Everything in a reply is foreign: the result is a Reply, None or PhaseError(PROTOCOL), and no reply
 costs more than some milliseconds. dnspython would expand every name in it, which takes half a minute for 64 KiB. RFC
@@ -8,16 +8,18 @@ costs more than some milliseconds. dnspython would expand every name in it, whic
 from __future__ import annotations
 
 import ipaddress
+import secrets
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 import dns.exception
-import dns.message
 import dns.name
+import dns.rdatatype
 from dns.edns import EDE
-from dns.flags import AA, QR, RA, TC
+from dns.flags import AA, QR, RA, RD, TC
 from dns.rdataclass import IN
 from dns.rdatatype import AAAA, CNAME, DNAME, MX, OPT, PTR, RRSIG, SOA, A
 
@@ -34,6 +36,7 @@ RECORD_LIMIT = 256  # addresses kept of one reply
 NAME_LIMIT = 64  # MX or PTR records read of one reply
 EDE_LIMIT = 8
 HEADER = struct.Struct("!6H")  # id, flags, and the four counts
+OPT_RECORD = struct.pack("!BHHIH", 0, OPT, EDNS_PAYLOAD, 0, 0)
 OPCODE, RCODE = 0x7800, 0x000F  # bits of the flags
 CHARACTERS = {octet: dns.name.Name([bytes([octet])]).to_text() for octet in range(256)}  # with what dnspython escapes
 LENGTHS: Mapping[int, int] = {A: 4, AAAA: 16}
@@ -42,21 +45,41 @@ QUESTION_MAY_LACK = {FORMERR, SERVFAIL, NOTIMP, REFUSED}  # from a server that d
 RCODES = {NXDOMAIN: LookupOutcome.NXDOMAIN, SERVFAIL: LookupOutcome.SERVFAIL, REFUSED: LookupOutcome.REFUSED}
 
 
-def build_query(question: Question, *, edns: bool) -> dns.message.Message:
+class Query(NamedTuple):
+    """A query as it is sent, and what a reply must repeat of it: the id, the name in lower case, the type."""
+
+    identifier: int
+    wire: bytes
+    name: bytes
+    kind: int
+    edns: bool
+
+
+def build_query(question: Question, *, edns: bool, identifier: int | None = None) -> Query:
     """A query with a random id, recursion desired. PhaseError(LOCAL) if a long search domain makes the name invalid."""
+    if identifier is None:
+        identifier = secrets.randbelow(1 << 16)
+    rest, name, kind = _query_but_id(question.name, question.qtype, edns)
+    return Query(identifier, identifier.to_bytes(2, "big") + rest, name, kind, edns)
+
+
+@lru_cache(1024)
+def _query_but_id(text: str, qtype: str, edns: bool) -> tuple[bytes, bytes, int]:
     try:
-        name = dns.name.from_text(question.name)
+        name = dns.name.from_text(text)
     except (dns.exception.DNSException, UnicodeError) as error:
-        raise PhaseError(Outcome.LOCAL, f"no DNS name: {printable(question.name)} ({error})") from error
-    return dns.message.make_query(name, question.qtype, use_edns=edns, payload=EDNS_PAYLOAD)
+        raise PhaseError(Outcome.LOCAL, f"no DNS name: {printable(text)} ({error})") from error
+    kind = int(dns.rdatatype.from_text(qtype))
+    wire = HEADER.pack(0, RD, 1, 0, 0, edns) + (name.to_wire() or b"") + struct.pack("!HH", kind, IN)
+    return (wire + OPT_RECORD * edns)[2:], name.to_digestable(), kind
 
 
-def read_reply(query: dns.message.Message, wire: bytes, *, limit: int = MAX_REPLY) -> Reply | None:
+def read_reply(query: Query, wire: bytes, *, limit: int = MAX_REPLY) -> Reply | None:
     """The reply in these bytes; None if they are no reply to this query, PhaseError if it is malformed or too large."""
     if len(wire) < HEADER.size:
         return None
     header = _Header(*HEADER.unpack_from(wire))
-    if header.identifier != query.id or not header.flags & QR or header.flags & OPCODE:
+    if header.identifier != query.identifier or not header.flags & QR or header.flags & OPCODE:
         return None
     if len(wire) > limit:
         raise PhaseError(Outcome.PROTOCOL, f"a reply of more than {limit} bytes")
@@ -80,14 +103,14 @@ class _Header(NamedTuple):
 _Sets: TypeAlias = dict[tuple[bytes, int], list[Record]]  # by owner, in lower case, and type
 
 
-def _read(query: dns.message.Message, wire: bytes, header: _Header) -> Reply | None:
+def _read(query: Query, wire: bytes, header: _Header) -> Reply | None:
     records = header.answers + header.authorities + header.additionals
     if records > MAX_RECORDS:
         raise MalformedMessageError(f"{records} records, more than {MAX_RECORDS}")
     if header.questions > 1:
         raise MalformedMessageError("more than one question")
     reader = MessageReader(wire, HEADER.size)
-    asked, wanted = query.question[0].name.to_digestable(), int(query.question[0].rdtype)
+    asked, wanted = query.name, query.kind
     if header.questions:
         name, kind, rdclass = reader.question()
         if (name.lower(), kind, rdclass) != (asked, wanted, IN):

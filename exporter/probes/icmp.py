@@ -12,13 +12,15 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import Address, Family, family_of, parse_address
 from exporter.model.probe import Check, Layer, Observation, Outcome
+from exporter.probes.engine.timing import Stopwatch, receive_datagram
+from exporter.probes.engine.waits import limit, readable
 from exporter.probes.outcome import (
     EXPECTED,
     IcmpError,
@@ -30,7 +32,6 @@ from exporter.probes.outcome import (
     without_address,
 )
 from exporter.probes.ports import open_socket
-from exporter.probes.waits import limit, readable
 
 SMALL_PAYLOAD = 56  # bytes, as ping(8)
 TOKEN = 16  # bytes, random, at the payload's start
@@ -154,7 +155,7 @@ class _EchoSocket:
     async def exchange(self, size: int, seconds: float) -> Echo:
         """Send an echo request, again at half time, and wait for the reply to either."""
         payload = secrets.token_bytes(TOKEN).ljust(size - self.form.header - HEADER.size, b"\0")
-        sent: dict[int, float] = {}  # sequence -> when
+        sent: dict[int, Stopwatch] = {}  # by sequence number
         started = time.perf_counter()
         outcome, detail, mtu = Outcome.TIMEOUT, f"no reply to {size} bytes within {seconds:.3g} s", 0
         try:
@@ -162,28 +163,28 @@ class _EchoSocket:
                 with suppress(TimeoutError):
                     async with limit(seconds / 2):
                         self._send(payload, sent)
-                        answered = await self._await_reply(payload, sent)
-                        return Echo(outcome=Outcome.OK, size=size, seconds=time.perf_counter() - sent[answered])
+                        seconds = await self._await_reply(payload, sent)
+                        return Echo(outcome=Outcome.OK, size=size, seconds=seconds)
         except EXPECTED as error:
             outcome, detail = outcome_of(error), describe(error)
             mtu = error.mtu if isinstance(error, IcmpError) else 0
         return Echo(outcome=outcome, size=size, seconds=time.perf_counter() - started, detail=detail, mtu=mtu)
 
-    def _send(self, payload: bytes, sent: dict[int, float]) -> None:
+    def _send(self, payload: bytes, sent: dict[int, Stopwatch]) -> None:
         self._sequence += 1
         header = HEADER.pack(self.form.request, 0, 0, self._identifier, self._sequence)
         if self._raw4:  # for others the kernel makes the checksum
             checksum = checksum_of(header + payload)
             header = HEADER.pack(self.form.request, 0, checksum, self._identifier, self._sequence)
-        sent[self._sequence] = time.perf_counter()
+        sent[self._sequence] = Stopwatch()
         self._sock.send(header + payload)
 
-    async def _await_reply(self, payload: bytes, sent: Container[int]) -> int:
-        """The sequence number that was answered. Reads one packet per wait: a flood must not block the event loop."""
+    async def _await_reply(self, payload: bytes, sent: Mapping[int, Stopwatch]) -> float:
+        """The seconds from an echo to its reply. Reads one packet per wait: a flood must not block the event loop."""
         while True:
             await readable(self._sock)
             try:
-                packet, sender = self._sock.recvfrom(RECEIVED)
+                packet, arrived, sender = receive_datagram(self._sock, RECEIVED)
             except BlockingIOError:
                 self._read_errors(sent)
             except OSError:
@@ -192,7 +193,7 @@ class _EchoSocket:
             else:
                 sequence = self._match(packet, payload)
                 if sequence in sent and parse_address(sender[0]) == self._address:  # ping sockets take any sender's
-                    return sequence
+                    return sent[sequence].until(arrived)
 
     def _match(self, packet: bytes, payload: bytes) -> int:
         """The sequence number of a reply to this payload, else -1. A raw IPv4 packet begins with its IP header."""

@@ -26,7 +26,7 @@ from exporter.broker.protocol.messages import HOME, NUMBERS, NamespaceRef, Socke
 from exporter.broker.sockets import bound_socket
 from exporter.model.family import Address
 from exporter.model.vantage import Vantage
-from exporter.probes.waits import Wish, limit, new_socket
+from exporter.probes.engine.waits import Wish, limit, new_socket
 
 SPAN = len(NUMBERS)
 UNUSED_FOR = 180.0  # seconds; conntrack keeps a NAT decision for 120 s (nf_conntrack_udp_timeout_stream)

@@ -18,7 +18,7 @@ from typing import Self, TypeVar
 from exporter.model.probe import Check, Layer, Lookup, LookupOutcome, Observation, Outcome, Question, Timeouts, Together
 from exporter.probes import jobs_of
 from exporter.probes.dns import EdnsMemory, ask, ask_together
-from exporter.probes.driver import SLACK, Driver, Job
+from exporter.probes.engine.driver import SLACK, Driver, Job
 from exporter.probes.outcome import PhaseError, observe
 from exporter.probes.tls import TlsContexts
 from exporter.telemetry.logs import InternalErrors, fields

@@ -16,16 +16,20 @@ from typing import TypeVar
 
 from exporter.model.family import Address
 from exporter.model.probe import Outcome
+from exporter.probes.engine.timing import handshake_seconds
+from exporter.probes.engine.waits import readable, writable
 from exporter.probes.outcome import PhaseError, read_error, watch_errors
 from exporter.probes.ports import destination
-from exporter.probes.waits import readable, writable
 
 CHUNK = 16 * 1024  # bytes, one TLS record
 T = TypeVar("T")
 
 
-async def connect(sock: socket.socket, address: Address, port: int) -> None:
-    """The TCP handshake. An ICMP error is more precise than the errno that the kernel makes of it, so it goes first."""
+async def connect(sock: socket.socket, address: Address, port: int) -> float | None:
+    """The TCP handshake; its round-trip time, where the kernel knows it.
+
+    An ICMP error is more precise than the errno that the kernel makes of it, so it goes first.
+    """
     watch_errors(sock)
     failure = sock.connect_ex(destination(sock, address, port))
     if failure == errno.EINPROGRESS:
@@ -36,6 +40,7 @@ async def connect(sock: socket.socket, address: Address, port: int) -> None:
     if sock.getsockname()[:2] == sock.getpeername()[:2]:  # RFC 9293 3.5 figure 7: a simultaneous open, with itself
         raise PhaseError(Outcome.REFUSED, "nothing listens there: the connection reached itself")
     watch_errors(sock, on=False)  # once connected, ICMP errors are hints, not ends (RFC 1122 4.2.3.9)
+    return handshake_seconds(sock)
 
 
 async def send(stream: socket.socket, data: bytes) -> None:

@@ -14,6 +14,7 @@ import dns.rdataclass
 import dns.rdatatype
 
 from exporter.model.dns import Reply
+from exporter.probes.dns_reply import Query
 
 A, CNAME, RP, TXT, MX, AAAA = 1, 5, 17, 16, 15, 28
 DEEP = (
@@ -164,6 +165,12 @@ HOSTILE: dict[str, Callable[[bytes, int], bytes]] = {
     "pointers": lambda query,
     size: query[:2] + struct.pack("!5H", 0x8180, 1, 1024, 0, 0) + query[12:] + OWNER * ((size - len(query)) // 2),
 }  # fmt: skip
+
+
+def as_asked(query: dns.message.Message) -> Query:
+    """A query of dnspython as one of ours."""
+    (asked,) = query.question
+    return Query(query.id, query.to_wire(), asked.name.to_digestable(), int(asked.rdtype), query.edns >= 0)
 
 
 def as_dnspython_reads(query: dns.message.Message, wire: bytes) -> Reply | None:

@@ -23,10 +23,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.model.dns import Reply
+from exporter.model.family import Family
 from exporter.model.probe import LookupOutcome, Outcome
-from exporter.probes.dns_reply import MAX_REPLY, RECORD_LIMIT, judge, read_reply
+from exporter.probes.dns_reply import MAX_REPLY, RECORD_LIMIT, build_query, judge, read_reply
 from exporter.probes.outcome import PhaseError
 from tests.unit import hostile_dns
+from tests.wire.nameserver import make_question
 from tests.work import calls_of
 
 pytestmark = pytest.mark.attack
@@ -58,7 +60,7 @@ def query_of(exchange: dict[str, Any]) -> dns.message.Message:
 def test_every_recorded_reply_is_read_as_it_was_recorded() -> None:
     compared = 0
     for name, exchange in recorded():
-        reply = read_reply(query_of(exchange), bytes.fromhex(exchange["wire_hex"]))
+        reply = read_reply(hostile_dns.as_asked(query_of(exchange)), bytes.fromhex(exchange["wire_hex"]))
         where = (name, exchange["name"], exchange["qtype"])
         assert reply is not None, where
         assert judge(reply) in OUTCOMES[exchange["rcode"]], where
@@ -73,7 +75,7 @@ def test_addresses_of_recorded_replies_are_those_of_their_last_records() -> None
         answers = [line.split() for line in exchange["answer"] if isinstance(line, str)]
         if exchange["qtype"] not in {"A", "AAAA"} or len(answers) != len(exchange["answer"]) or not answers:
             continue
-        reply = read_reply(query_of(exchange), bytes.fromhex(exchange["wire_hex"]))
+        reply = read_reply(hostile_dns.as_asked(query_of(exchange)), bytes.fromhex(exchange["wire_hex"]))
         assert reply is not None
         if not reply.tc and reply.answers == len(answers):
             told = {ip_address(words[-1]) for words in answers if words[-2] == exchange["qtype"]}
@@ -87,7 +89,7 @@ def test_every_recorded_reply_is_read_as_dnspython_reads_it() -> None:
     for name, exchange in recorded():
         wire = bytes.fromhex(exchange["wire_hex"])
         query = query_of(exchange)
-        read_by_us = read_reply(query, wire, limit=len(wire))
+        read_by_us = read_reply(hostile_dns.as_asked(query), wire, limit=len(wire))
         assert read_by_us == hostile_dns.as_dnspython_reads(query, wire), (name, exchange["name"], exchange["qtype"])
         compared += 1
     assert compared > 500
@@ -152,7 +154,7 @@ def test_honest_replies_are_read_as_dnspython_reads_them(
 ) -> None:
     query, response = exchange
     wire = response.to_wire(max_size=65535)
-    assert read_reply(query, wire) == hostile_dns.as_dnspython_reads(query, wire)
+    assert read_reply(hostile_dns.as_asked(query), wire) == hostile_dns.as_dnspython_reads(query, wire)
 
 
 @pytest.mark.parametrize("kind", ["A", "AAAA"])
@@ -160,7 +162,7 @@ def test_a_reply_of_16_kib_of_addresses_is_read(kind: str) -> None:
     query = dns.message.make_query("many.example", kind, use_edns=False)
     wire = hostile_dns.addresses(query.to_wire(), MAX_REPLY + 570, int(query.question[0].rdtype))
     assert MAX_REPLY - 40 < len(wire) <= MAX_REPLY
-    assert read_reply(query, wire) == hostile_dns.as_dnspython_reads(query, wire)
+    assert read_reply(hostile_dns.as_asked(query), wire) == hostile_dns.as_dnspython_reads(query, wire)
 
 
 @pytest.mark.parametrize("kind", ["A", "MX", "PTR", "CNAME"])
@@ -177,7 +179,7 @@ def test_no_reply_costs_much(kind: str, shape: str, size: int) -> None:
 
 def read(query: dns.message.Message, wire: bytes) -> Reply | Outcome | None:
     try:
-        return read_reply(query, wire)
+        return read_reply(hostile_dns.as_asked(query), wire)
     except PhaseError as failure:
         return failure.outcome
 
@@ -221,3 +223,21 @@ def test_mutated_real_replies(seed: int) -> None:
             if len(wire) < 4:
                 break
         examine(query_of(exchange), bytes(wire))
+
+
+@pytest.mark.parametrize(
+    "name", ["x.test", "Many.Labels.example", "a" * 63 + ".example", "b\\.c.example", "münchen.example"]
+)
+@pytest.mark.parametrize("qtype", ["A", "AAAA", "MX", "PTR"])
+@pytest.mark.parametrize("edns", [True, False])
+def test_a_query_is_the_one_that_dnspython_makes(name: str, qtype: str, edns: bool) -> None:
+    query = build_query(make_question(Family.V6, 53, name, qtype), edns=edns)
+    same = dns.message.make_query(name, qtype, use_edns=edns, payload=1232, id=query.identifier)
+    assert query == hostile_dns.as_asked(same)
+
+
+def test_ids_are_drawn_for_each_query() -> None:
+    question = make_question(Family.V6, 53, "x.test", "A")
+    ids = {build_query(question, edns=True).identifier for _ in range(64)}
+    assert len(ids) > 60
+    assert build_query(question, edns=False, identifier=0).wire[:2] == bytes(2)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from exporter.probes.driver import LIVE, Job
+from exporter.probes.engine.driver import LIVE, Job
+from exporter.probes.engine.waits import Expired, Ready, limit
 from exporter.probes.ports import Network
-from exporter.probes.waits import Expired, Ready, limit
 
 T = TypeVar("T")
 

@@ -33,7 +33,7 @@ from exporter.model.probe import (
 from exporter.model.vantage import Netns, Vantage
 from exporter.probes import dns, jobs_of
 from exporter.probes.dns import EdnsMemory
-from exporter.probes.driver import Driver, EpollDriver, Job
+from exporter.probes.engine.driver import Driver, EpollDriver, Job
 from exporter.probes.ports import LocalNetwork, Network, make_socket
 from exporter.probes.tls import TlsContexts
 from tests.wire.asyncio_driver import AsyncioDriver

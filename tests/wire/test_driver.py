@@ -17,13 +17,13 @@ import pytest
 from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import Family
 from exporter.model.probe import Layer, LookupOutcome, Outcome
-from exporter.probes import driver as driver_module
 from exporter.probes.dns import EdnsMemory, ask
-from exporter.probes.driver import HEAVY, LIVE, EpollDriver, Job
+from exporter.probes.engine import driver as driver_module
+from exporter.probes.engine.driver import HEAVY, LIVE, EpollDriver, Job
+from exporter.probes.engine.waits import limit, new_socket, readable
 from exporter.probes.ports import LocalNetwork
 from exporter.probes.runner import Deadline, ProbeRunner
 from exporter.probes.tls import TlsContexts
-from exporter.probes.waits import limit, new_socket, readable
 from exporter.telemetry.logs import InternalErrors
 from tests.wire import loopback
 from tests.wire.loopback import HOST, Noting, black_hole, cancel, make_check

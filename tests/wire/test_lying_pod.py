@@ -27,7 +27,7 @@ from exporter.model.probe import Outcome
 from exporter.model.report import PodView
 from exporter.model.vantage import Netns, Vantage
 from exporter.plan.round_plan import Pace
-from exporter.probes.driver import EpollDriver
+from exporter.probes.engine.driver import EpollDriver
 from exporter.probes.ports import Network, make_socket
 from exporter.probes.resolution.target_resolver import TargetResolver
 from exporter.probes.runner import ProbeRunner

@@ -22,7 +22,7 @@ from exporter.model.dns import ResolvConf
 from exporter.model.family import FAMILIES, Address, Family, family_of
 from exporter.model.probe import Outcome
 from exporter.plan.round_plan import Pace
-from exporter.probes.driver import EpollDriver
+from exporter.probes.engine.driver import EpollDriver
 from exporter.probes.resolution.target_resolver import TargetResolver
 from exporter.probes.runner import ProbeRunner
 from exporter.probes.tls import TlsContexts

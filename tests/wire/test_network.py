@@ -21,7 +21,7 @@ from exporter.broker.protocol.messages import SocketKind
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Outcome
 from exporter.model.vantage import Netns, Vantage
-from exporter.probes.driver import Job
+from exporter.probes.engine.driver import Job
 from exporter.probes.ports import BrokerNetwork, LocalNetwork, NoSocketError, open_socket
 from tests.kernel.namespaces import unique_prefix
 from tests.wire.loopback import HOST, cancel, drive, listener, make_check, outcomes, run

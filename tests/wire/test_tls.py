@@ -17,7 +17,7 @@ import trustme
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Observation, Outcome
 from exporter.probes import tls as tls_module
-from exporter.probes.driver import EpollDriver
+from exporter.probes.engine.driver import EpollDriver
 from exporter.probes.outcome import PhaseError
 from exporter.probes.ports import LocalNetwork
 from exporter.probes.runner import Deadline, ProbeRunner

@@ -16,8 +16,8 @@ from itertools import count
 from math import ceil, inf
 from typing import Any, Generic, Protocol, TypeVar
 
+from exporter.probes.engine.waits import Expired, Probe, Ready, Wish, limit
 from exporter.probes.ports import Network
-from exporter.probes.waits import Expired, Probe, Ready, Wish, limit
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
