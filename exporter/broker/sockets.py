@@ -15,7 +15,6 @@ from contextlib import suppress
 from exporter.broker.protocol.messages import NUMBERS, SOCKET_ARGUMENTS, SocketKind, SocketWanted
 
 _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-_SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 
 # linux/icmp.h: echo reply, destination unreachable, time exceeded, parameter problem. A set bit keeps a type out.
 _ICMP4_TYPES = (0, 3, 11, 12)
@@ -30,18 +29,15 @@ _FILTERS = {  # level, option and value
 }
 
 
-def open_sockets(wanted: Iterable[SocketWanted]) -> tuple[list[int], list[int]]:
-    """One errno for each, and the descriptors of those whose errno is 0, in order. The caller closes them."""
-    errnos: list[int] = []
-    descriptors: list[int] = []
+def open_sockets(wanted: Iterable[SocketWanted]) -> list[int]:
+    """For each a descriptor, which the caller closes, or a negative errno."""
+    made: list[int] = []
     for _, kind, number in wanted:
         try:
-            descriptors.append(bound_socket(kind, number).detach())
+            made.append(bound_socket(kind, number).detach())
         except OSError as error:
-            errnos.append(error.errno or errno.EIO)
-        else:
-            errnos.append(0)
-    return errnos, descriptors
+            made.append(-(error.errno or errno.EIO))
+    return made
 
 
 def bound_socket(kind: SocketKind, number: int = 0) -> socket.socket:
@@ -58,7 +54,7 @@ def bound_socket(kind: SocketKind, number: int = 0) -> socket.socket:
         else:
             made.bind(("0.0.0.0", number))
         if made.type != socket.SOCK_STREAM:
-            made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            made.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS of asm-generic/socket.h
     except OSError:
         made.close()
         raise

@@ -46,6 +46,8 @@ def jobs_of(check: Check, contexts: TlsContexts) -> list[Job[list[Observation]]]
 async def _try_each(check: Check, probe: CheckProbe, contexts: TlsContexts) -> list[Observation]:
     """The result of the first address that arrives, else of the first one. They share the check's time evenly."""
     addresses = (check.address, *check.target.others.get(check.family, ()))[:ADDRESSES]
+    if len(addresses) == 1:
+        return await probe(check, contexts)
     deadline = time.monotonic() + check.timeouts.whole
     arrived = ARRIVED | {Outcome.REFUSED} if check.target.peer else ARRIVED
     results: list[list[Observation]] = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from functools import lru_cache
 from urllib.parse import quote
 
 from exporter import __version__
@@ -36,6 +37,7 @@ def build_request(target: Target, address: Address) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
 
+@lru_cache(256)
 def _host(name: str) -> str:
     literal = parse_address(name.strip("[]"))
     if literal is not None:

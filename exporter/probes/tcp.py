@@ -37,7 +37,8 @@ async def connect(sock: socket.socket, address: Address, port: int) -> float | N
         failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if failure:
         raise read_error(sock) or OSError(failure, os.strerror(failure))
-    if sock.getsockname()[:2] == sock.getpeername()[:2]:  # RFC 9293 3.5 figure 7: a simultaneous open, with itself
+    own = sock.getsockname()
+    if own[1] == port and own == sock.getpeername():  # RFC 9293 3.5 figure 7: a simultaneous open, with itself
         raise PhaseError(Outcome.REFUSED, "nothing listens there: the connection reached itself")
     watch_errors(sock, on=False)  # once connected, ICMP errors are hints, not ends (RFC 1122 4.2.3.9)
     return handshake_seconds(sock)

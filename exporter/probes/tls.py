@@ -9,6 +9,7 @@ import hashlib
 import re
 import ssl
 import time
+from functools import lru_cache
 
 from exporter.config.files import file_fingerprint
 from exporter.model.family import parse_address
@@ -72,6 +73,11 @@ def server_name_of(target: Target) -> str:
     name = target.server_name or target.host
     if not target.server_name and (not name or parse_address(name.strip("[]")) is not None):
         raise PhaseError(Outcome.TLS_NAME, NAMELESS)
+    return _ascii(name)
+
+
+@lru_cache(256)
+def _ascii(name: str) -> str:
     try:
         ascii_name = name.removesuffix(".").encode("idna").decode("ascii")
     except UnicodeError:

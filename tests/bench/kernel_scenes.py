@@ -80,7 +80,7 @@ def make_pods(prefix: str, pods: int = PODS) -> list[str]:
     create([hub, *names])
     batch({"": [f"link add cali{i} netns {hub} type veth peer name eth0 netns {name}" for i, name in enumerate(names)]})
     batch({hub: ["link set lo up", *(f"link set cali{i} up" for i in range(pods))]})
-    for start in range(0, PODS, 50):
+    for start in range(0, pods, 50):
         batch({name: pod_lines(start + i) for i, name in enumerate(names[start : start + 50])})
     return [hub, *names]
 

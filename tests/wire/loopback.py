@@ -65,6 +65,7 @@ def make_check(
     timeouts: Timeouts = PATIENT,
     vantage: Vantage = HOST,
     group: Group = Group.OUTSIDE,
+    start: float = 0.0,
     **target: Any,
 ) -> Check:
     """A check of the loopback address of a family, or of another address. Further arguments are those of Target."""
@@ -74,6 +75,7 @@ def make_check(
         target=Target(name="web", group=group, addresses=addresses, port=port, layers=layers, **target),
         family=family,
         timeouts=timeouts,
+        start=start,
     )
 
 

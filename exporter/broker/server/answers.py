@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable
 from functools import partial
 from itertools import groupby
-from operator import attrgetter
 
 from exporter.broker.protocol import messages as m
 from exporter.broker.server.files.reader import PodReader
@@ -53,17 +52,14 @@ class Broker:
                 return m.FilesOfPods(tuple(map(self._files.read, places))), []
 
     def _open_sockets(self, wanted: Iterable[m.SocketWanted]) -> tuple[m.Sockets, list[int]]:
-        errnos: list[int] = []
-        descriptors: list[int] = []
-        for place, group in groupby(wanted, attrgetter("place")):
+        made: list[int] = []
+        for place, group in groupby(wanted, lambda each: each.place):
             there = list(group)
             try:
-                found, opened = self._visitor.visit(place, partial(open_sockets, there))
+                made += self._visitor.visit(place, partial(open_sockets, there))
             except OSError as error:
-                found, opened = [error.errno or errno.EIO] * len(there), []
-            errnos += found
-            descriptors += opened
-        return m.Sockets(tuple(errnos)), descriptors
+                made += [-(error.errno or errno.EIO)] * len(there)
+        return m.Sockets(tuple(max(0, -each) for each in made)), [each for each in made if each >= 0]
 
     def _read_kernel(self, places: tuple[m.NamespaceRef, ...], topics: tuple[m.ReadTopic, ...]) -> m.KernelStates:
         states: list[m.KernelState] = []
