@@ -84,7 +84,7 @@ async def ask(question: Question, memory: EdnsMemory | None = None) -> Lookup:
         time=time.time(),
         truncated=exchange.truncated is not None,
         datagram=exchange.truncated,
-        heard=tuple(exchange.heard) if question.purpose is Purpose.PREDICTION else (),
+        heard=tuple(exchange.heard),
     )
 
 
@@ -92,7 +92,7 @@ class _Exchange:
     """One question, and what came of it so far."""
 
     def __init__(self, question: Question, memory: EdnsMemory) -> None:
-        self.heard: list[Heard] = []
+        self.heard: list[Heard] = []  # of a prediction alone
         self.truncated: Reply | None = None
         self._question = question
         self._memory = memory
@@ -154,7 +154,7 @@ class _Exchange:
         raise TimeoutError(f"no reply within {seconds:.3g} s")
 
     def _hear(self, wire: bytes, arrived: float | None) -> None:
-        if len(self.heard) < MAX_HEARD and self._watch is not None:
+        if self._question.purpose is Purpose.PREDICTION and len(self.heard) < MAX_HEARD and self._watch is not None:
             self.heard.append(Heard(self._watch.until(arrived), wire))
 
     async def _over_tcp(self, sock: socket.socket, query: Query) -> Reply:
@@ -165,7 +165,7 @@ class _Exchange:
         if length > MAX_REPLY:
             raise PhaseError(Outcome.PROTOCOL, f"a reply of more than {MAX_REPLY} bytes")
         message = await _receive_exactly(sock, length)
-        if message[:2] == query.wire[:2]:
+        if self._question.purpose is Purpose.PREDICTION and message[:2] == query.wire[:2]:
             self.heard.append(Heard(0.0, message, stream=True))
         reply = read_reply(query, message)
         if reply is None:

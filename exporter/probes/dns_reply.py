@@ -18,8 +18,8 @@ from typing import NamedTuple, TypeAlias
 import dns.exception
 import dns.name
 import dns.rdatatype
+from dns import flags
 from dns.edns import EDE
-from dns.flags import AA, QR, RA, RD, TC
 from dns.rdataclass import IN
 from dns.rdatatype import AAAA, CNAME, DNAME, MX, OPT, PTR, RRSIG, SOA, A
 
@@ -36,6 +36,7 @@ RECORD_LIMIT = 256  # addresses kept of one reply
 NAME_LIMIT = 64  # MX or PTR records read of one reply
 EDE_LIMIT = 8
 HEADER = struct.Struct("!6H")  # id, flags, and the four counts
+AA, QR, RA, RD, TC = map(int, (flags.AA, flags.QR, flags.RA, flags.RD, flags.TC))  # flags of dnspython are slow
 OPT_RECORD = struct.pack("!BHHIH", 0, OPT, EDNS_PAYLOAD, 0, 0)
 OPCODE, RCODE = 0x7800, 0x000F  # bits of the flags
 CHARACTERS = {octet: dns.name.Name([bytes([octet])]).to_text() for octet in range(256)}  # with what dnspython escapes
@@ -58,7 +59,7 @@ class Query(NamedTuple):
 def build_query(question: Question, *, edns: bool, identifier: int | None = None) -> Query:
     """A query with a random id, recursion desired. PhaseError(LOCAL) if a long search domain makes the name invalid."""
     if identifier is None:
-        identifier = secrets.randbelow(1 << 16)
+        identifier = int.from_bytes(secrets.token_bytes(2), "big")
     rest, name, kind = _query_but_id(question.name, question.qtype, edns)
     return Query(identifier, identifier.to_bytes(2, "big") + rest, name, kind, edns)
 
