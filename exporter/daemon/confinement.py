@@ -29,8 +29,8 @@ _NETLINK_ADDRESS = 12  # sizeof(struct sockaddr_nl): no address of another famil
 _NAMESPACES = 0x7E020000  # CLONE_NEW* of clone(2)
 _FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
 _OPTIONS: Mapping[int, tuple[int, ...]] = {  # by level: all that this process, its libraries and glibc set
-    # REUSEADDR, SNDBUF, RCVBUF, KEEPALIVE, LINGER; ATTACH_FILTER only narrows what arrives, and is for netlink
-    1: (2, 7, 8, 9, 13, 26),
+    # REUSEADDR, SNDBUF, RCVBUF, KEEPALIVE, LINGER, TIMESTAMPNS; ATTACH_FILTER only narrows what arrives, for netlink
+    1: (2, 7, 8, 9, 13, 26, 35),
     0: (10, 11),  # IP_MTU_DISCOVER, IP_RECVERR; not HDRINCL, OPTIONS, FREEBIND, TRANSPARENT
     41: (23, 25, 26, 62),  # IPV6_MTU_DISCOVER, RECVERR, V6ONLY, DONTFRAG; not HDRINCL, FREEBIND, TRANSPARENT, RTHDR
     6: (1, 3, 4, 5, 6, 12, 18),  # TCP_NODELAY, CORK, KEEPIDLE, KEEPINTVL, KEEPCNT, QUICKACK, USER_TIMEOUT

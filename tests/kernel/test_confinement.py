@@ -25,6 +25,7 @@ from exporter.broker.protocol.messages import NUMBERS, NamespaceRef, SocketKind
 from exporter.broker.server.privilege import drop_to
 from exporter.daemon.broker_session import UNPRIVILEGED
 from exporter.daemon.confinement import confine
+from exporter.probes.ports import make_socket
 from tests.e2e.daemon import Daemon, children_of
 from tests.kernel.broker_lab import closing, named_namespace, place_of_name, run, run_as, run_forked, wanted
 
@@ -125,6 +126,14 @@ def test_the_broker_binds_no_port_but_those_of_probes_and_never_leaves_a_socket_
         kinds = (SocketKind.TCP4, SocketKind.UDP6, SocketKind.TCP6, SocketKind.UDP4, SocketKind.TCP4)
         said = with_sockets(place_of_name(name), kinds, act, numbers=(80, 10250, 61000, 0))
     assert said == f"{errno.EINVAL} {errno.EINVAL} {errno.EINVAL} True True"
+
+
+def test_without_a_broker_the_process_makes_the_sockets_of_its_probes_itself() -> None:
+    def act() -> str:
+        kinds = (SocketKind.TCP4, SocketKind.TCP6, SocketKind.UDP4, SocketKind.UDP6)
+        return " ".join(type(make_socket(kind, 0)).__name__ for kind in kinds)
+
+    assert confined(act, binds=True) == "socket socket socket socket"
 
 
 @pytest.mark.parametrize("kind", [SocketKind.ICMP4, SocketKind.ICMP6])
