@@ -57,6 +57,7 @@ class Daemon:
         command: Sequence[str] = (sys.executable, "-m", "exporter"),
         environment: dict[str, str] | None = None,
         port: int = 0,
+        level: str = "debug",
     ) -> None:
         self.port = port or free_port()
         self._directory = tempfile.TemporaryDirectory(prefix="dualstack-exporter-test-")
@@ -69,7 +70,7 @@ class Daemon:
         self.process = subprocess.Popen(
             [
                 *prefix, *command, f"--config.file={self.config}",
-                f"--web.listen-address=:{self.port}", "--log.level=debug", *arguments,
+                f"--web.listen-address=:{self.port}", f"--log.level={level}", *arguments,
             ],
             stderr=self._log, stdout=self._log, cwd=ROOT, env={**os.environ, **(environment or {})},
         )  # fmt: skip

@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 import trustme
 from aiohttp import web
-from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import incluster_config
 
 from exporter.digest.format import MEDIA, VERSION, write_digest
@@ -106,7 +106,7 @@ async def test_an_api_server_is_trusted_whose_authority_lacks_what_go_does_not_a
         async with api_server(loader) as server:
             assert (await server.get("/version")).status == 200
         made = await loader()
-        assert not made.rest_client.ssl_context.verify_flags & ssl.VERIFY_X509_STRICT
+        assert not made.ssl_context.verify_flags & ssl.VERIFY_X509_STRICT
         # The same client as the package makes it is refused: what is looked at here is really strict.
         async with api_server(_as_the_package_does(loader)) as strict:
             with pytest.raises(ApiError, match=WHY):
@@ -114,8 +114,8 @@ async def test_an_api_server_is_trusted_whose_authority_lacks_what_go_does_not_a
 
 
 def _as_the_package_does(loader: Loader) -> Loader:
-    async def load() -> ApiClient:
-        return ApiClient((await loader()).configuration)
+    async def load() -> RESTClientObject:
+        return RESTClientObject((await loader()).configuration)
 
     return load
 

@@ -1,6 +1,6 @@
 """Credentials and TLS for the API server, by the kubernetes package: a service account or a kubeconfig. An I/O rim.
 
-The result is that package's client with everything loaded, keys included, so that it still works when files can no
+The result is that package's REST client with everything loaded, keys included, so that it still works when files can no
 longer be read.
 """
 
@@ -16,18 +16,19 @@ from typing import Any
 
 import aiohttp
 import yaml
-from kubernetes.aio import config as kube_config
-from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.config import kube_config as kube_config_files
-from kubernetes.aio.config.config_exception import ConfigException
 
-from exporter import __version__
 from exporter.inventory.fetching import trust_as_go
 from exporter.inventory.kubernetes.api_error import one_line
+from exporter.inventory.kubernetes.package import (
+    ConfigException,
+    Configuration,
+    RESTClientObject,
+    kube_config,
+    load_incluster_config,
+)
 
 LOAD = 30.0  # seconds for loading a kubeconfig: its exec plugin may use the network
-Loader = Callable[[], Coroutine[Any, Any, ApiClient]]
+Loader = Callable[[], Coroutine[Any, Any, RESTClientObject]]
 
 # What the package raises for a kubeconfig that it cannot use: it does not check types.
 _UNUSABLE = (
@@ -40,17 +41,17 @@ class AccessError(Exception):
     """No way to an API server: no service account, or a kubeconfig that cannot be used. The message is one line."""
 
 
-async def load_service_account() -> ApiClient:
+async def load_service_account() -> RESTClientObject:
     """The service account of the pod, at KUBERNETES_SERVICE_HOST. AccessError where there is none."""
     configuration = Configuration()
     try:
-        kube_config.load_incluster_config(client_configuration=configuration)
-        return _api_client(configuration)
+        load_incluster_config(client_configuration=configuration)
+        return _rest_client(configuration)
     except (ConfigException, OSError, ValueError) as error:
         raise AccessError(f"no service account can be used here: {one_line(error)}") from None
 
 
-async def load_kubeconfig(path: str) -> ApiClient:
+async def load_kubeconfig(path: str) -> RESTClientObject:
     """The current context of a kubeconfig: token, client certificate, exec plugin. AccessError if it cannot be used."""
     configuration = Configuration()
     before = _children()
@@ -62,7 +63,7 @@ async def load_kubeconfig(path: str) -> ApiClient:
         user = loaded._user  # noqa: SLF001 - the package offers no other way
         if user is not None and "exec" in user and not (configuration.api_key or configuration.cert_file):
             raise AccessError(f"{path}: its exec plugin gave neither a token nor a certificate")
-        return _api_client(configuration)
+        return _rest_client(configuration)
     except TimeoutError:
         # The package forgets a plugin that hangs; nothing else is started while a kubeconfig is loaded.
         for process in _children() - before:
@@ -73,7 +74,7 @@ async def load_kubeconfig(path: str) -> ApiClient:
         raise AccessError(f"{path} is no kubeconfig that can be used: {one_line(error)}") from None
     finally:
         # Keys of the kubeconfig that the package wrote to files; they are loaded by now.
-        kube_config_files._cleanup_temp_files()  # noqa: SLF001 - the package offers no other way
+        kube_config._cleanup_temp_files()  # noqa: SLF001 - the package offers no other way
 
 
 def _check_readable(path: str) -> None:
@@ -93,8 +94,7 @@ def _children() -> frozenset[int]:
     return frozenset(found)
 
 
-def _api_client(configuration: Any) -> ApiClient:
-    client = ApiClient(configuration)
-    trust_as_go(client.rest_client.ssl_context)
-    client.user_agent = f"dualstack-exporter/{__version__}"
+def _rest_client(configuration: Any) -> RESTClientObject:
+    client = RESTClientObject(configuration)
+    trust_as_go(client.ssl_context)
     return client
