@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from exporter.broker.protocol.messages import KernelState, ReadTopic, Topic
+from exporter.broker.protocol.messages import KernelState, NamespaceRef, ReadTopic, Topic
 from exporter.kernel.decode import legacy, nft
 from exporter.kernel.decode.counters import parse_all_conf
 from exporter.kernel.decode.links import parse_addresses, parse_links, parse_listeners
@@ -31,7 +31,7 @@ FIRST_VISIT = (
     requests.NFT_TABLES,
     *requests.LEGACY_TABLES.values(),
 )
-_REMEMBERED = 1024  # pods whose bytes are those of the round before
+_REMEMBERED = 1024  # pods whose last visit is kept
 _SMALL = 16 * 1024  # bytes of a pod that are remembered at most; a common one has 3,000
 _MAX_TABLES = 32  # of nftables in one pod: with the longest names a request is not larger than it may be
 _INTERCEPTING = {"nat": ("OUTPUT",), "mangle": ("OUTPUT", "PREROUTING")}
@@ -110,17 +110,25 @@ class PodDraft:
     tables: PodTables | None
 
 
-def draft_pod_facts(state: KernelState, *, lsm: bool) -> PodDraft:
-    """A pod's first visit. Raises ReadError or ParseError where links, addresses or routes could not be read."""
+def draft_pod_facts(state: KernelState, place: NamespaceRef, *, lsm: bool) -> PodDraft:
+    """A pod's first visit. Raises ReadError or ParseError where links, addresses or routes could not be read.
+
+    The same bytes give the same facts, and many pods give the same bytes round after round.
+    """
+    held = _held(place, lsm)
+    if held and held[0][0] == state:
+        return held[0][1]
+    held.clear()
+    draft = _draft(state, lsm=lsm)
     if not state.visit_errno and sum([len(answer.data) for answer in state.answers]) <= _SMALL:
-        return _draft_remembered(state, lsm=lsm)
-    return _draft(state, lsm=lsm)
+        held.append((state, draft))
+    return draft
 
 
 @lru_cache(_REMEMBERED)
-def _draft_remembered(state: KernelState, *, lsm: bool) -> PodDraft:
-    """The same bytes give the same facts, and most pods give the same bytes round after round."""
-    return _draft(state, lsm=lsm)
+def _held(_place: NamespaceRef, _lsm: bool) -> list[tuple[KernelState, PodDraft]]:
+    """Where the last visit of a namespace is kept, and no earlier one."""
+    return []
 
 
 def _draft(state: KernelState, *, lsm: bool) -> PodDraft:

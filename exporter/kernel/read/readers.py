@@ -75,7 +75,7 @@ async def _read_pod(
 ) -> tuple[PodFacts | None, ReaderStatus]:
     """One pod from its first visit, and from a second where that is needed."""
     began = visitor.clock()
-    draft = attempt(lambda: pod_facts.draft_pod_facts(state, lsm=visitor.lsm))
+    draft = attempt(lambda: pod_facts.draft_pod_facts(state, place, lsm=visitor.lsm))
     facts = draft if isinstance(draft, ReadError) else draft.facts
     if not isinstance(draft, ReadError) and draft.more:
         second = await visitor.visit(draft.more, place)
