@@ -29,7 +29,7 @@ def failing(observations: Iterable[Observation]) -> Iterator[Observation]:
 
 def kept(snapshot: Snapshot) -> tuple[Observation, ...]:
     """Each vantage's last results; a snapshot that keeps none has those of its own round."""
-    return snapshot.kept or snapshot.observations
+    return snapshot.kept if snapshot.last else snapshot.observations
 
 
 def success_ratio(source: FinishedRound) -> Iterator[Row]:

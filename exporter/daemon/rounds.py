@@ -247,6 +247,7 @@ class Rounds:
     ) -> Snapshot:
         """`times`: when the round began, and when the inspection of this machine ended."""
         started, inspected = times
+        last, before_last = self._results.last_two()
         probes_here = self.inspector is not None or inventory.source is InventoryOrigin.KUBERNETES
         evidence = family_evidence(inventory, self.config.families)
         return Snapshot(
@@ -259,9 +260,9 @@ class Rounds:
             host=inspection.host if probes_here else None,
             pods=present.pods,
             observations=present.observations,
-            kept=self._results.observations(),
-            kept_before=self._results.before(),
-            history=self._results.attempts(),
+            last=last,
+            before_last=before_last,
+            dials=self._results.dials(),
             lookups=present.lookups,
             lookups_kept=tuple(self._answers.last.values()),
             lookups_before=tuple(self._answers.before.values()),

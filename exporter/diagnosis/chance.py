@@ -13,7 +13,8 @@ from itertools import product, takewhile, zip_longest
 
 from exporter.diagnosis.endpoints import services_on
 from exporter.diagnosis.engine.rule_input import Chance, RuleInput
-from exporter.diagnosis.samples import PathSample, RepeatedSample, probes_of, samples_of
+from exporter.diagnosis.samples import LOST, probes_of
+from exporter.model.dial import Dial, Dials
 from exporter.model.family import Family
 from exporter.model.grouping import grouped
 from exporter.model.probe import Group, Layer
@@ -33,22 +34,21 @@ ROUNDS = 2
 
 def chance_of(view: RuleInput, before: Chance, *, since: float) -> Chance:
     """What is known after this round; `since` is when the round before was judged."""
-    history = samples_of(view.snapshot)[2:]
-    new = [s for made in history[:1] for s in made if s.time > since and not s.is_restricted]
-    doubtful = services_on(view.inventory, _lost_nodes(new))
+    dialled = (d for d in view.snapshot.dials if d.now.time > since and d.now.is_meant_to_arrive)
+    new = [d for d in dialled if not d.now.is_restricted]
+    doubtful = services_on(view.inventory, _lost_nodes(d.now for d in new))
     over = view.now - REMEMBERED
     doubted = {**{d: at for d, at in before.doubted.items() if at > over}, **dict.fromkeys(doubtful, view.now)}
     losses = {key: tuple(one for one in kept if one[0] > over) for key, kept in before.losses.items()}
-    # What never arrives over IPv4 from a vantage does not fail by chance.
-    passing = {(s.vantage.key, s.destination, w) for made in history for s in made for w in WEIGHED if s.arrives(V4, w)}
-    for sample, layer in product(new, WEIGHED):
-        family, key = _lost_over(sample, layer), (sample.destination, layer)
-        if family is V6 or (family is V4 and (sample.vantage.key, *key) in passing):
-            losses[key] = (*losses.get(key, ()), (sample.time, family))[-MOST:]
+    for dials, layer in product(new, WEIGHED):
+        family, key = _lost_over(dials.now, layer), (dials.now.destination, layer)
+        # What never arrives over IPv4 from a vantage does not fail by chance.
+        if family is V6 or (family is V4 and any(dial.arrives(V4, layer) for dial in dials.made)):
+            losses[key] = (*losses.get(key, ()), (dials.now.time, family))[-MOST:]
     return Chance(doubted, {key: kept for key, kept in losses.items() if kept and key[0] not in doubtful})
 
 
-def _lost_nodes(new: Iterable[PathSample]) -> frozenset[str]:
+def _lost_nodes(new: Iterable[Dial]) -> frozenset[str]:
     """Nodes that the host reaches over no family."""
     return frozenset(
         s.destination.name
@@ -57,8 +57,8 @@ def _lost_nodes(new: Iterable[PathSample]) -> frozenset[str]:
     )
 
 
-def _lost_over(sample: PathSample, layer: Layer) -> Family | None:
-    return V4 if sample.is_lost(V4, layer) else V6 if sample.is_lost_over_ipv6_alone(layer) else None
+def _lost_over(dial: Dial, layer: Layer) -> Family | None:
+    return V4 if dial.is_lost(V4, layer) else V6 if dial.is_lost_over_ipv6_alone(layer) else None
 
 
 @lru_cache(maxsize=2)
@@ -70,24 +70,29 @@ def unequal(view: RuleInput, layer: Layer = Layer.TCP) -> frozenset[tuple[str, S
     dials. A peer is one place, which chance does not choose.
     """
     made = [t for t in probes_of(view).pairs if t.now.has_ipv4]
-    pairs = [t for t in made if t.now.is_lost(V6, layer) or t.now.arrives(V6, layer)]
-    found = [t for t in pairs if t.now.group is Group.PEERS or _lost_often(view, t.now.destination, layer)]
+    if not (lost := {t for t in made if t.times(LOST[V6, layer])}):
+        return frozenset()
+    pairs = [t for t in made if t.now.arrives(V6, layer) or t.now.is_lost(V6, layer)]
+    found = [
+        t for t in pairs if t in lost and (t.now.group is Group.PEERS or _lost_often(view, t.now.destination, layer))
+    ]
     for key in (_vantage, _destination, _kind):
         for pool in grouped(pairs, key).values():
-            over_ipv4 = min(_times(view, t.now.destination, layer, V4) for t in pool)
-            found += pool if _all_lost(pool, layer, FEWEST + FOR_EACH_IPV4 * over_ipv4) else ()
+            if all(t.now.is_lost_over_ipv6_alone(layer) for t in pool):
+                over_ipv4 = min(_times(view, t.now.destination, layer, V4) for t in pool)
+                found += pool if _all_lost(pool, layer, FEWEST + FOR_EACH_IPV4 * over_ipv4) else ()
     return frozenset((t.now.vantage.key, t.now.destination) for t in found)
 
 
-def _vantage(recent: RepeatedSample) -> tuple[str, str]:
+def _vantage(recent: Dials) -> tuple[str, str]:
     return "", recent.now.vantage.key
 
 
-def _destination(recent: RepeatedSample) -> tuple[str, str]:
+def _destination(recent: Dials) -> tuple[str, str]:
     return "", recent.now.destination
 
 
-def _kind(recent: RepeatedSample) -> tuple[str, str]:
+def _kind(recent: Dials) -> tuple[str, str]:
     return recent.now.vantage.kind, recent.now.destination
 
 
@@ -100,11 +105,11 @@ def _times(view: RuleInput, destination: Subject, layer: Layer, family: Family) 
     return sum(one is family for _, one in view.chance.losses.get((destination, layer), ()))
 
 
-def _all_lost(pool: Sequence[RepeatedSample], layer: Layer, fewest: int) -> bool:
+def _all_lost(pool: Sequence[Dials], layer: Layer, fewest: int) -> bool:
     """Whether the last two dials of each pair, and so many dials at least, were lost over IPv6 alone.
 
     Where no more dials are known and IPv4 was never lost, two are enough: nothing speaks against it.
     """
-    rows = [[d for d in row if d is not None] for row in zip_longest(*(t.dials for t in pool))]
+    rows = [[d for d in row if d is not None] for row in zip_longest(*(t.made for t in pool))]
     lost = list(takewhile(lambda row: all(d.is_lost_over_ipv6_alone(layer) for d in row), rows))
     return len(lost) >= ROUNDS and (sum(map(len, lost)) >= fewest or (lost == rows and fewest == FEWEST))

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from fnmatch import translate
 from functools import lru_cache
-from ipaddress import ip_network
+from operator import itemgetter
 
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.kernel.decode.vxlan import tunnel_family
@@ -22,19 +22,22 @@ class RouteTable:
     """Longest-prefix match over a frozen set of routes of both families."""
 
     def __init__(self, routes: Iterable[RouteFact]) -> None:
-        self._table: dict[Family, dict[int, dict[int, RouteFact]]] = {family: {} for family in Family}
+        by_length: dict[tuple[int, int], dict[int, RouteFact]] = {}  # by the bits of the prefix, how many, and version
         for route in routes:
             prefix = route.destination
-            self._table[route.family].setdefault(prefix.prefixlen, {})[int(prefix.network_address)] = route
+            bits = int(prefix.network_address) >> (prefix.max_prefixlen - prefix.prefixlen)
+            by_length.setdefault((prefix.prefixlen, prefix.version), {})[bits] = route
+        self._table = sorted(by_length.items(), key=itemgetter(0), reverse=True)
 
     def match(self, address: Address, *, longest: int = 128) -> RouteFact | None:
         """The route with the longest prefix, at most `longest`, that contains the address; maybe the default route."""
-        table = self._table[Family.V6 if address.version == 6 else Family.V4]
-        for length in sorted((length for length in table if length <= longest), reverse=True):
-            route = table[length].get(int(ip_network((address, length), strict=False).network_address))
-            if route is not None:
-                return route
-        return None
+        number, size, version = int(address), address.max_prefixlen, address.version
+        fitting = (
+            route
+            for (length, of), routes in self._table
+            if of == version and length <= longest and (route := routes.get(number >> (size - length))) is not None
+        )
+        return next(fitting, None)
 
 
 def described(route: RouteFact | None) -> str:

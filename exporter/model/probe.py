@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from functools import cached_property
 from typing import Self
 
 from exporter.model.dns import Reply
@@ -68,7 +69,7 @@ class Group(StrEnum):
     OUTSIDE = "outside"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Target:
     """Something to dial, with an address of each family that it is dialled over, and further ones of its name."""
 
@@ -88,11 +89,11 @@ class Target:
     others: Mapping[Family, tuple[Address, ...]] = field(default_factory=dict)  # tried in order after `addresses`
     refused: str = ""  # why a lack of addresses shows nothing: the vantage's own nameservers may not be asked
 
-    @property
+    @cached_property
     def subject(self) -> Subject:
         return Subject.of(SubjectKind.PEER, self.peer) if self.peer else Subject.of(SubjectKind.TARGET, self.name)
 
-    @property
+    @cached_property
     def deepest(self) -> Layer:
         """The deepest configured layer: where a target passes or not. icmp is deepest only where it is the only one."""
         return next((layer for layer in reversed(Layer) if layer in self.layers), Layer.ICMP)

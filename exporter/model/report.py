@@ -8,22 +8,14 @@ from dataclasses import dataclass, field
 from exporter.model.cause import Cause, Role, Scope, Severity
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cni.network import UNKNOWN_NETWORK, PodNetwork
+from exporter.model.dial import Dial, Dials
 from exporter.model.dns import BlockKind, ResolvConf
 from exporter.model.facts import HostFacts, PodFacts, ReaderStatus
 from exporter.model.family import Family
 from exporter.model.probe import Lookup, Observation, Told
 from exporter.model.reason import Reason
-from exporter.model.subject import Subject
+from exporter.model.subject import Pair, Subject
 from exporter.model.vantage import Vantage
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Pair:
-    """A vantage and a destination, both as subjects, and the family between them: what explanation goes by."""
-
-    vantage: Subject
-    destination: Subject
-    family: Family
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +68,7 @@ class PodView:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Snapshot:
-    """Everything one round observed. `kept`: each vantage's last results, this round's included.
+    """Everything one round observed. `last`: each vantage's last probe, this round's included.
 
     A snapshot equals only itself, so that what is derived from it can be cached for it.
     """
@@ -90,10 +82,9 @@ class Snapshot:
     host: Vantage | None
     pods: tuple[PodView, ...] = ()
     observations: tuple[Observation, ...] = ()
-    kept: tuple[Observation, ...] = ()
-    kept_before: tuple[Observation, ...] = ()  # the probe before the kept one, of the same vantages
-    # At index n the results of each vantage's dial before its last n dials of a target, at most six per target.
-    history: tuple[tuple[Observation, ...], ...] = ()
+    last: tuple[Dial, ...] = ()
+    before_last: tuple[Dial, ...] = ()  # the probe before that one, of the same vantages
+    dials: tuple[Dials, ...] = ()  # the last ones of each vantage and target
     inspected: float = 0.0  # when the kernel's facts had been read
     lookups: tuple[Lookup, ...] = ()
     lookups_kept: tuple[Lookup, ...] = ()  # last answers per (vantage, server, name, type), this round's included
@@ -104,6 +95,11 @@ class Snapshot:
     readings: tuple[ReaderStatus, ...] = ()
     families: Mapping[Family, bool | None] = field(default_factory=dict)  # expected?
     family_evidence: Mapping[Family, tuple[str, ...]] = field(default_factory=dict)  # what names each
+
+    @property
+    def kept(self) -> tuple[Observation, ...]:
+        """Each vantage's last results."""
+        return tuple(o for dial in self.last for o in dial.observations)
 
     @property
     def kernel(self) -> HostFacts:

@@ -5,7 +5,10 @@ A Subject is its own text, so that it sorts, hashes and is written as such. It i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+
+from exporter.model.family import Family
 
 
 class SubjectKind(StrEnum):
@@ -56,3 +59,12 @@ class Subject(str):
     @property
     def name(self) -> str:
         return self.rest.removeprefix(f"{self.namespace}/") if self.namespace else self.rest
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pair:
+    """A vantage and a destination, both as subjects, and the family between them: what explanation goes by."""
+
+    vantage: Subject
+    destination: Subject
+    family: Family

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from exporter.model.family import FAMILIES, Address, Family
 from exporter.model.subject import Subject, SubjectKind
@@ -39,7 +40,7 @@ class Netns:
         return (self.device, self.inode)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Vantage:
     """One place to probe from. `kind` is the label `vantage`; `subject` names it in reports."""
 
@@ -52,13 +53,13 @@ class Vantage:
     uid: str = ""
     addresses: tuple[Address, ...] = ()
 
-    @property
+    @cached_property
     def subject(self) -> Subject:
         if self.kind == "host":
             return Subject.of(SubjectKind.NODE, self.name)
         return Subject.of(SubjectKind.POD, *filter(None, (self.namespace, self.name)))
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Stable over rounds for one life of the pod: its uid where known, else subject and namespace inode."""
         if self.kind == "host":

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import ceil
 from typing import TypeAlias
 
 from exporter.model.cluster.inventory import Inventory
+from exporter.model.dial import Dial, Dials, dials_of
 from exporter.model.family import Address, Family
 from exporter.model.grouping import grouped
 from exporter.model.probe import NEUTRAL, Group, Layer, Lookup, Observation, Outcome, Purpose
@@ -27,15 +29,7 @@ PASSES_TO_TRUST = 2
 DIALS = 6  # of one vantage to one target that are kept
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One dial of one target: when, and the results of its layers over both families."""
-
-    at: float
-    observations: tuple[Observation, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class KeptResult:
     """One vantage's last probe and the one before. A probe that was cut, or got no socket, leaves them in place."""
 
@@ -44,25 +38,26 @@ class KeptResult:
     observations: tuple[Observation, ...]
     before: tuple[Observation, ...] = ()
     suspect: int = 0  # passes still needed after a failure
-    attempts: Mapping[str, tuple[Attempt, ...]] = field(default_factory=dict)  # by target's subject, newest first
+    dials: Mapping[str, Dials] = field(default_factory=dict)  # by target's subject
+
+    @cached_property
+    def last_two(self) -> tuple[tuple[Dial, ...], tuple[Dial, ...]]:
+        """The last probe's dials and those of the one before."""
+        return dials_of(self.observations), dials_of(self.before)
 
 
 @dataclass(frozen=True, slots=True)
 class ResultHistory:
     vantages: Mapping[str, KeptResult]  # by Vantage.key
 
-    def observations(self) -> tuple[Observation, ...]:
-        return tuple(o for kept in self.vantages.values() for o in kept.observations)
+    def last_two(self) -> tuple[tuple[Dial, ...], tuple[Dial, ...]]:
+        """The dials of each vantage's last probe, and of the one before."""
+        last, before = ([d for kept in self.vantages.values() for d in kept.last_two[n]] for n in (0, 1))
+        return tuple(last), tuple(before)
 
-    def before(self) -> tuple[Observation, ...]:
-        return tuple(o for kept in self.vantages.values() for o in kept.before)
-
-    def attempts(self) -> tuple[tuple[Observation, ...], ...]:
-        """At index n the results of each vantage's dial before its last n dials of a target."""
-        made = [attempts for kept in self.vantages.values() for attempts in kept.attempts.values()]
-        return tuple(
-            tuple(o for attempts in made if len(attempts) > n for o in attempts[n].observations) for n in range(DIALS)
-        )
+    def dials(self) -> tuple[Dials, ...]:
+        """The last dials of each vantage and target."""
+        return tuple(dials for kept in self.vantages.values() for dials in kept.dials.values())
 
 
 EMPTY = ResultHistory({})
@@ -115,34 +110,34 @@ def keep_results(
             last = history.vantages.get(key)
             if last is not None and now - last.time > keep:
                 last = None
-            attempts = _attempts(last.attempts if last is not None else {}, observations, now)
-            kept[key] = replace(_next(last, _filled(last, observations, keep), now), attempts=attempts)
+            dials = _dialled(last.dials if last is not None else {}, observations, now)
+            kept[key] = replace(_next(last, _filled(last, observations, keep), now), dials=dials)
     dialled = {o.target.subject for one in kept.values() for o in one.observations}
     since = (now - keep, now - remember)
-    return ResultHistory(
-        {key: replace(one, attempts=_remembered(one.attempts, dialled, since)) for key, one in kept.items()}
-    )
+    return ResultHistory({key: _remembered(one, dialled, since) for key, one in kept.items()})
 
 
-def _attempts(
-    before: Mapping[str, tuple[Attempt, ...]], observations: Iterable[Observation], now: float
-) -> dict[str, tuple[Attempt, ...]]:
+def _dialled(before: Mapping[str, Dials], observations: Iterable[Observation], now: float) -> dict[str, Dials]:
     """The kept dials, and in front of them those made now that show something."""
     made = grouped(observations, lambda o: o.target.subject)
-    new = {subject: Attempt(now, tuple(seen)) for subject, seen in made.items() if _shows(seen)}
-    return {**before, **{subject: (one, *before.get(subject, ()))[:DIALS] for subject, one in new.items()}}
+    new = {subject: Dial(tuple(seen), now) for subject, seen in made.items() if _shows(seen)}
+    earlier = {subject: before[subject].made if subject in before else () for subject in new}
+    return {**before, **{subject: Dials((one, *earlier[subject])[:DIALS]) for subject, one in new.items()}}
 
 
-def _remembered(
-    attempts: Mapping[str, tuple[Attempt, ...]], dialled: Container[str], since: tuple[float, float]
-) -> dict[str, tuple[Attempt, ...]]:
+def _remembered(kept: KeptResult, dialled: Container[str], since: tuple[float, float]) -> KeptResult:
     """Without old dials and targets no longer dialled. `since`: for the last two of a target, and for earlier ones."""
-    recent = {
-        subject: tuple(a for n, a in enumerate(made) if a.at >= since[n > 1])
-        for subject, made in attempts.items()
-        if subject in dialled
-    }
-    return {subject: made for subject, made in recent.items() if made}
+    dials = {s: left for s, dials in kept.dials.items() if s in dialled and (left := _recent(dials, since))}
+    return kept if dials == kept.dials else replace(kept, dials=dials)
+
+
+def _recent(dials: Dials, since: tuple[float, float]) -> Dials | None:
+    if dials.made[-1].at >= max(since):
+        return dials
+    made = tuple(dial for n, dial in enumerate(dials.made) if dial.at >= since[n > 1])
+    if len(made) == len(dials.made):
+        return dials
+    return Dials(made) if made else None
 
 
 def _filled(last: KeptResult | None, observations: tuple[Observation, ...], keep: float) -> tuple[Observation, ...]:

@@ -19,6 +19,7 @@ from exporter.catalogue import ExporterState, FinishedRound
 from exporter.catalogue.totals import Totals, add_round
 from exporter.model.cause import Cause
 from exporter.model.cluster.service import Service
+from exporter.model.dial import dials_of
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Layer, Observation
 from exporter.model.reason import Reason
@@ -146,7 +147,7 @@ def good_day() -> Report:
         observation for vantage in (HOST, *pods) for family in FAMILIES for observation in _outside(vantage, family)
     )
     made = (*day.snapshot.observations, *outside)
-    return replace(day, snapshot=replace(day.snapshot, observations=made, kept=made))
+    return replace(day, snapshot=replace(day.snapshot, observations=made, last=dials_of(made)))
 
 
 def _outside(vantage: Vantage, family: Family) -> Iterator[Observation]:

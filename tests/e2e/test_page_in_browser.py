@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from exporter.model.cause import Cause
+from exporter.model.dial import dials_of
 from exporter.model.probe import Layer, Outcome
 from exporter.report.healed import HealedDay
 from exporter.web.page.document import page
@@ -37,7 +38,9 @@ def long_names() -> str:
     pod = sample_probes.pod(1, "n" * 63, "p" * 253)
     target = replace(sample_probes.PYPI, name="t" * 63)
     kept = tuple(sample_probes.seen(pod, target, layer, V6, Outcome.TIMEOUT, detail="d" * 200) for layer in (*Layer,))
-    return page(replace(bad_day(), snapshot=replace(bad_day().snapshot, kept=kept)), FAILED, now=NOW, healed=HEALED)
+    return page(
+        replace(bad_day(), snapshot=replace(bad_day().snapshot, last=dials_of(kept))), FAILED, now=NOW, healed=HEALED
+    )
 
 
 PAGES = {

@@ -86,18 +86,19 @@ dns:
 class HealthyWorld:
     """Step it before each round; it is inspector and asker at once."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, pods: int = PODS, nodes: int = 5) -> None:
         self.now = 1_800_000_000.0
         self.overrun = False
         self._random = random.Random(seed)
+        names = ("anubis", "babel", "ra", "chi", "dis", *(f"node-{number}" for number in range(nodes)))
         self._nodes = [
-            node(name, number, created=1.0, ready_since=2.0)
-            for number, name in enumerate(("anubis", "babel", "ra", "chi", "dis"), 11)
+            node(name, number, created=1.0, ready_since=2.0) for number, name in enumerate(names[:nodes], 11)
         ]
-        self._pods = {number: self._pod(number, self.now - 9999) for number in range(PODS)}
+        self._count = pods
+        self._pods = {number: self._pod(number, self.now - 9999) for number in range(pods)}
         self._lost: dict[tuple[str, ...], float] = {}
         self._silent = False
-        self._births = PODS
+        self._births = pods
         self._slices: dict[str, EndpointSlice] = {}
         self.inventory = self._inventory()
 
@@ -116,8 +117,8 @@ class HealthyWorld:
     # the cluster
 
     def _pod(self, number: int, born: float) -> Pod:
-        place = number % 60 + 2
-        ips = (ip_address(f"10.1.13.{place}"), ip_address(f"fd01:0:0:13::{place:x}"))
+        place = number % max(60, 2 * self._count) + 2
+        ips = (ip_address("10.1.13.0") + place, ip_address(f"fd01:0:0:13::{place:x}"))
         return Pod(
             namespace="default", name=f"web-{number}", uid=f"uid-{number}", node=ME, phase="Running", ready=True,
             created=born, started=born, ips=ips, annotated_ips=ips,
@@ -134,7 +135,7 @@ class HealthyWorld:
         if self._random.random() < 0.1:
             number = self._random.choice(sorted(self._pods))
             self._pods[number] = replace(self._pods[number], deleting=True)
-        while len(self._pods) < PODS:
+        while len(self._pods) < self._count:
             self._births += 1
             self._pods[self._births] = replace(
                 self._pod(self._births, self.now), phase="Pending", ready=False, ips=(), annotated_ips=()

@@ -21,7 +21,7 @@ from exporter.model.probe import Group, Layer, Observation
 from exporter.model.reason import Reason
 from exporter.model.report import PodView
 from exporter.model.vantage import Vantage
-from tests.unit.scene import HOST, pod, seen, target, view
+from tests.unit.scene import HOST, dials, pod, seen, target, view
 
 SERVICE = target("service", Group.SERVICE, layers=(Layer.TCP,))
 OUTSIDE = target("pypi", layers=(Layer.TCP,))
@@ -57,7 +57,7 @@ def rounds(
         made.insert(0, tuple(o for place in places for o in dial(place)))
         pods = [PodView(vantage=place) for place in places[1:]]
         seen_now = view(kept=made[0], before=made[1] if len(made) > 1 else (), now=now, pods=pods)
-        seen_now = replace(seen_now, snapshot=replace(seen_now.snapshot, history=tuple(made[:6])))
+        seen_now = replace(seen_now, snapshot=replace(seen_now.snapshot, dials=dials(made[:6])))
         said, memory = judge(seen_now, memory, rules=RULES)
         found = [c.finding for c in said.causes if c.finding.cause is cause]
         yield frozenset(p.destination for finding in found for p in finding.pairs)

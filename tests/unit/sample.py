@@ -18,6 +18,7 @@ from exporter.model.cluster.pod import Pod
 from exporter.model.cluster.service import Service
 from exporter.model.cni.network import PodNetwork
 from exporter.model.cni.profile import Cni, CniSign, Place
+from exporter.model.dial import dials_of
 from exporter.model.dns import BlockKind
 from exporter.model.facts import (
     HostFacts,
@@ -33,8 +34,8 @@ from exporter.model.probe import (
     Observation,
 )
 from exporter.model.reason import Reason
-from exporter.model.report import CauseReport, FamilyReport, Finding, Pair, PodView, Report, Snapshot, Unchecked
-from exporter.model.subject import Subject
+from exporter.model.report import CauseReport, FamilyReport, Finding, PodView, Report, Snapshot, Unchecked
+from exporter.model.subject import Pair, Subject
 from tests.unit.sample_node import (
     HOST_FACTS,
     HOST_NAT,
@@ -170,7 +171,7 @@ def bad_day() -> Report:
             host=HOST,
             pods=PODS,
             observations=observations,
-            kept=observations,
+            last=dials_of(observations),
             lookups=lookups,
             lookups_kept=lookups,
             host_facts=HOST_FACTS,
@@ -225,7 +226,7 @@ def quiet_day(pods: int = 110) -> Report:
             PodView(vantage=v, facts=pod_facts(v), resolv_conf=RESOLV_CONF, libc=frozenset({"glibc"})) for v in vantages
         ),
         observations=tuple(made),
-        kept=tuple(made),
+        last=dials_of(tuple(made)),
         lookups=tuple(lookups),
         lookups_kept=tuple(lookups),
         readings=tuple(
@@ -262,7 +263,7 @@ def blind() -> Report:
             inventory=Inventory(source=InventoryOrigin.NONE),
             pods=(),
             observations=host_only,
-            kept=host_only,
+            last=dials_of(host_only),
             lookups=(),
             lookups_kept=(),
             host_facts=HostFacts(links=HOST_FACTS.links, addresses=HOST_FACTS.addresses, routes=HOST_FACTS.routes),

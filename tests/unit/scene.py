@@ -10,8 +10,10 @@ from exporter.diagnosis.chance import chance_of
 from exporter.diagnosis.engine.rule_input import NO_CHANCE, RuleInput
 from exporter.model.cause import Role
 from exporter.model.cluster.inventory import NO_INVENTORY, Inventory
+from exporter.model.dial import Dials, dials_of
 from exporter.model.facts import HostFacts
 from exporter.model.family import Family
+from exporter.model.grouping import grouped
 from exporter.model.probe import Group, Layer, Observation, Outcome, Target
 from exporter.model.report import PodView, Snapshot
 from exporter.model.vantage import Netns, PodState, Vantage
@@ -58,6 +60,12 @@ def seen(
     return made
 
 
+def dials(history: Iterable[Iterable[Observation]]) -> tuple[Dials, ...]:
+    """The dials of these rounds, the newest round first."""
+    made = (dial for observations in history for dial in dials_of(observations))
+    return tuple(Dials(tuple(each)) for each in grouped(made, lambda d: (d.vantage.key, d.destination)).values())
+
+
 def view(
     *,
     kept: Iterable[Observation] = (),
@@ -75,7 +83,8 @@ def view(
     snapshot = Snapshot(
         node="ra", role=role, started=now - 1, finished=now, complete=True, inventory=inventory, host=HOST,
         pods=tuple(pods),
-        observations=kept, kept=kept, kept_before=earlier, history=(kept, earlier), host_facts=facts,
+        observations=kept, last=dials_of(kept), before_last=dials_of(earlier), dials=dials((kept, earlier)),
+        host_facts=facts,
         families={V4: True, V6: True},
     )  # fmt: skip
     made = RuleInput(now=now, snapshot=snapshot, previous=previous)

@@ -15,6 +15,7 @@ from exporter.catalogue.probes import FAILING_ROWS
 from exporter.catalogue.verdict import SUBJECTS_PER_CAUSE
 from exporter.model.cause import Cause, Role, Scope, Severity
 from exporter.model.cluster.inventory import Came, Inventory, InventoryOrigin
+from exporter.model.dial import dials_of
 from exporter.model.family import Family
 from exporter.model.probe import Layer, Outcome
 from exporter.model.reason import Reason
@@ -99,7 +100,7 @@ def test_the_same_pod_listed_twice_gives_no_row_twice() -> None:
         snapshot=replace(
             report.snapshot,
             pods=report.snapshot.pods * 2,
-            kept=report.snapshot.kept * 2,
+            last=dials_of(report.snapshot.kept * 2),
             readings=report.snapshot.readings * 2,
         ),
     )
@@ -238,7 +239,7 @@ def test_failing_pods_are_capped_and_the_cap_is_told() -> None:
     report = bad_day()
     pods = tuple(sample_probes.pod(n, "many", f"pod-{n:03d}") for n in range(250))
     broken = tuple(sample_probes.seen(p, sample_probes.SERVICE, Layer.TCP, V6, Outcome.TIMEOUT) for p in pods)
-    report = replace(report, snapshot=replace(report.snapshot, kept=broken))
+    report = replace(report, snapshot=replace(report.snapshot, last=dials_of(broken)))
     assert len(rows(report, "pod_failing")) == FAILING_ROWS
     assert rows(report, "series_truncated")["dualstack_pod_failing",] == 50.0
 
@@ -246,7 +247,7 @@ def test_failing_pods_are_capped_and_the_cap_is_told() -> None:
 def test_the_earliest_end_of_a_chain_is_told() -> None:
     report = bad_day()
     early = sample_probes.seen(sample_probes.WEB, sample_probes.PYPI, Layer.TLS, V4, expires=NOW + 5)
-    report = replace(report, snapshot=replace(report.snapshot, kept=(*report.snapshot.kept, early)))
+    report = replace(report, snapshot=replace(report.snapshot, last=dials_of((*report.snapshot.kept, early))))
     assert rows(report, "tls_certificate_expiry_timestamp_seconds")["pypi", "IPv4"] == NOW + 5
 
 

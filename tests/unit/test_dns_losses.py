@@ -18,8 +18,8 @@ from exporter.model.dns import NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.reason import Reason
-from exporter.model.report import Finding, Pair, Snapshot
-from exporter.model.subject import Subject
+from exporter.model.report import Finding, Snapshot
+from exporter.model.subject import Pair, Subject
 from exporter.model.vantage import Vantage
 from exporter.plan.answer_history import NO_HISTORY, all_told, remember
 from exporter.plan.repeats import TIMES, KnownNames, asked_again, doubtful

@@ -26,8 +26,8 @@ from exporter.model.facts import PodFacts
 from exporter.model.family import Family
 from exporter.model.probe import Lookup, LookupOutcome, Nameserver, Purpose, Question
 from exporter.model.reason import Reason
-from exporter.model.report import Finding, Pair, PodView, Snapshot
-from exporter.model.subject import Subject
+from exporter.model.report import Finding, PodView, Snapshot
+from exporter.model.subject import Pair, Subject
 from exporter.model.vantage import Vantage
 from exporter.probes.dns_reply import judge
 from tests.captures import capture, chosen, names, server

@@ -12,8 +12,8 @@ from exporter.model.cluster.corefile import Corefile
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.family import Family
 from exporter.model.reason import Reason
-from exporter.model.report import Finding, Pair
-from exporter.model.subject import Subject
+from exporter.model.report import Finding
+from exporter.model.subject import Pair, Subject
 from tests.unit.cluster_scene import NODES, changed, endpoints, judge, node, pod, service, subjects
 
 CAUSE = Cause.DNS_SERVICE_NO_ENDPOINTS

@@ -58,19 +58,19 @@ def test_a_round_asks_for_each_nameservers_verdict_once(
     assert histories == {"history": 1}
 
 
-def test_a_round_groups_observations_and_matches_pairs_once(
+def test_a_round_chooses_the_dials_that_count_and_matches_pairs_once(
     counted: Callable[[Any, str, Callable[..., Any]], Counter[Any]],
 ) -> None:
     made = seen(pod("web"), target("peers", Group.PEERS, peer="b"), "icmp6=ok tcp6=timeout tcp4=ok")
-    groups = counted(path_samples, "_group", lambda *_, **__: "probes")
+    counting = counted(path_samples, "_after", lambda *_: "dials")
     nodes = counted(chance, "services_on", lambda *_: "services")
     shows = counted(path, "_enough", lambda *_: "blocked")
     view = path_view(kept=made)
     view = replace(view, snapshot=replace(view.snapshot))
-    for counts in (groups, nodes, shows):
+    for counts in (counting, nodes, shows):
         counts.clear()
     judge(view, Memory(), rules=RULES)
-    assert groups == {"probes": 2 + len(view.snapshot.history)}  # the last two probes, and each round of the history
+    assert counting == {"dials": 2}  # of one pair, for path causes and for the others
     assert nodes == {"services": 1}
     assert shows == {"blocked": 3}  # by the pairs, and by each of the last two probes
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from exporter.model.cause import Cause, Scope, Severity
 from exporter.model.cluster.inventory import Came, Inventory, InventoryOrigin, ResourceKind
 from exporter.model.cluster.node import Node
+from exporter.model.dial import dials_of
 from exporter.model.dns import BlockKind
 from exporter.model.facts import HostFacts, Inet6Conf, ReaderStatus
 from exporter.model.family import Family
@@ -196,7 +197,7 @@ def test_each_address_that_was_dialled_is_shown_with_what_came_of_it() -> None:
     assert "service: fd00:10:2::40 (IPv6) ✓ 7" in listed
     nothing = replace(sample_probes.PYPI, addresses={Family.V6: None})
     observation = replace(sample_probes.seen(sample_probes.DB, nothing, Layer.TCP, Family.V6, Outcome.NO_ADDRESS))
-    assert "pypi: no IPv6 address ✗ 1 of 1" in shown(with_snapshot(bad_day(), kept=(observation,))).text
+    assert "pypi: no IPv6 address ✗ 1 of 1" in shown(with_snapshot(bad_day(), last=dials_of((observation,)))).text
 
 
 def test_what_healed_is_told_with_its_runbook_and_since_when_it_is_known() -> None:
@@ -221,7 +222,7 @@ def test_a_policy_is_no_failure_in_the_matrix() -> None:
     observation = replace(
         sample_probes.seen(sample_probes.DB, sample_probes.PYPI, Layer.TCP, Family.V6, Outcome.PROHIBITED), policy=True
     )
-    text = shown(with_snapshot(bad_day(), kept=(observation,))).text
+    text = shown(with_snapshot(bad_day(), last=dials_of((observation,)))).text
     assert "prohibited" not in text
     assert "failing probe" not in text
 
@@ -351,7 +352,7 @@ def test_an_inventory_that_never_came_stands_above_everything_with_its_reason() 
 
 
 def test_a_host_without_pods_and_without_probes_says_what_to_do() -> None:
-    text = shown(with_snapshot(bad_day(), pods=(), kept=(), observations=())).text
+    text = shown(with_snapshot(bad_day(), pods=(), last=(), observations=())).text
     assert "No probe was made." in text
     assert "No pods on this node: only the host probes." in text
 
@@ -365,7 +366,7 @@ def test_without_an_inventory_the_page_says_how_to_have_the_families_judged() ->
 
 
 def test_pods_without_any_target_have_nothing_to_dial() -> None:
-    text = shown(with_snapshot(bad_day(), kept=(), observations=())).text
+    text = shown(with_snapshot(bad_day(), last=(), observations=())).text
     assert "without a target" in text
     assert "not probed yet" not in text
 
@@ -416,7 +417,7 @@ def hostile_report(text: str) -> Report:
         *report.snapshot.pods,
         replace(report.snapshot.pods[0], vantage=replace(sample_probes.DB, name=text, uid="other")),
     )
-    return with_snapshot(report, kept=(observation,), pods=views, node=text)
+    return with_snapshot(report, last=dials_of((observation,)), pods=views, node=text)
 
 
 def test_foreign_text_stays_text() -> None:
@@ -448,7 +449,7 @@ def test_250_failing_pods_are_a_page_of_bounded_size_and_quick() -> None:
         for p in pods
         for layer in layers
     )
-    report = with_snapshot(bad_day(), kept=broken, pods=tuple(replace(PODS[0], vantage=p) for p in pods))
+    report = with_snapshot(bad_day(), last=dials_of(broken), pods=tuple(replace(PODS[0], vantage=p) for p in pods))
     begun = time.process_time()
     html = page(report, own(), now=NOW)
     assert time.process_time() - begun < 1.0

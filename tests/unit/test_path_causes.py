@@ -11,11 +11,11 @@ from exporter.model.cause import Cause
 from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Observation, Outcome, Target
 from exporter.model.reason import Reason
-from exporter.model.report import Pair
+from exporter.model.subject import Pair
 from exporter.model.vantage import PodState, Vantage
 from tests.unit.cluster_scene import HEALTHY, changed, endpoints, service
 from tests.unit.cluster_scene import pod as cluster_pod
-from tests.unit.scene import HOST, pod, seen, target, view
+from tests.unit.scene import HOST, dials, pod, seen, target, view
 
 WEB, DB = pod("web"), pod("db")
 BABEL = target("peers", Group.PEERS, peer="babel")
@@ -159,7 +159,7 @@ def test_a_peer_that_pods_dial_in_turn_is_down_while_the_others_answer() -> None
     kept, before = seen(SIX, BABEL, SILENT6), seen(SIX, ANUBIS, FINE6)
     seen_by = view(kept=kept, before=before)
     history = ((*kept, *before), tuple(kept))
-    seen_by = replace(seen_by, snapshot=replace(seen_by.snapshot, history=history))
+    seen_by = replace(seen_by, snapshot=replace(seen_by.snapshot, dials=dials(history)))
     assert PATH_RULES[Cause.IPV6_UNREACHABLE](seen_by) == ()
 
 
@@ -212,7 +212,7 @@ REFUSED, ANSWERED = "tcp6=refused tcp4=ok", "tcp6=ok tcp4=ok"
 def test_a_target_that_refuses_ipv6_does_so_in_two_rounds(rounds: list[str], refuses: bool) -> None:
     history = tuple(tuple(seen(WEB, SERVICE, said)) for said in rounds)
     seen_by = view(kept=history[0], before=history[1])
-    seen_by = replace(seen_by, snapshot=replace(seen_by.snapshot, history=history))
+    seen_by = replace(seen_by, snapshot=replace(seen_by.snapshot, dials=dials(history)))
     said = PATH_RULES[Cause.TARGET_REFUSES_IPV6](seen_by)
     expected = {Pair(WEB.subject, SERVICE.subject, Family.V6)} if refuses else None
     assert (said[0].pairs if isinstance(said, tuple) and said else None) == expected
@@ -224,7 +224,7 @@ def test_some_of_several_endpoints_that_refuse_ipv6_are_seen_by_how_often_they_d
     fine = [o for place in places for o in seen(place, SERVICE, ANSWERED)]
     seen_by = view(kept=kept, before=fine)
     for history, found_too in (((kept, fine, fine), False), ((kept, fine, kept, fine), True)):
-        some = replace(seen_by, snapshot=replace(seen_by.snapshot, history=tuple(map(tuple, history))))
+        some = replace(seen_by, snapshot=replace(seen_by.snapshot, dials=dials(history)))
         assert bool(PATH_RULES[Cause.TARGET_REFUSES_IPV6](some)) is found_too
 
 

@@ -56,6 +56,11 @@ class World:
         return sample
 
 
+def of(history: ResultHistory, before: int = 0) -> tuple[Observation, ...]:
+    """What is kept of each vantage's last probe, or of the one before."""
+    return tuple(o for dial in history.last_two()[before] for o in dial.observations)
+
+
 @given(number=st.integers(0, 60), size=st.integers(0, 25))
 def test_without_failures_every_pod_is_probed_once_a_rotation(number: int, size: int) -> None:
     world = World(number, size)
@@ -113,8 +118,8 @@ def test_no_sample_is_no_sample_even_for_suspects() -> None:
 def test_a_result_is_kept_for_two_rotations_and_no_longer() -> None:
     web = pod("web")
     store = keep_results(EMPTY, {web.key: probe(web, PASS)}, present=[web.key], now=1000.0, keep=150.0, remember=150.0)
-    assert keep_results(store, {}, present=[web.key], now=1150.0, keep=150.0, remember=150.0).observations()
-    assert keep_results(store, {}, present=[web.key], now=1151.0, keep=150.0, remember=150.0).observations() == ()
+    assert keep_results(store, {}, present=[web.key], now=1150.0, keep=150.0, remember=150.0).last_two()[0]
+    assert keep_results(store, {}, present=[web.key], now=1151.0, keep=150.0, remember=150.0).last_two()[0] == ()
 
 
 def test_what_vanished_is_dropped_at_once_also_when_it_was_just_probed() -> None:
@@ -126,10 +131,10 @@ def test_what_vanished_is_dropped_at_once_also_when_it_was_just_probed() -> None
 def test_the_probe_before_stays_beside_the_last_one() -> None:
     web = pod("web")
     store = keep_results(EMPTY, {web.key: probe(web, FAIL)}, present=[web.key], now=1000.0, keep=150.0, remember=150.0)
-    assert store.before() == ()
+    assert store.last_two()[1] == ()
     store = keep_results(store, {web.key: probe(web, PASS)}, present=[web.key], now=1030.0, keep=150.0, remember=150.0)
-    assert {o.outcome for o in store.before()} == {Outcome.TIMEOUT, Outcome.OK}
-    assert {o.outcome for o in store.observations()} == {Outcome.OK}
+    assert {o.outcome for o in of(store, 1)} == {Outcome.TIMEOUT, Outcome.OK}
+    assert {o.outcome for o in of(store)} == {Outcome.OK}
 
 
 def test_a_probe_that_told_nothing_takes_its_turn_and_leaves_the_last_result() -> None:
@@ -137,9 +142,9 @@ def test_a_probe_that_told_nothing_takes_its_turn_and_leaves_the_last_result() -
     store = keep_results(EMPTY, {web.key: probe(web, FAIL)}, present=[web.key], now=1000.0, keep=150.0, remember=150.0)
     cut = keep_results(store, {web.key: probe(web, CUT)}, present=[web.key], now=1030.0, keep=150.0, remember=150.0)
     kept = cut.vantages[web.key]
-    assert (kept.observations, kept.time, kept.asked, kept.suspect) == (store.observations(), 1000.0, 1030.0, 2)
+    assert (kept.observations, kept.time, kept.asked, kept.suspect) == (of(store), 1000.0, 1030.0, 2)
     late = keep_results(cut, {web.key: probe(web, CUT)}, present=[web.key], now=1200.0, keep=150.0, remember=150.0)
-    assert {o.outcome for o in late.observations()} == {Outcome.LOCAL}, "older than two rotations"
+    assert {o.outcome for o in of(late)} == {Outcome.LOCAL}, "older than two rotations"
 
 
 def test_an_outside_target_whose_name_waits_keeps_its_last_result_for_a_while() -> None:
@@ -150,10 +155,10 @@ def test_an_outside_target_whose_name_waits_keeps_its_last_result_for_a_while() 
     for now in (30.0, 60.0, 90.0):
         alone = tuple(replace(o, time=o.time + now) for o in seen(web, other, PASS))
         store = keep_results(store, {web.key: alone}, present=[web.key], now=now, keep=90.0, remember=90.0)
-        assert {o.target.name: o.time for o in store.observations()} == {"web": 100.0, "other": 100.0 + now}
+        assert {o.target.name: o.time for o in of(store)} == {"web": 100.0, "other": 100.0 + now}
     alone = tuple(replace(o, time=o.time + 120.0) for o in seen(web, other, PASS))
     store = keep_results(store, {web.key: alone}, present=[web.key], now=120.0, keep=90.0, remember=90.0)
-    assert {o.target.name for o in store.observations()} == {"other"}, "not for ever"
+    assert {o.target.name for o in of(store)} == {"other"}, "not for ever"
 
 
 def test_a_peer_that_is_not_dialled_this_time_leaves_no_result() -> None:
@@ -161,7 +166,7 @@ def test_a_peer_that_is_not_dialled_this_time_leaves_no_result() -> None:
     ring = [tuple(seen(web, target("peers", Group.PEERS, peer=name), PASS)) for name in ("babel", "corfu")]
     store = keep_results(EMPTY, {web.key: ring[0]}, present=[web.key], now=0.0, keep=90.0, remember=90.0)
     store = keep_results(store, {web.key: ring[1]}, present=[web.key], now=30.0, keep=90.0, remember=90.0)
-    assert {o.target.peer for o in store.observations()} == {"corfu"}
+    assert {o.target.peer for o in of(store)} == {"corfu"}
 
 
 def test_a_partly_cut_probe_keeps_the_last_result_of_the_cut_part_and_the_doubt() -> None:
@@ -172,16 +177,16 @@ def test_a_partly_cut_probe_keeps_the_last_result_of_the_cut_part_and_the_doubt(
         store = keep_results(
             store, {web.key: probe(web, "tcp6=local tcp4=ok")}, present=[web.key], now=now, keep=90.0, remember=90.0
         )
-        assert [o.outcome for o in store.observations()] == [Outcome.TIMEOUT, Outcome.OK]
+        assert [o.outcome for o in of(store)] == [Outcome.TIMEOUT, Outcome.OK]
         assert choose_sample([web, pod("db")], store, 2)[0] == web
     late = tuple(replace(o, time=o.time + 91.0) for o in probe(web, "tcp6=local tcp4=ok"))
     store = keep_results(store, {web.key: late}, present=[web.key], now=120.0, keep=90.0, remember=90.0)
-    assert [o.outcome for o in store.observations()] == [Outcome.LOCAL, Outcome.OK], "not for ever"
+    assert [o.outcome for o in of(store)] == [Outcome.LOCAL, Outcome.OK], "not for ever"
 
 
 def test_the_host_is_kept_like_a_pod() -> None:
     store = keep_results(EMPTY, {HOST.key: probe(HOST, PASS)}, present=[HOST.key], now=1.0, keep=150.0, remember=150.0)
-    assert len(store.observations()) == 2
+    assert len(of(store)) == 2
 
 
 SERVER = parse_address("192.0.2.53")

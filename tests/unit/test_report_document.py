@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from exporter.model.cause import Cause, Scope, Severity
 from exporter.model.cluster.inventory import Came, Inventory, InventoryOrigin
+from exporter.model.dial import dials_of
 from exporter.model.family import Family
 from exporter.model.probe import NEUTRAL, Layer, Outcome
 from exporter.model.report import CauseReport, FamilyReport, Finding, Report
@@ -116,7 +117,7 @@ def test_links_to_runbooks_begin_as_configured(base: str) -> None:
 def failed(outcome: Outcome, *, target: Any = sample_probes.PYPI, policy: bool = False) -> bool:
     observation = replace(sample_probes.seen(sample_probes.WEB, target, Layer.TCP, Family.V4, outcome), policy=policy)
     report = bad_day()
-    document = document_of(replace(report, snapshot=replace(report.snapshot, kept=(observation,))))
+    document = document_of(replace(report, snapshot=replace(report.snapshot, last=dials_of((observation,)))))
     (probe,) = parse(to_json(document).encode()).probes
     assert probe.failed is bool(observation.counted and not observation.passed)
     return probe.failed

@@ -201,7 +201,7 @@ async def test_the_api_server_is_dialled_in_its_turn_and_its_last_two_dials_are_
         assert sum(o.target.name == "apiserver" for o in report.snapshot.kept) == 2
     assert dialled == [2, 0, 2, 0, 2, 0]
     assert report is not None
-    assert sum(o.target.name == "apiserver" for o in report.snapshot.kept_before) == 2
+    assert sum(o.target.name == "apiserver" for d in report.snapshot.before_last for o in d.observations) == 2
 
 
 @pytest.mark.parametrize("text", [TARGET, NAMED])

@@ -21,8 +21,8 @@ from exporter.model.cluster.service import Endpoint, EndpointSlice, Service, Ser
 from exporter.model.facts import Backend, HostFacts, KubeProxyFacts, ServiceRoute, WatchedPort
 from exporter.model.family import Family, family_of
 from exporter.model.reason import Reason
-from exporter.model.report import Finding, Pair
-from exporter.model.subject import Subject
+from exporter.model.report import Finding
+from exporter.model.subject import Pair, Subject
 from tests.unit.cluster_scene import endpoints, service
 from tests.unit.node_scene import V4, V6, cluster, host, node_view, only, said
 

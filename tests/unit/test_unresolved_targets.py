@@ -11,6 +11,7 @@ from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.diagnosis.rules.dns import DNS_RULES
 from exporter.diagnosis.rules.path import PATH_RULES
 from exporter.model.cause import Cause
+from exporter.model.dial import dials_of
 from exporter.model.probe import Lookup, Observation, Purpose
 from exporter.model.reason import Reason
 from exporter.model.report import Finding
@@ -30,7 +31,7 @@ def of_target(qtype: str, reply: Said) -> Lookup:
 
 
 def with_dials(seen: RuleInput, kept: list[Observation]) -> RuleInput:
-    made = replace(seen.snapshot, kept=tuple(kept), kept_before=tuple(kept), history=(tuple(kept), tuple(kept)))
+    made = replace(seen.snapshot, last=dials_of(kept), before_last=dials_of(kept), dials=scene.dials((kept, kept)))
     return replace(seen, snapshot=made)
 
 

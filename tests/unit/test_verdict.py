@@ -19,11 +19,11 @@ from exporter.model.cluster.service import Service
 from exporter.model.family import Family
 from exporter.model.probe import Layer, Observation
 from exporter.model.reason import Reason
-from exporter.model.report import Finding, Found, Pair, PodView
-from exporter.model.subject import Subject
+from exporter.model.report import Finding, Found, PodView
+from exporter.model.subject import Pair, Subject
 from exporter.model.vantage import PodState
 from tests.unit.cluster_scene import changed, service
-from tests.unit.scene import V4, V6, pod, seen, target, view
+from tests.unit.scene import V4, V6, dials, pod, seen, target, view
 
 NOTHING: Mapping[Cause, Rule] = {cause: lambda _: () for cause in Cause}
 
@@ -567,7 +567,7 @@ def walk(rounds: int, *, healed: int, root: bool = True) -> list[set[Cause]]:
         to = target("pypi", layers=(Layer.TCP,))
         made.insert(0, tuple(replace(o, time=now - 1.0) for o in seen(web, to, words)))
         seen_now = view(kept=made[0], before=made[1] if len(made) > 1 else (), now=now, pods=(PodView(vantage=web),))
-        seen_now = replace(seen_now, snapshot=replace(seen_now.snapshot, history=tuple(made[:6])))
+        seen_now = replace(seen_now, snapshot=replace(seen_now.snapshot, dials=dials(made[:6])))
         nat = (a_finding(Cause.NAT_MASQUERADE_MISSING, "pool/v6"),) if root and number < healed else ()
         said_now, memory = judge(
             seen_now, memory,

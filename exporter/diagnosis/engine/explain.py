@@ -23,8 +23,8 @@ from exporter.diagnosis.engine.explanations import (
     To,
 )
 from exporter.model.cause import Cause, Severity
-from exporter.model.report import Finding, Found, Pair
-from exporter.model.subject import Subject, SubjectKind
+from exporter.model.report import Finding, Found
+from exporter.model.subject import Pair, Subject, SubjectKind
 
 SERVICE_DESTINATIONS = frozenset({OWN_TARGET, API_TARGET, DNS_TARGET, DNS_SERVER})
 CLUSTER_SERVERS = frozenset({DNS_SERVER, NODE_LOCAL_SERVER})  # CoreDNS answers behind them

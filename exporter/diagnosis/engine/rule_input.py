@@ -19,8 +19,8 @@ from exporter.model.cni.network import PodNetwork
 from exporter.model.family import Family
 from exporter.model.probe import Layer
 from exporter.model.reason import Reason
-from exporter.model.report import Finding, Pair, Snapshot
-from exporter.model.subject import Subject
+from exporter.model.report import Finding, Snapshot
+from exporter.model.subject import Pair, Subject
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from exporter.diagnosis.engine.explanations import PATH_CAUSES
 from exporter.diagnosis.engine.rule_input import NO_CHANCE, Chance, Judgement, Rule, RuleInput
 from exporter.model.cause import Cause, Severity
 from exporter.model.reason import Reason
-from exporter.model.report import CauseReport, Finding, Found, Pair, Unchecked
-from exporter.model.subject import Subject, SubjectKind
+from exporter.model.report import CauseReport, Finding, Found, Unchecked
+from exporter.model.subject import Pair, Subject, SubjectKind
 from exporter.model.vantage import PodState
 
 CLEAR_AFTER = 2  # rounds not holding

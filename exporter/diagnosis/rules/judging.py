@@ -14,8 +14,8 @@ from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.cluster.node import Node
 from exporter.model.facts import PodFacts, Reader
 from exporter.model.reason import Reason
-from exporter.model.report import Finding, Pair
-from exporter.model.subject import Subject, SubjectKind
+from exporter.model.report import Finding
+from exporter.model.subject import Pair, Subject, SubjectKind
 from exporter.model.vantage import PodState, Vantage
 
 SETTLED = 120.0  # seconds since the last change of a peer's objects, before its absence from the kernel is a fault

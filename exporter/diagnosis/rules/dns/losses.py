@@ -33,8 +33,7 @@ from exporter.model.family import Address
 from exporter.model.grouping import grouped
 from exporter.model.probe import Lookup, Nameserver, Purpose, Told
 from exporter.model.reason import Reason
-from exporter.model.report import Pair
-from exporter.model.subject import Subject
+from exporter.model.subject import Pair, Subject
 from exporter.plan.answer_history import LOST, RECENT
 
 ENOUGH = 20  # questions

@@ -34,7 +34,7 @@ from exporter.model.family import Address
 from exporter.model.grouping import grouped
 from exporter.model.probe import Lookup, Nameserver, Purpose
 from exporter.model.reason import Reason
-from exporter.model.report import Pair
+from exporter.model.subject import Pair
 from exporter.plan.answer_history import LOST
 
 LEAST = 3  # questions that a nameserver must leave unanswered

@@ -11,9 +11,10 @@ from exporter.diagnosis.rules.cluster import CLUSTER_RULES
 from exporter.diagnosis.rules.judging import found, this_node
 from exporter.diagnosis.rules.node.masquerade import masquerade
 from exporter.diagnosis.rules.node.nat import nat_kube_proxy_missing
-from exporter.diagnosis.samples import ARRIVED, PathSample, probes_of
+from exporter.diagnosis.samples import probes_of
 from exporter.model.cause import Cause, Role, Severity
 from exporter.model.cluster.component import CniConfig, ComponentFlags
+from exporter.model.dial import ARRIVED, Dial
 from exporter.model.family import Family
 from exporter.model.probe import Group, Layer, Outcome
 from exporter.model.reason import Reason
@@ -85,8 +86,8 @@ def _where_mounted(view: RuleInput, cause: Cause, sources: Iterable[CniConfig | 
 
 
 def _outside_fails_from_pods_only(view: RuleInput) -> list[str]:
-    outside = [d for d in probes_of(view).now if d.group is Group.OUTSIDE]
-    from_host = {d.destination for d in outside if d.vantage.kind == "host" and _outcome(d) in ARRIVED}
+    outside = (d for d in probes_of(view).now if d.group is Group.OUTSIDE and d.vantage.kind == "host")
+    from_host = {d.destination for d in outside if _outcome(d) in ARRIVED}
     return [
         f"{d.vantage.subject} to {d.destination} over IPv6: {_outcome(d)}; from the host it passes"
         for d in _lost_twice(view, Group.OUTSIDE)
@@ -110,28 +111,28 @@ def _cross_node_fails(view: RuleInput) -> list[str]:
     return [f"{d.vantage.subject} to {d.destination} over IPv6: {_outcome(d)}" for d in lost]
 
 
-def _lost_twice(view: RuleInput, group: Group) -> list[PathSample]:
+def _lost_twice(view: RuleInput, group: Group) -> list[Dial]:
     """What did not arrive in two of a vantage's last dials: nothing is decided on one."""
     return [t.last(_lost) for t in probes_of(view).pairs if t.now.group is group and t.shows(_lost)]
 
 
-def _lost(dial: PathSample) -> bool:
+def _lost(dial: Dial) -> bool:
     """Nothing came back, not even an echo."""
     return _silent(dial) and not _echoes(dial)
 
 
-def _silent(dial: PathSample) -> bool:
+def _silent(dial: Dial) -> bool:
     return _outcome(dial) is not None and _outcome(dial) not in ARRIVED
 
 
-def _echoes(dial: PathSample) -> bool:
+def _echoes(dial: Dial) -> bool:
     return dial.outcome(Family.V6, Layer.ICMP) is Outcome.OK
 
 
-def _outcome(dial: PathSample) -> Outcome | None:
+def _outcome(dial: Dial) -> Outcome | None:
     return dial.outcome(Family.V6, Layer.TCP)
 
 
-def _well_over_ipv4(dial: PathSample) -> bool:
+def _well_over_ipv4(dial: Dial) -> bool:
     """One that is lost over either family is down, and shows nothing about IPv6."""
     return dial.arrives(Family.V4) or not dial.has_ipv4

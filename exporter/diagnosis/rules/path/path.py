@@ -11,27 +11,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 from exporter.diagnosis.chance import LOSSES, unequal
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
 from exporter.diagnosis.rules.judging import found
 from exporter.diagnosis.samples import (
-    ARRIVED,
-    PathSample,
-    RepeatedSample,
+    LOST,
     describe,
     dialled,
     probe_command,
     probes_of,
 )
 from exporter.model.cause import Cause
-from exporter.model.family import FAMILIES, Family
+from exporter.model.dial import ARRIVED, Dial, Dials
+from exporter.model.family import FAMILIES
 from exporter.model.grouping import grouped
-from exporter.model.probe import Group, Layer, Observation, Outcome
+from exporter.model.probe import Group, Layer, Outcome
 from exporter.model.reason import Reason
-from exporter.model.report import Pair
-from exporter.model.subject import Subject
+from exporter.model.subject import Pair, Subject
 from exporter.model.vantage import PodState
 
 SILENCED = frozenset({Outcome.TIMEOUT, Outcome.PROHIBITED})
@@ -44,8 +42,8 @@ V4, V6 = FAMILIES
 class _Shown:
     """A pair for which a cause holds, and which of its dials show it."""
 
-    recent: RepeatedSample
-    holds: Callable[[PathSample], bool]
+    recent: Dials
+    holds: Callable[[Dial], bool]
 
     @property
     def pair(self) -> Pair:
@@ -82,13 +80,14 @@ def target_refuses_ipv6(view: RuleInput) -> Judgement:
 
 def target_down(view: RuleInput) -> Judgement:
     """A target fails over every family it has, from every vantage: it is the target (or the peer), not a family."""
-    if not view.snapshot.kept:
+    if not view.snapshot.last:
         return Reason.NO_TARGET
-    if not _resolved(view.snapshot.kept):
+    if all(o.family in d.unasked for d in view.snapshot.last for o in d.observations):
         return Reason.NOT_ALLOWED
-    if not view.snapshot.kept_before:
+    if not view.snapshot.before_last:
         return Reason.TOO_FEW_SAMPLES
-    down = _down(view.snapshot.kept) & _down(view.snapshot.kept_before)
+    probes = probes_of(view)
+    down = _down(probes.now) & _down(probes.before)
     if not down:
         return ()
     shown = sorted(down)[:SHOWN]
@@ -118,26 +117,15 @@ def _unknown(view: RuleInput, cause: Cause) -> Reason | None:
         Cause.IPV6_TCP_BLOCKED: (Layer.TCP,),
         Cause.TARGET_REFUSES_IPV6: (Layer.TCP,),
     }.get(cause, (Layer.TCP, Layer.ICMP))
-    tried = (o for o in view.snapshot.kept if o.target.expect_reachable)
-    made = [o for o in tried if o.family is V6 and (o.layer in layers or o.outcome is Outcome.NOT_ALLOWED)]
-    if not made:
-        return Reason.NO_TARGET
-    if not (made := _resolved(made)):
-        return Reason.NOT_ALLOWED
-    if all(o.policy for o in made):
-        return Reason.POLICY
-    return None if view.snapshot.kept_before else Reason.TOO_FEW_SAMPLES
-
-
-def _resolved(made: Iterable[Observation]) -> list[Observation]:
-    """Without those to names for which no nameserver may be asked."""
-    made = list(made)
-    unasked = {_dial(o) for o in made if o.outcome is Outcome.NOT_ALLOWED}
-    return [o for o in made if _dial(o) not in unasked]
-
-
-def _dial(observation: Observation) -> tuple[str, Subject, Family]:
-    return observation.vantage.key, observation.target.subject, observation.family
+    reason = Reason.NO_TARGET
+    for dial in probes_of(view).now:
+        if V6 in dial.unasked:
+            reason = Reason.NOT_ALLOWED if reason is Reason.NO_TARGET else reason
+        elif made := [o for o in dial.observations if o.family is V6 and o.layer in layers]:
+            if not all(o.policy for o in made):
+                return None if view.snapshot.before_last else Reason.TOO_FEW_SAMPLES
+            reason = Reason.POLICY
+    return reason
 
 
 def _standing(view: RuleInput, cause: Cause) -> Container[Pair]:
@@ -151,8 +139,8 @@ def _blocked(view: RuleInput) -> tuple[_Shown, ...]:
     A destination that is dialled by TCP only counts where its vantage is known to be blocked.
     """
     probes, standing = probes_of(view), _standing(view, Cause.IPV6_TCP_BLOCKED)
-    shown = [t for t in _spared(view) if t.shows(_is_blocked, standing)]
-    full = [t for t in probes.pairs if t.shows(_answers_in_full) or t in shown]
+    shown = {t: None for t in _spared(view) if t.shows(_is_blocked, standing)}
+    full = [t for t in probes.pairs if t.shows(_answers_in_full) or t in shown] if shown else []
     blocked = {d.pair for d in _enough([t.now for t in full], [t.now for t in shown])}
     vantages = _blocked_vantages(probes.now) & _blocked_vantages(probes.before)
     vantages |= {t.now.vantage.key for t in shown if t.pair in blocked}
@@ -160,22 +148,23 @@ def _blocked(view: RuleInput) -> tuple[_Shown, ...]:
     return (*(_Shown(t, _is_blocked) for t in shown if t.pair in blocked), *(_Shown(t, _follows) for t in followers))
 
 
-def _blocked_vantages(found: Iterable[PathSample]) -> set[str]:
+def _blocked_vantages(found: Iterable[Dial]) -> set[str]:
     """Those from which one round shows it, to any destination."""
-    full = [d for d in found if _answers_in_full(d)]
-    return {d.vantage.key for d in _enough(full, [d for d in full if _is_blocked(d)])}
+    if not (blocked := [d for d in found if _is_blocked(d)]):
+        return set()
+    return {d.vantage.key for d in _enough([d for d in found if _answers_in_full(d)], blocked)}
 
 
-def _answers_in_full(dial: PathSample) -> bool:
+def _answers_in_full(dial: Dial) -> bool:
     icmp, tcp6, tcp4 = dial.outcome(V6, Layer.ICMP), dial.outcome(V6, Layer.TCP), dial.outcome(V4, Layer.TCP)
     return icmp is Outcome.OK and tcp6 is not None and tcp4 in ARRIVED
 
 
-def _is_blocked(dial: PathSample) -> bool:
-    return _answers_in_full(dial) and dial.outcome(V6, Layer.TCP) in SILENCED
+def _is_blocked(dial: Dial) -> bool:
+    return dial.outcome(V6, Layer.TCP) in SILENCED and _answers_in_full(dial)
 
 
-def _enough(full: list[PathSample], blocked: list[PathSample]) -> list[PathSample]:
+def _enough(full: list[Dial], blocked: list[Dial]) -> list[Dial]:
     """At least half of a group's dials, or all of one vantage: a firewall to the outside does not affect peers."""
     made, lost = Counter((d.group, d.vantage.key) for d in full), Counter((d.group, d.vantage.key) for d in blocked)
     made_of, lost_of = Counter(d.group for d in full), Counter(d.group for d in blocked)
@@ -186,22 +175,21 @@ def _enough(full: list[PathSample], blocked: list[PathSample]) -> list[PathSampl
     ]
 
 
-def _follows(dial: PathSample) -> bool:
+def _follows(dial: Dial) -> bool:
     """Dialled by TCP only, in vain over IPv6 and successfully over IPv4."""
     tcp6, tcp4 = dial.outcome(V6, Layer.TCP), dial.outcome(V4, Layer.TCP)
     return (V6, Layer.ICMP) not in dial.seen and tcp6 in SILENCED and tcp4 in ARRIVED
 
 
 @lru_cache(maxsize=2)
-def _spared(view: RuleInput, layer: Layer = Layer.TCP) -> tuple[RepeatedSample, ...]:
+def _spared(view: RuleInput, layer: Layer = Layer.TCP) -> tuple[Dials, ...]:
     """The pairs that IPv6 alone fails, not chance; those that were found stay while IPv4 fails rarely."""
     standing = frozenset[Pair]().union(*view.standing.values())
-    over_ipv4, over_ipv6 = (partial(PathSample.is_lost, family=family, layer=layer) for family in (V4, V6))
     return tuple(
         t
         for t in probes_of(view).pairs
-        if (t.pair in standing or (t.now.vantage.key, t.now.destination) in unequal(view, layer))
-        and SPARED * t.times(over_ipv4) <= t.times(over_ipv6)
+        if t.times(LOST[V6, layer]) >= max(1, SPARED * t.times(LOST[V4, layer]))
+        and (t.pair in standing or (t.now.vantage.key, t.now.destination) in unequal(view, layer))
     )
 
 
@@ -214,7 +202,7 @@ def _unreachable(view: RuleInput) -> list[_Shown]:
     return [*(_Shown(t, _is_silent_over_v6_only) for t in proved), *(_Shown(t, _is_silent_over_v6) for t in alive)]
 
 
-def _may_be_down(view: RuleInput, t: RepeatedSample, failing: Iterable[RepeatedSample]) -> bool:
+def _may_be_down(view: RuleInput, t: Dials, failing: Iterable[Dials]) -> bool:
     """Whether the destination itself may be down; no IPv4 proves that it is up.
 
     It is the path where others of its group fail as well (of peers, all), where nothing at all arrives from the
@@ -225,23 +213,23 @@ def _may_be_down(view: RuleInput, t: RepeatedSample, failing: Iterable[RepeatedS
     failing_there = {o.now.destination: o.now.group for o in failing if o.now.vantage.key == t.now.vantage.key}
     if sum(group is t.now.group for group in failing_there.values()) > 1:
         return t.now.group is Group.PEERS and _origin(t.now) in arrived
-    if t.now.wants_ipv4 or not all(map(_is_silent_over_v6, t.dials)):
+    if (view.expected(V4) is not False and V4 in t.now.vantage.families) or not all(map(_is_silent_over_v6, t.made)):
         return True
     others = [o for o in probes.pairs if o.now.destination == t.now.destination and o is not t]
-    answered = bool(others) and all(d.arrives(V6) for o in others for d in o.dials)
+    answered = bool(others) and all(d.arrives(V6) for o in others for d in o.made)
     isolated = len(failing_there) > 1 and t.now.vantage.key not in {key for key, _ in arrived}
     return not answered and not isolated
 
 
-def _origin(dial: PathSample) -> tuple[str, Group]:
+def _origin(dial: Dial) -> tuple[str, Group]:
     return dial.vantage.key, dial.group
 
 
-def _is_silent_over_v6_only(dial: PathSample) -> bool:
+def _is_silent_over_v6_only(dial: Dial) -> bool:
     return _is_silent_over_v6(dial) and dial.arrives(V4)
 
 
-def _is_silent_over_v6(dial: PathSample) -> bool:
+def _is_silent_over_v6(dial: Dial) -> bool:
     tcp, icmp = dial.outcome(V6, Layer.TCP), dial.outcome(V6, Layer.ICMP)
     if tcp is None and (dial.group is not Group.PEERS or (V6, Layer.TCP) in dial.seen):
         return False  # many networks drop echo: outside, ICMP by itself proves nothing
@@ -257,7 +245,7 @@ def _blackhole(view: RuleInput) -> list[_Shown]:
     return [_Shown(t, loses_full_size) for t in lost] if enough else []
 
 
-def loses_full_size(dial: PathSample) -> bool:
+def loses_full_size(dial: Dial) -> bool:
     """A small echo came back and a full-size one got no answer, not even Packet Too Big."""
     echo = dial.seen.get((V6, Layer.ICMP))
     return echo is not None and echo.counted and echo.outcome is Outcome.OK and echo.full_size is Outcome.TIMEOUT
@@ -268,7 +256,7 @@ def _tls_failed(view: RuleInput) -> list[_Shown]:
     return [_Shown(t, _fails_in_tls) for t in _spared(view, Layer.TLS) if t.shows(_fails_in_tls, standing)]
 
 
-def _fails_in_tls(dial: PathSample) -> bool:
+def _fails_in_tls(dial: Dial) -> bool:
     if dial.vantage.state is PodState.INTERCEPTED or dial.outcome(V6, Layer.TCP) is not Outcome.OK:
         return False
     return dial.outcome(V6, Layer.TLS) not in {None, Outcome.OK} and dial.outcome(V4, Layer.TLS) is Outcome.OK
@@ -278,15 +266,17 @@ def _refusing(view: RuleInput) -> list[_Shown]:
     """By destination: a process that ends refuses now and then, over either family."""
     standing = _standing(view, Cause.TARGET_REFUSES_IPV6)
     shown: list[_Shown] = []
-    for pool in grouped(probes_of(view).pairs, lambda t: t.now.destination).values():
+    refusing = {t.now.destination for t in probes_of(view).pairs if t.times(_refuses_ipv6)}
+    pairs = (t for t in probes_of(view).pairs if t.now.destination in refusing)
+    for pool in grouped(pairs, lambda t: t.now.destination).values():
         alone, over_ipv4 = (sum(t.times(holds) for t in pool) for holds in (_refuses_ipv6, _refuses_ipv4))
-        always = all(map(_refuses_ipv6, (d for t in pool for d in t.dials[:2])))
+        always = all(map(_refuses_ipv6, (d for t in pool for d in t.made[:2])))
         if SPARED * over_ipv4 <= alone and (always or alone >= LOSSES or any(t.pair in standing for t in pool)):
             shown += [_Shown(t, _refuses_ipv6) for t in pool if t.shows(_refuses_ipv6, standing)]
     return shown
 
 
-def _refuses_ipv6(dial: PathSample) -> bool:
+def _refuses_ipv6(dial: Dial) -> bool:
     return (
         dial.group is not Group.PEERS
         and dial.outcome(V6, Layer.TCP) is Outcome.REFUSED
@@ -294,23 +284,23 @@ def _refuses_ipv6(dial: PathSample) -> bool:
     )
 
 
-def _refuses_ipv4(dial: PathSample) -> bool:
+def _refuses_ipv4(dial: Dial) -> bool:
     return dial.outcome(V4, Layer.TCP) is Outcome.REFUSED
 
 
-def _down(observations: Iterable[Observation]) -> set[Subject]:
+def _down(dials: Iterable[Dial]) -> set[Subject]:
     """Subjects that failed over every family asked, at the deepest configured layer or before, and passed nowhere.
 
     Not those that only lack an address where another vantage's nameservers, which may have one, were not asked.
     """
-    dialled = [o for o in observations if o.target.expect_reachable]
-    decisive = [o for o in dialled if o.layer is not Layer.ICMP or o.target.deepest is Layer.ICMP]
+    up = {d.destination for d in dials if any(d.passed.values())}
+    observations = (o for d in dials if d.destination not in up for o in d.observations)
+    decisive = [o for o in observations if o.layer is not Layer.ICMP or o.target.deepest is Layer.ICMP]
     asked = {(o.target.subject, o.family) for o in decisive}
     failed = {(o.target.subject, o.family) for o in decisive if o.counted and not o.passed}
-    passed = {o.target.subject for o in decisive if o.counted and o.passed and o.layer is o.target.deepest}
     unasked = {o.target.subject for o in decisive if o.outcome is Outcome.NOT_ALLOWED}
     reached = {o.target.subject for o in decisive if o.counted and o.outcome is not Outcome.NO_ADDRESS}
-    return {s for s, _ in failed} - {s for s, _ in asked - failed} - passed - (unasked - reached)
+    return {s for s, _ in failed} - {s for s, _ in asked - failed} - (unasked - reached)
 
 
 def _found(cause: Cause, failing: list[_Shown], template: str) -> Judgement:
@@ -329,6 +319,6 @@ def _found(cause: Cause, failing: list[_Shown], template: str) -> Judgement:
 
 def _line(shown: _Shown, template: str) -> str:
     """What the newest dial of a pair that shows it shows; and in how many dials, where not in all."""
-    dial, times, made = shown.recent.last(shown.holds), shown.recent.times(shown.holds), len(shown.recent.dials)
+    dial, times, made = shown.recent.last(shown.holds), shown.recent.times(shown.holds), len(shown.recent.made)
     often = f", in {times} of the last {made} dials" if times < made else ""
     return f"{dial.vantage.subject} to {dial.destination}{dialled(dial)}: {describe(dial, template)}{often}"
