@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from exporter.catalogue.metric import PREFIX, FinishedRound, Metric, Row, Type, by_label, counter, gauge, one
 from exporter.catalogue.totals import ProbeKey, probe_key
 from exporter.model.cause import Role
+from exporter.model.dial import Dial, dials_of
 from exporter.model.facts import Reader
 from exporter.model.family import FAMILIES, Family
 from exporter.model.probe import Group, Layer, Observation
@@ -19,6 +20,7 @@ from exporter.model.vantage import PodState
 
 FAILING_ROWS = 200
 LIBCS = ("glibc", "musl")
+TLS = tuple((family, Layer.TLS) for family in FAMILIES)
 PROBE = ("vantage", "target", "layer", "ip_family")
 
 
@@ -27,9 +29,14 @@ def failing(observations: Iterable[Observation]) -> Iterator[Observation]:
     return (o for o in observations if o.counted and not o.passed)
 
 
+def dials(snapshot: Snapshot) -> tuple[Dial, ...]:
+    """Those of each vantage's last probe; a snapshot that keeps none has those of its own round."""
+    return snapshot.last or dials_of(snapshot.observations)
+
+
 def kept(snapshot: Snapshot) -> tuple[Observation, ...]:
-    """Each vantage's last results; a snapshot that keeps none has those of its own round."""
-    return snapshot.kept if snapshot.last else snapshot.observations
+    """Each vantage's last results."""
+    return tuple(o for dial in dials(snapshot) for o in dial.observations)
 
 
 def success_ratio(source: FinishedRound) -> Iterator[Row]:
@@ -51,18 +58,22 @@ def failures(source: FinishedRound) -> Iterable[Row]:
 def certificate_expiry(source: FinishedRound) -> Iterable[Row]:
     """The earliest end of validity that any vantage saw in the target's chain."""
     earliest: dict[tuple[str, str], float] = {}
-    for observation in kept(source.snapshot):
-        if observation.layer is Layer.TLS and observation.expires is not None:
+    for observation in (o for dial in dials(source.snapshot) for o in map(dial.seen.get, TLS) if o is not None):
+        if observation.expires is not None:
             key = (observation.target.name, observation.family.value)
             earliest[key] = min(observation.expires, earliest.get(key, observation.expires))
     return earliest.items()
+
+
+def kept_failing(source: FinishedRound) -> Iterator[Observation]:
+    return (o for dial in dials(source.snapshot) for o in dial.failing)
 
 
 def pod_failing(source: FinishedRound) -> Iterable[Row]:
     """One row for each pod, family, layer and outcome that fails, whatever the target."""
     return {
         ((o.vantage.namespace, o.vantage.name, o.family.value, o.layer.value, o.outcome.value), 1.0)
-        for o in failing(kept(source.snapshot))
+        for o in kept_failing(source)
         if o.vantage.kind == "pod"
     }
 
@@ -71,19 +82,19 @@ def peer_failing(source: FinishedRound) -> Iterable[Row]:
     """One row for each peer, kind of vantage, family, layer and outcome that fails."""
     return {
         ((o.target.peer, o.vantage.kind, o.family.value, o.layer.value, o.outcome.value), 1.0)
-        for o in failing(kept(source.snapshot))
+        for o in kept_failing(source)
         if o.target.group is Group.PEERS
     }
 
 
 def target_vantages(source: FinishedRound) -> Iterable[Row]:
-    tested = {(o.target.name, o.family.value, o.vantage.key) for o in kept(source.snapshot) if o.counted}
+    tested = {(d.target.name, family.value, d.vantage.key) for d in dials(source.snapshot) for family in d.counted}
     return Counter((target, family) for target, family, _ in tested).items()
 
 
 def pods_probed(source: FinishedRound) -> int | None:
     eligible = {p.vantage.key for p in source.snapshot.pods if p.vantage.state is PodState.ELIGIBLE}
-    seen = {o.vantage.key for o in kept(source.snapshot) if o.counted}
+    seen = {dial.vantage.key for dial in dials(source.snapshot) if dial.counted}
     return len(eligible & seen) if eligible else None
 
 

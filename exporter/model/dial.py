@@ -12,7 +12,7 @@ from functools import cached_property
 
 from exporter.model.family import FAMILIES, Family
 from exporter.model.grouping import grouped
-from exporter.model.probe import Group, Layer, Observation, Outcome
+from exporter.model.probe import Group, Layer, Observation, Outcome, Target
 from exporter.model.subject import Pair, Subject
 from exporter.model.vantage import Vantage
 
@@ -33,12 +33,16 @@ class Dial:
         return self.observations[0].vantage
 
     @cached_property
+    def target(self) -> Target:
+        return self.observations[0].target
+
+    @cached_property
     def destination(self) -> Subject:
-        return self.observations[0].target.subject
+        return self.target.subject
 
     @cached_property
     def group(self) -> Group:
-        return self.observations[0].target.group
+        return self.target.group
 
     @cached_property
     def pair(self) -> Pair:
@@ -98,6 +102,11 @@ class Dial:
     def counted(self) -> frozenset[Family]:
         """The families over which something was shown."""
         return frozenset(family for family, _ in self._outcomes)
+
+    @cached_property
+    def failing(self) -> tuple[Observation, ...]:
+        """What counts and did not do what is expected of the target."""
+        return tuple(o for o in self.observations if o.counted and not o.passed)
 
     @cached_property
     def unasked(self) -> frozenset[Family]:
