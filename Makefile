@@ -7,7 +7,7 @@ REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 CONTAINER_TOOL ?= $(shell command -v podman || command -v docker)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fast lint format lock attack libc-worlds bench demo image archive publish manifest alerts dashboards pictures reference krew
+.PHONY: help run test fast lint format lock attack fuzz soak libc-worlds bench demo image archive publish manifest alerts dashboards pictures reference krew
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ audit: ## ask the package index for known vulnerabilities of the packages in the
 
 attack: ## the attacks of SECURITY.md, each as a test (as root: also those on real kernels)
 	scripts/test -m attack
+
+fuzz: ## a million inputs to each reader of bytes of others: DNS, netlink, the broker's wire, Corefiles and more
+	scripts/fuzz
+
+soak: ## 10,000 fast rounds while 10,000 namespaces come and go: no false cause, nothing that grows (root)
+	scripts/soak
 
 libc-worlds: ## 4,000 worlds of damaged DNS replies, 2,000 of usual ones and 4,000 files, on this machine's glibc and musl (root)
 	DAMAGED_WORLDS=4000 LIBC_WORLDS=2000 CONF_WORLDS=4000 scripts/test tests/wire/test_libc_truth.py
