@@ -19,11 +19,13 @@ from exporter.catalogue import ROUND
 from exporter.catalogue.metric import FinishedRound, Type
 from exporter.cli.context import CommandContext, run_in_context
 from exporter.cli.remote import OWN_NAME, collect_nodes, last_report
+from exporter.config.schema import RUNBOOKS, Config
 from exporter.daemon.options import CommandError, Options
 from exporter.daemon.rounds import Rounds
 from exporter.daemon.wiring import build_rounds
 from exporter.diagnosis.rules.dns.losses import answers_vary
 from exporter.model.cause import Cause, Role, Severity
+from exporter.model.cluster.inventory import InventoryOrigin
 from exporter.model.report import Report
 from exporter.plan.round_plan import Pace
 from exporter.report.document import Document, document_of, exit_code, to_json
@@ -59,11 +61,18 @@ def check(options: Options) -> int:
         listed = documents if options.nodes == "all" else documents[0]
         sys.stdout.write(to_json(listed) + "\n")
     else:
-        sys.stdout.write(write(documents, missing=missing, style=Style.of(sys.stdout)))
+        style = replace(Style.of(sys.stdout), links=_has_service(report, config))
+        sys.stdout.write(write(documents, missing=missing, style=style))
         _tell_questions(report)
     sys.stdout.flush()
     _report_blind(documents)
     return exit_code(documents, Severity(options.fail_on))
+
+
+def _has_service(report: Report | None, config: Config) -> bool:
+    """Whether links to runbooks lead anywhere: outside a cluster, the default is a Service that is not there."""
+    outside = report is not None and report.snapshot.inventory.source in {InventoryOrigin.FILE, InventoryOrigin.NONE}
+    return not outside or config.runbooks.url not in {"", RUNBOOKS}
 
 
 def _tell_questions(report: Report | None) -> None:

@@ -38,6 +38,7 @@ class Style:
     width: int = 100
     unicode: bool = True
     colour: bool = False
+    links: bool = True  # to runbooks; without them only the command that prints one
 
     @classmethod
     def of(cls, stream: TextIO, environment: Mapping[str, str] | None = None) -> Style:
@@ -161,7 +162,8 @@ def _cause(found: _Entries, reports: Sequence[Document], style: Style) -> Iterat
     explained = {e.cause for r in reports for e in r.causes if e.explained_by == cause}
     yield from _field("explains", [", ".join(sorted(explained, key=place_of))], style)
     yield _label("run first", style) + style.paint(style.clean(entries[0].command), BOLD)
-    yield _label("runbook", style) + style.clean(f"dualstack-exporter explain {cause}, or {entries[0].runbook}")
+    link = f", or {entries[0].runbook}" if style.links else ""
+    yield _label("runbook", style) + style.clean(f"dualstack-exporter explain {cause}{link}")
 
 
 def _verdict(reports: Sequence[Document], style: Style) -> Iterator[str]:

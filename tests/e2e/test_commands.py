@@ -314,6 +314,22 @@ def test_the_reader_of_the_output_may_go_away(village: Village) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("url", ["", "https://wiki.test/rb"])
+def test_a_report_of_a_file_has_no_link_to_a_service_that_is_not_there(url: str, tmp_path: Path) -> None:
+    bundle, config = tmp_path / "cluster.yaml", tmp_path / "config.yaml"
+    node = {"status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}
+    made = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "uid": "u"}, **node}
+    bundle.write_text(json.dumps(made))
+    config.write_text(json.dumps({"families": ["IPv4", "IPv6"], "runbooks": {"url": url}}))
+    flags = ("--role=cluster", f"--config.file={config}", f"--inventory.file={bundle}")
+    done = run_exporter("check", *flags)
+    assert done.returncode == 1, done.stderr
+    found = re.findall(r"^  runbook +(.*)$", done.stdout, re.MULTILINE)
+    link = ", or https://wiki.test/rb/DualstackNodeInternalIpMissing.md" if url else ""
+    assert f"dualstack-exporter explain node_internal_ip_missing{link}" in found
+    assert all(("http" in line) == bool(url) for line in found)
+
+
 def test_explain_needs_nothing_but_the_program() -> None:
     told = run_exporter("explain", "nat_masquerade_missing")
     assert (told.returncode, told.stderr) == (0, "")
