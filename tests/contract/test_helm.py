@@ -490,6 +490,7 @@ WRONG = [
     ("config.round.interval", "30", "at '/config/round/interval': '30' does not match pattern"),
     ("config.runbooks.url", "wiki.example", "at '/config/runbooks/url': 'wiki.example' does not match pattern"),
     ("config.runbooks.url", 'http://a"{{b', "at '/config/runbooks/url': 'http://a\"{{b' does not match pattern"),
+    ("podMonitor", None, "at '': missing property 'podMonitor'"),
     ("node.resource", {}, "at '/node': additional properties 'resource' not allowed"),
     ("image.repository", "a:1", "at '/image/repository': 'a:1' does not match pattern"),
     ("image.digest", "sha256:1", "at '/image/digest': 'sha256:1' does not match pattern"),
