@@ -62,12 +62,16 @@ class MigrationView:
 
     @cached_property
     def primary(self) -> Family | None:
-        """The family of the API server's own Service, which no migration changes; else of the first address."""
+        """The family of the API server's own Service, which no migration changes; else of the first address.
+
+        Of ServiceCIDRs its own comes first: a further one may have the other family alone.
+        """
         inventory = self.inventory
         own = (s.cluster_ips for s in inventory.services or () if s.key == API)
+        ranges = sorted(inventory.service_cidrs or (), key=lambda each: not API.endswith(f"/{each.name}"))
         first = chain(
             *own,
-            (net for each in inventory.service_cidrs or () for net in each.cidrs),
+            (net for each in ranges for net in each.cidrs),
             (s.families[0] for s in inventory.services or () if s.families),
             (pod.ips[0] for pod in inventory.pods or () if pod.ips),
             (node.internal_ips[0] for node in inventory.nodes or () if node.internal_ips),

@@ -89,6 +89,17 @@ def test_a_cluster_with_ipv6_alone_lacks_nothing_if_that_is_the_goal() -> None:
     assert step(found, "nat64").state is StepState.UNSEEN
 
 
+@pytest.mark.parametrize("primary", FAMILIES)
+def test_a_further_range_of_services_does_not_change_the_family_that_is_added(primary: Family) -> None:
+    found = dual(KUBEADM, primary)
+    (own,) = found.service_cidrs or ()
+    assert own.name == "kubernetes"
+    first, second = sorted(own.cidrs, key=lambda net: family_of(net) is not primary)
+    own, further = replace(own, cidrs=(first, second)), replace(own, name="extra", cidrs=(second,))
+    without_api = tuple(s for s in found.services or () if s.name != "kubernetes")
+    assert plan(replace(found, services=without_api, service_cidrs=(further, own))).family is primary.other
+
+
 def test_it_is_asked_whether_ipv6_alone_is_intended() -> None:
     found = plan(single(dual(KUBEADM, V6), V6))
     assert missing(found) != []
