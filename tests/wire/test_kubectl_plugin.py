@@ -32,7 +32,7 @@ def pod(name: str, node: str | None = "n1", *, namespace: str = OURS, component:
     container = "exporter" if component else "web"
     return {
         "apiVersion": "v1", "kind": "Pod", "metadata": metadata | changes.pop("metadata", {}),
-        "spec": {"nodeName": node} if node else {},
+        "spec": {"containers": [{"name": container}]} | ({"nodeName": node} if node else {}),  # kubectl 1.36 looks
         "status": {
             "phase": changes.pop("phase", "Running"),
             "containerStatuses": [{"name": container, "ready": ready, "state": state}] if node else [],
