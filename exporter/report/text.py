@@ -33,7 +33,7 @@ HINTS = {"not_allowed": ": only pods name these nameservers, dns.allow lets them
 COLOURS: Mapping[Severity, str] = {Severity.CRITICAL: RED, Severity.WARNING: YELLOW, Severity.INFO: CYAN}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
     width: int = 100
     unicode: bool = True
