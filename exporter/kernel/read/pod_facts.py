@@ -113,20 +113,21 @@ class PodDraft:
 def draft_pod_facts(state: KernelState, place: NamespaceRef, *, lsm: bool) -> PodDraft:
     """A pod's first visit. Raises ReadError or ParseError where links, addresses or routes could not be read.
 
-    The same bytes give the same facts, and many pods give the same bytes round after round.
+    The same bytes give the same facts, and many pods give the same bytes round after round. Of these only a hash is
+    kept: 64 bits of a keyed one, which no pod can aim at.
     """
-    held = _held(place, lsm)
-    if held and held[0][0] == state:
+    held, key = _held(place, lsm), hash(state)
+    if held and held[0][0] == key:
         return held[0][1]
     held.clear()
     draft = _draft(state, lsm=lsm)
     if not state.visit_errno and sum([len(answer.data) for answer in state.answers]) <= _SMALL:
-        held.append((state, draft))
+        held.append((key, draft))
     return draft
 
 
 @lru_cache(_REMEMBERED)
-def _held(_place: NamespaceRef, _lsm: bool) -> list[tuple[KernelState, PodDraft]]:
+def _held(_place: NamespaceRef, _lsm: bool) -> list[tuple[int, PodDraft]]:
     """Where the last visit of a namespace is kept, and no earlier one."""
     return []
 
