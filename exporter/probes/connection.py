@@ -86,7 +86,8 @@ async def probe_connection(check: Check, contexts: TlsContexts) -> list[Observat
     ended = await _run_phases(check, contexts, wanted=wanted)
     last = list(ended)[-1]
     reported_at = next(layer for layer in wanted if order.index(layer) >= order.index(last))
-    ended[reported_at] = replace(ended[last], layer=reported_at)
+    if reported_at is not last:
+        ended[reported_at] = replace(ended[last], layer=reported_at)
     return [ended.get(layer) or observe(check, layer, Outcome.NOT_REACHED) for layer in wanted]
 
 

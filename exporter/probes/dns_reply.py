@@ -20,8 +20,6 @@ import dns.name
 import dns.rdatatype
 from dns import flags
 from dns.edns import EDE
-from dns.rdataclass import IN
-from dns.rdatatype import AAAA, CNAME, DNAME, MX, OPT, PTR, RRSIG, SOA, A
 
 from exporter.model.dns import FORMERR, NOERROR, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, Reply
 from exporter.model.family import Address
@@ -36,7 +34,12 @@ RECORD_LIMIT = 256  # addresses kept of one reply
 NAME_LIMIT = 64  # MX or PTR records read of one reply
 EDE_LIMIT = 8
 HEADER = struct.Struct("!6H")  # id, flags, and the four counts
-AA, QR, RA, RD, TC = map(int, (flags.AA, flags.QR, flags.RA, flags.RD, flags.TC))  # flags of dnspython are slow
+# As plain numbers: dnspython's enumerations are slow to compare and to hash.
+AA, QR, RA, RD, TC = map(int, (flags.AA, flags.QR, flags.RA, flags.RD, flags.TC))
+A, AAAA, CNAME, DNAME, MX, OPT, PTR, RRSIG, SOA = (
+    int(dns.rdatatype.from_text(each)) for each in ["A", "AAAA", "CNAME", "DNAME", "MX", "OPT", "PTR", "RRSIG", "SOA"]
+)
+IN = 1
 OPT_RECORD = struct.pack("!BHHIH", 0, OPT, EDNS_PAYLOAD, 0, 0)
 OPCODE, RCODE = 0x7800, 0x000F  # bits of the flags
 CHARACTERS = {octet: dns.name.Name([bytes([octet])]).to_text() for octet in range(256)}  # with what dnspython escapes
@@ -85,7 +88,7 @@ def read_reply(query: Query, wire: bytes, *, limit: int = MAX_REPLY) -> Reply | 
     if len(wire) > limit:
         raise PhaseError(Outcome.PROTOCOL, f"a reply of more than {limit} bytes")
     try:
-        return _read(query, wire, header)
+        return _read(query.name, query.kind, wire[2:])
     except MalformedMessageError as error:
         if header.flags & TC:  # a truncated reply may be cut anywhere: only its header counts
             return Reply(tc=True, answers=header.answers, additionals=header.additionals)
@@ -104,14 +107,17 @@ class _Header(NamedTuple):
 _Sets: TypeAlias = dict[tuple[bytes, int], list[Record]]  # by owner, in lower case, and type
 
 
-def _read(query: Query, wire: bytes, header: _Header) -> Reply | None:
+@lru_cache(128)
+def _read(asked: bytes, wanted: int, wire_but_id: bytes) -> Reply | None:
+    """Kept for a while: many pods are told the same."""
+    wire = bytes(2) + wire_but_id
+    header = _Header(*HEADER.unpack_from(wire))
     records = header.answers + header.authorities + header.additionals
     if records > MAX_RECORDS:
         raise MalformedMessageError(f"{records} records, more than {MAX_RECORDS}")
     if header.questions > 1:
         raise MalformedMessageError("more than one question")
     reader = MessageReader(wire, HEADER.size)
-    asked, wanted = query.name, query.kind
     if header.questions:
         name, kind, rdclass = reader.question()
         if (name.lower(), kind, rdclass) != (asked, wanted, IN):
@@ -196,11 +202,14 @@ def _follow(reader: MessageReader, asked: bytes, wanted: int, sets: _Sets) -> tu
     return owner, tuple(chain), lifetimes
 
 
+_address = lru_cache(4096)(ipaddress.ip_address)  # the same names are asked again and again
+
+
 def _data(reader: MessageReader, wanted: int, found: Sequence[Record]) -> tuple[tuple[Address, ...], tuple[str, ...]]:
     """Addresses of A and AAAA (an IPv4-mapped one as it came), names of MX and PTR, in order and each once."""
     if wanted in LENGTHS:
         addresses = dict.fromkeys(reader.data(record, LENGTHS[wanted]) for record in found)
-        return tuple(map(ipaddress.ip_address, islice(addresses, RECORD_LIMIT))), ()
+        return tuple(map(_address, islice(addresses, RECORD_LIMIT))), ()
     if wanted not in {MX, PTR}:
         return (), ()
     names: dict[bytes, bytes] = {}  # by what makes two records equal

@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import TypeAlias
 
@@ -69,8 +70,11 @@ class PortAllocator:
     def take(self, namespace: NamespaceKey, kind: SocketKind) -> int:
         now = self._clock()
         self._forget_idle(now)
-        rotation = self._rotations.setdefault((namespace, kind), _Rotation(self._draw(SPAN)))
-        self._rotations.move_to_end((namespace, kind))
+        key = namespace, kind
+        rotation = self._rotations.get(key)
+        if rotation is None:
+            rotation = self._rotations[key] = _Rotation(self._draw(SPAN))
+        self._rotations.move_to_end(key)
         while rotation.used and rotation.used[0] + UNUSED_FOR <= now:
             rotation.used.popleft()
         if len(rotation.used) >= SPAN:
@@ -178,6 +182,9 @@ async def open_socket(vantage: Vantage, kind: SocketKind, *, seconds: float) -> 
     raise NoSocketError(errno.EADDRINUSE, f"{BIND_TRIES} source ports in a row were taken")
 
 
+_text = lru_cache(1024)(str)  # of addresses: the same few are dialled from everywhere
+
+
 def destination(sock: socket.socket, address: Address, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
     """Where to connect this socket: a link-local address through its link, by name or number.
 
@@ -186,7 +193,7 @@ def destination(sock: socket.socket, address: Address, port: int) -> tuple[str, 
     """
     link = address.scope_id if isinstance(address, IPv6Address) else None
     if link is None:
-        return str(address), port
+        return _text(address), port
     if link.isdecimal():
         number = int(link) & 0xFFFFFFFF
     else:

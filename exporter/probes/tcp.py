@@ -31,8 +31,11 @@ async def connect(sock: socket.socket, address: Address, port: int) -> float | N
     An ICMP error is more precise than the errno that the kernel makes of it, so it goes first.
     """
     watch_errors(sock)
-    failure = sock.connect_ex(destination(sock, address, port))
+    where = destination(sock, address, port)
+    failure = sock.connect_ex(where)
     if failure == errno.EINPROGRESS:
+        failure = sock.connect_ex(where)  # what is near has answered by now: no turn of the driver is needed
+    if failure == errno.EALREADY:
         await writable(sock)
         failure = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if failure:

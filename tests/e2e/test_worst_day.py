@@ -290,7 +290,7 @@ def test_a_round_that_overruns_reports_what_it_has_and_says_so(village: Village)
 
     def outcomes(daemon: Daemon) -> set[str]:
         counted = (n for n in daemon.series() if n.startswith("dualstack_probes_total") and "hole" in n)
-        return {name.rpartition('outcome="')[2].rstrip('"}') for name in counted}
+        return {name.rpartition('outcome="')[2].partition('"')[0] for name in counted}
 
     with village.daemon(village.config(targets=holes)) as daemon:
         daemon.wait(lambda: outcomes(daemon) == {"timeout", "local"}, "what was seen, and what was cut")

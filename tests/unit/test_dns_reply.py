@@ -173,8 +173,8 @@ def test_no_reply_costs_much(kind: str, shape: str, size: int) -> None:
     query = dns.message.make_query("both.example", kind, use_edns=False)
     wire = hostile_dns.HOSTILE[shape](query.to_wire(), size)
     assert len(wire) > size - 900
+    assert calls_of(lambda: read(query, wire)) < 20_000  # the first time: what was read is kept
     examine(query, wire)
-    assert calls_of(lambda: read(query, wire)) < 20_000
 
 
 def read(query: dns.message.Message, wire: bytes) -> Reply | Outcome | None:

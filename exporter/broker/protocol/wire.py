@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 from exporter.broker.protocol import messages as m
@@ -201,7 +202,35 @@ def _get_answers(source: _Source) -> tuple[m.TopicAnswer, ...]:
 
 
 _PLACE = _record(m.NamespaceRef, numbers="QQIQ", path=_text(MAX_PATH))
-_WANTED = _record(m.SocketWanted, place=_PLACE, kind=_choice(m.SocketKind), number=_U16)
+_SOCKET = struct.Struct("<BH")  # kind, number
+
+
+def _put_wanted(out: bytearray, wanted: tuple[m.SocketWanted, ...]) -> None:
+    """Grouped by place, as they follow one another: each with how many sockets, and their kinds and numbers."""
+    if len(wanted) > MAX_SOCKETS:
+        raise WireError("too many items")
+    groups = [(place, list(group)) for place, group in groupby(wanted, lambda each: each.place)]
+    _U32.put(out, len(groups))
+    for place, group in groups:
+        _PLACE.put(out, place)
+        _U32.put(out, len(group))
+        for _, kind, number in group:
+            out += _SOCKET.pack(kind, number)
+
+
+def _get_wanted(source: _Source) -> tuple[m.SocketWanted, ...]:
+    wanted: list[m.SocketWanted] = []
+    for _ in range(_U32.get(source)):
+        place, count = _PLACE.get(source), _U32.get(source)
+        if len(wanted) + count > MAX_SOCKETS:
+            raise WireError("too many items")
+        for _ in range(count):
+            kind, number = _SOCKET.unpack_from(source.data, source.at)
+            source.at += _SOCKET.size
+            wanted.append(m.SocketWanted(place, m.SocketKind(kind), number))
+    return tuple(wanted)
+
+
 _TOPIC = _record(m.ReadTopic, topic=_choice(m.Topic), argument=_octets(MAX_PATH), number=_U32)
 _PROCESS = _record(m.Process, numbers="IQ", cgroup=_octets(MAX_CGROUP))
 _FOUND = _record(m.FoundNamespace, numbers="QQ", processes=_sequence(_PROCESS, MAX_PROCESSES))
@@ -221,7 +250,7 @@ _REQUESTS: dict[int, tuple[type[m.Request], _Codec[Any]]] = {
     1: (m.Hello, _record(m.Hello)),
     2: (m.ListNamespaces, _record(m.ListNamespaces)),
     3: (m.ListNamed, _record(m.ListNamed, directory=_text(MAX_PATH))),
-    4: (m.OpenSockets, _record(m.OpenSockets, wanted=_sequence(_WANTED, MAX_SOCKETS))),
+    4: (m.OpenSockets, _record(m.OpenSockets, wanted=_Codec(_put_wanted, _get_wanted))),
     5: (m.ReadKernel, _record(m.ReadKernel, places=_PLACES, topics=_sequence(_TOPIC, MAX_TOPICS))),
     6: (m.ReadPodFiles, _record(m.ReadPodFiles, places=_PLACES)),
 }

@@ -174,7 +174,8 @@ class EpollDriver:
         try:
             wanted = probe.throw(came) if isinstance(came, BaseException) else probe.send(came)
             while isinstance(wanted, limit):
-                one.limits = [*(each for each in one.limits if not each.left), wanted]
+                one.limits = [each for each in one.limits if not each.left]
+                one.limits.append(wanted)
                 self._sweep_at = min(self._sweep_at, _swept(wanted))
                 wanted = probe.send(None)
             one.awaited = wanted
