@@ -16,13 +16,14 @@ from itertools import count
 from math import ceil, inf
 from typing import Any, Generic, Protocol, TypeVar
 
+from exporter.broker.protocol.wire import MAX_SOCKETS
 from exporter.probes.engine.waits import Expired, Probe, Ready, Wish, limit
 from exporter.probes.ports import Network
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-LIVE = 64  # probes under way
+LIVE = MAX_SOCKETS  # probes under way: what they wish for fits into one message
 HEAVY = 8  # of those that make a TLS handshake, begun within the last tick: their CPU time must not be their latency
 TICK = 0.25  # seconds
 SWEEP = 0.05  # seconds: limits that end so close together are judged at once
@@ -139,8 +140,8 @@ class EpollDriver:
         if now >= self._sweep_at:
             self._sweep(now)
         next_start = self._begin(now)
-        if self._wishes:
-            wishes, self._wishes = self._wishes, []
+        wishes, self._wishes = [each for each in self._wishes if each[1].awaited is each[0]], []
+        if wishes:
             task = self._loop.create_task(self._fulfil(wishes))
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
