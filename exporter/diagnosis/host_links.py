@@ -14,7 +14,7 @@ from operator import itemgetter
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.kernel.decode.vxlan import tunnel_family
 from exporter.model.cni import OWN_LINKS
-from exporter.model.facts import HostFacts, LinkFact, RouteFact, VxlanDevice
+from exporter.model.facts import LinkFact, RouteFact, VxlanDevice
 from exporter.model.family import Address, Family
 
 
@@ -79,8 +79,10 @@ def links_to(view: RuleInput, addresses: Iterable[Address]) -> frozenset[str]:
     return frozenset(route.link for a in addresses if (route := own_route(view, a)) is not None)
 
 
-def own_link(view: RuleInput, facts: HostFacts) -> LinkFact | None:
+@lru_cache(maxsize=2)
+def own_link(view: RuleInput) -> LinkFact | None:
     """The link that has an InternalIP of the node, else that of a default route."""
+    facts = view.snapshot.kernel
     node = view.inventory.node(view.node)
     internal = set(node.internal_ips) if node is not None else set()
     names = [a.link for a in facts.addresses or () if a.interface.ip in internal]
@@ -99,5 +101,5 @@ def way_out(view: RuleInput) -> frozenset[str]:
     """The links of the IPv6 default routes; without such a route the node's own link, where it is known."""
     facts = view.snapshot.kernel
     names = frozenset(route.link for route in facts.default_routes(Family.V6) or ())
-    own = own_link(view, facts)
+    own = own_link(view)
     return names or (frozenset({own.name}) if own is not None else frozenset())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Self
 
 from exporter.model.family import Address, Family, Interface, Net, contains, family_of
@@ -319,7 +320,7 @@ class WireguardFacts:
     routed: frozenset[Net] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class HostFacts:
     """The host's network namespace. Each part None where it was not read."""
 
@@ -341,9 +342,11 @@ class HostFacts:
     entries_read: float = 0.0
 
     def default_routes(self, family: Family) -> tuple[RouteFact, ...] | None:
-        if self.routes is None:
-            return None
-        return tuple(r for r in self.routes if r.is_default and r.family is family and r.type == "unicast")
+        return None if self.routes is None else tuple(r for r in self._defaults if r.family is family)
+
+    @cached_property
+    def _defaults(self) -> tuple[RouteFact, ...]:
+        return tuple(r for r in self.routes or () if r.is_default and r.type == "unicast")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

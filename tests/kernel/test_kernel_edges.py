@@ -11,6 +11,7 @@ import pytest
 from exporter.broker.protocol.messages import TopicAnswer
 from exporter.broker.server.kernel.topics import read_topics
 from exporter.kernel.decode import legacy
+from exporter.kernel.decode.links import without_counters
 from exporter.kernel.read import requests
 from exporter.model.facts import Backend, SourceMatch
 from exporter.model.family import Family
@@ -26,7 +27,7 @@ from tests.kernel.calico_host import (
     write_calico,
 )
 from tests.kernel.calico_rules import calico_nft
-from tests.kernel.namespaces import batch, call_inside, run_inside
+from tests.kernel.namespaces import batch, call_inside, run, run_inside
 
 pytestmark = pytest.mark.real
 
@@ -50,6 +51,24 @@ async def test_looking_creates_no_table_and_loads_nothing(ns: str) -> None:
     (asked,) = call_inside(ns, read_topics, (requests.LEGACY_CHAINS[Family.V6],))
     assert asked == TopicAnswer(0, b"")
     assert legacy_names(ns) == b""
+
+
+def test_traffic_alone_does_not_change_the_links_that_are_compared(ns: str) -> None:
+    def links(*argv: str) -> bytes:
+        run(*argv)
+        (answer,) = read_topics((requests.LINKS,))
+        return answer.data
+
+    def thrice() -> tuple[bytes, bytes, bytes]:
+        return (
+            links("ip", "link", "set", "lo", "up"),
+            links("ping", "-c1", "::1"),
+            links("ip", "link", "set", "lo", "down"),
+        )
+
+    up, used, down = call_inside(ns, thrice)
+    assert used != up
+    assert without_counters(used) == without_counters(up) != without_counters(down)
 
 
 @pytest.mark.parametrize("variant", ["nft", "legacy"])

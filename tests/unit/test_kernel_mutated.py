@@ -13,7 +13,13 @@ import pytest
 from exporter.broker.protocol.messages import ReadTopic, Topic, TopicAnswer
 from exporter.kernel.decode import ParseError, legacy, nft, sets
 from exporter.kernel.decode.counters import parse_all_conf, parse_checksum_errors, parse_conntrack
-from exporter.kernel.decode.links import parse_addresses, parse_bgp_peers, parse_listeners, split_links
+from exporter.kernel.decode.links import (
+    parse_addresses,
+    parse_bgp_peers,
+    parse_listeners,
+    split_links,
+    without_counters,
+)
 from exporter.kernel.decode.routes import parse_routes
 from exporter.kernel.decode.services import parse_ipvs
 from exporter.kernel.decode.vxlan import parse_fdb, parse_neighbours, parse_settings
@@ -55,7 +61,9 @@ PARSERS: dict[Topic, Parser] = {
 }
 
 
-MORE: tuple[Parser, ...] = (parse_listeners, parse_bgp_peers, parse_ipvs, sets.parse_map, sets.parse_branches)
+MORE: tuple[Parser, ...] = (
+    parse_listeners, parse_bgp_peers, parse_ipvs, sets.parse_map, sets.parse_branches, without_counters,
+)  # fmt: skip
 
 
 def cases() -> Iterator[tuple[str, Parser, bytes]]:
@@ -69,6 +77,14 @@ def cases() -> Iterator[tuple[str, Parser, bytes]]:
 
 
 CASES = {name: (parser, data) for name, parser, data in cases()}
+
+
+@pytest.mark.parametrize("data", [data for parser, data in CASES.values() if parser is links_and_settings])
+def test_links_without_their_counters_are_the_same_links(data: bytes) -> None:
+    bare = without_counters(data)
+    assert bare != data
+    assert list(split_links(bare)) == list(split_links(data))
+    assert without_counters(bare) == bare
 
 
 def damage(data: bytes, chance: random.Random) -> bytes:

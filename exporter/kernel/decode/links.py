@@ -11,6 +11,7 @@ from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.netlink import (
     AF_INET,
     AF_INET6,
+    ATTRIBUTE,
     Attributes,
     read_address,
     read_attributes,
@@ -27,6 +28,7 @@ _IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
 _IFF_UP, _IFF_LOOPBACK, _IFF_LOWER_UP = 0x1, 0x8, 0x10000
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC = 1, 3, 4, 18, 26
 _IFLA_WANTED = frozenset({_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_AF_SPEC})
+_IFLA_STATS = frozenset({7, 23})  # IFLA_STATS, IFLA_STATS64
 _IFLA_INFO_KIND, _IFLA_INFO_DATA = 1, 2
 _IFLA_INET6_CONF = 2
 _DEVCONF_FORWARDING, _DEVCONF_ACCEPT_RA, _DEVCONF_DISABLE_IPV6 = 0, 3, 26
@@ -47,6 +49,21 @@ _DESTINATION_AT = _SOURCE_AT + 16
 _TCP_ESTABLISHED, _TCP_LISTEN = 1, 10
 _ADDRESS_SIZES = {AF_INET: 4, AF_INET6: 16}
 _REMEMBERED = 1024  # links that change nothing but their counters from round to round
+
+
+def without_counters(data: bytes) -> bytes:
+    """The dump with zeros for the counters of traffic: the same bytes again for links that did not change."""
+    kept, unpack = bytearray(data), ATTRIBUTE.unpack_from
+    for _, start, end in split_messages(data, _RTM_NEWLINK, _IFINFOMSG.size, "a link"):
+        at = start + _IFINFOMSG.size
+        while at + ATTRIBUTE.size <= end:
+            length, kind = unpack(data, at)
+            if not ATTRIBUTE.size <= length <= end - at:
+                raise ParseError("an attribute of impossible length")
+            if kind in _IFLA_STATS:
+                kept[at + ATTRIBUTE.size : at + length] = bytes(length - ATTRIBUTE.size)
+            at += (length + 3) & -4
+    return bytes(kept)
 
 
 def split_links(data: bytes) -> Iterable[tuple[LinkFact, bytes]]:

@@ -18,7 +18,7 @@ AF_INET = 2
 AF_INET6 = 10
 
 _HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
+ATTRIBUTE = struct.Struct("=HH")
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _REMEMBERED = 1 << 15  # values of pure functions: some MiB at most
 
@@ -82,7 +82,7 @@ def split_messages(
 def read_attributes(data: bytes, start: int, end: int, wanted: frozenset[int] | None = None) -> Attributes:
     """The attributes between two offsets, or those of the wanted types: a link has dozens."""
     found = Attributes()
-    unpack = _ATTRIBUTE.unpack_from
+    unpack = ATTRIBUTE.unpack_from
     try:
         while start < end:
             length, kind = unpack(data, start)
@@ -111,7 +111,7 @@ def list_nested(value: bytes) -> Iterator[tuple[int, bytes]]:
     while start < end:
         if end - start < 4:
             raise ParseError("an attribute ends early")
-        length, kind = _ATTRIBUTE.unpack_from(value, start)
+        length, kind = ATTRIBUTE.unpack_from(value, start)
         if not 4 <= length <= end - start:
             raise ParseError("an attribute of impossible length")
         yield kind & _TYPE_MASK, value[start + 4 : start + length]

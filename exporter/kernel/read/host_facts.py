@@ -10,11 +10,11 @@ import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 from exporter.broker.protocol.messages import ReadTopic, Topic
 from exporter.kernel.decode.counters import parse_all_conf, parse_checksum_errors, parse_conntrack
-from exporter.kernel.decode.links import parse_addresses, parse_bgp_peers, split_links
+from exporter.kernel.decode.links import parse_addresses, parse_bgp_peers, split_links, without_counters
 from exporter.kernel.decode.routes import parse_routes
 from exporter.kernel.decode.vxlan import (
     BPF_LINK,
@@ -172,9 +172,15 @@ class Links:
 
 
 def read_links(answers: VisitAnswers) -> Links:
+    return _links_in(without_counters(answers.data(requests.LINKS)))
+
+
+@lru_cache(maxsize=1)
+def _links_in(data: bytes) -> Links:
+    """Remembered: in most rounds only the counters differ."""
     links = []
     settings = {}
-    for link, info in split_links(answers.data(requests.LINKS)):
+    for link, info in split_links(data):
         links.append(link)
         if tunnel_family(link.name) and link.kind == "vxlan":
             settings[link.name] = parse_settings(info)
@@ -182,7 +188,13 @@ def read_links(answers: VisitAnswers) -> Links:
 
 
 def read_addresses(answers: VisitAnswers, names: Mapping[int, str]) -> tuple[AddressFact, ...]:
-    return parse_addresses(answers.data(requests.ADDRESSES), names)
+    return _addresses_in(answers.data(requests.ADDRESSES), tuple(names.items()))
+
+
+@lru_cache(maxsize=1)
+def _addresses_in(data: bytes, names: tuple[tuple[int, str], ...]) -> tuple[AddressFact, ...]:
+    """Remembered: in most rounds they are the same."""
+    return parse_addresses(data, dict(names))
 
 
 def read_routes(answers: VisitAnswers, names: Mapping[int, str]) -> tuple[RouteFact, ...]:

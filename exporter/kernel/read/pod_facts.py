@@ -13,7 +13,7 @@ from functools import lru_cache
 from exporter.broker.protocol.messages import KernelState, NamespaceRef, ReadTopic, Topic
 from exporter.kernel.decode import legacy, nft
 from exporter.kernel.decode.counters import parse_all_conf
-from exporter.kernel.decode.links import parse_addresses, parse_links, parse_listeners
+from exporter.kernel.decode.links import parse_addresses, parse_links, parse_listeners, without_counters
 from exporter.kernel.decode.routes import parse_routes
 from exporter.kernel.decode.rules import is_intercepted
 from exporter.kernel.read import requests
@@ -113,9 +113,10 @@ class PodDraft:
 def draft_pod_facts(state: KernelState, place: NamespaceRef, *, lsm: bool) -> PodDraft:
     """A pod's first visit. Raises ReadError or ParseError where links, addresses or routes could not be read.
 
-    The same bytes give the same facts, and many pods give the same bytes round after round. Of these only a hash is
-    kept: 64 bits of a keyed one, which no pod can aim at.
+    The same bytes give the same facts, and many pods give the same bytes round after round, but for counters. Of these
+    only a hash is kept: 64 bits of a keyed one, which no pod can aim at.
     """
+    state = _without_counters(state)
     held, key = _held(place, lsm), hash(state)
     if held and held[0][0] == key:
         return held[0][1]
@@ -124,6 +125,14 @@ def draft_pod_facts(state: KernelState, place: NamespaceRef, *, lsm: bool) -> Po
     if not state.visit_errno and sum([len(answer.data) for answer in state.answers]) <= _SMALL:
         held.append((key, draft))
     return draft
+
+
+def _without_counters(state: KernelState) -> KernelState:
+    answers = (
+        answer._replace(data=without_counters(answer.data)) if topic == requests.LINKS else answer
+        for topic, answer in zip(FIRST_VISIT, state.answers, strict=False)
+    )
+    return replace(state, answers=tuple(answers))
 
 
 @lru_cache(_REMEMBERED)

@@ -45,7 +45,7 @@ def node_ipv6_disabled(view: RuleInput) -> Judgement:
     if facts.all_conf is None or facts.links is None:
         return reader_reason(view, Reader.LINKS)
     where = ["net.ipv6.conf.all.disable_ipv6 = 1"] if facts.all_conf.disable_ipv6 else []
-    own = own_link(view, facts)
+    own = own_link(view)
     if own is not None and own.inet6 is not None and own.inet6.disable_ipv6:
         where.append(f"net.ipv6.conf.{own.name}.disable_ipv6 = 1")
     return found(
@@ -199,7 +199,8 @@ def node_accept_ra_ignored(view: RuleInput) -> Judgement:
     if facts.links is None or facts.routes is None or facts.addresses is None:
         return reader_reason(view, Reader.LINKS)
     defaults = facts.default_routes(Family.V6) or ()
-    ignoring = [link for link in facts.links if _ignores_ra(link) and _depends_on_ra(link, facts)]
+    depending = _links_on_ra(facts)
+    ignoring = [link for link in facts.links if _ignores_ra(link) and link.name in depending]
     lost = [link for link in ignoring if not defaults or all(_expiring(r, link, view) for r in defaults)]
     if not lost:
         return ()
@@ -231,10 +232,11 @@ def _ignores_ra(link: LinkFact) -> bool:
     return link.inet6 is not None and link.inet6.forwarding == 1 and link.inet6.accept_ra < 2
 
 
-def _depends_on_ra(link: LinkFact, facts: HostFacts) -> bool:
-    addresses = (a for a in facts.addresses or () if a.link == link.name and a.family is Family.V6)
-    routes = (r for r in facts.routes or () if r.link == link.name and r.family is Family.V6)
-    return any(a.is_global and not a.permanent for a in addresses) or any(r.from_ra for r in routes)
+def _links_on_ra(facts: HostFacts) -> frozenset[str]:
+    """The links with an address or a route from router advertisements."""
+    addresses = (a for a in facts.addresses or () if a.family is Family.V6 and not a.permanent and a.is_global)
+    routes = (r for r in facts.routes or () if r.from_ra and r.family is Family.V6)
+    return frozenset(each.link for some in (addresses, routes) for each in some)
 
 
 def _expiring(route: RouteFact, link: LinkFact, view: RuleInput) -> bool:
