@@ -83,11 +83,12 @@ def blackbox_memory(node: BusyNode) -> int:
         address = f"127.0.0.1:{PORT}"
         words = ["prometheus-blackbox-exporter", f"--config.file={config.name}", f"--web.listen-address={address}"]
         process = subprocess.Popen([*inside, *words], stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        reader = threading.Thread(target=process.stderr.read)
         try:
-            assert process.stderr is not None
             while "Listening on" not in process.stderr.readline():
                 assert process.poll() is None
-            threading.Thread(target=process.stderr.read, daemon=True).start()
+            reader.start()
             client = subprocess.Popen([*inside, "python3", "-c", CLIENT])
             seen = [memory_of(process.pid)]
             while client.poll() is None:
@@ -96,4 +97,7 @@ def blackbox_memory(node: BusyNode) -> int:
         finally:
             process.kill()
             process.wait()
+            if reader.is_alive():
+                reader.join()
+            process.stderr.close()
     return max(seen)
