@@ -46,6 +46,7 @@ def fuzz(name: str, inputs: int, directory: Path) -> None:
         f"-runs={inputs}",
         f"-seed={SEED}",
         f"-max_len={target.size}",
+        "-len_control=0",
         "-timeout=30",
         "-rss_limit_mb=2048",
     ]

@@ -139,6 +139,9 @@ TEMPLATE = "template IN AAAA . {\n rcode NOERROR\n}"
         (server("hosts {\n 10.0.0.1 a.test b.test\n 2001:db8::1 a.test\n fallthrough\n}"),
             [("b.test", "hosts", NODATA, 2, False)]),
         (server("view v {\n expr true\n}", TEMPLATE), [(".", "template", NODATA, 5, False)]),
+        # A goes elsewhere by the view of an earlier block, and nothing answers AAAA here.
+        (server("view v {\n expr type() == 'A'\n}", "forward . 192.0.2.1") + "\n" + server("errors"),
+            [(".", "view", AaaaTreatment.SERVFAIL, 2, True)]),
         # Other transports and ports serve others, where port 53 is served.
         (server(TEMPLATE, zones="tls://.") + "\n" + server("cache"), []),
         (server(TEMPLATE, zones=".:5353") + "\n" + server("cache"), []),

@@ -45,6 +45,7 @@ class _QueryPath:
 
     server: ServerBlock
     only_aaaa: bool  # views send A elsewhere
+    view: Directive | None = None  # one of them: its own, or that of an earlier block
     answered: list[str] = field(default_factory=list)  # zones in which AAAA queries come no further
     blocks: list[AaaaBlock] = field(default_factory=list)
     final: list[AaaaBlock] = field(default_factory=list)  # of them, those of which dns64 makes no AAAA
@@ -87,6 +88,8 @@ class Withholding:
         self._known[id(server)] = []  # a chain that comes back here ends
         elsewhere = server.takes("A") is False or set(self._taken(server, "A")) == set(server.zones)
         path = _QueryPath(server=server, only_aaaa=elsewhere, answered=self._taken(server, "AAAA"))
+        if elsewhere:
+            path.view = next(server.of("view"), None) or self._earlier_view(server)
         for run in (_run_view, _run_rewrite, _run_acl, _run_template, _run_hosts):
             run(path)
         if depth < MAX_CHAIN:
@@ -102,6 +105,12 @@ class Withholding:
                 break
             found.update(other.zones if other.takes(qtype) and any(other.of("view")) else ())
         return [zone for zone in server.zones if zone in found]
+
+    def _earlier_view(self, server: ServerBlock) -> Directive | None:
+        """The first view by which an earlier server block of that port takes A."""
+        others = self._ports[server.port]
+        earlier = others[: next(index for index, other in enumerate(others) if other is server)]
+        return next((view for other in earlier if other.takes("A") for view in other.of("view")), None)
 
     def _run_forward(self, path: _QueryPath, depth: int) -> None:
         """Targets that are this process: what the server blocks of that port withhold holds here as well."""
@@ -143,9 +152,9 @@ def _behind_dns64(path: _QueryPath) -> list[AaaaBlock]:
 
 def _run_view(path: _QueryPath) -> None:
     """A view that takes AAAA alone into a server block without any plugin that answers."""
-    if path.only_aaaa and all(each.plugin in NEVER_ANSWER for each in path.server.directives):
+    if path.only_aaaa and path.view is not None and all(each.plugin in NEVER_ANSWER for each in path.server.directives):
         for zone in path.server.zones:
-            path.block(next(path.server.of("view")), zone, AaaaTreatment.SERVFAIL, final=True)
+            path.block(path.view, zone, AaaaTreatment.SERVFAIL, final=True)
 
 
 def _run_rewrite(path: _QueryPath) -> None:
