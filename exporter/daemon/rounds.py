@@ -39,7 +39,7 @@ from exporter.probes.runner import Deadline, ProbeRunner
 from exporter.vantage import Inspection, Inspector
 from exporter.vantage.pod_namespaces import departures
 
-AT_THE_END = 0.3  # seconds of a round that no answer may take
+AT_THE_END = 0.4  # seconds of a round that no answer may take: those over which repeats are sent, and a sweep
 API_SERVER = "apiserver"  # the key of its results: it is not dialled in every round
 
 

@@ -93,7 +93,7 @@ class EpollDriver:
         now = self._loop.time()
         for one in running:
             start = one.job.start
-            at = ceil((now + start) / TICK) * TICK if start > 0 else now
+            at = max(now, (now + start) // TICK * TICK)  # never later than planned: time is set aside up to then
             heapq.heappush(self._due[one.job.heavy], (at, next(self._order), one))
         if not self._batches:
             self._epoll = select.epoll()
