@@ -291,6 +291,12 @@ CLUSTER_FAULTS: tuple[Fault, ...] = (
         objects(edits.spec("FelixConfiguration", "default", ipv6Support=False)), warning("felix_ipv6_off"), apart=True,
     ),
     Fault(
+        "wireguard_without_device", Scope.NODE, "Felix is to encrypt IPv6 by WireGuard, and its device is not there",
+        objects(edits.spec("FelixConfiguration", "default", wireguardEnabledV6=True)),
+        warning("wireguard_v6_incomplete"), apart=True,
+        evidence={"wireguard_v6_incomplete": "wg-v6.cali does not exist; the node has no annotation"},
+    ),
+    Fault(
         "felix_off_at_start", Scope.CLUSTER, "ipv6Support is off, and Felix has never written anything of IPv6",
         all_of(
             objects(edits.spec("FelixConfiguration", "default", ipv6Support=False)),

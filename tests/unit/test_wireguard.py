@@ -14,7 +14,7 @@ from pyroute2.netlink.generic.wireguard import wgmsg
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from exporter.broker.protocol.messages import ReadTopic, Topic, TopicAnswer
+from exporter.broker.protocol.messages import WIREGUARD_LINK, ReadTopic, Topic, TopicAnswer
 from exporter.broker.server.kernel.nfnetlink import zero_secrets
 from exporter.diagnosis.engine.rule_input import RuleInput
 from exporter.inventory.parse.core import parse_node
@@ -25,6 +25,7 @@ from exporter.model.cause import Cause
 from exporter.model.cluster.calico import Felix, FelixConfiguration
 from exporter.model.cluster.inventory import Inventory
 from exporter.model.cluster.node import Node
+from exporter.model.cni.calico import WIREGUARD_V6
 from exporter.model.facts import LinkFact, Reader, ReaderStatus, WireguardFacts, WireguardPeer
 from exporter.model.reason import Reason
 from tests.unit.cluster_scene import NODES
@@ -33,7 +34,7 @@ from tests.unit.node_scene import BLOCKS, BORN, NUMBER, cluster, host, node_view
 CAUSE = Cause.WIREGUARD_V6_INCOMPLETE
 KEYS = {name: b64encode(bytes([number]) * 32).decode() for name, number in NUMBER.items()}
 PRIVATE, PRESHARED = b64encode(b"p" * 32).decode(), b64encode(b"s" * 32).decode()
-LINK = LinkFact(index=7, name="wg-v6.cali", up=True, lower_up=True, mtu=1420, kind="wireguard")
+LINK = LinkFact(index=7, name=WIREGUARD_V6, up=True, lower_up=True, mtu=1420, kind="wireguard")
 ON = (FelixConfiguration("default", Felix(wireguard_v6=True)),)
 
 
@@ -125,6 +126,7 @@ def test_the_device_is_read_as_the_kernel_writes_it_and_a_peer_is_continued_in_t
 def test_a_device_that_is_not_there_is_not_asked_for() -> None:
     assert wireguard_topics(()) == ()
     assert read(link=None) == WireguardFacts(exists=False, up=False)
+    assert WIREGUARD_LINK == WIREGUARD_V6, "the broker reads the device that is looked for"
     assert wireguard_topics((LINK,))[2] == ReadTopic(Topic.LINK_ROUTES6, number=7)
 
 

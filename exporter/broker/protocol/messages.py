@@ -74,7 +74,7 @@ class Topic(IntEnum):
     LINK_ROUTES6 = 29  # RTM_GETROUTE dump of all tables, IPv6, through one link; number: ifindex
 
 
-WIREGUARD_LINK = "wg-v6.cali"  # the default of Felix's WireguardInterfaceNameV6 (felix/config/config_params.go)
+WIREGUARD_LINK = "wg-v6.cali"  # of model/cni/calico.py, which the broker cannot import
 
 
 def _bgp_filter() -> bytes:

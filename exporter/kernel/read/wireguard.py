@@ -11,7 +11,7 @@ import struct
 from base64 import b64encode
 from collections.abc import Iterator
 
-from exporter.broker.protocol.messages import WIREGUARD_LINK, ReadTopic, Topic
+from exporter.broker.protocol.messages import ReadTopic, Topic
 from exporter.kernel.decode import ParseError
 from exporter.kernel.decode.netlink import (
     AF_INET,
@@ -25,6 +25,7 @@ from exporter.kernel.decode.netlink import (
     split_messages,
 )
 from exporter.kernel.read.visits import VisitAnswers
+from exporter.model.cni.calico import WIREGUARD_V6
 from exporter.model.facts import LinkFact, WireguardFacts, WireguardPeer
 from exporter.model.family import Address, Net
 
@@ -45,13 +46,13 @@ _ENDPOINTS = {AF_INET: slice(4, 8), AF_INET6: slice(8, 24)}  # the address in a 
 
 def wireguard_topics(links: tuple[LinkFact, ...]) -> tuple[ReadTopic, ...]:
     """What is asked for where the device exists."""
-    index = next((link.index for link in links if link.name == WIREGUARD_LINK), None)
+    index = next((link.index for link in links if link.name == WIREGUARD_V6), None)
     return () if index is None else (_DEVICE, _RULES, ReadTopic(Topic.LINK_ROUTES6, number=index))
 
 
 def read_wireguard(links: tuple[LinkFact, ...], answers: VisitAnswers) -> WireguardFacts:
     """The device as the kernel has it. ReadError, ParseError."""
-    device = next((link for link in links if link.name == WIREGUARD_LINK), None)
+    device = next((link for link in links if link.name == WIREGUARD_V6), None)
     if device is None:
         return WireguardFacts(exists=False, up=False)
     key, peers = _parse_device(answers.data(_DEVICE))

@@ -6,6 +6,7 @@ The switches of its IPAM (assign_ipv4, assign_ipv6) are in the CNI configuration
 from exporter.model.cni.profile import Cni, CniProfile, Effect, Place, Switch
 
 BACKENDS = frozenset({"none", "bird", "vxlan"})
+WIREGUARD_V6 = "wg-v6.cali"  # the default of Felix's WireguardInterfaceNameV6 (felix/config/config_params.go)
 
 PROFILE = CniProfile(
     cni=Cni.CALICO,
@@ -13,7 +14,7 @@ PROFILE = CniProfile(
     agents=("calico-node",),
     config_maps=("calico-config",),
     node_annotations=("projectcalico.org/IPv",),
-    links=("cali*", "tunl0", "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", "wg-v6.cali", "bpf*.cali"),
+    links=("cali*", "tunl0", "vxlan.calico", "vxlan-v6.calico", "wireguard.cali", WIREGUARD_V6, "bpf*.cali"),
     tunnel_v6="vxlan-v6.calico",
     ipam="calico-ipam",
     uses_pod_cidrs=False,

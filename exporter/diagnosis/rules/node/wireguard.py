@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from exporter.broker.protocol.messages import WIREGUARD_LINK
 from exporter.diagnosis.endpoints import services_on
 from exporter.diagnosis.engine.preconditions import bounded, lacking
 from exporter.diagnosis.engine.rule_input import Judgement, RuleInput
@@ -16,6 +15,7 @@ from exporter.diagnosis.rules.judging import changed_lately, found, reader_reaso
 from exporter.model.cause import Cause
 from exporter.model.cluster.inventory import ResourceKind
 from exporter.model.cluster.node import Node
+from exporter.model.cni.calico import WIREGUARD_V6
 from exporter.model.facts import Reader, WireguardFacts
 from exporter.model.family import Family, Net, contains, family_of
 from exporter.model.reason import Reason
@@ -41,7 +41,7 @@ def wireguard_v6_incomplete(view: RuleInput) -> Judgement:
         Cause.WIREGUARD_V6_INCOMPLETE,
         wrong,
         evidence=bounded(wrong.values()),
-        command=f"ip -d link show {WIREGUARD_LINK}; wg show {WIREGUARD_LINK}; ip -6 rule",
+        command=f"ip -d link show {WIREGUARD_V6}; wg show {WIREGUARD_V6}; ip -6 rule",
         affects_destinations=services_on(view.inventory, {s.name for s in wrong if s.kind is SubjectKind.PEER}),
     )
 
@@ -49,11 +49,11 @@ def wireguard_v6_incomplete(view: RuleInput) -> Judgement:
 def _of_device(view: RuleInput, own: Node, facts: WireguardFacts) -> tuple[tuple[Subject, str], ...]:
     """What is wrong with the device as a whole."""
     if not facts.exists:
-        wrong = f"{WIREGUARD_LINK} does not exist" + ("" if own.wireguard_key else f"; {NO_KEY}")
+        wrong = f"{WIREGUARD_V6} does not exist" + ("" if own.wireguard_key else f"; {NO_KEY}")
     elif not facts.up:
-        wrong = f"{WIREGUARD_LINK} is down"
+        wrong = f"{WIREGUARD_V6} is down"
     elif own.wireguard_key and own.wireguard_key != facts.key:
-        wrong = f"{WIREGUARD_LINK} has another public key than the node's annotation, for which the peers encrypt"
+        wrong = f"{WIREGUARD_V6} has another public key than the node's annotation, for which the peers encrypt"
     else:
         return ()
     return ((this_node(view), wrong),)
@@ -73,14 +73,14 @@ def _of_peers(view: RuleInput, own: Node, facts: WireguardFacts) -> Iterator[tup
         peer, subject = known.get(node.wireguard_key), Subject.of(SubjectKind.PEER, node.name)
         lost = next((b for b in blocks if peer is not None and not any(contains(a, b) for a in peer.allowed)), None)
         if peer is None:
-            yield subject, f"peer/{node.name}: {WIREGUARD_LINK} has no peer with the key of its annotation {ANNOTATION}"
+            yield subject, f"peer/{node.name}: {WIREGUARD_V6} has no peer with the key of its annotation {ANNOTATION}"
         elif lost is not None:
             yield subject, f"peer/{node.name}: {lost} is not among the peer's allowed IPs"
         elif peer.endpoint is not None and peer.endpoint != at.ip:
             yield subject, f"peer/{node.name}: the peer's endpoint is {peer.endpoint}, the node's address is {at.ip}"
         elif not led and not any(contains(net, block) for block in blocks for net in facts.routed):
             led = True
-            yield this_node(view), f"no rule leads to a route to {blocks[0]} through {WIREGUARD_LINK} (ip -6 rule)"
+            yield this_node(view), f"no rule leads to a route to {blocks[0]} through {WIREGUARD_V6} (ip -6 rule)"
 
 
 def _blocks(view: RuleInput, node: Node) -> Iterator[Net]:
